@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Generated from src/layout by `npm run generate`. Do not edit. */
+#pragma once
+
+#define IMAGE_SIZE 8388608
+#define IMAGE_SLACK 64
+#define IMAGE_MAGIC 1398031696
+#define MAX_HEAD 8192
+#define MAX_LINES 64
+#define FACT_WORDS 16
+#define MAX_PIECES 16
+#define MAX_ADDS 32
+#define MAX_JOBS 64
+#define MAX_LITERALS 256
+#define MAX_CANDIDATES 512
+#define MAX_RBAC 8
+#define MAX_LITERAL 4096
+#define MAX_UPSTREAMS 4096
+#define BLOCK_SIZE 64
+#define MAX_BLOCKS 64
+#define MAX_ENDPOINTS 1024
+#define ENDPOINT_BLOCKS 16
+#define MAX_CLIENTS 65536
+#define MAX_REPLAY 2048
+#define MAX_KERNEL_BODY 1048576
+#define MAX_KERNEL_CHUNKED 65536
+#define MAX_RULES 16384
+#define N_COUNTERS 32
+
+#define SCAN_NONE 0
+#define SCAN_METHOD_END 1
+#define SCAN_QUERY 2
+#define SCAN_TARGET_END 3
+#define SCAN_LINE 4
+#define SCAN_NAME_END 5
+#define SCAN_VALUE 6
+#define SCAN_VALUE_END 7
+#define SCAN_HEAD_END 8
+#define SCAN_ODD 9
+
+#define SLOT_OTHER 0
+#define SLOT_HOST 1
+#define SLOT_CONTENT_LENGTH 2
+#define SLOT_TRANSFER_ENCODING 3
+#define SLOT_CONNECTION 4
+#define SLOT_KEEP_ALIVE 5
+#define SLOT_PROXY_CONNECTION 6
+#define SLOT_TE 7
+#define SLOT_UPGRADE 8
+#define SLOT_EXPECT 9
+#define SLOT_X_REQUEST_ID 10
+#define SLOT_X_FORWARDED_PROTO 11
+#define SLOT_X_FORWARDED_FOR 12
+#define SLOT_TRAILER 13
+#define SLOT_ODD 14
+#define SLOT_FIRST_FREE 15
+
+#define FIELD_METHOD 0
+#define FIELD_HOST 1
+#define FIELD_PATH 2
+#define FIELD_QUERY 3
+#define FIELD_TARGET 4
+#define FIELD_SOURCE_IP 5
+#define FIELD_HEADER 6
+
+#define ACTION_PROXY 0
+#define ACTION_FORWARD 1
+#define ACTION_REPLY 2
+
+#define ACTION_FLAG_RETRY_503 1
+
+#define LB_ROUND_ROBIN 0
+#define LB_RANDOM 1
+#define LB_LEAST_REQUEST 2
+
+#define PIECE_LITERAL 0
+#define PIECE_PATH_FROM 1
+#define PIECE_QUERY 2
+#define PIECE_HOST 3
+#define PIECE_HOST_NAME 4
+#define PIECE_CAPTURE 5
+
+#define ADD_ALWAYS 0
+#define ADD_IF_ABSENT 1
+#define ADD_IF_PRESENT 2
+#define ADD_REQUEST_ID 3
+#define ADD_ORIGINAL_TARGET 4
+
+#define RBAC_ALLOW 0
+#define RBAC_DENY 1
+
+#define ROUTE_FLAG_UNKNOWN 1
+
+#define PHASE_IDLE 0
+#define PHASE_AWAIT 1
+#define PHASE_BODY 2
+#define PHASE_CHUNKED 3
+#define PHASE_AGENT 4
+#define PHASE_HANDOVER 5
+#define PHASE_DEAD 6
+
+#define CHUNK_SIZE 0
+#define CHUNK_EXTENSION 1
+#define CHUNK_DATA 2
+#define CHUNK_DATA_END 3
+#define CHUNK_END 4
+
+#define UPSTREAM_FLAG_HEAD 1
+#define UPSTREAM_FLAG_CLOSE 2
+#define UPSTREAM_FLAG_RETRY_503 4
+#define UPSTREAM_FLAG_PROXY 8
+#define UPSTREAM_FLAG_REQUEST_DONE 16
+
+#define COUNTER_KERNEL 0
+#define COUNTER_PROXY 1
+#define COUNTER_AGENT 2
+#define COUNTER_REPLIES 3
+#define COUNTER_ANSWERS_AGENT 4
+#define COUNTER_POOL_EMPTY 5
+#define COUNTER_HELPER_FAILED 6
+#define COUNTER_REDIRECT_FAILED 7
+#define COUNTER_ODD 8
+#define COUNTER_PARTIAL 9
+#define COUNTER_BODY_AGENT 10
+#define COUNTER_PIPELINED 11
+#define COUNTER_SCRATCH_BUSY 12
+#define COUNTER_CONNECTIONS 13
+#define COUNTER_UNREAD 14
+
+#define CONN_FLAG_INSERTED 1
+#define CONN_FLAG_STICKY 2
+
+#define CTL_QUERY 0
+#define CTL_RESUME 1
+#define CTL_DETACH 2
+#define CTL_FINISH 3
+
+/* The first bytes of the blob. */
+struct image_header {
+  __u32 magic; /* IMAGE_MAGIC */
+  __u32 generation; /* number of this policy generation, from 1 */
+  __u32 size; /* bytes used */
+  __u32 n_listeners; /* number of listeners */
+  __u32 listeners; /* offset of u32[n_listeners], each the offset of a listener or 0 (everything to the proxy) */
+  __u32 response_scan; /* start row of the scanner for response heads */
+  __u32 response_classes; /* its class map */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct image_header) == 32, "image_header");
+_Static_assert(__builtin_offsetof(struct image_header, magic) == 0, "image_header.magic");
+_Static_assert(__builtin_offsetof(struct image_header, generation) == 4, "image_header.generation");
+_Static_assert(__builtin_offsetof(struct image_header, size) == 8, "image_header.size");
+_Static_assert(__builtin_offsetof(struct image_header, n_listeners) == 12, "image_header.n_listeners");
+_Static_assert(__builtin_offsetof(struct image_header, listeners) == 16, "image_header.listeners");
+_Static_assert(__builtin_offsetof(struct image_header, response_scan) == 20, "image_header.response_scan");
+_Static_assert(__builtin_offsetof(struct image_header, response_classes) == 24, "image_header.response_classes");
+_Static_assert(__builtin_offsetof(struct image_header, pad) == 28, "image_header.pad");
+
+/* What is decided for connections to one listener. */
+struct listener {
+  __u32 scan; /* start row of the scanner for request heads */
+  __u32 scan_classes; /* its class map */
+  __u32 host; /* start row of the automaton over the Host value; accept: offset of a virtual_host or 0 */
+  __u32 host_classes; /* its class map */
+  __u32 jobs; /* offset of job[n_jobs], run for every request (before the host is known) */
+  __u32 n_jobs; /* at most MAX_JOBS */
+  __u32 rbac; /* rbac_list for requests without a route, and for routes that do not say otherwise */
+  __u32 not_found; /* action when no virtual host or no route matches */
+  __u32 denied; /* action when RBAC denies */
+  __u32 proxy_endpoint; /* endpoint id of the proxy listener that stands behind this one, plus one; 0: none */
+};
+_Static_assert(sizeof(struct listener) == 40, "listener");
+_Static_assert(__builtin_offsetof(struct listener, scan) == 0, "listener.scan");
+_Static_assert(__builtin_offsetof(struct listener, scan_classes) == 4, "listener.scan_classes");
+_Static_assert(__builtin_offsetof(struct listener, host) == 8, "listener.host");
+_Static_assert(__builtin_offsetof(struct listener, host_classes) == 12, "listener.host_classes");
+_Static_assert(__builtin_offsetof(struct listener, jobs) == 16, "listener.jobs");
+_Static_assert(__builtin_offsetof(struct listener, n_jobs) == 20, "listener.n_jobs");
+_Static_assert(__builtin_offsetof(struct listener, rbac) == 24, "listener.rbac");
+_Static_assert(__builtin_offsetof(struct listener, not_found) == 28, "listener.not_found");
+_Static_assert(__builtin_offsetof(struct listener, denied) == 32, "listener.denied");
+_Static_assert(__builtin_offsetof(struct listener, proxy_endpoint) == 36, "listener.proxy_endpoint");
+
+/* The routes of a set of domains. */
+struct virtual_host {
+  __u32 path; /* start row of the path automaton; accept: offset of a candidate list */
+  __u32 path_classes; /* its class map */
+  __u32 jobs; /* offset of job[n_jobs] */
+  __u32 n_jobs; /* at most MAX_JOBS */
+};
+_Static_assert(sizeof(struct virtual_host) == 16, "virtual_host");
+_Static_assert(__builtin_offsetof(struct virtual_host, path) == 0, "virtual_host.path");
+_Static_assert(__builtin_offsetof(struct virtual_host, path_classes) == 4, "virtual_host.path_classes");
+_Static_assert(__builtin_offsetof(struct virtual_host, jobs) == 8, "virtual_host.jobs");
+_Static_assert(__builtin_offsetof(struct virtual_host, n_jobs) == 12, "virtual_host.n_jobs");
+
+/* One automaton over one field; accept: 0 or the offset of a u64 mask of facts. */
+struct job {
+  __u32 dfa; /* start row */
+  __u32 classes; /* class map */
+  __u8 field; /* FIELD */
+  __u8 slot; /* header slot for FIELD.HEADER */
+  __u8 word; /* word of the facts that the mask is or-ed into */
+  __u8 pad; /* zero */
+};
+_Static_assert(sizeof(struct job) == 12, "job");
+_Static_assert(__builtin_offsetof(struct job, dfa) == 0, "job.dfa");
+_Static_assert(__builtin_offsetof(struct job, classes) == 4, "job.classes");
+_Static_assert(__builtin_offsetof(struct job, field) == 8, "job.field");
+_Static_assert(__builtin_offsetof(struct job, slot) == 9, "job.slot");
+_Static_assert(__builtin_offsetof(struct job, word) == 10, "job.word");
+_Static_assert(__builtin_offsetof(struct job, pad) == 11, "job.pad");
+
+/* One rule: when it applies and what is done. */
+struct route {
+  __u32 flags; /* ROUTE_FLAG */
+  __u32 condition; /* offset of literals; 0: always */
+  __u32 rbac; /* offset of an rbac_list, replaces the listener's; 0: the listener's own */
+  __u32 action; /* offset of an action; 0: the proxy */
+  __u32 rule; /* index of the rule for counting */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct route) == 24, "route");
+_Static_assert(__builtin_offsetof(struct route, flags) == 0, "route.flags");
+_Static_assert(__builtin_offsetof(struct route, condition) == 4, "route.condition");
+_Static_assert(__builtin_offsetof(struct route, rbac) == 8, "route.rbac");
+_Static_assert(__builtin_offsetof(struct route, action) == 12, "route.action");
+_Static_assert(__builtin_offsetof(struct route, rule) == 16, "route.rule");
+_Static_assert(__builtin_offsetof(struct route, pad) == 20, "route.pad");
+
+/* Conditions are sums of products: a run of literals up to `last & 1` is a product; the list ends at `last & 2`. */
+struct literal {
+  __u32 word; /* word of the facts */
+  __u32 last; /* bit 0: last of its product, bit 1: last of the list */
+  __u64 mask; /* facts looked at */
+  __u64 want; /* what they must be */
+};
+_Static_assert(sizeof(struct literal) == 24, "literal");
+_Static_assert(__builtin_offsetof(struct literal, word) == 0, "literal.word");
+_Static_assert(__builtin_offsetof(struct literal, last) == 4, "literal.last");
+_Static_assert(__builtin_offsetof(struct literal, mask) == 8, "literal.mask");
+_Static_assert(__builtin_offsetof(struct literal, want) == 16, "literal.want");
+
+/* u32 n, then n entries evaluated in order; the first that denies decides. */
+struct rbac_list {
+  __u32 n; /* at most MAX_RBAC */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct rbac_list) == 8, "rbac_list");
+_Static_assert(__builtin_offsetof(struct rbac_list, n) == 0, "rbac_list.n");
+_Static_assert(__builtin_offsetof(struct rbac_list, pad) == 4, "rbac_list.pad");
+
+/* ALLOW denies what does not match; DENY denies what matches. */
+struct rbac_entry {
+  __u32 action; /* RBAC */
+  __u32 never; /* 1: the condition never matches */
+  __u32 condition; /* offset of literals; 0 with never == 0: always matches */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct rbac_entry) == 16, "rbac_entry");
+_Static_assert(__builtin_offsetof(struct rbac_entry, action) == 0, "rbac_entry.action");
+_Static_assert(__builtin_offsetof(struct rbac_entry, never) == 4, "rbac_entry.never");
+_Static_assert(__builtin_offsetof(struct rbac_entry, condition) == 8, "rbac_entry.condition");
+_Static_assert(__builtin_offsetof(struct rbac_entry, pad) == 12, "rbac_entry.pad");
+
+/* What is done with a request. */
+struct action {
+  __u8 kind; /* ACTION */
+  __u8 flags; /* ACTION_FLAG */
+  __u16 n_adds; /* number of additions (at most MAX_ADDS) */
+  __u32 timeout_ms; /* until the complete answer; 0: none */
+  __u64 remove; /* bit mask of the slots whose lines are removed from the request */
+  __u32 target; /* FORWARD: template of the new target, 0: as received */
+  __u32 adds; /* offset of add[n_adds] */
+  __u32 clusters; /* offset of weighted_cluster[n_clusters] */
+  __u32 n_clusters; /* at most 64 */
+  __u32 total_weight; /* sum of the weights of the clusters */
+  __u32 capture; /* start row of the capturing automaton over the path, 0: none; no match: target as received */
+  __u32 capture_classes; /* its class map */
+  __u32 reply_head; /* REPLY: template of everything up to and including the empty line */
+  __u32 reply_body; /* REPLY: offset of the body; left out for HEAD */
+  __u32 reply_body_len; /* REPLY: its length in bytes */
+};
+_Static_assert(sizeof(struct action) == 56, "action");
+_Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
+_Static_assert(__builtin_offsetof(struct action, flags) == 1, "action.flags");
+_Static_assert(__builtin_offsetof(struct action, n_adds) == 2, "action.n_adds");
+_Static_assert(__builtin_offsetof(struct action, timeout_ms) == 4, "action.timeout_ms");
+_Static_assert(__builtin_offsetof(struct action, remove) == 8, "action.remove");
+_Static_assert(__builtin_offsetof(struct action, target) == 16, "action.target");
+_Static_assert(__builtin_offsetof(struct action, adds) == 20, "action.adds");
+_Static_assert(__builtin_offsetof(struct action, clusters) == 24, "action.clusters");
+_Static_assert(__builtin_offsetof(struct action, n_clusters) == 28, "action.n_clusters");
+_Static_assert(__builtin_offsetof(struct action, total_weight) == 32, "action.total_weight");
+_Static_assert(__builtin_offsetof(struct action, capture) == 36, "action.capture");
+_Static_assert(__builtin_offsetof(struct action, capture_classes) == 40, "action.capture_classes");
+_Static_assert(__builtin_offsetof(struct action, reply_head) == 44, "action.reply_head");
+_Static_assert(__builtin_offsetof(struct action, reply_body) == 48, "action.reply_body");
+_Static_assert(__builtin_offsetof(struct action, reply_body_len) == 52, "action.reply_body_len");
+
+/* One choice of a forward action. */
+struct weighted_cluster {
+  __u32 cluster; /* offset of a cluster */
+  __u32 weight; /* its weight */
+};
+_Static_assert(sizeof(struct weighted_cluster) == 8, "weighted_cluster");
+_Static_assert(__builtin_offsetof(struct weighted_cluster, cluster) == 0, "weighted_cluster.cluster");
+_Static_assert(__builtin_offsetof(struct weighted_cluster, weight) == 4, "weighted_cluster.weight");
+
+/* Endpoints and how one of them is chosen. */
+struct cluster {
+  __u32 lb; /* LB */
+  __u32 n_endpoints; /* number of endpoints; 0: 503 from the proxy */
+  __u32 endpoints; /* offset of endpoint_ref[n_endpoints] */
+  __u32 counter; /* index of the round robin counter */
+};
+_Static_assert(sizeof(struct cluster) == 16, "cluster");
+_Static_assert(__builtin_offsetof(struct cluster, lb) == 0, "cluster.lb");
+_Static_assert(__builtin_offsetof(struct cluster, n_endpoints) == 4, "cluster.n_endpoints");
+_Static_assert(__builtin_offsetof(struct cluster, endpoints) == 8, "cluster.endpoints");
+_Static_assert(__builtin_offsetof(struct cluster, counter) == 12, "cluster.counter");
+
+/* A global endpoint id. */
+struct endpoint_ref {
+  __u32 id; /* index into the endpoints map */
+  __u32 weight; /* kept for later; only equal weights are offloaded */
+};
+_Static_assert(sizeof(struct endpoint_ref) == 8, "endpoint_ref");
+_Static_assert(__builtin_offsetof(struct endpoint_ref, id) == 0, "endpoint_ref.id");
+_Static_assert(__builtin_offsetof(struct endpoint_ref, weight) == 4, "endpoint_ref.weight");
+
+/* u32 n, then n pieces that are concatenated. */
+struct template {
+  __u32 n; /* at most MAX_PIECES */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct template) == 8, "template");
+_Static_assert(__builtin_offsetof(struct template, n) == 0, "template.n");
+_Static_assert(__builtin_offsetof(struct template, pad) == 4, "template.pad");
+
+/* One piece of a template. */
+struct piece {
+  __u8 kind; /* PIECE */
+  __u8 arg; /* capture group */
+  __u16 pad; /* zero */
+  __u32 off; /* LITERAL: offset in the image; PATH_FROM: first byte of the path */
+  __u32 len; /* LITERAL: length (at most MAX_LITERAL) */
+};
+_Static_assert(sizeof(struct piece) == 12, "piece");
+_Static_assert(__builtin_offsetof(struct piece, kind) == 0, "piece.kind");
+_Static_assert(__builtin_offsetof(struct piece, arg) == 1, "piece.arg");
+_Static_assert(__builtin_offsetof(struct piece, pad) == 2, "piece.pad");
+_Static_assert(__builtin_offsetof(struct piece, off) == 4, "piece.off");
+_Static_assert(__builtin_offsetof(struct piece, len) == 8, "piece.len");
+
+/* A complete header line "name: value CR LF" that is added before the empty line. */
+struct add {
+  __u8 when; /* ADD */
+  __u8 slot; /* slot whose presence in the request as received decides (IF_ABSENT, IF_PRESENT) */
+  __u16 pad; /* zero */
+  __u32 off; /* offset of the line */
+  __u32 len; /* its length (at most MAX_LITERAL) */
+};
+_Static_assert(sizeof(struct add) == 12, "add");
+_Static_assert(__builtin_offsetof(struct add, when) == 0, "add.when");
+_Static_assert(__builtin_offsetof(struct add, slot) == 1, "add.slot");
+_Static_assert(__builtin_offsetof(struct add, pad) == 2, "add.pad");
+_Static_assert(__builtin_offsetof(struct add, off) == 4, "add.off");
+_Static_assert(__builtin_offsetof(struct add, len) == 8, "add.len");
+
+/* Per intercepted client socket (socket storage). */
+struct conn {
+  __u64 cookie; /* of the client socket */
+  __u64 passed; /* request bytes that went to the agent */
+  __u64 body_left; /* bytes of the current request body still to be sent to `upstream` */
+  __u32 listener; /* index */
+  __u32 gate; /* bit 0: agent mode; the rest counts messages passed (see ARCHITECTURE.md, "the gate") */
+  __u32 requested; /* exchanges begun */
+  __u32 done; /* exchanges whose answer is complete */
+  __u32 upstream; /* pool slot of the exchange in flight */
+  __u32 flags; /* CONN_FLAG */
+  __u32 native; /* bytes that the agent wrote to the connection so far (modulo 2^32) */
+  __u32 base_seq; /* copied_seq at the start */
+  __u32 original[4]; /* address asked for, network order; IPv4 in the first word */
+  __u32 source[4]; /* own address, network order */
+  __u16 original_port; /* host order */
+  __u16 family; /* 2 or 10 (as asked for) */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct conn) == 96, "conn");
+_Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
+_Static_assert(__builtin_offsetof(struct conn, passed) == 8, "conn.passed");
+_Static_assert(__builtin_offsetof(struct conn, body_left) == 16, "conn.body_left");
+_Static_assert(__builtin_offsetof(struct conn, listener) == 24, "conn.listener");
+_Static_assert(__builtin_offsetof(struct conn, gate) == 28, "conn.gate");
+_Static_assert(__builtin_offsetof(struct conn, requested) == 32, "conn.requested");
+_Static_assert(__builtin_offsetof(struct conn, done) == 36, "conn.done");
+_Static_assert(__builtin_offsetof(struct conn, upstream) == 40, "conn.upstream");
+_Static_assert(__builtin_offsetof(struct conn, flags) == 44, "conn.flags");
+_Static_assert(__builtin_offsetof(struct conn, native) == 48, "conn.native");
+_Static_assert(__builtin_offsetof(struct conn, base_seq) == 52, "conn.base_seq");
+_Static_assert(__builtin_offsetof(struct conn, original) == 56, "conn.original");
+_Static_assert(__builtin_offsetof(struct conn, source) == 72, "conn.source");
+_Static_assert(__builtin_offsetof(struct conn, original_port) == 88, "conn.original_port");
+_Static_assert(__builtin_offsetof(struct conn, family) == 90, "conn.family");
+_Static_assert(__builtin_offsetof(struct conn, pad) == 92, "conn.pad");
+
+/* Per pool slot. */
+struct upstream {
+  __u64 owner; /* cookie of the client socket in an exchange, 0: none */
+  __u64 started; /* bpf_ktime_get_ns when the request was sent */
+  __u64 remaining; /* bytes to come of the body or chunk */
+  __u64 redirected; /* bytes of this answer sent to the client by the kernel */
+  __u32 exchange; /* conn.requested of the exchange */
+  __u32 endpoint; /* endpoint id; written by the agent */
+  __u32 timeout_ms; /* of this exchange; 0: none */
+  __u32 rule; /* of this exchange */
+  __u32 phase; /* PHASE */
+  __u32 flags; /* UPSTREAM_FLAG */
+  __u32 chunk_state; /* CHUNK */
+  __u32 listener; /* of this exchange */
+  __u32 replay_len; /* bytes of the request kept in the replay map; 0: none */
+  __u32 incarnation; /* counts the connections that had this slot; written by the agent */
+  __u32 dead; /* 1: the connection left ESTABLISHED */
+  __u32 head_len; /* bytes of the request as sent (head) */
+};
+_Static_assert(sizeof(struct upstream) == 80, "upstream");
+_Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
+_Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
+_Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
+_Static_assert(__builtin_offsetof(struct upstream, redirected) == 24, "upstream.redirected");
+_Static_assert(__builtin_offsetof(struct upstream, exchange) == 32, "upstream.exchange");
+_Static_assert(__builtin_offsetof(struct upstream, endpoint) == 36, "upstream.endpoint");
+_Static_assert(__builtin_offsetof(struct upstream, timeout_ms) == 40, "upstream.timeout_ms");
+_Static_assert(__builtin_offsetof(struct upstream, rule) == 44, "upstream.rule");
+_Static_assert(__builtin_offsetof(struct upstream, phase) == 48, "upstream.phase");
+_Static_assert(__builtin_offsetof(struct upstream, flags) == 52, "upstream.flags");
+_Static_assert(__builtin_offsetof(struct upstream, chunk_state) == 56, "upstream.chunk_state");
+_Static_assert(__builtin_offsetof(struct upstream, listener) == 60, "upstream.listener");
+_Static_assert(__builtin_offsetof(struct upstream, replay_len) == 64, "upstream.replay_len");
+_Static_assert(__builtin_offsetof(struct upstream, incarnation) == 68, "upstream.incarnation");
+_Static_assert(__builtin_offsetof(struct upstream, dead) == 72, "upstream.dead");
+_Static_assert(__builtin_offsetof(struct upstream, head_len) == 76, "upstream.head_len");
+
+/* Per endpoint id. */
+struct endpoint {
+  __u32 n_blocks; /* blocks in use; written by the agent */
+  __u32 active; /* exchanges in flight (least request) */
+  __u32 wanted; /* times that no idle connection was found */
+  __u32 flags; /* zero */
+  __u16 blocks[16]; /* block numbers */
+};
+_Static_assert(sizeof(struct endpoint) == 48, "endpoint");
+_Static_assert(__builtin_offsetof(struct endpoint, n_blocks) == 0, "endpoint.n_blocks");
+_Static_assert(__builtin_offsetof(struct endpoint, active) == 4, "endpoint.active");
+_Static_assert(__builtin_offsetof(struct endpoint, wanted) == 8, "endpoint.wanted");
+_Static_assert(__builtin_offsetof(struct endpoint, flags) == 12, "endpoint.flags");
+_Static_assert(__builtin_offsetof(struct endpoint, blocks) == 16, "endpoint.blocks");
+
+/* Argument and answer of the control program. */
+struct ctl {
+  __u32 command; /* CTL */
+  __u32 result; /* answer: 1 done or found, 0 not */
+  __u64 cookie; /* client socket */
+  __u64 arg; /* see CTL */
+  __u32 native; /* see CTL */
+  __u32 slot; /* upstream slot */
+  __u32 queued; /* answer: 1 if redirected bytes wait unread at the client socket */
+  __u32 unread; /* answer: bytes of the native queue that the client has not read */
+  __u32 gate; /* answer */
+  __u32 requested; /* answer */
+  __u32 done; /* answer */
+  __u32 upstream; /* answer */
+  __u64 passed; /* answer */
+  __u64 body_left; /* answer */
+  __u32 listener; /* answer */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct ctl) == 80, "ctl");
+_Static_assert(__builtin_offsetof(struct ctl, command) == 0, "ctl.command");
+_Static_assert(__builtin_offsetof(struct ctl, result) == 4, "ctl.result");
+_Static_assert(__builtin_offsetof(struct ctl, cookie) == 8, "ctl.cookie");
+_Static_assert(__builtin_offsetof(struct ctl, arg) == 16, "ctl.arg");
+_Static_assert(__builtin_offsetof(struct ctl, native) == 24, "ctl.native");
+_Static_assert(__builtin_offsetof(struct ctl, slot) == 28, "ctl.slot");
+_Static_assert(__builtin_offsetof(struct ctl, queued) == 32, "ctl.queued");
+_Static_assert(__builtin_offsetof(struct ctl, unread) == 36, "ctl.unread");
+_Static_assert(__builtin_offsetof(struct ctl, gate) == 40, "ctl.gate");
+_Static_assert(__builtin_offsetof(struct ctl, requested) == 44, "ctl.requested");
+_Static_assert(__builtin_offsetof(struct ctl, done) == 48, "ctl.done");
+_Static_assert(__builtin_offsetof(struct ctl, upstream) == 52, "ctl.upstream");
+_Static_assert(__builtin_offsetof(struct ctl, passed) == 56, "ctl.passed");
+_Static_assert(__builtin_offsetof(struct ctl, body_left) == 64, "ctl.body_left");
+_Static_assert(__builtin_offsetof(struct ctl, listener) == 72, "ctl.listener");
+_Static_assert(__builtin_offsetof(struct ctl, pad) == 76, "ctl.pad");
+
+/* An address that is intercepted. */
+struct steer_key {
+  __u32 address[4]; /* network order; IPv4 in the first word */
+  __u16 port; /* network order */
+  __u16 family; /* 2 or 10 */
+};
+_Static_assert(sizeof(struct steer_key) == 20, "steer_key");
+_Static_assert(__builtin_offsetof(struct steer_key, address) == 0, "steer_key.address");
+_Static_assert(__builtin_offsetof(struct steer_key, port) == 16, "steer_key.port");
+_Static_assert(__builtin_offsetof(struct steer_key, family) == 18, "steer_key.family");
+
+/* Where connections to an intercepted address go. */
+struct steer {
+  __u32 address[4]; /* network order */
+  __u16 port; /* network order */
+  __u16 keep_address; /* 1: only the port is replaced */
+  __u32 listener; /* index */
+};
+_Static_assert(sizeof(struct steer) == 24, "steer");
+_Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
+_Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
+_Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
+_Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener");
+
+/* Local end of a client socket. */
+struct tuple {
+  __u32 address[4]; /* network order */
+  __u32 port; /* host order */
+};
+_Static_assert(sizeof(struct tuple) == 20, "tuple");
+_Static_assert(__builtin_offsetof(struct tuple, address) == 0, "tuple.address");
+_Static_assert(__builtin_offsetof(struct tuple, port) == 16, "tuple.port");

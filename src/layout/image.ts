@@ -1,0 +1,300 @@
+/**
+ * The policy image: one relocatable-free blob per generation, placed in a BPF array of one element. Every reference is
+ * a byte offset from the start of the blob; 0 means "none" (offset 0 is the header, which nothing refers to).
+ *
+ * Automata are rows. A row at byte offset `r` is `u32 accept` followed by one u32 cell for each byte class. The class
+ * map of an automaton is 256 bytes; entry `b` is the class of byte `b` plus one, so that the cell of byte `b` is the u32
+ * at `r + 4 * classes[b]`.
+ * - matching automata: the cell is the byte offset of the next row; `accept` is what the acceptance means to the user
+ *   of the automaton (see `job`, `listener`, `virtual_host`).
+ * - scanners (request and response heads): the low 24 bits of the cell are the next row's offset divided by 4, the high
+ *   8 bits are an action of `SCAN`.
+ * - capturing automata (regex rewrite): as scanners, but the high 8 bits are the mask of capture registers (2 a group,
+ *   group 0 not stored, so at most 4 groups) to be set to the position *before* the byte is consumed; `accept` is 0 (no
+ *   match) or 1 | mask << 8 of the registers to be set at the end of the input.
+ */
+import { struct } from './struct.js';
+
+/** Size in bytes of the blob (a power of two); reads are masked with IMAGE_SIZE - 1. Eight slack bytes follow. */
+export const IMAGE_SIZE = 8 * 1024 * 1024;
+export const IMAGE_SLACK = 64;
+export const IMAGE_MAGIC = 0x53544550;
+
+/** Longest request or response head that the kernel looks at, in bytes; longer ones go to the proxy. */
+export const MAX_HEAD = 8192;
+/** Most header lines in a head that the kernel looks at. */
+export const MAX_LINES = 64;
+/** 64-bit words of facts (predicates that hold for a request). Words 0..15 are shared by listener and virtual host. */
+export const FACT_WORDS = 16;
+/** Most pieces in a template, additions to a head, jobs of one list, literals of one condition, candidates of a path. */
+export const MAX_PIECES = 16;
+export const MAX_ADDS = 32;
+export const MAX_JOBS = 64;
+export const MAX_LITERALS = 256;
+export const MAX_CANDIDATES = 512;
+export const MAX_RBAC = 8;
+/** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
+export const MAX_LITERAL = 4096;
+
+/** Actions on the transitions of a scanner. */
+export const SCAN = {
+  NONE: 0,
+  /** at the space after the method */
+  METHOD_END: 1,
+  /** at the first '?' of the target */
+  QUERY: 2,
+  /** at the space after the target */
+  TARGET_END: 3,
+  /** at the first byte of a header line's name */
+  LINE: 4,
+  /** at ':'; the accept of the row that is left is the slot of the name (0: a header nobody asks for) */
+  NAME_END: 5,
+  /** at the first byte of the value that is not white space */
+  VALUE: 6,
+  /** at CR; trailing white space is trimmed by the user of the scanner */
+  VALUE_END: 7,
+  /** at the LF that ends the head */
+  HEAD_END: 8,
+  /** not the strict grammar: the proxy decides */
+  ODD: 9,
+} as const;
+
+/** Slots of header names known to every scanner; slots from FIRST_FREE on are given out by the compiler (below 64). */
+export const SLOT = {
+  OTHER: 0,
+  HOST: 1,
+  CONTENT_LENGTH: 2,
+  TRANSFER_ENCODING: 3,
+  CONNECTION: 4,
+  KEEP_ALIVE: 5,
+  PROXY_CONNECTION: 6,
+  TE: 7,
+  UPGRADE: 8,
+  EXPECT: 9,
+  X_REQUEST_ID: 10,
+  X_FORWARDED_PROTO: 11,
+  X_FORWARDED_FOR: 12,
+  TRAILER: 13,
+  /** a header whose presence alone sends a request to the proxy (x-envoy-* and the like) */
+  ODD: 14,
+  FIRST_FREE: 15,
+} as const;
+export const MAX_SLOTS = 64;
+
+/** What a job's automaton runs over. */
+export const FIELD = {
+  METHOD: 0,
+  /** the Host header's value, as received */
+  HOST: 1,
+  /** the target up to the first '?' */
+  PATH: 2,
+  /** what follows the first '?', empty if there is none */
+  QUERY: 3,
+  /** path and query */
+  TARGET: 4,
+  /** 4 or 16 bytes, network order */
+  SOURCE_IP: 5,
+  /** a header by slot; values of repeated lines are joined by ','; a missing header runs nothing and sets no fact */
+  HEADER: 6,
+} as const;
+
+export const ACTION = { PROXY: 0, FORWARD: 1, REPLY: 2 } as const;
+export const ACTION_FLAG = {
+  /** an answer of 503 is retried: the agent replays the request through the proxy (x-envoy retry policy offloaded) */
+  RETRY_503: 1,
+} as const;
+export const LB = { ROUND_ROBIN: 0, RANDOM: 1, LEAST_REQUEST: 2 } as const;
+export const PIECE = {
+  LITERAL: 0,
+  /** the path (no query) from byte `off` on */
+  PATH_FROM: 1,
+  /** '?' and the query, or nothing when the target has no '?' */
+  QUERY: 2,
+  /** the Host header's value */
+  HOST: 3,
+  /** the Host header's value without a port */
+  HOST_NAME: 4,
+  /** capture group `arg` (1..4) of the action's capturing automaton */
+  CAPTURE: 5,
+} as const;
+export const ADD = {
+  ALWAYS: 0,
+  IF_ABSENT: 1,
+  IF_PRESENT: 2,
+  /** `x-request-id: <random version 4 UUID>` when SLOT.X_REQUEST_ID is absent; off/len unused */
+  REQUEST_ID: 3,
+  /** literal off/len (e.g. `x-envoy-original-path: `), then the target as received, then CR LF */
+  ORIGINAL_TARGET: 4,
+} as const;
+export const RBAC = { ALLOW: 0, DENY: 1 } as const;
+export const ROUTE_FLAG = {
+  /** whether the route matches cannot be computed: a request that gets as far as it goes to the proxy */
+  UNKNOWN: 1,
+} as const;
+
+export const ImageHeader = struct('image_header', 'The first bytes of the blob.', [
+  ['magic', 'u32', 'IMAGE_MAGIC'],
+  ['generation', 'u32', 'number of this policy generation, from 1'],
+  ['size', 'u32', 'bytes used'],
+  ['n_listeners', 'u32', 'number of listeners'],
+  ['listeners', 'u32', 'offset of u32[n_listeners], each the offset of a listener or 0 (everything to the proxy)'],
+  ['response_scan', 'u32', 'start row of the scanner for response heads'],
+  ['response_classes', 'u32', 'its class map'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const ListenerSpec = struct('listener', 'What is decided for connections to one listener.', [
+  ['scan', 'u32', 'start row of the scanner for request heads'],
+  ['scan_classes', 'u32', 'its class map'],
+  ['host', 'u32', 'start row of the automaton over the Host value; accept: offset of a virtual_host or 0'],
+  ['host_classes', 'u32', 'its class map'],
+  ['jobs', 'u32', 'offset of job[n_jobs], run for every request (before the host is known)'],
+  ['n_jobs', 'u32', 'at most MAX_JOBS'],
+  ['rbac', 'u32', 'rbac_list for requests without a route, and for routes that do not say otherwise'],
+  ['not_found', 'u32', 'action when no virtual host or no route matches'],
+  ['denied', 'u32', 'action when RBAC denies'],
+  ['proxy_endpoint', 'u32', 'endpoint id of the proxy listener that stands behind this one, plus one; 0: none'],
+]);
+
+export const VirtualHostSpec = struct('virtual_host', 'The routes of a set of domains.', [
+  ['path', 'u32', 'start row of the path automaton; accept: offset of a candidate list'],
+  ['path_classes', 'u32', 'its class map'],
+  ['jobs', 'u32', 'offset of job[n_jobs]'],
+  ['n_jobs', 'u32', 'at most MAX_JOBS'],
+]);
+// A candidate list is u32 n (at most MAX_CANDIDATES) and n offsets of routes, in the order of evaluation.
+
+export const JobSpec = struct('job', 'One automaton over one field; accept: 0 or the offset of a u64 mask of facts.', [
+  ['dfa', 'u32', 'start row'],
+  ['classes', 'u32', 'class map'],
+  ['field', 'u8', 'FIELD'],
+  ['slot', 'u8', 'header slot for FIELD.HEADER'],
+  ['word', 'u8', 'word of the facts that the mask is or-ed into'],
+  ['pad', 'u8', 'zero'],
+]);
+
+export const RouteSpec = struct('route', 'One rule: when it applies and what is done.', [
+  ['flags', 'u32', 'ROUTE_FLAG'],
+  ['condition', 'u32', 'offset of literals; 0: always'],
+  ['rbac', 'u32', "offset of an rbac_list, replaces the listener's; 0: the listener's own"],
+  ['action', 'u32', 'offset of an action; 0: the proxy'],
+  ['rule', 'u32', 'index of the rule for counting'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const LiteralSpec = struct(
+  'literal',
+  'Conditions are sums of products: a run of literals up to `last & 1` is a product; the list ends at `last & 2`.',
+  [
+    ['word', 'u32', 'word of the facts'],
+    ['last', 'u32', 'bit 0: last of its product, bit 1: last of the list'],
+    ['mask', 'u64', 'facts looked at'],
+    ['want', 'u64', 'what they must be'],
+  ],
+);
+
+export const RbacListSpec = struct(
+  'rbac_list',
+  'u32 n, then n entries evaluated in order; the first that denies decides.',
+  [
+    ['n', 'u32', 'at most MAX_RBAC'],
+    ['pad', 'u32', 'zero'],
+  ],
+);
+export const RbacEntrySpec = struct('rbac_entry', 'ALLOW denies what does not match; DENY denies what matches.', [
+  ['action', 'u32', 'RBAC'],
+  ['never', 'u32', '1: the condition never matches'],
+  ['condition', 'u32', 'offset of literals; 0 with never == 0: always matches'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const ActionSpec = struct('action', 'What is done with a request.', [
+  ['kind', 'u8', 'ACTION'],
+  ['flags', 'u8', 'ACTION_FLAG'],
+  ['n_adds', 'u16', 'number of additions (at most MAX_ADDS)'],
+  ['timeout_ms', 'u32', 'until the complete answer; 0: none'],
+  ['remove', 'u64', 'bit mask of the slots whose lines are removed from the request'],
+  ['target', 'u32', 'FORWARD: template of the new target, 0: as received'],
+  ['adds', 'u32', 'offset of add[n_adds]'],
+  ['clusters', 'u32', 'offset of weighted_cluster[n_clusters]'],
+  ['n_clusters', 'u32', 'at most 64'],
+  ['total_weight', 'u32', 'sum of the weights of the clusters'],
+  ['capture', 'u32', 'start row of the capturing automaton over the path, 0: none; no match: target as received'],
+  ['capture_classes', 'u32', 'its class map'],
+  ['reply_head', 'u32', 'REPLY: template of everything up to and including the empty line'],
+  ['reply_body', 'u32', 'REPLY: offset of the body; left out for HEAD'],
+  ['reply_body_len', 'u32', 'REPLY: its length in bytes'],
+]);
+
+export const WeightedClusterSpec = struct('weighted_cluster', 'One choice of a forward action.', [
+  ['cluster', 'u32', 'offset of a cluster'],
+  ['weight', 'u32', 'its weight'],
+]);
+
+export const ClusterSpec = struct('cluster', 'Endpoints and how one of them is chosen.', [
+  ['lb', 'u32', 'LB'],
+  ['n_endpoints', 'u32', 'number of endpoints; 0: 503 from the proxy'],
+  ['endpoints', 'u32', 'offset of endpoint_ref[n_endpoints]'],
+  ['counter', 'u32', 'index of the round robin counter'],
+]);
+export const EndpointRefSpec = struct('endpoint_ref', 'A global endpoint id.', [
+  ['id', 'u32', 'index into the endpoints map'],
+  ['weight', 'u32', 'kept for later; only equal weights are offloaded'],
+]);
+
+export const TemplateSpec = struct('template', 'u32 n, then n pieces that are concatenated.', [
+  ['n', 'u32', 'at most MAX_PIECES'],
+  ['pad', 'u32', 'zero'],
+]);
+export const PieceSpec = struct('piece', 'One piece of a template.', [
+  ['kind', 'u8', 'PIECE'],
+  ['arg', 'u8', 'capture group'],
+  ['pad', 'u16', 'zero'],
+  ['off', 'u32', 'LITERAL: offset in the image; PATH_FROM: first byte of the path'],
+  ['len', 'u32', 'LITERAL: length (at most MAX_LITERAL)'],
+]);
+export const AddSpec = struct(
+  'add',
+  'A complete header line "name: value CR LF" that is added before the empty line.',
+  [
+    ['when', 'u8', 'ADD'],
+    ['slot', 'u8', 'slot whose presence in the request as received decides (IF_ABSENT, IF_PRESENT)'],
+    ['pad', 'u16', 'zero'],
+    ['off', 'u32', 'offset of the line'],
+    ['len', 'u32', 'its length (at most MAX_LITERAL)'],
+  ],
+);
+
+export const IMAGE_STRUCTS = [
+  ImageHeader,
+  ListenerSpec,
+  VirtualHostSpec,
+  JobSpec,
+  RouteSpec,
+  LiteralSpec,
+  RbacListSpec,
+  RbacEntrySpec,
+  ActionSpec,
+  WeightedClusterSpec,
+  ClusterSpec,
+  EndpointRefSpec,
+  TemplateSpec,
+  PieceSpec,
+  AddSpec,
+];
+export const IMAGE_CONSTANTS = {
+  IMAGE_SIZE,
+  IMAGE_SLACK,
+  IMAGE_MAGIC,
+  MAX_HEAD,
+  MAX_LINES,
+  FACT_WORDS,
+  MAX_PIECES,
+  MAX_ADDS,
+  MAX_JOBS,
+  MAX_LITERALS,
+  MAX_CANDIDATES,
+  MAX_RBAC,
+  MAX_LITERAL,
+};
+export const IMAGE_ENUMS = { SCAN, SLOT, FIELD, ACTION, ACTION_FLAG, LB, PIECE, ADD, RBAC, ROUTE_FLAG };

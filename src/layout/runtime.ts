@@ -1,0 +1,209 @@
+/**
+ * Structures of the maps that change while traffic flows. The image says what is decided; these say what is going on.
+ */
+import { struct } from './struct.js';
+
+/** Upstream connections (pool slots) at most, in blocks of 64 whose idle ones are the bits of one word. */
+export const MAX_UPSTREAMS = 4096;
+export const BLOCK_SIZE = 64;
+export const MAX_BLOCKS = 64;
+/** Endpoints (address and port of a server, or a proxy's listener) at most, and blocks that one of them may own. */
+export const MAX_ENDPOINTS = 1024;
+export const ENDPOINT_BLOCKS = 16;
+export const MAX_CLIENTS = 65536;
+/** Longest request that is kept for a replay, in bytes. */
+export const MAX_REPLAY = 2048;
+/** Answers longer than this are moved by the agent. */
+export const MAX_KERNEL_BODY = 1048576;
+/** Bytes of an answer of unknown length after which the agent takes over. */
+export const MAX_KERNEL_CHUNKED = 65536;
+export const MAX_RULES = 16384;
+
+/** State of an upstream's exchange; written by the programs except where noted. */
+export const PHASE = {
+  /** idle in its pool, or not in use: any byte from the server is a protocol error */
+  IDLE: 0,
+  /** the request (or a part of it) was sent, no byte of the answer was seen */
+  AWAIT: 1,
+  /** `remaining` bytes of a body of known length are to come */
+  BODY: 2,
+  /** inside a chunked body, `chunk_state` and `remaining` say where */
+  CHUNKED: 3,
+  /** the agent reads the rest of the answer from the socket (first byte on, nothing was redirected) */
+  AGENT: 4,
+  /** the agent reads the rest; `redirected` bytes went to the client before */
+  HANDOVER: 5,
+  /** the server closed or broke the connection, or it must not be used again; the agent closes it */
+  DEAD: 6,
+} as const;
+
+/** Where a chunked body's parser stands. */
+export const CHUNK = {
+  /** in the size line, digits; `remaining` accumulates */
+  SIZE: 0,
+  /** in the size line after the digits: up to LF */
+  EXTENSION: 1,
+  /** in the data, `remaining` bytes to come */
+  DATA: 2,
+  /** CR LF after the data */
+  DATA_END: 3,
+  /** at the start of the line after the last chunk */
+  END: 4,
+} as const;
+
+export const UPSTREAM_FLAG = {
+  /** the request's method was HEAD: the answer has no body */
+  HEAD: 1,
+  /** do not reuse after this answer (Connection: close, HTTP/1.0) */
+  CLOSE: 2,
+  /** a 503 is given to the agent, which replays the request through the proxy */
+  RETRY_503: 4,
+  /** the proxy's endpoint: answers are already in the proxy's form */
+  PROXY: 8,
+  /** request complete (no body outstanding) */
+  REQUEST_DONE: 16,
+} as const;
+
+export const COUNTER = {
+  /** decided and forwarded or answered in the kernel */
+  KERNEL: 0,
+  /** forwarded by the kernel to the proxy */
+  PROXY: 1,
+  /** handed to the agent (odd, split, pipelined ...), which forwards to the proxy */
+  AGENT: 2,
+  /** answered in the kernel (part of KERNEL) */
+  REPLIES: 3,
+  /** answers handed to the agent */
+  ANSWERS_AGENT: 4,
+  /** no idle upstream: handed to the agent */
+  POOL_EMPTY: 5,
+  /** a helper failed where it should not */
+  HELPER_FAILED: 6,
+  /** redirects refused */
+  REDIRECT_FAILED: 7,
+  ODD: 8,
+  PARTIAL: 9,
+  BODY_AGENT: 10,
+  PIPELINED: 11,
+  SCRATCH_BUSY: 12,
+  CONNECTIONS: 13,
+  UNREAD: 14,
+} as const;
+export const N_COUNTERS = 32;
+
+export const CONN_FLAG = {
+  /** in the socket map: its messages are seen */
+  INSERTED: 1,
+  /** never leave agent mode (fast open, or the agent cannot tell where requests end) */
+  STICKY: 2,
+} as const;
+
+/** Commands of the control program (run by the agent through BPF_PROG_TEST_RUN). */
+export const CTL = {
+  /** copy the connection's state */
+  QUERY: 0,
+  /** leave agent mode if `passed` equals `arg`; `native` is then the number of bytes that the agent wrote */
+  RESUME: 1,
+  /** detach an upstream from its client: after this the program sends nothing more to it */
+  DETACH: 2,
+  /** end the exchange that the agent completed */
+  FINISH: 3,
+} as const;
+
+export const ConnSpec = struct('conn', 'Per intercepted client socket (socket storage).', [
+  ['cookie', 'u64', 'of the client socket'],
+  ['passed', 'u64', 'request bytes that went to the agent'],
+  ['body_left', 'u64', 'bytes of the current request body still to be sent to `upstream`'],
+  ['listener', 'u32', 'index'],
+  ['gate', 'u32', 'bit 0: agent mode; the rest counts messages passed (see ARCHITECTURE.md, "the gate")'],
+  ['requested', 'u32', 'exchanges begun'],
+  ['done', 'u32', 'exchanges whose answer is complete'],
+  ['upstream', 'u32', 'pool slot of the exchange in flight'],
+  ['flags', 'u32', 'CONN_FLAG'],
+  ['native', 'u32', 'bytes that the agent wrote to the connection so far (modulo 2^32)'],
+  ['base_seq', 'u32', 'copied_seq at the start'],
+  ['original', 'u32[4]', 'address asked for, network order; IPv4 in the first word'],
+  ['source', 'u32[4]', 'own address, network order'],
+  ['original_port', 'u16', 'host order'],
+  ['family', 'u16', '2 or 10 (as asked for)'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
+  ['owner', 'u64', 'cookie of the client socket in an exchange, 0: none'],
+  ['started', 'u64', 'bpf_ktime_get_ns when the request was sent'],
+  ['remaining', 'u64', 'bytes to come of the body or chunk'],
+  ['redirected', 'u64', 'bytes of this answer sent to the client by the kernel'],
+  ['exchange', 'u32', 'conn.requested of the exchange'],
+  ['endpoint', 'u32', 'endpoint id; written by the agent'],
+  ['timeout_ms', 'u32', 'of this exchange; 0: none'],
+  ['rule', 'u32', 'of this exchange'],
+  ['phase', 'u32', 'PHASE'],
+  ['flags', 'u32', 'UPSTREAM_FLAG'],
+  ['chunk_state', 'u32', 'CHUNK'],
+  ['listener', 'u32', 'of this exchange'],
+  ['replay_len', 'u32', 'bytes of the request kept in the replay map; 0: none'],
+  ['incarnation', 'u32', 'counts the connections that had this slot; written by the agent'],
+  ['dead', 'u32', '1: the connection left ESTABLISHED'],
+  ['head_len', 'u32', 'bytes of the request as sent (head)'],
+]);
+
+export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
+  ['n_blocks', 'u32', 'blocks in use; written by the agent'],
+  ['active', 'u32', 'exchanges in flight (least request)'],
+  ['wanted', 'u32', 'times that no idle connection was found'],
+  ['flags', 'u32', 'zero'],
+  ['blocks', 'u16[16]', 'block numbers'],
+]);
+
+export const CtlSpec = struct('ctl', 'Argument and answer of the control program.', [
+  ['command', 'u32', 'CTL'],
+  ['result', 'u32', 'answer: 1 done or found, 0 not'],
+  ['cookie', 'u64', 'client socket'],
+  ['arg', 'u64', 'see CTL'],
+  ['native', 'u32', 'see CTL'],
+  ['slot', 'u32', 'upstream slot'],
+  ['queued', 'u32', 'answer: 1 if redirected bytes wait unread at the client socket'],
+  ['unread', 'u32', 'answer: bytes of the native queue that the client has not read'],
+  ['gate', 'u32', 'answer'],
+  ['requested', 'u32', 'answer'],
+  ['done', 'u32', 'answer'],
+  ['upstream', 'u32', 'answer'],
+  ['passed', 'u64', 'answer'],
+  ['body_left', 'u64', 'answer'],
+  ['listener', 'u32', 'answer'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const SteerKeySpec = struct('steer_key', 'An address that is intercepted.', [
+  ['address', 'u32[4]', 'network order; IPv4 in the first word'],
+  ['port', 'u16', 'network order'],
+  ['family', 'u16', '2 or 10'],
+]);
+export const SteerSpec = struct('steer', 'Where connections to an intercepted address go.', [
+  ['address', 'u32[4]', 'network order'],
+  ['port', 'u16', 'network order'],
+  ['keep_address', 'u16', '1: only the port is replaced'],
+  ['listener', 'u32', 'index'],
+]);
+/** Key: local address and port of a client socket; value: its cookie. How the agent finds the connection it accepted. */
+export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
+  ['address', 'u32[4]', 'network order'],
+  ['port', 'u32', 'host order'],
+]);
+
+export const RUNTIME_STRUCTS = [ConnSpec, UpstreamSpec, EndpointSpec, CtlSpec, SteerKeySpec, SteerSpec, TupleSpec];
+export const RUNTIME_CONSTANTS = {
+  MAX_UPSTREAMS,
+  BLOCK_SIZE,
+  MAX_BLOCKS,
+  MAX_ENDPOINTS,
+  ENDPOINT_BLOCKS,
+  MAX_CLIENTS,
+  MAX_REPLAY,
+  MAX_KERNEL_BODY,
+  MAX_KERNEL_CHUNKED,
+  MAX_RULES,
+  N_COUNTERS,
+};
+export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, COUNTER, CONN_FLAG, CTL };

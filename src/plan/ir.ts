@@ -1,0 +1,159 @@
+/**
+ * The plan: what is decided for each listener, in terms that the compiler can turn into automata and tables. Everything
+ * that the plan cannot express is a `proxy` verdict with reasons; nothing is dropped silently.
+ */
+import type { Position } from '../policy/diagnostics.js';
+
+/** Why something is left to the proxy. Codes come from the closed list in `reasons.ts`. */
+export interface Reason {
+  readonly code: string;
+  readonly message: string;
+  /** path of the field in the Envoy resource, e.g. `route.retry_policy.retry_on` */
+  readonly field: string;
+  readonly position?: Position;
+}
+
+/** Which bytes of a request a predicate looks at. Header names are lower case; `:authority` is `host`. */
+export type Field =
+  | { readonly kind: 'method' | 'host' | 'path' | 'target' | 'source_ip' }
+  | { readonly kind: 'query'; readonly name: string }
+  | { readonly kind: 'header'; readonly name: string };
+
+/** How the bytes are tested. Regexes are RE2 syntax and must match the whole field. Ranges are half-open int64. */
+export type Matcher =
+  | { readonly kind: 'exact' | 'prefix' | 'suffix' | 'contains'; readonly value: string; readonly ignoreCase: boolean }
+  | { readonly kind: 'regex'; readonly pattern: string }
+  | { readonly kind: 'present' }
+  | { readonly kind: 'range'; readonly start: bigint; readonly end: bigint }
+  | { readonly kind: 'cidr'; readonly address: string; readonly prefixLength: number };
+
+/** True when the field is there and its bytes match. A missing header or query parameter satisfies no predicate. */
+export interface Predicate {
+  readonly field: Field;
+  readonly matcher: Matcher;
+}
+
+export type Condition =
+  | { readonly op: 'const'; readonly value: boolean }
+  | { readonly op: 'test'; readonly predicate: Predicate }
+  | { readonly op: 'not'; readonly of: Condition }
+  | { readonly op: 'and' | 'or'; readonly of: readonly Condition[] };
+
+/** A piece of a produced string. */
+export type Piece =
+  | { readonly kind: 'literal'; readonly value: string }
+  /** the path without its query from byte `from` on */
+  | { readonly kind: 'path'; readonly from: number }
+  /** '?' and the query, or nothing */
+  | { readonly kind: 'query' }
+  | { readonly kind: 'host' }
+  /** the host without its port */
+  | { readonly kind: 'host_name' }
+  | { readonly kind: 'capture'; readonly group: number };
+
+/** One edit of the request's headers, applied in order. Values are literal. Names are lower case. */
+export type HeaderEdit =
+  | { readonly op: 'remove'; readonly name: string }
+  | {
+      readonly op: 'append' | 'overwrite' | 'add_if_absent' | 'overwrite_if_present';
+      readonly name: string;
+      readonly value: string;
+    };
+
+/** How the target (path and query) of a forwarded request is made. */
+export type TargetRewrite =
+  | { readonly kind: 'pieces'; readonly pieces: readonly Piece[] }
+  /** RE2 GlobalReplace over the path (the query is kept); `substitution` as Envoy takes it (\0..\9) */
+  | { readonly kind: 'regex'; readonly pattern: string; readonly substitution: string };
+
+export interface ForwardAction {
+  readonly kind: 'forward';
+  readonly clusters: readonly { readonly cluster: string; readonly weight: number }[];
+  readonly target?: TargetRewrite;
+  /** new Host value */
+  readonly host?: string;
+  readonly edits: readonly HeaderEdit[];
+  /** adds `x-envoy-original-path: <target as received>` (Envoy does so for rewritten paths unless suppressed) */
+  readonly originalPath: boolean;
+  /** 0: none */
+  readonly timeoutMs: number;
+  /** a 503 answer is replayed through the proxy, which carries out what is left of the retry policy */
+  readonly retry503: boolean;
+}
+
+/** An answer that the mesh gives itself. Header names in lower case, in order; content-length is added by the compiler. */
+export interface ReplyAction {
+  readonly kind: 'reply';
+  readonly status: number;
+  readonly headers: readonly { readonly name: string; readonly value: readonly Piece[] }[];
+  readonly body: string;
+}
+
+export type Action = ForwardAction | ReplyAction | { readonly kind: 'proxy' };
+
+export interface RbacCheck {
+  readonly action: 'allow' | 'deny';
+  readonly condition: Condition;
+}
+
+export interface RoutePlan {
+  /** unique in the plan, e.g. `listener/vhost/3` */
+  readonly id: string;
+  readonly name: string;
+  readonly position?: Position;
+  /** undefined: cannot be computed in the kernel; requests that get as far as this route go to the proxy */
+  readonly match?: Condition;
+  readonly action: Action;
+  /** replaces the listener's checks */
+  readonly rbac?: readonly RbacCheck[];
+  /** why `match` is undefined or `action` is proxy; empty for the kernel */
+  readonly reasons: readonly Reason[];
+}
+
+export interface VirtualHostPlan {
+  readonly name: string;
+  /** Envoy domains: exact, `*.suffix`, `prefix.*`, `*`; lower case */
+  readonly domains: readonly string[];
+  readonly routes: readonly RoutePlan[];
+}
+
+/** How request targets must look to be decided here: what needs normalising goes to the proxy. */
+export interface PathRules {
+  /** normalize_path: targets with percent escapes, dot segments or backslashes go to the proxy */
+  readonly normalize: boolean;
+  /** merge_slashes: targets with `//` go to the proxy */
+  readonly mergeSlashes: boolean;
+  /** path_with_escaped_slashes_action other than KEEP_UNCHANGED: targets with %2f or %5c go to the proxy */
+  readonly escapedSlashes: boolean;
+}
+
+export interface ListenerPlan {
+  readonly name: string;
+  /** where the proxy listens for what is left to it */
+  readonly proxyAddress: { readonly address: string; readonly port: number };
+  /** false: everything on this listener goes to the proxy, for `reasons` */
+  readonly offloaded: boolean;
+  readonly reasons: readonly Reason[];
+  readonly paths: PathRules;
+  /** ports in the Host header are ignored when matching domains: never, any, or this listener's own port */
+  readonly stripPort: 'none' | 'any' | number;
+  readonly virtualHosts: readonly VirtualHostPlan[];
+  /** in order; apply to every request, also to those without a route */
+  readonly rbac: readonly RbacCheck[];
+  /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
+  readonly generateRequestId: boolean;
+  /** value of x-forwarded-proto added when there is none */
+  readonly forwardedProto: string;
+}
+
+export interface ClusterPlan {
+  readonly name: string;
+  readonly lb: 'round_robin' | 'random' | 'least_request';
+  readonly endpoints: readonly { readonly address: string; readonly port: number; readonly weight: number }[];
+}
+
+export interface Plan {
+  readonly listeners: readonly ListenerPlan[];
+  /** only clusters that routes forward to from the kernel */
+  readonly clusters: readonly ClusterPlan[];
+}

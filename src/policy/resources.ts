@@ -1,0 +1,92 @@
+import type { Diagnostic, Position } from './diagnostics.js';
+
+/** A JSON object in proto3 JSON form with proto (snake_case) field names, as `toJson(..., {useProtoFieldName: true})` gives. */
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+export type JsonObject = { [key: string]: Json };
+
+/**
+ * Where the objects of the resources came from. Keyed by identity: an object that is copied loses its origin, so
+ * translators register what they make (`set`) and readers look up the nearest object that they hold.
+ */
+export class Provenance {
+  readonly #objects = new WeakMap<object, Position>();
+  readonly #fields = new WeakMap<object, Map<string, Position>>();
+
+  /** Says that `object` (or its field `key`) comes from `position`. */
+  set(object: object, position: Position, key?: string): void {
+    if (key === undefined) {
+      this.#objects.set(object, position);
+      return;
+    }
+    let fields = this.#fields.get(object);
+    if (!fields) {
+      fields = new Map();
+      this.#fields.set(object, fields);
+    }
+    fields.set(key, position);
+  }
+
+  /** The position of field `key` of `object` if known, else that of `object`, else undefined. */
+  get(object: object, key?: string): Position | undefined {
+    return (key === undefined ? undefined : this.#fields.get(object)?.get(key)) ?? this.#objects.get(object);
+  }
+}
+
+/** A user's rule as he wrote it: one route / HTTP rule / authorization rule / traffic policy block / filter. */
+export interface SourceRule {
+  /** unique within one load, e.g. `default/reviews#http[0]` */
+  readonly id: string;
+  readonly kind: string;
+  readonly name: string;
+  /** human-readable name of the rule inside its document, e.g. `http[0]` */
+  readonly rule: string;
+  readonly position: Position;
+  /**
+   * The objects of the resources that stand for this rule (routes, rbac policies, clusters ...), by identity. The rule
+   * is offloaded when everything that they lead to is. Empty: the rule takes part in nothing here (see `note`).
+   */
+  readonly objects: object[];
+  /** constructs that translation already knows the kernel cannot do, each becomes a reason */
+  readonly unsupported: {
+    readonly code: string;
+    readonly message: string;
+    readonly field: string;
+    readonly line: number;
+  }[];
+}
+
+/** A name that applications may look up, with the address that stands for it. */
+export interface HostEntry {
+  readonly address: string;
+  readonly names: readonly string[];
+}
+
+/** An address that applications connect to and the listener that decides about such connections. */
+export interface Intercept {
+  /** IPv4 or IPv6 literal; `0.0.0.0` and `::` mean any address of this host */
+  readonly address: string;
+  readonly port: number;
+  /** name of the listener in `listeners` */
+  readonly listener: string;
+}
+
+/** Everything that one set of files says, in Envoy's terms: the waist between the inputs and both data paths. */
+export interface Resources {
+  /** envoy.config.listener.v3.Listener */
+  readonly listeners: JsonObject[];
+  /** envoy.config.route.v3.RouteConfiguration that listeners refer to by name (rds) */
+  readonly routeConfigs: JsonObject[];
+  /** envoy.config.cluster.v3.Cluster; their load assignments inline or in `endpoints` */
+  readonly clusters: JsonObject[];
+  /** envoy.config.endpoint.v3.ClusterLoadAssignment */
+  readonly endpoints: JsonObject[];
+  /** the rest of the user's bootstrap (admin, node, layered_runtime ...), without static_resources; {} for Istio input */
+  readonly bootstrap: JsonObject;
+  readonly intercepts: Intercept[];
+  readonly hosts: HostEntry[];
+  readonly rules: SourceRule[];
+  /** number of documents read */
+  readonly documents: number;
+  readonly provenance: Provenance;
+  readonly diagnostics: Diagnostic[];
+}
