@@ -50,7 +50,7 @@ function explain(errno: number, action: string, log: string): string {
     // EACCES from a load is the verifier's "no"; both may also mean that the process lacks a capability.
     const verdict = verifierLine(log);
     if (code === 'EACCES' && verdict) return ` (the verifier says: ${verdict})`;
-    return ' (this needs root, or the capabilities CAP_BPF and CAP_NET_ADMIN)';
+    return ' (this needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN)';
   }
   if (code === 'ENOENT' && action.startsWith('open ')) return ' (no such file; build it with script/build-bpf)';
   if (code === 'EINVAL' || code === 'E2BIG' || code === 'ENOTSUPP' || code === 'ENOSPC') {

@@ -33,6 +33,7 @@ export const libc = lazy(() => {
     ioctl: f('int ioctl(int fd, unsigned long request, _Inout_ int *arg)'),
     flock: f('int flock(int fd, int operation)'),
     poll: f('int poll(_Inout_ uint8_t *fds, unsigned long n, int timeout)'),
+    fcntl: f('int fcntl(int fd, int command, int argument)'),
     dup: f('int dup(int fd)'),
     unshare: f('int unshare(int flags)'),
     mount: f(
