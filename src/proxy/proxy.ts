@@ -71,7 +71,6 @@ export async function startProxy(options: ProxyOptions): Promise<EnvoyProxy> {
   if (options.concurrency !== undefined) args.push('--concurrency', String(options.concurrency));
   const child = spawn(envoyPath, args, {
     detached: true,
-    cwd: dir,
     stdio: ['ignore', log, log, ...(options.inheritFds ?? [])],
   });
   closeSync(log);

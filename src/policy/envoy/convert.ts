@@ -1,3 +1,4 @@
+import { isIP } from 'node:net';
 import { type DescEnum, type DescField, type DescMessage, fromJson, ScalarType, toJson } from '@bufbuild/protobuf';
 import { TimestampSchema } from '@bufbuild/protobuf/wkt';
 import {
@@ -13,7 +14,7 @@ import {
 import type { Diagnostic, Position } from '../diagnostics.js';
 import type { Json, JsonObject, Provenance } from '../resources.js';
 import { closest } from '../suggest.js';
-import { envoyRegistry, fieldsOf, typeOfUrl } from './descriptors.js';
+import { envoyRegistry, fieldsOf, isDisallowed, typeOfUrl } from './descriptors.js';
 import { regexProblem } from './regex.js';
 import { checkRules } from './rules.js';
 import {
@@ -134,6 +135,7 @@ export class Converter {
         this.error(item.key, at, 'unknown-field', `unknown field of ${desc.typeName}`, hint);
         continue;
       }
+      if (isDisallowed(field)) this.error(item.key, at, 'removed-field', 'Envoy does not take this field any more');
       const before = spelled.get(field.name);
       if (before !== undefined) this.duplicate(item.key, at, before, key);
       spelled.set(field.name, key);
@@ -196,6 +198,10 @@ export class Converter {
     if (desc.typeName === 'envoy.type.matcher.v3.RegexMatcher' && typeof object.regex === 'string') {
       const problem = regexProblem(object.regex);
       if (problem) this.error(keys.get('regex') ?? at, `${path}.regex`, 'invalid-regex', problem);
+    }
+    if (desc.typeName === 'envoy.config.core.v3.CidrRange' && isIP(String(object.address_prefix)) === 0) {
+      const message = `${object.address_prefix} is not an IP address`;
+      this.error(keys.get('address_prefix') ?? at, `${path}.address_prefix`, 'invalid-address', message);
     }
     return object;
   }
@@ -286,7 +292,12 @@ export class Converter {
       return undefined;
     }
     if (WRAPPER.test(type)) return this.leaf(convertScalar(raw, desc.fields[0]!.scalar!), node, path);
-    if (type === 'google.protobuf.Duration') return this.leaf(convertDuration(raw), node, path);
+    if (type === 'google.protobuf.Duration') {
+      const duration = convertDuration(raw);
+      // no field of Envoy's takes a negative one
+      const negative = 'value' in duration && String(duration.value).startsWith('-');
+      return this.leaf(negative ? { error: 'a duration must not be negative' } : duration, node, path);
+    }
     if (type === 'google.protobuf.Timestamp' && typeof raw === 'string') {
       try {
         return toJson(TimestampSchema, fromJson(TimestampSchema, raw)) as Json;

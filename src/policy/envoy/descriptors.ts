@@ -6,6 +6,7 @@ import {
   type DescMessage,
   type FileRegistry,
   fromBinary,
+  getOption,
 } from '@bufbuild/protobuf';
 import { FileDescriptorSetSchema } from '@bufbuild/protobuf/wkt';
 
@@ -60,4 +61,18 @@ export function fieldsOf(message: DescMessage): ReadonlyMap<string, DescField> {
 /** Full name of the message that an `Any`'s `@type` stands for: what follows the last slash. */
 export function typeOfUrl(url: string): string {
   return url.slice(url.lastIndexOf('/') + 1);
+}
+
+const disallowed = new WeakMap<DescField, boolean>();
+
+/** Whether Envoy refuses a field unless its runtime allows it: deprecated for so long that it is as good as removed. */
+export function isDisallowed(field: DescField): boolean {
+  if (!field.deprecated) return false;
+  let value = disallowed.get(field);
+  if (value === undefined) {
+    const option = envoyRegistry().getExtension('envoy.annotations.disallowed_by_default');
+    value = option !== undefined && getOption(field, option) === true;
+    disallowed.set(field, value);
+  }
+  return value;
 }

@@ -1,7 +1,16 @@
 import { isIP } from 'node:net';
 import type { Diagnostic } from '../diagnostics.js';
 import type { Json, JsonObject, Resources } from '../resources.js';
-import { asObject, asObjects, asString, clusterReferences, connectionManagers, filterChains, TYPE } from './walk.js';
+import {
+  asObject,
+  asObjects,
+  asString,
+  clusterReferences,
+  connectionManagers,
+  filterChains,
+  TYPE,
+  tcpAddress,
+} from './walk.js';
 
 type Report = (object: object, key: string | undefined, field: string, code: string, message: string) => void;
 
@@ -24,10 +33,26 @@ export function checkSemantics(resources: Resources): void {
   unique(resources.routeConfigs, 'name', 'route configuration', error);
   const clusters = new Set(resources.clusters.map((cluster) => asString(cluster.name)));
 
+  const addresses = new Map<string, string>();
   for (const cluster of resources.clusters) checkCluster(cluster, error);
   for (const listener of resources.listeners) {
     const name = asString(listener.name);
     checkAddress(asObject(listener.address), `listener ${name}: address`, error);
+    const address = tcpAddress(listener.address);
+    if (address && address.port !== 0) {
+      const key = `${address.address}:${address.port}`;
+      const other = addresses.get(key);
+      if (other !== undefined) {
+        error(
+          listener,
+          'address',
+          `listener ${name}: address`,
+          'duplicate-address',
+          `listener ${other} has ${key} already`,
+        );
+      }
+      addresses.set(key, name);
+    }
     if (filterChains(listener).length === 0 && !listener.api_listener && asObject(listener.address)?.socket_address) {
       const udp = asObject(asObject(listener.address)?.socket_address)?.protocol === 'UDP';
       if (!udp) error(listener, undefined, `listener ${name}`, 'no-filter-chain', 'needs a filter chain');
@@ -66,6 +91,15 @@ function checkAddress(address: JsonObject | undefined, field: string, error: Rep
 
 function checkCluster(cluster: JsonObject, error: Report): void {
   const name = asString(cluster.name);
+  if (cluster.type === 'EDS' && !asObject(cluster.eds_cluster_config)?.eds_config) {
+    error(
+      cluster,
+      'type',
+      `cluster ${name}`,
+      'missing-eds-config',
+      'a cluster of type EDS needs eds_cluster_config.eds_config',
+    );
+  }
   const byAddress = cluster.type === undefined || cluster.type === 'STATIC' || cluster.type === 'EDS';
   if (cluster.cluster_type || !byAddress) return;
   for (const locality of asObjects(asObject(cluster.load_assignment)?.endpoints)) {
@@ -94,14 +128,11 @@ function checkFilterChain(hcm: JsonObject, field: string, error: Report): void {
 
 /** Rules for one route configuration; `missing` reports clusters that do not exist. */
 function checkRoutes(config: JsonObject, clusters: ReadonlySet<string>, missing: Report, error: Report): void {
+  checkHeaders(config, 'route_config', error);
   const domains = new Map<string, string>();
-  const names = new Set<string>();
   for (const vhost of asObjects(config.virtual_hosts)) {
     const name = asString(vhost.name);
-    if (names.has(name)) {
-      error(vhost, 'name', 'virtual_hosts.name', 'duplicate-name', `there is another virtual host called ${name}`);
-    }
-    names.add(name);
+    checkHeaders(vhost, `virtual_hosts[${JSON.stringify(name)}]`, error);
     const list = Array.isArray(vhost.domains) ? vhost.domains : [];
     for (const [i, domain] of list.entries()) {
       const key = asString(domain).toLowerCase();
@@ -129,13 +160,37 @@ function checkRoute(
     if (!clusters.has(name))
       missing(object, field, `${path}.${field}`, 'unknown-cluster', `there is no cluster ${name}`);
   }
-  const weighted = asObject(asObject(route.route)?.weighted_clusters);
+  checkHeaders(route, path, error);
+  const action = asObject(route.route);
+  const rewrites = ['prefix_rewrite', 'regex_rewrite', 'path_rewrite_policy'].filter(
+    (key) => action?.[key] !== undefined,
+  );
+  if (action && rewrites.length > 1) {
+    error(action, rewrites[1], `${path}.route`, 'conflict', `only one of ${rewrites.join(', ')} may be set`);
+  }
+  const weighted = asObject(action?.weighted_clusters);
   if (!weighted) return;
   const total = asObjects(weighted.clusters).reduce((sum, c) => sum + Number(c.weight ?? 0), 0);
   const field = `${path}.route.weighted_clusters`;
   if (total === 0) error(weighted, undefined, field, 'invalid-weights', 'the weights must add up to more than 0');
   if (total > 4294967295)
     error(weighted, undefined, field, 'invalid-weights', 'the weights add up to more than 2^32-1');
+}
+
+/** Pseudo headers and `host` are changed by other fields than the header edits. */
+function checkHeaders(holder: JsonObject, path: string, error: Report): void {
+  const special = (name: string) => name.startsWith(':') || name.toLowerCase() === 'host';
+  const removed = Array.isArray(holder.request_headers_to_remove) ? holder.request_headers_to_remove : [];
+  for (const [i, name] of removed.entries()) {
+    const field = `${path}.request_headers_to_remove[${i}]`;
+    if (special(asString(name))) error(removed, `${i}`, field, 'invalid-header', `${name} may not be removed`);
+  }
+  for (const [i, option] of asObjects(holder.request_headers_to_add).entries()) {
+    const header = asObject(option.header);
+    const name = asString(header?.key);
+    const field = `${path}.request_headers_to_add[${i}].header.key`;
+    if (header && special(name)) error(header, 'key', field, 'invalid-header', `${name} may not be changed so`);
+  }
 }
 
 /** Whether a JSON value is a non-empty object. */
