@@ -194,7 +194,7 @@ function classify(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'>, in
     }
     return;
   }
-  if (isEnvoyDocument(keys)) {
+  if (isMap(doc.contents) && isEnvoyDocument(keys)) {
     into.envoy.push({ ...source, doc });
     return;
   }

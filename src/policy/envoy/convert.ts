@@ -120,7 +120,7 @@ export class Converter {
     const keys = new Map<string, unknown>();
     const spelled = new Map<string, string>();
     const oneofs = new Map<string, string>();
-    for (const item of items) {
+    for (const item of this.lastOfEach(items, path)) {
       // `!ignore key:` is Envoy's way to have a place for anchors
       if ((item.key as Node | null)?.tag === '!ignore') continue;
       const key = this.key(item);
@@ -137,7 +137,9 @@ export class Converter {
       }
       if (isDisallowed(field)) this.error(item.key, at, 'removed-field', 'Envoy does not take this field any more');
       const before = spelled.get(field.name);
-      if (before !== undefined) this.duplicate(item.key, at, before, key);
+      if (before !== undefined) {
+        this.error(item.key, at, 'duplicate-field', `the same field is already set as ${before}`);
+      }
       spelled.set(field.name, key);
       keys.set(field.name, item.key);
       const position = this.position(item.key);
@@ -162,19 +164,23 @@ export class Converter {
     return keys;
   }
 
-  /** A key that appears again: Envoy takes the last of equal keys, and either of two spellings. */
-  private duplicate(node: unknown, path: string, before: string, now: string): void {
-    if (before !== now) {
-      this.error(node, path, 'duplicate-field', `the same field is already set as ${before}`);
-      return;
+  /** The entries of a map without those whose key appears again further down: Envoy takes the last of equal keys. */
+  private lastOfEach(items: readonly Pair[], path: string): readonly Pair[] {
+    const last = new Map<string, Pair>();
+    for (const item of items) {
+      const key = this.key(item);
+      const before = last.get(key);
+      last.set(key, item);
+      if (!before) continue;
+      this.diagnostics.push({
+        severity: 'warning',
+        code: 'duplicate-key',
+        message: 'the key appears again further down, Envoy takes the last',
+        position: this.position(before.key),
+        field: path ? `${path}.${key}` : key,
+      });
     }
-    this.diagnostics.push({
-      severity: 'warning',
-      code: 'duplicate-key',
-      message: 'the key appears twice, Envoy takes the last',
-      position: this.position(node),
-      field: path,
-    });
+    return last.size === items.length ? items : [...last.values()];
   }
 
   private finish(
@@ -232,7 +238,7 @@ export class Converter {
     }
     const object: JsonObject = {};
     this.provenance.set(object, at);
-    for (const item of value.items as Pair[]) {
+    for (const item of this.lastOfEach(value.items as Pair[], path)) {
       const text = this.key(item);
       const entry = `${path}["${text}"]`;
       const key = convertScalar(text, field.mapKey);
@@ -240,7 +246,6 @@ export class Converter {
         this.error(item.key, entry, 'wrong-type', key.error);
         continue;
       }
-      if (Object.hasOwn(object, String(key.value))) this.duplicate(item.key, entry, text, text);
       const position = this.position(item.key);
       const converted = this.value(field, item.value, entry, position);
       if (converted === undefined) continue;

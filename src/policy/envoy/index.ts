@@ -13,6 +13,8 @@ const BOOTSTRAP = 'envoy.config.bootstrap.v3.Bootstrap';
 
 /** Whether a document's keys are those of Envoy's configuration: a bootstrap, a resource, or a list of resources. */
 export function isEnvoyDocument(keys: readonly string[]): boolean {
+  // an empty bootstrap is one, too
+  if (keys.length === 0) return true;
   if (keys.includes('@type') || keys.includes('resources')) return true;
   const known = fieldsOf(envoyMessage(BOOTSTRAP));
   return keys.some((key) => known.has(key));

@@ -166,7 +166,8 @@ export function convertEnum(raw: Raw, desc: DescEnum): Converted {
 }
 
 const DURATION = /^(-?)([0-9]{1,12})(?:\.([0-9]{1,9}))?s$/;
-const MAX_SECONDS = 315_576_000_000n;
+/** What fits into 64 bits of nanoseconds; protobuf's limit is higher, but Envoy's code refuses more. */
+const MAX_SECONDS = 9_223_372_035n;
 
 /** Canonical text of a duration: no fraction, or one of 3, 6 or 9 digits. */
 export function formatDuration(seconds: bigint, nanos: number): string {

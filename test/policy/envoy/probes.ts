@@ -85,7 +85,7 @@ const FIELDS: readonly (readonly [string, ...string[]])[] = [
     'preconnect_policy',
     ...[
       '.nan',
-      'NaN',
+
       '1.5',
       '"1.5"',
       '1.5e0',
@@ -116,6 +116,11 @@ const FIELDS: readonly (readonly [string, ...string[]])[] = [
 ];
 
 const YAML: readonly Probe[] = [
+  {
+    name: 'not a number',
+    text: cluster('preconnect_policy: {per_upstream_preconnect_ratio: NaN}'),
+    stricter: 'it is neither in nor out of the range',
+  },
   { name: 'camel case', text: cluster('lbPolicy: RANDOM') },
   { name: 'the last of two equal keys', text: cluster('lb_policy: BAD\n    lb_policy: RANDOM') },
   { name: 'the last of two equal keys, wrong', text: cluster('lb_policy: RANDOM\n    lb_policy: BAD') },
@@ -132,7 +137,8 @@ const YAML: readonly Probe[] = [
   { name: 'null in a list', text: 'static_resources:\n  clusters:\n  - null\n' },
   {
     name: 'scalar null in a list',
-    text: 'admin: {profile_path: x, ignore_global_conn_limit: no}\nnode: {client_features: [~]}',
+    text: 'node: {client_features: [~]}',
+    stricter: 'an empty string out of nothing is a mistake',
   },
   { name: 'empty object', text: '{}' },
   { name: 'alias', text: cluster('alt_stat_name: &x foo\n    metadata: {filter_metadata: {a: {b: *x}}}') },
@@ -310,10 +316,13 @@ const HTTP: readonly Probe[] = [
   { name: 'port 65536', text: bootstrapWith(empty).replace('port_value: 0', 'port_value: 65536') },
 ];
 
+/** Fields of a cluster with odd values, one each. */
+export const CLUSTER_FIELDS: readonly string[] = FIELDS.flatMap(([field, ...values]) =>
+  values.map((value) => `${field}: ${value}`),
+);
+
 export const PROBES: readonly Probe[] = [
-  ...FIELDS.flatMap(([field, ...values]) =>
-    values.map((value): Probe => ({ name: `${field}: ${value}`, text: cluster(`${field}: ${value}`) })),
-  ),
+  ...CLUSTER_FIELDS.map((field): Probe => ({ name: field, text: cluster(field) })),
   ...YAML,
   ...JSONS,
   ...ODD_JSON,
