@@ -1,6 +1,6 @@
 /** Envoy clusters: one for each service port, and one for each of its subsets. */
 import type { JsonObject } from '../resources.js';
-import type { Context } from './context.js';
+import type { Context, RuleBuilder } from './context.js';
 import type { DestinationRules, Subset } from './destination-rules.js';
 import { clusterName } from './hosts.js';
 import { type Endpoint, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
@@ -13,6 +13,10 @@ export interface ClusterInfo {
   readonly port: ServicePort;
   readonly subset: string;
   readonly endpoints: readonly Endpoint[];
+  /** labels that all its servers have */
+  readonly labels: Readonly<Record<string, string>>;
+  /** the traffic policies in effect */
+  readonly rules: readonly RuleBuilder[];
   readonly json: JsonObject;
 }
 
@@ -81,7 +85,17 @@ function build(
     cluster_name: name,
     ...(lbEndpoints.length > 0 ? { endpoints: [{ lb_endpoints: lbEndpoints }] } : {}),
   };
-  return { name, service, port, subset: subset?.name ?? '', endpoints, json };
+  const rulesInEffect = policy.blocks.map((block) => block.rule);
+  return {
+    name,
+    service,
+    port,
+    subset: subset?.name ?? '',
+    endpoints,
+    labels: subset?.labels ?? {},
+    rules: rulesInEffect,
+    json,
+  };
 }
 
 /** Cluster field that a part of a traffic policy ends up in. */

@@ -5,9 +5,10 @@
 
 import type { Diagnostic } from '../diagnostics.js';
 import { type Document, flattenLists } from '../documents.js';
-import type { Resources, SourceRule } from '../resources.js';
+import type { JsonObject, Resources, SourceRule } from '../resources.js';
 import { allocateAddresses, hostEntries } from './addresses.js';
 import { assumeServices, checkSubsets } from './assumptions.js';
+import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
 import { DestinationRules } from './destination-rules.js';
@@ -42,13 +43,12 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   allocateAddresses(context, registry);
 
   const clusters = buildClusters(context, registry, destinationRules);
-  const { listeners, intercepts } = buildListeners(
-    { context, registry, destinationRules },
-    registry,
-    virtualServices,
-    () => {},
-  );
+  const authorization = new Authorization(context, input.authorizationPolicies, clusters);
+  const guard = (route: JsonObject) => authorization.guard(route);
+  const routes = { context, registry, destinationRules };
+  const { listeners, intercepts } = buildListeners(routes, registry, virtualServices, guard);
   virtualServices.explainUnused(registry.all());
+  authorization.explainUnused();
 
   return {
     listeners,

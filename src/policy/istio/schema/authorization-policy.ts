@@ -1,8 +1,12 @@
 /** AuthorizationPolicy (security.istio.io). */
 import { z } from 'zod';
+import { cidr } from '../rbac-matchers.js';
 import { nonEmpty, rule, selector, targetRef } from './common.js';
 
 const strings = () => z.array(nonEmpty()).optional();
+
+const isRange = (text: string) => cidr(text) !== undefined;
+const ranges = () => z.array(z.string().refine(isRange, 'is no IP address or range (such as 10.0.0.0/8)')).optional();
 
 const source = () =>
   z.object({
@@ -14,10 +18,10 @@ const source = () =>
     notNamespaces: strings(),
     serviceAccounts: strings(),
     notServiceAccounts: strings(),
-    ipBlocks: strings(),
-    notIpBlocks: strings(),
-    remoteIpBlocks: strings(),
-    notRemoteIpBlocks: strings(),
+    ipBlocks: ranges(),
+    notIpBlocks: ranges(),
+    remoteIpBlocks: ranges(),
+    notRemoteIpBlocks: ranges(),
   });
 export type Source = z.infer<ReturnType<typeof source>>;
 
@@ -46,13 +50,26 @@ export type Operation = z.infer<ReturnType<typeof operation>>;
 const KEYS =
   /^(request\.headers\[.+\]|source\.(ip|namespace|principal|serviceAccount)|remote\.ip|request\.auth\.(principal|audiences|presenter|claims(\[.+\])+)|destination\.(ip|port)|connection\.sni|experimental\.envoy\.filters\..+\[.+\])$/;
 
+/** Values of a condition that are no address although its key asks for one. */
+function wrongAddresses(value: unknown): boolean {
+  const { key, values, notValues } = (value ?? {}) as Record<string, unknown>;
+  if (!/^(source|remote|destination)\.ip$/.test(String(key))) return false;
+  return [values, notValues].some(
+    (list) => Array.isArray(list) && list.some((v) => typeof v === 'string' && !isRange(v)),
+  );
+}
+
 const condition = () =>
   rule(
-    z.object({
-      key: nonEmpty().refine((v) => v === '' || KEYS.test(v), 'is not a condition that Istio knows'),
-      values: z.array(z.string()).optional(),
-      notValues: z.array(z.string()).optional(),
-    }),
+    rule(
+      z.object({
+        key: nonEmpty().refine((v) => v === '' || KEYS.test(v), 'is not a condition that Istio knows'),
+        values: z.array(z.string()).optional(),
+        notValues: z.array(z.string()).optional(),
+      }),
+      (v) => !wrongAddresses(v),
+      'has a value that is no IP address or range',
+    ),
     (v) => [v.values, v.notValues].some((list) => Array.isArray(list) && list.length > 0),
     'one of values, notValues is required',
   );
