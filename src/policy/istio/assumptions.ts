@@ -7,7 +7,9 @@ import type { Document } from '../documents.js';
 import type { Context } from './context.js';
 import type { DestinationRules } from './destination-rules.js';
 import { hostMatches } from './hosts.js';
-import type { Registry, Service, ServicePort } from './registry.js';
+import type { Typed } from './kubernetes-services.js';
+import { labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
+import type { AuthorizationPolicy } from './schema/authorization-policy.js';
 import type { VirtualServices } from './virtual-services.js';
 
 /** The port that is assumed where no document names one. */
@@ -71,9 +73,9 @@ export function assumeServices(
     const source = policy ?? subsets.find((s) => s.policy)?.policy;
     if (!source) continue;
     mentions.set(host, {
-      document: source.rule.document,
+      document: source.document,
       path: ['spec', 'host'],
-      ports: new Set(policy?.byPort.keys()),
+      ports: new Set([ASSUMED_PORT, ...(policy?.byPort.keys() ?? [])]),
     });
   }
   for (const [host, mention] of mentions) {
@@ -83,6 +85,46 @@ export function assumeServices(
     const hint = full && registry.get(full) ? `Istio does not complete names with a dot: write ${full}` : undefined;
     const message = `no Service or ServiceEntry describes ${host}: its traffic is not intercepted`;
     context.warn(mention.document, mention.path, 'unknown-service', message, hint);
+  }
+}
+
+const PORT_KEYS = new Set(['destination.port']);
+
+/** The ports that a policy speaks of. */
+function policyPorts(spec: AuthorizationPolicy): number[] {
+  const ports = (spec.rules ?? []).flatMap((rule) => [
+    ...(rule.to ?? []).flatMap((to) => to.operation?.ports ?? []),
+    ...(rule.when ?? []).flatMap((when) => (PORT_KEYS.has(when.key) ? (when.values ?? []) : [])),
+  ]);
+  return ports.map(Number).filter((port) => port > 0 && port <= 65535);
+}
+
+/** Adds a service for every policy that would protect one if the documents described it. */
+export function assumeProtected(
+  context: Context,
+  registry: Registry,
+  policies: readonly Typed<AuthorizationPolicy>[],
+): void {
+  for (const { document, spec } of policies) {
+    if (spec.targetRef || spec.targetRefs) continue;
+    const wanted = spec.selector?.matchLabels ?? {};
+    // Istio's own gateways select themselves by this label.
+    if (/gateway/.test(wanted.istio ?? '')) continue;
+    const { namespace } = document;
+    const everywhere = namespace === context.rootNamespace;
+    const may = (service: Service) =>
+      !service.external &&
+      (everywhere || service.namespace === namespace) &&
+      (service.endpoints.some((e) => labelsMatch(wanted, e.labels)) ||
+        Object.entries(wanted).every(([key, value]) => (service.selector[key] ?? value) === value));
+    if (registry.all().some(may)) continue;
+    const name =
+      wanted.app ?? wanted['app.kubernetes.io/name'] ?? wanted['k8s-app'] ?? Object.values(wanted)[0] ?? 'any-service';
+    const host = `${name.toLowerCase()}.${namespace}.svc.${context.domain}`;
+    if (!registry.add(assumedService(host, document, ['spec', 'selector'], new Set(policyPorts(spec)), wanted)))
+      continue;
+    const message = 'no Service describes servers that it selects: nothing is intercepted for them';
+    context.warn(document, ['spec', 'selector'], 'unknown-service', message);
   }
 }
 

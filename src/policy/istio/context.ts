@@ -8,7 +8,8 @@ export type Path = readonly (string | number)[];
 export interface TranslateOptions {
   /** first port of the proxy's listeners on 127.0.0.1; each listener takes the next one (default 15500) */
   readonly basePort?: number;
-  /** the client workload that routes are made for, as a sidecar would know it (default: namespace `default`, no labels) */
+  /** the client workload that routes are made for, as a sidecar would know it (default: no labels, and the
+   * namespace of the documents: `default` if any is there, else the one with the most services and routes) */
   readonly workload?: { readonly namespace?: string; readonly labels?: Readonly<Record<string, string>> };
   /** namespace whose policies apply everywhere (default `istio-system`) */
   readonly rootNamespace?: string;
@@ -41,9 +42,9 @@ export class Context {
   readonly rootNamespace: string;
   readonly domain: string;
 
-  constructor(options: TranslateOptions = {}) {
+  constructor(options: TranslateOptions = {}, namespace = 'default') {
     this.basePort = options.basePort ?? 15500;
-    this.namespace = options.workload?.namespace ?? 'default';
+    this.namespace = options.workload?.namespace ?? namespace;
     this.labels = options.workload?.labels ?? {};
     this.rootNamespace = options.rootNamespace ?? 'istio-system';
     this.domain = options.domain ?? 'cluster.local';

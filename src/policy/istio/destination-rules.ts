@@ -1,9 +1,9 @@
 /** Which DestinationRule counts for a service, and what it says for one port and subset. */
 import type { Document } from '../documents.js';
 import type { Context, Path, RuleBuilder } from './context.js';
-import { mostSpecific, resolveHost } from './hosts.js';
+import { hostMatches, mostSpecific, resolveHost } from './hosts.js';
 import { exportTo, type Typed, visible } from './kubernetes-services.js';
-import { labelsMatch } from './registry.js';
+import { labelsMatch, type Service } from './registry.js';
 import type { ConsistentHash, DestinationRule, TrafficPolicy } from './schema/destination-rule.js';
 
 type Fields = Pick<TrafficPolicy, 'loadBalancer' | 'connectionPool' | 'outlierDetection' | 'tls'>;
@@ -15,7 +15,10 @@ interface Block {
   readonly path: Path;
 }
 
-interface PolicyBlocks extends Block {
+interface PolicyBlocks {
+  readonly whole?: Block;
+  readonly document: Document;
+  readonly path: Path;
   readonly byPort: ReadonlyMap<number, Block>;
 }
 
@@ -44,20 +47,22 @@ const NAMES = ['loadBalancer', 'connectionPool', 'outlierDetection', 'tls'] as c
 
 function blocks(context: Context, document: Document, policy: TrafficPolicy, path: Path, name: string): PolicyBlocks {
   const byPort = new Map<number, Block>();
-  const whole = { fields: policy, rule: context.rule(document, path, name), path };
+  // A block that only holds settings of ports is no rule by itself: those are.
+  const own = Object.keys(policy).some((key) => key !== 'portLevelSettings') || !policy.portLevelSettings?.length;
+  const whole = own ? { fields: policy, rule: context.rule(document, path, name), path } : undefined;
   for (const key of ['tunnel', 'proxyProtocol', 'retryBudget'] as const) {
-    if (policy[key] !== undefined) {
+    if (whole && policy[key] !== undefined) {
       context.unsupported(whole.rule, [...path, key], 'traffic-policy', `trafficPolicy.${key} is not translated`);
       context.warn(document, [...path, key], 'not-translated', `${key} is not translated`);
     }
   }
   policy.portLevelSettings?.forEach((settings, index) => {
     const number = settings.port?.number;
-    const own = [...path, 'portLevelSettings', index];
-    const rule = context.rule(document, own, `${name}.portLevelSettings[${index}]`);
-    if (number !== undefined && !byPort.has(number)) byPort.set(number, { fields: settings, rule, path: own });
+    const where = [...path, 'portLevelSettings', index];
+    const rule = context.rule(document, where, `${name}.portLevelSettings[${index}]`);
+    if (number !== undefined && !byPort.has(number)) byPort.set(number, { fields: settings, rule, path: where });
   });
-  return { ...whole, byPort };
+  return { ...(whole ? { whole } : {}), byPort, document, path };
 }
 
 function combine(base: EffectivePolicy, block: Block | undefined, replace: boolean): EffectivePolicy {
@@ -95,7 +100,10 @@ export class DestinationRules {
     });
     const workload = spec.workloadSelector?.matchLabels;
     if (workload && !labelsMatch(workload, context.labels)) {
-      for (const block of [policy, ...subsets.map((s) => s.policy)]) {
+      for (const block of [policy, ...subsets.map((s) => s.policy)].flatMap((p) => [
+        p?.whole,
+        ...(p?.byPort.values() ?? []),
+      ])) {
         if (!block) continue;
         const message = 'counts only for the clients that workloadSelector names, which this one is not';
         context.unsupported(block.rule, ['spec', 'workloadSelector'], 'source-match', message);
@@ -149,6 +157,21 @@ export class DestinationRules {
     }
   }
 
+  /** Gives reasons to blocks that no cluster uses. */
+  explainUnused(services: readonly Service[]): void {
+    for (const merged of [...this.#byNamespace.values()].flatMap((hosts) => [...hosts.values()])) {
+      const covered = services.some((service) => hostMatches(merged.host, service.host));
+      const policies = [merged.policy, ...[...merged.subsets.values()].map((subset) => subset.policy)];
+      for (const block of policies.flatMap((p) => [p?.whole, ...(p?.byPort.values() ?? [])])) {
+        if (!block || block.rule.objects.length > 0 || block.rule.unsupported.length > 0) continue;
+        const message = covered
+          ? 'another DestinationRule, or the settings of ports or subsets, count instead'
+          : 'no service has this host';
+        this.#context.unsupported(block.rule, block.path, covered ? 'superseded' : 'no-service', message);
+      }
+    }
+  }
+
   /** Looked up in the client's namespace, then the service's, then the root namespace. */
   #find(host: string, namespace: string): Merged | undefined {
     const { namespace: client, rootNamespace } = this.#context;
@@ -180,10 +203,10 @@ export class DestinationRules {
     const merged = this.#find(host, namespace);
     if (!merged) return NOTHING;
     const forPort = (blocks: PolicyBlocks | undefined) => (port === undefined ? undefined : blocks?.byPort.get(port));
-    let policy = combine(NOTHING, merged.policy, false);
+    let policy = combine(NOTHING, merged.policy?.whole, false);
     policy = combine(policy, forPort(merged.policy), true);
     const own = merged.subsets.get(subset)?.policy;
-    policy = combine(policy, own, false);
+    policy = combine(policy, own?.whole, false);
     return combine(policy, forPort(own), true);
   }
 
@@ -193,6 +216,6 @@ export class DestinationRules {
     const of = (block: Block | undefined) => block?.fields.loadBalancer?.consistentHash;
     const own = merged?.subsets.get(subset)?.policy;
     const at = (policy: PolicyBlocks | undefined) => (port === undefined ? undefined : policy?.byPort.get(port));
-    return of(at(own)) ?? of(own) ?? of(at(merged?.policy)) ?? of(merged?.policy);
+    return of(at(own)) ?? of(own?.whole) ?? of(at(merged?.policy)) ?? of(merged?.policy?.whole);
   }
 }

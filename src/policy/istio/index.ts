@@ -7,7 +7,7 @@ import type { Diagnostic } from '../diagnostics.js';
 import { type Document, flattenLists } from '../documents.js';
 import type { JsonObject, Resources, SourceRule } from '../resources.js';
 import { allocateAddresses, hostEntries } from './addresses.js';
-import { assumeServices, checkSubsets } from './assumptions.js';
+import { assumeProtected, assumeServices, checkSubsets } from './assumptions.js';
 import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
@@ -29,8 +29,8 @@ export type { TranslateOptions } from './context.js';
  *   resources leave out what was wrong and are only good for showing
  */
 export function translateKubernetes(documents: readonly Document[], options: TranslateOptions = {}): Resources {
-  const context = new Context(options);
   const all = flattenLists(documents);
+  const context = new Context(options, clientNamespace(all));
   const input = readDocuments(context, all);
 
   const registry = new Registry();
@@ -39,6 +39,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const virtualServices = new VirtualServices(context, input.virtualServices);
   const destinationRules = new DestinationRules(context, input.destinationRules);
   assumeServices(context, registry, virtualServices, destinationRules);
+  assumeProtected(context, registry, input.authorizationPolicies);
   checkSubsets(context, registry, virtualServices, destinationRules);
   allocateAddresses(context, registry);
 
@@ -48,6 +49,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const routes = { context, registry, destinationRules };
   const { listeners, intercepts } = buildListeners(routes, registry, virtualServices, guard);
   virtualServices.explainUnused(registry.all());
+  destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
 
   return {
@@ -64,6 +66,21 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     diagnostics: inOrder(context.diagnostics, all),
   };
 }
+
+/**
+ * The namespace that clients are taken to be in: `default` if any service or policy is there, else the one with the
+ * most of them.
+ */
+function clientNamespace(documents: readonly Document[]): string {
+  const count = new Map<string, number>();
+  for (const { kind, namespace } of documents) {
+    if (CLIENT_KINDS.has(kind)) count.set(namespace, (count.get(namespace) ?? 0) + 1);
+  }
+  if (count.size === 0 || count.has('default')) return 'default';
+  return [...count].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1))[0]?.[0] ?? 'default';
+}
+
+const CLIENT_KINDS = new Set(['Service', 'VirtualService', 'DestinationRule', 'ServiceEntry']);
 
 /** The rules in the order in which they were written. */
 function sourceRules(context: Context, documents: readonly Document[]): SourceRule[] {

@@ -119,6 +119,9 @@ class RuleTranslator {
   readonly namespace = this.authenticated((value) => ({
     safe_regex: { regex: `.*/ns/${value.replaceAll('*', '.*')}/.*` },
   }));
+  readonly trustDomain = this.authenticated((value) => ({
+    safe_regex: { regex: `spiffe://${value.replaceAll('.', '\\.').replaceAll('*', '[^/]*')}/.*` },
+  }));
   readonly serviceAccount = this.authenticated((value) => {
     const [first = '', second] = value.split('/', 2);
     const [ns, account] = second === undefined ? [this.input.document.namespace, first] : [first, second];
@@ -220,6 +223,7 @@ function sourcePrincipals(t: RuleTranslator, source: Source, path: Path): JsonOb
     ['principals', 'notPrincipals', t.principal],
     ['requestPrincipals', 'notRequestPrincipals', t.requestPrincipal],
     ['namespaces', 'notNamespaces', t.namespace],
+    ['trustDomains', 'notTrustDomains', t.trustDomain],
     ['serviceAccounts', 'notServiceAccounts', t.serviceAccount],
     ['remoteIpBlocks', 'notRemoteIpBlocks', t.remoteIp],
     ['ipBlocks', 'notIpBlocks', t.sourceIp],
@@ -278,6 +282,7 @@ function condition(
   if (key === 'remote.ip') return principals(t.remoteIp);
   if (key === 'source.namespace') return principals(t.namespace);
   if (key === 'source.principal') return principals(t.principal);
+  if (key === 'source.trustDomain') return principals(t.trustDomain);
   if (key === 'source.serviceAccount') return principals(t.serviceAccount);
   if (key === 'request.auth.principal') return principals(t.requestPrincipal);
   if (key === 'request.auth.audiences') return claims(['aud']);

@@ -31,6 +31,8 @@ export interface HttpRule {
   readonly path: Path;
   readonly route: HttpRoute;
   readonly rule: RuleBuilder;
+  /** the rule that delegated to this one */
+  readonly delegating?: RuleBuilder;
 }
 
 /** The cluster that a destination means for clients that talk to `listenPort`. */
@@ -237,6 +239,7 @@ export function buildRoutes(input: RouteInput, rules: readonly HttpRule[], liste
       if (!route) continue;
       out.push(route);
       http.rule.objects.push(route);
+      http.delegating?.objects.push(route);
       catchAll = isCatchAll(route.match as JsonObject);
       if (catchAll) break;
     }

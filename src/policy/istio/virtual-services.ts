@@ -2,6 +2,7 @@
 import type { Document } from '../documents.js';
 import type { JsonObject } from '../resources.js';
 import type { Context } from './context.js';
+import { expandDelegates } from './delegates.js';
 import { hostMatches, resolveHost } from './hosts.js';
 import { exportTo, metadata, type Typed, visible } from './kubernetes-services.js';
 import { isHttp, type Service } from './registry.js';
@@ -33,19 +34,27 @@ export function byAge(a: { document: Document }, b: { document: Document }): num
 /** The VirtualServices that are bound to the mesh and visible to its clients. */
 export class VirtualServices {
   readonly #bound: Bound[] = [];
+  readonly #delegates = new Map<string, HttpRule[]>();
   readonly #context: Context;
 
   constructor(context: Context, documents: readonly Typed<VirtualService>[]) {
     this.#context = context;
-    for (const { document, spec } of [...documents].sort(byAge)) this.#add(document, spec);
+    const read = [...documents]
+      .sort(byAge)
+      .map(({ document, spec }) => ({ document, spec, rules: this.#rules(document, spec) }));
+    for (const { document, spec, rules } of read) {
+      if (!spec.hosts?.length) this.#delegates.set(`${document.namespace}/${document.name}`, rules);
+    }
+    for (const { document, spec, rules } of read) this.#bind(document, spec, rules);
+    for (const rule of [...this.#delegates.values()].flat().map((http) => http.rule)) {
+      if (rule.unsupported.length > 0 || this.#bound.some((bound) => bound.rules.some((http) => http.rule === rule)))
+        continue;
+      context.unsupported(rule, ['spec', 'hosts'], 'no-host', 'names no host, and no rule delegates to it');
+    }
   }
 
-  #add(document: Document, spec: VirtualService): void {
+  #rules(document: Document, spec: VirtualService): HttpRule[] {
     const context = this.#context;
-    const rules = (spec.http ?? []).map((route, index): HttpRule => {
-      const path = ['spec', 'http', index];
-      return { document, path, route, rule: context.rule(document, path, `http[${index}]`) };
-    });
     for (const kind of ['tls', 'tcp'] as const) {
       spec[kind]?.forEach((_, index) => {
         const path = ['spec', kind, index];
@@ -53,8 +62,17 @@ export class VirtualServices {
         context.unsupported(rule, path, 'not-http', `${kind.toUpperCase()} routes are not intercepted`);
       });
     }
+    return (spec.http ?? []).map((route, index): HttpRule => {
+      const path = ['spec', 'http', index];
+      return { document, path, route, rule: context.rule(document, path, `http[${index}]`) };
+    });
+  }
+
+  #bind(document: Document, spec: VirtualService, own: readonly HttpRule[]): void {
+    const context = this.#context;
+    if (!spec.hosts?.length) return;
     const why = (code: string, path: string[], message: string) => {
-      for (const http of rules) context.unsupported(http.rule, ['spec', ...path], code, message);
+      for (const http of own) context.unsupported(http.rule, ['spec', ...path], code, message);
     };
     const gateways = spec.gateways ?? [];
     if (gateways.length > 0 && !gateways.includes('mesh')) {
@@ -65,18 +83,12 @@ export class VirtualServices {
       );
       return;
     }
-    for (const http of rules) {
-      if (!http.route.delegate) continue;
-      const path = [...http.path, 'delegate'];
-      context.unsupported(http.rule, path, 'delegate', 'delegated routes are not translated');
-      context.error(document, path, 'not-translated', 'delegate is not supported: write the routes here');
-    }
     if (!visible(exportTo(spec.exportTo, document.namespace), context.namespace)) {
       why('not-exported', ['exportTo'], `not exported to namespace ${context.namespace}`);
       return;
     }
     const hosts: string[] = [];
-    spec.hosts?.forEach((host, index) => {
+    spec.hosts.forEach((host, index) => {
       const resolved = resolveHost(host.toLowerCase(), document.namespace, context.domain);
       if (resolved === '*') {
         const hint = 'name the services, or bind it to a gateway';
@@ -89,9 +101,8 @@ export class VirtualServices {
         );
       } else hosts.push(resolved);
     });
-    if (rules.length === 0) return;
-    if (hosts.length === 0) why('no-host', ['hosts'], 'names no host: only usable as a delegate');
-    this.#bound.push({ document, hosts, rules, routes: new Map() });
+    const rules = expandDelegates(context, own, (namespace, name) => this.#delegates.get(`${namespace}/${name}`));
+    if (rules.length > 0 && hosts.length > 0) this.#bound.push({ document, hosts, rules, routes: new Map() });
   }
 
   /** Hosts, and hosts and ports of destinations, that the bound VirtualServices speak of. */

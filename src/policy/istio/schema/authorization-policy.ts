@@ -16,6 +16,8 @@ const source = () =>
     notRequestPrincipals: strings(),
     namespaces: strings(),
     notNamespaces: strings(),
+    trustDomains: strings(),
+    notTrustDomains: strings(),
     serviceAccounts: strings(),
     notServiceAccounts: strings(),
     ipBlocks: ranges(),
@@ -48,7 +50,7 @@ const operation = () =>
 export type Operation = z.infer<ReturnType<typeof operation>>;
 
 const KEYS =
-  /^(request\.headers\[.+\]|source\.(ip|namespace|principal|serviceAccount)|remote\.ip|request\.auth\.(principal|audiences|presenter|claims(\[.+\])+)|destination\.(ip|port)|connection\.sni|experimental\.envoy\.filters\..+\[.+\])$/;
+  /^(request\.headers\[.+\]|source\.(ip|namespace|principal|serviceAccount|trustDomain)|remote\.ip|request\.auth\.(principal|audiences|presenter|claims(\[.+\])+)|destination\.(ip|port)|connection\.sni|experimental\.envoy\.filters\..+\[.+\])$/;
 
 /** Values of a condition that are no address although its key asks for one. */
 function wrongAddresses(value: unknown): boolean {
