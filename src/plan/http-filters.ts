@@ -1,6 +1,6 @@
 /** The HTTP filter chain: which filters are understood, and what applies to a route with its per-route configuration. */
 import type { JsonObject } from '../policy/resources.js';
-import type { RbacCheck } from './ir.js';
+import type { RbacCheck, Reason } from './ir.js';
 import { anyType, bool, has, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
 
@@ -35,6 +35,8 @@ export interface FilterOutcome {
 export class FilterChain {
   readonly notes: Notes;
   readonly filters: Filter[] = [];
+  /** RBAC policies met so far, with why their filter is left to the proxy (empty: it is not) */
+  readonly policies = new Map<JsonObject, readonly Reason[]>();
   suppressEnvoyHeaders = false;
   /** some RBAC rule looks at the remote address */
   remoteIp = false;
@@ -75,7 +77,7 @@ export class FilterChain {
     const filter = { name, type, disabled, resource: f };
     if (type === `${FILTERS}rbac.v3.RBAC`) {
       const rbac = rbacOutcome(this.notes, config, this.#context, join(at, 'typed_config'));
-      this.remoteIp ||= rbac.remoteIp;
+      this.#seen(rbac);
       this.filters.push({ ...filter, kind: 'rbac', rbac });
     } else if (type === `${FILTERS}ratelimit.v3.RateLimit`) {
       this.filters.push({ ...filter, kind: 'descriptors' });
@@ -131,8 +133,13 @@ export class FilterChain {
     }
     onlyFields(notes, config, path, ['rbac']);
     const rbac = rbacOutcome(notes, obj(config, 'rbac') ?? {}, this.#context, join(path, 'rbac'));
-    this.remoteIp ||= rbac.remoteIp;
+    this.#seen(rbac);
     return rbac;
+  }
+
+  #seen(rbac: RbacOutcome): void {
+    this.remoteIp ||= rbac.remoteIp;
+    for (const policy of rbac.policies) this.policies.set(policy, rbac.notes.reasons);
   }
 }
 

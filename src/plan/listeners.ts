@@ -271,6 +271,7 @@ export function listenerPlan(
     strip,
   );
   const unmatched = chain.outcome([]);
+  for (const [policy, reasons] of chain.policies) withListener(policy, reasons);
   for (const filter of chain.filters)
     withListener(filter.resource, filterReasons(filter.kind, filter.rbac?.notes, unmatched.notes, filter.resource));
 

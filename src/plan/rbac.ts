@@ -21,6 +21,8 @@ export interface RbacOutcome {
   readonly notes: Notes;
   /** a rule looks at the remote address, which x-forwarded-for may change */
   readonly remoteIp: boolean;
+  /** the policy objects of the resources */
+  readonly policies: readonly JsonObject[];
 }
 
 class Rules {
@@ -136,7 +138,7 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
     'shadow_rules_stat_prefix',
     'shadow_matcher',
   ]);
-  const none = { checks: [], notes, remoteIp: false };
+  const none = { checks: [], notes, remoteIp: false, policies: [] };
   const rules = obj(config, 'rules');
   if (!rules) return none;
   const at = join(path, 'rules');
@@ -147,9 +149,11 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
 
   const reader = new Rules(notes, context);
   const policies: Condition[] = [];
+  const objects: JsonObject[] = [];
   // Envoy keeps policies in a sorted map; any that matches is enough, so the order does not matter
   for (const [name, policy] of Object.entries(obj(rules, 'policies') ?? {})) {
     if (!isObject(policy)) continue;
+    objects.push(policy);
     const where = `${at}.policies["${name}"]`;
     onlyFields(notes, policy, where, ['permissions', 'principals']);
     const permissions = list(policy, 'permissions').map((p, i) => reader.permission(p, `${where}.permissions[${i}]`));
@@ -158,5 +162,5 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
     policies.push(all([any(permissions.filter(known)), any(principals.filter(known))]));
   }
   const check: RbacCheck = { action: action === 'DENY' ? 'deny' : 'allow', condition: any(policies) };
-  return { checks: notes.clean ? [check] : [], notes, remoteIp: reader.remoteIp };
+  return { checks: notes.clean ? [check] : [], notes, remoteIp: reader.remoteIp, policies: objects };
 }

@@ -176,7 +176,7 @@ export function reasonsMarkdown(): string {
   const parts = [
     '# Why a rule is left to the proxy',
     '',
-    'Generated from `src/plan/reasons.ts` (`npx tsx script/generate.ts` does not touch it; run `npx tsx src/plan/reasons-doc.ts`).',
+    'Generated from `src/plan/reasons.ts` by `npx tsx src/plan/reasons-doc.ts`.',
     'Codes are stable; `sidestep check --json` reports them.',
     '',
   ];
