@@ -50,8 +50,7 @@ export function redirectVariants(notes: Notes, redirect: JsonObject, ctx: RouteC
   if (status === undefined) notes.add('redirect', 'unknown response code', join(path, 'response_code'), redirect);
   if (!notes.clean || status === undefined) return [proxied(notes, ALWAYS)];
 
-  const scheme =
-    str(redirect, 'scheme_redirect').toLowerCase() || (bool(redirect, 'https_redirect') ? 'https' : 'http');
+  const scheme = str(redirect, 'scheme_redirect') || (bool(redirect, 'https_redirect') ? 'https' : 'http');
   const port = num(redirect, 'port_redirect');
   const host = str(redirect, 'host_redirect');
   const rest = [...(port === 0 ? [] : [literal(`:${port}`)]), ...pathPieces(redirect, ctx.matched)];

@@ -155,7 +155,7 @@ export async function startEnvoy(
       if (open) break;
       if (exited || Date.now() > deadline) {
         child.kill('SIGKILL');
-        throw new Error(`Envoy did not start: ${log}`);
+        throw new Error(`Envoy did not start: ${log.slice(-600)}`);
       }
       await new Promise((r) => setTimeout(r, 50));
     }

@@ -36,7 +36,6 @@ const HEADER_MATCHERS: JsonObject[] = [
   { string_match: { contains: 'B', ignore_case: true } },
   { string_match: { safe_regex: { regex: 'a|bc*' } } },
   { string_match: { safe_regex: { regex: '(?i)a.*' } } },
-  { string_match: { safe_regex: { regex: '' } } },
   { range_match: { start: '-5', end: '10' } },
   { range_match: {} },
   { present_match: true },
@@ -328,7 +327,14 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
     };
     const listeners = [
       listenerOf(
-        [...vhosts('h', matchers), ...vhosts('q', QUERY_MATCHERS.map(query)), ...vhosts('p', PATH_MATCHES)],
+        [
+          ...vhosts('h', matchers),
+          ...vhosts(
+            'q',
+            QUERY_MATCHERS.map((m) => query({ name: 'q', ...m })),
+          ),
+          ...vhosts('p', PATH_MATCHES),
+        ],
         await options('match'),
       ),
       listenerOf([{ name: 'routes', domains: ['Routes.example', 'r:80'], ...routeHost }], {
@@ -610,7 +616,8 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
       assert.equal((await same('rbac', target, [['Host', 'unknown']])).verdict, 'kernel');
   });
 
-  it('more than 80% of these requests are decided without the proxy', () => {
+  it('more than 80% of these requests are decided without the proxy', (t) => {
+    t.diagnostic(`${count.kernel} requests decided as by the kernel, ${count.proxy} by the proxy`);
     assert.ok(count.kernel > 4 * count.proxy, `${count.kernel} in the kernel, ${count.proxy} through the proxy`);
   });
 });
