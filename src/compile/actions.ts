@@ -41,8 +41,6 @@ export interface ActionContext {
 }
 
 const MAX_CLUSTERS = 64;
-/** Room that is left in an answer for the parts that come from the request. */
-const DYNAMIC_ROOM = 1024;
 const HOP_BY_HOP = [SLOT.CONNECTION, SLOT.KEEP_ALIVE, SLOT.PROXY_CONNECTION, SLOT.TE, SLOT.UPGRADE];
 const LBS = { round_robin: LB.ROUND_ROBIN, random: LB.RANDOM, least_request: LB.LEAST_REQUEST };
 
@@ -208,12 +206,9 @@ export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
     ]),
     { kind: 'literal', value: bodiless ? '\r\n' : `content-length: ${body.length}\r\n\r\n` },
   ];
-  const dynamic = pieces.some((piece) => piece.kind !== 'literal');
-  const literals = pieces.reduce((sum, p) => sum + (p.kind === 'literal' ? Buffer.byteLength(p.value) : 0), 0);
-  if (literals + body.length + (dynamic ? DYNAMIC_ROOM : 0) > MAX_LITERAL)
-    return refuse('budget', `the answer is longer than ${MAX_LITERAL} bytes`);
+  if (body.length > MAX_LITERAL) return refuse('budget', `the body is longer than ${MAX_LITERAL} bytes`);
   const head = template(blob, pieces);
-  if (head === undefined) return refuse('budget', 'the answer has too many pieces');
+  if (head === undefined) return refuse('budget', 'the head of the answer has too many or too long pieces');
   const bodyAt = body.length === 0 ? 0 : blob.intern(body);
   return blob.structs(ActionSpec, [
     { kind: ACTION.REPLY, reply_head: head, reply_body: bodyAt, reply_body_len: body.length },

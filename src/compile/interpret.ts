@@ -2,12 +2,13 @@
  * The reference interpreter of the image: what the programs in the kernel do with a request head, byte for byte. It reads
  * nothing but the image, so that the C code can be checked against it and `explain` can use it.
  *
- * After the scanner the same rules hold here and in the kernel. A head is ODD (the proxy decides) when
- * - it is longer than MAX_HEAD bytes or has more than MAX_LINES header lines,
- * - a header of SLOT.ODD, TE, UPGRADE or EXPECT is there,
- * - Host is missing or repeated; Content-Length is repeated, empty, not 1 to 15 digits, or beside Transfer-Encoding;
- *   Transfer-Encoding is repeated or not `chunked`,
- * - Connection names anything but `close` and `keep-alive` (it would have to be removed, RFC 9110, section 7.6.1).
+ * After the scanner the same rules hold here and in bpf/http1.h. A head is ODD (the proxy decides) when
+ * - it is longer than MAX_HEAD bytes, has more than MAX_LINES header lines, more than 9 lines of one known name, or a
+ *   value with 16 or more bytes of white space behind it,
+ * - Host is missing or repeated; Content-Length is repeated or not 1 to 18 digits,
+ * - X-Forwarded-Proto is repeated or neither `http` nor `https`,
+ * - Connection is anything but `keep-alive`,
+ * - a header of SLOT.ODD, Transfer-Encoding, TE, Upgrade, Expect, Trailer or Proxy-Connection is there.
  */
 import {
   ACTION,
@@ -22,7 +23,6 @@ import {
   LiteralSpec,
   MAX_HEAD,
   MAX_LINES,
-  MAX_LITERAL,
   RBAC,
   RbacEntrySpec,
   RbacListSpec,
@@ -34,7 +34,7 @@ import {
   WeightedClusterSpec,
 } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
-import { buildHead, expand, type Produced } from './produce.js';
+import { buildHead, expand, MAX_PRODUCED, type Produced } from './produce.js';
 
 /** A half-open range of bytes of the head. */
 export interface Span {
@@ -74,7 +74,7 @@ export interface Decision {
   readonly result: 'partial' | 'odd' | 'decided';
   /** for `decided` */
   readonly action: 'proxy' | 'forward' | 'reply';
-  /** index of the rule that decided, -1: none */
+  /** index of the rule that decided, -1: none, or one whose match is unknown */
   readonly rule: number;
   /** FORWARD: ids of the endpoints of the chosen cluster */
   readonly endpoints: readonly number[];
@@ -104,6 +104,8 @@ const NOTHING: Decision = {
 
 const SPACE = 0x20;
 const TAB = 9;
+/** White space behind a value that is looked at, in bytes. */
+const MAX_TRAILING = 16;
 
 /** Runs the scanner whose start row and class map are given over `bytes`. */
 export function scan(image: DataView, start: number, classes: number, bytes: Uint8Array): Head | 'partial' | 'odd' {
@@ -128,6 +130,7 @@ export function scan(image: DataView, start: number, classes: number, bytes: Uin
         targetEnd = i;
         break;
       case SCAN.LINE:
+        if (lines.length === MAX_LINES) return 'odd';
         lineFrom = i;
         break;
       case SCAN.NAME_END:
@@ -141,7 +144,7 @@ export function scan(image: DataView, start: number, classes: number, bytes: Uin
         const from = valueFrom < 0 ? i : valueFrom;
         let to = i;
         while (to > from && (bytes[to - 1] === SPACE || bytes[to - 1] === TAB)) to--;
-        if (lines.length === MAX_LINES) return 'odd';
+        if (i - to >= MAX_TRAILING) return 'odd';
         lines.push({ slot, from: lineFrom, to: i + 2, value: { from, to } });
         break;
       }
@@ -176,19 +179,34 @@ export function headerValue(head: Head, slot: number): Uint8Array | undefined {
   return Buffer.concat(values.flatMap((value, i) => (i === 0 ? [value] : [Buffer.from(','), value])));
 }
 
+const NEVER = [
+  SLOT.ODD,
+  SLOT.TRANSFER_ENCODING,
+  SLOT.TE,
+  SLOT.UPGRADE,
+  SLOT.EXPECT,
+  SLOT.TRAILER,
+  SLOT.PROXY_CONNECTION,
+];
+/** Lines of one name that are followed. */
+const MAX_REPEATED = 9;
+
 /** The rules about a head as a whole (see the top of this file). */
 function isOdd(head: Head): boolean {
-  const all = (slot: number) => head.lines.filter((line) => line.slot === slot).map((l) => slice(head, l.value));
-  for (const slot of [SLOT.ODD, SLOT.TE, SLOT.UPGRADE, SLOT.EXPECT]) if (all(slot).length > 0) return true;
-  if (all(SLOT.HOST).length !== 1) return true;
-  const text = (value: Uint8Array) => Buffer.from(value).toString('latin1').toLowerCase();
-  const lengths = all(SLOT.CONTENT_LENGTH).map(text);
-  const codings = all(SLOT.TRANSFER_ENCODING).map(text);
-  if (lengths.length + codings.length > 1) return true;
-  if (lengths.some((length) => !/^[0-9]{1,15}$/.test(length))) return true;
-  if (codings.some((coding) => coding !== 'chunked')) return true;
-  const options = all(SLOT.CONNECTION).flatMap((value) => text(value).split(','));
-  return options.some((option) => !['close', 'keep-alive'].includes(option.replace(/^[ \t]+|[ \t]+$/g, '')));
+  const bySlot = new Map<number, string[]>();
+  for (const { slot, value } of head.lines) {
+    const text = Buffer.from(slice(head, value)).toString('latin1').toLowerCase();
+    bySlot.set(slot, [...(bySlot.get(slot) ?? []), text]);
+  }
+  for (const [slot, values] of bySlot) if (slot !== SLOT.OTHER && values.length > MAX_REPEATED) return true;
+  if (NEVER.some((slot) => bySlot.has(slot))) return true;
+  const all = (slot: number) => bySlot.get(slot) ?? [];
+  if (all(SLOT.HOST).length !== 1 || all(SLOT.HOST)[0] === '') return true;
+  const lengths = all(SLOT.CONTENT_LENGTH);
+  if (lengths.length > 1 || lengths.some((length) => !/^[0-9]{1,18}$/.test(length))) return true;
+  const schemes = all(SLOT.X_FORWARDED_PROTO);
+  if (schemes.length > 1 || schemes.some((scheme) => scheme !== 'http' && scheme !== 'https')) return true;
+  return all(SLOT.CONNECTION).some((option) => option !== 'keep-alive');
 }
 
 /** Runs a matching automaton, returns the accept value of the row where the input ends. */
@@ -277,7 +295,7 @@ function reply(image: DataView, action: number, head: Head): Produced {
   const at = image.byteOffset + get(image, action, ActionSpec, 'reply_body');
   const length = isHead ? 0 : get(image, action, ActionSpec, 'reply_body_len');
   const whole = Buffer.concat([start, new Uint8Array(image.buffer, at, length)]);
-  return whole.length > MAX_LITERAL ? undefined : whole;
+  return whole.length > MAX_PRODUCED ? undefined : whole;
 }
 
 /**
@@ -320,8 +338,9 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
       const route = view.getUint32(list + 4 + 4 * i, true);
       const unknown = (get(view, route, RouteSpec, 'flags') & ROUTE_FLAG.UNKNOWN) !== 0;
       if (!unknown && !holds(view, get(view, route, RouteSpec, 'condition'), facts)) continue;
+      if (unknown) return { ...NOTHING, result: 'decided', facts, virtualHost };
       rule = get(view, route, RouteSpec, 'rule');
-      action = unknown ? 0 : get(view, route, RouteSpec, 'action');
+      action = get(view, route, RouteSpec, 'action');
       rbac = get(view, route, RouteSpec, 'rbac') || rbac;
       break;
     }

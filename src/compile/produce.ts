@@ -1,9 +1,12 @@
 /** The bytes that the reference interpreter sends: templates, edited heads. */
-import { ActionSpec, ADD, AddSpec, MAX_LITERAL, PIECE, PieceSpec, SLOT, TemplateSpec } from '../layout/image.js';
+import { ActionSpec, ADD, AddSpec, MAX_HEAD, PIECE, PieceSpec, SLOT, TemplateSpec } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
 import { type Head, headerValue, type Span, slice } from './interpret.js';
 
-/** Bytes, or undefined when there are more than MAX_LITERAL: then the proxy decides. */
+/** Most bytes of a head or an answer that the kernel makes. */
+export const MAX_PRODUCED = MAX_HEAD;
+
+/** Bytes, or undefined when there are more than MAX_PRODUCED: then the proxy decides. */
 export type Produced = Uint8Array | undefined;
 
 const CRLF = Buffer.from('\r\n');
@@ -124,5 +127,5 @@ export function buildHead(image: DataView, action: number, head: Head, uuid: str
   }
   parts.push(CRLF);
   const whole = Buffer.concat(parts);
-  return whole.length > MAX_LITERAL ? undefined : whole;
+  return whole.length > MAX_PRODUCED ? undefined : whole;
 }

@@ -132,7 +132,8 @@ function hostValue(b: Builder, line: number): number {
   const name = b.state();
   const literal = b.state();
   const port = b.state();
-  const portDigits = b.state();
+  // At most five digits, so that nobody has to look further back for the colon.
+  const portDigits = [b.state(), b.state(), b.state(), b.state(), b.state()];
   const after = b.state();
   const space = b.state();
   const end = b.state();
@@ -143,8 +144,10 @@ function hostValue(b: Builder, line: number): number {
   b.on(literal, HEX_COLON, literal);
   b.on(literal, chars(']'), after);
   for (const s of [name, after]) b.on(s, chars(':'), port);
-  for (const s of [port, portDigits]) b.on(s, DIGITS, portDigits);
-  for (const s of [name, after, portDigits, space]) {
+  portDigits.forEach((digits, i) => {
+    b.on(i === 0 ? port : portDigits[i - 1]!, DIGITS, digits);
+  });
+  for (const s of [name, after, ...portDigits, space]) {
     b.on(s, [SP, TAB], space);
     b.on(s, [CR], end, SCAN.VALUE_END);
   }
