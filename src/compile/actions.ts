@@ -88,10 +88,10 @@ export function template(blob: Blob, pieces: readonly Piece[]): number | undefin
 
 function cluster(context: ActionContext, name: string): number | Refusal {
   const known = context.clusters.get(name);
-  if (!known) return refuse('unknown-cluster', `cluster ${name} is not known`);
+  if (!known) return refuse('cluster-unknown', `cluster ${name} is not known`);
   const { plan, counter } = known;
   if (plan.endpoints.some((endpoint) => endpoint.weight !== plan.endpoints[0]!.weight))
-    return refuse('endpoint-weights', `endpoints of cluster ${name} have different weights`);
+    return refuse('cluster-endpoints', `endpoints of cluster ${name} have different weights`);
   const refs = plan.endpoints.map((e) => ({ id: context.endpointId(e.address, e.port), weight: e.weight }));
   const endpoints = refs.length === 0 ? 0 : context.blob.structs(EndpointRefSpec, refs);
   return context.blob.structs(ClusterSpec, [{ lb: LBS[plan.lb], n_endpoints: refs.length, endpoints, counter }]);
@@ -127,7 +127,7 @@ function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): T
       : { target, capture: 0, capture_classes: 0 };
   }
   const compiled = captureRewrite(rewrite.pattern, rewrite.substitution);
-  if (typeof compiled === 'string') return refuse('regex-rewrite', compiled);
+  if (typeof compiled === 'string') return refuse('path-rewrite', compiled);
   const target = template(context.blob, compiled.pieces);
   if (target === undefined) return refuse('budget', 'the new path has too many or too long pieces');
   const rows = context.blob.actionRows(compiled.table);
@@ -195,8 +195,8 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
 export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
   const body = Buffer.from(action.body);
   const bodiless = action.status === 204 || action.status === 304;
-  if (action.status < 200 || action.status > 599) return refuse('reply', `status ${action.status}`);
-  if (bodiless && body.length > 0) return refuse('reply', `status ${action.status} with a body`);
+  if (action.status < 200 || action.status > 599) return refuse('direct-response', `status ${action.status}`);
+  if (bodiless && body.length > 0) return refuse('direct-response', `status ${action.status} with a body`);
   const pieces: Piece[] = [
     { kind: 'literal', value: `HTTP/1.1 ${action.status} ${reasonPhrase(action.status)}\r\n` },
     ...action.headers.flatMap(({ name, value }): Piece[] => [

@@ -1,5 +1,5 @@
 /** The image's bytes while they are put together. */
-import { ImageHeader, type SCAN } from '../layout/image.js';
+import { ImageHeader } from '../layout/image.js';
 import { type StructSpec, set } from '../layout/struct.js';
 import { type Dfa, stateCount } from './dfa.js';
 
@@ -128,7 +128,7 @@ export class Blob {
     readonly width: number;
     readonly start: number;
     readonly next: Int32Array;
-    readonly action: Uint8Array | readonly (typeof SCAN)[keyof typeof SCAN][];
+    readonly action: Uint8Array;
     readonly accept: Int32Array;
   }): Rows {
     if (table.width > MAX_CLASSES) throw new ImageFull();
@@ -147,7 +147,7 @@ export class Blob {
         cells[i++] = table.accept[s]!;
         for (let c = 0; c < width; c++) {
           const at = s * width + c;
-          cells[i++] = (((base + table.next[at]! * size) / 4) | (Number(table.action[at]!) << 24)) >>> 0;
+          cells[i++] = (((base + table.next[at]! * size) / 4) | (table.action[at]! << 24)) >>> 0;
         }
       }
     }

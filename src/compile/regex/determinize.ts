@@ -3,7 +3,7 @@ import { type Dfa, Explorer, Labels, minimise } from '../dfa.js';
 import { EMPTY, type Nfa } from './nfa.js';
 
 /** What stands before the current position. */
-const CONTEXT = { START: 1, WORD: 2, NEWLINE: 4 } as const;
+export const CONTEXT = { START: 1, WORD: 2, NEWLINE: 4 } as const;
 const NEWLINE = 10;
 
 function isWord(byte: number): boolean {
@@ -14,7 +14,7 @@ function isWord(byte: number): boolean {
  * The empty-width flags that hold between what `context` describes and the next byte (-1: the end).
  * @param context a sum of CONTEXT values.
  */
-function flagsBetween(context: number, byte: number): number {
+export function flagsBetween(context: number, byte: number): number {
   let flags = 0;
   if (context & CONTEXT.START) flags |= EMPTY.TEXT_BEGIN | EMPTY.LINE_BEGIN;
   if (context & CONTEXT.NEWLINE) flags |= EMPTY.LINE_BEGIN;
@@ -22,6 +22,11 @@ function flagsBetween(context: number, byte: number): number {
   if (byte === NEWLINE) flags |= EMPTY.LINE_END;
   const boundary = ((context & CONTEXT.WORD) !== 0) !== (byte >= 0 && isWord(byte));
   return flags | (boundary ? EMPTY.WORD : EMPTY.NO_WORD);
+}
+
+/** The context after `byte`. */
+export function contextAfter(byte: number): number {
+  return (isWord(byte) ? CONTEXT.WORD : 0) | (byte === NEWLINE ? CONTEXT.NEWLINE : 0);
 }
 
 /** Byte classes that tell apart everything that the automaton tests. */
@@ -97,7 +102,7 @@ export function determinize(nfa: Nfa, budget: number): Dfa | undefined {
         const state = states[s]!;
         if (state.kind === 'byte' && byte >= state.low && byte <= state.high) to.push(state.to);
       }
-      next.push(id(to, (isWord(byte) ? CONTEXT.WORD : 0) | (byte === NEWLINE ? CONTEXT.NEWLINE : 0)));
+      next.push(id(to, contextAfter(byte)));
     }
     const end = closure(core, flagsBetween(context, -1));
     accept.push(labels.intern(end.some((s) => states[s]!.kind === 'match') ? [0] : []));
