@@ -18,6 +18,10 @@ const source = (address: string, prefixLength: number): Condition => ({
   op: 'test',
   predicate: { field: { kind: 'source_ip' }, matcher: { kind: 'cidr', address, prefixLength } },
 });
+const test = (kind: 'host' | 'target', matcher: Matcher): Condition => ({
+  op: 'test',
+  predicate: { field: { kind }, matcher },
+});
 const exact = (value: string, ignoreCase = false): Matcher => ({ kind: 'exact', value, ignoreCase });
 const prefix = (value: string): Matcher => ({ kind: 'prefix', value, ignoreCase: false });
 const and = (...of: Condition[]): Condition => ({ op: 'and', of });
@@ -103,6 +107,17 @@ const ROUTES: readonly RoutePlan[] = [
       retry503: true,
     },
   ),
+  route(and(test('host', { kind: 'suffix', value: '.b.example', ignoreCase: true }), test('target', prefix('/t?x'))), {
+    kind: 'reply',
+    status: 307,
+    headers: [
+      {
+        name: 'location',
+        value: [{ kind: 'literal', value: 'https://' }, { kind: 'host' }, { kind: 'path', from: 0 }],
+      },
+    ],
+    body: '',
+  }),
   {
     id: 'route/unknown',
     name: '',

@@ -10,12 +10,13 @@ const MODE = { REQUEST: 0, ANSWER: 1, TO_HEAD: 2, V6: 4 };
 const folder = process.argv[2];
 if (!folder) throw new Error('usage: prepare.ts FOLDER');
 mkdirSync(join(folder, 'seeds'), { recursive: true });
-const { image } = compileImage(FUZZ_PLAN, {
+const { image, verdicts } = compileImage(FUZZ_PLAN, {
   generation: 1,
   endpointId: (_, port) => port - 20000,
   proxyEndpointId: () => 9,
 });
 writeFileSync(join(folder, 'image'), image);
+for (const reason of [...verdicts.values()].flat()) console.error(`not covered: ${reason.message}`);
 
 let count = 0;
 const seed = (mode: number, choice: number, text: string): void =>
