@@ -96,6 +96,8 @@ export const CONN_FLAG = {
   INSERTED: 1,
   /** never leave agent mode (fast open, or the agent cannot tell where requests end) */
   STICKY: 2,
+  /** a helper failed after the request had been changed: the agent resets the connection */
+  BROKEN: 4,
 } as const;
 
 /** Commands of the control program (run by the agent through BPF_PROG_TEST_RUN). */
@@ -106,8 +108,12 @@ export const CTL = {
   RESUME: 1,
   /** detach an upstream from its client: after this the program sends nothing more to it */
   DETACH: 2,
-  /** end the exchange that the agent completed */
+  /** end the exchange that the agent completed: the slot becomes idle (arg 1) or stays out of its pool (arg 0) */
   FINISH: 3,
+  /** take an idle slot out of its pool; result 1 if it was idle */
+  TAKE: 4,
+  /** put a slot into its pool */
+  GIVE: 5,
 } as const;
 
 export const ConnSpec = struct('conn', 'Per intercepted client socket (socket storage).', [
@@ -172,7 +178,7 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
   ['passed', 'u64', 'answer'],
   ['body_left', 'u64', 'answer'],
   ['listener', 'u32', 'answer'],
-  ['pad', 'u32', 'zero'],
+  ['flags', 'u32', 'answer: CONN_FLAG'],
 ]);
 
 export const SteerKeySpec = struct('steer_key', 'An address that is intercepted.', [
