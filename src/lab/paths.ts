@@ -37,5 +37,7 @@ export function envoyPath(): string {
 
 /** Command line that runs a TypeScript file of this checkout (or its compiled form) with Node. */
 export function nodeScript(file: string): string[] {
-  return file.endsWith('.ts') ? [process.execPath, '--import', 'tsx', file] : [process.execPath, file];
+  return file.endsWith('.ts')
+    ? [process.execPath, '--import', import.meta.resolve('tsx'), file]
+    : [process.execPath, file];
 }
