@@ -62,9 +62,16 @@ export function rbacRules(port: number): fc.Arbitrary<JsonObject> {
     .record({
       action: fc.constantFrom('ALLOW', 'DENY'),
       policies: fc.array(policy, { minLength: 1, maxLength: 3 }),
+      // what ALLOW names is little of all requests: mostly add a policy that lets almost everything pass
+      except: fc.option(permission(port), { freq: 3, nil: undefined }),
     })
-    .map(({ action, policies }) => ({
+    .map(({ action, policies, except }) => ({
       action,
-      policies: Object.fromEntries(policies.map((p, i) => [`policy-${i}`, p])),
+      policies: Object.fromEntries([
+        ...policies.map((p, i) => [`policy-${i}`, p] as const),
+        ...(action === 'ALLOW' && except
+          ? [['almost-all', { permissions: [{ not_rule: except }], principals: [{ any: true }] }] as const]
+          : []),
+      ]),
     }));
 }
