@@ -62,8 +62,9 @@ const headerEdits: fc.Arbitrary<JsonObject> = fc
     ...(remove.length ? { request_headers_to_remove: remove } : {}),
   }));
 
-const rarely = <T>(a: fc.Arbitrary<T>, freq: number): fc.Arbitrary<T | undefined> =>
-  fc.option(a, { freq, nil: undefined });
+/** Absent once in about `n` times. */
+const mostly = <T>(n: number, a: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
+  fc.option(a, { freq: n, nil: undefined });
 /** Present once in about `n` times. */
 const oneIn = <T>(n: number, a: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
   fc.integer({ min: 1, max: n }).chain((k) => (k === 1 ? a : fc.constant(undefined)));
@@ -116,7 +117,7 @@ function forward(match: PathMatch): fc.Arbitrary<JsonObject> {
 function redirect(match: PathMatch): fc.Arbitrary<JsonObject> {
   return fc
     .record({
-      host: rarely(fc.constantFrom('new.test', 'other.test:8443'), 1),
+      host: mostly(4, fc.constantFrom('new.test', 'other.test:8443')),
       path: oneIn(
         2,
         fc.oneof(
@@ -132,9 +133,9 @@ function redirect(match: PathMatch): fc.Arbitrary<JsonObject> {
         ),
       ),
       port: oneIn(4, fc.constantFrom(80, 443, 8443)),
-      code: rarely(
-        fc.constantFrom('MOVED_PERMANENTLY', 'FOUND', 'SEE_OTHER', 'TEMPORARY_REDIRECT', 'PERMANENT_REDIRECT'),
+      code: mostly(
         2,
+        fc.constantFrom('MOVED_PERMANENTLY', 'FOUND', 'SEE_OTHER', 'TEMPORARY_REDIRECT', 'PERMANENT_REDIRECT'),
       ),
       strip: oneIn(4, fc.constant(true)),
     })
