@@ -32,6 +32,14 @@ export function processTree(roots: readonly number[]): number[] {
   return all;
 }
 
+/** All processes that are no kernel threads (those descend from process 2). */
+export function userProcesses(): number[] {
+  return readdirSync('/proc')
+    .filter((entry) => /^\d+$/.test(entry))
+    .map(Number)
+    .filter((pid) => pid !== 2 && statFields(pid)?.[1] !== '2');
+}
+
 /**
  * CPU time that living processes have used so far, all threads together.
  * @returns microseconds; the scheduler's own nanosecond count where the kernel keeps it, else ticks of 10 ms

@@ -5,7 +5,7 @@ import { startEnvoy } from '../lab/envoy.js';
 import { freePorts, waitForPort } from '../lab/ports.js';
 import { Lab, sleep } from '../lab/processes.js';
 import { type SidestepHandle, startSidestep } from '../lab/sidestep.js';
-import { busyMicros, processMicros, processTree } from './cpu.js';
+import { busyMicros, processMicros, processTree, userProcesses } from './cpu.js';
 import { nginxConfig, onePolicyPoint, REQUEST, twoSidecars } from './http1-config.js';
 import { describeMachine, type Machine } from './machine.js';
 import { runWrk } from './wrk.js';
@@ -19,7 +19,7 @@ export interface CpuShare {
   readonly server: number;
   /** Envoys; for Sidestep its agent and its Envoy */
   readonly mesh: number;
-  /** what the machine was busy with beyond these processes: interrupts, kernel threads, other programs */
+  /** what the machine was busy with beyond processes: interrupts, kernel threads */
   readonly kernel: number;
 }
 
@@ -110,16 +110,25 @@ async function measure(
 ): Promise<Row> {
   const servers = processTree([server]);
   const mesh = processTree(target.mesh);
-  const before = { server: processMicros(servers), mesh: processMicros(mesh), busy: busyMicros() };
+  const others = userProcesses().filter((pid) => !servers.includes(pid) && !mesh.includes(pid));
+  const use = (): { server: number; mesh: number; others: number; busy: number } => ({
+    server: processMicros(servers),
+    mesh: processMicros(mesh),
+    others: processMicros(others),
+    busy: busyMicros(),
+  });
+  const before = use();
   const wrk = await runWrk({
     ...{ url: target.url, host: REQUEST.host, connections, seconds, pauseMs, dir: lab.dir },
     ...(target.wrap ? { wrap: target.wrap } : {}),
   });
+  const after = use();
   const each = (micros: number): number => Math.max(0, micros) / wrk.requests;
   const client = each(wrk.cpuUs);
-  const serverCpu = each(processMicros(servers) - before.server);
-  const meshCpu = each(processMicros(mesh) - before.mesh);
-  const busy = each(busyMicros() - before.busy);
+  const serverCpu = each(after.server - before.server);
+  const meshCpu = each(after.mesh - before.mesh);
+  // what other programs on the machine used is nobody's cost here
+  const busy = each(after.busy - before.busy - (after.others - before.others));
   const kernel = Math.max(0, busy - client - serverCpu - meshCpu);
   return {
     ...{ config: target.config, protocol: 'http1', connections },

@@ -69,7 +69,7 @@ Machine: ${m.cpu}, ${m.cores} cores, ${m.memory_gib} GiB; Linux ${m.kernel}; Env
 - *Sidestep*: the configuration of *one Envoy*, given to \`sidestep run\`; wrk in \`sidestep exec\`.
 
 CPU time is what all processes and the kernel use for a request: *mesh* are the Envoys, or Sidestep's agent and its Envoy;
-*kernel* is what the machine was busy with beyond the listed processes (interrupts, kernel threads).
+*kernel* is what the machine was busy with beyond processes (interrupts, kernel threads).
 
 ## As fast as answers come
 
