@@ -42,7 +42,7 @@ async function freePort(): Promise<number> {
 
 function upstream(name: string): Promise<Server> {
   const server = createServer((req, res) => res.end(`${name} ${req.method} ${req.url} ${req.headers.host}`));
-  return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve(server)));
+  return new Promise((resolve) => server.listen(0, '0.0.0.0', () => resolve(server)));
 }
 
 const POLICIES = `
@@ -83,6 +83,28 @@ apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: other}
 spec: {selector: {matchLabels: {app: other}}, rules: [{to: [{operation: {methods: [POST]}}]}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: mixed}
+spec: {clusterIP: 10.96.0.2, ports: [{name: http, port: 80}], selector: {app: mixed}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: mixed-1, labels: {kubernetes.io/service-name: mixed, version: v1}}
+endpoints: [{addresses: [127.0.0.1]}]
+ports: [{name: http, port: PORT1}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: mixed-2, labels: {kubernetes.io/service-name: mixed, version: v2}}
+endpoints: [{addresses: [127.0.0.2]}]
+ports: [{name: http, port: PORT1}]
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: half}
+spec: {selector: {matchLabels: {app: mixed, version: v2}}, action: DENY, rules: [{}]}
 ---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
@@ -196,6 +218,13 @@ if (envoy) {
     assert.equal((await ask('/x', { host: 'other.test' }, 'POST')).body, 'other POST /x other.test');
     assert.equal((await ask('/query?q', { host: 'www.example.com' })).body, 'web GET /query?q www.example.com');
     assert.equal((await ask('/secret', { host: 'www.example.com' })).status, 403);
+  });
+
+  test('a policy for some of the servers denies the requests that go to them', async () => {
+    const seen = new Set<number>();
+    const port = ports['outbound|80||mixed.default.svc.cluster.local'] ?? 0;
+    for (let i = 0; i < 60; i++) seen.add((await send(port, '/', { host: 'mixed' })).status);
+    assert.deepEqual([...seen].sort(), [200, 403]);
   });
 
   test('a destination that nobody describes answers 503', async () => {
