@@ -2,11 +2,13 @@
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { register as check } from './check.js';
+import { register as doctor } from './doctor.js';
+import { register as exec } from './exec.js';
 import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { register as explain } from './explain.js';
 import { register as translate } from './translate.js';
 
-const COMMANDS: readonly ((program: Command) => void)[] = [check, explain, translate];
+const COMMANDS: readonly ((program: Command) => void)[] = [check, explain, translate, exec, doctor];
 
 /** The version in package.json, which lies two folders above both the sources and the built files. */
 function version(): string {

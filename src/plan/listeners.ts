@@ -256,7 +256,11 @@ export function listenerPlan(
     provenance: resources.provenance,
     clusters,
     used,
+    address,
     port,
+    usesRemoteIp: () => {
+      chain.remoteIp = true;
+    },
     runtimeLayers: list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,

@@ -157,6 +157,7 @@ function routePlans(
     id: variants.length === 1 ? id : `${id}.${k}`,
     match: all([condition, v.when]),
     action: v.action,
+    ...(v.checks ? { rbac: [...filters.checks, ...v.checks] } : {}),
     // a guard must not be answered by a check that it guards
     ...(v.action.kind === 'proxy' ? { rbac: [] } : {}),
     reasons: dedupe(v.reasons),
