@@ -27,6 +27,8 @@ export interface ListenerContext {
   readonly used: Map<string, ClusterPlan>;
   readonly address: string;
   readonly port: number;
+  /** ports that clients connect to when they mean this listener */
+  readonly clientPorts: readonly number[];
   /** called when a rule that is used looks at the remote address */
   readonly usesRemoteIp: () => void;
   /** a runtime layer may override runtime keys */

@@ -248,11 +248,9 @@ function hostVariants(
   if (suppress && !forwardedHost) return [kernel(ALWAYS, { ...forward, host })];
 
   const exact = ctx.domains.filter((d) => !d.includes('*'));
-  // where ports are ignored, clients that name the listener's port are the other common case
-  const withPort =
-    ctx.listener.stripPort === 'none'
-      ? []
-      : exact.filter((d) => !/:\d+$/.test(d)).map((d) => `${d}:${ctx.listener.port}`);
+  // where ports are ignored, clients that name the port are the other common case
+  const bare = ctx.listener.stripPort === 'none' ? [] : exact.filter((d) => !/:\d+$/.test(d));
+  const withPort = bare.flatMap((d) => ctx.listener.clientPorts.map((port) => `${d}:${port}`));
   const hosts = [...new Set([...exact, ...withPort])];
   if (hosts.length === 0 || hosts.length > MAX_HOSTS || exact.length < ctx.domains.length) {
     notes.add(

@@ -252,12 +252,14 @@ export function listenerPlan(
   else if (bool(hcm, 'strip_matching_host_port'))
     strip.push(test({ kind: 'host' }, { kind: 'suffix', value: `:${port}`, ignoreCase: false }));
 
+  const clientPorts = resources.intercepts.filter((i) => i.listener === name).map((i) => i.port);
   const context: ListenerContext = {
     provenance: resources.provenance,
     clusters,
     used,
     address,
     port,
+    clientPorts: clientPorts.length > 0 ? [...new Set(clientPorts)] : [port],
     usesRemoteIp: () => {
       chain.remoteIp = true;
     },
