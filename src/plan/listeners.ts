@@ -271,7 +271,7 @@ export function listenerPlan(
     hasRateLimitFilter: chain.has('ratelimit') || chain.has('local_ratelimit'),
     hasCorsFilter: chain.has('cors'),
   };
-  const withListener: Outcome = (object, reasons) => outcome(object, [...notes.reasons, ...reasons]);
+  const withListener: Outcome = (object, reasons, ids) => outcome(object, [...notes.reasons, ...reasons], ids);
   const hosts = virtualHosts(
     { listener: context, name, chain, routeConfig: routeConfig ?? {}, common, outcome: withListener },
     strip,
