@@ -127,6 +127,12 @@ function neverEmpty(nfa: Nfa, group: number): boolean {
     }
     return false;
   };
+  if (group === 0)
+    return !reaches(
+      nfa.start,
+      (s) => s.kind === 'match',
+      (s) => s.kind !== 'byte',
+    );
   const opens = (s: NfaState) => s.kind === 'capture' && s.register === 2 * group;
   const closes = (s: NfaState) => s.kind === 'capture' && s.register === 2 * group + 1;
   if (
@@ -295,7 +301,7 @@ export function captureRewrite(pattern: string, substitution: string): CaptureRe
     else pieces.push({ kind: 'capture', group: slotOf(part) + 1 });
   }
   // Envoy does not rewrite at all when the new path would be empty.
-  if (!parts.some((part) => typeof part === 'string' || (part > 0 && neverEmpty(nfa, part))))
+  if (!parts.some((part) => typeof part === 'string' || neverEmpty(nfa, part)))
     return `the rewrite of ${pattern} to ${substitution} may give an empty path`;
   pieces.push({ kind: 'capture', group: slotOf(REST) + 1 }, { kind: 'query' });
   if (slots.size > MAX_GROUPS) return 'the substitution uses too many groups';
