@@ -19,6 +19,18 @@ export interface TestRun {
   readonly contextOut: Uint8Array;
 }
 
+/** What the kernel says about a loaded program. */
+export interface ProgramInfo {
+  readonly id: number;
+  /** bytes of machine code; 0 when the JIT is off */
+  readonly jitedBytes: number;
+  /** instructions that the verifier had to walk (it gives up at one million); 0 before Linux 5.16 */
+  readonly verifiedInstructions: number;
+  /** total run time in nanoseconds and number of runs; both 0 unless kernel.bpf_stats_enabled is set */
+  readonly runTime: bigint;
+  readonly runs: bigint;
+}
+
 export class BpfProgram {
   #arena: Arena | undefined;
 
@@ -72,6 +84,22 @@ export class BpfProgram {
       retval: view.getUint32(56, true),
       dataOut: bytes.slice(dataOut, dataOut + (inPlace ? 0 : view.getUint32(28, true))),
       contextOut: bytes.slice(from, from + (context?.length ?? 0)),
+    };
+  }
+
+  /** @throws KernelError */
+  info(): ProgramInfo {
+    const bytes = new Uint8Array(256);
+    const result = libbpf().infoByFd(this.fd, bytes, [bytes.length]) as number;
+    if (result !== 0) throw new KernelError(`ask about the program ${this.name}`, -result);
+    // offsets of struct bpf_prog_info
+    const view = new DataView(bytes.buffer);
+    return {
+      id: view.getUint32(4, true),
+      jitedBytes: view.getUint32(16, true),
+      runTime: view.getBigUint64(192, true),
+      runs: view.getBigUint64(200, true),
+      verifiedInstructions: view.getUint32(216, true),
     };
   }
 

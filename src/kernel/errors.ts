@@ -49,13 +49,13 @@ function explain(errno: number, action: string, log: string): string {
   if (code === 'EPERM' || code === 'EACCES') {
     // EACCES from a load is the verifier's "no"; both may also mean that the process lacks a capability.
     const verdict = verifierLine(log);
-    if (code === 'EACCES' && verdict) return ` (the verifier says: ${verdict})`;
+    if (code === 'EACCES' && verdict) return ` (the verifier says${programOf(log)}: ${verdict})`;
     return ' (this needs root, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_SYS_ADMIN)';
   }
   if (code === 'ENOENT' && action.startsWith('open ')) return ' (no such file; build it with script/build-bpf)';
   if (code === 'EINVAL' || code === 'E2BIG' || code === 'ENOTSUPP' || code === 'ENOSPC') {
     const verdict = verifierLine(log);
-    if (verdict) return ` (${verdict})`;
+    if (verdict) return ` (the verifier says${programOf(log)}: ${verdict})`;
   }
   if (code === 'ENOMEM') return ' (the kernel is out of memory, or RLIMIT_MEMLOCK is too low on an old kernel)';
   const last = lastLine(log);
@@ -63,6 +63,12 @@ function explain(errno: number, action: string, log: string): string {
 }
 
 const lastLine = (log: string): string => log.trim().split('\n').at(-1)?.trim() ?? '';
+
+/** ` of NAME` when the log names the program that was refused. */
+function programOf(log: string): string {
+  const name = /prog '([^']+)': BPF program load failed/.exec(log)?.[1];
+  return name ? ` of ${name}` : '';
+}
 
 /** The sentence of a verifier log that names the reason: the last line before the statistics. */
 function verifierLine(log: string): string {

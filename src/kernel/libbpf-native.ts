@@ -65,6 +65,7 @@ export const libbpf = lazy(() => {
     programAttach: f('int bpf_prog_attach(int program, int target, int type, uint32_t flags)'),
     programDetach: f('int bpf_prog_detach2(int program, int target, int type)'),
     linkCreate: f('int bpf_link_create(int program, int target, int type, void *opts)'),
+    infoByFd: f('int bpf_obj_get_info_by_fd(int fd, _Out_ uint8_t *info, _Inout_ uint32_t *size)'),
     testRun: f('int bpf_prog_test_run_opts(int program, void *opts)'),
   };
 });
