@@ -1,5 +1,5 @@
 /** A query parameter's predicates as an automaton over the whole query string. */
-import { type Dfa, explore, minimise, stateCount } from './dfa.js';
+import { type Dfa, explore, minimise, refine, stateCount } from './dfa.js';
 import { constant } from './matcher.js';
 
 const AMPERSAND = 0x26;
@@ -41,11 +41,12 @@ export function queryDfa(name: string, value: Dfa, budget: number): Dfa | undefi
     if (at.in === 'value') return value.labels[labelOf(at.value)]!;
     return at.matched === wanted.length ? value.labels[labelOf(value.start)]! : [];
   };
+  const classes = refine([...wanted, AMPERSAND, EQUALS], value.classes);
   const states = stateCount(value);
   const key = (at: At) => {
     if (at.in === 'value') return at.value;
     return states + (at.in === 'done' ? wanted.length + 2 + at.label : at.matched + 1);
   };
-  const dfa = explore<At>({ in: 'name', matched: 0 }, key, step, accept, budget);
+  const dfa = explore<At>({ in: 'name', matched: 0 }, key, step, accept, budget, classes);
   return dfa && minimise(dfa);
 }
