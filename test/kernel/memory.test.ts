@@ -7,7 +7,7 @@ import { loadLibrary } from '../../src/kernel/libc.js';
 import { Arena } from '../../src/kernel/memory.js';
 import { needsRoot } from './compile-bpf.js';
 
-const ROUNDS = 300_000;
+const ROUNDS = 5_000_000;
 
 /** Adds to the first word of a map from a thread of its own, through a mapping of its own. */
 const ADDER = `
