@@ -148,6 +148,7 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
       return TO_AGENT;
     *done = s->chunk_done == CHUNKS_COMPLETE;
     u->phase = PHASE_CHUNKED;
+    u->flags |= UPSTREAM_FLAG_CHUNKED;
     u->chunk_state = s->chunk_state;
     u->remaining = s->chunk_left;
   } else if (s->flags & HEAD_LENGTH) {

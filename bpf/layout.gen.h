@@ -111,6 +111,10 @@
 #define UPSTREAM_FLAG_RETRY_503 4
 #define UPSTREAM_FLAG_PROXY 8
 #define UPSTREAM_FLAG_REQUEST_DONE 16
+#define UPSTREAM_FLAG_CHUNKED 32
+#define UPSTREAM_FLAG_RETRIES_SHIFT 8
+
+#define ENDPOINT_FLAG_NO_POOL 1
 
 #define COUNTER_KERNEL 0
 #define COUNTER_PROXY 1
@@ -138,6 +142,8 @@
 #define CTL_FINISH 3
 #define CTL_TAKE 4
 #define CTL_GIVE 5
+#define CTL_NATIVE 6
+#define CTL_BODY_SENT 7
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -451,7 +457,7 @@ struct endpoint {
   __u32 n_blocks; /* blocks in use; written by the agent */
   __u32 active; /* exchanges in flight (least request) */
   __u32 wanted; /* times that no idle connection was found */
-  __u32 flags; /* zero */
+  __u32 flags; /* ENDPOINT_FLAG; written by the agent */
   __u16 blocks[16]; /* block numbers */
 };
 _Static_assert(sizeof(struct endpoint) == 48, "endpoint");

@@ -37,7 +37,7 @@ static __always_inline __u32 lowest_bit(__u64 word) {
 /* Takes an idle, living connection of the endpoint; NO_SLOT when there is none. */
 static __noinline __u32 pool_take(__u32 endpoint_id) {
   struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
-  if (!e)
+  if (!e || e->flags & ENDPOINT_FLAG_NO_POOL)
     return NO_SLOT;
   for (__u32 i = 0; i < ENDPOINT_BLOCKS; i++) {
     if (i >= e->n_blocks)

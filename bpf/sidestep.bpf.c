@@ -134,7 +134,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   if (!action)
     flags |= UPSTREAM_FLAG_PROXY;
   else if (action->flags & ACTION_FLAG_RETRY_503)
-    flags |= UPSTREAM_FLAG_RETRY_503;
+    flags |= UPSTREAM_FLAG_RETRY_503 | (action->flags >> 4) << UPSTREAM_FLAG_RETRIES_SHIFT;
   if (!c->body_left)
     flags |= UPSTREAM_FLAG_REQUEST_DONE;
   u->flags = flags;
@@ -374,6 +374,10 @@ static __always_inline void ctl_client(struct ctl *ctl) {
         ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
       }
     }
+    if (ctl->command == CTL_NATIVE)
+      c->native = ctl->native;
+    if (ctl->command == CTL_BODY_SENT)
+      c->body_left = 0;
     unread_of(sk, c, &native, &queued);
     ctl->queued = queued;
     ctl->unread = native;
@@ -398,7 +402,8 @@ int control(struct __sk_buff *skb) {
   struct ctl ctl;
   __builtin_memcpy(&ctl, in_packet, sizeof ctl);
   ctl.result = 0;
-  if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME)
+  if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
+      ctl.command == CTL_BODY_SENT)
     ctl_client(&ctl);
   else
     ctl_slot(&ctl);

@@ -62,6 +62,15 @@ export const UPSTREAM_FLAG = {
   PROXY: 8,
   /** request complete (no body outstanding) */
   REQUEST_DONE: 16,
+  /** the answer's body is chunked */
+  CHUNKED: 32,
+  /** bits from here on: tries left to the proxy after a 503 */
+  RETRIES_SHIFT: 8,
+} as const;
+
+export const ENDPOINT_FLAG = {
+  /** the server closes connections after each answer: nothing is gained by pooling, the proxy takes its requests */
+  NO_POOL: 1,
 } as const;
 
 export const COUNTER = {
@@ -114,6 +123,10 @@ export const CTL = {
   TAKE: 4,
   /** put a slot into its pool */
   GIVE: 5,
+  /** says that the agent wrote `native` bytes to the connection so far, the answer it is about to end included */
+  NATIVE: 6,
+  /** the agent has sent the rest of the request's body */
+  BODY_SENT: 7,
 } as const;
 
 export const ConnSpec = struct('conn', 'Per intercepted client socket (socket storage).', [
@@ -158,7 +171,7 @@ export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
   ['n_blocks', 'u32', 'blocks in use; written by the agent'],
   ['active', 'u32', 'exchanges in flight (least request)'],
   ['wanted', 'u32', 'times that no idle connection was found'],
-  ['flags', 'u32', 'zero'],
+  ['flags', 'u32', 'ENDPOINT_FLAG; written by the agent'],
   ['blocks', 'u16[16]', 'block numbers'],
 ]);
 
@@ -212,4 +225,4 @@ export const RUNTIME_CONSTANTS = {
   MAX_RULES,
   N_COUNTERS,
 };
-export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, COUNTER, CONN_FLAG, CTL };
+export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, CTL };
