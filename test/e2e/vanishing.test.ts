@@ -39,10 +39,7 @@ const begun: fc.Arbitrary<string[]> = fc.oneof(
     )
     .map((path) => [request(`GET ${path} HTTP/1.1`, [['x-token', 'abandoned']])]),
   fc.integer({ min: 80, max: 49_000 }).map((n) => [post(n)]),
-  fc.constant([
-    request('GET /echo HTTP/1.1', [['x-token', 'a']]),
-    request('GET /hold/20 HTTP/1.1', [['x-token', 'b']]),
-  ]),
+  fc.constant(PAIR),
 );
 
 test('clients vanish at any moment under load', { skip, timeout: 240_000 }, async (t) => {
