@@ -1,0 +1,151 @@
+/**
+ * Services that documents speak of but none describes. A folder of policies alone is still to be checked and explained,
+ * so such a service is assumed to exist, without address and endpoints: nothing is intercepted for it, and requests that
+ * other services' routes send there are answered 503, as with Istio.
+ */
+import type { Document } from '../documents.js';
+import type { Context } from './context.js';
+import type { DestinationRules } from './destination-rules.js';
+import { hostMatches } from './hosts.js';
+import type { Typed } from './kubernetes-services.js';
+import { labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
+import type { AuthorizationPolicy } from './schema/authorization-policy.js';
+import type { VirtualServices } from './virtual-services.js';
+
+/** The port that is assumed where no document names one. */
+const ASSUMED_PORT = 80;
+
+interface Mention {
+  readonly document: Document;
+  readonly path: readonly (string | number)[];
+  readonly ports: Set<number>;
+}
+
+export function assumedService(
+  host: string,
+  document: Document,
+  path: Service['path'],
+  ports: Iterable<number>,
+  selector: Service['selector'] = {},
+): Service {
+  const numbers = [...ports];
+  return {
+    host,
+    namespace: /^[^.]+\.([^.]+)\.svc\./.exec(host)?.[1] ?? document.namespace,
+    ports: (numbers.length > 0 ? numbers : [ASSUMED_PORT])
+      .sort((a, b) => a - b)
+      .map((number): ServicePort => ({ number, name: 'http', protocol: 'http' })),
+    addresses: [],
+    resolution: 'static',
+    external: false,
+    headless: false,
+    selector,
+    endpoints: [],
+    assumed: true,
+    exportTo: ['*'],
+    document,
+    path,
+  };
+}
+
+/** Adds a service for every host that VirtualServices and DestinationRules mention and the registry lacks. */
+export function assumeServices(
+  context: Context,
+  registry: Registry,
+  virtualServices: VirtualServices,
+  rules: DestinationRules,
+): void {
+  const mentions = new Map<string, Mention>();
+  for (const { host, port, document, path } of virtualServices.mentions()) {
+    const service = registry.get(host);
+    if (service) continue;
+    if (host.startsWith('*') && registry.all().some((s) => hostMatches(host, s.host))) continue;
+    let mention = mentions.get(host);
+    if (!mention) {
+      mention = { document, path, ports: new Set() };
+      mentions.set(host, mention);
+    }
+    if (port !== undefined) mention.ports.add(port);
+  }
+  for (const { host, policy, subsets } of rules.hosts()) {
+    const covers = (name: string) => hostMatches(host, name);
+    if (host === '*' || registry.all().some((s) => covers(s.host)) || [...mentions.keys()].some(covers)) continue;
+    const source = policy ?? subsets.find((s) => s.policy)?.policy;
+    if (!source) continue;
+    mentions.set(host, {
+      document: source.document,
+      path: ['spec', 'host'],
+      ports: new Set([ASSUMED_PORT, ...(policy?.byPort.keys() ?? [])]),
+    });
+  }
+  for (const [host, mention] of mentions) {
+    registry.add(assumedService(host, mention.document, mention.path, mention.ports));
+    const [name, namespace, ...rest] = host.split('.');
+    const full = rest.length === 0 && namespace ? `${name}.${namespace}.svc.${context.domain}` : undefined;
+    const hint = full && registry.get(full) ? `Istio does not complete names with a dot: write ${full}` : undefined;
+    const message = `no Service or ServiceEntry describes ${host}: its traffic is not intercepted`;
+    context.warn(mention.document, mention.path, 'unknown-service', message, hint);
+  }
+}
+
+const PORT_KEYS = new Set(['destination.port']);
+
+/** The ports that a policy speaks of. */
+function policyPorts(spec: AuthorizationPolicy): number[] {
+  const ports = (spec.rules ?? []).flatMap((rule) => [
+    ...(rule.to ?? []).flatMap((to) => to.operation?.ports ?? []),
+    ...(rule.when ?? []).flatMap((when) => (PORT_KEYS.has(when.key) ? (when.values ?? []) : [])),
+  ]);
+  return ports.map(Number).filter((port) => port > 0 && port <= 65535);
+}
+
+/** Adds a service for every policy that would protect one if the documents described it. */
+export function assumeProtected(
+  context: Context,
+  registry: Registry,
+  policies: readonly Typed<AuthorizationPolicy>[],
+): void {
+  for (const { document, spec } of policies) {
+    if (spec.targetRef || spec.targetRefs) continue;
+    const wanted = spec.selector?.matchLabels ?? {};
+    // Istio's own gateways select themselves by this label.
+    if (/gateway/.test(wanted.istio ?? '')) continue;
+    const { namespace } = document;
+    const everywhere = namespace === context.rootNamespace;
+    const may = (service: Service) =>
+      !service.external &&
+      (everywhere || service.namespace === namespace) &&
+      (service.endpoints.some((e) => labelsMatch(wanted, e.labels)) ||
+        Object.entries(wanted).every(([key, value]) => (service.selector[key] ?? value) === value));
+    if (registry.all().some(may)) continue;
+    const name =
+      wanted.app ?? wanted['app.kubernetes.io/name'] ?? wanted['k8s-app'] ?? Object.values(wanted)[0] ?? 'any-service';
+    const host = `${name.toLowerCase()}.${namespace}.svc.${context.domain}`;
+    if (!registry.add(assumedService(host, document, ['spec', 'selector'], new Set(policyPorts(spec)), wanted)))
+      continue;
+    const message = 'no Service describes servers that it selects: nothing is intercepted for them';
+    context.warn(document, ['spec', 'selector'], 'unknown-service', message);
+  }
+}
+
+/** Warns of subsets that routes name and no DestinationRule defines. */
+export function checkSubsets(
+  context: Context,
+  registry: Registry,
+  virtualServices: VirtualServices,
+  rules: DestinationRules,
+): void {
+  for (const { host, subset, document, path } of virtualServices.mentions()) {
+    const service = registry.get(host);
+    if (!service || !subset || rules.subsets(host, service.namespace).has(subset)) continue;
+    const known = [...rules.subsets(host, service.namespace).keys()];
+    const hint = known.length > 0 ? `there are ${known.join(', ')}` : 'a DestinationRule defines subsets';
+    context.warn(
+      document,
+      [...path, 'subset'],
+      'unknown-subset',
+      `${host} has no subset "${subset}": requests are answered 503`,
+      hint,
+    );
+  }
+}

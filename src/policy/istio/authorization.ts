@@ -1,0 +1,315 @@
+/**
+ * AuthorizationPolicies. Istio enforces them in the server's sidecar; here they are enforced on the way to it, for each
+ * route by what its destination's policies say (RBACPerRoute). A route that changes what a policy looks at (path, host,
+ * headers) would be judged by the wrong values, so its requests go through a copy of the cluster that judges them last.
+ */
+import type { Document } from '../documents.js';
+import type { JsonObject } from '../resources.js';
+import type { ClusterInfo } from './clusters.js';
+import type { Context, RuleBuilder } from './context.js';
+import { documentAnnotations, type Typed } from './kubernetes-services.js';
+import { RBAC_FILTERS } from './listeners.js';
+import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
+import { labelsMatch } from './registry.js';
+import type { AuthorizationPolicy } from './schema/authorization-policy.js';
+import { byAge } from './virtual-services.js';
+
+const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+const RBAC_TYPE = 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC';
+
+interface Policy {
+  readonly document: Document;
+  readonly spec: AuthorizationPolicy;
+  readonly action: 'ALLOW' | 'DENY';
+  /** one for each of `rules`, or one for the whole */
+  readonly rules: readonly RuleBuilder[];
+}
+
+/** What the policies of one cluster's servers ask for: filter name -> envoy.config.rbac.v3.RBAC. */
+interface Judgement {
+  readonly rbac: Readonly<Record<string, JsonObject>>;
+  readonly perRoute: JsonObject;
+  readonly looksAt: ReadonlySet<string>;
+}
+
+type Labels = Readonly<Record<string, string>>;
+
+export class Authorization {
+  readonly #context: Context;
+  readonly #policies: Policy[] = [];
+  readonly #clusters: Map<string, ClusterInfo>;
+  readonly #judgements = new Map<string, Judgement | undefined>();
+  readonly #shared = new Map<string, Judgement>();
+
+  /** @param clusters all clusters by name; guarded copies are added to it */
+  constructor(context: Context, documents: readonly Typed<AuthorizationPolicy>[], clusters: Map<string, ClusterInfo>) {
+    this.#context = context;
+    this.#clusters = clusters;
+    for (const { document, spec } of [...documents].sort(byAge)) this.#add(document, spec);
+  }
+
+  #add(document: Document, spec: AuthorizationPolicy): void {
+    const context = this.#context;
+    const rules = spec.rules?.length
+      ? spec.rules.map((_, index) => context.rule(document, ['spec', 'rules', index], `rules[${index}]`))
+      : [context.rule(document, ['spec'], 'spec')];
+    const skip = (path: string[], code: string, message: string) => {
+      for (const rule of rules) context.unsupported(rule, path, code, message);
+    };
+    const action = spec.action ?? 'ALLOW';
+    if (spec.targetRef || spec.targetRefs) {
+      skip(
+        ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'],
+        'target-ref',
+        'policies of gateways and waypoints are not run on this node',
+      );
+      return;
+    }
+    if (documentAnnotations(document)['istio.io/dry-run'] === 'true') {
+      skip(['metadata', 'annotations', 'istio.io/dry-run'], 'dry-run', 'a dry run decides nothing');
+      return;
+    }
+    if (action === 'AUDIT') {
+      skip(['spec', 'action'], 'audit', 'auditing is not translated; it decides nothing');
+      return;
+    }
+    if (action === 'CUSTOM') {
+      skip(
+        ['spec', 'action'],
+        'custom-authorization',
+        'no external authorizer is known here: the requests are denied, as Istio does then',
+      );
+      const message = `provider "${spec.provider?.name ?? ''}" is not known: requests that match are denied, as Istio does then`;
+      context.warn(document, ['spec', 'provider'], 'unknown-provider', message);
+    }
+    this.#policies.push({ document, spec, action: action === 'ALLOW' ? 'ALLOW' : 'DENY', rules });
+  }
+
+  /** Policies that exist and their selectors, for those who look for a service that they protect. */
+  get selectors(): readonly { document: Document; spec: AuthorizationPolicy }[] {
+    return this.#policies;
+  }
+
+  #selects(policy: Policy, namespace: string, labels: Labels, known: boolean): 'yes' | 'no' | 'maybe' {
+    const { document, spec } = policy;
+    if (document.namespace !== this.#context.rootNamespace && document.namespace !== namespace) return 'no';
+    const wanted = spec.selector?.matchLabels ?? {};
+    if (labelsMatch(wanted, labels)) return 'yes';
+    const contradicted = Object.entries(wanted).some(
+      ([key, value]) => labels[key] !== undefined && labels[key] !== value,
+    );
+    return known || contradicted ? 'no' : 'maybe';
+  }
+
+  /** True if the policy counts for the cluster; where that is not certain for all its servers, it does. */
+  #applies(policy: Policy, cluster: ClusterInfo): boolean {
+    const { service, endpoints } = cluster;
+    const answers = endpoints.map((e) => this.#selects(policy, service.namespace, e.labels, e.labelsKnown));
+    if (answers.length === 0)
+      answers.push(this.#selects(policy, service.namespace, { ...service.selector, ...cluster.labels }, false));
+    const [first] = answers;
+    if (answers.every((answer) => answer === first) && first !== 'maybe') return first === 'yes';
+    if (
+      service.assumed &&
+      endpoints.length === 0 &&
+      !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector)
+    )
+      return false;
+    const path = ['spec', 'selector'];
+    if (answers.includes('maybe')) {
+      const hint =
+        "give the pods' labels: a Pod document, labels on the EndpointSlice or its sidestep.dev/labels annotation";
+      this.#context.warn(
+        policy.document,
+        path,
+        'unknown-labels',
+        `it may select servers of ${service.host}: it is enforced there`,
+        hint,
+      );
+    } else {
+      const message = `it selects only some of the servers of ${cluster.name}, but is enforced for all of them`;
+      this.#context.warn(
+        policy.document,
+        path,
+        'partial-selection',
+        message,
+        'use subsets, so that each cluster is all or nothing',
+      );
+      for (const rule of policy.rules) this.#context.unsupported(rule, path, 'partial-selection', message);
+    }
+    return true;
+  }
+
+  #judge(cluster: ClusterInfo): Judgement | undefined {
+    if (cluster.service.external) return undefined;
+    const policies = this.#policies.filter((policy) => this.#applies(policy, cluster));
+    if (policies.length === 0) return undefined;
+    const { port, endpoints } = cluster;
+    const target = typeof port.targetPort === 'number' ? port.targetPort : port.number;
+    const ports = new Set(endpoints.map((e) => e.ports.get(port.number) ?? target));
+    const servers: Servers = {
+      ports: ports.size > 0 ? [...ports] : [target],
+      addresses: endpoints.map((e) => e.address),
+    };
+    // Clusters with the same policies and servers that look the same share one object.
+    const key = JSON.stringify([
+      policies.map((p) => `${p.document.namespace}/${p.document.name}`),
+      servers.ports,
+      this.#usesAddress(policies) ? servers.addresses : [],
+    ]);
+    let judgement = this.#shared.get(key);
+    if (!judgement) {
+      judgement = this.#build(policies, servers);
+      this.#shared.set(key, judgement);
+    }
+    return judgement;
+  }
+
+  #usesAddress(policies: readonly Policy[]): boolean {
+    return policies.some((p) => p.spec.rules?.some((rule) => rule.when?.some((when) => when.key === 'destination.ip')));
+  }
+
+  #build(policies: readonly Policy[], servers: Servers): Judgement {
+    const context = this.#context;
+    const looksAt = new Set<string>();
+    const rbac: Record<string, JsonObject> = {};
+    for (const action of ['DENY', 'ALLOW'] as const) {
+      const own = policies.filter((policy) => policy.action === action);
+      if (own.length === 0) continue;
+      const translated: JsonObject = {};
+      for (const { document, spec, rules } of own) {
+        const add = (index: number, json: JsonObject) => {
+          translated[`ns[${document.namespace}]-policy[${document.name}]-rule[${index}]`] = json;
+          rules[index]?.objects.push(json);
+        };
+        spec.rules?.forEach((rule, index) => {
+          const builder = rules[index];
+          if (!builder) return;
+          const input = { context, document, rule: builder, deny: action === 'DENY', servers, looksAt };
+          add(index, rbacPolicy(input, rule, ['spec', 'rules', index]));
+        });
+        if (!spec.rules?.length) add(0, context.origin(neverPolicy(), document, ['spec']));
+      }
+      rbac[action === 'DENY' ? RBAC_FILTERS.deny : RBAC_FILTERS.allow] = { rules: { action, policies: translated } };
+    }
+    const perRoute: JsonObject = {};
+    for (const [name, config] of Object.entries(rbac)) {
+      perRoute[name] = {
+        '@type': 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute',
+        rbac: config,
+      };
+    }
+    return { rbac, perRoute, looksAt };
+  }
+
+  #of(name: unknown): Judgement | undefined {
+    const cluster = this.#clusters.get(String(name));
+    if (!cluster) return undefined;
+    if (!this.#judgements.has(cluster.name)) this.#judgements.set(cluster.name, this.#judge(cluster));
+    return this.#judgements.get(cluster.name);
+  }
+
+  /** Name of the copy of a cluster that judges requests after the route's changes. */
+  #guarded(name: string, judgement: Judgement): string {
+    const copy = `${name};authz`;
+    const cluster = this.#clusters.get(name);
+    if (!cluster || this.#clusters.has(copy)) return copy;
+    const json = {
+      ...cluster.json,
+      name: copy,
+      load_assignment: { ...(cluster.json.load_assignment as JsonObject), cluster_name: copy },
+    };
+    const extensions = cluster.json.typed_extension_protocol_options as JsonObject | undefined;
+    const options = (extensions?.[HTTP_OPTIONS] as JsonObject | undefined) ?? {
+      '@type': `type.googleapis.com/${HTTP_OPTIONS}`,
+      explicit_http_config: { http_protocol_options: {} },
+    };
+    const filters = Object.entries(judgement.rbac).map(
+      ([filter, config]): JsonObject => ({ name: filter, typed_config: { '@type': RBAC_TYPE, ...config } }),
+    );
+    const codec = 'type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec';
+    filters.push({ name: 'envoy.filters.http.upstream_codec', typed_config: { '@type': codec } });
+    const guarded: JsonObject = {
+      ...json,
+      typed_extension_protocol_options: { [HTTP_OPTIONS]: { ...options, http_filters: filters } },
+    };
+    const position = this.#context.provenance.get(cluster.json);
+    if (position) this.#context.provenance.set(guarded, position);
+    for (const rule of cluster.rules) rule.objects.push(guarded);
+    this.#clusters.set(copy, { ...cluster, name: copy, json: guarded });
+    return copy;
+  }
+
+  /** Adds to a route what the policies of its destinations ask for. */
+  guard(route: JsonObject): void {
+    const action = route.route as JsonObject | undefined;
+    if (!action) return;
+    for (const mirror of (action.request_mirror_policies as JsonObject[] | undefined) ?? []) {
+      const judgement = this.#of(mirror.cluster);
+      if (judgement) mirror.cluster = this.#guarded(String(mirror.cluster), judgement);
+    }
+    const weighted = (action.weighted_clusters as JsonObject | undefined)?.clusters as JsonObject[] | undefined;
+    const attach = (holder: JsonObject, judgement: Judgement) => {
+      holder.typed_per_filter_config = {
+        ...(holder.typed_per_filter_config as JsonObject | undefined),
+        ...judgement.perRoute,
+      };
+    };
+    if (!weighted) {
+      const judgement = this.#of(action.cluster);
+      if (!judgement) return;
+      if (changes(route, action, undefined, judgement.looksAt))
+        action.cluster = this.#guarded(String(action.cluster), judgement);
+      else attach(route, judgement);
+      return;
+    }
+    const judgements = weighted.map((cluster) => this.#of(cluster.name));
+    const changed = weighted.map((cluster, index) =>
+      changes(route, action, cluster, judgements[index]?.looksAt ?? new Set()),
+    );
+    const [first] = judgements;
+    if (first && !changed.includes(true) && judgements.every((judgement) => judgement === first)) {
+      attach(route, first);
+      return;
+    }
+    for (const [index, cluster] of weighted.entries()) {
+      const judgement = judgements[index];
+      if (!judgement) continue;
+      if (changed[index]) cluster.name = this.#guarded(String(cluster.name), judgement);
+      else attach(cluster, judgement);
+    }
+  }
+
+  /** Gives reasons to rules that protect nothing here. */
+  explainUnused(): void {
+    for (const policy of this.#policies) {
+      for (const rule of policy.rules) {
+        if (rule.objects.length > 0 || rule.unsupported.length > 0) continue;
+        this.#context.unsupported(
+          rule,
+          ['spec', 'selector'],
+          'no-workload',
+          'no service with HTTP ports has servers that it selects',
+        );
+      }
+    }
+  }
+}
+
+/** True if a route (or its weighted cluster) changes something that policies look at before the request leaves. */
+function changes(
+  route: JsonObject,
+  action: JsonObject,
+  weighted: JsonObject | undefined,
+  looksAt: ReadonlySet<string>,
+): boolean {
+  if (looksAt.has('path') && (action.prefix_rewrite || action.regex_rewrite)) return true;
+  if (looksAt.has('host') && (action.host_rewrite_literal || weighted?.host_rewrite_literal)) return true;
+  return [route, weighted].some((holder) => {
+    const added = ((holder?.request_headers_to_add as JsonObject[] | undefined) ?? []).map(
+      (h) => (h.header as JsonObject).key,
+    );
+    const removed = (holder?.request_headers_to_remove as string[] | undefined) ?? [];
+    return [...added, ...removed].some((name) => looksAt.has(String(name).toLowerCase()));
+  });
+}

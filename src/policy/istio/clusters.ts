@@ -1,0 +1,136 @@
+/** Envoy clusters: one for each service port, and one for each of its subsets. */
+import type { JsonObject } from '../resources.js';
+import type { Context, RuleBuilder } from './context.js';
+import type { DestinationRules, Subset } from './destination-rules.js';
+import { clusterName } from './hosts.js';
+import { type Endpoint, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
+import { applyTrafficPolicy } from './traffic-policy.js';
+
+/** A cluster with what stands behind it. */
+export interface ClusterInfo {
+  readonly name: string;
+  readonly service: Service;
+  readonly port: ServicePort;
+  readonly subset: string;
+  readonly endpoints: readonly Endpoint[];
+  /** labels that all its servers have */
+  readonly labels: Readonly<Record<string, string>>;
+  /** the traffic policies in effect */
+  readonly rules: readonly RuleBuilder[];
+  readonly json: JsonObject;
+}
+
+function lbEndpoint(endpoint: Endpoint, port: number): JsonObject {
+  const address = endpoint.address.startsWith('unix://')
+    ? { pipe: { path: endpoint.address.slice('unix://'.length) } }
+    : { socket_address: { address: endpoint.address, port_value: port } };
+  return {
+    endpoint: { address },
+    ...(endpoint.weight ? { load_balancing_weight: endpoint.weight } : {}),
+  };
+}
+
+function build(
+  context: Context,
+  rules: DestinationRules,
+  service: Service,
+  port: ServicePort,
+  subset: Subset | undefined,
+): ClusterInfo {
+  const name = clusterName(port.number, subset?.name ?? '', service.host);
+  const endpoints = service.endpoints.filter(
+    (endpoint) => endpoint.ports.has(port.number) && (!subset || labelsMatch(subset.labels, endpoint.labels)),
+  );
+  const json: JsonObject = { name, type: 'STATIC', connect_timeout: '10s' };
+  if (service.resolution === 'dns') {
+    Object.assign(json, {
+      type: 'STRICT_DNS',
+      dns_refresh_rate: '60s',
+      respect_dns_ttl: true,
+      dns_lookup_family: 'V4_ONLY',
+    });
+  }
+  context.origin(json, subset?.document ?? service.document, subset?.path ?? service.path);
+  const policy = rules.effective(service.host, service.namespace, port.number, subset?.name ?? '');
+  applyTrafficPolicy(json, policy, port.protocol === 'http2');
+  for (const block of policy.blocks) {
+    block.rule.objects.push(json);
+    for (const key of Object.keys(block.fields)) {
+      context.origin(json, block.rule.document, [...block.path, key], CLUSTER_FIELDS[key]);
+    }
+    if (block.fields.tls?.mode === 'ISTIO_MUTUAL') {
+      const message =
+        'mutual TLS with mesh certificates is not spoken on this node: requests go in plain text to the server itself';
+      context.unsupported(block.rule, [...block.path, 'tls', 'mode'], 'mesh-tls', message);
+    }
+    if (block.fields.tls?.credentialName !== undefined) {
+      const message = 'certificates in Kubernetes secrets cannot be read here';
+      context.unsupported(block.rule, [...block.path, 'tls', 'credentialName'], 'tls-secret', message);
+      context.warn(block.rule.document, [...block.path, 'tls', 'credentialName'], 'not-translated', message);
+    }
+    if (block.fields.loadBalancer?.simple === 'PASSTHROUGH') {
+      const message = 'the address that was asked for cannot be passed on; a random endpoint is taken';
+      context.unsupported(block.rule, [...block.path, 'loadBalancer', 'simple'], 'passthrough', message);
+    }
+    if (block.fields.loadBalancer?.localityLbSetting !== undefined) {
+      const message = 'locality settings are not translated: all endpoints of this node count as one locality';
+      context.unsupported(block.rule, [...block.path, 'loadBalancer', 'localityLbSetting'], 'locality', message);
+    }
+  }
+  const lbEndpoints = endpoints.map((endpoint) => {
+    const out = lbEndpoint(endpoint, endpoint.ports.get(port.number) ?? port.number);
+    return context.origin(out, endpoint.document, endpoint.path);
+  });
+  json.load_assignment = {
+    cluster_name: name,
+    ...(lbEndpoints.length > 0 ? { endpoints: [{ lb_endpoints: lbEndpoints }] } : {}),
+  };
+  const rulesInEffect = policy.blocks.map((block) => block.rule);
+  return {
+    name,
+    service,
+    port,
+    subset: subset?.name ?? '',
+    endpoints,
+    labels: subset?.labels ?? {},
+    rules: rulesInEffect,
+    json,
+  };
+}
+
+/** Cluster field that a part of a traffic policy ends up in. */
+const CLUSTER_FIELDS: Readonly<Record<string, string>> = {
+  loadBalancer: 'lb_policy',
+  connectionPool: 'circuit_breakers',
+  outlierDetection: 'outlier_detection',
+  tls: 'transport_socket',
+};
+
+/** Builds the clusters of all services, by name. Services whose connections just pass through have none. */
+export function buildClusters(context: Context, registry: Registry, rules: DestinationRules): Map<string, ClusterInfo> {
+  const out = new Map<string, ClusterInfo>();
+  for (const service of registry.all()) {
+    if (service.resolution === 'none') continue;
+    for (const port of service.ports) {
+      if (port.protocol === 'udp') continue;
+      for (const subset of [undefined, ...rules.subsets(service.host, service.namespace).values()]) {
+        const cluster = build(context, rules, service, port, subset);
+        if (!out.has(cluster.name)) out.set(cluster.name, cluster);
+        if (subset && cluster.endpoints.length === 0 && service.endpoints.length > 0) {
+          const known = service.endpoints.every((e) => e.labelsKnown);
+          const hint = known
+            ? undefined
+            : "give the pods' labels: a Pod document, labels on the EndpointSlice or its sidestep.dev/labels annotation";
+          context.warn(
+            subset.document,
+            subset.path,
+            'empty-subset',
+            `no endpoint of ${service.host} has these labels`,
+            hint,
+          );
+        }
+      }
+    }
+  }
+  return out;
+}

@@ -1,0 +1,115 @@
+/** What every part of the translation shares: options, diagnostics, provenance and the source rules. */
+import type { Diagnostic, Position } from '../diagnostics.js';
+import type { Document } from '../documents.js';
+import { Provenance, type SourceRule } from '../resources.js';
+
+export type Path = readonly (string | number)[];
+
+export interface TranslateOptions {
+  /** first port of the proxy's listeners on 127.0.0.1; each listener takes the next one (default 15500) */
+  readonly basePort?: number;
+  /** the client workload that routes are made for, as a sidecar would know it (default: no labels, and the
+   * namespace of the documents: `default` if any is there, else the one with the most services and routes) */
+  readonly workload?: { readonly namespace?: string; readonly labels?: Readonly<Record<string, string>> };
+  /** namespace whose policies apply everywhere (default `istio-system`) */
+  readonly rootNamespace?: string;
+  /** the cluster's DNS domain (default `cluster.local`) */
+  readonly domain?: string;
+}
+
+/** `spec.http[0].match` */
+export function fieldPath(path: Path): string {
+  return path.reduce<string>((out, step) => {
+    if (typeof step === 'number') return `${out}[${step}]`;
+    return out === '' ? step : `${out}.${step}`;
+  }, '');
+}
+
+/** A source rule under construction: objects and reasons are added while its parts are translated. */
+export interface RuleBuilder extends SourceRule {
+  readonly document: Document;
+}
+
+/** Collects what a translation says besides its resources. */
+export class Context {
+  readonly diagnostics: Diagnostic[] = [];
+  readonly provenance = new Provenance();
+  readonly rules: RuleBuilder[] = [];
+  readonly #ids = new Set<string>();
+  readonly basePort: number;
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly rootNamespace: string;
+  readonly domain: string;
+
+  constructor(options: TranslateOptions = {}, namespace = 'default') {
+    this.basePort = options.basePort ?? 15500;
+    this.namespace = options.workload?.namespace ?? namespace;
+    this.labels = options.workload?.labels ?? {};
+    this.rootNamespace = options.rootNamespace ?? 'istio-system';
+    this.domain = options.domain ?? 'cluster.local';
+  }
+
+  #report(
+    severity: Diagnostic['severity'],
+    document: Document,
+    path: Path,
+    code: string,
+    message: string,
+    hint?: string,
+  ) {
+    const position = document.at(path);
+    const field = fieldPath(path);
+    const same = (d: Diagnostic) =>
+      d.code === code && d.message === message && d.field === field && samePlace(d.position, position);
+    if (this.diagnostics.some(same)) return;
+    this.diagnostics.push({ severity, code, message, position, field, ...(hint ? { hint } : {}) });
+  }
+
+  /** Reports an error at a field of a document. */
+  error(document: Document, path: Path, code: string, message: string, hint?: string): void {
+    this.#report('error', document, path, code, message, hint);
+  }
+
+  /** Reports a warning at a field of a document. */
+  warn(document: Document, path: Path, code: string, message: string, hint?: string): void {
+    this.#report('warning', document, path, code, message, hint);
+  }
+
+  /** Registers the rule at `path` (below the document's root) and returns it, to be filled. */
+  rule(document: Document, path: Path, name: string): RuleBuilder {
+    const base = `${document.kind}/${document.namespace}/${document.name || 'unnamed'}#${name}`;
+    let id = base;
+    for (let n = 2; this.#ids.has(id); n++) id = `${base}~${n}`;
+    this.#ids.add(id);
+    const rule: RuleBuilder = {
+      id,
+      document,
+      kind: document.kind,
+      name: document.name,
+      rule: name,
+      position: document.at(path),
+      objects: [],
+      unsupported: [],
+    };
+    this.rules.push(rule);
+    return rule;
+  }
+
+  /** Says that a rule has a part which only the proxy can do, once per field and code. */
+  unsupported(rule: RuleBuilder, path: Path, code: string, message: string): void {
+    const field = fieldPath(path);
+    if (rule.unsupported.some((u) => u.code === code && u.field === field)) return;
+    rule.unsupported.push({ code, message, field, line: rule.document.at(path).line });
+  }
+
+  /** Says where `object` (or its `key`) comes from. */
+  origin<T extends object>(object: T, document: Document, path: Path, key?: string): T {
+    this.provenance.set(object, document.at(path), key);
+    return object;
+  }
+}
+
+function samePlace(a: Position | undefined, b: Position): boolean {
+  return a?.file === b.file && a.line === b.line && a.column === b.column;
+}

@@ -1,0 +1,208 @@
+/** Sorts documents by kind, validates those that matter, and says what becomes of the others. */
+import type { z } from 'zod';
+import type { Document } from '../documents.js';
+import { unsupportedGatewayApi } from '../gateway-api/index.js';
+import type { Context, Path } from './context.js';
+import type { KubernetesInput, Typed } from './kubernetes-services.js';
+import { type AuthorizationPolicy, authorizationPolicy } from './schema/authorization-policy.js';
+import { type DestinationRule, destinationRule } from './schema/destination-rule.js';
+import {
+  endpointSlice,
+  endpoints,
+  pod,
+  type ServiceEntry,
+  service,
+  serviceEntry,
+  type WorkloadEntry,
+  workloadEntrySpec,
+} from './schema/services.js';
+import { type VirtualService, virtualService } from './schema/virtual-service.js';
+import { didYouMean, validate } from './validate.js';
+
+export interface Input extends KubernetesInput {
+  readonly serviceEntries: Typed<ServiceEntry>[];
+  readonly workloadEntries: Typed<WorkloadEntry>[];
+  readonly virtualServices: Typed<VirtualService>[];
+  readonly destinationRules: Typed<DestinationRule>[];
+  readonly authorizationPolicies: Typed<AuthorizationPolicy>[];
+}
+
+/** Istio kinds that are left to the proxy, and why. */
+const LEFT_TO_PROXY: Readonly<Record<string, string>> = {
+  EnvoyFilter: 'patches to a generated configuration are not applied',
+  RequestAuthentication: 'JWT authentication is not translated yet',
+  PeerAuthentication: 'mutual TLS between workloads is not translated yet',
+  Telemetry: 'telemetry settings are not translated',
+  Gateway: 'gateways are not run on this node',
+  Sidecar: 'sidecar scoping is not translated: clients see every service',
+  WasmPlugin: 'WebAssembly plugins are not loaded',
+  ProxyConfig: 'settings of proxies are not translated',
+};
+/** Of those, the kinds that decide nothing about requests. */
+const NO_RULES = new Set(['Gateway', 'ProxyConfig']);
+
+/** Their content is written by the cluster and its operators: unknown fields there are nobody's typing errors. */
+const TOLERANT = false;
+
+function ruleCount(document: Document, list: string): number {
+  const spec = document.json.spec;
+  const value = spec && typeof spec === 'object' && !Array.isArray(spec) ? spec[list] : undefined;
+  return Array.isArray(value) ? value.length : 0;
+}
+
+/** An invalid document still has its rules: none of them is carried out. */
+function invalidRules(context: Context, document: Document, list: string, whole: boolean): void {
+  const count = ruleCount(document, list);
+  const paths: { path: Path; name: string }[] = Array.from({ length: count }, (_, i) => ({
+    path: ['spec', list, i],
+    name: `${list}[${i}]`,
+  }));
+  if (count === 0 && whole) paths.push({ path: ['spec'], name: 'spec' });
+  for (const { path, name } of paths) {
+    const rule = context.rule(document, path, name);
+    context.unsupported(rule, path, 'invalid', 'the document is invalid');
+  }
+}
+
+class Reader {
+  readonly #seen = new Map<string, Document>();
+  readonly input: Input & {
+    services: Input['services'][number][];
+    slices: Input['slices'][number][];
+    endpoints: Input['endpoints'][number][];
+    pods: Input['pods'][number][];
+  } = {
+    services: [],
+    slices: [],
+    endpoints: [],
+    pods: [],
+    serviceEntries: [],
+    workloadEntries: [],
+    virtualServices: [],
+    destinationRules: [],
+    authorizationPolicies: [],
+  };
+
+  constructor(readonly context: Context) {}
+
+  /** A later document of the same kind and name replaces an earlier one in a cluster: say so, and keep the last. */
+  remember(document: Document): boolean {
+    const group = document.apiVersion.split('/')[0] ?? '';
+    const key = `${group}/${document.kind}/${document.namespace}/${document.name}`;
+    const other = this.#seen.get(key);
+    if (!other) {
+      this.#seen.set(key, document);
+      return true;
+    }
+    const { file, line } = other.at([]);
+    const message = `${document.kind} ${document.namespace}/${document.name} is also at ${file}:${line}; that one counts`;
+    this.context.warn(document, ['metadata', 'name'], 'duplicate-document', message);
+    return false;
+  }
+
+  take<T extends z.ZodType>(
+    document: Document,
+    schema: T,
+    into: { document: Document; spec: z.infer<T> }[],
+    path: Path,
+    strict: boolean,
+  ): boolean {
+    const spec = validate(this.context, document, schema, path, strict);
+    if (spec === undefined) return false;
+    into.push({ document, spec });
+    return true;
+  }
+
+  read(document: Document): void {
+    const { context, input } = this;
+    const [group = '', version] = document.apiVersion.includes('/')
+      ? document.apiVersion.split('/')
+      : ['', document.apiVersion];
+    const istio = /^(networking|security|telemetry|extensions)\.istio\.io$/.test(group);
+    const kubernetes = group === '' || group === 'discovery.k8s.io';
+    if (group === 'gateway.networking.k8s.io') {
+      unsupportedGatewayApi(context, document);
+      return;
+    }
+    if (!istio && !kubernetes) {
+      if (group.endsWith('istio.io') && group !== 'install.istio.io') {
+        const guess = didYouMean(group, [
+          'networking.istio.io',
+          'security.istio.io',
+          'telemetry.istio.io',
+          'extensions.istio.io',
+        ]);
+        const hint = guess ? `did you mean "${guess}"?` : undefined;
+        context.warn(
+          document,
+          ['apiVersion'],
+          'unknown-kind',
+          `${document.apiVersion} is no version of Istio's documents in use`,
+          hint,
+        );
+      }
+      return;
+    }
+    if (istio && version !== undefined && !/^v1((alpha|beta)\d+)?$/.test(version)) {
+      context.error(document, ['apiVersion'], 'invalid-value', `"${document.apiVersion}" is not a version of ${group}`);
+    }
+    const relevant = istio || ['Service', 'EndpointSlice', 'Endpoints', 'Pod'].includes(document.kind);
+    if (!relevant) return;
+    if (document.name === '' && document.kind !== 'EndpointSlice') {
+      const generated = (document.json.metadata as Record<string, unknown> | undefined)?.generateName;
+      if (generated === undefined) context.error(document, ['metadata', 'name'], 'missing-field', 'is required');
+    } else if (document.name !== '' && !this.remember(document)) return;
+    switch (document.kind) {
+      case 'Service':
+        this.take(document, service, input.services, ['spec'], TOLERANT);
+        break;
+      case 'EndpointSlice':
+        this.take(document, endpointSlice, input.slices, [], TOLERANT);
+        break;
+      case 'Endpoints':
+        this.take(document, endpoints, input.endpoints, [], TOLERANT);
+        break;
+      case 'Pod':
+        this.take(document, pod, input.pods, [], TOLERANT);
+        break;
+      case 'ServiceEntry':
+        this.take(document, serviceEntry, input.serviceEntries, ['spec'], true);
+        break;
+      case 'WorkloadEntry':
+        this.take(document, workloadEntrySpec, input.workloadEntries, ['spec'], true);
+        break;
+      case 'VirtualService':
+        if (!this.take(document, virtualService, input.virtualServices, ['spec'], true))
+          invalidRules(context, document, 'http', true);
+        break;
+      case 'DestinationRule':
+        if (!this.take(document, destinationRule, input.destinationRules, ['spec'], true))
+          invalidRules(context, document, '', true);
+        break;
+      case 'AuthorizationPolicy':
+        if (!this.take(document, authorizationPolicy, input.authorizationPolicies, ['spec'], true))
+          invalidRules(context, document, 'rules', true);
+        break;
+      default:
+        this.#other(document);
+    }
+  }
+
+  #other(document: Document): void {
+    const message = LEFT_TO_PROXY[document.kind];
+    if (message === undefined || NO_RULES.has(document.kind)) return;
+    const rule = this.context.rule(document, ['spec'], 'spec');
+    this.context.unsupported(rule, ['kind'], 'unsupported-kind', `${document.kind}: ${message}`);
+  }
+}
+
+/** Reads all documents; those of unknown kinds are passed over in silence, they are about other things. */
+export function readDocuments(context: Context, documents: readonly Document[]): Input {
+  const reader = new Reader(context);
+  // From the end, so that the last of several documents of one name is the one that counts.
+  for (const document of [...documents].reverse()) reader.read(document);
+  const { input } = reader;
+  for (const list of Object.values(input)) list.reverse();
+  context.rules.reverse();
+  return input;
+}

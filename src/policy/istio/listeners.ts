@@ -1,0 +1,184 @@
+/** Envoy listeners: one for each service port that carries HTTP, with istiod's settings for sidecars' outbound traffic. */
+import type { Intercept, JsonObject } from '../resources.js';
+import type { Context } from './context.js';
+import { clusterName, shortNames, urlHost } from './hosts.js';
+import { visible } from './kubernetes-services.js';
+import { isHttp, type Registry, type Service } from './registry.js';
+import { CORS_FILTER, FAULT_FILTER } from './route-policies.js';
+import { defaultRoute, type RouteInput } from './routes.js';
+import type { VirtualServices } from './virtual-services.js';
+
+/** Istio puts the virtual hosts of all services of a port into one table; beyond this many we keep to the service's own. */
+const MAX_VIRTUAL_HOSTS = 2048;
+
+const DENY_FILTER = 'envoy.filters.http.rbac.deny';
+const ALLOW_FILTER = 'envoy.filters.http.rbac.allow';
+export const RBAC_FILTERS = { deny: DENY_FILTER, allow: ALLOW_FILTER } as const;
+
+const FILTER_TYPES: readonly (readonly [name: string, type: string])[] = [
+  // What the client's sidecar does comes first, then what the server's would do.
+  [FAULT_FILTER, 'envoy.extensions.filters.http.fault.v3.HTTPFault'],
+  [CORS_FILTER, 'envoy.extensions.filters.http.cors.v3.Cors'],
+  [DENY_FILTER, 'envoy.extensions.filters.http.rbac.v3.RBAC'],
+  [ALLOW_FILTER, 'envoy.extensions.filters.http.rbac.v3.RBAC'],
+];
+
+interface Candidate {
+  readonly service: Service;
+  readonly routes: JsonObject[];
+}
+
+function virtualHost(
+  context: Context,
+  { service, routes }: Candidate,
+  port: number,
+  own: boolean,
+  taken: Set<string>,
+): JsonObject | undefined {
+  // In its own listener a service may also be called by its short name from another namespace: the name led here.
+  const short = shortNames(service.host, own ? service.namespace : context.namespace, context.domain);
+  let domains = [service.host, ...short];
+  if (service.headless) domains = [...domains, ...domains.map((domain) => `*.${domain}`)];
+  domains = [...domains, ...service.addresses.map(urlHost)];
+  const free = domains.filter((domain) => !taken.has(domain));
+  for (const domain of free) taken.add(domain);
+  if (free.length === 0) return undefined;
+  const out: JsonObject = {
+    name: `${urlHost(service.host)}:${port}`,
+    domains: free,
+    routes,
+    include_request_attempt_count: true,
+  };
+  return context.origin(out, service.document, service.path);
+}
+
+/** Requests with a host that is none of ours go where they were sent to, as under ALLOW_ANY. */
+function anyHost(context: Context, service: Service, port: number): JsonObject {
+  const route: JsonObject = {
+    name: 'allow_any',
+    match: { prefix: '/' },
+    route: { cluster: clusterName(port, '', service.host), timeout: '0s', max_grpc_timeout: '0s' },
+  };
+  context.origin(route, service.document, service.path);
+  return { name: 'allow_any', domains: ['*'], routes: [route], include_request_attempt_count: true };
+}
+
+function usedFilters(routes: readonly JsonObject[]): Set<string> {
+  const used = new Set<string>();
+  const add = (holder: JsonObject) => {
+    for (const name of Object.keys((holder.typed_per_filter_config as JsonObject | undefined) ?? {})) used.add(name);
+  };
+  for (const route of routes) {
+    add(route);
+    const weighted = (route.route as JsonObject | undefined)?.weighted_clusters as JsonObject | undefined;
+    for (const cluster of (weighted?.clusters as JsonObject[] | undefined) ?? []) add(cluster);
+  }
+  return used;
+}
+
+function listener(name: string, port: number, virtualHosts: JsonObject[]): JsonObject {
+  const used = usedFilters(virtualHosts.flatMap((host) => host.routes as JsonObject[]));
+  const filters = FILTER_TYPES.filter(([filter]) => used.has(filter)).map(
+    ([filter, type]): JsonObject => ({ name: filter, typed_config: { '@type': `type.googleapis.com/${type}` } }),
+  );
+  filters.push({
+    name: 'envoy.filters.http.router',
+    typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },
+  });
+  return {
+    name,
+    address: { socket_address: { address: '127.0.0.1', port_value: port } },
+    traffic_direction: 'OUTBOUND',
+    filter_chains: [
+      {
+        filters: [
+          {
+            name: 'envoy.filters.network.http_connection_manager',
+            typed_config: {
+              '@type':
+                'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+              stat_prefix: name.replaceAll('|', '_'),
+              route_config: {
+                name,
+                virtual_hosts: virtualHosts,
+                // A destination that does not exist answers 503 by itself; it does not spoil the rest.
+                validate_clusters: false,
+                ignore_port_in_host_matching: true,
+                max_direct_response_body_size_bytes: 1048576,
+              },
+              http_filters: filters,
+              use_remote_address: false,
+              upgrade_configs: [{ upgrade_type: 'websocket' }],
+              stream_idle_timeout: '0s',
+              normalize_path: true,
+            },
+          },
+        ],
+      },
+    ],
+  };
+}
+
+/** Called once with every route, before listeners are made: adds what the servers' policies ask for. */
+export type Guard = (route: JsonObject) => void;
+
+/** Builds the listeners and what is intercepted for them. */
+export function buildListeners(
+  input: RouteInput,
+  registry: Registry,
+  virtualServices: VirtualServices,
+  guard: Guard,
+): { listeners: JsonObject[]; intercepts: Intercept[] } {
+  const { context } = input;
+  const services = registry.all().filter((service) => service.assumed || visible(service.exportTo, context.namespace));
+  const byPort = new Map<number, Candidate[]>();
+  const guarded = new Set<JsonObject>();
+  const check = (route: JsonObject) => {
+    if (guarded.has(route)) return;
+    guarded.add(route);
+    guard(route);
+  };
+  for (const service of services) {
+    if (service.resolution === 'none') continue;
+    for (const port of service.ports) {
+      if (!isHttp(port.protocol)) continue;
+      const routes = virtualServices.routes(input, service, port.number) ?? [
+        context.origin(
+          defaultRoute(input, service.host, service.namespace, port.number),
+          service.document,
+          service.path,
+        ),
+      ];
+      routes.forEach(check);
+      byPort.set(port.number, [...(byPort.get(port.number) ?? []), { service, routes }]);
+    }
+  }
+  const listeners: JsonObject[] = [];
+  const intercepts: Intercept[] = [];
+  let next = context.basePort;
+  for (const [port, candidates] of [...byPort].sort(([a], [b]) => a - b)) {
+    const shared = candidates.length * candidates.length <= MAX_VIRTUAL_HOSTS;
+    if (!shared) {
+      const [first] = candidates;
+      const message = `${candidates.length} services share port ${port}: each listener only knows its own service's host names`;
+      if (first) context.warn(first.service.document, first.service.path, 'many-services', message);
+    }
+    for (const candidate of candidates) {
+      const { service } = candidate;
+      const taken = new Set<string>();
+      const others = shared ? candidates.filter((c) => c !== candidate) : [];
+      const hosts = [candidate, ...others]
+        .map((c) => virtualHost(context, c, port, c === candidate, taken))
+        .filter((host) => host !== undefined);
+      if (!taken.has('*')) {
+        const any = anyHost(context, service, port);
+        (any.routes as JsonObject[]).forEach(check);
+        hosts.push(any);
+      }
+      const name = clusterName(port, '', service.host);
+      listeners.push(context.origin(listener(name, next++, hosts), service.document, service.path));
+      for (const address of service.addresses) intercepts.push({ address, port, listener: name });
+    }
+  }
+  return { listeners, intercepts };
+}
