@@ -107,6 +107,8 @@ async function worker(): Promise<void> {
 
 process.stdin.once('data', () => {
   stopping = true;
+  // nothing may hide behind the last answer
+  longestGapMs = Math.max(longestGapMs, now() - last);
 });
 await Promise.all(Array.from({ length: Number(connections) }, worker));
 const report: LoadReport = { answers, failures, variants, longestGapMs, ...(recoveredAt ? { recoveredAt } : {}) };
