@@ -13,6 +13,11 @@ export interface Exchange {
   readonly pieces: readonly string[];
   /** methods of the requests that the pieces hold: one answer is read for each */
   readonly methods: readonly string[];
+  /** after the answers, read this many bytes as they come (a protocol switched to) */
+  readonly rawBytes?: number;
+  /** instead of reading answers, leave: in order (`fin`) or with a reset, after `abandonAfterMs` */
+  readonly abandon?: 'fin' | 'reset';
+  readonly abandonAfterMs?: number;
 }
 
 /** Exchanges on one new connection, one after the other. */
@@ -32,6 +37,8 @@ export interface JobResult {
   readonly id: number;
   /** base64 bodies; fewer than asked for if the connection ended */
   readonly answers: readonly WireAnswer[];
+  /** base64 of what `rawBytes` asked for */
+  readonly raw?: string;
   /** why not all answers came: an errno, `closed`, `timeout` or a parser's words */
   readonly error?: string;
   /** an answer said `Connection: close`: later exchanges were not sent */
@@ -62,6 +69,7 @@ export async function runJob(job: Job): Promise<JobResult> {
     socket.destroy();
   }, job.timeoutMs ?? 10_000);
   const answers: WireAnswer[] = [];
+  let raw: string | undefined;
   let error: string | undefined;
   const start = process.hrtime.bigint();
   let micros = 0;
@@ -77,12 +85,19 @@ export async function runJob(job: Job): Promise<JobResult> {
         if (i > 0) await sleep(5);
         socket.write(Buffer.from(piece, 'base64'));
       }
+      if (exchange.abandon) {
+        await sleep(exchange.abandonAfterMs ?? 0);
+        if (exchange.abandon === 'reset') socket.resetAndDestroy();
+        else socket.destroy();
+        break;
+      }
       for (const method of exchange.methods) {
         const answer = await readAnswer(queue, method);
         answers.push({ ...answer, body: answer.body.toString('base64') });
         announcedClose = /\bclose\b/i.test(headerValues(answer.headers, 'connection').join());
         if (announcedClose) break;
       }
+      if (exchange.rawBytes) raw = (await queue.bytes(exchange.rawBytes)).toString('base64');
     }
     micros = Number((process.hrtime.bigint() - start) / 1000n);
   } catch (e) {
@@ -91,7 +106,15 @@ export async function runJob(job: Job): Promise<JobResult> {
   }
   clearTimeout(timer);
   socket.destroy();
-  return { id: job.id, answers, announcedClose, peer, micros, ...(error === undefined ? {} : { error }) };
+  return {
+    id: job.id,
+    answers,
+    announcedClose,
+    peer,
+    micros,
+    ...(raw === undefined ? {} : { raw }),
+    ...(error === undefined ? {} : { error }),
+  };
 }
 
 if (process.argv[1]?.includes('raw-client')) {

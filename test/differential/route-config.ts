@@ -37,30 +37,38 @@ const APPEND_ACTIONS = [
   'OVERWRITE_IF_EXISTS',
 ] as const;
 
-/** request_headers_to_add / _to_remove, of any of the levels that have them */
-const headerEdits: fc.Arbitrary<JsonObject> = fc
-  .record({
-    add: fc.array(
-      fc.record({
-        key: fc.oneof(fc.constantFrom('x-added', 'x-other'), headerName),
-        value: word,
-        action: fc.constantFrom(...APPEND_ACTIONS),
-      }),
-      { maxLength: 3 },
-    ),
-    remove: fc.array(fc.constantFrom('x-user', 'x-color', 'accept', 'x-added'), { maxLength: 1 }),
-  })
-  .map(({ add, remove }) => ({
-    ...(add.length
-      ? {
-          request_headers_to_add: add.map(({ key, value, action }) => ({
-            header: { key, value },
-            append_action: action,
-          })),
-        }
-      : {}),
-    ...(remove.length ? { request_headers_to_remove: remove } : {}),
-  }));
+/**
+ * request_headers_to_add / _to_remove, of any of the levels that have them.
+ * @param names headers to edit; undefined: any, also the same one at several levels, which only the proxy can do
+ */
+function headerEdits(names?: readonly string[]): fc.Arbitrary<JsonObject> {
+  const key = names ? fc.constantFrom(...names) : fc.oneof(fc.constantFrom('x-added', 'x-other'), headerName);
+  const add = fc.record({ key, value: word, action: fc.constantFrom(...APPEND_ACTIONS) });
+  return fc
+    .record({
+      add: names ? fc.uniqueArray(add, { maxLength: 3, selector: (e) => e.key }) : fc.array(add, { maxLength: 3 }),
+      remove: fc.array(fc.constantFrom(...(names ?? ['x-user', 'x-color', 'accept', 'x-added'])), { maxLength: 1 }),
+    })
+    .map(({ add, remove }) => ({
+      ...(add.length
+        ? {
+            request_headers_to_add: add.map(({ key, value, action }) => ({
+              header: { key, value },
+              append_action: action,
+            })),
+          }
+        : {}),
+      // an edit and a removal of one header at one level is a rare thing to write
+      ...(remove.some((r) => !names || !add.some((a) => a.key === r)) ? { request_headers_to_remove: remove } : {}),
+    }));
+}
+
+/** Headers that the levels of an offloadable configuration edit. */
+const EDITED = {
+  route: ['x-added', 'x-user', 'x-env'],
+  vhost: ['x-other', 'x-color'],
+  config: ['x-level', 'x-num'],
+} as const;
 
 /** Absent once in about `n` times. */
 const mostly = <T>(n: number, a: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
@@ -75,15 +83,17 @@ const REWRITES: readonly JsonObject[] = [
   { regex_rewrite: { pattern: { regex: '/' }, substitution: '/_' } },
 ];
 
+const prefixRewrite = fc.constantFrom('/', '/new', '/new/', '/deep/er').map((p): JsonObject => ({ prefix_rewrite: p }));
+
 function pathRewrite(match: PathMatch): fc.Arbitrary<JsonObject> {
-  const prefix = fc.constantFrom('/', '/new', '/new/', '/deep/er').map((p): JsonObject => ({ prefix_rewrite: p }));
   const regex = fc.constantFrom(...REWRITES);
-  return match.kind === 'safe_regex' ? regex : fc.oneof(prefix, regex);
+  return match.kind === 'safe_regex' ? regex : fc.oneof(prefixRewrite, regex);
 }
 
-function forward(match: PathMatch): fc.Arbitrary<JsonObject> {
+function forward(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
+  const edits = mixed ? headerEdits() : fc.constant<JsonObject>({});
   const single = fc.constantFrom('a', 'b', 'c', 'd', 'pair').map((cluster): JsonObject => ({ cluster }));
-  const determined = headerEdits.map(
+  const determined = edits.map(
     (edits): JsonObject => ({
       weighted_clusters: {
         clusters: [
@@ -93,7 +103,7 @@ function forward(match: PathMatch): fc.Arbitrary<JsonObject> {
       },
     }),
   );
-  const split = fc.tuple(fc.integer({ min: 1, max: 99 }), headerEdits).map(
+  const split = fc.tuple(fc.integer({ min: 1, max: 99 }), edits).map(
     ([weight, edits]): JsonObject => ({
       weighted_clusters: {
         clusters: [
@@ -107,14 +117,15 @@ function forward(match: PathMatch): fc.Arbitrary<JsonObject> {
     .record({
       to: fc.oneof({ weight: 4, arbitrary: single }, determined, split),
       rewrite: oneIn(3, pathRewrite(match)),
-      host: oneIn(4, fc.constantFrom('backend.internal', 'other:8080')),
+      // on wildcard domains the proxy's: it needs the old host
+      host: oneIn(mixed ? 4 : 20, fc.constantFrom('backend.internal', 'other:8080')),
     })
     .map(({ to, rewrite, host }) => ({
       route: { ...to, ...rewrite, ...(host ? { host_rewrite_literal: host } : {}) },
     }));
 }
 
-function redirect(match: PathMatch): fc.Arbitrary<JsonObject> {
+function redirect(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
   return fc
     .record({
       host: mostly(4, fc.constantFrom('new.test', 'other.test:8443')),
@@ -122,7 +133,7 @@ function redirect(match: PathMatch): fc.Arbitrary<JsonObject> {
         2,
         fc.oneof(
           fc.constantFrom('/moved', '/moved?x=1').map((p): JsonObject => ({ path_redirect: p })),
-          pathRewrite(match),
+          mixed || match.kind === 'safe_regex' ? pathRewrite(match) : prefixRewrite,
         ),
       ),
       scheme: oneIn(
@@ -165,7 +176,8 @@ const perRoute = (config: JsonObject): JsonObject => ({
   typed_per_filter_config: { 'envoy.filters.http.rbac': { '@type': `${RBAC_TYPE}.RBACPerRoute`, ...config } },
 });
 
-function route(port: number, extra: fc.Arbitrary<JsonObject>): fc.Arbitrary<SampledRoute> {
+function route(port: number, mixed: boolean): fc.Arbitrary<SampledRoute> {
+  const extra = mixed ? fc.constantFrom(...PROXY_ONLY) : fc.constant<JsonObject>({});
   return pathMatch.chain((path) =>
     fc
       .record({
@@ -173,8 +185,8 @@ function route(port: number, extra: fc.Arbitrary<JsonObject>): fc.Arbitrary<Samp
         headers: fc.array(headerMatcher, { maxLength: 2 }),
         manyHeaders: fc.boolean(),
         query: oneIn(4, queryMatcher),
-        action: fc.oneof({ weight: 7, arbitrary: forward(path) }, redirect(path), directResponse),
-        edits: oneIn(2, headerEdits),
+        action: fc.oneof({ weight: 7, arbitrary: forward(path, mixed) }, redirect(path, mixed), directResponse),
+        edits: oneIn(2, headerEdits(mixed ? undefined : EDITED.route)),
         rbac: oneIn(
           6,
           fc.oneof(
@@ -235,10 +247,9 @@ const PROXY_ONLY: readonly JsonObject[] = [
  * @param mixed true: some routes have what only the proxy can do
  */
 export function listenerConfig(name: string, port: number, mixed: boolean): fc.Arbitrary<ListenerConfig> {
-  const extra = mixed ? fc.constantFrom(...PROXY_ONLY) : fc.constant<JsonObject>({});
   const vhost = fc.record({
-    routes: fc.array(route(port, extra), { minLength: 1, maxLength: 6 }),
-    edits: oneIn(3, headerEdits),
+    routes: fc.array(route(port, mixed), { minLength: 1, maxLength: 6 }),
+    edits: oneIn(3, headerEdits(mixed ? undefined : EDITED.vhost)),
     catchAll: fc.boolean(),
     rbac: oneIn(
       8,
@@ -250,7 +261,7 @@ export function listenerConfig(name: string, port: number, mixed: boolean): fc.A
       domains: fc.shuffledSubarray([...DOMAINS], { minLength: 2, maxLength: 5 }),
       star: fc.boolean(),
       vhosts: fc.array(vhost, { minLength: 6, maxLength: 6 }),
-      edits: oneIn(3, headerEdits),
+      edits: oneIn(3, headerEdits(mixed ? undefined : EDITED.config)),
       specificWins: fc.boolean(),
       rbac: oneIn(3, fc.array(rbacRules(port), { minLength: 1, maxLength: 2 })),
       normalize: fc.boolean(),
