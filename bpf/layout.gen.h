@@ -458,14 +458,16 @@ struct endpoint {
   __u32 active; /* exchanges in flight (least request) */
   __u32 wanted; /* times that no idle connection was found */
   __u32 flags; /* ENDPOINT_FLAG; written by the agent */
+  __u32 source[4]; /* own address of the connections to a proxy, zero for servers; written by the agent */
   __u16 blocks[16]; /* block numbers */
 };
-_Static_assert(sizeof(struct endpoint) == 48, "endpoint");
+_Static_assert(sizeof(struct endpoint) == 64, "endpoint");
 _Static_assert(__builtin_offsetof(struct endpoint, n_blocks) == 0, "endpoint.n_blocks");
 _Static_assert(__builtin_offsetof(struct endpoint, active) == 4, "endpoint.active");
 _Static_assert(__builtin_offsetof(struct endpoint, wanted) == 8, "endpoint.wanted");
 _Static_assert(__builtin_offsetof(struct endpoint, flags) == 12, "endpoint.flags");
-_Static_assert(__builtin_offsetof(struct endpoint, blocks) == 16, "endpoint.blocks");
+_Static_assert(__builtin_offsetof(struct endpoint, source) == 16, "endpoint.source");
+_Static_assert(__builtin_offsetof(struct endpoint, blocks) == 32, "endpoint.blocks");
 
 /* Argument and answer of the control program. */
 struct ctl {

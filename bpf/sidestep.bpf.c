@@ -109,6 +109,11 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   if (!action) {
     const struct listener *listener = AT(struct listener, w->image, s->action);
     endpoint = listener->proxy_endpoint - 1;
+    struct endpoint *proxy = bpf_map_lookup_elem(&endpoints, &endpoint);
+    /* the proxy must see the client's own address; the agent binds to it where it is another than the pool's */
+    if (!proxy || (proxy->source[0] && proxy->source[0] != c->source[0]) || proxy->source[1] != c->source[1] ||
+        proxy->source[2] != c->source[2] || proxy->source[3] != c->source[3])
+      return to_agent(c, size, COUNTER_AGENT);
   } else if (!build_request(w, action)) {
     return to_agent(c, size, COUNTER_ODD);
   }

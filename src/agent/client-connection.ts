@@ -147,7 +147,7 @@ export class ClientConnection {
       {
         toClient: (bytes) => this.#write(bytes),
         request: () => this.context.counted('proxied'),
-        boundary: () => this.#tryResume(),
+        boundary: (length) => this.#tryResume(length),
         closed: (graceful, idle) => this.#sessionClosed(graceful, idle),
       },
     );
@@ -162,13 +162,14 @@ export class ClientConnection {
     else this.reset();
   }
 
-  #tryResume(): void {
+  /** Nothing is under way once `length` more bytes are written: gives the connection back to the kernel. */
+  #tryResume(length: number): void {
     if (this.#pending.length > 0) return;
     if (this.#draining || this.#ended) {
-      this.#closeGracefully();
+      setImmediate(() => this.#closeGracefully());
       return;
     }
-    if (this.context.plane.resume(this.cookie, this.#read, this.#written)) this.#agentMode = false;
+    if (this.context.plane.resume(this.cookie, this.#read, this.#written + length)) this.#agentMode = false;
   }
 
   #write(bytes: Buffer): boolean {

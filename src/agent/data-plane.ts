@@ -121,7 +121,7 @@ export class DataPlane {
   /** Sends connections to `from` elsewhere. `map`: `steers` (to the agent) or `fallbacks` (to the proxy). */
   steer(map: 'steers' | 'fallbacks', from: Address, to: Address, keepAddress: boolean, listener: number): void {
     const value = new DataView(new ArrayBuffer(SteerSpec.size));
-    addressWords(to).forEach((word, i) => set(value, 0, SteerSpec, 'address', word, i));
+    for (const [i, word] of addressWords(to).entries()) set(value, 0, SteerSpec, 'address', word, i);
     set(value, 0, SteerSpec, 'port', swap16(to.port));
     set(value, 0, SteerSpec, 'keep_address', keepAddress ? 1 : 0);
     set(value, 0, SteerSpec, 'listener', listener);
@@ -135,7 +135,7 @@ export class DataPlane {
   /** The cookie of the client socket whose local end is `address`. */
   cookieOf(local: Address): bigint | undefined {
     const key = new DataView(new ArrayBuffer(TupleSpec.size));
-    addressWords(local).forEach((word, i) => set(key, 0, TupleSpec, 'address', word, i));
+    for (const [i, word] of addressWords(local).entries()) set(key, 0, TupleSpec, 'address', word, i);
     set(key, 0, TupleSpec, 'port', local.port);
     const value = this.map('tuples').lookup(new Uint8Array(key.buffer));
     return value && new DataView(value.buffer, value.byteOffset).getBigUint64(0, true);
@@ -143,7 +143,7 @@ export class DataPlane {
 
   forget(local: Address): void {
     const key = new DataView(new ArrayBuffer(TupleSpec.size));
-    addressWords(local).forEach((word, i) => set(key, 0, TupleSpec, 'address', word, i));
+    for (const [i, word] of addressWords(local).entries()) set(key, 0, TupleSpec, 'address', word, i);
     set(key, 0, TupleSpec, 'port', local.port);
     this.map('tuples').delete(new Uint8Array(key.buffer));
   }
@@ -309,7 +309,7 @@ function swap16(port: number): number {
 
 function steerKey(from: Address): Uint8Array {
   const view = new DataView(new ArrayBuffer(SteerKeySpec.size));
-  addressWords(from).forEach((word, i) => set(view, 0, SteerKeySpec, 'address', word, i));
+  for (const [i, word] of addressWords(from).entries()) set(view, 0, SteerKeySpec, 'address', word, i);
   set(view, 0, SteerKeySpec, 'port', swap16(from.port));
   set(view, 0, SteerKeySpec, 'family', from.address.includes(':') ? 10 : 2);
   return new Uint8Array(view.buffer);

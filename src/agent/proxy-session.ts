@@ -10,8 +10,8 @@ export interface ProxySessionEvents {
   toClient(bytes: Buffer): boolean;
   /** A request was seen completely. */
   request(): void;
-  /** Every request so far is answered completely. */
-  boundary(): void;
+  /** Every request so far is answered completely with the next `length` bytes for the client. */
+  boundary(length: number): void;
   /** The proxy has closed the connection: gracefully, or not. `idle`: nothing was under way. */
   closed(graceful: boolean, idle: boolean): void;
 }
@@ -44,9 +44,10 @@ export class ProxySession {
       ...(options.source ? { localAddress: options.source } : {}),
     });
     this.#socket.on('data', (bytes: Buffer) => {
-      if (!this.events.toClient(bytes)) this.#socket.pause();
       this.#responses.feed(bytes);
-      if (this.#atBoundary()) this.events.boundary();
+      // Told before the bytes go out: the client's next request may follow them at once.
+      if (this.#atBoundary()) this.events.boundary(bytes.length);
+      if (!this.events.toClient(bytes)) this.#socket.pause();
     });
     this.#socket.on('drain', () => {
       const resume = this.#requestPaused;

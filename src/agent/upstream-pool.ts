@@ -16,7 +16,7 @@ import {
   PHASE,
   UPSTREAM_FLAG,
 } from '../layout/runtime.js';
-import type { Address } from './address.js';
+import { type Address, addressWords } from './address.js';
 import type { DataPlane } from './data-plane.js';
 
 /** Room for a head and the largest body that the kernel sends: a redirected send must never find the buffer full. */
@@ -46,8 +46,6 @@ interface Endpoint extends Address {
   wanted: number;
   open: number;
   closes: number;
-  /** the agent's own address towards the proxy, so that source addresses stay what they were */
-  readonly source: string | undefined;
 }
 
 export interface PoolEvents {
@@ -77,8 +75,7 @@ export class UpstreamPool {
     if (!endpoint) {
       const id = this.#endpoints.length;
       if (id >= MAX_ENDPOINTS) throw new RangeError(`more than ${MAX_ENDPOINTS} endpoints`);
-      const source = undefined;
-      endpoint = { id, address, port, proxy, blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0, source };
+      endpoint = { id, address, port, proxy, blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0 };
       this.#endpoints.push(endpoint);
       this.#byKey.set(key, endpoint);
     }
@@ -171,6 +168,10 @@ export class UpstreamPool {
     setNoDelay(fd);
     setSendBuffer(fd, SEND_BUFFER);
     const cookie = socketCookie(fd);
+    if (endpoint.proxy && socket.localAddress) {
+      const words = addressWords({ address: socket.localAddress, port: 0 });
+      for (const [i, word] of words.entries()) this.plane.setEndpoint(endpoint.id, 'source', word, i);
+    }
     const slot: Slot = {
       slot: index,
       endpoint: endpoint.id,

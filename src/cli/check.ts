@@ -1,6 +1,8 @@
 import { type Command, InvalidArgumentError } from 'commander';
+import { compileImage } from '../compile/image.js';
 import { buildPlan } from '../plan/build.js';
-import { type CheckReport, report } from '../plan/report.js';
+import type { Plan } from '../plan/ir.js';
+import { type CheckReport, type Refused, report } from '../plan/report.js';
 import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { loadInput, toJsonText } from './input.js';
 
@@ -14,6 +16,18 @@ function share(text: string): number {
   const value = m ? Number(m[1]) : Number.NaN;
   if (!(value >= 0 && value <= 100)) throw new InvalidArgumentError('a share is a number from 0% to 100%.');
   return value;
+}
+
+/** What the plan offloads and the compiler has no room for, by route id. */
+export function refusedByCompiler(plan: Plan): Refused {
+  // no endpoint is contacted: any ids do
+  const ids = new Map<string, number>();
+  const idOf = (key: string) => ids.get(key) ?? (ids.set(key, ids.size), ids.size - 1);
+  return compileImage(plan, {
+    generation: 1,
+    endpointId: (address, port) => idOf(`${address} ${port}`),
+    proxyEndpointId: (listener) => idOf(listener),
+  }).verdicts;
 }
 
 /** The share of rules in the kernel, in percent; 100 when there are no rules. */
@@ -51,7 +65,8 @@ export function register(program: Command): void {
     .addHelpText('after', EXIT_HELP)
     .action(async (files: string[], options: Options) => {
       const { resources, ok } = await loadInput(files, options.json);
-      const result = report(resources, buildPlan(resources));
+      const plan = buildPlan(resources);
+      const result = report(resources, plan, ok ? refusedByCompiler(plan) : undefined);
       process.stdout.write(options.json ? `${toJsonText(result)}\n` : checkText(result));
       const met = options.require === undefined || offloaded(result) >= options.require;
       if (!met)

@@ -1,9 +1,7 @@
 /** `sidestep doctor`: what this machine can do, by trying it. */
 import type { Command } from 'commander';
 import { type Check, probeAll } from '../kernel/probes.js';
-
-/** Exit code when something that the fast path needs does not work. */
-const EXIT_MISSING = 3;
+import { EXIT } from './exit-codes.js';
 
 /** Adds the command to the program. */
 export function register(program: Command): void {
@@ -16,7 +14,7 @@ export function register(program: Command): void {
       const checks = await probeAll();
       const ok = checks.every((c) => c.ok);
       process.stdout.write(options.json ? `${JSON.stringify({ ok, checks }, null, 2)}\n` : format(checks));
-      process.exitCode = ok ? 0 : EXIT_MISSING;
+      process.exitCode = ok ? 0 : EXIT.UNAVAILABLE;
     });
 }
 

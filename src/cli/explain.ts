@@ -77,17 +77,23 @@ function parseRequest(options: Options): { method: string; url: URL; request: Om
   };
 }
 
+/** The id of the route that a variant belongs to. */
+function ruleOf(id: string): string {
+  return id.replace(/(\/\d+)\.\d+$/, '$1');
+}
+
 /** A trace for people. */
 export function explainText(trace: Trace): string {
   const lines = [`listener      ${trace.listener}`, `virtual host  ${trace.virtualHost || '(none)'}`];
-  for (const { route, outcome, failed } of trace.considered) {
-    // guards that did not strike say nothing about the user's rules
-    if (route.guard && outcome === 'not matched') continue;
+  trace.considered.forEach(({ route, outcome, failed }, i) => {
+    // guards that did not strike say nothing about the user's rules, nor do all variants of a route but the last
+    const next = trace.considered[i + 1]?.route;
+    if (outcome === 'not matched' && (route.guard || (next && ruleOf(next.id) === ruleOf(route.id)))) return;
     const where = route.position ? `  ${route.position.file}:${route.position.line}` : '';
     lines.push(
       `  ${outcome === 'matched' ? '=>' : '  '} ${route.name}: ${outcome}${failed ? `, needs: ${failed}` : ''}${where}`,
     );
-  }
+  });
   lines.push(`decided by    the ${trace.verdict}: ${trace.why}`);
   for (const r of trace.verdict === 'proxy' ? (trace.winner?.reasons ?? []) : [])
     lines.push(`  ${r.code}: ${r.message} [${r.field}]`);

@@ -1,12 +1,28 @@
 /** The command line. One file a command, each exporting `register(program)`; a new command is one line in COMMANDS. */
 import { readFileSync } from 'node:fs';
 import { Command } from 'commander';
+import { register as bench } from './bench.js';
 import { register as check } from './check.js';
+import { register as demo } from './demo.js';
+import { register as doctor } from './doctor.js';
+import { register as exec } from './exec.js';
 import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { register as explain } from './explain.js';
+import { register as run } from './run.js';
+import { register as status } from './status.js';
 import { register as translate } from './translate.js';
 
-const COMMANDS: readonly ((program: Command) => void)[] = [check, explain, translate];
+const COMMANDS: readonly ((program: Command) => void)[] = [
+  check,
+  explain,
+  translate,
+  run,
+  exec,
+  status,
+  doctor,
+  demo,
+  bench,
+];
 
 /** The version in package.json, which lies two folders above both the sources and the built files. */
 function version(): string {

@@ -111,6 +111,41 @@ function liveRegisters(nfa: Nfa): Int32Array {
   return live;
 }
 
+/** Whether group `group` takes part in every match and holds at least one byte then. */
+function neverEmpty(nfa: Nfa, group: number): boolean {
+  /** Whether `goal` can be reached from `from` by moves that `allowed` lets through. */
+  const reaches = (from: number, goal: (state: NfaState) => boolean, allowed: (state: NfaState) => boolean) => {
+    const seen = new Set<number>();
+    const stack = [from];
+    for (let top = stack.pop(); top !== undefined; top = stack.pop()) {
+      if (seen.has(top)) continue;
+      seen.add(top);
+      const state = nfa.states[top]!;
+      if (goal(state)) return true;
+      if (!allowed(state) || state.kind === 'match') continue;
+      stack.push(...(state.kind === 'alt' ? state.to : [state.to]));
+    }
+    return false;
+  };
+  if (group === 0)
+    return !reaches(
+      nfa.start,
+      (s) => s.kind === 'match',
+      (s) => s.kind !== 'byte',
+    );
+  const opens = (s: NfaState) => s.kind === 'capture' && s.register === 2 * group;
+  const closes = (s: NfaState) => s.kind === 'capture' && s.register === 2 * group + 1;
+  if (
+    reaches(
+      nfa.start,
+      (s) => s.kind === 'match',
+      (s) => !opens(s),
+    )
+  )
+    return false;
+  return nfa.states.every((state, i) => !opens(state) || !reaches(i, closes, (s) => s.kind !== 'byte'));
+}
+
 /** A thread of the matcher: where it stands, the registers whose value it has lost, those that it sets now. */
 interface Thread {
   readonly at: number;
@@ -265,6 +300,9 @@ export function captureRewrite(pattern: string, substitution: string): CaptureRe
     else if (part > nfa.groups) return `substitution ${substitution} refers to a group that the regex does not have`;
     else pieces.push({ kind: 'capture', group: slotOf(part) + 1 });
   }
+  // Envoy does not rewrite at all when the new path would be empty.
+  if (!parts.some((part) => typeof part === 'string' || neverEmpty(nfa, part)))
+    return `the rewrite of ${pattern} to ${substitution} may give an empty path`;
   pieces.push({ kind: 'capture', group: slotOf(REST) + 1 }, { kind: 'query' });
   if (slots.size > MAX_GROUPS) return 'the substitution uses too many groups';
   try {

@@ -167,8 +167,18 @@ export function minimise(dfa: Dfa): Dfa {
   return mergeClasses({ ...dfa, start, next: Int32Array.from(next), accept: Int32Array.from(accept) });
 }
 
+/** Byte classes in which the bytes of `alone` are by themselves and the others are as `base` has them (default: one). */
+export function refine(alone: Iterable<number>, base: Uint8Array = new Uint8Array(256)): Uint8Array {
+  const single = new Set(alone);
+  const classes = new Explorer<number>();
+  return Uint8Array.from({ length: 256 }, (_, byte) =>
+    classes.id(single.has(byte) ? 256 + byte : base[byte]!, () => byte),
+  );
+}
+
 /**
- * Builds an automaton from a description by keys: `step` and `accept` are asked once a state and byte, in a fixed order.
+ * Builds an automaton from a description by keys.
+ * @param classes bytes of one class must lead to the same states; `step` is asked for one byte of each.
  * @param budget most states; @returns undefined when there would be more.
  */
 export function explore<T>(
@@ -177,23 +187,27 @@ export function explore<T>(
   step: (state: T, byte: number) => T,
   accept: (state: T) => readonly number[],
   budget: number,
+  classes: Uint8Array,
 ): Dfa | undefined {
   const found = new Explorer<T>();
   const id = (state: T) => found.id(key(state), () => state);
   id(start);
+  const representatives: number[] = [];
+  classes.forEach((c, byte) => {
+    representatives[c] ??= byte;
+  });
   const next: number[] = [];
   const labels = new Labels();
   const accepts: number[] = [];
   for (let s = 0; s < found.states.length; s++) {
     if (s >= budget) return undefined;
     const state = found.states[s]!;
-    for (let byte = 0; byte < 256; byte++) next.push(id(step(state, byte)));
+    for (const byte of representatives) next.push(id(step(state, byte)));
     accepts.push(labels.intern(accept(state)));
   }
-  const classes = Uint8Array.from({ length: 256 }, (_, byte) => byte);
   return mergeClasses({
     classes,
-    width: 256,
+    width: representatives.length,
     start: 0,
     next: Int32Array.from(next),
     accept: Int32Array.from(accepts),

@@ -43,6 +43,19 @@ export interface Defaults {
   readonly forwardedProto: string;
 }
 
+/**
+ * Headers of which Envoy keeps one line, so that what is appended is joined to it with a comma (its inline headers, as
+ * found by appending to each of them).
+ */
+const ONE_LINE = new Set(
+  (
+    'accept accept-encoding access-control-request-headers access-control-request-method authorization cache-control ' +
+    'content-encoding content-type grpc-accept-encoding grpc-timeout if-match if-modified-since if-none-match if-range ' +
+    'origin pragma referer user-agent via x-client-trace-id x-forwarded-client-cert x-forwarded-for x-forwarded-host ' +
+    'x-forwarded-port x-forwarded-proto x-request-id'
+  ).split(' '),
+);
+
 const VALID_NAME = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/;
 const VALID_VALUE = /^[\t\x20-\x7e]*$/;
 
@@ -99,6 +112,13 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
     const line = (value: Value) => `${name}: ${String(value)}\r\n`;
     const add = (when: number, value: Value) =>
       adds.push(value === GENERATED ? { when: ADD.REQUEST_ID, name, line: '' } : { when, name, line: line(value) });
+    if (ONE_LINE.has(name) || isOddName(name)) {
+      const joined = (values: readonly Value[]) => (values.length > 1 ? [values.map(String).join(',')] : values);
+      const generated = o.absent.length > 1 && o.absent.includes(GENERATED);
+      if (generated || (o.kept && o.present.length > 0 && !isOddName(name))) return `a value is appended to ${name}`;
+      o.present = [...joined(o.present)];
+      o.absent = [...joined(o.absent)];
+    }
     if (isOddName(name)) {
       // A request that has such a header never gets here.
       for (const value of o.absent) add(ADD.ALWAYS, value);

@@ -24,25 +24,26 @@ export interface Job {
 
 /** Most states of an automaton that answers several predicates at once. */
 const UNION_STATES = 3000;
+const QUERY_STATES = 6000;
 const BITS = 64;
+/** How many automata are tried for each one that is to be joined to another. */
+const JOIN_TRIES = 4;
 
 /** A text that is equal for equal predicates. */
 export function predicateKey(predicate: Predicate): string {
   return `${JSON.stringify(predicate.field)}${matcherKey(predicate.matcher)}`;
 }
 
-/** The field's group: one automaton can answer predicates over the same bytes only. */
+/** The field's group: its predicates are answered together. */
 function groupKey(field: Field): string {
-  return field.kind === 'header' ? `header ${field.name}` : field.kind;
+  return 'name' in field ? `${field.kind} ${field.name}` : field.kind;
 }
 
-/** The automaton (label [0]) of one predicate over the whole field, undefined when it cannot be computed. */
+/** The automaton (label [0]) of one predicate over the bytes of its field, undefined when it cannot be computed. */
 function predicateDfa({ field, matcher }: Predicate): Dfa | undefined {
   // Addresses are bytes and texts are not: a text predicate on an address, or the reverse, has no meaning here.
   if ((field.kind === 'source_ip') !== (matcher.kind === 'cidr') && matcher.kind !== 'present') return undefined;
-  const dfa = matcherDfa(matcher);
-  if (!dfa || field.kind !== 'query') return dfa;
-  return queryDfa(field.name, dfa, UNION_STATES);
+  return matcherDfa(matcher);
 }
 
 interface Bin {
@@ -54,6 +55,8 @@ interface Bin {
 export class Facts {
   readonly #parent: Facts | undefined;
   readonly #facts = new Map<string, Fact>();
+  /** predicates by number */
+  readonly #ids: Predicate[] = [];
   readonly jobs: Job[] = [];
   /** bits used per word */
   readonly #used: number[];
@@ -75,7 +78,19 @@ export class Facts {
       groups.set(groupKey(predicate.field), group);
       group.set(key, predicate);
     }
-    for (const group of groups.values()) this.#addGroup([...group.values()]);
+    const queries: Bin[] = [];
+    for (const group of groups.values()) {
+      const list = [...group.values()];
+      const { field } = list[0]!;
+      const bins = this.#bins(list);
+      if (field.kind !== 'query') for (const bin of bins) this.#place(bin, field);
+      else
+        for (const bin of bins) {
+          const dfa = queryDfa(field.name, bin.dfa, QUERY_STATES);
+          if (dfa && !this.#join(queries, { ...bin, dfa })) queries.push({ ...bin, dfa });
+        }
+    }
+    for (const bin of queries) this.#place(bin, { kind: 'query', name: '' });
   }
 
   /** Words that this scope uses, counted from 0 (its parent's included). */
@@ -92,56 +107,56 @@ export class Facts {
     return this.#parent?.get(predicate) ?? this.#facts.get(predicateKey(predicate));
   }
 
-  #addGroup(predicates: readonly Predicate[]): void {
+  /** Automata that answer `predicates`, which are about the same bytes. */
+  #bins(predicates: readonly Predicate[]): Bin[] {
     // Strings and prefixes share a tree; the rest is joined pair by pair while the result stays small.
     const bins: Bin[] = [];
-    const ids = new Map<number, Predicate>();
-    const simple = predicates.filter(
-      ({ field, matcher }) =>
-        field.kind !== 'query' &&
-        field.kind !== 'source_ip' &&
-        (matcher.kind === 'exact' || matcher.kind === 'prefix') &&
-        !matcher.ignoreCase,
-    );
-    let id = 0;
-    for (let i = 0; i < simple.length; i += BITS) {
-      const entries: TrieEntry[] = simple.slice(i, i + BITS).map((predicate) => {
-        const { kind, value } = predicate.matcher as { kind: 'exact' | 'prefix'; value: string };
-        ids.set(id, predicate);
-        return { bytes: Buffer.from(value), kind, id: id++ };
-      });
-      bins.push({
-        dfa: minimise(buildTrie(entries, false, Number.POSITIVE_INFINITY).dfa),
-        ids: entries.map((e) => e.id),
-      });
-    }
-    const isSimple = new Set(simple);
+    const trees = (ignoreCase: boolean) => {
+      const simple = predicates.filter(
+        ({ field, matcher }) =>
+          field.kind !== 'source_ip' &&
+          (matcher.kind === 'exact' || matcher.kind === 'prefix') &&
+          matcher.ignoreCase === ignoreCase,
+      );
+      for (let i = 0; i < simple.length; i += BITS) {
+        const members = simple.slice(i, i + BITS);
+        const entries: TrieEntry[] = members.map(({ matcher }, j) => {
+          const { kind, value } = matcher as { kind: 'exact' | 'prefix'; value: string };
+          return { bytes: Buffer.from(value), kind, id: this.#ids.length + j };
+        });
+        this.#ids.push(...members);
+        const dfa = minimise(buildTrie(entries, ignoreCase, Number.POSITIVE_INFINITY).dfa);
+        bins.push({ dfa, ids: entries.map((entry) => entry.id) });
+      }
+      return new Set(simple);
+    };
+    const done = [trees(false), trees(true)];
     for (const predicate of predicates) {
-      if (isSimple.has(predicate)) continue;
+      if (done.some((set) => set.has(predicate))) continue;
       const own = predicateDfa(predicate);
       if (!own || stateCount(own) > UNION_STATES) continue;
-      ids.set(id, predicate);
-      const number = id++;
-      const labelled = relabel(own, () => number);
-      if (!this.#join(bins, labelled, number)) bins.push({ dfa: labelled, ids: [number] });
+      const id = this.#ids.push(predicate) - 1;
+      const bin = { dfa: relabel(own, () => id), ids: [id] };
+      if (!this.#join(bins, bin)) bins.push(bin);
     }
-    for (const bin of bins) this.#place(bin, predicates[0]!.field, ids);
+    return bins;
   }
 
-  #join(bins: Bin[], dfa: Dfa, id: number): boolean {
-    for (const bin of bins) {
-      if (bin.ids.length >= BITS) continue;
-      const budget = Math.min(UNION_STATES, 4 * (stateCount(bin.dfa) + stateCount(dfa)) + 64);
-      const joined = product(bin.dfa, dfa, budget);
+  /** Joins `bin` to one of the last bins where that costs little. */
+  #join(bins: Bin[], bin: Bin): boolean {
+    for (const other of bins.slice(-JOIN_TRIES)) {
+      if (other.ids.length + bin.ids.length > BITS) continue;
+      const budget = Math.min(UNION_STATES, 4 * (stateCount(other.dfa) + stateCount(bin.dfa)) + 64);
+      const joined = product(other.dfa, bin.dfa, budget);
       if (!joined) continue;
-      bin.dfa = minimise(joined);
-      bin.ids.push(id);
+      other.dfa = minimise(joined);
+      other.ids.push(...bin.ids);
       return true;
     }
     return false;
   }
 
-  #place(bin: Bin, field: Field, ids: ReadonlyMap<number, Predicate>): void {
+  #place(bin: Bin, field: Field): void {
     if (this.jobs.length >= MAX_JOBS) return;
     let word = this.#firstWord;
     while (word < FACT_WORDS && this.#used[word]! + bin.ids.length > BITS) word++;
@@ -150,7 +165,7 @@ export class Facts {
     bin.ids.forEach((id, i) => {
       const bit = this.#used[word]! + i;
       bits.set(id, bit);
-      this.#facts.set(predicateKey(ids.get(id)!), { word, bit });
+      this.#facts.set(predicateKey(this.#ids[id]!), { word, bit });
     });
     this.#used[word]! += bin.ids.length;
     this.jobs.push({ field, word, dfa: relabel(bin.dfa, (id) => bits.get(id)!) });

@@ -1,5 +1,5 @@
 /** The Host value to a virtual host, in Envoy's order of preference. */
-import { type Dfa, explore, minimise, product, stateCount } from './dfa.js';
+import { type Dfa, explore, minimise, product, refine, stateCount } from './dfa.js';
 import { buildTrie, lower, type TrieEntry } from './trie.js';
 
 const COLON = 0x3a;
@@ -44,7 +44,10 @@ function longestSuffix(suffixes: readonly { readonly bytes: Uint8Array; readonly
   // The first byte is not looked at, because the wildcard stands for at least one.
   const accept = (at: number) => (at >= 0 && ends[at] !== undefined ? [ends[at]!] : []);
   const step = (at: number, byte: number) => (at < 0 ? 0 : goto(at, lower(byte)));
-  return explore<number>(-1, (at) => at, step, accept, Number.POSITIVE_INFINITY)!;
+  const used = new Set(suffixes.flatMap(({ bytes }) => [...bytes]));
+  const letters = [...used].filter((byte) => byte >= 0x61 && byte <= 0x7a).map((byte) => byte - 32);
+  const classes = refine([...used, ...letters]);
+  return explore<number>(-1, (at) => at, step, accept, Number.POSITIVE_INFINITY, classes)!;
 }
 
 /**
@@ -74,7 +77,8 @@ function ignorePort(dfa: Dfa, port: 'any' | number): Dfa {
   };
   const key = (at: At) => `${at.state},${at.bracket},${at.label},${at.seen}`;
   const start: At = { state: dfa.start, bracket: false, label: -1, seen: 0 };
-  return explore(start, key, step, accept, Number.POSITIVE_INFINITY)!;
+  const classes = refine([...Buffer.from('0123456789:[]')], dfa.classes);
+  return explore(start, key, step, accept, Number.POSITIVE_INFINITY, classes)!;
 }
 
 /**

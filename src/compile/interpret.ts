@@ -5,6 +5,7 @@
  * After the scanner the same rules hold here and in bpf/http1.h. A head is ODD (the proxy decides) when
  * - it is longer than MAX_HEAD bytes, has more than MAX_LINES header lines, more than 9 lines of one known name, or a
  *   value with 16 or more bytes of white space behind it,
+ * - a header of a slot from SLOT.FIRST_FREE on is repeated: how matchers see such headers is the proxy's business,
  * - Host is missing or repeated; Content-Length is repeated or not 1 to 18 digits,
  * - X-Forwarded-Proto is repeated or neither `http` nor `https`,
  * - Connection is anything but `keep-alive`,
@@ -198,7 +199,10 @@ function isOdd(head: Head): boolean {
     const text = Buffer.from(slice(head, value)).toString('latin1').toLowerCase();
     bySlot.set(slot, [...(bySlot.get(slot) ?? []), text]);
   }
-  for (const [slot, values] of bySlot) if (slot !== SLOT.OTHER && values.length > MAX_REPEATED) return true;
+  for (const [slot, { length }] of bySlot) {
+    if (slot >= SLOT.FIRST_FREE && length > 1) return true;
+    if (slot !== SLOT.OTHER && length > MAX_REPEATED) return true;
+  }
   if (NEVER.some((slot) => bySlot.has(slot))) return true;
   const all = (slot: number) => bySlot.get(slot) ?? [];
   if (all(SLOT.HOST).length !== 1 || all(SLOT.HOST)[0] === '') return true;

@@ -20,7 +20,8 @@ const HOST_STATES = 60_000;
 
 /** Header names that the listener's rules look at or change, those of its own checks first. */
 function namesOf(listener: ListenerPlan): Set<string> {
-  const names = new Set<string>();
+  // Referer always has a slot, so that a repeated one (which the proxy removes) is noticed.
+  const names = new Set<string>(['referer']);
   const collect = (condition: Condition) =>
     forEachPredicate(condition, ({ field }) => {
       if (field.kind === 'header') names.add(field.name);

@@ -36,6 +36,7 @@ class Fragments {
     if (a === b) return this.byte(a, a, this.between(lowRest, highRest, to));
     const nines = '9'.repeat(lowRest.length);
     const zeros = '0'.repeat(lowRest.length);
+    if (low === `0${zeros}` && high === `9${nines}`) return this.any(low.length, to);
     const choices = [
       this.byte(a, a, this.between(lowRest, nines, to)),
       this.byte(b, b, this.between(zeros, highRest, to)),

@@ -64,6 +64,9 @@ const VISIBLE = range(0x21, 0x7e);
 const HOST_BYTES = [...chars('-._~'), ...DIGITS, ...UPPER, ...LOWER];
 const HEX_COLON = [...chars('.:abcdefABCDEF'), ...DIGITS];
 
+/** What the proxy writes as percent escapes (or turns, '\\') when it normalises a path. */
+const ESCAPED_BY_PROXY = chars('"<>\\^`{|}');
+
 /** Collects states whose transitions lead to ODD until they are set. */
 class Builder {
   readonly odd = 0;
@@ -156,6 +159,50 @@ function hostValue(b: Builder, line: number): number {
 }
 
 /**
+ * The value of Referer: Envoy removes what it cannot parse as a URL, so only plain forms are decided here: an absolute
+ * http URL whose host is a name of letters, digits, inner dots and hyphens, with a short port, or an absolute path.
+ */
+function refererValue(b: Builder, line: number): number {
+  const ows = b.state();
+  const host = b.state();
+  const hostEnd = b.state();
+  const port = b.state();
+  const ports = [b.state(), b.state(), b.state(), b.state()];
+  const rest = b.state();
+  const space = b.state();
+  const end = b.state();
+  const plain = VISIBLE.filter((byte) => byte !== 0x23);
+  const alphanumeric = [...DIGITS, ...UPPER, ...LOWER];
+  b.on(ows, [SP, TAB], ows);
+  const relative = b.state();
+  b.on(ows, chars('/'), relative, SCAN.VALUE);
+  b.on(relative, [...HOST_BYTES, ...chars('/')], relative);
+  const scheme = b.state();
+  const colon = b.state();
+  b.text(scheme, 'ttp', colon);
+  const secure = b.state();
+  b.on(colon, chars('s'), secure);
+  const slashes = b.state();
+  for (const s of [colon, secure]) b.on(s, chars(':'), slashes);
+  b.text(slashes, '//', host);
+  b.on(ows, chars('h'), scheme, SCAN.VALUE);
+  for (const s of [host, hostEnd]) b.on(s, alphanumeric, hostEnd);
+  b.on(hostEnd, chars('.-'), host);
+  b.on(hostEnd, chars(':'), port);
+  ports.forEach((digits, i) => {
+    b.on(i === 0 ? port : ports[i - 1]!, i === 0 ? DIGITS.slice(1) : DIGITS, digits);
+  });
+  for (const s of [hostEnd, ...ports]) b.on(s, chars('/'), rest);
+  b.on(rest, plain, rest);
+  for (const s of [hostEnd, ...ports, rest, relative, space]) {
+    b.on(s, [SP, TAB], space);
+    b.on(s, [CR], end, SCAN.VALUE_END);
+  }
+  b.on(end, [LF], line);
+  return ows;
+}
+
+/**
  * Adds the header section. Returns the state at the start of a line.
  * @param names header names with their slots. @param valueBytes what values may consist of besides white space.
  */
@@ -174,7 +221,16 @@ function headers(b: Builder, names: ReadonlyMap<string, number>, valueBytes: Byt
   b.on(value, [...valueBytes, SP, TAB], value);
   for (const s of [ows, value]) b.on(s, [CR], end, SCAN.VALUE_END);
   b.on(end, [LF], line);
-  const host = request ? hostValue(b, line) : ows;
+  // Values that the proxy checks or replaces have forms of their own.
+  const special = new Map<string, number>();
+  if (request) {
+    const filled = b.state();
+    b.on(filled, [SP, TAB], filled);
+    b.on(filled, valueBytes, value, SCAN.VALUE);
+    special.set('host', hostValue(b, line)).set('referer', refererValue(b, line));
+    // An empty one would be replaced by a new one.
+    special.set('x-request-id', filled);
+  }
 
   // A tree of the known names; everything that leaves it is a name nobody asks for.
   const other = b.state(SLOT.OTHER);
@@ -205,7 +261,8 @@ function headers(b: Builder, names: ReadonlyMap<string, number>, valueBytes: Byt
     }
     if (slot === undefined) return;
     b.accept[at] = slot;
-    if (slot === SLOT.HOST) b.on(at, chars(':'), host, SCAN.NAME_END);
+    const form = special.get(name);
+    if (form !== undefined) b.on(at, chars(':'), form, SCAN.NAME_END);
   };
   if (request) insert(PREFIX_ODD, undefined);
   for (const [name, slot] of names) insert(name, slot);
@@ -221,7 +278,8 @@ function requestTarget(b: Builder, rules: PathRules, slash: number, version: num
   const plain = VISIBLE.filter((byte) => {
     if ('#?/'.includes(String.fromCharCode(byte))) return false;
     if (byte === 0x25) return !noPercent;
-    return !(byte === 0x5c && (rules.normalize || rules.escapedSlashes));
+    if (rules.normalize && ESCAPED_BY_PROXY.includes(byte)) return false;
+    return !(byte === 0x5c && rules.escapedSlashes);
   });
   for (const s of [slash, segment, ...dots]) {
     b.on(s, plain, segment);

@@ -172,6 +172,7 @@ export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
   ['active', 'u32', 'exchanges in flight (least request)'],
   ['wanted', 'u32', 'times that no idle connection was found'],
   ['flags', 'u32', 'ENDPOINT_FLAG; written by the agent'],
+  ['source', 'u32[4]', 'own address of the connections to a proxy, zero for servers; written by the agent'],
   ['blocks', 'u16[16]', 'block numbers'],
 ]);
 

@@ -1,7 +1,7 @@
 /** What a route does: its `route`, `redirect` or `direct_response` -> variants of an action. */
 import type { JsonObject, Provenance } from '../policy/resources.js';
 import type { ClusterInfo } from './clusters.js';
-import type { Action, ClusterPlan, Condition, Reason } from './ir.js';
+import type { Action, ClusterPlan, Condition, RbacCheck, Reason } from './ir.js';
 import type { Notes } from './notes.js';
 
 /**
@@ -15,6 +15,8 @@ export interface Variant {
   readonly reasons: readonly Reason[];
   /** the variant only catches requests of an unusual form: it does not make the rule a proxied one */
   readonly guard: boolean;
+  /** checks beyond those of the filter chain (RBAC filters of the cluster) */
+  readonly checks?: readonly RbacCheck[];
 }
 
 /** What applies to all routes of a listener. */
@@ -23,7 +25,12 @@ export interface ListenerContext {
   readonly clusters: ReadonlyMap<string, ClusterInfo>;
   /** clusters that kernel routes use, by the name in the plan */
   readonly used: Map<string, ClusterPlan>;
+  readonly address: string;
   readonly port: number;
+  /** ports that clients connect to when they mean this listener */
+  readonly clientPorts: readonly number[];
+  /** called when a rule that is used looks at the remote address */
+  readonly usesRemoteIp: () => void;
   /** a runtime layer may override runtime keys */
   readonly runtimeLayers: boolean;
   /** router filter: suppress_envoy_headers */

@@ -7,13 +7,17 @@ import { str } from './notes.js';
 import { dedupe, type Outcome } from './routes.js';
 
 /** For objects of the resources that were looked at: why they are not offloaded; an empty list: they are. */
-export type Outcomes = ReadonlyMap<object, readonly Reason[]>;
+export interface Outcomes {
+  readonly reasons: ReadonlyMap<object, readonly Reason[]>;
+  /** ids in the plan of what became of a route object */
+  readonly routeIds: ReadonlyMap<object, readonly string[]>;
+}
 
 const outcomes = new WeakMap<Plan, Outcomes>();
 
-/** The outcomes that belong to a plan made by `buildPlan`. */
-export function outcomesOf(plan: Plan): Outcomes {
-  return outcomes.get(plan) ?? new Map();
+/** The outcomes that belong to a plan made by `buildPlan`; undefined for any other plan. */
+export function outcomesOf(plan: Plan): Outcomes | undefined {
+  return outcomes.get(plan);
 }
 
 /**
@@ -22,15 +26,16 @@ export function outcomesOf(plan: Plan): Outcomes {
  */
 export function buildPlan(resources: Resources): Plan {
   const found = new Map<object, Reason[]>();
-  const outcome: Outcome = (object, reasons) => {
-    if (typeof object === 'object' && object !== null)
-      found.set(object, dedupe([...(found.get(object) ?? []), ...reasons]));
+  const routeIds = new Map<object, string[]>();
+  const outcome: Outcome = (object, reasons, ids = []) => {
+    found.set(object, dedupe([...(found.get(object) ?? []), ...reasons]));
+    if (ids.length > 0) routeIds.set(object, [...(routeIds.get(object) ?? []), ...ids]);
   };
   const clusters = new Map(resources.clusters.map((c) => [str(c, 'name'), clusterInfo(c, resources)]));
   for (const info of clusters.values()) outcome(info.resource, info.notes.reasons);
   const used = new Map<string, ClusterPlan>();
   const listeners = resources.listeners.map((l) => listenerPlan(l, resources, clusters, used, outcome));
   const plan: Plan = { listeners, clusters: [...used.values()] };
-  outcomes.set(plan, found);
+  outcomes.set(plan, { reasons: found, routeIds });
   return plan;
 }

@@ -21,6 +21,8 @@ export interface ClusterInfo {
   readonly lb: ClusterPlan['lb'];
   readonly endpoints: readonly EndpointInfo[];
   readonly panicThreshold: number;
+  /** configurations of RBAC filters that run on the request as it leaves */
+  readonly upstreamRbac: readonly JsonObject[];
 }
 
 /** Thresholds that the fast path's own pools (1024 connections to an endpoint) never reach. */
@@ -61,7 +63,26 @@ const KNOWN = [
   'http_protocol_options',
 ];
 
-function protocolOptions(notes: Notes, cluster: JsonObject): void {
+const RBAC = 'envoy.extensions.filters.http.rbac.v3.RBAC';
+const CODEC = 'envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec';
+
+/** Upstream HTTP filters: RBAC filters are understood, and the codec that ends the chain. */
+function upstreamFilters(notes: Notes, options: JsonObject, at: string): JsonObject[] {
+  const found: JsonObject[] = [];
+  list(options, 'http_filters').forEach((filter, i) => {
+    const where = `${at}.http_filters[${i}]`;
+    onlyFields(notes, filter, where, ['name', 'typed_config']);
+    const config = obj(filter, 'typed_config');
+    const type = anyType(config);
+    if (type === RBAC) found.push(config!);
+    else if (type !== CODEC)
+      notes.add('http-filter', `the upstream filter ${str(filter, 'name')} is run by the proxy`, where, filter);
+  });
+  return found;
+}
+
+function protocolOptions(notes: Notes, cluster: JsonObject): JsonObject[] {
+  const rbac: JsonObject[] = [];
   const path = 'typed_extension_protocol_options';
   for (const [key, value] of Object.entries(obj(cluster, path) ?? {})) {
     const at = join(path, `["${key}"]`);
@@ -73,7 +94,9 @@ function protocolOptions(notes: Notes, cluster: JsonObject): void {
       'explicit_http_config',
       'use_downstream_protocol_config',
       'common_http_protocol_options',
+      'http_filters',
     ]);
+    rbac.push(...upstreamFilters(notes, value, at));
     const common = obj(value, 'common_http_protocol_options');
     if (common) onlyFields(notes, common, join(at, 'common_http_protocol_options'), ['idle_timeout']);
     const choice = obj(value, 'explicit_http_config') ?? obj(value, 'use_downstream_protocol_config') ?? {};
@@ -84,6 +107,7 @@ function protocolOptions(notes: Notes, cluster: JsonObject): void {
     const http1 = obj(choice, 'http_protocol_options');
     if (http1) onlyFields(notes, http1, join(at, 'http_protocol_options'), []);
   }
+  return rbac;
 }
 
 function circuitBreakers(notes: Notes, cluster: JsonObject): void {
@@ -194,10 +218,8 @@ function endpoints(notes: Notes, cluster: JsonObject, resources: Resources): End
   onlyFields(notes, assignment, 'load_assignment', ['cluster_name', 'endpoints', 'policy']);
   const policy = obj(assignment, 'policy');
   if (policy) onlyFields(notes, policy, 'load_assignment.policy', ['overprovisioning_factor', 'endpoint_stale_after']);
+  // an empty locality takes part in nothing
   const localities = list(assignment, 'endpoints').filter((l) => has(l, 'lb_endpoints'));
-  if (list(assignment, 'endpoints').length > localities.length) {
-    // an empty locality takes part in nothing
-  }
   if (localities.length > 1) {
     notes.add(
       'cluster-endpoints',
@@ -276,7 +298,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
     if (bool(zone, 'fail_traffic_on_panic'))
       notes.add('lb-policy', 'fail_traffic_on_panic', 'common_lb_config.zone_aware_lb_config', common);
   }
-  protocolOptions(notes, cluster);
+  const upstreamRbac = protocolOptions(notes, cluster);
   circuitBreakers(notes, cluster);
   return {
     name: str(cluster, 'name'),
@@ -285,6 +307,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
     lb: lbPolicy(notes, cluster),
     endpoints: endpoints(notes, cluster, resources),
     panicThreshold: percent(common?.healthy_panic_threshold, 50),
+    upstreamRbac,
   };
 }
 

@@ -1,13 +1,16 @@
 /** RouteAction -> forward actions, with the edits that Envoy's router makes by itself. */
 import type { JsonObject } from '../policy/resources.js';
 import { proxied, type RouteContext, type Variant } from './actions.js';
+import type { ClusterInfo } from './clusters.js';
 import { ALWAYS, headerPresent, test } from './conditions.js';
 import { requestEdits } from './header-edits.js';
-import type { ClusterPlan, ForwardAction, HeaderEdit, TargetRewrite } from './ir.js';
+import type { ClusterPlan, ForwardAction, HeaderEdit, RbacCheck, TargetRewrite } from './ir.js';
 import { regexProblem } from './matchers.js';
 import { bool, durationMs, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
+import { rbacOutcome } from './rbac.js';
 import { joinLiterals } from './replies.js';
 import { type RetryPlan, retryPolicy } from './retry.js';
+import { beforeRewrite } from './rewritten.js';
 import { clusterFor, subsetCriteria } from './subsets.js';
 
 const DEFAULT_TIMEOUT_MS = 15_000;
@@ -43,6 +46,7 @@ const KNOWN = [
 ];
 
 interface Choice {
+  readonly info: ClusterInfo;
   readonly cluster: ClusterPlan;
   readonly weight: number;
 }
@@ -58,7 +62,8 @@ function resolve(notes: Notes, ctx: RouteContext, name: string, criteria: JsonOb
     if (!notes.reasons.some((have) => have.field === reason.field && have.message === reason.message))
       notes.reasons.push(reason);
   }
-  return info.notes.clean ? clusterFor(notes, info, criteria, path) : undefined;
+  const cluster = info.notes.clean ? clusterFor(notes, info, criteria, path) : undefined;
+  return cluster && { cluster, info };
 }
 
 function choices(notes: Notes, ctx: RouteContext, action: JsonObject, path: string): Choice[] {
@@ -72,7 +77,7 @@ function choices(notes: Notes, ctx: RouteContext, action: JsonObject, path: stri
       join(path, 'cluster'),
       action,
     );
-    return cluster ? [{ cluster, weight: 1 }] : [];
+    return cluster ? [{ ...cluster, weight: 1 }] : [];
   }
   const weighted = obj(action, 'weighted_clusters');
   if (!weighted) {
@@ -106,7 +111,7 @@ function choices(notes: Notes, ctx: RouteContext, action: JsonObject, path: stri
       join(where, 'name'),
       c,
     );
-    if (cluster) found.push({ cluster, weight });
+    if (cluster) found.push({ ...cluster, weight });
   });
   if (has(weighted, 'total_weight') && num(weighted, 'total_weight') !== total) {
     notes.add(
@@ -202,10 +207,9 @@ function otherFields(
     if (has(action, key)) notes.add('path-rewrite', key, join(path, key), action, key);
   }
   if (bool(action, 'auto_host_rewrite')) {
-    const named = chosen.some(({ cluster }) => {
-      const info = ctx.listener.clusters.get(cluster.name.split('|')[0]!) ?? ctx.listener.clusters.get(cluster.name);
-      const type = str(info?.resource, 'type') || 'STATIC';
-      return !info || type.endsWith('_DNS') || info.endpoints.some((e) => e.hostname !== '');
+    const named = chosen.some(({ info }) => {
+      const type = str(info.resource, 'type') || 'STATIC';
+      return type.endsWith('_DNS') || info.endpoints.some((e) => e.hostname !== '');
     });
     if (named)
       notes.add(
@@ -244,11 +248,9 @@ function hostVariants(
   if (suppress && !forwardedHost) return [kernel(ALWAYS, { ...forward, host })];
 
   const exact = ctx.domains.filter((d) => !d.includes('*'));
-  // where ports are ignored, clients that name the listener's port are the other common case
-  const withPort =
-    ctx.listener.stripPort === 'none'
-      ? []
-      : exact.filter((d) => !/:\d+$/.test(d)).map((d) => `${d}:${ctx.listener.port}`);
+  // where ports are ignored, clients that name the port are the other common case
+  const bare = ctx.listener.stripPort === 'none' ? [] : exact.filter((d) => !/:\d+$/.test(d));
+  const withPort = bare.flatMap((d) => ctx.listener.clientPorts.map((port) => `${d}:${port}`));
   const hosts = [...new Set([...exact, ...withPort])];
   if (hosts.length === 0 || hosts.length > MAX_HOSTS || exact.length < ctx.domains.length) {
     notes.add(
@@ -282,6 +284,38 @@ function hostVariants(
     action,
   );
   return [...variants, { ...proxied(rest, ALWAYS), guard: true }];
+}
+
+/**
+ * The checks of RBAC filters that the chosen clusters have, in terms of the request as received. Weighted clusters must
+ * agree, since the choice between them is made after the check.
+ */
+function upstreamChecks(
+  notes: Notes,
+  ctx: RouteContext,
+  chosen: readonly Choice[],
+  forward: ForwardAction,
+  path: string,
+): RbacCheck[] {
+  const { listener } = ctx;
+  const configs = chosen.map(({ info }) => JSON.stringify(info.upstreamRbac));
+  if (new Set(configs).size > 1) {
+    notes.add('rbac-rule', 'the clusters have different RBAC filters', join(path, 'weighted_clusters'), ctx.route);
+    return [];
+  }
+  const checks: RbacCheck[] = [];
+  for (const config of chosen[0]?.info.upstreamRbac ?? []) {
+    const name = chosen[0]!.info.name;
+    const rbac = rbacOutcome(notes, config, listener, `cluster ${name}: rbac`);
+    notes.reasons.push(...rbac.notes.reasons);
+    if (rbac.remoteIp) listener.usesRemoteIp();
+    for (const { action, condition } of rbac.checks) {
+      const before = beforeRewrite(condition, obj(ctx.route, 'match') ?? {}, forward);
+      if (before) checks.push({ action, condition: before });
+      else notes.add('rbac-rule', 'a rule on the rewritten request', `cluster ${name}: rbac`, ctx.route);
+    }
+  }
+  return checks;
 }
 
 /** A RouteAction as variants; `notes` may already hold reasons, and then the only variant is the proxy. */
@@ -332,7 +366,12 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     timeoutMs,
     retry503: retry.retry503,
   };
-  const variants = hostVariants(notes, ctx, action, forward, path);
+  const host = str(action, 'host_rewrite_literal');
+  const checks = upstreamChecks(notes, ctx, chosen, host === '' ? forward : { ...forward, host }, path);
+  if (!notes.clean) return [proxied(notes, ALWAYS)];
+  const variants = hostVariants(notes, ctx, action, forward, path).map((v) =>
+    checks.length > 0 && v.action.kind === 'forward' ? { ...v, checks } : v,
+  );
   if (variants.some((v) => v.action.kind === 'forward')) {
     for (const { cluster } of chosen) listener.used.set(cluster.name, cluster);
   }

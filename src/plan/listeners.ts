@@ -252,11 +252,17 @@ export function listenerPlan(
   else if (bool(hcm, 'strip_matching_host_port'))
     strip.push(test({ kind: 'host' }, { kind: 'suffix', value: `:${port}`, ignoreCase: false }));
 
+  const clientPorts = resources.intercepts.filter((i) => i.listener === name).map((i) => i.port);
   const context: ListenerContext = {
     provenance: resources.provenance,
     clusters,
     used,
+    address,
     port,
+    clientPorts: clientPorts.length > 0 ? [...new Set(clientPorts)] : [port],
+    usesRemoteIp: () => {
+      chain.remoteIp = true;
+    },
     runtimeLayers: list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
@@ -265,7 +271,7 @@ export function listenerPlan(
     hasRateLimitFilter: chain.has('ratelimit') || chain.has('local_ratelimit'),
     hasCorsFilter: chain.has('cors'),
   };
-  const withListener: Outcome = (object, reasons) => outcome(object, [...notes.reasons, ...reasons]);
+  const withListener: Outcome = (object, reasons, ids) => outcome(object, [...notes.reasons, ...reasons], ids);
   const hosts = virtualHosts(
     { listener: context, name, chain, routeConfig: routeConfig ?? {}, common, outcome: withListener },
     strip,

@@ -158,6 +158,10 @@ const TEXT = {
     'Requests of this form are left to the proxy',
     'A guard: the rule is offloaded, but requests with these properties (for example an x-forwarded-for that RBAC would have to trust) are decided by the proxy.',
   ],
+  budget: [
+    'More than the kernel has room for',
+    'Automata, header slots, terms of a condition, candidates for one path and literals have bounds in the policy image, so that the programs stay verifiable. A rule that does not fit is left to the proxy.',
+  ],
   translation: [
     'The translation to proxy resources says so',
     'A construct of the source language that the fast path does not have.',

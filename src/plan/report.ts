@@ -43,6 +43,9 @@ export interface CheckReport {
   readonly results: readonly ReportResult[];
 }
 
+/** What a later pass leaves to the proxy, by route id. */
+export type Refused = ReadonlyMap<string, readonly Reason[]>;
+
 /** For each object inside the resources, the object that holds it. */
 function parents(resources: Resources): Map<object, object> {
   const found = new Map<object, object>();
@@ -57,12 +60,19 @@ function parents(resources: Resources): Map<object, object> {
   return found;
 }
 
-function reasonsOf(rule: SourceRule, outcomes: Outcomes, holders: Map<object, object>): ReportReason[] {
+function reasonsOf(
+  rule: SourceRule,
+  outcomes: Outcomes,
+  holders: Map<object, object>,
+  refused: Refused,
+): ReportReason[] {
   const reasons: Reason[] = [];
   for (const object of rule.objects) {
     let at: object | undefined = object;
-    while (at !== undefined && !outcomes.has(at)) at = holders.get(at);
-    if (at !== undefined) reasons.push(...outcomes.get(at)!);
+    while (at !== undefined && !outcomes.reasons.has(at)) at = holders.get(at);
+    if (at === undefined) continue;
+    reasons.push(...outcomes.reasons.get(at)!);
+    for (const id of outcomes.routeIds.get(at) ?? []) reasons.push(...(refused.get(id) ?? []));
   }
   const own = rule.unsupported.map(({ code, message, field, line }) => ({ code, message, field, line }));
   const found = dedupe(reasons).map((r) => ({
@@ -74,10 +84,12 @@ function reasonsOf(rule: SourceRule, outcomes: Outcomes, holders: Map<object, ob
   return [...own, ...found];
 }
 
-/** The verdict on every rule of the files. A plan that `buildPlan` did not make is made anew from the resources. */
-export function report(resources: Resources, plan: Plan): CheckReport {
-  let outcomes = outcomesOf(plan);
-  if (outcomes.size === 0) outcomes = outcomesOf(buildPlan(resources));
+/**
+ * The verdict on every rule of the files. A plan that `buildPlan` did not make is made anew from the resources.
+ * @param refused reasons, by route id, of what the plan offloads and the compiler has no room for
+ */
+export function report(resources: Resources, plan: Plan, refused: Refused = new Map()): CheckReport {
+  const outcomes = outcomesOf(plan) ?? outcomesOf(buildPlan(resources))!;
   const holders = parents(resources);
   const findings = (severity: 'error' | 'warning'): ReportError[] =>
     resources.diagnostics
@@ -98,7 +110,7 @@ export function report(resources: Resources, plan: Plan): CheckReport {
     const { kind, name } = rule;
     const head = { file, line, kind, name, rule: rule.rule };
     if (broken.has(file)) return { ...head, verdict: 'invalid', reasons: [] };
-    const reasons = reasonsOf(rule, outcomes, holders);
+    const reasons = reasonsOf(rule, outcomes, holders, refused);
     return { ...head, verdict: reasons.length === 0 ? 'kernel' : 'proxy', reasons };
   });
   const count = (verdict: ReportResult['verdict']) => results.filter((r) => r.verdict === verdict).length;

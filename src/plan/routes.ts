@@ -1,5 +1,5 @@
 /** Virtual hosts and their routes. */
-import type { Json, JsonObject } from '../policy/resources.js';
+import type { JsonObject } from '../policy/resources.js';
 import { type ListenerContext, proxied, type RouteContext, type Variant } from './actions.js';
 import { ALWAYS, all, any, headerPresent, NEVER, test } from './conditions.js';
 import { forwardVariants } from './forward.js';
@@ -11,7 +11,7 @@ import { directResponseVariants, redirectVariants } from './replies.js';
 import { routeMatch } from './route-match.js';
 
 /** Receives, for objects of the resources, why they are not offloaded (nothing: they are). */
-export type Outcome = (object: Json, reasons: readonly Reason[]) => void;
+export type Outcome = (object: JsonObject, reasons: readonly Reason[], routeIds?: readonly string[]) => void;
 
 /** Everything that the routes of one listener depend on. */
 export interface RoutesContext {
@@ -148,15 +148,21 @@ function routePlans(
   };
 
   const own = [...matchNotes.reasons, ...variants.filter((v) => !v.guard).flatMap((v) => v.reasons)];
-  ctx.outcome(route, dedupe(own));
+  const idOf = (k: number) => (variants.length === 1 ? id : `${id}.${k}`);
+  ctx.outcome(
+    route,
+    dedupe(own),
+    condition === undefined || condition === NEVER ? [id] : variants.map((_, k) => idOf(k)),
+  );
   if (condition === NEVER)
     return [{ ...base, id, match: NEVER, action: { kind: 'proxy' }, reasons: dedupe(notes.reasons) }];
   if (condition === undefined) return [{ ...base, id, action: { kind: 'proxy' }, reasons: dedupe(own) }];
   return variants.map((v, k) => ({
     ...base,
-    id: variants.length === 1 ? id : `${id}.${k}`,
+    id: idOf(k),
     match: all([condition, v.when]),
     action: v.action,
+    ...(v.checks ? { rbac: [...filters.checks, ...v.checks] } : {}),
     // a guard must not be answered by a check that it guards
     ...(v.action.kind === 'proxy' ? { rbac: [] } : {}),
     reasons: dedupe(v.reasons),

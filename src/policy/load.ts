@@ -19,6 +19,8 @@ import type { Resources } from './resources.js';
 
 /** Larger files take seconds and gigabytes to parse; 10,000 routes are about 2 MB. */
 const MAX_FILE_BYTES = 8 * 1024 * 1024;
+/** What follows the first few syntax errors follows from them. */
+const MAX_SYNTAX_ERRORS = 10;
 const STDIN_NAME = '<stdin>';
 
 export interface LoadOptions {
@@ -50,7 +52,17 @@ export async function loadFiles(paths: readonly string[], options: LoadOptions =
   }
   const results: Resources[] = [translateEnvoy(parsed.envoy)];
   if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed));
-  return mergeResources(results, parsed.diagnostics);
+  const merged = mergeResources(results, parsed.diagnostics);
+  const order = new Map([...paths, ...files].map((file, i) => [file === '-' ? STDIN_NAME : file, i]));
+  merged.diagnostics.sort((a, b) => compare(a.position, b.position, order));
+  return merged;
+}
+
+/** By file in the order of reading, line and column; what has no place comes first. */
+function compare(a: Position | undefined, b: Position | undefined, order: ReadonlyMap<string, number>): number {
+  if (!a || !b) return Number(a !== undefined) - Number(b !== undefined);
+  const files = (order.get(a.file) ?? -1) - (order.get(b.file) ?? -1);
+  return files || a.line - b.line || a.column - b.column;
 }
 
 function problem(file: string, code: string, message: string, at?: Partial<Position>): Diagnostic {
@@ -155,22 +167,25 @@ function parseText(text: string, file: string, into: Parsed): void {
     );
     return;
   }
-  const before = into.diagnostics.length;
-  for (const doc of docs) {
-    for (const error of doc.errors) {
-      const { line, col } = lineCounter.linePos(error.pos[0]);
-      into.diagnostics.push(
-        problem(file, 'syntax', error.message, { line: Math.max(line, 1), column: Math.max(col, 1) }),
-      );
-    }
+  const errors = docs.flatMap((doc) => doc.errors);
+  for (const error of errors.slice(0, MAX_SYNTAX_ERRORS)) {
+    const { line, col } = lineCounter.linePos(error.pos[0]);
+    const deep = /call stack/.test(error.message);
+    const at = { line: Math.max(line, 1), column: Math.max(col, 1) };
+    into.diagnostics.push(problem(file, deep ? 'too-deep' : 'syntax', deep ? 'nested too deep' : error.message, at));
+    if (deep) break;
   }
-  if (into.diagnostics.length > before) return;
+  if (errors.length > 0) return;
   if (syntax === 'json') {
     try {
       JSON.parse(text);
     } catch (error) {
       if (text.trim() !== '') {
-        into.diagnostics.push(problem(file, 'syntax', `not valid JSON: ${(error as Error).message}`));
+        const message = (error as Error).message;
+        const offset = Number(/at position (\d+)/.exec(message)?.[1] ?? 0);
+        const { line, col } = lineCounter.linePos(offset);
+        const at = { line: Math.max(line, 1), column: Math.max(col, 1) };
+        into.diagnostics.push(problem(file, 'syntax', `not valid JSON: ${message.replace(/ at position.*/, '')}`, at));
         return;
       }
     }

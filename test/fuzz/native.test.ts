@@ -1,13 +1,9 @@
 /** The data plane's C code, built natively, decides exactly as the reference interpreter of the image. */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { before, describe, it } from 'node:test';
 import fc from 'fast-check';
-import { compileImage } from '../../src/compile/image.js';
 import { type Decision, interpret } from '../../src/compile/interpret.js';
+import { buildNative, FUZZ_IMAGE } from './native-build.js';
 import { FUZZ_PLAN } from './plan.js';
 import { REQUESTS } from './seeds.js';
 
@@ -25,25 +21,18 @@ interface Outcome {
   readonly output: string;
 }
 
-const ROOT = new URL('../..', import.meta.url).pathname;
 const CASES = Number(process.env.SIDESTEP_FUZZ_CASES ?? 4000);
 /** What random_u32 of the native build makes of a version 4 UUID. */
 const UUID = '87654321-8765-4321-8765-432187654321';
-const { image } = compileImage(FUZZ_PLAN, {
-  generation: 1,
-  endpointId: (_, port) => port - 20000,
-  proxyEndpointId: () => 9,
-});
-
 function ofInterpreter({ listener, source, text }: Request): Outcome {
   const around = { sourceIp: Uint8Array.from(source), random: 0, uuid: UUID };
-  const d: Decision = interpret(image, listener, Buffer.from(text, 'latin1'), around);
+  const d: Decision = interpret(FUZZ_IMAGE, listener, Buffer.from(text, 'latin1'), around);
   if (d.result !== 'decided') return { result: d.result, action: '', rule: -1, output: '' };
   return { result: d.result, action: d.action, rule: d.rule, output: Buffer.from(d.output).toString('latin1') };
 }
 
 /** Runs all requests through the C program at once. */
-function ofC(program: string, imagePath: string, requests: readonly Request[]): Outcome[] {
+function ofC(run: (input: Uint8Array) => Buffer, requests: readonly Request[]): Outcome[] {
   const input = requests.map(({ listener, source, text }) => {
     const head = Buffer.alloc(28);
     head.writeUInt32LE(listener, 0);
@@ -52,7 +41,7 @@ function ofC(program: string, imagePath: string, requests: readonly Request[]): 
     head.writeUInt32LE(text.length, 24);
     return Buffer.concat([head, Buffer.from(text, 'latin1')]);
   });
-  const out = execFileSync(program, [imagePath], { input: Buffer.concat(input), maxBuffer: 1 << 30 });
+  const out = run(Buffer.concat(input));
   let at = 0;
   return requests.map(() => {
     const [result, kind, rule, fits, length] = [0, 4, 8, 12, 16].map((o) => out.readUInt32LE(at + o)) as number[];
@@ -162,23 +151,13 @@ const request: fc.Arbitrary<Request> = fc.record({
 });
 
 describe('the data plane in C, built natively', () => {
-  let folder: string;
-  let program: string;
-  let imagePath: string;
+  let run: (input: Uint8Array) => Buffer;
   before(() => {
-    folder = mkdtempSync(join(tmpdir(), 'sidestep-native-'));
-    program = join(folder, 'decide');
-    imagePath = join(folder, 'image');
-    writeFileSync(imagePath, image);
-    const flags = ['-g', '-O1', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-Wno-everything'];
-    const multiarch = ['/usr/include/x86_64-linux-gnu', '/usr/include/aarch64-linux-gnu'].filter((p) => existsSync(p));
-    const includes = [join(ROOT, 'bpf'), ...multiarch].map((p) => `-I${p}`);
-    execFileSync('clang', [...flags, ...includes, join(ROOT, 'test/fuzz/decide.c'), '-o', program]);
+    run = buildNative('decide');
   });
-  after(() => rmSync(folder, { recursive: true }));
 
   const compare = (requests: readonly Request[]): { result: string; action: string }[] => {
-    const outcomes = ofC(program, imagePath, requests);
+    const outcomes = ofC(run, requests);
     for (const [i, outcome] of outcomes.entries()) {
       assert.deepEqual(outcome, ofInterpreter(requests[i]!), `request ${i}: ${JSON.stringify(requests[i])}`);
     }

@@ -271,6 +271,29 @@ const RBACS: JsonObject[] = [
   policy('ALLOW', { a: rule({ header: { name: 'x-missing', string_match: { exact: 'v' }, invert_match: true } }) }),
 ];
 
+const UPSTREAM_RULES = policy('DENY', {
+  path: rule({ url_path: { path: { prefix: '/admin' } } }),
+  exact: rule({ url_path: { path: { exact: '/r/secret' } } }),
+  short: rule({ url_path: { path: { exact: '/' } } }),
+  host: rule({ header: { name: ':authority', string_match: { exact: 'bad.example' } } }),
+  edited: rule({ header: { name: 'x-edited', string_match: { exact: '1' } } }),
+  received: rule({ header: { name: 'x-received', present_match: true } }),
+});
+/** Routes to a cluster whose own RBAC filter sees the rewritten request. */
+const GUARDED_ROUTES: JsonObject[] = [
+  to('guarded', '/g/', {}, { prefix_rewrite: '/' }),
+  to('guarded', '/longer', {}, { prefix_rewrite: '/r/se' }),
+  to('guarded', '/adm', {}, { prefix_rewrite: '/administration' }),
+  { match: { path: '/one' }, route: { cluster: 'guarded', prefix_rewrite: '/r/secret' } },
+  to('guarded', '/host', {}, { host_rewrite_literal: 'bad.example' }),
+  to('guarded', '/good', {}, { host_rewrite_literal: 'good.example' }),
+  to('guarded', '/edit', {
+    request_headers_to_add: [{ header: { key: 'x-edited', value: '1' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' }],
+  }),
+  to('guarded', '/clean', { request_headers_to_remove: ['x-received'] }),
+  to('guarded', '/'),
+];
+
 describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Envoy found' : false }, () => {
   let running: RunningEnvoy;
   let plan: Plan;
@@ -290,6 +313,18 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
       clusterOf('a', [port('a')]),
       clusterOf('b', [port('b')], { lb_policy: 'LEAST_REQUEST' }),
       clusterOf('none', [port('b')]),
+      clusterOf('guarded', [port('a')], {
+        typed_extension_protocol_options: {
+          'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+            '@type': TYPE.protocolOptions,
+            explicit_http_config: { http_protocol_options: {} },
+            http_filters: [
+              { name: 'rbac', typed_config: { '@type': TYPE.rbac, ...UPSTREAM_RULES } },
+              { name: 'codec', typed_config: { '@type': TYPE.upstreamCodec } },
+            ],
+          },
+        },
+      }),
       clusterOf(
         'sub',
         [port('v1'), port('v2')],
@@ -396,6 +431,7 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
         },
       ),
     ];
+    listeners.push(listenerOf([{ name: 'u', domains: ['u'], routes: GUARDED_ROUTES }], await options('upstream')));
     plan = buildPlan(resourcesOf(listeners, clusters));
     running = await startEnvoy(envoy!, { listeners, clusters }, [...ports.values()]);
   });
@@ -614,6 +650,34 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
     // requests without a route meet the filter's own rules
     for (const target of ['/base', '/x'])
       assert.equal((await same('rbac', target, [['Host', 'unknown']])).verdict, 'kernel');
+  });
+
+  it('RBAC filters of a cluster, which see the rewritten request', async () => {
+    const targets = [
+      '/g/admin',
+      '/g/',
+      '/g/x',
+      '/g/r/secret',
+      '/longercret',
+      '/longer',
+      '/adm',
+      '/admx',
+      '/one',
+      '/host',
+      '/good',
+      '/edit',
+      '/clean',
+      '/admin',
+      '/r/secret',
+      '/r/secret?x',
+      '/',
+      '/ok',
+    ];
+    for (const target of targets) {
+      for (const extra of [[], [['x-received', '1']], [['x-edited', '1']]] as [string, string][][]) {
+        assert.equal((await same('upstream', target, [['Host', 'u'], ...extra])).verdict, 'kernel', target);
+      }
+    }
   });
 
   it('more than 80% of these requests are decided without the proxy', (t) => {

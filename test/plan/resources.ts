@@ -8,6 +8,8 @@ export const TYPE = {
   cors: 'type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors',
   lua: 'type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua',
   filterConfig: 'type.googleapis.com/envoy.config.route.v3.FilterConfig',
+  protocolOptions: 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
+  upstreamCodec: 'type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec',
   hcm: 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
 } as const;
 

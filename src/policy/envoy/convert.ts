@@ -2,6 +2,7 @@ import { isIP } from 'node:net';
 import { type DescEnum, type DescField, type DescMessage, fromJson, ScalarType, toJson } from '@bufbuild/protobuf';
 import { TimestampSchema } from '@bufbuild/protobuf/wkt';
 import {
+  type Alias,
   isAlias,
   isMap,
   isScalar,
@@ -9,6 +10,7 @@ import {
   type LineCounter,
   type Node,
   type Pair,
+  visit,
   type Document as YamlDoc,
 } from 'yaml';
 import type { Diagnostic, Position } from '../diagnostics.js';
@@ -53,8 +55,9 @@ export class Converter {
   #depth = 0;
   #nodes = 0;
   #bomb = false;
-  /** objects with a field that could not be converted */
-  readonly #broken = new WeakSet<object>();
+  #aliases: Map<Alias, Node> | undefined;
+  /** fields that could not be converted, by object */
+  readonly #broken = new WeakMap<object, Set<string>>();
 
   constructor(
     readonly source: EnvoySource,
@@ -79,7 +82,11 @@ export class Converter {
   /** The node that an alias stands for. */
   resolve(node: unknown): unknown {
     this.#nodes++;
-    return isAlias(node) ? node.resolve(this.source.doc) : node;
+    if (!isAlias(node)) return node;
+    this.#aliases ??= resolveAliases(this.source.doc, (alias) => {
+      this.error(alias, '', 'unknown-alias', `there is no anchor &${alias.source} before this`);
+    });
+    return this.#aliases.get(node);
   }
 
   /** The value of a plain key of a map, e.g. to classify a document. */
@@ -159,7 +166,7 @@ export class Converter {
       const converted = this.field(field, item.value, at, position);
       if (converted !== undefined && !isDefault(field, converted)) object[field.name] = converted;
       else delete object[field.name];
-      if (converted === undefined) this.#broken.add(object);
+      if (converted === undefined) this.#broken.set(object, (this.#broken.get(object) ?? new Set()).add(field.name));
     }
     return keys;
   }
@@ -190,11 +197,11 @@ export class Converter {
     path: string,
     at: Position,
   ): JsonObject {
+    const broken = this.#broken.get(object);
     checkRules(desc, object, ({ field, element, message }) => {
       const key = field === undefined ? undefined : keys.get(field);
       // what is there but was wrong was reported already
-      if (field !== undefined && this.#broken.has(object) && key !== undefined && object[field] === undefined) return;
-      if (field === undefined && this.#broken.has(object)) return;
+      if (broken && (field === undefined || broken.has(field))) return;
       const list = field === undefined ? undefined : object[field];
       const spot = Array.isArray(list) ? this.provenance.get(list, String(element)) : undefined;
       const suffix = element === undefined ? '' : typeof element === 'number' ? `[${element}]` : `["${element}"]`;
@@ -267,6 +274,10 @@ export class Converter {
     const converted = field.enum
       ? convertEnum(raw, field.enum as DescEnum)
       : convertScalar(raw, field.scalar ?? ScalarType.STRING);
+    if ('error' in converted && isScalar(value) && typeof raw === 'boolean' && value.source !== `${raw}`) {
+      const meaning = `${value.source}, which means ${raw}`;
+      return this.leaf({ error: converted.error.replace(describeRaw(raw), meaning) }, node, path);
+    }
     return this.leaf(converted, node, path);
   }
 
@@ -422,6 +433,22 @@ export class Converter {
     this.#depth++;
     return true;
   }
+}
+
+/** What each alias stands for: the last node before it that has its anchor. One pass, unlike `Alias.resolve`. */
+function resolveAliases(doc: YamlDoc.Parsed, missing: (alias: Alias) => void): Map<Alias, Node> {
+  const anchors = new Map<string, Node>();
+  const found = new Map<Alias, Node>();
+  visit(doc, {
+    Node(_, node) {
+      if (isAlias(node)) {
+        const target = anchors.get(node.source);
+        if (target) found.set(node, target);
+        else missing(node);
+      } else if (node.anchor) anchors.set(node.anchor, node);
+    },
+  });
+  return found;
 }
 
 function isPosition(where: unknown): where is Position {

@@ -75,7 +75,8 @@ function unique(objects: readonly JsonObject[], key: string, what: string, error
   const seen = new Set<string>();
   for (const object of objects) {
     const name = asString(object[key]);
-    if (seen.has(name)) error(object, key, key, 'duplicate-name', `there is another ${what} called ${name}`);
+    if (seen.has(name))
+      error(object, key, `${what} ${name}`, 'duplicate-name', `there is another ${what} called ${name}`);
     seen.add(name);
   }
 }

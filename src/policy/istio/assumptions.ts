@@ -99,6 +99,24 @@ function policyPorts(spec: AuthorizationPolicy): number[] {
   return ports.map(Number).filter((port) => port > 0 && port <= 65535);
 }
 
+/** An address for documentation (RFC 5737): nobody answers there. */
+const NOBODY = '192.0.2.1';
+
+/** Gives services without servers one that nobody has, so that what is said about them can be judged. */
+export function assumeEndpoints(registry: Registry): void {
+  for (const service of registry.all()) {
+    if (service.endpoints.length > 0 || service.resolution !== 'static') continue;
+    service.endpoints.push({
+      address: NOBODY,
+      ports: new Map(service.ports.map((p) => [p.number, typeof p.targetPort === 'number' ? p.targetPort : p.number])),
+      labels: service.selector,
+      labelsKnown: false,
+      document: service.document,
+      path: service.path,
+    });
+  }
+}
+
 /** Adds a service for every policy that would protect one if the documents described it. */
 export function assumeProtected(
   context: Context,

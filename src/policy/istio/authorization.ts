@@ -5,6 +5,7 @@
  */
 import type { Document } from '../documents.js';
 import type { JsonObject } from '../resources.js';
+import { canSplit, partOf, splitAction } from './authorization-groups.js';
 import type { ClusterInfo } from './clusters.js';
 import type { Context, RuleBuilder } from './context.js';
 import { documentAnnotations, type Typed } from './kubernetes-services.js';
@@ -39,6 +40,7 @@ export class Authorization {
   readonly #policies: Policy[] = [];
   readonly #clusters: Map<string, ClusterInfo>;
   readonly #judgements = new Map<string, Judgement | undefined>();
+  readonly #split = new Map<string, readonly ClusterInfo[]>();
   readonly #shared = new Map<string, Judgement>();
 
   /** @param clusters all clusters by name; guarded copies are added to it */
@@ -109,12 +111,7 @@ export class Authorization {
       answers.push(this.#selects(policy, service.namespace, { ...service.selector, ...cluster.labels }, false));
     const [first] = answers;
     if (answers.every((answer) => answer === first) && first !== 'maybe') return first === 'yes';
-    if (
-      service.assumed &&
-      endpoints.length === 0 &&
-      !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector)
-    )
-      return false;
+    if (service.assumed && !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector)) return false;
     const path = ['spec', 'selector'];
     if (answers.includes('maybe')) {
       const hint =
@@ -133,11 +130,42 @@ export class Authorization {
         path,
         'partial-selection',
         message,
-        'use subsets, so that each cluster is all or nothing',
+        'use subsets, so that each destination is all or nothing',
       );
       for (const rule of policy.rules) this.#context.unsupported(rule, path, 'partial-selection', message);
     }
     return true;
+  }
+
+  /** The parts of a cluster whose servers have different policies, if it is to be split. */
+  #parts(name: string): readonly ClusterInfo[] | undefined {
+    const known = this.#split.get(name);
+    if (known) return known.length > 0 ? known : undefined;
+    const cluster = this.#clusters.get(name);
+    const groups = new Map<string, number[]>();
+    if (cluster && !cluster.service.external && canSplit(cluster)) {
+      const namespace = cluster.service.namespace;
+      for (const [index, endpoint] of cluster.endpoints.entries()) {
+        const answers = this.#policies.map((policy) =>
+          this.#selects(policy, namespace, endpoint.labels, endpoint.labelsKnown),
+        );
+        const key = answers.map((answer) => (answer === 'no' ? '-' : '+')).join('');
+        groups.set(key, [...(groups.get(key) ?? []), index]);
+      }
+    }
+    const parts: ClusterInfo[] = [];
+    if (cluster && groups.size > 1) {
+      for (const indexes of groups.values()) {
+        const part = partOf(cluster, `${name};group-${parts.length + 1}`, indexes);
+        const position = this.#context.provenance.get(cluster.json);
+        if (position) this.#context.provenance.set(part.json, position);
+        for (const rule of cluster.rules) rule.objects.push(part.json);
+        this.#clusters.set(part.name, part);
+        parts.push(part);
+      }
+    }
+    this.#split.set(name, parts);
+    return parts.length > 0 ? parts : undefined;
   }
 
   #judge(cluster: ClusterInfo): Judgement | undefined {
@@ -248,6 +276,7 @@ export class Authorization {
       const judgement = this.#of(mirror.cluster);
       if (judgement) mirror.cluster = this.#guarded(String(mirror.cluster), judgement);
     }
+    splitAction(action, (name) => this.#parts(name));
     const weighted = (action.weighted_clusters as JsonObject | undefined)?.clusters as JsonObject[] | undefined;
     const attach = (holder: JsonObject, judgement: Judgement) => {
       holder.typed_per_filter_config = {

@@ -5,6 +5,7 @@ import type { DestinationRules, Subset } from './destination-rules.js';
 import { clusterName } from './hosts.js';
 import { type Endpoint, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
 import { applyTrafficPolicy } from './traffic-policy.js';
+import type { VirtualServices } from './virtual-services.js';
 
 /** A cluster with what stands behind it. */
 export interface ClusterInfo {
@@ -39,7 +40,9 @@ function build(
 ): ClusterInfo {
   const name = clusterName(port.number, subset?.name ?? '', service.host);
   const endpoints = service.endpoints.filter(
-    (endpoint) => endpoint.ports.has(port.number) && (!subset || labelsMatch(subset.labels, endpoint.labels)),
+    (endpoint) =>
+      endpoint.ports.has(port.number) &&
+      (!subset || labelsMatch(subset.labels, endpoint.labels) || (context.assumeEndpoints && !endpoint.labelsKnown)),
   );
   const json: JsonObject = { name, type: 'STATIC', connect_timeout: '10s' };
   if (service.resolution === 'dns') {
@@ -106,14 +109,33 @@ const CLUSTER_FIELDS: Readonly<Record<string, string>> = {
   tls: 'transport_socket',
 };
 
+/** Subsets of a host that routes name. */
+function mentionedSubsets(virtualServices: VirtualServices, host: string): Subset[] {
+  const out = new Map<string, Subset>();
+  for (const mention of virtualServices.mentions()) {
+    if (mention.host !== host || !mention.subset || out.has(mention.subset)) continue;
+    out.set(mention.subset, { name: mention.subset, labels: {}, document: mention.document, path: mention.path });
+  }
+  return [...out.values()];
+}
+
 /** Builds the clusters of all services, by name. Services whose connections just pass through have none. */
-export function buildClusters(context: Context, registry: Registry, rules: DestinationRules): Map<string, ClusterInfo> {
+export function buildClusters(
+  context: Context,
+  registry: Registry,
+  rules: DestinationRules,
+  virtualServices: VirtualServices,
+): Map<string, ClusterInfo> {
   const out = new Map<string, ClusterInfo>();
   for (const service of registry.all()) {
     if (service.resolution === 'none') continue;
     for (const port of service.ports) {
       if (port.protocol === 'udp') continue;
-      for (const subset of [undefined, ...rules.subsets(service.host, service.namespace).values()]) {
+      const defined = [...rules.subsets(service.host, service.namespace).values()];
+      // Where no document describes the service, none needs to define its subsets either.
+      const subsets =
+        service.assumed && defined.length === 0 ? mentionedSubsets(virtualServices, service.host) : defined;
+      for (const subset of [undefined, ...subsets]) {
         const cluster = build(context, rules, service, port, subset);
         if (!out.has(cluster.name)) out.set(cluster.name, cluster);
         if (subset && cluster.endpoints.length === 0 && service.endpoints.length > 0) {

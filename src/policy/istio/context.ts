@@ -13,6 +13,11 @@ export interface TranslateOptions {
   readonly workload?: { readonly namespace?: string; readonly labels?: Readonly<Record<string, string>> };
   /** namespace whose policies apply everywhere (default `istio-system`) */
   readonly rootNamespace?: string;
+  /**
+   * for checking without a cluster: services and subsets without servers get one that nobody has (192.0.2.1), so that
+   * the verdict is about the policies and not about missing servers
+   */
+  readonly assumeEndpoints?: boolean;
   /** the cluster's DNS domain (default `cluster.local`) */
   readonly domain?: string;
 }
@@ -41,12 +46,14 @@ export class Context {
   readonly labels: Readonly<Record<string, string>>;
   readonly rootNamespace: string;
   readonly domain: string;
+  readonly assumeEndpoints: boolean;
 
   constructor(options: TranslateOptions = {}, namespace = 'default') {
     this.basePort = options.basePort ?? 15500;
     this.namespace = options.workload?.namespace ?? namespace;
     this.labels = options.workload?.labels ?? {};
     this.rootNamespace = options.rootNamespace ?? 'istio-system';
+    this.assumeEndpoints = options.assumeEndpoints ?? false;
     this.domain = options.domain ?? 'cluster.local';
   }
 

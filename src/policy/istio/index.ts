@@ -7,7 +7,7 @@ import type { Diagnostic } from '../diagnostics.js';
 import { type Document, flattenLists } from '../documents.js';
 import type { JsonObject, Resources, SourceRule } from '../resources.js';
 import { allocateAddresses, hostEntries } from './addresses.js';
-import { assumeProtected, assumeServices, checkSubsets } from './assumptions.js';
+import { assumeEndpoints, assumeProtected, assumeServices, checkSubsets } from './assumptions.js';
 import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
@@ -40,10 +40,11 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const destinationRules = new DestinationRules(context, input.destinationRules);
   assumeServices(context, registry, virtualServices, destinationRules);
   assumeProtected(context, registry, input.authorizationPolicies);
+  if (context.assumeEndpoints) assumeEndpoints(registry);
   checkSubsets(context, registry, virtualServices, destinationRules);
   allocateAddresses(context, registry);
 
-  const clusters = buildClusters(context, registry, destinationRules);
+  const clusters = buildClusters(context, registry, destinationRules, virtualServices);
   const authorization = new Authorization(context, input.authorizationPolicies, clusters);
   const guard = (route: JsonObject) => authorization.guard(route);
   const routes = { context, registry, destinationRules };

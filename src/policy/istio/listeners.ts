@@ -166,7 +166,8 @@ export function buildListeners(
     for (const candidate of candidates) {
       const { service } = candidate;
       const taken = new Set<string>();
-      const others = shared ? candidates.filter((c) => c !== candidate) : [];
+      // Services that are only assumed have no clients that could mean them.
+      const others = shared ? candidates.filter((c) => c !== candidate && !c.service.assumed) : [];
       const hosts = [candidate, ...others]
         .map((c) => virtualHost(context, c, port, c === candidate, taken))
         .filter((host) => host !== undefined);

@@ -126,7 +126,13 @@ export function addServiceEntries(
         external: spec.location !== 'MESH_INTERNAL',
         headless: false,
         selector: {},
-        endpoints: dns && endpoints.length === 0 ? [implied()] : endpoints.filter((e) => e.address !== ''),
+        endpoints:
+          dns && endpoints.length === 0
+            ? [implied()]
+            : endpoints.filter(
+                (e) =>
+                  e.address !== '' && (resolution !== 'STATIC' || isIP(e.address) || e.address.startsWith('unix://')),
+              ),
         assumed: false,
         exportTo: exportTo(spec.exportTo, document.namespace),
         document,

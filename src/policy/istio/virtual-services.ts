@@ -132,8 +132,14 @@ export class VirtualServices {
           };
         }
       }
-      for (const [index, host] of bound.hosts.entries())
-        yield { host, document: bound.document, path: ['spec', 'hosts', index] };
+      const ports = new Set(
+        bound.rules.flatMap((http) => (http.route.match ?? []).flatMap((match) => match.port ?? [])),
+      );
+      for (const [index, host] of bound.hosts.entries()) {
+        const at = { host, document: bound.document, path: ['spec', 'hosts', index] };
+        yield at;
+        for (const port of ports) yield { ...at, port };
+      }
     }
   }
 

@@ -8,15 +8,13 @@ const always = { when: () => true };
 
 /** A Go duration of at least `minimum` nanoseconds. */
 export const duration = (minimum = 0n) =>
-  z
-    .string()
-    .refine((v) => parseDuration(v) !== undefined, {
-      error: 'is not a duration (such as 5s, 250ms or 1h30m)',
-      abort: true,
-    })
-    .refine((v) => (parseDuration(v) ?? 0n) >= minimum, {
-      error: minimum > 0n ? 'must be at least 1ms' : 'must not be negative',
-    });
+  z.string().superRefine((text, context) => {
+    const value = parseDuration(text);
+    let message: string | undefined;
+    if (value === undefined) message = 'is not a duration (such as 5s, 250ms or 1h30m)';
+    else if (value < minimum) message = minimum > 0n ? 'must be at least 1ms' : 'must not be negative';
+    if (message) context.addIssue({ code: 'custom', message });
+  });
 
 export const positiveDuration = () => duration(1_000_000n);
 

@@ -1,0 +1,219 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { flattenLists } from '../../../src/policy/documents.js';
+import { envoyDuration, parseDuration, protoDuration } from '../../../src/policy/istio/duration.js';
+import { hostMatches, mostSpecific, resolveHost, shortNames } from '../../../src/policy/istio/hosts.js';
+import { didYouMean } from '../../../src/policy/istio/validate.js';
+import { read, translate, virtualHosts } from './helpers.js';
+
+const place = (p: { line: number; column: number }) => `${p.line}:${p.column}`;
+
+test('positions: of keys, of list items, of the nearest ancestor, of aliases', () => {
+  const [document] = read(
+    [
+      'kind: Thing',
+      'metadata:',
+      '  name: x',
+      'spec:',
+      '  list:',
+      '  - a: 1',
+      '    b: [10, 20]',
+      '  - &one {c: 2}',
+      '  - *one',
+    ].join('\n'),
+  );
+  assert.ok(document);
+  assert.equal(place(document.at([])), '1:1');
+  assert.equal(place(document.at(['spec', 'list'])), '5:3');
+  assert.equal(place(document.at(['spec', 'list', 0])), '6:5');
+  assert.equal(place(document.at(['spec', 'list', 0, 'b', 1])), '7:13');
+  assert.equal(place(document.at(['spec', 'list', 0, 'missing', 'deep'])), '6:5');
+  assert.equal(place(document.at(['spec', 'list', 2])), '9:5');
+  assert.equal(place(document.at(['nothing'])), '1:1');
+});
+
+test('documents: nulls are dropped, namespaces default, lists are taken apart and keep their places', () => {
+  const documents = flattenLists(
+    read(
+      'apiVersion: v1\nkind: ServiceList\nitems:\n- metadata: {name: a, namespace: n, labels: null}\n- metadata: {name: b}\n---\njust text\n',
+    ),
+  );
+  assert.deepEqual(
+    documents.map((d) => [d.kind, d.namespace, d.name]),
+    [
+      ['Service', 'n', 'a'],
+      ['Service', 'default', 'b'],
+      ['', 'default', ''],
+    ],
+  );
+  assert.deepEqual(documents[0]?.json.metadata, { name: 'a', namespace: 'n' });
+  assert.equal(place(documents[1]!.at(['metadata', 'name'])), '5:14');
+});
+
+test('durations are those of Go', () => {
+  assert.equal(envoyDuration('1h2m3.5s'), '3723.500s');
+  assert.equal(envoyDuration('250ms'), '0.250s');
+  assert.equal(envoyDuration('1ns'), '0.000000001s');
+  assert.equal(envoyDuration('.5m'), '30s');
+  assert.equal(envoyDuration('0'), '0s');
+  for (const wrong of ['', '5', '5 s', 's', '1d', '1h-2m', '1.2.3s', '.s'])
+    assert.equal(parseDuration(wrong), undefined, wrong);
+  fc.assert(
+    fc.property(fc.bigInt({ min: 0n, max: 10n ** 15n }), (n) => {
+      assert.equal(parseDuration(protoDuration(n)), n);
+    }),
+  );
+});
+
+test('hosts: short names, wildcards, the most specific one', () => {
+  assert.equal(resolveHost('web', 'ns', 'cluster.local'), 'web.ns.svc.cluster.local');
+  assert.equal(resolveHost('web.other', 'ns', 'cluster.local'), 'web.other');
+  assert.equal(resolveHost('*', 'ns', 'cluster.local'), '*');
+  assert.ok(hostMatches('*.example.com', 'a.b.example.com'));
+  assert.ok(hostMatches('*.com', '*.example.com'));
+  assert.ok(!hostMatches('*.example.com', 'example.com'));
+  assert.ok(!hostMatches('*.example.com', '*.com'));
+  assert.equal(mostSpecific(['*', '*.com', '*.b.com', 'x.b.com'], 'a.b.com'), '*.b.com');
+  assert.deepEqual(shortNames('web.ns.svc.cluster.local', 'ns', 'cluster.local'), ['web', 'web.ns', 'web.ns.svc']);
+  assert.deepEqual(shortNames('web.ns.svc.cluster.local', 'other', 'cluster.local'), ['web.ns', 'web.ns.svc']);
+  assert.deepEqual(shortNames('example.com', 'ns', 'cluster.local'), []);
+});
+
+test('did you mean', () => {
+  assert.equal(didYouMean('htpp', ['http', 'tcp', 'tls']), 'http');
+  assert.equal(didYouMean('perTryTimeOut', ['attempts', 'perTryTimeout']), 'perTryTimeout');
+  assert.equal(didYouMean('completelyElse', ['http', 'tcp']), undefined);
+});
+
+const SERVICE = `
+apiVersion: v1
+kind: Service
+metadata: {name: NAME}
+spec: {ports: [{name: http, port: 80}], clusterIP: None}
+---
+`;
+
+test('listeners get ports from the base on; addresses depend on the set of names only', () => {
+  const a = SERVICE.replace('NAME', 'a');
+  const b = SERVICE.replace('NAME', 'b');
+  const one = translate(a + b, { basePort: 20000 });
+  const two = translate(b + a, { basePort: 20000 });
+  assert.deepEqual(one.intercepts, two.intercepts);
+  assert.deepEqual(
+    one.intercepts.map((i) => i.address),
+    ['240.240.0.1', '240.240.0.2'],
+  );
+  assert.deepEqual(
+    one.listeners.map((l) => (l.address as { socket_address: { port_value: number } }).socket_address.port_value),
+    [20000, 20001],
+  );
+});
+
+test('every route, cluster and policy of a rule knows where it comes from', () => {
+  const text = `${SERVICE.replace('NAME', 'a')}
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec:
+  hosts: [a]
+  http:
+  - match:
+    - uri: {prefix: /x}
+    route:
+    - destination: {host: a}
+    timeout: 3s
+`;
+  const resources = translate(text);
+  const [rule] = resources.rules;
+  const [route] = rule?.objects ?? [];
+  assert.ok(rule && route);
+  assert.equal(rule.id, 'VirtualService/default/a#http[0]');
+  const lines = text.split('\n');
+  const lineOf = (what: string) => lines.findIndex((line) => line.includes(what)) + 1;
+  assert.equal(rule.position.line, lineOf('- match'));
+  assert.equal(resources.provenance.get(route)?.line, lineOf('- uri'));
+  const action = (route as Record<string, object>).route!;
+  assert.equal(resources.provenance.get(action, 'timeout')?.line, lineOf('timeout'));
+  const [host] = virtualHosts(resources, 'outbound|80||a.default.svc.cluster.local');
+  assert.equal((host as { routes: object[] }).routes[0], route, 'the rule holds the very object of the listener');
+});
+
+test('of two documents of one name the later one counts', () => {
+  const direct = (status: number) => `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec: {hosts: [a], http: [{directResponse: {status: ${status}}}]}
+---`;
+  const resources = translate(SERVICE.replace('NAME', 'a') + direct(200) + direct(201));
+  assert.deepEqual(
+    resources.diagnostics.map((d) => d.code),
+    ['duplicate-document'],
+  );
+  assert.equal(resources.rules.length, 1);
+  assert.deepEqual((resources.rules[0]!.objects[0] as Record<string, unknown>).direct_response, { status: 201 });
+});
+
+test('translation never throws, whatever the documents hold', () => {
+  const kinds = [
+    ['networking.istio.io/v1', 'VirtualService'],
+    ['networking.istio.io/v1', 'DestinationRule'],
+    ['networking.istio.io/v1', 'ServiceEntry'],
+    ['security.istio.io/v1', 'AuthorizationPolicy'],
+    ['v1', 'Service'],
+    ['discovery.k8s.io/v1', 'EndpointSlice'],
+    ['v1', 'Pod'],
+    ['v1', 'List'],
+  ] as const;
+  const names = [
+    'hosts',
+    'http',
+    'match',
+    'route',
+    'destination',
+    'host',
+    'ports',
+    'rules',
+    'to',
+    'from',
+    'when',
+    'subsets',
+    'items',
+    'name',
+  ];
+  const { tree } = fc.letrec((tie) => ({
+    tree: fc.oneof(
+      { maxDepth: 5 },
+      fc.constantFrom(null, true, 0, -1, 80, 'web', '*', '', '5s', '('),
+      fc.array(tie('tree'), { maxLength: 3 }),
+      fc.dictionary(fc.constantFrom(...names), tie('tree'), { maxKeys: 4 }),
+    ),
+  }));
+  fc.assert(
+    fc.property(fc.constantFrom(...kinds), tree, tree, ([apiVersion, kind], spec, extra) => {
+      const document = {
+        ...(extra && typeof extra === 'object' ? extra : {}),
+        apiVersion,
+        kind,
+        metadata: { name: 'x' },
+        spec,
+      };
+      translate(JSON.stringify(document));
+    }),
+    { numRuns: 300 },
+  );
+});
+
+test('for checking, missing servers can be assumed', () => {
+  const text = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: a}
+spec: {hosts: [a], http: [{route: [{destination: {host: a, subset: v1}}]}]}
+`;
+  const endpoints = (resources: ReturnType<typeof translate>) =>
+    resources.clusters.map((c) => (c.load_assignment as { endpoints?: unknown[] }).endpoints?.length ?? 0);
+  assert.deepEqual(endpoints(translate(text)), [0, 0]);
+  assert.deepEqual(endpoints(translate(text, { assumeEndpoints: true })), [1, 1]);
+});

@@ -1,0 +1,52 @@
+import assert from 'node:assert/strict';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { stringify } from 'yaml';
+import { formatDiagnostic } from '../../../src/policy/diagnostics.js';
+import type { Resources } from '../../../src/policy/resources.js';
+import { envoyBinary, envoyComplaint, translate } from './helpers.js';
+
+const DIR = join(import.meta.dirname, '../../golden/istio');
+
+/** Everything that is to be seen of a translation, objects of rules by their number. */
+function render(resources: Resources): string {
+  const shown = {
+    diagnostics: resources.diagnostics.map(formatDiagnostic),
+    documents: resources.documents,
+    rules: resources.rules.map((rule) => ({
+      id: rule.id,
+      line: rule.position.line,
+      objects: rule.objects.length,
+      unsupported: rule.unsupported.map((u) => `${u.line}: ${u.field}: ${u.code}: ${u.message}`),
+    })),
+    hosts: resources.hosts,
+    intercepts: resources.intercepts,
+    listeners: resources.listeners,
+    clusters: resources.clusters,
+  };
+  // By way of JSON, so that shared objects are written out each time.
+  return stringify(JSON.parse(JSON.stringify(shown)), { lineWidth: 0 });
+}
+
+const envoy = envoyBinary();
+const cases = readdirSync(DIR).filter((name) => name.endsWith('.in.yaml'));
+
+test('there are golden cases', () => {
+  assert.ok(cases.length >= 20, `${cases.length} cases`);
+});
+
+for (const name of cases) {
+  test(`golden: ${name.replace('.in.yaml', '')}`, () => {
+    const resources = translate(readFileSync(join(DIR, name), 'utf8'));
+    const rendered = render(resources);
+    const out = join(DIR, name.replace('.in.yaml', '.out.yaml'));
+    if (process.env.UPDATE_GOLDEN) writeFileSync(out, rendered);
+    assert.ok(existsSync(out), `${out} is missing: run with UPDATE_GOLDEN=1`);
+    assert.equal(rendered, readFileSync(out, 'utf8'));
+  });
+  test(`Envoy accepts: ${name.replace('.in.yaml', '')}`, { skip: envoy ? false : 'no Envoy' }, () => {
+    const resources = translate(readFileSync(join(DIR, name), 'utf8'));
+    assert.equal(envoyComplaint(envoy ?? '', resources), undefined);
+  });
+}
