@@ -34,6 +34,8 @@ interface Judgement {
 }
 
 type Labels = Readonly<Record<string, string>>;
+/** Whether a policy selects a server; `maybe` where its labels are not all known */
+type Answer = 'yes' | 'no' | 'maybe';
 
 export class Authorization {
   readonly #context: Context;
@@ -87,12 +89,7 @@ export class Authorization {
     this.#policies.push({ document, spec, action: action === 'ALLOW' ? 'ALLOW' : 'DENY', rules });
   }
 
-  /** Policies that exist and their selectors, for those who look for a service that they protect. */
-  get selectors(): readonly { document: Document; spec: AuthorizationPolicy }[] {
-    return this.#policies;
-  }
-
-  #selects(policy: Policy, namespace: string, labels: Labels, known: boolean): 'yes' | 'no' | 'maybe' {
+  #selects(policy: Policy, namespace: string, labels: Labels, known: boolean): Answer {
     const { document, spec } = policy;
     if (document.namespace !== this.#context.rootNamespace && document.namespace !== namespace) return 'no';
     const wanted = spec.selector?.matchLabels ?? {};
@@ -103,38 +100,53 @@ export class Authorization {
     return known || contradicted ? 'no' : 'maybe';
   }
 
-  /** True if the policy counts for the cluster; where that is not certain for all its servers, it does. */
-  #applies(policy: Policy, cluster: ClusterInfo): boolean {
+  /** Whether the policy counts for each of the cluster's servers (for the cluster as such, if it has none). */
+  #answers(policy: Policy, cluster: ClusterInfo): Answer[] {
     const { service, endpoints } = cluster;
+    const assumed = service.assumed && !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector);
     const answers = endpoints.map((e) => this.#selects(policy, service.namespace, e.labels, e.labelsKnown));
-    if (answers.length === 0)
+    if (answers.length === 0) {
       answers.push(this.#selects(policy, service.namespace, { ...service.selector, ...cluster.labels }, false));
-    const [first] = answers;
-    if (answers.every((answer) => answer === first) && first !== 'maybe') return first === 'yes';
-    if (service.assumed && !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector)) return false;
-    const path = ['spec', 'selector'];
-    if (answers.includes('maybe')) {
-      const hint =
-        "give the pods' labels: a Pod document, labels on the EndpointSlice or its sidestep.dev/labels annotation";
-      this.#context.warn(
-        policy.document,
-        path,
-        'unknown-labels',
-        `it may select servers of ${service.host}: it is enforced there`,
-        hint,
-      );
-    } else {
-      const message = `it selects only some of the servers of ${cluster.name}, but is enforced for all of them`;
-      this.#context.warn(
-        policy.document,
-        path,
-        'partial-selection',
-        message,
-        'use subsets, so that each destination is all or nothing',
-      );
-      for (const rule of policy.rules) this.#context.unsupported(rule, path, 'partial-selection', message);
     }
-    return true;
+    return answers.map((answer) => (answer === 'maybe' && assumed ? 'no' : answer));
+  }
+
+  /** Says that it is not certain, or not the same for all servers, whether a policy counts. */
+  #explainAnswers(policy: Policy, cluster: ClusterInfo, answers: readonly Answer[]): void {
+    const path = ['spec', 'selector'];
+    const [first] = answers;
+    let code = 'partial-selection';
+    let message = `it selects only some of the servers of ${cluster.name}, but is enforced for all of them`;
+    let hint = 'use subsets, so that each destination is all or nothing';
+    if (answers.includes('maybe')) {
+      code = 'unknown-labels';
+      message = `it may select servers of ${cluster.service.host}: it is enforced there`;
+      hint = "give the pods' labels: a Pod document, labels on the EndpointSlice or its sidestep.dev/labels annotation";
+    } else if (answers.every((answer) => answer === first)) return;
+    this.#context.warn(policy.document, path, code, message, hint);
+    for (const rule of policy.rules) this.#context.unsupported(rule, path, code, message);
+  }
+
+  /**
+   * The policies that count for a cluster. Where they are not the same for all its servers, none may be let in by a
+   * policy that is not its own: DENY policies of any of them count, ALLOW policies only if they are those of all
+   * servers that have any.
+   *
+   * @returns `closed` if there are ALLOW policies, but none that all of them share
+   */
+  #select(cluster: ClusterInfo): { policies: Policy[]; closed: boolean } {
+    const all = this.#policies.map((policy) => ({ policy, answers: this.#answers(policy, cluster) }));
+    const relevant = all.filter(({ answers }) => answers.some((answer) => answer !== 'no'));
+    for (const { policy, answers } of relevant) this.#explainAnswers(policy, cluster, answers);
+    const allow = relevant.filter(({ policy }) => policy.action === 'ALLOW');
+    const servers = allow[0]?.answers.map((_, index) => {
+      const sure = allow.filter(({ answers }) => answers[index] === 'yes');
+      return sure.length > 0 ? sure : allow.filter(({ answers }) => answers[index] === 'maybe');
+    });
+    const restricted = servers?.filter((policies) => policies.length > 0) ?? [];
+    const common = allow.filter((policy) => restricted.every((policies) => policies.includes(policy)));
+    const policies = relevant.filter((entry) => entry.policy.action === 'DENY' || common.includes(entry));
+    return { policies: policies.map(({ policy }) => policy), closed: restricted.length > 0 && common.length === 0 };
   }
 
   /** The parts of a cluster whose servers have different policies, if it is to be split. */
@@ -170,8 +182,8 @@ export class Authorization {
 
   #judge(cluster: ClusterInfo): Judgement | undefined {
     if (cluster.service.external) return undefined;
-    const policies = this.#policies.filter((policy) => this.#applies(policy, cluster));
-    if (policies.length === 0) return undefined;
+    const { policies, closed } = this.#select(cluster);
+    if (policies.length === 0 && !closed) return undefined;
     const { port, endpoints } = cluster;
     const target = typeof port.targetPort === 'number' ? port.targetPort : port.number;
     const ports = new Set(endpoints.map((e) => e.ports.get(port.number) ?? target));
@@ -181,13 +193,14 @@ export class Authorization {
     };
     // Clusters with the same policies and servers that look the same share one object.
     const key = JSON.stringify([
+      closed,
       policies.map((p) => `${p.document.namespace}/${p.document.name}`),
       servers.ports,
       this.#usesAddress(policies) ? servers.addresses : [],
     ]);
     let judgement = this.#shared.get(key);
     if (!judgement) {
-      judgement = this.#build(policies, servers);
+      judgement = this.#build(policies, servers, closed);
       this.#shared.set(key, judgement);
     }
     return judgement;
@@ -197,14 +210,15 @@ export class Authorization {
     return policies.some((p) => p.spec.rules?.some((rule) => rule.when?.some((when) => when.key === 'destination.ip')));
   }
 
-  #build(policies: readonly Policy[], servers: Servers): Judgement {
+  #build(policies: readonly Policy[], servers: Servers, closed: boolean): Judgement {
     const context = this.#context;
     const looksAt = new Set<string>();
     const rbac: Record<string, JsonObject> = {};
     for (const action of ['DENY', 'ALLOW'] as const) {
       const own = policies.filter((policy) => policy.action === action);
-      if (own.length === 0) continue;
-      const translated: JsonObject = {};
+      const nobody = action === 'ALLOW' && closed;
+      if (own.length === 0 && !nobody) continue;
+      const translated: JsonObject = nobody ? { 'no-policy-of-all-servers': neverPolicy() } : {};
       for (const { document, spec, rules } of own) {
         const add = (index: number, json: JsonObject) => {
           translated[`ns[${document.namespace}]-policy[${document.name}]-rule[${index}]`] = json;
