@@ -6,6 +6,7 @@
 import type { Document } from '../documents.js';
 import type { JsonObject } from '../resources.js';
 import { canSplit, partOf, splitAction } from './authorization-groups.js';
+import { changes, guardedCluster } from './authorization-guard.js';
 import type { ClusterInfo } from './clusters.js';
 import type { Context, RuleBuilder } from './context.js';
 import { documentAnnotations, type Typed } from './kubernetes-services.js';
@@ -14,9 +15,6 @@ import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
 import { labelsMatch } from './registry.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
 import { byAge } from './virtual-services.js';
-
-const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
-const RBAC_TYPE = 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC';
 
 interface Policy {
   readonly document: Document;
@@ -169,9 +167,7 @@ export class Authorization {
     if (cluster && groups.size > 1) {
       for (const indexes of groups.values()) {
         const part = partOf(cluster, `${name};group-${parts.length + 1}`, indexes);
-        const position = this.#context.provenance.get(cluster.json);
-        if (position) this.#context.provenance.set(part.json, position);
-        for (const rule of cluster.rules) rule.objects.push(part.json);
+        this.#inherit(cluster, part.json);
         this.#clusters.set(part.name, part);
         parts.push(part);
       }
@@ -256,30 +252,17 @@ export class Authorization {
     const copy = `${name};authz`;
     const cluster = this.#clusters.get(name);
     if (!cluster || this.#clusters.has(copy)) return copy;
-    const json = {
-      ...cluster.json,
-      name: copy,
-      load_assignment: { ...(cluster.json.load_assignment as JsonObject), cluster_name: copy },
-    };
-    const extensions = cluster.json.typed_extension_protocol_options as JsonObject | undefined;
-    const options = (extensions?.[HTTP_OPTIONS] as JsonObject | undefined) ?? {
-      '@type': `type.googleapis.com/${HTTP_OPTIONS}`,
-      explicit_http_config: { http_protocol_options: {} },
-    };
-    const filters = Object.entries(judgement.rbac).map(
-      ([filter, config]): JsonObject => ({ name: filter, typed_config: { '@type': RBAC_TYPE, ...config } }),
-    );
-    const codec = 'type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec';
-    filters.push({ name: 'envoy.filters.http.upstream_codec', typed_config: { '@type': codec } });
-    const guarded: JsonObject = {
-      ...json,
-      typed_extension_protocol_options: { [HTTP_OPTIONS]: { ...options, http_filters: filters } },
-    };
-    const position = this.#context.provenance.get(cluster.json);
-    if (position) this.#context.provenance.set(guarded, position);
-    for (const rule of cluster.rules) rule.objects.push(guarded);
-    this.#clusters.set(copy, { ...cluster, name: copy, json: guarded });
+    const json = guardedCluster(cluster.json, copy, judgement.rbac);
+    this.#inherit(cluster, json);
+    this.#clusters.set(copy, { ...cluster, name: copy, json });
     return copy;
+  }
+
+  /** A cluster made of another one comes from the same place, and carries out the same traffic policies. */
+  #inherit(cluster: ClusterInfo, json: JsonObject): void {
+    const position = this.#context.provenance.get(cluster.json);
+    if (position) this.#context.provenance.set(json, position);
+    for (const rule of cluster.rules) rule.objects.push(json);
   }
 
   /** Adds to a route what the policies of its destinations ask for. */
@@ -337,22 +320,4 @@ export class Authorization {
       }
     }
   }
-}
-
-/** True if a route (or its weighted cluster) changes something that policies look at before the request leaves. */
-function changes(
-  route: JsonObject,
-  action: JsonObject,
-  weighted: JsonObject | undefined,
-  looksAt: ReadonlySet<string>,
-): boolean {
-  if (looksAt.has('path') && (action.prefix_rewrite || action.regex_rewrite)) return true;
-  if (looksAt.has('host') && (action.host_rewrite_literal || weighted?.host_rewrite_literal)) return true;
-  return [route, weighted].some((holder) => {
-    const added = ((holder?.request_headers_to_add as JsonObject[] | undefined) ?? []).map(
-      (h) => (h.header as JsonObject).key,
-    );
-    const removed = (holder?.request_headers_to_remove as string[] | undefined) ?? [];
-    return [...added, ...removed].some((name) => looksAt.has(String(name).toLowerCase()));
-  });
 }
