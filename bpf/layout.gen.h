@@ -14,6 +14,7 @@
 #define MAX_LITERALS 256
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 8
+#define MAX_SLOTS 64
 #define MAX_LITERAL 4096
 #define MAX_UPSTREAMS 4096
 #define BLOCK_SIZE 64
@@ -110,6 +111,10 @@
 #define UPSTREAM_FLAG_RETRY_503 4
 #define UPSTREAM_FLAG_PROXY 8
 #define UPSTREAM_FLAG_REQUEST_DONE 16
+#define UPSTREAM_FLAG_CHUNKED 32
+#define UPSTREAM_FLAG_RETRIES_SHIFT 8
+
+#define ENDPOINT_FLAG_NO_POOL 1
 
 #define COUNTER_KERNEL 0
 #define COUNTER_PROXY 1
@@ -129,11 +134,16 @@
 
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
+#define CONN_FLAG_BROKEN 4
 
 #define CTL_QUERY 0
 #define CTL_RESUME 1
 #define CTL_DETACH 2
 #define CTL_FINISH 3
+#define CTL_TAKE 4
+#define CTL_GIVE 5
+#define CTL_NATIVE 6
+#define CTL_BODY_SENT 7
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -447,15 +457,17 @@ struct endpoint {
   __u32 n_blocks; /* blocks in use; written by the agent */
   __u32 active; /* exchanges in flight (least request) */
   __u32 wanted; /* times that no idle connection was found */
-  __u32 flags; /* zero */
+  __u32 flags; /* ENDPOINT_FLAG; written by the agent */
+  __u32 source[4]; /* own address of the connections to a proxy, zero for servers; written by the agent */
   __u16 blocks[16]; /* block numbers */
 };
-_Static_assert(sizeof(struct endpoint) == 48, "endpoint");
+_Static_assert(sizeof(struct endpoint) == 64, "endpoint");
 _Static_assert(__builtin_offsetof(struct endpoint, n_blocks) == 0, "endpoint.n_blocks");
 _Static_assert(__builtin_offsetof(struct endpoint, active) == 4, "endpoint.active");
 _Static_assert(__builtin_offsetof(struct endpoint, wanted) == 8, "endpoint.wanted");
 _Static_assert(__builtin_offsetof(struct endpoint, flags) == 12, "endpoint.flags");
-_Static_assert(__builtin_offsetof(struct endpoint, blocks) == 16, "endpoint.blocks");
+_Static_assert(__builtin_offsetof(struct endpoint, source) == 16, "endpoint.source");
+_Static_assert(__builtin_offsetof(struct endpoint, blocks) == 32, "endpoint.blocks");
 
 /* Argument and answer of the control program. */
 struct ctl {
@@ -474,7 +486,7 @@ struct ctl {
   __u64 passed; /* answer */
   __u64 body_left; /* answer */
   __u32 listener; /* answer */
-  __u32 pad; /* zero */
+  __u32 flags; /* answer: CONN_FLAG */
 };
 _Static_assert(sizeof(struct ctl) == 80, "ctl");
 _Static_assert(__builtin_offsetof(struct ctl, command) == 0, "ctl.command");
@@ -492,7 +504,7 @@ _Static_assert(__builtin_offsetof(struct ctl, upstream) == 52, "ctl.upstream");
 _Static_assert(__builtin_offsetof(struct ctl, passed) == 56, "ctl.passed");
 _Static_assert(__builtin_offsetof(struct ctl, body_left) == 64, "ctl.body_left");
 _Static_assert(__builtin_offsetof(struct ctl, listener) == 72, "ctl.listener");
-_Static_assert(__builtin_offsetof(struct ctl, pad) == 76, "ctl.pad");
+_Static_assert(__builtin_offsetof(struct ctl, flags) == 76, "ctl.flags");
 
 /* An address that is intercepted. */
 struct steer_key {

@@ -62,6 +62,15 @@ export const UPSTREAM_FLAG = {
   PROXY: 8,
   /** request complete (no body outstanding) */
   REQUEST_DONE: 16,
+  /** the answer's body is chunked */
+  CHUNKED: 32,
+  /** bits from here on: tries left to the proxy after a 503 */
+  RETRIES_SHIFT: 8,
+} as const;
+
+export const ENDPOINT_FLAG = {
+  /** the server closes connections after each answer: nothing is gained by pooling, the proxy takes its requests */
+  NO_POOL: 1,
 } as const;
 
 export const COUNTER = {
@@ -96,6 +105,8 @@ export const CONN_FLAG = {
   INSERTED: 1,
   /** never leave agent mode (fast open, or the agent cannot tell where requests end) */
   STICKY: 2,
+  /** a helper failed after the request had been changed: the agent resets the connection */
+  BROKEN: 4,
 } as const;
 
 /** Commands of the control program (run by the agent through BPF_PROG_TEST_RUN). */
@@ -106,8 +117,16 @@ export const CTL = {
   RESUME: 1,
   /** detach an upstream from its client: after this the program sends nothing more to it */
   DETACH: 2,
-  /** end the exchange that the agent completed */
+  /** end the exchange that the agent completed: the slot becomes idle (arg 1) or stays out of its pool (arg 0) */
   FINISH: 3,
+  /** take an idle slot out of its pool; result 1 if it was idle */
+  TAKE: 4,
+  /** put a slot into its pool */
+  GIVE: 5,
+  /** says that the agent wrote `native` bytes to the connection so far, the answer it is about to end included */
+  NATIVE: 6,
+  /** the agent has sent the rest of the request's body */
+  BODY_SENT: 7,
 } as const;
 
 export const ConnSpec = struct('conn', 'Per intercepted client socket (socket storage).', [
@@ -152,7 +171,8 @@ export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
   ['n_blocks', 'u32', 'blocks in use; written by the agent'],
   ['active', 'u32', 'exchanges in flight (least request)'],
   ['wanted', 'u32', 'times that no idle connection was found'],
-  ['flags', 'u32', 'zero'],
+  ['flags', 'u32', 'ENDPOINT_FLAG; written by the agent'],
+  ['source', 'u32[4]', 'own address of the connections to a proxy, zero for servers; written by the agent'],
   ['blocks', 'u16[16]', 'block numbers'],
 ]);
 
@@ -172,7 +192,7 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
   ['passed', 'u64', 'answer'],
   ['body_left', 'u64', 'answer'],
   ['listener', 'u32', 'answer'],
-  ['pad', 'u32', 'zero'],
+  ['flags', 'u32', 'answer: CONN_FLAG'],
 ]);
 
 export const SteerKeySpec = struct('steer_key', 'An address that is intercepted.', [
@@ -206,4 +226,4 @@ export const RUNTIME_CONSTANTS = {
   MAX_RULES,
   N_COUNTERS,
 };
-export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, COUNTER, CONN_FLAG, CTL };
+export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, CTL };

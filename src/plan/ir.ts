@@ -108,6 +108,8 @@ export interface RoutePlan {
   readonly rbac?: readonly RbacCheck[];
   /** why `match` is undefined or `action` is proxy; empty for the kernel */
   readonly reasons: readonly Reason[];
+  /** not a rule of the user: leaves requests of an unusual form to the proxy */
+  readonly guard?: boolean;
 }
 
 export interface VirtualHostPlan {

@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Answers: where they end (RFC 9112 section 6), and which way each goes. The way is chosen at the first byte: to the
+ * client's socket, or (SK_PASS) to the agent, which reads the connection and writes to the client natively. Mixing the
+ * two within an answer reorders bytes, except behind the agent's barrier (PHASE_HANDOVER).
+ */
+#pragma once
+#include "pool.h"
+#include "rewrite.h"
+
+struct chunk_work {
+  struct scratch *s;
+  struct __sk_buff *skb;
+};
+
+enum { CHUNKS_MORE = 0, CHUNKS_COMPLETE = 1, CHUNKS_BAD = 2 };
+
+/* One step of the chunked parser (RFC 9112 section 7.1): a byte of framing, or the rest of a chunk's data at once. */
+static long chunk_step(__u32 index, void *context) {
+  struct chunk_work *w = context;
+  struct scratch *s = w->s;
+  if (s->pos >= s->len)
+    return 1;
+  if (s->chunk_state == CHUNK_DATA) {
+    __u64 left = s->len - s->pos;
+    if (s->chunk_left > left) {
+      s->chunk_left -= left;
+      s->pos = s->len;
+      return 1;
+    }
+    s->pos += s->chunk_left;
+    s->chunk_left = 0;
+    s->chunk_state = CHUNK_DATA_END;
+    return 0;
+  }
+  __u8 c;
+#ifdef SIDESTEP_NATIVE
+  c = s->in[s->pos & IN_MASK];
+#else
+  if (bpf_skb_load_bytes(w->skb, s->pos, &c, 1)) {
+    s->chunk_done = CHUNKS_BAD;
+    return 1;
+  }
+#endif
+  s->pos++;
+  switch (s->chunk_state) {
+  case CHUNK_SIZE: {
+    __u32 digit;
+    if (c >= '0' && c <= '9')
+      digit = c - '0';
+    else if (lower(c) >= 'a' && lower(c) <= 'f')
+      digit = lower(c) - 'a' + 10;
+    else if (c == '\r' && s->chunk_left >> 32) {
+      s->chunk_state = CHUNK_EXTENSION;
+      return 0;
+    } else {
+      s->chunk_done = CHUNKS_BAD; /* extensions are for the agent, too */
+      return 1;
+    }
+    /* bit 32: a digit was seen; at most 7 digits (256 MiB) */
+    if ((__u32)s->chunk_left >> 24) {
+      s->chunk_done = CHUNKS_BAD;
+      return 1;
+    }
+    s->chunk_left = (1ULL << 32) | (((__u32)s->chunk_left << 4) | digit);
+    return 0;
+  }
+  case CHUNK_EXTENSION:
+    if (c != '\n') {
+      s->chunk_done = CHUNKS_BAD;
+      return 1;
+    }
+    s->chunk_left = (__u32)s->chunk_left;
+    s->chunk_state = s->chunk_left ? CHUNK_DATA : CHUNK_END;
+    s->chunk_left = s->chunk_left ? s->chunk_left : 2;
+    return 0;
+  case CHUNK_DATA_END: /* chunk_left counts: 0 CR, 1 LF */
+    if (c != (s->chunk_left ? '\n' : '\r')) {
+      s->chunk_done = CHUNKS_BAD;
+      return 1;
+    }
+    if (s->chunk_left) {
+      s->chunk_left = 0;
+      s->chunk_state = CHUNK_SIZE;
+    } else {
+      s->chunk_left = 1;
+    }
+    return 0;
+  default: /* CHUNK_END: CR LF, or a trailer (which the proxy would drop) */
+    if (c != (s->chunk_left == 2 ? '\r' : '\n')) {
+      s->chunk_done = CHUNKS_BAD;
+      return 1;
+    }
+    s->chunk_left--;
+    if (!s->chunk_left) {
+      s->chunk_done = CHUNKS_COMPLETE;
+      return 1;
+    }
+    return 0;
+  }
+}
+
+#define MAX_CHUNK_STEPS 2048
+
+/*
+ * Parses on in s->[pos, len). Leaves s->chunk_done; CHUNKS_BAD also when bytes follow the end or the steps do not
+ * suffice.
+ */
+static __always_inline void parse_chunks(struct scratch *s, struct __sk_buff *skb) {
+  struct chunk_work w = {.s = s, .skb = skb};
+  s->chunk_done = CHUNKS_MORE;
+  LOOP(MAX_CHUNK_STEPS, chunk_step, &w);
+  if (s->pos < s->len)
+    s->chunk_done = CHUNKS_BAD;
+}
+
+enum { TO_CLIENT = 0, TO_AGENT = 1 };
+
+/* What removal bits hop-by-hop headers of an answer have; Envoy removes them, too. */
+#define HOP_BY_HOP                                                                                                     \
+  ((1ULL << SLOT_CONNECTION) | (1ULL << SLOT_KEEP_ALIVE) | (1ULL << SLOT_PROXY_CONNECTION) | (1ULL << SLOT_TE))
+#define FRAMING ((1ULL << SLOT_CONTENT_LENGTH) | (1ULL << SLOT_TRANSFER_ENCODING))
+
+/* The first skb of an answer. `len` bytes; at most MAX_HEAD of them are in s->in. */
+static __always_inline int first_piece(struct work *w, struct upstream *u, struct __sk_buff *skb, __u32 len,
+                                       int *done) {
+  struct scratch *s = w->s;
+  if (s->result != COMPLETE || s->status < 200)
+    return TO_AGENT;
+  if (s->status == 503 && u->flags & UPSTREAM_FLAG_RETRY_503)
+    return TO_AGENT;
+  __u32 body = len - s->head_len;
+  int bodiless = u->flags & UPSTREAM_FLAG_HEAD || s->status == 204 || s->status == 304;
+  __u64 remove = HOP_BY_HOP;
+  if (s->status == 204)
+    remove |= FRAMING;
+  if (bodiless || (s->flags & HEAD_LENGTH && s->content_length == 0)) {
+    if (body)
+      return TO_AGENT;
+    *done = 1;
+  } else if (s->flags & HEAD_CHUNKED) {
+    s->pos = s->head_len;
+    s->len = len;
+    s->chunk_state = CHUNK_SIZE;
+    s->chunk_left = 0;
+    parse_chunks(s, skb);
+    if (s->chunk_done == CHUNKS_BAD || (len > MAX_KERNEL_CHUNKED && s->chunk_done == CHUNKS_MORE))
+      return TO_AGENT;
+    *done = s->chunk_done == CHUNKS_COMPLETE;
+    u->phase = PHASE_CHUNKED;
+    u->flags |= UPSTREAM_FLAG_CHUNKED;
+    u->chunk_state = s->chunk_state;
+    u->remaining = s->chunk_left;
+  } else if (s->flags & HEAD_LENGTH) {
+    if (s->content_length > MAX_KERNEL_BODY || body > s->content_length)
+      return TO_AGENT;
+    *done = body == s->content_length;
+    u->phase = PHASE_BODY;
+    u->remaining = s->content_length - body;
+  } else {
+    return TO_AGENT; /* ends with the connection */
+  }
+  if (s->present & remove || s->flags & HEAD_HTTP10) {
+    s->remove = remove;
+    if (!build_answer_head(w))
+      return TO_AGENT;
+#ifndef SIDESTEP_NATIVE
+    __u32 head = s->head_len & (MAX_HEAD * 2 - 1);
+    if (!head || bpf_skb_store_bytes(skb, 0, s->out, head, 0))
+      return TO_AGENT;
+#endif
+  }
+  if (s->flags & HEAD_CLOSE)
+    u->flags |= UPSTREAM_FLAG_CLOSE;
+  return TO_CLIENT;
+}
+
+/* A later skb of an answer. */
+static __always_inline int next_piece(struct scratch *s, struct upstream *u, struct __sk_buff *skb, __u32 len,
+                                      int *done) {
+  if (u->phase == PHASE_BODY) {
+    if (len > u->remaining)
+      return TO_AGENT;
+    u->remaining -= len;
+    *done = !u->remaining;
+    return TO_CLIENT;
+  }
+  s->pos = 0;
+  s->len = len;
+  s->chunk_state = u->chunk_state;
+  s->chunk_left = u->remaining;
+  parse_chunks(s, skb);
+  if (s->chunk_done == CHUNKS_BAD)
+    return TO_AGENT;
+  if (u->redirected + len > MAX_KERNEL_CHUNKED && s->chunk_done == CHUNKS_MORE)
+    return TO_AGENT;
+  u->chunk_state = s->chunk_state;
+  u->remaining = s->chunk_left;
+  *done = s->chunk_done == CHUNKS_COMPLETE;
+  return TO_CLIENT;
+}

@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Heads of HTTP/1.1 messages (RFC 9112). The grammar itself is a table of the image (a scanner, see
+ * src/layout/image.ts); this file walks it and notes where things are. Whatever is not the strict grammar, or means
+ * something that the kernel does not do, is "odd": the proxy decides.
+ */
+#pragma once
+#include "scratch.h"
+
+enum { INCOMPLETE = 0, COMPLETE = 1, ODD_HEAD = 2 };
+
+static __always_inline __u8 lower(__u8 c) { return c >= 'A' && c <= 'Z' ? c + 32 : c; }
+
+static __always_inline __u8 in_at(const struct scratch *s, __u32 i) { return s->in[i & IN_MASK]; }
+
+/* Whether in[at..end) is `word` (lower case, at most 10 bytes), ignoring case. */
+static __always_inline int is_word(const struct scratch *s, __u32 at, __u32 end, const char *word, __u32 len) {
+  if (end - at != len)
+    return 0;
+  for (__u32 i = 0; i < len; i++)
+    if (lower(in_at(s, at + i)) != (__u8)word[i])
+      return 0;
+  return 1;
+}
+
+/* global, not literals in functions: clang 14 breaks the object's BTF with those */
+static const char word_keep_alive[] = "keep-alive";
+static const char word_close[] = "close";
+static const char word_chunked[] = "chunked";
+static const char word_http[] = "http";
+static const char word_https[] = "https";
+
+/* Decimal digits only, 1 to 18 of them, else odd (RFC 9110 section 8.6). */
+static __always_inline void note_length(struct scratch *s, __u32 at, __u32 end) {
+  __u64 value = 0;
+  if (s->flags & HEAD_LENGTH || end <= at || end - at > 18) {
+    s->flags |= HEAD_ODD;
+    return;
+  }
+  for (__u32 i = 0; i < 18; i++) {
+    if (at + i >= end)
+      break;
+    __u8 c = in_at(s, at + i);
+    if (c < '0' || c > '9') {
+      s->flags |= HEAD_ODD;
+      return;
+    }
+    value = value * 10 + (c - '0');
+  }
+  s->flags |= HEAD_LENGTH;
+  s->content_length = value;
+}
+
+/* Called at the end of each line whose name has a slot: what the framing needs to know. */
+static __noinline int note_header(struct scratch *s, __u32 is_response) {
+  if (!s)
+    return 0;
+  __u32 index = (s->n_lines - 1) & (MAX_LINES - 1);
+  struct line *line = &s->lines[index];
+  __u32 slot = s->slot & (MAX_SLOTS - 1);
+  __u32 at = line->vstart, end = line->vend;
+  __u64 bit = 1ULL << slot;
+  __u8 head = s->first[slot];
+  if (!(s->present & bit)) {
+    s->first[slot] = index + 1;
+  } else {
+    /* append to the chain of this name's lines */
+    __u32 last = (head - 1) & (MAX_LINES - 1);
+    int found = 0;
+    for (int i = 0; i < MAX_REPEATS; i++) {
+      if (!s->again[last]) {
+        found = 1;
+        break;
+      }
+      last = (s->again[last] - 1) & (MAX_LINES - 1);
+    }
+    if (!found)
+      s->flags |= HEAD_ODD;
+    s->again[last] = index + 1;
+  }
+  switch (slot) {
+  case SLOT_HOST:
+    if (is_response)
+      break;
+    if (s->present & bit || at == end)
+      s->flags |= HEAD_ODD;
+    s->host_start = at;
+    s->host_end = end;
+    break;
+  case SLOT_CONTENT_LENGTH:
+    note_length(s, at, end);
+    break;
+  case SLOT_TRANSFER_ENCODING:
+    if (is_response && !(s->present & bit) && is_word(s, at, end, word_chunked, 7))
+      s->flags |= HEAD_CHUNKED;
+    else
+      s->flags |= HEAD_ODD;
+    break;
+  case SLOT_CONNECTION:
+    if (is_word(s, at, end, word_keep_alive, 10))
+      s->flags |= HEAD_KEEP_ALIVE;
+    else if (is_response && is_word(s, at, end, word_close, 5))
+      s->flags |= HEAD_CLOSE;
+    else
+      s->flags |= HEAD_ODD;
+    break;
+  case SLOT_X_FORWARDED_PROTO:
+    if (!is_response && (s->present & bit || !(is_word(s, at, end, word_http, 4) || is_word(s, at, end, word_https, 5))))
+      s->flags |= HEAD_ODD;
+    break;
+  case SLOT_PROXY_CONNECTION:
+  case SLOT_TE:
+  case SLOT_EXPECT:
+  case SLOT_ODD:
+    if (!is_response)
+      s->flags |= HEAD_ODD;
+    break;
+  case SLOT_UPGRADE:
+  case SLOT_TRAILER:
+    s->flags |= HEAD_ODD;
+    break;
+  default:
+    break;
+  }
+  s->present |= bit;
+  return 0;
+}
+
+/* One action of the scanner at byte `i`. Returns 1 to stop. */
+static __noinline int scan_action(struct scratch *s, __u32 action, __u32 i, __u32 slot) {
+  if (!s)
+    return 1;
+  __u32 is_response = action & 0x100;
+  action &= 0xff;
+  if (action == SCAN_METHOD_END) {
+    s->method_end = i;
+  } else if (action == SCAN_QUERY) {
+    s->path_end = i;
+  } else if (action == SCAN_TARGET_END) {
+    s->target_end = i;
+    if (!s->path_end)
+      s->path_end = i;
+  } else if (action == SCAN_LINE) {
+    if (s->n_lines >= MAX_LINES) {
+      s->result = ODD_HEAD;
+      return 1;
+    }
+    s->lines[s->n_lines & (MAX_LINES - 1)].start = i;
+    s->lines[s->n_lines & (MAX_LINES - 1)].vstart = 0;
+    s->n_lines++;
+  } else if (action == SCAN_NAME_END) {
+    s->slot = slot & (MAX_SLOTS - 1);
+    s->line_slot[(s->n_lines - 1) & (MAX_LINES - 1)] = slot;
+  } else if (action == SCAN_VALUE) {
+    s->lines[(s->n_lines - 1) & (MAX_LINES - 1)].vstart = i;
+  } else if (action == SCAN_VALUE_END) {
+    struct line *line = &s->lines[(s->n_lines - 1) & (MAX_LINES - 1)];
+    __u32 end = i;
+    line->next = i + 2;
+    if (!line->vstart) {
+      line->vstart = i;
+    } else {
+      /* optional white space behind the value is not part of it */
+      int k;
+      for (k = 0; k < 16; k++) {
+        __u8 c = in_at(s, end - 1);
+        if (c != ' ' && c != '\t')
+          break;
+        end--;
+      }
+      if (k == 16)
+        s->flags |= HEAD_ODD;
+    }
+    line->vend = end;
+    if (s->slot)
+      note_header(s, is_response);
+  } else if (action == SCAN_HEAD_END) {
+    s->head_len = i + 1;
+    s->result = COMPLETE;
+    return 1;
+  } else {
+    s->result = ODD_HEAD;
+    return 1;
+  }
+  return 0;
+}
+
+#define SCAN_UNROLL 8
+
+static long scan_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  const __u8 *image = w->image;
+  __u32 i = s->i, row = s->row, classes = s->classes, n = s->n;
+#pragma unroll
+  for (int k = 0; k < SCAN_UNROLL; k++) {
+    if (i >= n) {
+      s->i = i;
+      s->row = row;
+      return 1;
+    }
+    __u32 class = image[(classes + in_at(s, i)) & (IMAGE_SIZE - 1)];
+    __u32 cell = image_u32(image, row + class * 4);
+    if (cell >> 24) {
+      __u32 slot = image_u32(image, row);
+      if (scan_action(s, (cell >> 24) | (s->pad ? 0x100 : 0), i, slot)) {
+        s->i = i;
+        return 1;
+      }
+    }
+    row = (cell & 0xffffff) << 2;
+    i++;
+  }
+  s->i = i;
+  s->row = row;
+  return 0;
+}
+
+/*
+ * Scans the head in s->in[0..n). Leaves s->result and, when complete, where everything is.
+ * `start` and `classes`: the scanner; `is_response` chooses what the framing headers mean.
+ */
+static __always_inline void scan_head(struct work *w, __u32 n, __u32 start, __u32 classes, int is_response) {
+  struct scratch *s = w->s;
+  s->i = 0;
+  s->n = n > MAX_HEAD ? MAX_HEAD : n;
+  s->row = start;
+  s->classes = classes;
+  s->method_end = s->path_end = s->target_end = s->head_len = 0;
+  s->result = INCOMPLETE;
+  s->n_lines = 0;
+  s->slot = 0;
+  s->flags = 0;
+  s->present = 0;
+  s->content_length = 0;
+  s->host_start = s->host_end = 0;
+  s->pad = is_response;
+  __builtin_memset(s->again, 0, sizeof s->again);
+  LOOP(MAX_HEAD / SCAN_UNROLL + 1, scan_step, w);
+  if (s->result == COMPLETE && s->flags & HEAD_ODD)
+    s->result = ODD_HEAD;
+  if (s->result == INCOMPLETE && n >= MAX_HEAD)
+    s->result = ODD_HEAD;
+}
+
+/* After scan_head of a request: checks that concern the whole head. */
+static __always_inline void finish_request_head(struct scratch *s) {
+  if (s->result == COMPLETE && !(s->present & (1ULL << SLOT_HOST)))
+    s->result = ODD_HEAD;
+}
+
+/* After scan_head of a response: status and version, whose places the scanner has fixed. */
+static __always_inline void finish_response_head(struct scratch *s) {
+  if (s->result != COMPLETE)
+    return;
+  s->status = (in_at(s, 9) - '0') * 100 + (in_at(s, 10) - '0') * 10 + (in_at(s, 11) - '0');
+  if (in_at(s, 7) == '0') {
+    s->flags |= HEAD_HTTP10;
+    if (!(s->flags & HEAD_KEEP_ALIVE))
+      s->flags |= HEAD_CLOSE;
+  }
+  if (s->flags & HEAD_CHUNKED && s->flags & (HEAD_LENGTH | HEAD_HTTP10))
+    s->result = ODD_HEAD;
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The few members of kernel structures that the programs read; libbpf relocates them (CO-RE). */
+#pragma once
+#include <linux/bpf.h>
+
+#define __reloc __attribute__((preserve_access_index))
+
+struct list_head {
+  struct list_head *next, *prev;
+} __reloc;
+
+struct sk_buff_list {
+  void *next, *prev;
+};
+
+struct sk_buff_head {
+  __u32 qlen;
+} __reloc;
+
+struct sock {
+  struct sk_buff_head sk_receive_queue;
+  void *sk_user_data;
+} __reloc;
+
+struct inet_sock {
+  struct sock sk;
+} __reloc;
+struct inet_connection_sock {
+  struct inet_sock icsk_inet;
+} __reloc;
+struct tcp_sock {
+  struct inet_connection_sock inet_conn;
+  __u32 copied_seq;
+  __u32 rcv_nxt;
+} __reloc;
+
+struct sk_psock {
+  struct sk_buff_head ingress_skb;
+  struct list_head ingress_msg;
+} __reloc;
+
+/* The low bits of sk_user_data are tags (SK_USER_DATA_PTRMASK). */
+#define USER_DATA_MASK (~7ULL)

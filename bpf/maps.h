@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Every map of the data plane. What each holds is described in src/layout/runtime.ts. */
+#pragma once
+#include "layout.gen.h"
+#include "scratch.h"
+
+/* C: the applications' client sockets, by cookie. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SOCKHASH);
+  __uint(max_entries, MAX_CLIENTS);
+  __type(key, __u64);
+  __type(value, __u64);
+} clients SEC(".maps");
+
+/* U: pooled connections to endpoints, by slot. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SOCKMAP);
+  __uint(max_entries, MAX_UPSTREAMS);
+  __type(key, __u32);
+  __type(value, __u64);
+} sockets SEC(".maps");
+
+/* Cookie of a U -> its slot. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, MAX_UPSTREAMS * 2);
+  __type(key, __u64);
+  __type(value, __u32);
+} slots SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_UPSTREAMS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct upstream);
+} upstreams SEC(".maps");
+
+/* The request in flight, for a replay. */
+struct replay {
+  __u8 bytes[MAX_REPLAY];
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_UPSTREAMS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct replay);
+} replays SEC(".maps");
+
+/* Bit i of word b: slot b * 64 + i is idle. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_BLOCKS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, __u64);
+} blocks SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_ENDPOINTS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct endpoint);
+} endpoints SEC(".maps");
+
+/* Round robin counters; kept across generations. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 4096);
+  __type(key, __u32);
+  __type(value, __u32);
+} turns SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, struct conn);
+} conns SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 4096);
+  __type(key, struct steer_key);
+  __type(value, struct steer);
+} steers SEC(".maps");
+
+/* Like steers, for the time after the agent: original address -> the proxy's listener. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 4096);
+  __type(key, struct steer_key);
+  __type(value, struct steer);
+} fallbacks SEC(".maps");
+
+/* Local end of a client socket -> its cookie. LRU: an entry outlives its connection only until it is needed. */
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, MAX_CLIENTS);
+  __type(key, struct tuple);
+  __type(value, __u64);
+} tuples SEC(".maps");
+
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, N_COUNTERS);
+  __type(key, __u32);
+  __type(value, __u64);
+} counters SEC(".maps");
+
+/* Requests decided by each rule in the kernel. */
+struct {
+  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(max_entries, MAX_RULES);
+  __type(key, __u32);
+  __type(value, __u64);
+} rule_hits SEC(".maps");
+
+/* The policy: an array of one element in an array of one map. Replacing the inner map waits for running programs. */
+struct image {
+  __u8 bytes[IMAGE_SIZE + IMAGE_SLACK];
+};
+struct image_map {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, 1);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct image);
+} image0 SEC(".maps");
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+  __uint(max_entries, 1);
+  __type(key, __u32);
+  __array(values, struct image_map);
+} policy SEC(".maps") = {.values = {&image0}};
+
+/*
+ * Work space. A per-CPU map would be overwritten when a program is preempted by another on the same CPU (sk_msg runs in
+ * process context, sk_skb mostly in softirq), so each run takes an element by its `busy` word and gives it back.
+ */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, N_SCRATCH);
+  __type(key, __u32);
+  __type(value, struct scratch);
+} scratches SEC(".maps");
+
+static __always_inline void count(__u32 counter) {
+  __u64 *value = bpf_map_lookup_elem(&counters, &counter);
+  if (value)
+    *value += 1;
+}
+
+static __always_inline const __u8 *current_image(void) {
+  __u32 zero = 0;
+  void *inner = bpf_map_lookup_elem(&policy, &zero);
+  if (!inner)
+    return 0;
+  return bpf_map_lookup_elem(inner, &zero);
+}
+
+static __always_inline struct scratch *scratch_take(void) {
+  __u32 cpu = bpf_get_smp_processor_id();
+  for (int level = 0; level < 4; level++) {
+    __u32 index = (cpu * 4 + level) & (N_SCRATCH - 1);
+    struct scratch *s = bpf_map_lookup_elem(&scratches, &index);
+    if (s && __sync_lock_test_and_set(&s->busy, 1) == 0)
+      return s;
+  }
+  count(COUNTER_SCRATCH_BUSY);
+  return 0;
+}
+
+static __always_inline void scratch_give(struct scratch *s) { __sync_lock_test_and_set(&s->busy, 0); }

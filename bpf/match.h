@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * From a scanned request head to a route: automata over its fields give facts, the path's automaton gives the short
+ * list of candidate routes, and the first whose condition holds wins. Nothing here depends on the number of routes.
+ */
+#pragma once
+#include "http1.h"
+
+#define RUN_UNROLL 8
+
+static long run_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  const __u8 *image = w->image;
+  __u32 at = s->run_at, end = s->run_end, row = s->run_row, classes = s->run_classes;
+#pragma unroll
+  for (int k = 0; k < RUN_UNROLL; k++) {
+    if (at >= end) {
+      s->run_row = row;
+      s->run_at = at;
+      return 1;
+    }
+    __u32 class = image[(classes + in_at(s, at)) & (IMAGE_SIZE - 1)];
+    row = image_u32(image, row + class * 4);
+    at++;
+  }
+  s->run_row = row;
+  s->run_at = at;
+  return 0;
+}
+
+/* Runs the automaton on from s->run_row over in[at..end). */
+static __always_inline void run_over(struct work *w, __u32 at, __u32 end) {
+  w->s->run_at = at;
+  w->s->run_end = end;
+  LOOP(MAX_HEAD / RUN_UNROLL + 1, run_step, w);
+}
+
+/* Runs an automaton over in[at..end); returns what its acceptance means. */
+static __always_inline __u32 run(struct work *w, __u32 start, __u32 classes, __u32 at, __u32 end) {
+  w->s->run_row = start;
+  w->s->run_classes = classes;
+  run_over(w, at, end);
+  return image_u32(w->image, w->s->run_row);
+}
+
+static long job_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  const struct job *job = AT(struct job, w->image, s->list + index * sizeof(struct job));
+  __u32 accept = 0, at = 0, end = 0;
+  switch (job->field) {
+  case FIELD_METHOD:
+    end = s->method_end;
+    break;
+  case FIELD_HOST:
+    at = s->host_start;
+    end = s->host_end;
+    break;
+  case FIELD_PATH:
+    at = s->method_end + 1;
+    end = s->path_end;
+    break;
+  case FIELD_QUERY:
+    at = s->path_end < s->target_end ? s->path_end + 1 : s->target_end;
+    end = s->target_end;
+    break;
+  case FIELD_TARGET:
+    at = s->method_end + 1;
+    end = s->target_end;
+    break;
+  case FIELD_SOURCE_IP:
+    at = SOURCE_AT;
+    end = SOURCE_AT + s->target_rest;
+    break;
+  default: {
+    __u32 slot = job->slot & (MAX_SLOTS - 1);
+    if (!(s->present & (1ULL << slot)))
+      return 0;
+    __u32 line = s->first[slot];
+    s->run_row = job->dfa;
+    s->run_classes = job->classes;
+    for (int i = 0; i < MAX_REPEATS + 2; i++) {
+      if (!line)
+        break;
+      line = (line - 1) & (MAX_LINES - 1);
+      if (i) /* repeated lines count as one value, joined by a comma */
+        s->run_row = image_u32(w->image, s->run_row + 4 * w->image[(s->run_classes + ',') & (IMAGE_SIZE - 1)]);
+      run_over(w, s->lines[line].vstart, s->lines[line].vend);
+      line = s->again[line];
+    }
+    accept = image_u32(w->image, s->run_row);
+    goto store;
+  }
+  }
+  accept = run(w, job->dfa, job->classes, at, end);
+store:
+  if (accept)
+    s->facts[job->word & (FACT_WORDS - 1)] |= image_u64(w->image, accept);
+  return 0;
+}
+
+static __always_inline void run_jobs(struct work *w, __u32 jobs, __u32 n) {
+  w->s->list = jobs;
+  if (n)
+    LOOP(n > MAX_JOBS ? MAX_JOBS : n, job_step, w);
+}
+
+static long literal_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  const struct literal *l = AT(struct literal, w->image, s->cond_state + index * sizeof(struct literal));
+  if ((s->facts[l->word & (FACT_WORDS - 1)] & l->mask) != l->want)
+    s->run_at = 0; /* this product fails */
+  if (l->last & 1) {
+    if (s->run_at) {
+      s->cond_result = 1;
+      return 1;
+    }
+    s->run_at = 1;
+  }
+  return l->last & 2 ? 1 : 0;
+}
+
+/* Evaluates the condition at `off`; 0 is true. */
+static __always_inline int holds(struct work *w, __u32 off) {
+  if (!off)
+    return 1;
+  w->s->cond_state = off;
+  w->s->cond_result = 0;
+  w->s->run_at = 1;
+  LOOP(MAX_LITERALS, literal_step, w);
+  return w->s->cond_result;
+}
+
+static long candidate_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  __u32 off = image_u32(w->image, s->list + 4 + index * 4);
+  const struct route *route = AT(struct route, w->image, off);
+  if (route->flags & ROUTE_FLAG_UNKNOWN) {
+    s->stop = 1;
+    return 1;
+  }
+  if (!holds(w, route->condition))
+    return 0;
+  s->chosen = off;
+  return 1;
+}
+
+static long rbac_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  const struct rbac_entry *e =
+      AT(struct rbac_entry, w->image, s->list + sizeof(struct rbac_list) + index * sizeof(struct rbac_entry));
+  int match = !e->never && holds(w, e->condition);
+  if (match == (e->action == RBAC_DENY)) {
+    s->rbac_denied = 1;
+    return 1;
+  }
+  return 0;
+}
+
+/*
+ * Decides about the scanned request: the offset of an action, or 0 for the proxy. s->rule is the rule's index plus one,
+ * or 0 when no rule decided. `source_len`: 4 or 16 bytes of the client's address at in[SOURCE_AT].
+ */
+static __always_inline __u32 decide(struct work *w, const struct listener *listener, __u32 source_len) {
+  struct scratch *s = w->s;
+  __builtin_memset(s->facts, 0, sizeof s->facts);
+  s->rule = 0;
+  s->stop = 0;
+  s->chosen = 0;
+  s->rbac_denied = 0;
+  s->target_rest = source_len;
+  run_jobs(w, listener->jobs, listener->n_jobs);
+  __u32 action = listener->not_found, rbac = listener->rbac;
+  __u32 host = run(w, listener->host, listener->host_classes, s->host_start, s->host_end);
+  if (host) {
+    const struct virtual_host *v = AT(struct virtual_host, w->image, host);
+    run_jobs(w, v->jobs, v->n_jobs);
+    __u32 list = run(w, v->path, v->path_classes, s->method_end + 1, s->path_end);
+    if (list) {
+      __u32 n = image_u32(w->image, list);
+      s->list = list;
+      if (n)
+        LOOP(n > MAX_CANDIDATES ? MAX_CANDIDATES : n, candidate_step, w);
+    }
+    if (s->stop)
+      return 0;
+    if (s->chosen) {
+      const struct route *route = AT(struct route, w->image, s->chosen);
+      action = route->action;
+      s->rule = route->rule + 1;
+      if (route->rbac)
+        rbac = route->rbac;
+    }
+  }
+  if (!action)
+    return 0;
+  if (rbac) {
+    __u32 n = image_u32(w->image, rbac);
+    s->list = rbac;
+    if (n)
+      LOOP(n > MAX_RBAC ? MAX_RBAC : n, rbac_step, w);
+    if (s->rbac_denied)
+      return listener->denied;
+  }
+  return action;
+}

@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Builds the head that goes upstream, or the mesh's own reply, in s->out. */
+#pragma once
+#include "match.h"
+
+static __always_inline void put_in(struct scratch *s, __u32 at, __u32 len) {
+  if (len > MAX_HEAD || s->o + len > MAX_OUT) {
+    s->overflow = 1;
+    return;
+  }
+  if (!len)
+    return;
+  if (copy_bytes(&s->out[s->o & OUT_MASK], len & (MAX_HEAD * 2 - 1), &s->in[at & IN_MASK]))
+    s->overflow = 1;
+  s->o += len;
+}
+
+static __always_inline void put_image(struct work *w, __u32 off, __u32 len) {
+  struct scratch *s = w->s;
+  if (len > MAX_LITERAL || s->o + len > MAX_OUT) {
+    s->overflow = 1;
+    return;
+  }
+  if (!len)
+    return;
+  if (copy_bytes(&s->out[s->o & OUT_MASK], len & (MAX_LITERAL * 2 - 1), w->image + (off & (IMAGE_SIZE - 1))))
+    s->overflow = 1;
+  s->o += len;
+}
+
+static __always_inline void put_byte(struct scratch *s, __u8 c) {
+  if (s->o >= MAX_OUT) {
+    s->overflow = 1;
+    return;
+  }
+  s->out[s->o & OUT_MASK] = c;
+  s->o++;
+}
+
+static __always_inline __u32 random_u32(void) {
+#ifdef SIDESTEP_NATIVE
+  return 0x12345678;
+#else
+  return bpf_get_prandom_u32();
+#endif
+}
+
+static const char request_id_name[] = "x-request-id: ";
+
+/* A random UUID, version 4, variant 1 (RFC 9562), as Envoy makes them. */
+static __noinline int put_request_id(struct scratch *s) {
+  if (!s)
+    return 0;
+  if (s->o > MAX_OUT - 64) {
+    s->overflow = 1;
+    return 0;
+  }
+  __u32 o = s->o;
+  for (__u32 i = 0; i < sizeof(request_id_name) - 1; i++)
+    s->out[(o + i) & OUT_MASK] = request_id_name[i];
+  o += sizeof(request_id_name) - 1;
+  for (int group = 0; group < 4; group++) {
+    __u32 r = random_u32();
+    for (int k = 0; k < 8; k++) {
+      /* 8-4-4-4-12: dashes before digits 8, 12, 16 and 20 */
+      if ((group == 1 && (k == 0 || k == 4)) || (group == 2 && (k == 0 || k == 4))) {
+        s->out[o & OUT_MASK] = '-';
+        o++;
+      }
+      __u32 digit = (r >> (4 * k)) & 15;
+      if (group == 1 && k == 4)
+        digit = 4;
+      if (group == 2 && k == 0)
+        digit = 8 | (digit & 3);
+      s->out[o & OUT_MASK] = digit < 10 ? '0' + digit : 'a' + digit - 10;
+      o++;
+    }
+  }
+  s->out[o & OUT_MASK] = '\r';
+  o++;
+  s->out[o & OUT_MASK] = '\n';
+  o++;
+  s->o = o;
+  return 0;
+}
+
+static long capture_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  if (s->run_at >= s->run_end)
+    return 1;
+  __u32 class = w->image[(s->run_classes + in_at(s, s->run_at)) & (IMAGE_SIZE - 1)];
+  __u32 cell = image_u32(w->image, s->run_row + class * 4);
+  __u32 mask = cell >> 24;
+  if (mask) {
+    for (int k = 0; k < 8; k++)
+      if (mask & (1 << k))
+        s->cap[k] = s->run_at;
+  }
+  s->run_row = (cell & 0xffffff) << 2;
+  s->run_at++;
+  return 0;
+}
+
+/* Runs a capturing automaton over the path. Returns 1 when it matches; the registers are positions in s->in. */
+static __always_inline int capture(struct work *w, __u32 start, __u32 classes) {
+  struct scratch *s = w->s;
+  __builtin_memset(s->cap, 0, sizeof s->cap);
+  s->run_row = start;
+  s->run_classes = classes;
+  s->run_at = s->method_end + 1;
+  s->run_end = s->path_end;
+  LOOP(MAX_HEAD, capture_step, w);
+  __u32 accept = image_u32(w->image, s->run_row);
+  if (!(accept & 1))
+    return 0;
+  for (int k = 0; k < 8; k++)
+    if (accept & (0x100 << k))
+      s->cap[k] = s->path_end;
+  return 1;
+}
+
+static long piece_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  const struct piece *p =
+      AT(struct piece, w->image, s->list + sizeof(struct template) + index * sizeof(struct piece));
+  __u32 at = 0, end = 0;
+  switch (p->kind) {
+  case PIECE_LITERAL:
+    put_image(w, p->off, p->len);
+    return 0;
+  case PIECE_PATH_FROM:
+    at = s->method_end + 1 + p->off;
+    end = s->path_end;
+    break;
+  case PIECE_QUERY:
+    at = s->path_end;
+    end = s->target_end;
+    break;
+  case PIECE_HOST:
+    at = s->host_start;
+    end = s->host_end;
+    break;
+  case PIECE_HOST_NAME: {
+    at = s->host_start;
+    end = s->host_end;
+    __u32 cut = end;
+    for (int k = 0; k < 6; k++) { /* a port is at most five digits behind the last colon */
+      if (cut <= at)
+        break;
+      __u8 c = in_at(s, cut - 1);
+      cut--;
+      if (c == ':') {
+        end = cut;
+        break;
+      }
+      if (c < '0' || c > '9')
+        break;
+    }
+    break;
+  }
+  case PIECE_CAPTURE: {
+    __u32 group = (p->arg - 1) & 3;
+    at = s->cap[(group * 2) & 7];
+    end = s->cap[(group * 2 + 1) & 7];
+    break;
+  }
+  default:
+    s->overflow = 1;
+    return 1;
+  }
+  if (end > at)
+    put_in(s, at, end - at);
+  return 0;
+}
+
+static __always_inline void put_template(struct work *w, __u32 off) {
+  __u32 n = image_u32(w->image, off);
+  w->s->list = off;
+  if (n)
+    LOOP(n > MAX_PIECES ? MAX_PIECES : n, piece_step, w);
+}
+
+static long keep_step(__u32 index, void *context) {
+  struct scratch *s = ((struct work *)context)->s;
+  const struct line *line = &s->lines[index & (MAX_LINES - 1)];
+  __u32 slot = s->line_slot[index & (MAX_LINES - 1)] & (MAX_SLOTS - 1);
+  if (s->remove & (1ULL << slot) && slot) {
+    if (line->start > s->copied_to)
+      put_in(s, s->copied_to, line->start - s->copied_to);
+    s->copied_to = line->next;
+  }
+  return 0;
+}
+
+static long add_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  const struct add *a = AT(struct add, w->image, s->list + index * sizeof(struct add));
+  __u64 present = s->present & (1ULL << (a->slot & (MAX_SLOTS - 1)));
+  switch (a->when) {
+  case ADD_IF_ABSENT:
+    if (!present)
+      put_image(w, a->off, a->len);
+    break;
+  case ADD_IF_PRESENT:
+    if (present)
+      put_image(w, a->off, a->len);
+    break;
+  case ADD_REQUEST_ID:
+    if (!(s->present & (1ULL << SLOT_X_REQUEST_ID)))
+      put_request_id(s);
+    break;
+  case ADD_ORIGINAL_TARGET:
+    put_image(w, a->off, a->len);
+    put_in(s, s->method_end + 1, s->target_end - s->method_end - 1);
+    put_byte(s, '\r');
+    put_byte(s, '\n');
+    break;
+  default:
+    put_image(w, a->off, a->len);
+  }
+  return 0;
+}
+
+/*
+ * Copies in[from..head_len-2) to the output without the lines whose slots are in s->remove. `from` is the start of a
+ * line, or lies before the first one.
+ */
+static __always_inline void put_kept_lines(struct work *w, __u32 from) {
+  struct scratch *s = w->s;
+  s->copied_to = from;
+  if (s->present & s->remove)
+    LOOP(s->n_lines > MAX_LINES ? MAX_LINES : s->n_lines, keep_step, w);
+  if (s->head_len - 2 > s->copied_to)
+    put_in(s, s->copied_to, s->head_len - 2 - s->copied_to);
+}
+
+/* The head of a forwarded request. Returns 0 when it does not fit. */
+static __always_inline int build_request(struct work *w, const struct action *action) {
+  struct scratch *s = w->s;
+  s->o = 0;
+  s->overflow = 0;
+  s->remove = action->remove;
+  __u32 from = 0;
+  if (action->target) {
+    int rewrite = 1;
+    if (action->capture)
+      rewrite = capture(w, action->capture, action->capture_classes);
+    if (rewrite) {
+      put_in(s, 0, s->method_end + 1);
+      put_template(w, action->target);
+      from = s->target_end;
+    }
+  }
+  put_kept_lines(w, from);
+  s->list = action->adds;
+  if (action->n_adds)
+    LOOP(action->n_adds > MAX_ADDS ? MAX_ADDS : action->n_adds, add_step, w);
+  put_byte(s, '\r');
+  put_byte(s, '\n');
+  return !s->overflow;
+}
+
+/* A reply of the mesh itself. Returns 0 when it does not fit. */
+static __always_inline int build_reply(struct work *w, const struct action *action) {
+  struct scratch *s = w->s;
+  s->o = 0;
+  s->overflow = 0;
+  put_template(w, action->reply_head);
+  int is_head = s->method_end == 4 && in_at(s, 0) == 'H';
+  if (!is_head && action->reply_body_len)
+    put_image(w, action->reply_body, action->reply_body_len);
+  return !s->overflow;
+}
+
+static long pad_step(__u32 index, void *context) {
+  struct scratch *s = ((struct work *)context)->s;
+  if (s->o >= s->head_len - 4)
+    return 1;
+  s->out[s->o & OUT_MASK] = ' ';
+  s->o++;
+  return 0;
+}
+
+/*
+ * The head of an answer at its own length: the lines in s->remove go, the version becomes 1.1, and what is saved is put
+ * as white space behind the last value that stays (RFC 9112 section 5 allows it there), because an skb must not change
+ * its length. Returns 0 when no line stays that could take the padding.
+ */
+static __always_inline int build_answer_head(struct work *w) {
+  struct scratch *s = w->s;
+  s->o = 0;
+  s->overflow = 0;
+  put_kept_lines(w, 0);
+  __u32 first = s->n_lines ? s->lines[0].start : 0;
+  if (s->overflow || s->o <= first || s->o < 4)
+    return 0;
+  s->o -= 2; /* the CR LF of the last line that stays */
+  LOOP(MAX_HEAD, pad_step, w);
+  put_byte(s, '\r');
+  put_byte(s, '\n');
+  put_byte(s, '\r');
+  put_byte(s, '\n');
+  s->out[7] = '1';
+  return !s->overflow && s->o == s->head_len;
+}

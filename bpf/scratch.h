@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Work space of one program run, and the primitives that differ between BPF and the native build for the fuzzer. */
+#pragma once
+#include "layout.gen.h"
+
+#define N_SCRATCH 128
+#define IN_MASK 16383
+#define OUT_MASK 16383
+/* Where the source address lies in `in`, behind any head. */
+#define SOURCE_AT (MAX_HEAD + 64)
+#define MAX_OUT 8192
+#define MAX_REPEATS 8
+
+struct line {
+  __u16 start;  /* first byte of the name */
+  __u16 vstart; /* first byte of the value */
+  __u16 vend;   /* behind the last byte of the value */
+  __u16 next;   /* behind the line's LF */
+};
+
+struct scratch {
+  __u32 busy;
+  /* scanner */
+  __u32 i, n, row, classes;
+  __u32 method_end, path_end, target_end, head_len;
+  __u32 result; /* 0 incomplete, 1 complete, 2 odd */
+  __u32 n_lines;
+  __u32 slot; /* of the current line */
+  __u32 flags;
+  __u64 present; /* bit mask of slots seen */
+  __u64 content_length;
+  __u32 host_start, host_end;
+  __u32 status;
+  /* matching */
+  __u32 run_row, run_classes, run_at, run_end;
+  __u32 chosen; /* offset of the route */
+  __u32 stop;   /* 1: to the proxy */
+  __u32 cond_state, cond_result;
+  __u32 list, rbac_denied;
+  __u32 action, rule;
+  __u64 facts[FACT_WORDS];
+  /* output */
+  __u32 o, overflow, copied_to;
+  __u64 remove;
+  __u32 cap[8];
+  /* chunked parser */
+  __u32 pos, len, chunk_state, chunk_done;
+  __u64 chunk_left;
+  __u32 target_rest;
+  __u32 pad;
+  struct line lines[MAX_LINES];
+  __u8 line_slot[MAX_LINES];
+  __u8 first[64];     /* slot -> line index + 1 */
+  __u8 again[MAX_LINES];       /* line -> next line of the same slot + 1 */
+  __u8 in[IN_MASK + 1];
+  __u8 out[OUT_MASK + 1 + MAX_HEAD];
+};
+
+/* scratch.flags */
+#define HEAD_CHUNKED 1
+#define HEAD_CLOSE 2
+#define HEAD_LENGTH 4
+#define HEAD_ODD 8
+#define HEAD_HTTP10 16
+#define HEAD_KEEP_ALIVE 32
+
+#ifdef SIDESTEP_NATIVE
+#include <string.h>
+#define LOOP(n, fn, ctx)                                                                                               \
+  do {                                                                                                                 \
+    for (__u32 _i = 0; _i < (__u32)(n); _i++)                                                                          \
+      if (fn(_i, ctx))                                                                                                 \
+        break;                                                                                                         \
+  } while (0)
+static inline int copy_bytes(void *to, __u32 n, const void *from) {
+  memcpy(to, from, n);
+  return 0;
+}
+#else
+#define LOOP(n, fn, ctx) bpf_loop(n, fn, ctx, 0)
+#define copy_bytes(to, n, from) bpf_probe_read_kernel(to, n, from)
+#endif
+
+struct work {
+  struct scratch *s;
+  const __u8 *image;
+};
+
+static __always_inline __u32 image_u32(const __u8 *image, __u32 off) {
+  return *(const __u32 *)(image + (off & (IMAGE_SIZE - 1)));
+}
+static __always_inline __u64 image_u64(const __u8 *image, __u32 off) {
+  return *(const __u64 *)(image + (off & (IMAGE_SIZE - 1)));
+}
+#define AT(type, image, off) ((const type *)((image) + ((off) & (IMAGE_SIZE - 1))))

@@ -1,0 +1,419 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * Sidestep's data plane: HTTP/1.1 requests are decided where the application sends them (sk_msg on its socket C), go to
+ * a pooled connection U (to an endpoint, or to the proxy, which is just one more endpoint), and answers come back
+ * through U's verdict to C. Whatever is not plainly understood goes to the agent, which is C's peer (SK_PASS).
+ * ARCHITECTURE.md has the state table.
+ */
+#include <linux/bpf.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include "kernel-types.h"
+#include "steer.h"
+#include "answer.h"
+#include "balance.h"
+
+/* What the client has not read yet: bytes of the native queue, and whether redirected ones wait. */
+static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32 *native, __u32 *queued) {
+  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+  *native = 1;
+  *queued = 1;
+  if (!tp)
+    return;
+  *native = c->base_seq + c->native - tp->copied_seq;
+  __u64 data = (__u64)BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_user_data) & USER_DATA_MASK;
+  struct sk_psock *psock = (struct sk_psock *)data;
+  if (!psock)
+    return;
+  void *head = &psock->ingress_msg;
+  void *next = BPF_CORE_READ(psock, ingress_msg.next);
+  __u32 backlog = BPF_CORE_READ(psock, ingress_skb.qlen);
+  __u64 head_at = data + bpf_core_field_offset(struct sk_psock, ingress_msg);
+  *queued = (__u64)next != head_at || backlog;
+  (void)head;
+}
+
+/* Leaves the rest of this connection to the agent until it resumes (CTL_RESUME). */
+static __always_inline int to_agent(struct conn *c, __u32 size, __u32 why) {
+  __sync_fetch_and_add(&c->passed, size);
+  __sync_fetch_and_add(&c->gate, 3); /* the agent bit was clear: sets it, and counts the message */
+  count(why);
+  return SK_PASS;
+}
+
+static __always_inline int in_flight(struct conn *c, struct upstream *u) {
+  return u && u->owner == c->cookie && u->exchange == c->requested;
+}
+
+/* Replaces the first `old` bytes of the message by s->out[0..s->o). Returns 0, or a negative error. */
+static __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old) {
+  if (!s)
+    return -1;
+  __u32 len = s->o;
+  if (len > MAX_OUT || len < 8)
+    return -1;
+  if (len > old) {
+    if (bpf_msg_push_data(msg, 0, len - old, 0))
+      return -2;
+  } else if (len < old) {
+    if (bpf_msg_pop_data(msg, 0, old - len, 0))
+      return -3;
+  }
+  if (bpf_msg_pull_data(msg, 0, len, 0))
+    return -4;
+  __u8 *data = msg->data, *end = msg->data_end;
+  /* the last word first, overlapping: no tail loop, which the verifier would walk once per exit of the other */
+  __u32 last = len - 8;
+  if (last > MAX_OUT - 8)
+    return -1;
+  __u8 *tail = data + last;
+  if (tail + 8 > end)
+    return -5;
+  *(__u64 *)tail = *(__u64 *)&s->out[last & OUT_MASK];
+  __u32 words = len / 8;
+  for (__u32 i = 0; i < MAX_OUT / 8; i++) {
+    if (i >= words || data + 8 > end)
+      break;
+    *(__u64 *)data = *(__u64 *)&s->out[i * 8];
+    data += 8;
+  }
+  return 0;
+}
+
+static __always_inline void keep_for_replay(struct upstream *u, __u32 slot, struct scratch *s, __u32 size) {
+  u->replay_len = 0;
+  if (size > MAX_REPLAY)
+    return;
+  struct replay *r = bpf_map_lookup_elem(&replays, &slot);
+  if (!r)
+    return;
+  if (!copy_bytes(r->bytes, size & (MAX_REPLAY * 2 - 1) & 4095, s->in))
+    u->replay_len = size;
+}
+
+enum { FORWARD_EDITED = 1 };
+
+/* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
+static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
+                                   __u32 endpoint, __u32 size, int *sent) {
+  struct scratch *s = w->s;
+  __u32 body = size - s->head_len;
+  __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
+  if (body > length)
+    return to_agent(c, size, COUNTER_PIPELINED);
+  if (length > MAX_KERNEL_BODY)
+    return to_agent(c, size, COUNTER_BODY_AGENT);
+  /* a retriable request must be here as a whole and fit, so that it can be replayed */
+  if (action && action->flags & ACTION_FLAG_RETRY_503 && (size > MAX_REPLAY || body < length))
+    action = 0;
+  if (!action) {
+    const struct listener *listener = AT(struct listener, w->image, s->action);
+    endpoint = listener->proxy_endpoint - 1;
+    struct endpoint *proxy = bpf_map_lookup_elem(&endpoints, &endpoint);
+    /* the proxy must see the client's own address; the agent binds to it where it is another than the pool's */
+    if (!proxy || (proxy->source[0] && proxy->source[0] != c->source[0]) || proxy->source[1] != c->source[1] ||
+        proxy->source[2] != c->source[2] || proxy->source[3] != c->source[3])
+      return to_agent(c, size, COUNTER_AGENT);
+  } else if (!build_request(w, action)) {
+    return to_agent(c, size, COUNTER_ODD);
+  }
+  __u32 slot = pool_take(endpoint);
+  if (slot == NO_SLOT)
+    return to_agent(c, size, COUNTER_POOL_EMPTY);
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  if (!u)
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  c->requested++;
+  c->upstream = slot;
+  c->body_left = length - body;
+  u->exchange = c->requested;
+  u->started = bpf_ktime_get_ns();
+  u->remaining = 0;
+  u->redirected = 0;
+  u->listener = c->listener;
+  u->rule = s->rule;
+  u->timeout_ms = action ? action->timeout_ms : 0;
+  __u32 flags = 0;
+  if (s->method_end == 4 && in_at(s, 0) == 'H')
+    flags |= UPSTREAM_FLAG_HEAD;
+  if (!action)
+    flags |= UPSTREAM_FLAG_PROXY;
+  else if (action->flags & ACTION_FLAG_RETRY_503)
+    flags |= UPSTREAM_FLAG_RETRY_503 | (action->flags >> 4) << UPSTREAM_FLAG_RETRIES_SHIFT;
+  if (!c->body_left)
+    flags |= UPSTREAM_FLAG_REQUEST_DONE;
+  u->flags = flags;
+  u->head_len = s->head_len;
+  u->replay_len = 0;
+  if (flags & UPSTREAM_FLAG_RETRY_503)
+    keep_for_replay(u, slot, s, size);
+  u->owner = c->cookie;
+  u->phase = PHASE_AWAIT;
+  *sent = 1;
+  if (action && replace_head(msg, s, s->head_len)) {
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  }
+  count(action ? COUNTER_KERNEL : COUNTER_PROXY);
+  if (bpf_msg_redirect_map(msg, &sockets, slot, 0) != SK_PASS) {
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_REDIRECT_FAILED);
+  }
+  return SK_PASS;
+}
+
+/* Answers the request in the message's place. */
+static __always_inline int reply(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
+                                 __u32 size) {
+  struct scratch *s = w->s;
+  __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
+  if (size - s->head_len != length || size > MAX_HEAD)
+    return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
+  if (!build_reply(w, action))
+    return to_agent(c, size, COUNTER_ODD);
+  if (replace_head(msg, s, size)) {
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  }
+  __u64 cookie = c->cookie;
+  count(COUNTER_KERNEL);
+  count(COUNTER_REPLIES);
+  if (bpf_msg_redirect_hash(msg, &clients, &cookie, BPF_F_INGRESS) != SK_PASS) {
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_REDIRECT_FAILED);
+  }
+  return SK_PASS;
+}
+
+static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, struct scratch *s, __u32 size) {
+  const __u8 *image = current_image();
+  if (!image)
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  const struct image_header *header = (const void *)image;
+  if (header->magic != IMAGE_MAGIC || c->listener >= header->n_listeners)
+    return to_agent(c, size, COUNTER_ODD);
+  __u32 at = image_u32(image, header->listeners + c->listener * 4);
+  if (!at)
+    return to_agent(c, size, COUNTER_ODD);
+  const struct listener *listener = AT(struct listener, image, at);
+  __u32 n = size > MAX_HEAD ? MAX_HEAD : size;
+  if (msg->data + n > msg->data_end && bpf_msg_pull_data(msg, 0, n, 0))
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  if (copy_bytes(s->in, n & (MAX_HEAD * 2 - 1), msg->data))
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  struct work w = {.s = s, .image = image};
+  scan_head(&w, n, listener->scan, listener->scan_classes, 0);
+  finish_request_head(s);
+  if (s->result != COMPLETE)
+    return to_agent(c, size, s->result == INCOMPLETE ? COUNTER_PARTIAL : COUNTER_ODD);
+  __builtin_memcpy(&s->in[SOURCE_AT], c->source, 16);
+  int v6 = c->source[1] || c->source[2] || c->source[3];
+  __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
+  s->action = at;
+  __u32 rule = s->rule;
+  int sent = 0, verdict;
+  const struct action *action = 0;
+  if (action_at)
+    action = AT(struct action, image, action_at);
+  if (action && action->kind == ACTION_REPLY) {
+    verdict = reply(msg, c, &w, action, size);
+  } else {
+    __u32 endpoint = NO_SLOT;
+    if (action && action->kind == ACTION_FORWARD)
+      endpoint = choose_endpoint(&w, action);
+    if (endpoint == NO_SLOT)
+      action = 0;
+    if (!action && !listener->proxy_endpoint)
+      return to_agent(c, size, COUNTER_AGENT);
+    verdict = forward(msg, c, &w, action, endpoint, size, &sent);
+  }
+  if (rule && action && !(c->gate & 1)) {
+    rule--;
+    __u64 *hits = bpf_map_lookup_elem(&rule_hits, &rule);
+    if (hits)
+      *hits += 1;
+  }
+  return verdict;
+}
+
+/* Everything that an intercepted client sends. Runs with the socket's lock held: once at a time per connection. */
+SEC("sk_msg")
+int on_message(struct sk_msg_md *msg) {
+  struct bpf_sock *sk = msg->sk;
+  if (!sk)
+    return SK_PASS;
+  struct conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
+  if (!c)
+    return SK_PASS;
+  __u32 size = msg->size;
+  if (c->gate & 1) {
+    __sync_fetch_and_add(&c->passed, size);
+    if (__sync_fetch_and_add(&c->gate, 2) & 1)
+      return SK_PASS;
+    /* the agent resumed in between: this message is the kernel's after all */
+    __sync_fetch_and_add(&c->passed, -(__u64)size);
+  }
+  __u32 slot = c->upstream;
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  if (c->body_left) {
+    if (!in_flight(c, u) || u->dead || u->phase != PHASE_AWAIT || size > c->body_left)
+      return to_agent(c, size, COUNTER_BODY_AGENT);
+    c->body_left -= size;
+    if (!c->body_left)
+      u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
+    if (bpf_msg_redirect_map(msg, &sockets, slot, 0) != SK_PASS) {
+      c->flags |= CONN_FLAG_BROKEN;
+      return to_agent(c, size, COUNTER_REDIRECT_FAILED);
+    }
+    return SK_PASS;
+  }
+  if (in_flight(c, u))
+    return to_agent(c, size, COUNTER_PIPELINED);
+  __u32 native, queued;
+  unread_of(sk, c, &native, &queued);
+  if (native) /* what the kernel would send now could overtake what the agent sent */
+    return to_agent(c, size, COUNTER_UNREAD);
+  struct scratch *s = scratch_take();
+  if (!s)
+    return to_agent(c, size, COUNTER_SCRATCH_BUSY);
+  int verdict = new_request(msg, c, s, size);
+  scratch_give(s);
+  return verdict;
+}
+
+/* Everything that an upstream server sends. */
+SEC("sk_skb/stream_verdict")
+int on_answer(struct __sk_buff *skb) {
+  __u32 len = skb->len;
+  if (!len) /* a FIN: redirected, it would make the client's recv fail */
+    return SK_PASS;
+  __u64 cookie = bpf_get_socket_cookie(skb);
+  __u32 *slot_at = bpf_map_lookup_elem(&slots, &cookie);
+  if (!slot_at)
+    return SK_PASS;
+  __u32 slot = *slot_at;
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  if (!u)
+    return SK_PASS;
+  __u32 phase = u->phase;
+  if (phase == PHASE_IDLE || !u->owner) {
+    u->dead = 1; /* nobody asked */
+    return SK_PASS;
+  }
+  if (phase != PHASE_AWAIT && phase != PHASE_BODY && phase != PHASE_CHUNKED)
+    return SK_PASS;
+  struct scratch *s = scratch_take();
+  if (!s) {
+    u->phase = phase == PHASE_AWAIT ? PHASE_AGENT : PHASE_HANDOVER;
+    return SK_PASS;
+  }
+  int way = TO_AGENT, done = 0;
+  if (phase == PHASE_AWAIT) {
+    const __u8 *image = current_image();
+    __u32 n = (len > MAX_HEAD ? MAX_HEAD : len) & (MAX_HEAD * 2 - 1);
+    if (image && n && !bpf_skb_load_bytes(skb, 0, s->in, n)) {
+      const struct image_header *header = (const void *)image;
+      struct work w = {.s = s, .image = image};
+      scan_head(&w, n, header->response_scan, header->response_classes, 1);
+      finish_response_head(s);
+      way = first_piece(&w, u, skb, len, &done);
+    }
+  } else {
+    way = next_piece(s, u, skb, len, &done);
+  }
+  scratch_give(s);
+  if (way == TO_AGENT) {
+    u->phase = phase == PHASE_AWAIT ? PHASE_AGENT : PHASE_HANDOVER;
+    count(COUNTER_ANSWERS_AGENT);
+    return SK_PASS;
+  }
+  u->redirected += len;
+  __u64 owner = u->owner;
+  if (done)
+    pool_give(u, slot);
+  return bpf_sk_redirect_hash(skb, &clients, &owner, BPF_F_INGRESS);
+}
+
+#define CTL_AT 16 /* the test run takes the first bytes for an Ethernet header */
+
+static __always_inline void ctl_slot(struct ctl *ctl) {
+  __u32 slot = ctl->slot;
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  __u32 b = slot / BLOCK_SIZE;
+  __u64 *word = bpf_map_lookup_elem(&blocks, &b);
+  if (!u || !word)
+    return;
+  __u64 mask = 1ULL << (slot & 63);
+  if (ctl->command == CTL_TAKE) {
+    ctl->result = (__sync_fetch_and_and(word, ~mask) & mask) != 0;
+  } else if (ctl->command == CTL_GIVE) {
+    u->phase = PHASE_IDLE;
+    u->owner = 0;
+    ctl->result = !(__sync_fetch_and_or(word, mask) & mask);
+  } else if (ctl->command == CTL_FINISH) {
+    if (!u->owner || (ctl->cookie && u->owner != ctl->cookie))
+      return;
+    if (!ctl->arg)
+      u->flags |= UPSTREAM_FLAG_CLOSE;
+    pool_give(u, slot);
+    ctl->result = 1;
+  }
+}
+
+static __always_inline void ctl_client(struct ctl *ctl) {
+  __u64 cookie = ctl->cookie;
+  struct bpf_sock *sk = bpf_map_lookup_elem(&clients, &cookie);
+  if (!sk)
+    return;
+  struct conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
+  if (c) {
+    __u32 native = 0, queued = 0;
+    __u32 gate = *(volatile __u32 *)&c->gate;
+    __u64 passed = *(volatile __u64 *)&c->passed;
+    ctl->result = 1;
+    if (ctl->command == CTL_RESUME) {
+      c->native = ctl->native;
+      ctl->result = 0;
+      if (gate & 1 && passed == ctl->arg && !(c->flags & (CONN_FLAG_STICKY | CONN_FLAG_BROKEN))) {
+        c->body_left = 0;
+        ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
+      }
+    }
+    if (ctl->command == CTL_NATIVE)
+      c->native = ctl->native;
+    if (ctl->command == CTL_BODY_SENT)
+      c->body_left = 0;
+    unread_of(sk, c, &native, &queued);
+    ctl->queued = queued;
+    ctl->unread = native;
+    ctl->gate = gate;
+    ctl->requested = c->requested;
+    ctl->upstream = c->upstream;
+    ctl->passed = passed;
+    ctl->body_left = c->body_left;
+    ctl->listener = c->listener;
+    ctl->flags = c->flags;
+  }
+  bpf_sk_release(sk);
+}
+
+/* The agent's commands (src/layout/runtime.ts, CTL); run by BPF_PROG_TEST_RUN, attached to nothing. */
+SEC("tc")
+int control(struct __sk_buff *skb) {
+  void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;
+  struct ctl *in_packet = data + CTL_AT;
+  if ((void *)(in_packet + 1) > end)
+    return 1;
+  struct ctl ctl;
+  __builtin_memcpy(&ctl, in_packet, sizeof ctl);
+  ctl.result = 0;
+  if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
+      ctl.command == CTL_BODY_SENT)
+    ctl_client(&ctl);
+  else
+    ctl_slot(&ctl);
+  __builtin_memcpy(in_packet, &ctl, sizeof ctl);
+  return 0;
+}
+
+char program_license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,180 @@
+/**
+ * Carries an answer that the kernel left to the agent: read from the upstream connection, written to the client's
+ * connection in the form that the proxy would give it. Either the whole answer (phase AGENT), or the rest of one whose
+ * beginning went through the kernel (phase HANDOVER), which the caller starts only behind the barrier.
+ */
+import {
+  announcedBody,
+  type BodyKind,
+  ChunkScanner,
+  type Head,
+  headerValues,
+  parseHead,
+  statusOf,
+} from './http-framing.js';
+
+export interface PumpSink {
+  /** Bytes for the client. `last`: the answer ends with them. */
+  write(bytes: Buffer, last: boolean): void;
+  /**
+   * The answer cannot be completed. `started`: bytes of it were written already (the client must be reset); otherwise
+   * `status` is the one to answer with.
+   */
+  fail(started: boolean, reason: 'protocol' | 'terminated'): void;
+  /** The final head was read; returning true means that the caller takes care of it (retries) and the pump stops. */
+  head?(status: number): boolean;
+}
+
+const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'te', 'upgrade']);
+const MAX_HEAD = 96 * 1024;
+
+export class AnswerPump {
+  #buffer = Buffer.alloc(0);
+  #state: 'head' | 'body' | 'done' = 'head';
+  #body: BodyKind = { kind: 'none' };
+  #left = 0;
+  #chunks: ChunkScanner | undefined;
+  #raw = false;
+  #started = false;
+  /** whether the server may be sent another request on the same connection */
+  reusable = true;
+
+  constructor(
+    private readonly sink: PumpSink,
+    private readonly isHead: boolean,
+  ) {}
+
+  /** A pump for the rest of an answer. */
+  static resume(sink: PumpSink, rest: { chunkState: number; remaining: bigint } | { left: number }): AnswerPump {
+    const pump = new AnswerPump(sink, false);
+    pump.#started = true;
+    pump.#state = 'body';
+    if ('left' in rest) {
+      pump.#body = { kind: 'length', length: rest.left };
+      pump.#left = rest.left;
+    } else {
+      pump.#body = { kind: 'chunked' };
+      pump.#chunks = ChunkScanner.at(rest.chunkState, rest.remaining);
+      pump.#raw = true;
+    }
+    return pump;
+  }
+
+  get done(): boolean {
+    return this.#state === 'done';
+  }
+
+  /** Bytes from the server. */
+  feed(bytes: Buffer): void {
+    let input = bytes;
+    while (input.length > 0 && this.#state !== 'done') {
+      input = this.#state === 'head' ? this.#head(input) : this.#content(input);
+    }
+    if (input.length > 0) this.reusable = false; // more than was asked for
+  }
+
+  /** The server has closed the connection. */
+  end(): void {
+    this.reusable = false;
+    if (this.#state === 'done') return;
+    if (this.#state === 'body' && this.#body.kind === 'close') {
+      this.#finish(Buffer.from('0\r\n\r\n', 'latin1'));
+      return;
+    }
+    this.#fail('terminated');
+  }
+
+  #fail(reason: 'protocol' | 'terminated'): void {
+    this.#state = 'done';
+    this.reusable = false;
+    this.sink.fail(this.#started, reason);
+  }
+
+  #finish(last: Buffer): void {
+    this.#state = 'done';
+    this.sink.write(last, true);
+  }
+
+  #head(input: Buffer): Buffer {
+    this.#buffer = Buffer.concat([this.#buffer, input]);
+    const end = this.#buffer.indexOf('\r\n\r\n');
+    if (end < 0) {
+      if (this.#buffer.length > MAX_HEAD) this.#fail('protocol');
+      return Buffer.alloc(0);
+    }
+    const head = parseHead(this.#buffer.subarray(0, end + 4));
+    const rest = this.#buffer.subarray(end + 4);
+    this.#buffer = Buffer.alloc(0);
+    const status = head ? statusOf(head) : 0;
+    if (!head || status === 0 || status === 101) {
+      this.#fail('protocol');
+      return Buffer.alloc(0);
+    }
+    if (status < 200) return rest; // interim answers are not for the client (Envoy drops them, too)
+    if (this.sink.head?.(status)) {
+      this.#state = 'done';
+      return rest;
+    }
+    const bodiless = this.isHead || status === 204 || status === 304;
+    const body: BodyKind | undefined = bodiless ? { kind: 'none' } : announcedBody(head, 'close');
+    if (!body) {
+      this.#fail('protocol');
+      return Buffer.alloc(0);
+    }
+    const connection = headerValues(head, 'connection').join(',').toLowerCase();
+    const old = head.startLine.startsWith('HTTP/1.0');
+    if (/\bclose\b/.test(connection) || (old && !/\bkeep-alive\b/.test(connection))) this.reusable = false;
+    this.#started = true;
+    this.#body = body;
+    const text = clientHead(head, status, body);
+    if (body.kind === 'none' || (body.kind === 'length' && body.length === 0)) {
+      this.#finish(text);
+      return rest;
+    }
+    if (body.kind === 'length') this.#left = body.length;
+    if (body.kind === 'chunked') this.#chunks = new ChunkScanner();
+    this.#state = 'body';
+    this.sink.write(text, false);
+    return rest;
+  }
+
+  #content(input: Buffer): Buffer {
+    if (this.#body.kind === 'length') {
+      const piece = input.subarray(0, this.#left);
+      this.#left -= piece.length;
+      if (this.#left === 0) this.#finish(piece);
+      else this.sink.write(piece, false);
+      return input.subarray(piece.length);
+    }
+    if (this.#body.kind === 'close') {
+      this.sink.write(chunk(input), false);
+      return Buffer.alloc(0);
+    }
+    const pieces: Buffer[] = [];
+    const used = this.#chunks!.feed(input, (piece) => pieces.push(piece));
+    if (this.#chunks!.bad) {
+      this.#fail('protocol');
+      return Buffer.alloc(0);
+    }
+    // In the middle of an answer the framing must go on as the kernel left it; trailers are rare enough to pass.
+    const out = this.#raw ? input.subarray(0, used) : Buffer.concat(pieces.map(chunk));
+    if (this.#chunks!.done) this.#finish(this.#raw ? out : Buffer.concat([out, Buffer.from('0\r\n\r\n', 'latin1')]));
+    else if (out.length > 0) this.sink.write(out, false);
+    return input.subarray(used);
+  }
+}
+
+function chunk(data: Buffer): Buffer {
+  return Buffer.concat([Buffer.from(`${data.length.toString(16)}\r\n`, 'latin1'), data, Buffer.from('\r\n', 'latin1')]);
+}
+
+/** The head for the client: HTTP/1.1, without hop-by-hop headers, framed by length or by chunks. */
+function clientHead(head: Head, status: number, body: BodyKind): Buffer {
+  const lines = [`HTTP/1.1${head.startLine.slice(8)}`];
+  for (const [name, value] of head.headers) {
+    if (HOP_BY_HOP.has(name) || (status === 204 && name === 'content-length')) continue;
+    lines.push(`${name}: ${value}`);
+  }
+  if (body.kind === 'chunked' || body.kind === 'close') lines.push('transfer-encoding: chunked');
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
+}

@@ -1,0 +1,360 @@
+/**
+ * The agent's end of one intercepted connection (A). While the kernel decides, no byte comes here. The agent steps in
+ * when the kernel passes a request on (odd, split, pipelined, no idle upstream), leaves an answer to it, or when an
+ * upstream breaks; and gives the connection back when nothing is under way.
+ *
+ * Two rules keep the bytes in order. Bytes that the kernel redirected are read by the client before bytes that came
+ * through the connection itself, so the agent writes only when nothing redirected is unread (`quiet`). And the kernel
+ * redirects only when the client has read all that the agent wrote (`native` in the connection's state).
+ */
+import type { Socket } from 'node:net';
+import { fdOf, setLinger } from '../kernel/syscalls.js';
+import { CONN_FLAG, PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { AnswerPump } from './answer-pump.js';
+import type { ConnectionState, DataPlane } from './data-plane.js';
+import { ProxySession } from './proxy-session.js';
+import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
+import type { Slot, UpstreamPool } from './upstream-pool.js';
+
+export interface ConnectionContext {
+  readonly plane: DataPlane;
+  readonly pool: UpstreamPool;
+  /** where the proxy listens for this listener; undefined: there is none */
+  readonly proxy: () => { address: string; port: number } | undefined;
+  /** counts what the agent did: a request given to the proxy, an answer of its own, an answer carried */
+  readonly counted: (what: 'proxied' | 'answered' | 'carried') => void;
+  readonly closed: (connection: ClientConnection) => void;
+}
+
+const POLL_MS = 1;
+
+export class ClientConnection {
+  #read = 0;
+  #written = 0;
+  #pending: Buffer[] = [];
+  #session: ProxySession | undefined;
+  /** the kernel passes everything on this connection to the agent (as far as the agent knows) */
+  #agentMode = false;
+  #busy = false;
+  #ended = false;
+  #closed = false;
+  #draining = false;
+
+  constructor(
+    private readonly socket: Socket,
+    /** of the client's socket */
+    readonly cookie: bigint,
+    private readonly source: string,
+    private readonly context: ConnectionContext,
+  ) {
+    socket.on('data', (bytes: Buffer) => this.#data(bytes));
+    socket.on('end', () => this.#end());
+    socket.on('drain', () => this.#session?.drained());
+    socket.on('error', () => this.#gone());
+    socket.on('close', () => this.#gone());
+  }
+
+  #data(bytes: Buffer): void {
+    this.#read += bytes.length;
+    this.#pending.push(bytes);
+    void this.#step();
+  }
+
+  /** Works off what has come. One at a time; whatever comes meanwhile is seen by the loop. */
+  async #step(): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    try {
+      while (this.#pending.length > 0 && !this.#closed) {
+        if (!(this.#agentMode && this.#session) && !(await this.#takeOver())) return;
+        this.#forward();
+      }
+    } finally {
+      this.#busy = false;
+    }
+    if (this.#ended && !this.#closed) await this.#finishEnd();
+  }
+
+  #forward(): void {
+    const session = this.#session;
+    if (!session || this.#pending.length === 0) return;
+    const bytes = this.#pending.length === 1 ? this.#pending[0]! : Buffer.concat(this.#pending);
+    this.#pending = [];
+    if (!session.send(bytes, () => this.socket.resume())) this.socket.pause();
+  }
+
+  /** Waits until the kernel has nothing under way for this connection, then opens a way to the proxy. */
+  async #takeOver(): Promise<boolean> {
+    this.context.pool.grow();
+    for (;;) {
+      if (this.#closed) return false;
+      const state = this.context.plane.query(this.cookie);
+      if (!state) break; // never in the map (or gone): everything comes this way
+      if (state.flags & CONN_FLAG.BROKEN) {
+        this.reset();
+        return false;
+      }
+      const slot = this.#slotOf(state);
+      if (state.bodyLeft > 0n) {
+        if (!slot) {
+          // The answer is there, the rest of the request's body is not wanted: Envoy closes, too.
+          this.#closeGracefully();
+          return false;
+        }
+        await this.#sendBody(slot, Number(state.bodyLeft));
+        if (this.#pending.length === 0) return false;
+        continue;
+      }
+      if (!slot && !state.queued) break;
+      await sleep(POLL_MS);
+    }
+    this.#agentMode = true;
+    return this.#session !== undefined || this.#openSession();
+  }
+
+  #slotOf(state: ConnectionState): Slot | undefined {
+    const slot = this.context.pool.slot(state.upstream);
+    return slot && this.context.plane.owner(slot.slot) === this.cookie ? slot : undefined;
+  }
+
+  /** The rest of a request's body that came together with other bytes goes to the upstream that has its beginning. */
+  async #sendBody(slot: Slot, left: number): Promise<void> {
+    let missing = left;
+    while (missing > 0 && !this.#closed && !slot.ended) {
+      const bytes = this.#pending.shift();
+      if (!bytes) {
+        await sleep(POLL_MS);
+        continue;
+      }
+      const piece = bytes.subarray(0, missing);
+      if (piece.length < bytes.length) this.#pending.unshift(bytes.subarray(piece.length));
+      missing -= piece.length;
+      if (!slot.socket.write(piece)) await new Promise((resolve) => slot.socket.once('drain', resolve));
+    }
+    this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.REQUEST_DONE);
+    this.context.plane.bodySent(this.cookie);
+  }
+
+  #openSession(): boolean {
+    const target = this.context.proxy();
+    if (!target) {
+      this.#answer(localReply(503, 'no proxy stands behind this listener', true));
+      this.#closeGracefully();
+      return false;
+    }
+    this.#session = new ProxySession(
+      { ...target, source: this.source },
+      {
+        toClient: (bytes) => this.#write(bytes),
+        request: () => this.context.counted('proxied'),
+        boundary: (length) => this.#tryResume(length),
+        closed: (graceful, idle) => this.#sessionClosed(graceful, idle),
+      },
+    );
+    return true;
+  }
+
+  #sessionClosed(graceful: boolean, idle: boolean): void {
+    this.#session = undefined;
+    if (this.#closed) return;
+    if (idle && graceful && !this.#agentMode) return; // an idle spare connection
+    if (graceful) this.#closeGracefully();
+    else this.reset();
+  }
+
+  /** Nothing is under way once `length` more bytes are written: gives the connection back to the kernel. */
+  #tryResume(length: number): void {
+    if (this.#pending.length > 0) return;
+    if (this.#draining || this.#ended) {
+      setImmediate(() => this.#closeGracefully());
+      return;
+    }
+    if (this.context.plane.resume(this.cookie, this.#read, this.#written + length)) this.#agentMode = false;
+  }
+
+  #write(bytes: Buffer): boolean {
+    if (this.#closed) return true;
+    this.#written += bytes.length;
+    return this.socket.write(bytes);
+  }
+
+  /** An answer of the agent's own. */
+  #answer(bytes: Buffer): void {
+    this.context.counted('answered');
+    this.context.plane.native(this.cookie, this.#written + bytes.length);
+    this.#write(bytes);
+  }
+
+  /** Carries the answer that the kernel left to the agent on `slot`. */
+  async carry(slot: Slot): Promise<void> {
+    const { plane, pool } = this.context;
+    const handover = plane.upstream(slot.slot, 'phase') === PHASE.HANDOVER;
+    const flags = plane.upstream(slot.slot, 'flags');
+    let finished = false;
+    const finish = (reusable: boolean): void => {
+      if (finished) return;
+      finished = true;
+      slot.listener = undefined;
+      slot.inbox = [];
+      const again = reusable && !slot.ended && pump.reusable;
+      plane.finish(slot.slot, this.cookie, again);
+      if (!again) pool.discard(slot);
+    };
+    const sink = {
+      write: (bytes: Buffer, last: boolean): void => {
+        if (last) {
+          // First the state, then the bytes: the next request may follow at once.
+          plane.native(this.cookie, this.#written + bytes.length);
+          finish(true);
+        }
+        if (!this.#write(bytes) && !last) {
+          slot.socket.pause();
+          this.socket.once('drain', () => slot.socket.resume());
+        }
+      },
+      fail: (started: boolean, reason: 'protocol' | 'terminated'): void => {
+        finish(false);
+        if (started) this.reset();
+        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY));
+        else this.#answer(localReply(503, TERMINATED_BODY));
+      },
+      head: (status: number): boolean => {
+        if (status !== 503 || !(flags & UPSTREAM_FLAG.RETRY_503)) return false;
+        const request = Buffer.from(plane.replay(slot.slot));
+        const left = flags >>> UPSTREAM_FLAG.RETRIES_SHIFT;
+        finish(false);
+        this.#replay(request, left);
+        return true;
+      },
+    };
+    const pump = handover
+      ? AnswerPump.resume(sink, restOf(plane, slot.slot))
+      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0);
+    this.context.counted('carried');
+    let ready = false;
+    const work = (): void => {
+      if (!ready || finished) return;
+      for (const bytes of slot.inbox.splice(0)) pump.feed(bytes);
+      if (slot.ended && !pump.done) pump.end();
+    };
+    slot.listener = work;
+    slot.socket.pause();
+    if (!(await this.#quiet())) {
+      finish(false);
+      return;
+    }
+    ready = true;
+    slot.socket.resume();
+    work();
+  }
+
+  /** Gives a request whose first try was answered with 503 to the proxy, which carries out what is left of the retries. */
+  #replay(request: Buffer, retriesLeft: number): void {
+    const end = request.indexOf('\r\n\r\n');
+    const header = Buffer.from(`\r\nx-envoy-max-retries: ${Math.max(0, retriesLeft)}`, 'latin1');
+    const bytes = Buffer.concat([request.subarray(0, end), header, request.subarray(end)]);
+    if (!this.#session && !this.#openSession()) return;
+    this.context.plane.native(this.cookie, this.#written);
+    this.#session?.send(bytes, () => undefined);
+  }
+
+  /** Resolves when the client has read all that the kernel redirected; false when it is gone. */
+  async #quiet(): Promise<boolean> {
+    for (;;) {
+      if (this.#closed) return false;
+      const state = this.context.plane.query(this.cookie);
+      if (!state) return !this.#closed;
+      if (!state.queued) return true;
+      await sleep(POLL_MS);
+    }
+  }
+
+  /** The upstream broke while a request of this connection was in flight on it. */
+  async upstreamBroken(slot: Slot): Promise<void> {
+    const phase = this.context.plane.upstream(slot.slot, 'phase');
+    this.#giveUp(slot);
+    if (phase !== PHASE.AWAIT) this.reset();
+    else if (await this.#quiet()) this.#answer(localReply(503, TERMINATED_BODY));
+  }
+
+  /** The exchange on `slot` took too long. */
+  async timedOut(slot: Slot): Promise<void> {
+    const phase = this.context.plane.upstream(slot.slot, 'phase');
+    this.#giveUp(slot);
+    if (phase !== PHASE.AWAIT) this.reset();
+    else if (await this.#quiet()) this.#answer(localReply(504, TIMEOUT_BODY));
+  }
+
+  #giveUp(slot: Slot): void {
+    slot.listener = () => undefined;
+    this.context.plane.finish(slot.slot, this.cookie, false);
+    this.context.pool.discard(slot);
+  }
+
+  #end(): void {
+    this.#ended = true;
+    if (!this.#busy) void this.#finishEnd();
+  }
+
+  /** The client sends no more: what is in flight is still answered, then the connection is closed. */
+  async #finishEnd(): Promise<void> {
+    for (;;) {
+      if (this.#closed || this.#pending.length > 0) return;
+      const state = this.context.plane.query(this.cookie);
+      if (!state) {
+        // closed, not half-closed: nobody will read an answer
+        this.#session?.destroy();
+        this.#closeGracefully();
+        return;
+      }
+      if (this.#session?.busy) {
+        if (this.#session.opaque) this.#session.end();
+        return; // closed at the next boundary
+      }
+      if (!this.#slotOf(state)) break;
+      await sleep(5);
+    }
+    this.#closeGracefully();
+  }
+
+  #closeGracefully(): void {
+    if (this.#closed) return;
+    const fd = fdOf(this.socket);
+    if (fd !== undefined) setLinger(fd, undefined);
+    this.socket.end(() => this.socket.destroySoon());
+  }
+
+  /** No more requests after the one under way; then the connection is closed. */
+  drain(): void {
+    this.#draining = true;
+    const state = this.context.plane.query(this.cookie);
+    if (!this.#session?.busy && !this.#busy && (!state || !this.#slotOf(state))) this.#closeGracefully();
+  }
+
+  /** Ends the connection at once; the client sees a reset. */
+  reset(): void {
+    const fd = fdOf(this.socket);
+    if (fd !== undefined) setLinger(fd, 0);
+    this.socket.destroy();
+  }
+
+  #gone(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#session?.destroy();
+    const slot = this.context.pool.findByOwner(this.cookie);
+    if (slot) this.#giveUp(slot);
+    this.context.closed(this);
+  }
+}
+
+function restOf(plane: DataPlane, slot: number): { chunkState: number; remaining: bigint } | { left: number } {
+  const remaining = plane.remaining(slot);
+  return plane.upstream(slot, 'flags') & UPSTREAM_FLAG.CHUNKED
+    ? { chunkState: plane.upstream(slot, 'chunk_state'), remaining }
+    : { left: Number(remaining) };
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}

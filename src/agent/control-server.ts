@@ -1,0 +1,55 @@
+/** The agent's control interface: HTTP on a socket in its folder and on the admin address. */
+
+import { rmSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import { createServer as createNetServer } from 'node:net';
+
+export interface ControlHandlers {
+  readonly status: () => unknown;
+  readonly ready: () => boolean;
+  readonly config: () => unknown;
+}
+
+/** Serves /status, /ready and /config. `listen`: a path, or a host and port. @returns the server, listening */
+export function serveControl(
+  handlers: ControlHandlers,
+  listen: { path: string } | { host: string; port: number },
+): Promise<Server> {
+  const server = createServer((request, response) => {
+    const send = (status: number, body: unknown): void => {
+      const text =
+        typeof body === 'string'
+          ? body
+          : `${JSON.stringify(body, (_, v) => (typeof v === 'bigint' ? `${v}` : v), 2)}\n`;
+      response.writeHead(status, { 'content-type': typeof body === 'string' ? 'text/plain' : 'application/json' });
+      response.end(text);
+    };
+    if (request.method !== 'GET') send(405, 'only GET\n');
+    else if (request.url === '/status') send(200, handlers.status());
+    else if (request.url === '/ready') send(handlers.ready() ? 200 : 503, handlers.ready() ? 'ready\n' : 'not ready\n');
+    else if (request.url === '/config') send(200, handlers.config());
+    else send(404, 'try /status, /ready or /config\n');
+  });
+  if ('path' in listen) rmSync(listen.path, { force: true });
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(listen, () => {
+      server.off('error', reject);
+      server.unref();
+      resolve(server);
+    });
+  });
+}
+
+/** Holds the name of an instance for this process's life. @returns false when another process holds it */
+export function holdName(name: string): Promise<(() => void) | false> {
+  // An abstract socket: it vanishes with its process, whatever way that ends.
+  const server = createNetServer();
+  return new Promise((resolve) => {
+    server.once('error', () => resolve(false));
+    server.listen({ path: `\0sidestep/${name}` }, () => {
+      server.unref();
+      resolve(() => server.close());
+    });
+  });
+}

@@ -1,0 +1,316 @@
+/** The loaded BPF object as the agent uses it: typed access to the maps, and the control program. */
+
+import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
+import {
+  ATTACH,
+  type BpfLink,
+  type BpfMap,
+  BpfObject,
+  createMap,
+  MAP_FLAG,
+  MAP_TYPE,
+  u32,
+  u64,
+} from '../kernel/libbpf.js';
+import { IMAGE_SIZE, IMAGE_SLACK } from '../layout/image.js';
+import {
+  COUNTER,
+  CTL,
+  CtlSpec,
+  EndpointSpec,
+  MAX_ENDPOINTS,
+  MAX_REPLAY,
+  MAX_RULES,
+  MAX_UPSTREAMS,
+  SteerKeySpec,
+  SteerSpec,
+  TupleSpec,
+  UpstreamSpec,
+} from '../layout/runtime.js';
+import { get, getBig, set } from '../layout/struct.js';
+import { type Address, addressWords } from './address.js';
+
+/** The test run takes the first bytes for an Ethernet header. */
+const CTL_AT = 16;
+
+/** What the control program says about a client connection. */
+export interface ConnectionState {
+  readonly queued: boolean;
+  readonly unread: number;
+  readonly gate: number;
+  readonly requested: number;
+  readonly upstream: number;
+  readonly passed: bigint;
+  readonly bodyLeft: bigint;
+  readonly flags: number;
+}
+
+export class DataPlane {
+  readonly #object: BpfObject;
+  readonly #maps = new Map<string, BpfMap>();
+  readonly #links: BpfLink[] = [];
+  #inner: BpfMap | undefined;
+  readonly #ctlBytes = new Uint8Array(CTL_AT + CtlSpec.size);
+  readonly #ctl = new DataView(this.#ctlBytes.buffer);
+  /** live views */
+  readonly upstreams: DataView;
+  readonly upstreamWords: Int32Array;
+  readonly endpoints: DataView;
+  readonly replays: Uint8Array;
+  readonly blocks: DataView;
+
+  /** Loads the object and attaches its socket map programs. @throws KernelError */
+  constructor(objectPath: string) {
+    this.#object = BpfObject.open(objectPath);
+    this.#object.load();
+    const upstreams = this.map('upstreams').mmap();
+    this.upstreams = upstreams.view;
+    this.upstreamWords = new Int32Array(upstreams.buffer);
+    this.endpoints = this.map('endpoints').mmap().view;
+    this.replays = this.map('replays').mmap().bytes;
+    this.blocks = this.map('blocks').mmap().view;
+    this.#object.attachSockmap('on_message', 'clients', ATTACH.SK_MSG_VERDICT);
+    this.#object.attachSockmap('on_answer', 'sockets', ATTACH.SK_SKB_STREAM_VERDICT);
+  }
+
+  map(name: string): BpfMap {
+    let map = this.#maps.get(name);
+    if (!map) {
+      map = this.#object.map(name);
+      this.#maps.set(name, map);
+    }
+    return map;
+  }
+
+  /**
+   * Attaches the hooks to the instance's cgroups: steering to the applications', watching to both.
+   * @returns the descriptors of the links that must outlive the agent (the proxy inherits them)
+   */
+  attach(groups: InstanceCgroups): number[] {
+    const apps = openCgroup(groups.apps);
+    const root = openCgroup(groups.root);
+    try {
+      for (const name of ['connect4', 'connect6']) this.#links.push(this.#object.attachCgroup(name, apps));
+      this.#links.push(this.#object.attachCgroup('socket_event', root));
+      const lasting = ['fallback4', 'fallback6', 'getpeername4', 'getpeername6'].map((name) =>
+        this.#object.attachCgroup(name, root),
+      );
+      this.#links.push(...lasting);
+      return lasting.map((link) => link.fd);
+    } finally {
+      closeCgroup(apps);
+      closeCgroup(root);
+    }
+  }
+
+  /** Switches to another policy image at once for every request decided from now on. @param image at most IMAGE_SIZE */
+  install(image: Uint8Array): void {
+    const map = createMap(
+      { name: 'image', type: MAP_TYPE.ARRAY, keySize: 4, valueSize: IMAGE_SIZE + IMAGE_SLACK, maxEntries: 1 },
+      MAP_FLAG.MMAPABLE,
+    );
+    const mapping = map.mmap();
+    mapping.bytes.set(image);
+    mapping.unmap();
+    // The update returns only when no program uses the old map any more.
+    this.map('policy').update(u32(0), u32(map.fd));
+    this.#inner?.close();
+    this.#inner = map;
+  }
+
+  /** Sends connections to `from` elsewhere. `map`: `steers` (to the agent) or `fallbacks` (to the proxy). */
+  steer(map: 'steers' | 'fallbacks', from: Address, to: Address, keepAddress: boolean, listener: number): void {
+    const value = new DataView(new ArrayBuffer(SteerSpec.size));
+    for (const [i, word] of addressWords(to).entries()) set(value, 0, SteerSpec, 'address', word, i);
+    set(value, 0, SteerSpec, 'port', swap16(to.port));
+    set(value, 0, SteerSpec, 'keep_address', keepAddress ? 1 : 0);
+    set(value, 0, SteerSpec, 'listener', listener);
+    this.map(map).update(steerKey(from), new Uint8Array(value.buffer));
+  }
+
+  unsteer(map: 'steers' | 'fallbacks', from: Address): void {
+    this.map(map).delete(steerKey(from));
+  }
+
+  /** The cookie of the client socket whose local end is `address`. */
+  cookieOf(local: Address): bigint | undefined {
+    const key = new DataView(new ArrayBuffer(TupleSpec.size));
+    for (const [i, word] of addressWords(local).entries()) set(key, 0, TupleSpec, 'address', word, i);
+    set(key, 0, TupleSpec, 'port', local.port);
+    const value = this.map('tuples').lookup(new Uint8Array(key.buffer));
+    return value && new DataView(value.buffer, value.byteOffset).getBigUint64(0, true);
+  }
+
+  forget(local: Address): void {
+    const key = new DataView(new ArrayBuffer(TupleSpec.size));
+    for (const [i, word] of addressWords(local).entries()) set(key, 0, TupleSpec, 'address', word, i);
+    set(key, 0, TupleSpec, 'port', local.port);
+    this.map('tuples').delete(new Uint8Array(key.buffer));
+  }
+
+  /** State of a client connection; undefined when its socket is gone (or never was in the map). */
+  query(cookie: bigint): ConnectionState | undefined {
+    return this.#run(CTL.QUERY, { cookie }) ? this.#state() : undefined;
+  }
+
+  /** Tells how many bytes the agent has written to the connection, the end of its current answer included. */
+  native(cookie: bigint, written: number): void {
+    this.#run(CTL.NATIVE, { cookie, native: written >>> 0 });
+  }
+
+  /** The agent has sent the rest of the current request's body itself. */
+  bodySent(cookie: bigint): void {
+    this.#run(CTL.BODY_SENT, { cookie });
+  }
+
+  /** Gives the connection back to the kernel if exactly `passed` bytes have come to the agent. */
+  resume(cookie: bigint, passed: number, written: number): boolean {
+    return this.#run(CTL.RESUME, { cookie, arg: BigInt(passed), native: written >>> 0 });
+  }
+
+  /** Ends the exchange of `cookie` on a slot. @returns false when it had ended already */
+  finish(slot: number, cookie: bigint, reusable: boolean): boolean {
+    return this.#run(CTL.FINISH, { slot, cookie, arg: reusable ? 1n : 0n });
+  }
+
+  /** Takes a slot out of its pool. @returns whether it was idle */
+  take(slot: number): boolean {
+    return this.#run(CTL.TAKE, { slot });
+  }
+
+  give(slot: number): void {
+    this.#run(CTL.GIVE, { slot });
+  }
+
+  #run(command: number, input: { cookie?: bigint; arg?: bigint; native?: number; slot?: number }): boolean {
+    const view = this.#ctl;
+    this.#ctlBytes.fill(0);
+    set(view, CTL_AT, CtlSpec, 'command', command);
+    set(view, CTL_AT, CtlSpec, 'cookie', input.cookie ?? 0n);
+    set(view, CTL_AT, CtlSpec, 'arg', input.arg ?? 0n);
+    set(view, CTL_AT, CtlSpec, 'native', input.native ?? 0);
+    set(view, CTL_AT, CtlSpec, 'slot', input.slot ?? 0);
+    const { dataOut } = this.#object.program('control').testRun(this.#ctlBytes);
+    this.#ctlBytes.set(dataOut.subarray(0, this.#ctlBytes.length));
+    return get(view, CTL_AT, CtlSpec, 'result') === 1;
+  }
+
+  #state(): ConnectionState {
+    const view = this.#ctl;
+    const number = (name: string): number => get(view, CTL_AT, CtlSpec, name);
+    return {
+      queued: number('queued') !== 0,
+      unread: number('unread') | 0,
+      gate: number('gate'),
+      requested: number('requested'),
+      upstream: number('upstream'),
+      passed: getBig(view, CTL_AT, CtlSpec, 'passed'),
+      bodyLeft: getBig(view, CTL_AT, CtlSpec, 'body_left'),
+      flags: number('flags'),
+    };
+  }
+
+  /** Makes a connected socket usable as pool slot `slot` of `endpoint` (not yet in the pool: see `give`). */
+  insertUpstream(slot: number, fd: number, cookie: bigint, endpoint: number): void {
+    const base = slot * UpstreamSpec.size;
+    const incarnation = get(this.upstreams, base, UpstreamSpec, 'incarnation');
+    for (let i = 0; i < UpstreamSpec.size; i += 4) this.upstreams.setUint32(base + i, 0, true);
+    set(this.upstreams, base, UpstreamSpec, 'endpoint', endpoint);
+    set(this.upstreams, base, UpstreamSpec, 'incarnation', (incarnation + 1) >>> 0);
+    this.map('slots').update(u64(cookie), u32(slot));
+    this.map('sockets').update(u32(slot), u64(BigInt(fd)));
+  }
+
+  removeUpstream(slot: number, cookie: bigint): void {
+    this.map('slots').delete(u64(cookie));
+    this.map('sockets').delete(u32(slot));
+  }
+
+  upstream(slot: number, name: string): number {
+    return get(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, name);
+  }
+
+  owner(slot: number): bigint {
+    return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'owner');
+  }
+
+  /** Bytes to come of the body or chunk. */
+  remaining(slot: number): bigint {
+    return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'remaining');
+  }
+
+  /** When the request was sent, on the monotonic clock, in nanoseconds. */
+  started(slot: number): bigint {
+    return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'started');
+  }
+
+  /** Sets flags of an upstream against concurrent programs. */
+  addFlags(slot: number, flags: number): void {
+    const at = (slot * UpstreamSpec.size + UpstreamSpec.at.flags!.offset) / 4;
+    Atomics.or(this.upstreamWords, at, flags);
+  }
+
+  /** The request kept for a replay. */
+  replay(slot: number): Uint8Array {
+    const length = Math.min(this.upstream(slot, 'replay_len'), MAX_REPLAY);
+    return this.replays.slice(slot * MAX_REPLAY, slot * MAX_REPLAY + length);
+  }
+
+  endpoint(id: number, name: string): number {
+    return get(this.endpoints, id * EndpointSpec.size, EndpointSpec, name);
+  }
+
+  setEndpoint(id: number, name: string, value: number, index = 0): void {
+    if (id >= MAX_ENDPOINTS) throw new RangeError(`endpoint ${id}`);
+    set(this.endpoints, id * EndpointSpec.size, EndpointSpec, name, value, index);
+  }
+
+  /** Sums of the per-CPU counters, by COUNTER name. */
+  counters(): Record<keyof typeof COUNTER, number> {
+    const out = {} as Record<keyof typeof COUNTER, number>;
+    for (const [name, index] of Object.entries(COUNTER))
+      out[name as keyof typeof COUNTER] = this.#sum('counters', index);
+    return out;
+  }
+
+  /** Requests that rule `index` of the image decided in the kernel. */
+  ruleHits(index: number): number {
+    return index < MAX_RULES ? this.#sum('rule_hits', index) : 0;
+  }
+
+  /** Starts counting the rules anew: their numbers mean something else in each generation. */
+  clearRuleHits(rules: number): void {
+    const empty = new Uint8Array(this.map('rule_hits').lookup(u32(0))?.length ?? 8);
+    for (let i = 0; i < Math.min(rules, MAX_RULES); i++) this.map('rule_hits').update(u32(i), empty);
+  }
+
+  #sum(map: string, index: number): number {
+    const value = this.map(map).lookup(u32(index));
+    if (!value) return 0;
+    const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+    let sum = 0n;
+    for (let at = 0; at < value.byteLength; at += 8) sum += view.getBigUint64(at, true);
+    return Number(sum);
+  }
+
+  /** Detaches everything. Upstreams must have been removed before. */
+  close(): void {
+    for (const link of this.#links.splice(0)) link.close();
+    this.#inner?.close();
+    this.#object.close();
+  }
+}
+
+export const UPSTREAM_SLOTS = MAX_UPSTREAMS;
+
+function swap16(port: number): number {
+  return ((port & 0xff) << 8) | (port >> 8);
+}
+
+function steerKey(from: Address): Uint8Array {
+  const view = new DataView(new ArrayBuffer(SteerKeySpec.size));
+  for (const [i, word] of addressWords(from).entries()) set(view, 0, SteerKeySpec, 'address', word, i);
+  set(view, 0, SteerKeySpec, 'port', swap16(from.port));
+  set(view, 0, SteerKeySpec, 'family', from.address.includes(':') ? 10 : 2);
+  return new Uint8Array(view.buffer);
+}

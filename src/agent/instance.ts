@@ -1,0 +1,283 @@
+/** One running instance: the data plane, the proxy behind it, and the policy in force. */
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import type { Server } from 'node:http';
+import { join } from 'node:path';
+import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
+import { instanceFolder, processStartTime } from '../kernel/instance.js';
+import { bpfObjectPath } from '../kernel/object-path.js';
+import type { ListenerPlan } from '../plan/ir.js';
+import { type Diagnostic, formatDiagnostic } from '../policy/diagnostics.js';
+import { loadFiles } from '../policy/load.js';
+import { type EnvoyProxy, startProxy, stopStaleProxy } from '../proxy/index.js';
+import { isLocal, isWildcard } from './address.js';
+import { holdName, serveControl } from './control-server.js';
+import { DataPlane } from './data-plane.js';
+import { writeHosts } from './hosts-file.js';
+import { Listeners } from './listeners.js';
+import { errorsOf, type Generation, makeGeneration } from './policy.js';
+import { statusOf } from './status.js';
+import { Traffic } from './traffic.js';
+import { watchFiles } from './watcher.js';
+
+export interface InstanceOptions {
+  readonly name: string;
+  readonly files: readonly string[];
+  /** 'own': start an Envoy; 'none': there is no proxy; else its address, port 0 meaning the listener's own */
+  readonly proxy: 'own' | 'none' | { address: string; port: number };
+  readonly admin: { host: string; port: number };
+  readonly log: (message: string) => void;
+}
+
+/** Bad input, or something that stands in the way: the message is for the user. */
+export class StartError extends Error {
+  override readonly name = 'StartError';
+  constructor(
+    message: string,
+    readonly kind: 'input' | 'unavailable',
+  ) {
+    super(message);
+  }
+}
+
+const DRAIN_MS = 5000;
+
+export class Instance {
+  readonly #folder: string;
+  readonly #listenerIndex = new Map<string, number>();
+  #groups: InstanceCgroups | undefined;
+  #home = '';
+  #plane!: DataPlane;
+  #traffic!: Traffic;
+  #listeners!: Listeners;
+  #proxy: EnvoyProxy | undefined;
+  #generation!: Generation;
+  #servers: Server[] = [];
+  #release: (() => void) | undefined;
+  #unwatch: (() => void) | undefined;
+  #reloading: Promise<void> = Promise.resolve();
+  #fallbacks: { address: string; port: number }[] = [];
+  #admin = '';
+  #ready = false;
+  readonly #started = Date.now();
+
+  constructor(private readonly options: InstanceOptions) {
+    this.#folder = instanceFolder(options.name);
+  }
+
+  get generation(): Generation {
+    return this.#generation;
+  }
+
+  get admin(): string {
+    return this.#admin;
+  }
+
+  /** Loads, attaches and starts everything. Nothing is left behind when it throws. @throws StartError, KernelError, ProxyError */
+  async start(): Promise<void> {
+    const held = await holdName(this.options.name);
+    if (!held)
+      throw new StartError(
+        `an instance named "${this.options.name}" is running already; stop it (sidestep off) or use another --name`,
+        'unavailable',
+      );
+    this.#release = held;
+    try {
+      await this.#bringUp();
+    } catch (error) {
+      await this.stop(0);
+      throw error;
+    }
+  }
+
+  async #bringUp(): Promise<void> {
+    const { options } = this;
+    const resources = await loadFiles([...options.files]);
+    for (const d of resources.diagnostics) options.log(formatDiagnostic(d));
+    const errors = errorsOf(resources.diagnostics).length;
+    if (errors > 0)
+      throw new StartError(`${errors} error${errors > 1 ? 's' : ''} in the policies; nothing was loaded`, 'input');
+    mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
+    const stale = await stopStaleProxy(join(this.#folder, 'proxy'));
+    if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
+    this.#plane = new DataPlane(bpfObjectPath());
+    this.#traffic = new Traffic(this.#plane, (listener) => this.#generation.proxies.get(listener));
+    this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));
+    this.#home = currentCgroup();
+    this.#groups = createCgroups(options.name);
+    joinCgroup(this.#groups.agent);
+    const lasting = this.#plane.attach(this.#groups);
+    const generation = this.#make(1, resources);
+    this.#generation = generation;
+    if (options.proxy === 'own')
+      this.#proxy = await startProxy({ dir: join(this.#folder, 'proxy'), resources, inheritFds: lasting });
+    await this.#listeners.open(generation.intercepts);
+    writeHosts(this.#hostsFile, resources.hosts);
+    await this.#serve();
+    this.#enforce(generation);
+    this.#writeState();
+    this.#unwatch = watchFiles(options.files, () => void this.reload());
+    this.#ready = true;
+  }
+
+  get #hostsFile(): string {
+    return join(this.#folder, 'hosts');
+  }
+
+  #make(number: number, resources: Parameters<typeof makeGeneration>[1]): Generation {
+    return makeGeneration(number, resources, {
+      listenerIndex: this.#listenerIndex,
+      endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
+      proxyAddress: (listener) => this.#proxyAddress(listener),
+    });
+  }
+
+  #proxyAddress(listener: ListenerPlan): { address: string; port: number } | undefined {
+    const { proxy } = this.options;
+    if (proxy === 'none') return undefined;
+    if (proxy === 'own') return listener.proxyAddress;
+    return { address: proxy.address, port: proxy.port || listener.proxyAddress.port };
+  }
+
+  /** Puts a generation in force for every request from now on. */
+  #enforce(generation: Generation): void {
+    this.#plane.install(generation.compiled.image);
+    this.#plane.clearRuleHits(generation.compiled.rules.length);
+    this.#generation = generation;
+    this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
+    this.#fallBack(generation);
+  }
+
+  /** Addresses that nobody listens on lead to the proxy's listeners when the agent does not take them. */
+  #fallBack(generation: Generation): void {
+    const wanted = generation.resources.intercepts.flatMap((intercept) => {
+      const to = generation.proxies.get(intercept.listener);
+      if (!to || isWildcard(intercept.address) || (to.address === intercept.address && to.port === intercept.port))
+        return [];
+      return [
+        {
+          from: { address: intercept.address, port: intercept.port },
+          to,
+          index: this.#listenerIndex.get(intercept.listener) ?? 0,
+        },
+      ];
+    });
+    const kept = new Set(wanted.map(({ from }) => `${from.address} ${from.port}`));
+    for (const old of this.#fallbacks)
+      if (!kept.has(`${old.address} ${old.port}`)) this.#plane.unsteer('fallbacks', old);
+    for (const { from, to, index } of wanted) {
+      // A proxy on an address of the other family cannot be reached from this one.
+      if (from.address.includes(':') !== to.address.includes(':')) continue;
+      this.#plane.steer('fallbacks', from, to, isLocal(from.address) && from.address === to.address, index);
+    }
+    this.#fallbacks = wanted.map(({ from }) => from);
+  }
+
+  /** Reads the files again and switches to what they say; keeps the old policy when anything is wrong with the new. */
+  reload(): Promise<void> {
+    this.#reloading = this.#reloading
+      .then(() => this.#reload())
+      .catch((error: Error) => this.options.log(`reload failed: ${error.message}`));
+    return this.#reloading;
+  }
+
+  async #reload(): Promise<void> {
+    if (!this.#ready) return;
+    const { log } = this.options;
+    const resources = await loadFiles([...this.options.files]);
+    if (same(resources, this.#generation.resources)) return;
+    for (const d of resources.diagnostics) log(formatDiagnostic(d));
+    const keep = (problems: readonly Diagnostic[]): void =>
+      log(`generation ${this.#generation.number} stays in force: ${problems.length} error(s) in the new policies`);
+    const errors = errorsOf(resources.diagnostics);
+    if (errors.length > 0) {
+      keep(errors);
+      return;
+    }
+    const next = this.#make(this.#generation.number + 1, resources);
+    await this.#listeners.open(next.intercepts);
+    const refused = (await this.#proxy?.update(resources)) ?? [];
+    if (refused.length > 0) {
+      for (const d of refused) log(formatDiagnostic(d));
+      keep(refused);
+      return;
+    }
+    this.#enforce(next);
+    this.#traffic.pool.retireProxies();
+    writeHosts(this.#hostsFile, resources.hosts);
+    log(`generation ${next.number} is in force`);
+  }
+
+  async #serve(): Promise<void> {
+    const handlers = {
+      status: () => this.status(),
+      ready: () => this.#ready,
+      config: () => ({
+        listeners: this.#generation.resources.listeners,
+        clusters: this.#generation.resources.clusters,
+      }),
+    };
+    this.#servers.push(await serveControl(handlers, { path: join(this.#folder, 'control.sock') }));
+    const { host, port } = this.options.admin;
+    const server = await serveControl(handlers, { host, port }).catch(async (error: NodeJS.ErrnoException) => {
+      if (error.code !== 'EADDRINUSE') throw error;
+      const other = await serveControl(handlers, { host, port: 0 });
+      this.options.log(
+        `${host}:${port} is taken, the admin address is ${host}:${(other.address() as { port: number }).port}`,
+      );
+      return other;
+    });
+    this.#servers.push(server);
+    this.#admin = `${host}:${(server.address() as { port: number }).port}`;
+  }
+
+  #writeState(): void {
+    const state = {
+      pid: process.pid,
+      startTime: processStartTime(process.pid),
+      name: this.options.name,
+      cgroup: this.#groups!.root,
+      hostsFile: this.#hostsFile,
+      admin: this.#admin,
+      control: join(this.#folder, 'control.sock'),
+      proxy: this.#proxy?.pid,
+    };
+    writeFileSync(join(this.#folder, 'state.json'), `${JSON.stringify(state, null, 2)}\n`);
+  }
+
+  /** What `sidestep status` shows. */
+  status(): ReturnType<typeof statusOf> {
+    return statusOf({
+      name: this.options.name,
+      plane: this.#plane,
+      traffic: this.#traffic,
+      generation: this.#generation,
+      startedAt: this.#started,
+      admin: this.#admin,
+      proxyPid: this.#proxy?.pid,
+    });
+  }
+
+  /** Drains, detaches and removes everything. */
+  async stop(drainMs = DRAIN_MS): Promise<void> {
+    this.#ready = false;
+    this.#unwatch?.();
+    await this.#reloading;
+    this.#listeners?.closeAll();
+    await this.#traffic?.drain(drainMs);
+    await this.#proxy?.stop(Math.min(drainMs, 1000));
+    this.#plane?.close();
+    if (this.#groups) {
+      if (this.#home) joinCgroup(this.#home);
+      removeCgroups(this.options.name);
+    }
+    for (const server of this.#servers) server.close();
+    if (this.#release) rmSync(this.#folder, { recursive: true, force: true });
+    this.#release?.();
+  }
+}
+
+function same(a: Generation['resources'], b: Generation['resources']): boolean {
+  const text = (r: Generation['resources']): string =>
+    JSON.stringify([r.listeners, r.routeConfigs, r.clusters, r.endpoints, r.bootstrap, r.intercepts, r.hosts]);
+  return errorsOf(a.diagnostics).length === 0 && text(a) === text(b);
+}

@@ -1,0 +1,103 @@
+/** The agent's listening sockets: where intercepted connections arrive. */
+import { createServer, type Server, type Socket } from 'node:net';
+import type { Intercept } from '../policy/resources.js';
+import { type Address, isLocal, isWildcard, localAddresses, plainAddress } from './address.js';
+import type { DataPlane } from './data-plane.js';
+
+/** One intercepted address with the server that takes its connections. */
+interface Entry {
+  readonly intercept: Intercept;
+  readonly server: Server;
+  readonly bind: Address;
+  readonly steered: Address[];
+}
+
+const BACKLOG = 4096;
+
+export interface Arrival {
+  readonly socket: Socket;
+  readonly listener: string;
+  readonly cookie: bigint;
+  /** local end of the client's socket */
+  readonly client: Address;
+}
+
+export class Listeners {
+  readonly #entries = new Map<string, Entry>();
+
+  constructor(
+    private readonly plane: DataPlane,
+    private readonly arrived: (arrival: Arrival) => void,
+  ) {}
+
+  /** Opens servers for the intercepts that have none yet. @throws Error when an address cannot be bound */
+  async open(intercepts: readonly Intercept[]): Promise<void> {
+    for (const intercept of intercepts) {
+      const key = keyOf(intercept);
+      if (this.#entries.has(key)) continue;
+      const keep = isWildcard(intercept.address) || isLocal(intercept.address);
+      const host = keep ? intercept.address : intercept.address.includes(':') ? '::1' : '127.0.0.1';
+      const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: false }, (socket) =>
+        this.#accept(intercept.listener, socket),
+      );
+      const port = await listen(server, host);
+      this.#entries.set(key, { intercept, server, bind: { address: host, port }, steered: [] });
+    }
+  }
+
+  /**
+   * Steers exactly `intercepts`, whose listeners have the given indexes; servers that are not needed any more close
+   * (connections that they accepted go on).
+   */
+  steer(intercepts: readonly Intercept[], indexOf: (listener: string) => number): void {
+    const wanted = new Set(intercepts.map(keyOf));
+    for (const intercept of intercepts) {
+      const entry = this.#entries.get(keyOf(intercept))!;
+      const keep = isWildcard(intercept.address) || isLocal(intercept.address);
+      const addresses = isWildcard(intercept.address)
+        ? localAddresses().filter((a) => a.includes(':') === (intercept.address === '::'))
+        : [intercept.address];
+      for (const address of addresses) {
+        const from = { address, port: intercept.port };
+        this.plane.steer('steers', from, entry.bind, keep, indexOf(intercept.listener));
+        entry.steered.push(from);
+      }
+    }
+    for (const [key, entry] of this.#entries) if (!wanted.has(key)) this.#close(key, entry);
+  }
+
+  #close(key: string, entry: Entry): void {
+    for (const from of entry.steered) this.plane.unsteer('steers', from);
+    entry.server.close();
+    this.#entries.delete(key);
+  }
+
+  closeAll(): void {
+    for (const [key, entry] of this.#entries) this.#close(key, entry);
+  }
+
+  #accept(listener: string, socket: Socket): void {
+    const client = { address: plainAddress(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
+    const cookie = client.port ? this.plane.cookieOf(client) : undefined;
+    if (cookie === undefined) {
+      socket.destroy(); // nobody whom the hooks sent here
+      return;
+    }
+    this.arrived({ socket, listener, cookie, client });
+  }
+}
+
+function keyOf(intercept: Intercept): string {
+  return `${intercept.address} ${intercept.port} ${intercept.listener}`;
+}
+
+function listen(server: Server, host: string): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ host, port: 0, backlog: BACKLOG, ipv6Only: host === '::' }, () => {
+      server.off('error', reject);
+      server.on('error', () => undefined);
+      resolve((server.address() as { port: number }).port);
+    });
+  });
+}

@@ -1,0 +1,85 @@
+/** From files to an image: what one generation of the policy consists of. Pure but for reading the files. */
+import { type CompiledImage, compileImage } from '../compile/image.js';
+import { buildPlan } from '../plan/build.js';
+import type { ListenerPlan, Plan } from '../plan/ir.js';
+import { type CheckReport, report } from '../plan/report.js';
+import type { Diagnostic } from '../policy/diagnostics.js';
+import type { Intercept, Resources } from '../policy/resources.js';
+import { isWildcard } from './address.js';
+
+export interface Generation {
+  readonly number: number;
+  readonly resources: Resources;
+  readonly plan: Plan;
+  readonly compiled: CompiledImage;
+  readonly report: CheckReport;
+  /** intercepts of offloaded listeners: the others' connections go to the proxy without us */
+  readonly intercepts: readonly Intercept[];
+  /** where the proxy listens, by listener */
+  readonly proxies: ReadonlyMap<string, { address: string; port: number }>;
+}
+
+export interface GenerationContext {
+  /** an index for each listener name, the same in all generations */
+  readonly listenerIndex: Map<string, number>;
+  readonly endpointId: (address: string, port: number, proxy: boolean) => number;
+  /** overrides where the proxy listens; undefined: there is no proxy */
+  readonly proxyAddress: (listener: ListenerPlan) => { address: string; port: number } | undefined;
+}
+
+/** Makes generation `number` of the resources. @throws nothing for bad input: see `resources.diagnostics` before */
+export function makeGeneration(number: number, resources: Resources, context: GenerationContext): Generation {
+  const plan = buildPlan(resources);
+  const proxies = new Map<string, { address: string; port: number }>();
+  for (const listener of plan.listeners) {
+    if (!context.listenerIndex.has(listener.name)) context.listenerIndex.set(listener.name, context.listenerIndex.size);
+    const at = context.proxyAddress(listener);
+    if (at) proxies.set(listener.name, { ...at, address: reachable(at.address) });
+  }
+  const compiled = compileImage(stable(plan, context.listenerIndex), {
+    generation: number,
+    endpointId: (address, port) => context.endpointId(address, port, false),
+    proxyEndpointId: (name) => {
+      const at = proxies.get(name);
+      return at ? context.endpointId(at.address, at.port, true) : -1;
+    },
+  });
+  const offloaded = new Set(plan.listeners.filter((l) => l.offloaded).map((l) => l.name));
+  return {
+    number,
+    resources,
+    plan,
+    compiled,
+    report: report(resources, plan),
+    intercepts: resources.intercepts.filter((i) => offloaded.has(i.listener)),
+    proxies,
+  };
+}
+
+/** Connections remember their listener by index, so a listener keeps its place even when others come and go. */
+function stable(plan: Plan, index: ReadonlyMap<string, number>): Plan {
+  const absent = (name: string): ListenerPlan => ({
+    name,
+    proxyAddress: { address: '0.0.0.0', port: 0 },
+    offloaded: false,
+    reasons: [],
+    paths: { normalize: false, mergeSlashes: false, escapedSlashes: false },
+    stripPort: 'none',
+    virtualHosts: [],
+    rbac: [],
+    generateRequestId: false,
+    forwardedProto: 'http',
+  });
+  const byName = new Map(plan.listeners.map((l) => [l.name, l]));
+  const names = [...index.entries()].sort((a, b) => a[1] - b[1]).map(([name]) => name);
+  return { ...plan, listeners: names.map((name) => byName.get(name) ?? absent(name)) };
+}
+
+function reachable(address: string): string {
+  if (!isWildcard(address)) return address;
+  return address === '::' ? '::1' : '127.0.0.1';
+}
+
+export function errorsOf(diagnostics: readonly Diagnostic[]): Diagnostic[] {
+  return diagnostics.filter((d) => d.severity === 'error');
+}

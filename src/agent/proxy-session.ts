@@ -1,0 +1,128 @@
+/**
+ * A client connection's bytes carried to the proxy and back, unchanged. It follows the messages only to find the
+ * moments at which nothing is under way, when the connection may go back to the kernel.
+ */
+import { connect, type Socket } from 'node:net';
+import { type Head, headerValues, MessageTracker, requestBody, responseBody, statusOf } from './http-framing.js';
+
+export interface ProxySessionEvents {
+  /** Bytes for the client. @returns false when it cannot take more now (call `drained` then) */
+  toClient(bytes: Buffer): boolean;
+  /** A request was seen completely. */
+  request(): void;
+  /** Every request so far is answered completely with the next `length` bytes for the client. */
+  boundary(length: number): void;
+  /** The proxy has closed the connection: gracefully, or not. `idle`: nothing was under way. */
+  closed(graceful: boolean, idle: boolean): void;
+}
+
+export class ProxySession {
+  readonly #socket: Socket;
+  readonly #requests: MessageTracker;
+  readonly #responses: MessageTracker;
+  /** methods of the requests that wait for their answers */
+  #methods: string[] = [];
+  #closed = false;
+  #requestPaused: (() => void) | undefined;
+
+  constructor(
+    options: { address: string; port: number; source: string | undefined },
+    private readonly events: ProxySessionEvents,
+  ) {
+    this.#requests = new MessageTracker(
+      (head) => this.#requestHead(head),
+      () => this.events.request(),
+    );
+    this.#responses = new MessageTracker(
+      (head) => this.#responseHead(head),
+      () => this.#responseEnd(),
+    );
+    this.#socket = connect({
+      host: options.address,
+      port: options.port,
+      noDelay: true,
+      ...(options.source ? { localAddress: options.source } : {}),
+    });
+    this.#socket.on('data', (bytes: Buffer) => {
+      this.#responses.feed(bytes);
+      // Told before the bytes go out: the client's next request may follow them at once.
+      if (this.#atBoundary()) this.events.boundary(bytes.length);
+      if (!this.events.toClient(bytes)) this.#socket.pause();
+    });
+    this.#socket.on('drain', () => {
+      const resume = this.#requestPaused;
+      this.#requestPaused = undefined;
+      resume?.();
+    });
+    this.#socket.on('end', () => this.#close(true));
+    this.#socket.on('error', () => this.#close(false));
+    this.#socket.on('close', () => this.#close(true));
+  }
+
+  /** True when the connection is carried blindly from now on (upgrades, CONNECT, what could not be followed). */
+  get opaque(): boolean {
+    return this.#requests.opaque || this.#responses.opaque;
+  }
+
+  /** True while a request or its answer is under way. */
+  get busy(): boolean {
+    return !this.#atBoundary();
+  }
+
+  /** Bytes from the client. `resume` is called when the proxy can take more, if it cannot now. @returns whether it can */
+  send(bytes: Buffer, resume: () => void): boolean {
+    const room = this.#socket.write(bytes);
+    this.#requests.feed(bytes);
+    if (!room) this.#requestPaused = resume;
+    return room;
+  }
+
+  /** The client can take bytes again. */
+  drained(): void {
+    this.#socket.resume();
+  }
+
+  /** The client has ended its side. */
+  end(): void {
+    this.#socket.end();
+  }
+
+  destroy(): void {
+    this.#closed = true;
+    this.#socket.destroy();
+  }
+
+  #atBoundary(): boolean {
+    return !this.opaque && this.#methods.length === 0 && this.#requests.idle && this.#responses.idle;
+  }
+
+  #requestHead(head: Head): ReturnType<typeof requestBody> {
+    const body = requestBody(head);
+    if (!body) {
+      this.events.request();
+      return undefined;
+    }
+    this.#methods.push(head.startLine.split(' ')[0]!);
+    return body;
+  }
+
+  #responseHead(head: Head): ReturnType<typeof responseBody> {
+    const body = responseBody(head, this.#methods[0] ?? '');
+    if (!body || headerValues(head, 'connection').some((value) => /\bclose\b/i.test(value))) return undefined;
+    if (statusOf(head) >= 200) this.#finalHead = true;
+    return body;
+  }
+
+  #finalHead = false;
+
+  #responseEnd(): void {
+    if (this.#finalHead) this.#methods.shift();
+    this.#finalHead = false;
+  }
+
+  #close(graceful: boolean): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.events.closed(graceful, this.#atBoundary());
+  }
+}

@@ -1,0 +1,26 @@
+/** Answers that the agent gives itself, as Envoy words them. */
+
+const REASONS: Record<number, string> = {
+  408: 'Request Timeout',
+  502: 'Bad Gateway',
+  503: 'Service Unavailable',
+  504: 'Gateway Timeout',
+};
+
+/** A complete answer. `close`: the connection ends with it. */
+export function localReply(status: number, body: string, close = false): Buffer {
+  const lines = [
+    `HTTP/1.1 ${status} ${REASONS[status] ?? 'Unknown'}`,
+    `content-length: ${Buffer.byteLength(body)}`,
+    'content-type: text/plain',
+    `date: ${new Date().toUTCString()}`,
+    'server: envoy',
+    ...(close ? ['connection: close'] : []),
+  ];
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`, 'latin1');
+}
+
+export const TIMEOUT_BODY = 'upstream request timeout';
+export const TERMINATED_BODY =
+  'upstream connect error or disconnect/reset before headers. reset reason: connection termination';
+export const PROTOCOL_BODY = 'upstream connect error or disconnect/reset before headers. reset reason: protocol error';

@@ -1,0 +1,59 @@
+/** What is going on, in numbers. */
+import type { DataPlane } from './data-plane.js';
+import type { Generation } from './policy.js';
+import type { Traffic } from './traffic.js';
+
+export interface StatusInput {
+  readonly name: string;
+  readonly plane: DataPlane;
+  readonly traffic: Traffic;
+  readonly generation: Generation;
+  readonly startedAt: number;
+  readonly admin: string;
+  readonly proxyPid: number | undefined;
+}
+
+export interface Status {
+  readonly name: string;
+  readonly pid: number;
+  readonly proxyPid: number | undefined;
+  readonly admin: string;
+  readonly uptimeSeconds: number;
+  /**
+   * kernel: decided, and answered or forwarded, without user space; proxy: left to the proxy; agent: decided in the
+   * kernel but answered or carried by the agent (large answers, broken upstreams)
+   */
+  readonly requests: { readonly kernel: number; readonly proxy: number; readonly agent: number };
+  readonly generation: number;
+  readonly rules: { readonly kernel: number; readonly proxy: number };
+  readonly intake: 'socket';
+  readonly connections: number;
+  readonly upstreams: number;
+  readonly hits: readonly { readonly route: string; readonly requests: number }[];
+  readonly counters: Record<string, number>;
+}
+
+export function statusOf(input: StatusInput): Status {
+  const { plane, traffic, generation } = input;
+  const counters = plane.counters();
+  const { proxied, answered, carried } = traffic.counts;
+  // An answer that the agent carried or gave belongs to a request that the kernel had counted as its own.
+  const agent = answered + carried;
+  return {
+    name: input.name,
+    pid: process.pid,
+    proxyPid: input.proxyPid,
+    admin: input.admin,
+    uptimeSeconds: Math.round((Date.now() - input.startedAt) / 1000),
+    requests: { kernel: Math.max(0, counters.KERNEL - agent), proxy: counters.PROXY + proxied, agent },
+    generation: generation.number,
+    rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
+    intake: 'socket',
+    connections: traffic.connections,
+    upstreams: traffic.pool.size,
+    hits: generation.compiled.rules
+      .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
+      .filter((hit) => hit.requests > 0),
+    counters: Object.fromEntries(Object.entries(counters).map(([name, value]) => [name.toLowerCase(), value])),
+  };
+}

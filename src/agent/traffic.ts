@@ -1,0 +1,106 @@
+/** Connections and upstreams while traffic flows: the agent's part of the data path. */
+import { fdOf, setLinger } from '../kernel/syscalls.js';
+import { PHASE } from '../layout/runtime.js';
+import { ClientConnection } from './client-connection.js';
+import type { DataPlane } from './data-plane.js';
+import type { Arrival } from './listeners.js';
+import { UpstreamPool } from './upstream-pool.js';
+
+const GROW_MS = 5;
+const SWEEP_MS = 20;
+
+export interface AgentCounts {
+  /** requests that the agent gave to the proxy */
+  proxied: number;
+  /** answers of the agent's own */
+  answered: number;
+  /** answers that it carried from a server */
+  carried: number;
+}
+
+export class Traffic {
+  readonly pool: UpstreamPool;
+  readonly counts: AgentCounts = { proxied: 0, answered: 0, carried: 0 };
+  readonly #connections = new Map<bigint, ClientConnection>();
+  readonly #timers: NodeJS.Timeout[];
+
+  constructor(
+    private readonly plane: DataPlane,
+    /** where the proxy listens for a listener */
+    private readonly proxyOf: (listener: string) => { address: string; port: number } | undefined,
+  ) {
+    this.pool = new UpstreamPool(plane, {
+      broken: (slot, owner) => {
+        const connection = this.#connections.get(owner);
+        if (connection) void connection.upstreamBroken(slot);
+        else this.#abandon(slot.slot, owner);
+      },
+      answer: (slot, owner) => {
+        const connection = this.#connections.get(owner);
+        if (connection) void connection.carry(slot);
+        else this.#abandon(slot.slot, owner);
+      },
+    });
+    this.#timers = [setInterval(() => this.pool.grow(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
+  }
+
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /** A client's connection has arrived. */
+  accept(arrival: Arrival): void {
+    const { socket, cookie, client, listener } = arrival;
+    const fd = fdOf(socket);
+    // Killed, the agent must not look like the end of an answer: its connections are reset.
+    if (fd !== undefined) setLinger(fd, 0);
+    const connection = new ClientConnection(socket, cookie, client.address, {
+      plane: this.plane,
+      pool: this.pool,
+      proxy: () => this.proxyOf(listener),
+      counted: (what) => {
+        this.counts[what]++;
+      },
+      closed: () => {
+        this.plane.forget(client);
+        if (this.#connections.get(cookie) === connection) this.#connections.delete(cookie);
+      },
+    });
+    this.#connections.set(cookie, connection);
+  }
+
+  #abandon(index: number, owner: bigint): void {
+    const slot = this.pool.slot(index);
+    if (!slot) return;
+    slot.listener = () => undefined;
+    this.plane.finish(index, owner, false);
+    this.pool.discard(slot);
+  }
+
+  #sweep(): void {
+    const now = process.hrtime.bigint();
+    for (const slot of this.pool.all()) {
+      const timeout = this.plane.upstream(slot.slot, 'timeout_ms');
+      if (timeout === 0) continue;
+      const owner = this.plane.owner(slot.slot);
+      if (owner === 0n || this.plane.upstream(slot.slot, 'phase') === PHASE.IDLE) continue;
+      if (now - this.plane.started(slot.slot) < BigInt(timeout) * 1_000_000n) continue;
+      const connection = this.#connections.get(owner);
+      if (connection) void connection.timedOut(slot);
+      else this.#abandon(slot.slot, owner);
+    }
+    this.pool.reap();
+  }
+
+  /** Lets what is in flight finish, at most `ms` long, and closes everything. */
+  async drain(ms: number): Promise<void> {
+    const end = Date.now() + ms;
+    while (this.#connections.size > 0 && Date.now() < end) {
+      for (const connection of this.#connections.values()) connection.drain();
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    for (const connection of this.#connections.values()) connection.reset();
+    for (const timer of this.#timers) clearInterval(timer);
+    this.pool.close();
+  }
+}

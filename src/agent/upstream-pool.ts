@@ -1,0 +1,294 @@
+/**
+ * Pooled connections to endpoints. The kernel takes idle ones and gives them back by itself; the agent opens them when
+ * they were missed, and takes those away whose server has closed them.
+ *
+ * Connections are opened only on demand, one for each that was missed: a server that serves one connection at a time
+ * would hang behind connections that nobody uses.
+ */
+import { connect, type Socket } from 'node:net';
+import { fdOf, setNoDelay, setSendBuffer, socketCookie } from '../kernel/syscalls.js';
+import {
+  BLOCK_SIZE,
+  ENDPOINT_BLOCKS,
+  ENDPOINT_FLAG,
+  MAX_BLOCKS,
+  MAX_ENDPOINTS,
+  PHASE,
+  UPSTREAM_FLAG,
+} from '../layout/runtime.js';
+import { type Address, addressWords } from './address.js';
+import type { DataPlane } from './data-plane.js';
+
+/** Room for a head and the largest body that the kernel sends: a redirected send must never find the buffer full. */
+const SEND_BUFFER = 4 * 1024 * 1024;
+/** A slot rests this long before another connection gets it, so that no program still means the old one. */
+const QUARANTINE_MS = 200;
+const CONNECT_TIMEOUT_MS = 5000;
+
+export interface Slot {
+  readonly slot: number;
+  readonly endpoint: number;
+  readonly socket: Socket;
+  readonly cookie: bigint;
+  /** the server has closed its side, or the connection broke */
+  ended: boolean;
+  /** bytes that came to the agent and that no exchange has claimed yet */
+  inbox: Buffer[];
+  /** told when something happens while the agent owns the answer */
+  listener: ((event: 'data' | 'end') => void) | undefined;
+}
+
+interface Endpoint extends Address {
+  readonly id: number;
+  readonly proxy: boolean;
+  blocks: number[];
+  connecting: number;
+  wanted: number;
+  open: number;
+  closes: number;
+}
+
+export interface PoolEvents {
+  /** The server ended a connection while a request of `owner` was in flight on it. */
+  broken(slot: Slot, owner: bigint): void;
+  /** Bytes of an answer came to the agent (phase AGENT or HANDOVER). */
+  answer(slot: Slot, owner: bigint): void;
+}
+
+export class UpstreamPool {
+  readonly #byKey = new Map<string, Endpoint>();
+  readonly #endpoints: Endpoint[] = [];
+  readonly #slots = new Map<number, Slot>();
+  readonly #freeSlots: number[][] = [];
+  readonly #freeBlocks = Array.from({ length: MAX_BLOCKS }, (_, i) => i).reverse();
+  #closed = false;
+
+  constructor(
+    private readonly plane: DataPlane,
+    private readonly events: PoolEvents,
+  ) {}
+
+  /** The id of an endpoint, given out at its first mention and kept for the agent's life. */
+  endpointId(address: string, port: number, proxy = false): number {
+    const key = `${proxy ? 'proxy ' : ''}${address} ${port}`;
+    let endpoint = this.#byKey.get(key);
+    if (!endpoint) {
+      const id = this.#endpoints.length;
+      if (id >= MAX_ENDPOINTS) throw new RangeError(`more than ${MAX_ENDPOINTS} endpoints`);
+      endpoint = { id, address, port, proxy, blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0 };
+      this.#endpoints.push(endpoint);
+      this.#byKey.set(key, endpoint);
+    }
+    return endpoint.id;
+  }
+
+  slot(index: number): Slot | undefined {
+    return this.#slots.get(index);
+  }
+
+  get size(): number {
+    return this.#slots.size;
+  }
+
+  /** The slot whose exchange belongs to `owner`. Looks at the busy ones only. */
+  findByOwner(owner: bigint): Slot | undefined {
+    for (const slot of this.#slots.values()) if (this.plane.owner(slot.slot) === owner) return slot;
+    return undefined;
+  }
+
+  /** Opens connections where idle ones were missed since the last call. Cheap: call it often. */
+  grow(): void {
+    for (const endpoint of this.#endpoints) {
+      const wanted = this.plane.endpoint(endpoint.id, 'wanted');
+      let missed = (wanted - endpoint.wanted) | 0;
+      if (missed <= 0) continue;
+      endpoint.wanted = wanted;
+      if (this.plane.endpoint(endpoint.id, 'flags') & ENDPOINT_FLAG.NO_POOL) continue;
+      missed -= endpoint.connecting;
+      for (let i = 0; i < missed; i++) if (!this.#open(endpoint)) break;
+    }
+  }
+
+  /** Slots in use, for sweeps. */
+  *all(): IterableIterator<Slot> {
+    yield* this.#slots.values();
+  }
+
+  #takeSlot(endpoint: Endpoint): number | undefined {
+    const limit = Math.min(ENDPOINT_BLOCKS, 16);
+    for (const block of endpoint.blocks) {
+      const free = this.#freeSlots[block]?.pop();
+      if (free !== undefined) return free;
+    }
+    if (endpoint.blocks.length >= limit) return undefined;
+    const block = this.#freeBlocks.pop();
+    if (block === undefined) return undefined;
+    this.#freeSlots[block] = Array.from({ length: BLOCK_SIZE }, (_, i) => block * BLOCK_SIZE + i).reverse();
+    this.plane.setEndpoint(endpoint.id, 'blocks', block, endpoint.blocks.length);
+    endpoint.blocks.push(block);
+    this.plane.setEndpoint(endpoint.id, 'n_blocks', endpoint.blocks.length);
+    return this.#freeSlots[block]!.pop();
+  }
+
+  #open(endpoint: Endpoint): boolean {
+    if (this.#closed) return false;
+    const index = this.#takeSlot(endpoint);
+    if (index === undefined) return false;
+    endpoint.connecting++;
+    const socket = connect({ host: endpoint.address, port: endpoint.port, noDelay: true });
+    let settled = false;
+    const timer = setTimeout(() => socket.destroy(), CONNECT_TIMEOUT_MS);
+    const fail = (): void => {
+      if (settled) return;
+      settled = true;
+      clearTimeout(timer);
+      endpoint.connecting--;
+      this.#release(index);
+    };
+    socket.on('error', fail);
+    socket.on('close', fail);
+    socket.once('connect', () => {
+      if (settled) return;
+      settled = true;
+      clearTimeout(timer);
+      endpoint.connecting--;
+      socket.off('close', fail);
+      this.#adopt(endpoint, index, socket);
+    });
+    return true;
+  }
+
+  #adopt(endpoint: Endpoint, index: number, socket: Socket): void {
+    const fd = fdOf(socket);
+    if (fd === undefined || this.#closed) {
+      socket.destroy();
+      this.#release(index);
+      return;
+    }
+    setNoDelay(fd);
+    setSendBuffer(fd, SEND_BUFFER);
+    const cookie = socketCookie(fd);
+    if (endpoint.proxy && socket.localAddress) {
+      const words = addressWords({ address: socket.localAddress, port: 0 });
+      for (const [i, word] of words.entries()) this.plane.setEndpoint(endpoint.id, 'source', word, i);
+    }
+    const slot: Slot = {
+      slot: index,
+      endpoint: endpoint.id,
+      socket,
+      cookie,
+      ended: false,
+      inbox: [],
+      listener: undefined,
+    };
+    this.#slots.set(index, slot);
+    endpoint.open++;
+    socket.on('data', (bytes: Buffer) => this.#data(slot, bytes));
+    const end = (): void => this.#end(slot);
+    socket.on('end', end);
+    socket.on('error', end);
+    socket.on('close', end);
+    try {
+      this.plane.insertUpstream(index, fd, cookie, endpoint.id);
+    } catch {
+      this.discard(slot); // closed again already
+      return;
+    }
+    this.plane.give(index);
+  }
+
+  #data(slot: Slot, bytes: Buffer): void {
+    const owner = this.plane.owner(slot.slot);
+    const phase = this.plane.upstream(slot.slot, 'phase');
+    if (owner === 0n || (phase !== PHASE.AGENT && phase !== PHASE.HANDOVER)) {
+      if (slot.listener) return; // an exchange that was given up
+      this.#end(slot);
+      return;
+    }
+    slot.inbox.push(bytes);
+    if (slot.listener) slot.listener('data');
+    else this.events.answer(slot, owner);
+  }
+
+  #end(slot: Slot): void {
+    if (slot.ended) return;
+    slot.ended = true;
+    if (slot.listener) {
+      slot.listener('end');
+      return;
+    }
+    this.#retire(slot, 0);
+  }
+
+  /** Takes an ended connection away: at once when it was idle, else after what is in flight on it was dealt with. */
+  #retire(slot: Slot, tries: number): void {
+    if (!this.#slots.has(slot.slot)) return;
+    if (this.plane.take(slot.slot)) {
+      this.discard(slot);
+      return;
+    }
+    const owner = this.plane.owner(slot.slot);
+    const phase = this.plane.upstream(slot.slot, 'phase');
+    if (phase === PHASE.DEAD) {
+      this.#noteClose(slot);
+      this.discard(slot);
+    } else if (owner !== 0n && phase !== PHASE.IDLE) {
+      this.events.broken(slot, owner);
+    } else if (tries < 5) {
+      // Somebody is taking it out of the pool right now: it finds the connection dead, or a request is on its way.
+      setTimeout(() => this.#retire(slot, tries + 1), 2);
+    } else {
+      this.discard(slot);
+    }
+  }
+
+  /** A server that closes after each answer twice in a row is left to the proxy. */
+  #noteClose(slot: Slot): void {
+    const endpoint = this.#endpoints[slot.endpoint]!;
+    if (endpoint.proxy || !(this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.CLOSE)) return;
+    endpoint.closes++;
+    if (endpoint.closes >= 2) this.plane.setEndpoint(endpoint.id, 'flags', ENDPOINT_FLAG.NO_POOL);
+  }
+
+  /** Closes a connection that no exchange uses any more. */
+  discard(slot: Slot): void {
+    if (!this.#slots.delete(slot.slot)) return;
+    const endpoint = this.#endpoints[slot.endpoint]!;
+    endpoint.open--;
+    slot.ended = true;
+    slot.listener = undefined;
+    this.plane.take(slot.slot);
+    this.plane.removeUpstream(slot.slot, slot.cookie);
+    slot.socket.destroy();
+    this.#release(slot.slot);
+  }
+
+  #release(index: number): void {
+    const block = Math.floor(index / BLOCK_SIZE);
+    setTimeout(() => this.#freeSlots[block]!.push(index), QUARANTINE_MS).unref();
+  }
+
+  /** Closes what exchanges have left behind (answers with `Connection: close`). Call now and then. */
+  reap(): void {
+    for (const slot of this.#slots.values()) {
+      if (slot.listener || this.plane.upstream(slot.slot, 'phase') !== PHASE.DEAD) continue;
+      if (this.plane.owner(slot.slot) !== 0n) continue;
+      this.#noteClose(slot);
+      this.discard(slot);
+    }
+  }
+
+  /** Replaces the connections to the proxy: the idle ones at once, the busy ones after their exchange. */
+  retireProxies(): void {
+    for (const slot of this.#slots.values()) {
+      if (!this.#endpoints[slot.endpoint]!.proxy) continue;
+      if (this.plane.take(slot.slot)) this.discard(slot);
+      else this.plane.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
+    }
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const slot of [...this.#slots.values()]) this.discard(slot);
+  }
+}

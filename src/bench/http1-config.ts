@@ -1,0 +1,164 @@
+/**
+ * The mesh that the `http1` suite measures: a service with ten routes and an access policy. The request of the
+ * measurement takes the seventh route, so that those before it have to be looked at.
+ */
+import type { JsonObject } from '../policy/resources.js';
+
+/** What wrk asks for. */
+export const REQUEST = { host: 'catalog.shop.test', path: '/api/v2/items/42?fields=name' } as const;
+
+const TYPE = 'type.googleapis.com/envoy.extensions.filters';
+
+const ROUTES: readonly JsonObject[] = [
+  { match: { path: '/healthz' }, direct_response: { status: 200, body: { inline_string: 'ok' } } },
+  { match: { prefix: '/admin' }, direct_response: { status: 403 } },
+  {
+    match: { prefix: '/', headers: [{ name: 'x-canary', string_match: { exact: 'true' } }] },
+    route: { cluster: 'catalog' },
+  },
+  { match: { prefix: '/old/' }, redirect: { prefix_rewrite: '/api/v2/' } },
+  { match: { safe_regex: { regex: '/api/v1/items/[0-9]+' } }, route: { cluster: 'catalog', prefix_rewrite: '/v1' } },
+  { match: { prefix: '/api/v2/cart' }, route: { cluster: 'catalog' } },
+  {
+    match: { prefix: '/api/v2/items/' },
+    route: { cluster: 'catalog' },
+    request_headers_to_add: [
+      { header: { key: 'x-mesh-route', value: 'items' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
+    ],
+  },
+  { match: { prefix: '/api/v2/' }, route: { cluster: 'catalog' } },
+  { match: { safe_regex: { regex: '.*\\.(png|jpg|css)' } }, route: { cluster: 'catalog' } },
+  { match: { prefix: '/' }, direct_response: { status: 404 } },
+];
+
+const RBAC: JsonObject = {
+  name: 'envoy.filters.http.rbac',
+  typed_config: {
+    '@type': `${TYPE}.http.rbac.v3.RBAC`,
+    rules: {
+      action: 'ALLOW',
+      policies: {
+        readers: {
+          permissions: [
+            {
+              and_rules: {
+                rules: [
+                  { header: { name: ':method', string_match: { exact: 'GET' } } },
+                  { url_path: { path: { prefix: '/api/' } } },
+                ],
+              },
+            },
+          ],
+          principals: [{ direct_remote_ip: { address_prefix: '127.0.0.0', prefix_len: 8 } }],
+        },
+      },
+    },
+  },
+};
+
+interface Sidecar {
+  readonly address: string;
+  readonly port: number;
+  readonly upstreamPort: number;
+  readonly routes: boolean;
+  readonly access: boolean;
+}
+
+function sidecar(s: Sidecar): JsonObject {
+  const router = { name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPE}.http.router.v3.Router` } };
+  const routes = s.routes ? ROUTES : [{ match: { prefix: '/' }, route: { cluster: 'catalog' } }];
+  return {
+    static_resources: {
+      listeners: [
+        {
+          name: 'catalog',
+          address: { socket_address: { address: s.address, port_value: s.port } },
+          filter_chains: [
+            {
+              filters: [
+                {
+                  name: 'envoy.filters.network.http_connection_manager',
+                  typed_config: {
+                    '@type': `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
+                    stat_prefix: 'catalog',
+                    route_config: {
+                      name: 'catalog',
+                      virtual_hosts: [
+                        { name: 'catalog', domains: [s.routes ? REQUEST.host : '*'], routes: [...routes] },
+                      ],
+                    },
+                    http_filters: [...(s.access ? [RBAC] : []), router],
+                  },
+                },
+              ],
+            },
+          ],
+        },
+      ],
+      clusters: [
+        {
+          name: 'catalog',
+          connect_timeout: '2s',
+          type: 'STATIC',
+          load_assignment: {
+            cluster_name: 'catalog',
+            endpoints: [
+              {
+                lb_endpoints: [
+                  {
+                    endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: s.upstreamPort } } },
+                  },
+                ],
+              },
+            ],
+          },
+        },
+      ],
+    },
+  };
+}
+
+/** One Envoy that decides both ways: the client's routes and the server's access policy. Sidestep takes the same. */
+export function onePolicyPoint(address: string, port: number, server: number): JsonObject {
+  return sidecar({ address, port, upstreamPort: server, routes: true, access: true });
+}
+
+/** The two sidecars of a mesh: the client's decides the route, the server's the access. */
+export function twoSidecars(
+  address: string,
+  port: number,
+  inner: number,
+  server: number,
+): { client: JsonObject; server: JsonObject } {
+  return {
+    client: sidecar({ address, port, upstreamPort: inner, routes: true, access: false }),
+    server: sidecar({ address: '127.0.0.1', port: inner, upstreamPort: server, routes: false, access: true }),
+  };
+}
+
+/** nginx with one worker and a small answer from memory. */
+export function nginxConfig(dir: string, port: number): string {
+  return `
+worker_processes 1;
+daemon off;
+pid ${dir}/nginx.pid;
+error_log stderr warn;
+events { worker_connections 4096; }
+http {
+  access_log off;
+  keepalive_requests 1000000000;
+  client_body_temp_path ${dir}/body;
+  proxy_temp_path ${dir}/proxy;
+  fastcgi_temp_path ${dir}/fastcgi;
+  uwsgi_temp_path ${dir}/uwsgi;
+  scgi_temp_path ${dir}/scgi;
+  server {
+    listen 127.0.0.1:${port} backlog=4096;
+    location / {
+      default_type application/json;
+      return 200 '{"id":42,"name":"a thing"}\\n';
+    }
+  }
+}
+`;
+}

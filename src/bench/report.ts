@@ -1,0 +1,107 @@
+/** What a benchmark's result looks like to people. */
+import type { BenchResult, Config, Row } from './http1.js';
+
+const NAMES: Readonly<Record<Config, string>> = {
+  direct: 'no mesh',
+  envoy1: 'one Envoy',
+  envoy2: 'two Envoys',
+  sidestep: 'Sidestep',
+};
+
+function fixed(value: number): string {
+  return value >= 1000 ? Math.round(value).toLocaleString('en-US') : value >= 100 ? value.toFixed(0) : value.toFixed(1);
+}
+
+function table(rows: readonly Row[], withLoad: boolean): string[] {
+  const head = ['', ...(withLoad ? ['connections'] : []), 'requests/s', 'p50 us', 'p99 us'];
+  const cpu = ['CPU us/request', 'client', 'server', 'mesh', 'kernel'];
+  const cells = rows.map((r) => [
+    NAMES[r.config],
+    ...(withLoad ? [String(r.connections)] : []),
+    ...[r.rps, r.p50_us, r.p99_us, r.cpu_us_per_request].map(fixed),
+    ...[r.cpu_us.client, r.cpu_us.server, r.cpu_us.mesh, r.cpu_us.kernel].map(fixed),
+  ]);
+  const header = [...head, ...cpu];
+  const line = (c: readonly string[]): string => `| ${c.join(' | ')} |`;
+  return [line(header), line(header.map((_, i) => (i === 0 ? '---' : '---:'))), ...cells.map(line)];
+}
+
+/** How configurations compare, one sentence a line. */
+export function ratios(result: BenchResult): string[] {
+  const find = (rows: readonly Row[], config: Config, connections: number): Row | undefined =>
+    rows.find((r) => r.config === config && r.connections === connections);
+  const lines: string[] = [];
+  const add = (what: string, a: number | undefined, b: number | undefined): void => {
+    if (a !== undefined && b) lines.push(`${what}: ${(a / b).toFixed(2)}`);
+  };
+  for (const c of [...new Set(result.rows.map((r) => r.connections))]) {
+    const ours = find(result.rows, 'sidestep', c);
+    add(`c=${c}: throughput of Sidestep / two Envoys`, ours?.rps, find(result.rows, 'envoy2', c)?.rps);
+    add(`c=${c}: throughput of Sidestep / one Envoy`, ours?.rps, find(result.rows, 'envoy1', c)?.rps);
+    add(`c=${c}: throughput of Sidestep / no mesh`, ours?.rps, find(result.rows, 'direct', c)?.rps);
+    add(`c=${c}: p50 of Sidestep / no mesh`, ours?.p50_us, find(result.rows, 'direct', c)?.p50_us);
+    const envoys = find(result.rows, 'envoy2', c);
+    add(`c=${c}: CPU per request of Sidestep / two Envoys`, ours?.cpu_us_per_request, envoys?.cpu_us_per_request);
+  }
+  const ours = find(result.low_rate, 'sidestep', 1);
+  add('low rate: p50 of Sidestep / two Envoys', ours?.p50_us, find(result.low_rate, 'envoy2', 1)?.p50_us);
+  add('low rate: p50 of Sidestep / no mesh', ours?.p50_us, find(result.low_rate, 'direct', 1)?.p50_us);
+  if (result.kernel_share !== undefined) {
+    lines.push(`requests that Sidestep decided in the kernel: ${(100 * result.kernel_share).toFixed(2)}%`);
+  }
+  return lines;
+}
+
+/** The page docs/benchmarks.md. */
+export function markdown(result: BenchResult): string {
+  const m = result.machine;
+  return `# Benchmarks
+
+\`sidestep bench --suite http1 --rounds ${result.rounds} --seconds ${result.seconds} --markdown\` writes this page. Client (wrk, one
+thread), mesh and server (nginx, one worker, a small answer from memory) share one machine, so what the mesh uses is taken
+from the client and the server. Figures are medians of ${result.rounds} interleaved rounds of ${result.seconds} s each.
+
+Machine: ${m.cpu}, ${m.cores} cores, ${m.memory_gib} GiB; Linux ${m.kernel}; Envoy ${m.envoy}, nginx ${m.nginx}, wrk ${m.wrk}, Node ${m.node.replace(/^v/, '')}.
+
+- *no mesh*: wrk -> nginx.
+- *one Envoy*: ten routes (the request takes the seventh, which adds a header) and an access policy in one Envoy, one worker thread.
+- *two Envoys*: the two sidecars of a mesh: the routes in the client's, the access policy in the server's, one worker thread each.
+- *Sidestep*: the configuration of *one Envoy*, given to \`sidestep run\`; wrk in \`sidestep exec\`.
+
+CPU time is what all processes and the kernel use for a request: *mesh* are the Envoys, or Sidestep's agent and its Envoy;
+*kernel* is what the machine was busy with beyond processes (interrupts, kernel threads).
+
+## As fast as answers come
+
+${table(result.rows, true).join('\n')}
+
+## One request every 10 ms on one connection
+
+Here wake-ups of idle cores dominate.
+
+${table(result.low_rate, false).join('\n')}
+
+## Ratios
+
+${ratios(result)
+  .map((l) => `- ${l}`)
+  .join('\n')}
+`;
+}
+
+/** The same for a terminal. */
+export function plainText(result: BenchResult): string {
+  const aligned = (rows: readonly string[]): string => {
+    const cells = rows.filter((_, i) => i !== 1).map((r) => r.slice(2, -2).split(' | '));
+    const widths = cells[0]!.map((_, i) => Math.max(...cells.map((c) => c[i]!.length)));
+    return cells
+      .map((c) => c.map((x, i) => (i === 0 ? x.padEnd(widths[i]!) : x.padStart(widths[i]!))).join('  '))
+      .join('\n');
+  };
+  return [
+    aligned(table(result.rows, true)),
+    'one request every 10 ms:',
+    aligned(table(result.low_rate, false)),
+    ratios(result).join('\n'),
+  ].join('\n\n');
+}

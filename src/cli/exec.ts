@@ -1,0 +1,71 @@
+/** `sidestep exec`: runs a command inside the mesh. */
+import type { Command } from 'commander';
+import { instanceCgroups, isInstanceName, joinCgroup } from '../kernel/cgroups.js';
+import { KernelError } from '../kernel/errors.js';
+import { type InstanceState, readInstance } from '../kernel/instance.js';
+import { bindPrivately, replaceProcess } from '../kernel/process.js';
+
+/** Exit codes of `exec` itself; every other one is the command's. As env(1) and container tools have them. */
+const EXIT = { FAILED: 125, NOT_EXECUTABLE: 126, NOT_FOUND: 127 } as const;
+
+/** Adds the command to the program. */
+export function register(program: Command): void {
+  // So that options after COMMAND belong to COMMAND even without `--`.
+  program.enablePositionalOptions();
+  program
+    .command('exec')
+    .description('run a command inside the mesh: in its cgroup, with the service names of the policy files')
+    .argument('<command...>', 'the command and its arguments')
+    .option('--name <name>', 'instance to join', 'default')
+    .passThroughOptions()
+    .addHelpText(
+      'after',
+      '\nThe command replaces this process, so signals reach it and its exit code is returned (128 + n in a shell when\nsignal n ended it). 125: no such instance, or no privilege; 126: not executable; 127: not found.\n\nExample: sidestep exec -- curl http://reviews/',
+    )
+    .action((command: string[], options: { name: string }) => {
+      process.exitCode = runInside(options.name, command);
+    });
+}
+
+/** @returns an exit code, when the command could not be started; otherwise it does not return. */
+function runInside(name: string, command: readonly string[]): number {
+  const found = findInstance(name);
+  if (typeof found === 'string') return fail(found);
+  try {
+    joinCgroup(instanceCgroups(name).apps);
+    bindPrivately(found.hostsFile, '/etc/hosts');
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    return fail(error.message);
+  }
+  try {
+    replaceProcess(command);
+  } catch (error) {
+    if (!(error instanceof KernelError)) throw error;
+    if (error.code === 'ENOENT') return fail(`${command[0]}: command not found`, EXIT.NOT_FOUND);
+    return fail(`${command[0]}: cannot execute (${error.code})`, EXIT.NOT_EXECUTABLE);
+  }
+}
+
+/** @returns the state of a running instance, or a sentence that says why there is none. */
+function findInstance(name: string): InstanceState | string {
+  if (!isInstanceName(name)) return `"${name}" cannot be the name of an instance`;
+  const found = readInstance(name);
+  const start = `start one with: sidestep run${name === 'default' ? '' : ` --name ${name}`} FILES`;
+  switch (found.kind) {
+    case 'running':
+      if (process.getuid?.() !== 0) return 'exec needs root to join the mesh; try: sudo sidestep exec ...';
+      return found.state;
+    case 'stale':
+      return `the instance "${name}" is not running (its agent, process ${found.state.pid}, is gone); ${start}`;
+    case 'unreadable':
+      return `${found.path} cannot be read: ${found.problem}`;
+    case 'none':
+      return `no instance "${name}" is running; ${start}`;
+  }
+}
+
+function fail(message: string, code: number = EXIT.FAILED): number {
+  process.stderr.write(`sidestep exec: ${message}\n`);
+  return code;
+}

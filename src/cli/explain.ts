@@ -1,0 +1,148 @@
+import net from 'node:net';
+import type { Command } from 'commander';
+import { buildPlan } from '../plan/build.js';
+import { describeAction } from '../plan/describe.js';
+import { evaluate, type PlanRequest, type Trace } from '../plan/evaluate.js';
+import type { Plan } from '../plan/ir.js';
+import type { Resources } from '../policy/resources.js';
+import { EXIT, EXIT_HELP } from './exit-codes.js';
+import { loadInput, toJsonText } from './input.js';
+
+interface Options {
+  readonly request: string;
+  readonly header: string[];
+  readonly from?: string;
+  readonly listener?: string;
+  readonly json?: boolean;
+}
+
+/**
+ * The listener that a request for a host and port meets: the one named, else one that is intercepted at the host's
+ * address and the port, else one with the port, else the only one. A text says why there is none.
+ */
+function chooseListener(
+  plan: Plan,
+  resources: Resources,
+  url: URL,
+  named: string | undefined,
+): { name: string } | string {
+  if (named !== undefined)
+    return plan.listeners.some((l) => l.name === named) ? { name: named } : `there is no listener ${named}`;
+  const port = Number(url.port || 80);
+  const host = url.hostname.replace(/^\[|\]$/g, '');
+  const entry = resources.hosts.find((h) => h.names.includes(host));
+  const address = net.isIP(host) ? host : entry?.address;
+  const known = (name: string) => plan.listeners.some((l) => l.name === name);
+  const found =
+    resources.intercepts.find((i) => i.port === port && i.address === address && known(i.listener))?.listener ??
+    resources.intercepts.find((i) => i.port === port && known(i.listener))?.listener ??
+    plan.listeners.find((l) => l.proxyAddress.port === port)?.name ??
+    (plan.listeners.length === 1 ? plan.listeners[0]!.name : undefined);
+  const all = plan.listeners.map((l) => l.name).join(', ');
+  return found === undefined
+    ? `no listener for port ${port}; name one with --listener (${all || 'there are none'})`
+    : { name: found };
+}
+
+/** Parses `METHOD URL`; a text says what is wrong. */
+function parseRequest(options: Options): { method: string; url: URL; request: Omit<PlanRequest, 'listener'> } | string {
+  const m = /^(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s+)?(\S+)$/.exec(options.request.trim());
+  if (!m) return 'a request is METHOD URL, for example: GET http://host/path';
+  const method = m[1] ?? 'GET';
+  const text = m[2]!;
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    return `not a URL: ${text}`;
+  }
+  if (url.protocol !== 'http:') return `only http: URLs are explained, not ${url.protocol}`;
+  // as written: URL would normalise the path and the host
+  const after = /^[a-z]+:\/\/([^/?#]*)([^#]*)/i.exec(text);
+  const written = after?.[2] ?? '';
+  const target = written === '' ? '/' : written.startsWith('?') ? `/${written}` : written;
+  const headers: [string, string][] = [];
+  for (const h of options.header) {
+    const colon = h.indexOf(':');
+    if (colon <= 0) return `not a header: ${h}`;
+    headers.push([h.slice(0, colon).trim(), h.slice(colon + 1).trim()]);
+  }
+  if (!headers.some(([n]) => n.toLowerCase() === 'host')) headers.unshift(['Host', after?.[1] ?? url.host]);
+  if (options.from !== undefined && net.isIP(options.from) === 0)
+    return `--from takes an IP address in this version, not ${options.from}`;
+  return {
+    method,
+    url,
+    request: { method, target, headers, ...(options.from === undefined ? {} : { sourceIp: options.from }) },
+  };
+}
+
+/** The id of the route that a variant belongs to. */
+function ruleOf(id: string): string {
+  return id.replace(/(\/\d+)\.\d+$/, '$1');
+}
+
+/** A trace for people. */
+export function explainText(trace: Trace): string {
+  const lines = [`listener      ${trace.listener}`, `virtual host  ${trace.virtualHost || '(none)'}`];
+  trace.considered.forEach(({ route, outcome, failed }, i) => {
+    // guards that did not strike say nothing about the user's rules, nor do all variants of a route but the last
+    const next = trace.considered[i + 1]?.route;
+    if (outcome === 'not matched' && (route.guard || (next && ruleOf(next.id) === ruleOf(route.id)))) return;
+    const where = route.position ? `  ${route.position.file}:${route.position.line}` : '';
+    lines.push(
+      `  ${outcome === 'matched' ? '=>' : '  '} ${route.name}: ${outcome}${failed ? `, needs: ${failed}` : ''}${where}`,
+    );
+  });
+  lines.push(`decided by    the ${trace.verdict}: ${trace.why}`);
+  for (const r of trace.verdict === 'proxy' ? (trace.winner?.reasons ?? []) : [])
+    lines.push(`  ${r.code}: ${r.message} [${r.field}]`);
+  if (trace.result?.kind === 'forward') {
+    lines.push(`action        ${describeAction(trace.result.action)}`, `  ${trace.result.target}`);
+    for (const [n, v] of trace.result.headers) lines.push(`  ${n}: ${v}`);
+    if (trace.result.action.timeoutMs > 0) lines.push(`timeout       ${trace.result.action.timeoutMs} ms`);
+  } else if (trace.result) {
+    lines.push(`action        answered with ${trace.result.status}`);
+    for (const [n, v] of trace.result.headers) lines.push(`  ${n}: ${v}`);
+    if (trace.result.body !== '') lines.push(`  ${trace.result.body}`);
+  }
+  return `${lines.join('\n')}\n`;
+}
+
+const collect = (value: string, before: string[]): string[] => [...before, value];
+
+/** `explain FILES --request ...`: which rule decides a request, on which path, and what happens to it. */
+export function register(program: Command): void {
+  program
+    .command('explain')
+    .description('say which rule decides a request, on which path, and what happens to it')
+    .argument('<files...>', 'files or folders with policies, - for standard input')
+    .requiredOption('--request <request>', "the request, e.g. 'GET http://host/path'")
+    .option('-H, --header <header>', "a header of the request, e.g. 'x-user: a' (repeatable)", collect, [])
+    .option('--from <address>', 'IP address that the request comes from')
+    .option('--listener <name>', 'the listener that the connection meets')
+    .option('--json', 'print the decision as JSON')
+    .addHelpText('after', EXIT_HELP)
+    .action(async (files: string[], options: Options) => {
+      const parsed = parseRequest(options);
+      if (typeof parsed === 'string') {
+        process.stderr.write(`error: ${parsed}\n`);
+        process.exitCode = EXIT.USAGE;
+        return;
+      }
+      const { resources, ok } = await loadInput(files);
+      if (!ok) {
+        process.exitCode = EXIT.INVALID;
+        return;
+      }
+      const plan = buildPlan(resources);
+      const listener = chooseListener(plan, resources, parsed.url, options.listener);
+      if (typeof listener === 'string') {
+        process.stderr.write(`error: ${listener}\n`);
+        process.exitCode = EXIT.INVALID;
+        return;
+      }
+      const trace = evaluate(plan, { ...parsed.request, listener: listener.name });
+      process.stdout.write(options.json ? `${toJsonText(trace)}\n` : explainText(trace));
+    });
+}

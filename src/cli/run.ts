@@ -1,0 +1,86 @@
+/** `sidestep run`: the agent, in the foreground. */
+import type { Command } from 'commander';
+import { Instance, StartError } from '../agent/instance.js';
+import { isInstanceName } from '../kernel/cgroups.js';
+import { KernelError } from '../kernel/libbpf.js';
+import { EXIT } from './exit-codes.js';
+
+interface RunOptions {
+  readonly name: string;
+  readonly proxy?: string;
+  readonly admin: string;
+}
+
+/** Adds the command to the program. */
+export function register(program: Command): void {
+  program
+    .command('run')
+    .description('load and attach the fast path, start the proxy behind it, watch the files and switch on change')
+    .argument('<files...>', 'policy files or folders, - for standard input')
+    .option('--name <name>', 'name of this instance', 'default')
+    .option('--proxy <none|address>', 'use no proxy, or the one at HOST or HOST:PORT, instead of starting Envoy')
+    .option('--admin <host:port>', 'admin address', '127.0.0.1:15090')
+    .addHelpText(
+      'after',
+      '\nPrints a line with "ready" once traffic may flow. SIGHUP reads the files again; SIGTERM and SIGINT drain, detach\neverything and end with 0.\n\nExample: sidestep run mesh/ & sidestep exec -- curl http://reviews/',
+    )
+    .action(async (files: string[], options: RunOptions) => {
+      process.exitCode = await run(files, options);
+    });
+}
+
+async function run(files: readonly string[], options: RunOptions): Promise<number> {
+  const log = (message: string): void => void process.stderr.write(`${message}\n`);
+  if (!isInstanceName(options.name)) {
+    log(`error: "${options.name}" cannot be the name of an instance`);
+    return EXIT.USAGE;
+  }
+  const admin = hostPort(options.admin);
+  const proxy = options.proxy === undefined ? 'own' : options.proxy === 'none' ? 'none' : hostPort(options.proxy, 0);
+  if (!admin || !proxy) {
+    log(`error: ${admin ? `--proxy ${options.proxy}` : `--admin ${options.admin}`} is not HOST:PORT`);
+    return EXIT.USAGE;
+  }
+  if (process.getuid?.() !== 0) {
+    log('error: run needs root to load programs into the kernel; try: sudo sidestep run ...');
+    return EXIT.UNAVAILABLE;
+  }
+  const instance = new Instance({
+    name: options.name,
+    files,
+    proxy: proxy === 'own' || proxy === 'none' ? proxy : { address: proxy.host, port: proxy.port },
+    admin,
+    log,
+  });
+  let stopping = false;
+  const ended = new Promise<void>((resolve) => {
+    for (const signal of ['SIGTERM', 'SIGINT'] as const)
+      process.on(signal, () => {
+        stopping = true;
+        resolve();
+      });
+  });
+  process.on('SIGHUP', () => void instance.reload());
+  try {
+    await instance.start();
+  } catch (error) {
+    log(`error: ${(error as Error).message}`);
+    if (process.env.SIDESTEP_DEBUG) log(`${(error as Error).stack}`);
+    if (error instanceof StartError && error.kind === 'input') return EXIT.INVALID;
+    return error instanceof StartError || error instanceof KernelError ? EXIT.UNAVAILABLE : EXIT.INVALID;
+  }
+  const { report, intercepts } = instance.generation;
+  if (!stopping)
+    process.stdout.write(
+      `ready: ${report.kernel} of ${report.rules} rules in the kernel, ${report.proxy} left to the proxy, ${intercepts.length} addresses intercepted, admin ${instance.admin}\n`,
+    );
+  await ended;
+  await instance.stop();
+  return EXIT.OK;
+}
+
+function hostPort(text: string, otherwise?: number): { host: string; port: number } | undefined {
+  const match = /^\[?([^\]]+?)\]?:(\d+)$/.exec(text);
+  if (match && Number(match[2]) < 65536) return { host: match[1]!, port: Number(match[2]) };
+  return otherwise === undefined || text === '' ? undefined : { host: text, port: otherwise };
+}

@@ -1,0 +1,89 @@
+/** `sidestep status` and `sidestep off`. */
+import { request } from 'node:http';
+import type { Command } from 'commander';
+import type { Status } from '../agent/status.js';
+import { isInstanceName } from '../kernel/cgroups.js';
+import { type InstanceState, processStartTime, readInstance } from '../kernel/instance.js';
+import { EXIT } from './exit-codes.js';
+import { toJsonText } from './input.js';
+
+const OFF_TIMEOUT_MS = 20_000;
+
+/** Adds the commands to the program. */
+export function register(program: Command): void {
+  program
+    .command('status')
+    .description('what is in force, and how many requests went which way')
+    .option('--name <name>', 'instance', 'default')
+    .option('--json', 'for programs')
+    .action(async (options: { name: string; json?: boolean }) => {
+      process.exitCode = await status(options.name, options.json === true);
+    });
+  program
+    .command('off')
+    .description('stop an instance as SIGTERM does: drain, detach everything')
+    .option('--name <name>', 'instance', 'default')
+    .action(async (options: { name: string }) => {
+      process.exitCode = await off(options.name);
+    });
+}
+
+function running(name: string): InstanceState | undefined {
+  const found = isInstanceName(name) ? readInstance(name) : { kind: 'none' as const };
+  if (found.kind === 'running') return found.state;
+  process.stderr.write(`error: no instance named "${name}" is running\n`);
+  return undefined;
+}
+
+async function status(name: string, json: boolean): Promise<number> {
+  const state = running(name);
+  if (!state?.control) return EXIT.INVALID;
+  const text = await fetchControl(state.control, '/status');
+  const found = JSON.parse(text) as Status;
+  process.stdout.write(json ? `${toJsonText(found)}\n` : describe(found));
+  return EXIT.OK;
+}
+
+function describe(s: Status): string {
+  const all = s.requests.kernel + s.requests.proxy + s.requests.agent;
+  const share = (n: number): string => (all === 0 ? '' : ` (${((100 * n) / all).toFixed(1)}%)`);
+  const lines = [
+    `${s.name}: generation ${s.generation}, up ${s.uptimeSeconds} s, agent ${s.pid}, proxy ${s.proxyPid ?? 'none'}, admin ${s.admin}`,
+    `rules     ${s.rules.kernel} in the kernel, ${s.rules.proxy} left to the proxy; intake at the ${s.intake}`,
+    `requests  kernel ${s.requests.kernel}${share(s.requests.kernel)}, proxy ${s.requests.proxy}${share(s.requests.proxy)}, agent ${s.requests.agent}${share(s.requests.agent)}`,
+    `sockets   ${s.connections} clients, ${s.upstreams} pooled upstreams`,
+    ...s.hits.map((hit) => `  ${String(hit.requests).padStart(9)}  ${hit.route}`),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function fetchControl(socketPath: string, path: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const call = request({ socketPath, path, timeout: 5000 }, (response) => {
+      let text = '';
+      response.setEncoding('utf8');
+      response.on('data', (piece: string) => {
+        text += piece;
+      });
+      response.on('end', () => resolve(text));
+    });
+    call.on('timeout', () => call.destroy(new Error('the agent does not answer')));
+    call.on('error', reject);
+    call.end();
+  });
+}
+
+async function off(name: string): Promise<number> {
+  const state = running(name);
+  if (!state) return EXIT.INVALID;
+  process.kill(state.pid, 'SIGTERM');
+  const end = Date.now() + OFF_TIMEOUT_MS;
+  while (processStartTime(state.pid) === state.startTime) {
+    if (Date.now() > end) {
+      process.stderr.write(`error: process ${state.pid} has not ended within ${OFF_TIMEOUT_MS / 1000} s\n`);
+      return EXIT.INVALID;
+    }
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  return EXIT.OK;
+}

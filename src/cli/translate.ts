@@ -1,0 +1,20 @@
+import type { Command } from 'commander';
+import { EXIT, EXIT_HELP } from './exit-codes.js';
+import { loadInput, toJsonText } from './input.js';
+
+/** `translate FILES`: the Envoy resources that the files stand for. */
+export function register(program: Command): void {
+  program
+    .command('translate')
+    .description('print the Envoy resources that the files stand for, as JSON')
+    .argument('<files...>', 'files or folders with policies, - for standard input')
+    .option('--json', 'accepted for symmetry: the output is always JSON')
+    .addHelpText('after', EXIT_HELP)
+    .action(async (files: string[]) => {
+      const { resources, ok } = await loadInput(files);
+      process.exitCode = ok ? EXIT.OK : EXIT.INVALID;
+      if (!ok) return;
+      const { listeners, routeConfigs, clusters, endpoints } = resources;
+      process.stdout.write(`${toJsonText({ listeners, route_configs: routeConfigs, clusters, endpoints })}\n`);
+    });
+}

@@ -1,0 +1,221 @@
+/** Actions of rules as structures of the image. */
+import {
+  ACTION,
+  ACTION_FLAG,
+  ActionSpec,
+  ADD,
+  AddSpec,
+  ClusterSpec,
+  EndpointRefSpec,
+  LB,
+  MAX_ADDS,
+  MAX_LITERAL,
+  MAX_PIECES,
+  PIECE,
+  PieceSpec,
+  SLOT,
+  TemplateSpec,
+  WeightedClusterSpec,
+} from '../layout/image.js';
+import type { ClusterPlan, ForwardAction, ListenerPlan, Piece, ReplyAction, TargetRewrite } from '../plan/ir.js';
+import type { Blob } from './blob.js';
+import { captureRewrite } from './capture.js';
+import { type NetAdd, netEdits } from './edits.js';
+import { isOddName } from './scanner.js';
+import { reasonPhrase } from './status.js';
+
+/** Why an action is left to the proxy. */
+export interface Refusal {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** What actions of one listener are compiled against. */
+export interface ActionContext {
+  readonly blob: Blob;
+  readonly listener: Pick<ListenerPlan, 'generateRequestId' | 'forwardedProto'>;
+  /** the slot of a header name, undefined when there was none left */
+  readonly slot: (name: string) => number | undefined;
+  readonly clusters: ReadonlyMap<string, { readonly plan: ClusterPlan; readonly counter: number }>;
+  readonly endpointId: (address: string, port: number) => number;
+}
+
+const MAX_CLUSTERS = 64;
+const HOP_BY_HOP = [SLOT.CONNECTION, SLOT.KEEP_ALIVE, SLOT.PROXY_CONNECTION, SLOT.TE, SLOT.UPGRADE];
+const LBS = { round_robin: LB.ROUND_ROBIN, random: LB.RANDOM, least_request: LB.LEAST_REQUEST };
+
+const refuse = (code: string, message: string): Refusal => ({ code, message });
+const bit = (slot: number) => 1n << BigInt(slot);
+
+function literalPiece(blob: Blob, text: string) {
+  const bytes = Buffer.from(text);
+  return { kind: PIECE.LITERAL, off: blob.intern(bytes), len: bytes.length };
+}
+
+/** Stores a template; neighbouring literals become one. Returns its offset, or undefined when it has too many pieces. */
+export function template(blob: Blob, pieces: readonly Piece[]): number | undefined {
+  const merged: Piece[] = [];
+  for (const piece of pieces) {
+    const last = merged.at(-1);
+    if (piece.kind === 'literal' && piece.value === '') continue;
+    if (piece.kind === 'literal' && last?.kind === 'literal')
+      merged[merged.length - 1] = { kind: 'literal', value: last.value + piece.value };
+    else merged.push(piece);
+  }
+  if (merged.length > MAX_PIECES) return undefined;
+  const total = merged.reduce((sum, p) => sum + (p.kind === 'literal' ? Buffer.byteLength(p.value) : 0), 0);
+  if (total > MAX_LITERAL) return undefined;
+  const list = merged.map((piece): Record<string, number> => {
+    switch (piece.kind) {
+      case 'literal':
+        return literalPiece(blob, piece.value);
+      case 'path':
+        return { kind: PIECE.PATH_FROM, off: piece.from };
+      case 'query':
+        return { kind: PIECE.QUERY };
+      case 'host':
+        return { kind: PIECE.HOST };
+      case 'host_name':
+        return { kind: PIECE.HOST_NAME };
+      default:
+        return { kind: PIECE.CAPTURE, arg: piece.group };
+    }
+  });
+  const head = new Uint8Array(TemplateSpec.size);
+  new DataView(head.buffer).setUint32(0, list.length, true);
+  return blob.structs(PieceSpec, list, head);
+}
+
+function cluster(context: ActionContext, name: string): number | Refusal {
+  const known = context.clusters.get(name);
+  if (!known) return refuse('cluster-unknown', `cluster ${name} is not known`);
+  const { plan, counter } = known;
+  if (plan.endpoints.some((endpoint) => endpoint.weight !== plan.endpoints[0]!.weight))
+    return refuse('cluster-endpoints', `endpoints of cluster ${name} have different weights`);
+  const refs = plan.endpoints.map((e) => ({ id: context.endpointId(e.address, e.port), weight: e.weight }));
+  const endpoints = refs.length === 0 ? 0 : context.blob.structs(EndpointRefSpec, refs);
+  return context.blob.structs(ClusterSpec, [{ lb: LBS[plan.lb], n_endpoints: refs.length, endpoints, counter }]);
+}
+
+function additions(context: ActionContext, adds: readonly NetAdd[]): number | Refusal {
+  if (adds.length > MAX_ADDS) return refuse('budget', `more than ${MAX_ADDS} header lines are added`);
+  const list: Record<string, number>[] = [];
+  for (const add of adds) {
+    const bytes = Buffer.from(add.line);
+    if (bytes.length > MAX_LITERAL) return refuse('budget', `header ${add.name} is longer than ${MAX_LITERAL} bytes`);
+    const decides = add.when === ADD.IF_ABSENT || add.when === ADD.IF_PRESENT || add.when === ADD.REQUEST_ID;
+    const slot = decides ? context.slot(add.name) : 0;
+    if (slot === undefined) return refuse('budget', `no slot left for header ${add.name}`);
+    const off = bytes.length === 0 ? 0 : context.blob.intern(bytes);
+    list.push({ when: add.when, slot, off, len: bytes.length });
+  }
+  return list.length === 0 ? 0 : context.blob.structs(AddSpec, list);
+}
+
+interface Target {
+  readonly target: number;
+  readonly capture: number;
+  readonly capture_classes: number;
+}
+
+function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): Target | Refusal {
+  if (!rewrite) return { target: 0, capture: 0, capture_classes: 0 };
+  if (rewrite.kind === 'pieces') {
+    const target = template(context.blob, rewrite.pieces);
+    return target === undefined
+      ? refuse('budget', 'the new path has too many or too long pieces')
+      : { target, capture: 0, capture_classes: 0 };
+  }
+  const compiled = captureRewrite(rewrite.pattern, rewrite.substitution);
+  if (typeof compiled === 'string') return refuse('path-rewrite', compiled);
+  const target = template(context.blob, compiled.pieces);
+  if (target === undefined) return refuse('budget', 'the new path has too many or too long pieces');
+  const rows = context.blob.actionRows(compiled.table);
+  return { target, capture: rows.start, capture_classes: rows.classes };
+}
+
+/**
+ * Stores a forward action: hop-by-hop headers are removed (RFC 9110, section 7.6.1), then the rule's edits.
+ * @returns its offset, or why it is left to the proxy.
+ */
+export function forwardAction(context: ActionContext, action: ForwardAction): number | Refusal {
+  const { blob } = context;
+  const { generateRequestId, forwardedProto } = context.listener;
+  const net = netEdits(action.edits, { requestId: generateRequestId, forwardedProto });
+  if (typeof net === 'string') return refuse('header-edit', net);
+  let remove = 0n;
+  for (const slot of HOP_BY_HOP) remove |= bit(slot);
+  for (const name of net.remove) {
+    const slot = context.slot(name);
+    if (slot === undefined) return refuse('budget', `no slot left for header ${name}`);
+    remove |= bit(slot);
+  }
+  const adds = [...net.adds];
+  if (action.originalPath && action.target && !net.adds.some((add) => add.name === 'x-envoy-original-path'))
+    adds.push({ when: ADD.ORIGINAL_TARGET, name: 'x-envoy-original-path', line: 'x-envoy-original-path: ' });
+  if (action.host !== undefined) {
+    remove |= bit(SLOT.HOST);
+    adds.push({ when: ADD.ALWAYS, name: 'host', line: `host: ${action.host}\r\n` });
+  }
+  const addsAt = additions(context, adds);
+  if (typeof addsAt !== 'number') return addsAt;
+
+  const choices = action.clusters.filter(({ weight }) => weight > 0);
+  if (choices.length === 0 || choices.length > MAX_CLUSTERS)
+    return refuse('budget', `${choices.length} clusters to choose from`);
+  const weighted: Record<string, number>[] = [];
+  for (const choice of choices) {
+    const at = cluster(context, choice.cluster);
+    if (typeof at !== 'number') return at;
+    weighted.push({ cluster: at, weight: choice.weight });
+  }
+  const total = choices.reduce((sum, { weight }) => sum + weight, 0);
+  const target = targetOf(context, action.target);
+  if ('code' in target) return target;
+  return blob.structs(ActionSpec, [
+    {
+      kind: ACTION.FORWARD,
+      flags: action.retry503 ? ACTION_FLAG.RETRY_503 : 0,
+      n_adds: adds.length,
+      timeout_ms: Math.min(action.timeoutMs, 0xffffffff),
+      remove,
+      ...target,
+      adds: addsAt,
+      clusters: blob.structs(WeightedClusterSpec, weighted),
+      n_clusters: weighted.length,
+      total_weight: total,
+    },
+  ]);
+}
+
+/**
+ * Stores an answer of the mesh's own, framed as Envoy frames it: content-length, but none for 204 and 304.
+ * @returns its offset, or why it is left to the proxy.
+ */
+export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
+  const body = Buffer.from(action.body);
+  const bodiless = action.status === 204 || action.status === 304;
+  if (action.status < 200 || action.status > 599) return refuse('direct-response', `status ${action.status}`);
+  if (bodiless && body.length > 0) return refuse('direct-response', `status ${action.status} with a body`);
+  const pieces: Piece[] = [
+    { kind: 'literal', value: `HTTP/1.1 ${action.status} ${reasonPhrase(action.status)}\r\n` },
+    ...action.headers.flatMap(({ name, value }): Piece[] => [
+      { kind: 'literal', value: `${name}: ` },
+      ...value,
+      { kind: 'literal', value: '\r\n' },
+    ]),
+    { kind: 'literal', value: bodiless ? '\r\n' : `content-length: ${body.length}\r\n\r\n` },
+  ];
+  if (body.length > MAX_LITERAL) return refuse('budget', `the body is longer than ${MAX_LITERAL} bytes`);
+  const head = template(blob, pieces);
+  if (head === undefined) return refuse('budget', 'the head of the answer has too many or too long pieces');
+  const bodyAt = body.length === 0 ? 0 : blob.intern(body);
+  return blob.structs(ActionSpec, [
+    { kind: ACTION.REPLY, reply_head: head, reply_body: bodyAt, reply_body_len: body.length },
+  ]);
+}
+
+/** Header names whose lines an action's edits look at or remove. */
+export function headerNames(action: ForwardAction): string[] {
+  return action.edits.map((edit) => edit.name).filter((name) => !isOddName(name));
+}

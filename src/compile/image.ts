@@ -1,0 +1,104 @@
+/** A plan to the image that the programs in the kernel (and `interpret.ts`) read. */
+import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader } from '../layout/image.js';
+import type { Plan, Reason, RoutePlan } from '../plan/ir.js';
+import { Blob, ImageFull } from './blob.js';
+import { compileListener, type ListenerResult } from './listener.js';
+import { responseScanner } from './scanner.js';
+
+export interface CompileOptions {
+  /** number of this policy generation, from 1 */
+  readonly generation: number;
+  /** the id of an upstream endpoint */
+  readonly endpointId: (address: string, port: number) => number;
+  /** the id of the endpoint that is the proxy behind a listener (by name) */
+  readonly proxyEndpointId: (listener: string) => number;
+  /** most bytes of the image; default IMAGE_SIZE */
+  readonly limit?: number;
+}
+
+export interface CompileStats {
+  readonly bytes: number;
+  readonly listeners: number;
+  readonly virtualHosts: number;
+  readonly routes: number;
+  /** states of all path automata */
+  readonly pathStates: number;
+  /** automata over other fields */
+  readonly jobs: number;
+}
+
+export interface CompiledImage {
+  readonly image: Uint8Array;
+  /** id of the route by the index that the image counts it under */
+  readonly rules: readonly string[];
+  /** what had to be left to the proxy here, by route id, beyond what the plan says */
+  readonly verdicts: ReadonlyMap<string, readonly Reason[]>;
+  readonly stats: CompileStats;
+}
+
+/**
+ * Compiles a plan. Pure and deterministic: equal plans give equal bytes.
+ *
+ * Whatever exceeds a budget is left to the proxy, never decided differently: a route whose action does not fit keeps its
+ * match; one whose match does not fit stops the evaluation; a listener whose base does not fit has no entry.
+ */
+export function compileImage(plan: Plan, options: CompileOptions): CompiledImage {
+  const blob = new Blob(options.limit ?? IMAGE_SIZE);
+  const verdicts = new Map<string, Reason[]>();
+  const rules: string[] = [];
+  const ruleOf = new Map<string, number>();
+  const routes: RoutePlan[] = plan.listeners.flatMap((l) => l.virtualHosts.flatMap((v) => v.routes));
+  for (const route of routes) {
+    if (ruleOf.has(route.id)) continue;
+    ruleOf.set(route.id, rules.length);
+    rules.push(route.id);
+  }
+  const report = (route: RoutePlan, code: string, message: string) => {
+    const reason: Reason = { code, message, field: 'route', ...(route.position && { position: route.position }) };
+    const list = verdicts.get(route.id) ?? [];
+    if (!list.some((other) => other.code === code && other.message === message)) list.push(reason);
+    verdicts.set(route.id, list);
+  };
+  const clusters = new Map(plan.clusters.map((cluster, counter) => [cluster.name, { plan: cluster, counter }]));
+  const response = blob.actionRows(responseScanner());
+  const total = { virtualHosts: 0, routes: 0, pathStates: 0, jobs: 0 };
+  const offsets = plan.listeners.map((listener): number => {
+    if (!listener.offloaded) return 0;
+    const mark = blob.used;
+    let result: ListenerResult | string;
+    try {
+      result = compileListener(listener, {
+        blob,
+        clusters,
+        endpointId: options.endpointId,
+        proxyEndpoint: options.proxyEndpointId(listener.name) + 1,
+        rule: (route) => ruleOf.get(route.id)!,
+        report,
+      });
+    } catch (error) {
+      if (!(error instanceof ImageFull)) throw error;
+      result = 'the policy image is full';
+    }
+    if (typeof result === 'string') {
+      blob.rollback(mark);
+      for (const host of listener.virtualHosts) for (const route of host.routes) report(route, 'budget', result);
+      return 0;
+    }
+    total.virtualHosts += listener.virtualHosts.length;
+    total.routes += result.routes;
+    total.pathStates += result.pathStates;
+    total.jobs += result.jobs;
+    return result.offset;
+  });
+  blob.write(0, ImageHeader, {
+    magic: IMAGE_MAGIC,
+    generation: options.generation,
+    n_listeners: offsets.length,
+    listeners: offsets.length === 0 ? 0 : blob.words(offsets),
+    response_scan: response.start,
+    response_classes: response.classes,
+  });
+  blob.write(0, ImageHeader, { size: blob.used });
+  const stats = { bytes: blob.used, listeners: offsets.filter((offset) => offset !== 0).length, ...total };
+  return { image: blob.finish(), rules, verdicts, stats };
+}

@@ -1,0 +1,378 @@
+/**
+ * The reference interpreter of the image: what the programs in the kernel do with a request head, byte for byte. It reads
+ * nothing but the image, so that the C code can be checked against it and `explain` can use it.
+ *
+ * After the scanner the same rules hold here and in bpf/http1.h. A head is ODD (the proxy decides) when
+ * - it is longer than MAX_HEAD bytes, has more than MAX_LINES header lines, more than 9 lines of one known name, or a
+ *   value with 16 or more bytes of white space behind it,
+ * - a header of a slot from SLOT.FIRST_FREE on is repeated: how matchers see such headers is the proxy's business,
+ * - Host is missing or repeated; Content-Length is repeated or not 1 to 18 digits,
+ * - X-Forwarded-Proto is repeated or neither `http` nor `https`,
+ * - Connection is anything but `keep-alive`,
+ * - a header of SLOT.ODD, Transfer-Encoding, TE, Upgrade, Expect, Trailer or Proxy-Connection is there.
+ */
+import {
+  ACTION,
+  ActionSpec,
+  ClusterSpec,
+  EndpointRefSpec,
+  FACT_WORDS,
+  FIELD,
+  ImageHeader,
+  JobSpec,
+  ListenerSpec,
+  LiteralSpec,
+  MAX_HEAD,
+  MAX_LINES,
+  RBAC,
+  RbacEntrySpec,
+  RbacListSpec,
+  ROUTE_FLAG,
+  RouteSpec,
+  SCAN,
+  SLOT,
+  VirtualHostSpec,
+  WeightedClusterSpec,
+} from '../layout/image.js';
+import { get, getBig } from '../layout/struct.js';
+import { buildHead, expand, MAX_PRODUCED, type Produced } from './produce.js';
+
+/** A half-open range of bytes of the head. */
+export interface Span {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** One header line: its slot, the whole line with its CR LF, and its value without surrounding white space. */
+export interface Line extends Span {
+  readonly slot: number;
+  readonly value: Span;
+}
+
+/** A head that the scanner took apart. */
+export interface Head {
+  readonly bytes: Uint8Array;
+  readonly method: Span;
+  readonly target: Span;
+  /** the target up to the first '?' */
+  readonly path: Span;
+  /** what follows the first '?'; undefined: there is none */
+  readonly query: Span | undefined;
+  readonly lines: readonly Line[];
+}
+
+/** What a request brings besides its head. */
+export interface Surroundings {
+  /** 4 or 16 bytes, network order */
+  readonly sourceIp: Uint8Array;
+  /** unsigned, 32 bits: chooses among weighted clusters */
+  readonly random: number;
+  /** for x-request-id, 36 characters */
+  readonly uuid: string;
+}
+
+export interface Decision {
+  readonly result: 'partial' | 'odd' | 'decided';
+  /** for `decided` */
+  readonly action: 'proxy' | 'forward' | 'reply';
+  /** index of the rule that decided, -1: none, or one whose match is unknown */
+  readonly rule: number;
+  /** FORWARD: ids of the endpoints of the chosen cluster */
+  readonly endpoints: readonly number[];
+  /** FORWARD: LB of the chosen cluster */
+  readonly lb: number;
+  readonly timeoutMs: number;
+  readonly flags: number;
+  /** FORWARD: the head as it is sent; REPLY: the whole answer */
+  readonly output: Uint8Array;
+  /** FACT_WORDS words of 64 bits */
+  readonly facts: readonly bigint[];
+  readonly virtualHost: number;
+}
+
+const NOTHING: Decision = {
+  result: 'odd',
+  action: 'proxy',
+  rule: -1,
+  endpoints: [],
+  lb: 0,
+  timeoutMs: 0,
+  flags: 0,
+  output: new Uint8Array(),
+  facts: [],
+  virtualHost: 0,
+};
+
+const SPACE = 0x20;
+const TAB = 9;
+/** White space behind a value that is looked at, in bytes. */
+const MAX_TRAILING = 16;
+
+/** Runs the scanner whose start row and class map are given over `bytes`. */
+export function scan(image: DataView, start: number, classes: number, bytes: Uint8Array): Head | 'partial' | 'odd' {
+  let row = start;
+  let methodEnd = 0;
+  let question = -1;
+  let targetEnd = 0;
+  let lineFrom = 0;
+  let slot = 0;
+  let valueFrom = -1;
+  const lines: Line[] = [];
+  for (let i = 0; i < bytes.length && i < MAX_HEAD; i++) {
+    const cell = image.getUint32(row + 4 * image.getUint8(classes + bytes[i]!), true);
+    switch (cell >>> 24) {
+      case SCAN.METHOD_END:
+        methodEnd = i;
+        break;
+      case SCAN.QUERY:
+        question = i;
+        break;
+      case SCAN.TARGET_END:
+        targetEnd = i;
+        break;
+      case SCAN.LINE:
+        if (lines.length === MAX_LINES) return 'odd';
+        lineFrom = i;
+        break;
+      case SCAN.NAME_END:
+        slot = image.getUint32(row, true);
+        valueFrom = -1;
+        break;
+      case SCAN.VALUE:
+        valueFrom = i;
+        break;
+      case SCAN.VALUE_END: {
+        const from = valueFrom < 0 ? i : valueFrom;
+        let to = i;
+        while (to > from && (bytes[to - 1] === SPACE || bytes[to - 1] === TAB)) to--;
+        if (i - to >= MAX_TRAILING) return 'odd';
+        lines.push({ slot, from: lineFrom, to: i + 2, value: { from, to } });
+        break;
+      }
+      case SCAN.HEAD_END: {
+        const target = { from: methodEnd + 1, to: targetEnd };
+        return {
+          bytes: bytes.subarray(0, i + 1),
+          method: { from: 0, to: methodEnd },
+          target,
+          path: question < 0 ? target : { from: target.from, to: question },
+          query: question < 0 ? undefined : { from: question + 1, to: targetEnd },
+          lines,
+        };
+      }
+      case SCAN.ODD:
+        return 'odd';
+    }
+    row = (cell & 0xffffff) * 4;
+  }
+  return bytes.length >= MAX_HEAD ? 'odd' : 'partial';
+}
+
+/** The bytes of a span. */
+export function slice(head: Head, span: Span): Uint8Array {
+  return head.bytes.subarray(span.from, span.to);
+}
+
+/** Values of the lines with this slot joined by ','; undefined when there is none. */
+export function headerValue(head: Head, slot: number): Uint8Array | undefined {
+  const values = head.lines.filter((line) => line.slot === slot).map((line) => slice(head, line.value));
+  if (values.length === 0) return undefined;
+  return Buffer.concat(values.flatMap((value, i) => (i === 0 ? [value] : [Buffer.from(','), value])));
+}
+
+const NEVER = [
+  SLOT.ODD,
+  SLOT.TRANSFER_ENCODING,
+  SLOT.TE,
+  SLOT.UPGRADE,
+  SLOT.EXPECT,
+  SLOT.TRAILER,
+  SLOT.PROXY_CONNECTION,
+];
+/** Lines of one name that are followed. */
+const MAX_REPEATED = 9;
+
+/** The rules about a head as a whole (see the top of this file). */
+function isOdd(head: Head): boolean {
+  const bySlot = new Map<number, string[]>();
+  for (const { slot, value } of head.lines) {
+    const text = Buffer.from(slice(head, value)).toString('latin1').toLowerCase();
+    bySlot.set(slot, [...(bySlot.get(slot) ?? []), text]);
+  }
+  for (const [slot, { length }] of bySlot) {
+    if (slot >= SLOT.FIRST_FREE && length > 1) return true;
+    if (slot !== SLOT.OTHER && length > MAX_REPEATED) return true;
+  }
+  if (NEVER.some((slot) => bySlot.has(slot))) return true;
+  const all = (slot: number) => bySlot.get(slot) ?? [];
+  if (all(SLOT.HOST).length !== 1 || all(SLOT.HOST)[0] === '') return true;
+  const lengths = all(SLOT.CONTENT_LENGTH);
+  if (lengths.length > 1 || lengths.some((length) => !/^[0-9]{1,18}$/.test(length))) return true;
+  const schemes = all(SLOT.X_FORWARDED_PROTO);
+  if (schemes.length > 1 || schemes.some((scheme) => scheme !== 'http' && scheme !== 'https')) return true;
+  return all(SLOT.CONNECTION).some((option) => option !== 'keep-alive');
+}
+
+/** Runs a matching automaton, returns the accept value of the row where the input ends. */
+function match(image: DataView, start: number, classes: number, input: Uint8Array): number {
+  let row = start;
+  for (const byte of input) row = image.getUint32(row + 4 * image.getUint8(classes + byte), true);
+  return image.getUint32(row, true);
+}
+
+/** The bytes that a job looks at; undefined: it does not run. */
+function fieldOf(head: Head, field: number, slot: number, sourceIp: Uint8Array): Uint8Array | undefined {
+  switch (field) {
+    case FIELD.METHOD:
+      return slice(head, head.method);
+    case FIELD.HOST:
+      return headerValue(head, SLOT.HOST);
+    case FIELD.PATH:
+      return slice(head, head.path);
+    case FIELD.QUERY:
+      return head.query ? slice(head, head.query) : new Uint8Array();
+    case FIELD.TARGET:
+      return slice(head, head.target);
+    case FIELD.SOURCE_IP:
+      return sourceIp;
+    default:
+      return headerValue(head, slot);
+  }
+}
+
+function runJobs(image: DataView, jobs: number, n: number, head: Head, sourceIp: Uint8Array, facts: bigint[]): void {
+  for (let i = 0; i < n; i++) {
+    const at = jobs + i * JobSpec.size;
+    const input = fieldOf(head, get(image, at, JobSpec, 'field'), get(image, at, JobSpec, 'slot'), sourceIp);
+    if (!input) continue;
+    const mask = match(image, get(image, at, JobSpec, 'dfa'), get(image, at, JobSpec, 'classes'), input);
+    if (mask !== 0) facts[get(image, at, JobSpec, 'word')]! |= image.getBigUint64(mask, true);
+  }
+}
+
+/** Whether a sum of products holds; offset 0 is always true. */
+function holds(image: DataView, condition: number, facts: readonly bigint[]): boolean {
+  if (condition === 0) return true;
+  let product = true;
+  for (let at = condition; ; at += LiteralSpec.size) {
+    const fact = facts[get(image, at, LiteralSpec, 'word')]!;
+    if ((fact & getBig(image, at, LiteralSpec, 'mask')) !== getBig(image, at, LiteralSpec, 'want')) product = false;
+    const last = get(image, at, LiteralSpec, 'last');
+    if (last & 1) {
+      if (product) return true;
+      product = true;
+    }
+    if (last & 2) return false;
+  }
+}
+
+/** Whether one of the checks denies. */
+function denies(image: DataView, list: number, facts: readonly bigint[]): boolean {
+  if (list === 0) return false;
+  const n = get(image, list, RbacListSpec, 'n');
+  for (let i = 0; i < n; i++) {
+    const at = list + RbacListSpec.size + i * RbacEntrySpec.size;
+    const never = get(image, at, RbacEntrySpec, 'never') !== 0;
+    const matched = !never && holds(image, get(image, at, RbacEntrySpec, 'condition'), facts);
+    if (matched === (get(image, at, RbacEntrySpec, 'action') === RBAC.DENY)) return true;
+  }
+  return false;
+}
+
+function chooseCluster(image: DataView, action: number, random: number): number {
+  const clusters = get(image, action, ActionSpec, 'clusters');
+  const n = get(image, action, ActionSpec, 'n_clusters');
+  let left = random % get(image, action, ActionSpec, 'total_weight');
+  for (let i = 0; i < n; i++) {
+    const at = clusters + i * WeightedClusterSpec.size;
+    const weight = get(image, at, WeightedClusterSpec, 'weight');
+    if (left < weight) return get(image, at, WeightedClusterSpec, 'cluster');
+    left -= weight;
+  }
+  return get(image, clusters + (n - 1) * WeightedClusterSpec.size, WeightedClusterSpec, 'cluster');
+}
+
+/** The bytes of an answer, undefined when it is too long for the kernel. */
+function reply(image: DataView, action: number, head: Head): Produced {
+  const start = expand(image, get(image, action, ActionSpec, 'reply_head'), head, []);
+  const isHead = Buffer.from(slice(head, head.method)).toString('latin1') === 'HEAD';
+  const at = image.byteOffset + get(image, action, ActionSpec, 'reply_body');
+  const length = isHead ? 0 : get(image, action, ActionSpec, 'reply_body_len');
+  const whole = Buffer.concat([start, new Uint8Array(image.buffer, at, length)]);
+  return whole.length > MAX_PRODUCED ? undefined : whole;
+}
+
+/**
+ * Decides about one request.
+ * @param image the compiled image. @param listener index. @param bytes the request as far as it was received; what
+ * follows the head is ignored.
+ */
+export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array, around: Surroundings): Decision {
+  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
+  const at = view.getUint32(get(view, 0, ImageHeader, 'listeners') + 4 * listener, true);
+  if (at === 0) return { ...NOTHING, result: 'decided' };
+  const head = scan(view, get(view, at, ListenerSpec, 'scan'), get(view, at, ListenerSpec, 'scan_classes'), bytes);
+  if (typeof head === 'string') return { ...NOTHING, result: head };
+  if (isOdd(head)) return NOTHING;
+
+  const facts = new Array<bigint>(FACT_WORDS).fill(0n);
+  const { sourceIp } = around;
+  runJobs(view, get(view, at, ListenerSpec, 'jobs'), get(view, at, ListenerSpec, 'n_jobs'), head, sourceIp, facts);
+  const hostValue = headerValue(head, SLOT.HOST)!;
+  const virtualHost = match(
+    view,
+    get(view, at, ListenerSpec, 'host'),
+    get(view, at, ListenerSpec, 'host_classes'),
+    hostValue,
+  );
+  let action = get(view, at, ListenerSpec, 'not_found');
+  let rbac = get(view, at, ListenerSpec, 'rbac');
+  let rule = -1;
+  if (virtualHost !== 0) {
+    const n = get(view, virtualHost, VirtualHostSpec, 'n_jobs');
+    runJobs(view, get(view, virtualHost, VirtualHostSpec, 'jobs'), n, head, sourceIp, facts);
+    const list = match(
+      view,
+      get(view, virtualHost, VirtualHostSpec, 'path'),
+      get(view, virtualHost, VirtualHostSpec, 'path_classes'),
+      slice(head, head.path),
+    );
+    const candidates = view.getUint32(list, true);
+    for (let i = 0; i < candidates; i++) {
+      const route = view.getUint32(list + 4 + 4 * i, true);
+      const unknown = (get(view, route, RouteSpec, 'flags') & ROUTE_FLAG.UNKNOWN) !== 0;
+      if (!unknown && !holds(view, get(view, route, RouteSpec, 'condition'), facts)) continue;
+      if (unknown) return { ...NOTHING, result: 'decided', facts, virtualHost };
+      rule = get(view, route, RouteSpec, 'rule');
+      action = get(view, route, RouteSpec, 'action');
+      rbac = get(view, route, RouteSpec, 'rbac') || rbac;
+      break;
+    }
+  }
+  const decided = { ...NOTHING, result: 'decided', rule, facts, virtualHost } as const;
+  if (action === 0) return decided;
+  if (denies(view, rbac, facts)) action = get(view, at, ListenerSpec, 'denied');
+  const kind = get(view, action, ActionSpec, 'kind');
+  if (kind === ACTION.REPLY) {
+    const output = reply(view, action, head);
+    return output ? { ...decided, action: 'reply', output } : decided;
+  }
+  if (kind !== ACTION.FORWARD) return decided;
+  const output = buildHead(view, action, head, around.uuid);
+  if (!output) return decided;
+  const cluster = chooseCluster(view, action, around.random);
+  const refs = get(view, cluster, ClusterSpec, 'endpoints');
+  const endpoints = Array.from({ length: get(view, cluster, ClusterSpec, 'n_endpoints') }, (_, i) =>
+    get(view, refs + i * EndpointRefSpec.size, EndpointRefSpec, 'id'),
+  );
+  if (endpoints.length === 0) return decided;
+  return {
+    ...decided,
+    action: 'forward',
+    endpoints,
+    lb: get(view, cluster, ClusterSpec, 'lb'),
+    timeoutMs: get(view, action, ActionSpec, 'timeout_ms'),
+    flags: get(view, action, ActionSpec, 'flags'),
+    output,
+  };
+}

@@ -1,0 +1,112 @@
+/** One listener of the plan as structures of the image. */
+import { ListenerSpec, MAX_SLOTS, SLOT, VirtualHostSpec } from '../layout/image.js';
+import type { Condition, ListenerPlan, RbacCheck } from '../plan/ir.js';
+import { headerNames, replyAction } from './actions.js';
+import { forEachPredicate } from './condition.js';
+import { Facts } from './facts.js';
+import { hostDfa } from './host.js';
+import { compileRoutes } from './routes.js';
+import { isOddName, REQUEST_SLOTS, requestScanner } from './scanner.js';
+import { computable, type ListenerInput, type Scope, storeJobs, storeRbac } from './scope.js';
+
+export interface ListenerResult {
+  readonly offset: number;
+  readonly routes: number;
+  readonly pathStates: number;
+  readonly jobs: number;
+}
+
+const HOST_STATES = 60_000;
+
+/** Header names that the listener's rules look at or change, those of its own checks first. */
+function namesOf(listener: ListenerPlan): Set<string> {
+  // Referer always has a slot, so that a repeated one (which the proxy removes) is noticed.
+  const names = new Set<string>(['referer']);
+  const collect = (condition: Condition) =>
+    forEachPredicate(condition, ({ field }) => {
+      if (field.kind === 'header') names.add(field.name);
+    });
+  const checks = (list: readonly RbacCheck[]) => {
+    for (const check of list) collect(check.condition);
+  };
+  checks(listener.rbac);
+  for (const host of listener.virtualHosts)
+    for (const route of host.routes) {
+      if (route.match) collect(route.match);
+      if (route.rbac) checks(route.rbac);
+      if (route.action.kind === 'forward') for (const name of headerNames(route.action)) names.add(name);
+    }
+  return names;
+}
+
+/** Slots for the names: the fixed ones, then new ones while there are any. */
+function giveSlots(names: Iterable<string>): Map<string, number> {
+  const slots = new Map(REQUEST_SLOTS);
+  let next: number = SLOT.FIRST_FREE;
+  for (const name of names) {
+    if (slots.has(name) || isOddName(name) || next >= MAX_SLOTS) continue;
+    slots.set(name, next++);
+  }
+  return slots;
+}
+
+/**
+ * Compiles a listener.
+ * @returns a text when it cannot be done at all.
+ * @throws ImageFull when the image has no room for it
+ */
+export function compileListener(listener: ListenerPlan, input: ListenerInput): ListenerResult | string {
+  const { blob } = input;
+  const slots = giveSlots(namesOf(listener));
+  const scope: Scope = { ...input, listener, slot: (name) => slots.get(name) };
+  const scan = blob.actionRows(requestScanner(listener.paths, slots));
+
+  const conditions = listener.rbac.map((check) => check.condition);
+  const facts = new Facts(computable(conditions, scope.slot));
+  const rbac = storeRbac(blob, listener.rbac, facts);
+  if (rbac === undefined) return "the listener's access control cannot be computed in the kernel";
+  const hosts = hostDfa(
+    listener.virtualHosts.map((host) => host.domains),
+    listener.stripPort,
+    HOST_STATES,
+  );
+  if (!hosts) return 'the automaton over host names has too many states';
+  const result = { routes: 0, pathStates: 0, jobs: facts.jobs.length };
+  const offsets = listener.virtualHosts.map((host) => {
+    const routes = compileRoutes(host, facts, scope);
+    result.routes += routes.routes;
+    result.pathStates += routes.states;
+    result.jobs += routes.jobs.length;
+    return blob.structs(VirtualHostSpec, [
+      {
+        path: routes.path.start,
+        path_classes: routes.path.classes,
+        jobs: storeJobs(blob, routes.jobs, scope.slot),
+        n_jobs: routes.jobs.length,
+      },
+    ]);
+  });
+  const hostRows = blob.rows(hosts, (label) => (label.length === 0 ? 0 : offsets[label[0]!]!));
+  const notFound = replyAction(blob, { kind: 'reply', status: 404, headers: [], body: '' });
+  const denied = replyAction(blob, {
+    kind: 'reply',
+    status: 403,
+    headers: [{ name: 'content-type', value: [{ kind: 'literal', value: 'text/plain' }] }],
+    body: 'RBAC: access denied',
+  });
+  const offset = blob.structs(ListenerSpec, [
+    {
+      scan: scan.start,
+      scan_classes: scan.classes,
+      host: hostRows.start,
+      host_classes: hostRows.classes,
+      jobs: storeJobs(blob, facts.jobs, scope.slot),
+      n_jobs: facts.jobs.length,
+      rbac,
+      not_found: notFound as number,
+      denied: denied as number,
+      proxy_endpoint: input.proxyEndpoint,
+    },
+  ]);
+  return { offset, ...result };
+}

@@ -1,0 +1,131 @@
+/** The bytes that the reference interpreter sends: templates, edited heads. */
+import { ActionSpec, ADD, AddSpec, MAX_HEAD, PIECE, PieceSpec, SLOT, TemplateSpec } from '../layout/image.js';
+import { get, getBig } from '../layout/struct.js';
+import { type Head, headerValue, type Span, slice } from './interpret.js';
+
+/** Most bytes of a head or an answer that the kernel makes. */
+export const MAX_PRODUCED = MAX_HEAD;
+
+/** Bytes, or undefined when there are more than MAX_PRODUCED: then the proxy decides. */
+export type Produced = Uint8Array | undefined;
+
+const CRLF = Buffer.from('\r\n');
+const COLON = 0x3a;
+const CLOSE = 0x5d;
+
+function blobBytes(image: DataView, at: number, length: number): Uint8Array {
+  return new Uint8Array(image.buffer, image.byteOffset + at, length);
+}
+
+/** A Host value without its port: up to the last ':' that does not stand inside brackets. */
+function hostName(host: Uint8Array): Uint8Array {
+  const colon = host.lastIndexOf(COLON);
+  return colon < 0 || host.lastIndexOf(CLOSE) > colon ? host : host.subarray(0, colon);
+}
+
+/**
+ * Concatenates the pieces of a template.
+ * @param captures spans of the groups 1.. in the head's bytes.
+ */
+export function expand(
+  image: DataView,
+  template: number,
+  head: Head,
+  captures: readonly (Span | undefined)[],
+): Uint8Array {
+  const n = get(image, template, TemplateSpec, 'n');
+  const parts: Uint8Array[] = [];
+  for (let i = 0; i < n; i++) {
+    const at = template + TemplateSpec.size + i * PieceSpec.size;
+    const off = get(image, at, PieceSpec, 'off');
+    const host = headerValue(head, SLOT.HOST)!;
+    switch (get(image, at, PieceSpec, 'kind')) {
+      case PIECE.LITERAL:
+        parts.push(blobBytes(image, off, get(image, at, PieceSpec, 'len')));
+        break;
+      case PIECE.PATH_FROM:
+        parts.push(slice(head, head.path).subarray(off));
+        break;
+      case PIECE.QUERY:
+        if (head.query) parts.push(slice(head, { from: head.query.from - 1, to: head.query.to }));
+        break;
+      case PIECE.HOST:
+        parts.push(host);
+        break;
+      case PIECE.HOST_NAME:
+        parts.push(hostName(host));
+        break;
+      case PIECE.CAPTURE: {
+        const span = captures[get(image, at, PieceSpec, 'arg') - 1];
+        if (span) parts.push(slice(head, span));
+      }
+    }
+  }
+  return Buffer.concat(parts);
+}
+
+const REGISTERS = 8;
+
+/** Runs a capturing automaton over the path. Returns the spans of groups 1 to 4, or undefined when it does not match. */
+function capture(image: DataView, start: number, classes: number, head: Head): (Span | undefined)[] | undefined {
+  const registers = new Array<number>(REGISTERS).fill(-1);
+  const store = (mask: number, position: number) => {
+    for (let r = 0; r < REGISTERS; r++) if (mask & (1 << r)) registers[r] = position;
+  };
+  let row = start;
+  for (let i = head.path.from; i < head.path.to; i++) {
+    const cell = image.getUint32(row + 4 * image.getUint8(classes + head.bytes[i]!), true);
+    store(cell >>> 24, i);
+    row = (cell & 0xffffff) * 4;
+  }
+  const accept = image.getUint32(row, true);
+  if ((accept & 1) === 0) return undefined;
+  store(accept >>> 8, head.path.to);
+  return [0, 2, 4, 6].map((r) => {
+    const [from, to] = [registers[r]!, registers[r + 1]!];
+    return from >= 0 && to >= from ? { from, to } : undefined;
+  });
+}
+
+/** The request head that a forward action sends. */
+export function buildHead(image: DataView, action: number, head: Head, uuid: string): Produced {
+  const template = get(image, action, ActionSpec, 'target');
+  const automaton = get(image, action, ActionSpec, 'capture');
+  const captures =
+    automaton === 0 ? [] : capture(image, automaton, get(image, action, ActionSpec, 'capture_classes'), head);
+  const received = slice(head, head.target);
+  const target = template === 0 || !captures ? received : expand(image, template, head, captures);
+  const parts: Uint8Array[] = [slice(head, head.method), Buffer.from(' '), target, Buffer.from(' HTTP/1.1\r\n')];
+  const remove = getBig(image, action, ActionSpec, 'remove');
+  let present = 0n;
+  for (const line of head.lines) {
+    present |= 1n << BigInt(line.slot);
+    if (((remove >> BigInt(line.slot)) & 1n) === 0n) parts.push(slice(head, line));
+  }
+  const adds = get(image, action, ActionSpec, 'adds');
+  const n = get(image, action, ActionSpec, 'n_adds');
+  for (let i = 0; i < n; i++) {
+    const at = adds + i * AddSpec.size;
+    const there = ((present >> BigInt(get(image, at, AddSpec, 'slot'))) & 1n) !== 0n;
+    const line = blobBytes(image, get(image, at, AddSpec, 'off'), get(image, at, AddSpec, 'len'));
+    switch (get(image, at, AddSpec, 'when')) {
+      case ADD.ALWAYS:
+        parts.push(line);
+        break;
+      case ADD.IF_ABSENT:
+        if (!there) parts.push(line);
+        break;
+      case ADD.IF_PRESENT:
+        if (there) parts.push(line);
+        break;
+      case ADD.REQUEST_ID:
+        if (!there) parts.push(Buffer.from(`x-request-id: ${uuid}\r\n`));
+        break;
+      case ADD.ORIGINAL_TARGET:
+        parts.push(line, received, CRLF);
+    }
+  }
+  parts.push(CRLF);
+  const whole = Buffer.concat(parts);
+  return whole.length > MAX_PRODUCED ? undefined : whole;
+}

@@ -1,0 +1,106 @@
+/** What everything that belongs to a listener is compiled against, and how its conditions are stored. */
+import { FIELD, JobSpec, LiteralSpec, MAX_RBAC, RBAC, RbacEntrySpec, RbacListSpec } from '../layout/image.js';
+import type { Condition, Field, Predicate, RbacCheck, RoutePlan } from '../plan/ir.js';
+import type { ActionContext } from './actions.js';
+import type { Blob } from './blob.js';
+import { type Compiled, compileCondition, forEachPredicate } from './condition.js';
+import type { Fact, Facts, Job } from './facts.js';
+import { isOddName } from './scanner.js';
+
+export interface ListenerInput {
+  readonly blob: Blob;
+  readonly clusters: ActionContext['clusters'];
+  readonly endpointId: ActionContext['endpointId'];
+  /** endpoint id plus one */
+  readonly proxyEndpoint: number;
+  readonly rule: (route: RoutePlan) => number;
+  readonly report: (route: RoutePlan, code: string, message: string) => void;
+}
+
+/** What is shared by everything that belongs to a listener. */
+export interface Scope extends ActionContext {
+  readonly rule: ListenerInput['rule'];
+  readonly report: ListenerInput['report'];
+}
+
+const FIELDS = {
+  method: FIELD.METHOD,
+  host: FIELD.HOST,
+  path: FIELD.PATH,
+  query: FIELD.QUERY,
+  target: FIELD.TARGET,
+  source_ip: FIELD.SOURCE_IP,
+  header: FIELD.HEADER,
+};
+
+/** The Host header is looked at through its own field, whatever name a predicate gives it. */
+function ownField(field: Field): Field {
+  return field.kind === 'header' && field.name === 'host' ? { kind: 'host' } : field;
+}
+
+/** The predicates of `conditions` that an automaton can be made for. */
+export function computable(conditions: Iterable<Condition>, slot: Scope['slot']): Predicate[] {
+  const found: Predicate[] = [];
+  for (const condition of conditions)
+    forEachPredicate(condition, ({ field, matcher }) => {
+      const own = ownField(field);
+      if (own.kind === 'header' && (isOddName(own.name) || slot(own.name) === undefined)) return;
+      found.push({ field: own, matcher });
+    });
+  return found;
+}
+
+/** Where `facts` has the answer to a predicate; a value when it is known for every request that is decided here. */
+export function lookUp(facts: Facts): (predicate: Predicate) => Fact | boolean | undefined {
+  return ({ field, matcher }) => {
+    const own = ownField(field);
+    if (own.kind === 'header' && isOddName(own.name)) return false;
+    if (matcher.kind === 'present' && own.kind !== 'header' && own.kind !== 'query') return true;
+    return facts.get({ field: own, matcher });
+  };
+}
+
+/** Stores jobs, returns the offset of the first (0: none). */
+export function storeJobs(blob: Blob, jobs: readonly Job[], slot: Scope['slot']): number {
+  if (jobs.length === 0) return 0;
+  const list = jobs.map(({ field, word, dfa }) => {
+    const rows = blob.rows(dfa, (label) => {
+      if (label.length === 0) return 0;
+      const mask = label.reduce((sum, bit) => sum | (1n << BigInt(bit)), 0n);
+      return blob.intern(new Uint8Array(BigUint64Array.of(mask).buffer), 8);
+    });
+    const number = field.kind === 'header' ? slot(field.name)! : 0;
+    return { dfa: rows.start, classes: rows.classes, field: FIELDS[field.kind], slot: number, word };
+  });
+  return blob.structs(JobSpec, list);
+}
+
+/** Stores a sum of products, returns its offset. */
+export function storeCondition(blob: Blob, products: Exclude<Compiled, boolean>): number {
+  const literals = products.flatMap((product, p) =>
+    product.map(({ word, mask, want }, i) => {
+      const lastOfProduct = i === product.length - 1;
+      const lastOfAll = lastOfProduct && p === products.length - 1;
+      return { word, last: (lastOfProduct ? 1 : 0) | (lastOfAll ? 2 : 0), mask, want };
+    }),
+  );
+  return blob.structs(LiteralSpec, literals);
+}
+
+/** Stores RBAC checks. Returns the offset of the list, or undefined when one cannot be computed. */
+export function storeRbac(blob: Blob, checks: readonly RbacCheck[], facts: Facts): number | undefined {
+  if (checks.length > MAX_RBAC) return undefined;
+  const entries: Record<string, number>[] = [];
+  for (const check of checks) {
+    const compiled = compileCondition(check.condition, lookUp(facts));
+    if (compiled === undefined) return undefined;
+    entries.push({
+      action: check.action === 'allow' ? RBAC.ALLOW : RBAC.DENY,
+      never: compiled === false ? 1 : 0,
+      condition: typeof compiled === 'boolean' ? 0 : storeCondition(blob, compiled),
+    });
+  }
+  const head = new Uint8Array(RbacListSpec.size);
+  new DataView(head.buffer).setUint32(0, entries.length, true);
+  return blob.structs(RbacEntrySpec, entries, head);
+}

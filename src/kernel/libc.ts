@@ -1,0 +1,46 @@
+/** The libc functions that Node does not offer, declared once. Loaded at first use, so that `--help` needs nothing. */
+import koffi from 'koffi';
+import { KernelError } from './errors.js';
+
+// biome-ignore lint/suspicious/noExplicitAny: koffi's functions are untyped; the wrappers in this folder are the types.
+type Native = (...args: any[]) => any;
+
+/** Makes a getter that computes its value once. */
+export function lazy<T>(make: () => T): () => T {
+  let made: { value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
+  };
+}
+
+/** Loads a shared library. @throws KernelError with a sentence that names the library and the Debian package. */
+export function loadLibrary(name: string, debianPackage: string): ReturnType<typeof koffi.load> {
+  try {
+    return koffi.load(name);
+  } catch {
+    throw new KernelError(`load the library ${name} (install the package ${debianPackage}; script/bootstrap does)`, 0);
+  }
+}
+
+export const libc = lazy(() => {
+  const lib = loadLibrary('libc.so.6', 'libc6');
+  const f = (definition: string): Native => lib.func(definition) as Native;
+  return {
+    mmap: f('void *mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)'),
+    setsockopt: f('int setsockopt(int fd, int level, int name, const void *value, uint32_t len)'),
+    getsockopt: f('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *len)'),
+    ioctl: f('int ioctl(int fd, unsigned long request, _Inout_ int *arg)'),
+    flock: f('int flock(int fd, int operation)'),
+    poll: f('int poll(_Inout_ uint8_t *fds, unsigned long n, int timeout)'),
+    fcntl: f('int fcntl(int fd, int command, int argument)'),
+    dup: f('int dup(int fd)'),
+    unshare: f('int unshare(int flags)'),
+    mount: f(
+      'int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)',
+    ),
+    signal: f('void *signal(int number, void *handler)'),
+    execvp: f('int execvp(const char *file, const char **argv)'),
+    vsnprintf: f('int vsnprintf(_Out_ uint8_t *out, size_t size, void *format, void *args)'),
+  };
+});

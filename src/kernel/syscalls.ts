@@ -1,0 +1,116 @@
+/** Socket options and other system calls on file descriptors that Node owns but does not let us reach. */
+import { closeSync } from 'node:fs';
+import type { Server, Socket } from 'node:net';
+import koffi from 'koffi';
+import { errnoNumber, KernelError } from './errors.js';
+import { libc } from './libc.js';
+
+const SOL_SOCKET = 1;
+const IPPROTO_TCP = 6;
+const SO_LINGER = 13;
+const SO_SNDBUFFORCE = 32;
+const SO_RCVBUFFORCE = 33;
+const SO_COOKIE = 57;
+const TCP_NODELAY = 1;
+const TCP_QUICKACK = 12;
+const SIOCINQ = 0x541b;
+const SIOCOUTQ = 0x5411;
+const LOCK_EX = 2;
+const LOCK_NB = 4;
+
+/**
+ * The file descriptor behind a Node socket or listening server.
+ * @returns undefined when it is closed (or was never connected). The descriptor stays Node's: never close it, and do
+ * not keep it beyond the socket's `close` event, since the number is reused.
+ */
+export function fdOf(socket: Socket | Server): number | undefined {
+  const handle = (socket as unknown as { _handle?: { fd?: number } | null })._handle;
+  return handle && typeof handle.fd === 'number' && handle.fd >= 0 ? handle.fd : undefined;
+}
+
+/** setsockopt(2) with an option of raw bytes. @throws KernelError */
+export function setsockopt(fd: number, level: number, name: number, value: Uint8Array): void {
+  if (libc().setsockopt(fd, level, name, value, value.length) !== 0)
+    throw new KernelError(`set socket option ${level}/${name}`, koffi.errno());
+}
+
+/** getsockopt(2) of at most `size` bytes. @throws KernelError */
+export function getsockopt(fd: number, level: number, name: number, size: number): Uint8Array {
+  const value = new Uint8Array(size);
+  const length = [size];
+  if (libc().getsockopt(fd, level, name, value, length) !== 0)
+    throw new KernelError(`get socket option ${level}/${name}`, koffi.errno());
+  return value.subarray(0, length[0]);
+}
+
+const ints = (...values: number[]): Uint8Array => new Uint8Array(new Int32Array(values).buffer);
+
+/**
+ * SO_LINGER. With `seconds` 0 the socket is reset instead of closed whenever its last descriptor goes, also by SIGKILL:
+ * the peer sees ECONNRESET, not an end of file. `undefined` turns lingering off, for a graceful close.
+ */
+export function setLinger(fd: number, seconds: number | undefined): void {
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, seconds === undefined ? ints(0, 0) : ints(1, seconds));
+}
+
+/** Send buffer in bytes, beyond net.core.wmem_max (needs CAP_NET_ADMIN); the kernel doubles it. */
+export function setSendBuffer(fd: number, bytes: number): void {
+  setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, ints(bytes));
+}
+
+/** Receive buffer in bytes, beyond net.core.rmem_max (needs CAP_NET_ADMIN); the kernel doubles it. */
+export function setReceiveBuffer(fd: number, bytes: number): void {
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, ints(bytes));
+}
+
+/** TCP_NODELAY. */
+export function setNoDelay(fd: number, on = true): void {
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, ints(on ? 1 : 0));
+}
+
+/** TCP_QUICKACK (the kernel may leave this mode again by itself). */
+export function setQuickAck(fd: number, on = true): void {
+  setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, ints(on ? 1 : 0));
+}
+
+/** The socket's cookie: what bpf_get_socket_cookie returns for it, unique until the next boot. */
+export function socketCookie(fd: number): bigint {
+  const bytes = getsockopt(fd, SOL_SOCKET, SO_COOKIE, 8);
+  return new DataView(bytes.buffer).getBigUint64(0, true);
+}
+
+function queued(fd: number, request: number): number {
+  const value = [0];
+  if (libc().ioctl(fd, request, value) !== 0) throw new KernelError('ask for the queue length', koffi.errno());
+  return value[0] ?? 0;
+}
+
+/** Bytes that the peer sent and nobody read yet. */
+export function unreadBytes(fd: number): number {
+  return queued(fd, SIOCINQ);
+}
+
+/** Bytes written that the peer did not acknowledge yet. */
+export function unsentBytes(fd: number): number {
+  return queued(fd, SIOCOUTQ);
+}
+
+/** Takes an exclusive lock on an open file without waiting. @returns false when someone else holds it. */
+export function tryLock(fd: number): boolean {
+  if (libc().flock(fd, LOCK_EX | LOCK_NB) === 0) return true;
+  const errno = koffi.errno();
+  if (errno === errnoNumber('EAGAIN') || errno === errnoNumber('EWOULDBLOCK')) return false;
+  throw new KernelError('lock the file', errno);
+}
+
+/** A second descriptor of the same file (not close-on-exec). @throws KernelError */
+export function duplicate(fd: number): number {
+  const copy = libc().dup(fd) as number;
+  if (copy < 0) throw new KernelError('duplicate a descriptor', koffi.errno());
+  return copy;
+}
+
+/** Closes a descriptor of ours (BPF map, link, program, cgroup); closing one twice is an error of the caller. */
+export function closeFd(fd: number): void {
+  closeSync(fd);
+}

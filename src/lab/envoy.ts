@@ -1,0 +1,49 @@
+/** A plain Envoy beside Sidestep: the baseline of measurements and the oracle of tests. */
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { JsonObject } from '../policy/resources.js';
+import { envoyPath } from './paths.js';
+import { freePort } from './ports.js';
+import { type Lab, type LabProcess, sleep } from './processes.js';
+
+export interface EnvoyHandle {
+  readonly process: LabProcess;
+  readonly adminPort: number;
+}
+
+/**
+ * Starts Envoy with `bootstrap` (proto JSON; its `admin` is replaced by a free loopback port) and waits until it serves.
+ * @param concurrency worker threads
+ * @throws Error with Envoy's own words if it refuses the configuration, or after 20 s
+ */
+export async function startEnvoy(lab: Lab, name: string, bootstrap: JsonObject, concurrency = 1): Promise<EnvoyHandle> {
+  const adminPort = await freePort();
+  const file = join(lab.dir, `${name}.envoy.json`);
+  const config = {
+    ...bootstrap,
+    admin: { address: { socket_address: { address: '127.0.0.1', port_value: adminPort } } },
+  };
+  await writeFile(file, JSON.stringify(config));
+  const process = lab.start(name, [
+    envoyPath(),
+    ...['-c', file, '--use-dynamic-base-id', '--concurrency', String(concurrency)],
+    ...['--log-level', 'warning', '--drain-time-s', '1', '--parent-shutdown-time-s', '2'],
+  ]);
+  const end = Date.now() + 20_000;
+  while (!(await isReady(adminPort))) {
+    if (process.exit) throw new Error(`Envoy ${name} ended: ${process.output.slice(-2000)}`);
+    if (Date.now() > end) throw new Error(`Envoy ${name} is not ready after 20 s: ${process.output.slice(-2000)}`);
+    await sleep(30);
+  }
+  return { process, adminPort };
+}
+
+async function isReady(adminPort: number): Promise<boolean> {
+  try {
+    const answer = await fetch(`http://127.0.0.1:${adminPort}/ready`);
+    await answer.text();
+    return answer.status === 200;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,43 @@
+import { existsSync } from 'node:fs';
+import { delimiter, dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+/** The folder with this package's package.json. */
+export function packageRoot(): string {
+  let dir = dirname(fileURLToPath(import.meta.url));
+  while (!existsSync(join(dir, 'package.json'))) {
+    const parent = dirname(dir);
+    if (parent === dir) throw new Error('package.json of sidestep not found');
+    dir = parent;
+  }
+  return dir;
+}
+
+/** The first executable called `name` on PATH, or undefined. */
+export function onPath(name: string): string | undefined {
+  for (const dir of (process.env.PATH ?? '').split(delimiter)) {
+    if (dir && existsSync(join(dir, name))) return join(dir, name);
+  }
+  return undefined;
+}
+
+/**
+ * The Envoy to use: SIDESTEP_ENVOY, else `.cache/envoy/bin/envoy` in the checkout, else PATH.
+ * @throws Error with what to do if there is none
+ */
+export function envoyPath(): string {
+  const configured = process.env.SIDESTEP_ENVOY;
+  if (configured) return configured;
+  const cached = join(packageRoot(), '.cache/envoy/bin/envoy');
+  if (existsSync(cached)) return cached;
+  const found = onPath('envoy');
+  if (found) return found;
+  throw new Error('Envoy not found: run script/bootstrap, or set SIDESTEP_ENVOY to its path');
+}
+
+/** Command line that runs a TypeScript file of this checkout (or its compiled form) with Node. */
+export function nodeScript(file: string): string[] {
+  return file.endsWith('.ts')
+    ? [process.execPath, '--import', import.meta.resolve('tsx'), file]
+    : [process.execPath, file];
+}

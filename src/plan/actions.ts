@@ -1,0 +1,64 @@
+/** What a route does: its `route`, `redirect` or `direct_response` -> variants of an action. */
+import type { JsonObject, Provenance } from '../policy/resources.js';
+import type { ClusterInfo } from './clusters.js';
+import type { Action, ClusterPlan, Condition, RbacCheck, Reason } from './ir.js';
+import type { Notes } from './notes.js';
+
+/**
+ * A route becomes one or more variants, tried in order: a condition on top of the route's own and what is done then.
+ * Variants exist because edits are literal: the old host, for example, is known only per domain.
+ */
+export interface Variant {
+  readonly when: Condition;
+  readonly action: Action;
+  /** why the action is the proxy; empty for the kernel */
+  readonly reasons: readonly Reason[];
+  /** the variant only catches requests of an unusual form: it does not make the rule a proxied one */
+  readonly guard: boolean;
+  /** checks beyond those of the filter chain (RBAC filters of the cluster) */
+  readonly checks?: readonly RbacCheck[];
+}
+
+/** What applies to all routes of a listener. */
+export interface ListenerContext {
+  readonly provenance: Provenance;
+  readonly clusters: ReadonlyMap<string, ClusterInfo>;
+  /** clusters that kernel routes use, by the name in the plan */
+  readonly used: Map<string, ClusterPlan>;
+  readonly address: string;
+  readonly port: number;
+  /** ports that clients connect to when they mean this listener */
+  readonly clientPorts: readonly number[];
+  /** called when a rule that is used looks at the remote address */
+  readonly usesRemoteIp: () => void;
+  /** a runtime layer may override runtime keys */
+  readonly runtimeLayers: boolean;
+  /** router filter: suppress_envoy_headers */
+  readonly suppressEnvoyHeaders: boolean;
+  /** HCM stream_idle_timeout, 0: none */
+  readonly streamIdleTimeoutMs: number;
+  /** x-forwarded-client-cert is removed from requests */
+  readonly removeClientCert: boolean;
+  readonly stripPort: 'none' | 'any' | number;
+  /** filters of the chain that act on rate limit descriptors */
+  readonly hasRateLimitFilter: boolean;
+  readonly hasCorsFilter: boolean;
+}
+
+/** What applies to one route beside its own fields. */
+export interface RouteContext {
+  readonly listener: ListenerContext;
+  readonly routeConfig: JsonObject;
+  readonly virtualHost: JsonObject;
+  readonly domains: readonly string[];
+  readonly route: JsonObject;
+  /** field path of the route */
+  readonly path: string;
+  /** bytes of the path that the match covered */
+  readonly matched: number | 'whole';
+}
+
+/** The one variant of a route that is left to the proxy. */
+export function proxied(notes: Notes, when: Condition): Variant {
+  return { when, action: { kind: 'proxy' }, reasons: notes.reasons, guard: false };
+}

@@ -1,0 +1,41 @@
+/** Envoy resources -> Plan. */
+import type { Resources } from '../policy/resources.js';
+import { clusterInfo } from './clusters.js';
+import type { ClusterPlan, Plan, Reason } from './ir.js';
+import { listenerPlan } from './listeners.js';
+import { str } from './notes.js';
+import { dedupe, type Outcome } from './routes.js';
+
+/** For objects of the resources that were looked at: why they are not offloaded; an empty list: they are. */
+export interface Outcomes {
+  readonly reasons: ReadonlyMap<object, readonly Reason[]>;
+  /** ids in the plan of what became of a route object */
+  readonly routeIds: ReadonlyMap<object, readonly string[]>;
+}
+
+const outcomes = new WeakMap<Plan, Outcomes>();
+
+/** The outcomes that belong to a plan made by `buildPlan`; undefined for any other plan. */
+export function outcomesOf(plan: Plan): Outcomes | undefined {
+  return outcomes.get(plan);
+}
+
+/**
+ * Decides for every listener and route of the resources whether the kernel can do what they say. Never throws for what
+ * users write: what is not understood becomes a proxy verdict with reasons.
+ */
+export function buildPlan(resources: Resources): Plan {
+  const found = new Map<object, Reason[]>();
+  const routeIds = new Map<object, string[]>();
+  const outcome: Outcome = (object, reasons, ids = []) => {
+    found.set(object, dedupe([...(found.get(object) ?? []), ...reasons]));
+    if (ids.length > 0) routeIds.set(object, [...(routeIds.get(object) ?? []), ...ids]);
+  };
+  const clusters = new Map(resources.clusters.map((c) => [str(c, 'name'), clusterInfo(c, resources)]));
+  for (const info of clusters.values()) outcome(info.resource, info.notes.reasons);
+  const used = new Map<string, ClusterPlan>();
+  const listeners = resources.listeners.map((l) => listenerPlan(l, resources, clusters, used, outcome));
+  const plan: Plan = { listeners, clusters: [...used.values()] };
+  outcomes.set(plan, { reasons: found, routeIds });
+  return plan;
+}

@@ -1,0 +1,63 @@
+/** Conditions, predicates and actions in words, for people. */
+import type { Action, Condition, Field, Piece, Predicate } from './ir.js';
+
+function field(f: Field): string {
+  if (f.kind === 'query') return `query parameter ${f.name}`;
+  if (f.kind === 'header') return `header ${f.name}`;
+  return f.kind.replace('_', ' ');
+}
+
+/** e.g. `header x-user has prefix "a"`. */
+export function describePredicate({ field: f, matcher: m }: Predicate): string {
+  const name = field(f);
+  switch (m.kind) {
+    case 'present':
+      return `${name} is present`;
+    case 'regex':
+      return `${name} matches /${m.pattern}/`;
+    case 'range':
+      return `${name} is in [${m.start}, ${m.end})`;
+    case 'cidr':
+      return `${name} is in ${m.address}/${m.prefixLength}`;
+    default: {
+      const verb = { exact: 'is', prefix: 'has prefix', suffix: 'has suffix', contains: 'contains' }[m.kind];
+      return `${name} ${verb} ${JSON.stringify(m.value)}${m.ignoreCase ? ' (in any case)' : ''}`;
+    }
+  }
+}
+
+/** e.g. `path has prefix "/a" and not (header x is present)`. */
+export function describeCondition(c: Condition): string {
+  switch (c.op) {
+    case 'const':
+      return c.value ? 'always' : 'never';
+    case 'test':
+      return describePredicate(c.predicate);
+    case 'not':
+      return `not (${describeCondition(c.of)})`;
+    default:
+      return c.of
+        .map((p) => (p.op === 'and' || p.op === 'or' ? `(${describeCondition(p)})` : describeCondition(p)))
+        .join(` ${c.op} `);
+  }
+}
+
+/** A template in words, e.g. `https://{host}{path}{query}`. */
+export function describePieces(pieces: readonly Piece[]): string {
+  return pieces
+    .map((p) => {
+      if (p.kind === 'literal') return p.value;
+      if (p.kind === 'path') return p.from === 0 ? '{path}' : `{path from ${p.from}}`;
+      return p.kind === 'capture' ? `{group ${p.group}}` : `{${p.kind}}`;
+    })
+    .join('');
+}
+
+/** One line on what an action does. */
+export function describeAction(a: Action): string {
+  if (a.kind === 'proxy') return 'to the proxy';
+  if (a.kind === 'reply') return `answered with ${a.status}`;
+  const total = a.clusters.reduce((sum, c) => sum + c.weight, 0);
+  const to = a.clusters.map((c) => (a.clusters.length === 1 ? c.cluster : `${c.cluster} (${c.weight} of ${total})`));
+  return `forwarded to ${to.join(', ')}`;
+}

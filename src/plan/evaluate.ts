@@ -1,0 +1,325 @@
+/** The plan's reference evaluator: what happens to one request, and why. Slow and plain on purpose. */
+
+import { describeCondition } from './describe.js';
+import type {
+  Condition,
+  ForwardAction,
+  ListenerPlan,
+  Piece,
+  Plan,
+  Predicate,
+  ReplyAction,
+  RoutePlan,
+  VirtualHostPlan,
+} from './ir.js';
+import { asciiLower, compileRegex, matchesValue } from './matchers.js';
+
+export interface PlanRequest {
+  /** name of the listener; the first one if it is not given */
+  readonly listener?: string;
+  readonly method: string;
+  /** as in the request line */
+  readonly target: string;
+  /** in order; names in any case; Host among them */
+  readonly headers: readonly (readonly [string, string])[];
+  /** IPv4 or IPv6 literal of the client */
+  readonly sourceIp?: string;
+}
+
+export interface Considered {
+  readonly route: RoutePlan;
+  readonly outcome: 'matched' | 'not matched' | 'cannot be computed';
+  /** the first part of the condition that does not hold */
+  readonly failed?: string;
+}
+
+export type Result =
+  | {
+      readonly kind: 'forward';
+      readonly action: ForwardAction;
+      readonly target: string;
+      /** lower case names; `x-request-id: <uuid>` stands for a random one */
+      readonly headers: readonly (readonly [string, string])[];
+    }
+  | {
+      readonly kind: 'reply';
+      readonly status: number;
+      readonly headers: readonly (readonly [string, string])[];
+      readonly body: string;
+    };
+
+export interface Trace {
+  readonly listener: string;
+  readonly verdict: 'kernel' | 'proxy';
+  /** in words */
+  readonly why: string;
+  readonly virtualHost?: string;
+  readonly considered: readonly Considered[];
+  readonly winner?: RoutePlan;
+  /** for the kernel: what it does */
+  readonly result?: Result;
+}
+
+/** A request taken apart, as predicates see it. */
+class View {
+  readonly path: string;
+  readonly query: string | undefined;
+  readonly host: string;
+  readonly headers = new Map<string, string[]>();
+
+  constructor(readonly request: PlanRequest) {
+    const mark = request.target.indexOf('?');
+    this.path = mark < 0 ? request.target : request.target.slice(0, mark);
+    this.query = mark < 0 ? undefined : request.target.slice(mark + 1);
+    for (const [name, value] of request.headers) {
+      const key = name.toLowerCase();
+      this.headers.set(key, [...(this.headers.get(key) ?? []), value.trim()]);
+    }
+    this.host = this.headers.get('host')?.[0] ?? '';
+  }
+
+  /** The field's value; undefined if it is not there. */
+  value({ field }: Predicate): string | undefined {
+    switch (field.kind) {
+      case 'method':
+        return this.request.method;
+      case 'host':
+        return this.host;
+      case 'path':
+        return this.path;
+      case 'target':
+        return this.request.target;
+      case 'source_ip':
+        return this.request.sourceIp ?? '127.0.0.1';
+      case 'header':
+        return this.headers.get(field.name)?.[0];
+      case 'query':
+        for (const part of (this.query ?? '').split('&')) {
+          const eq = part.indexOf('=');
+          if ((eq < 0 ? part : part.slice(0, eq)) === field.name && part !== '')
+            return eq < 0 ? '' : part.slice(eq + 1);
+        }
+        return undefined;
+    }
+  }
+
+  holds(c: Condition): boolean {
+    switch (c.op) {
+      case 'const':
+        return c.value;
+      case 'not':
+        return !this.holds(c.of);
+      case 'and':
+        return c.of.every((p) => this.holds(p));
+      case 'or':
+        return c.of.some((p) => this.holds(p));
+      case 'test': {
+        const value = this.value(c.predicate);
+        return value !== undefined && matchesValue(c.predicate.matcher, value);
+      }
+    }
+  }
+
+  /** The part of a condition that makes it false, in words. */
+  failed(c: Condition): string {
+    if (c.op === 'and') return this.failed(c.of.find((p) => !this.holds(p)) ?? c);
+    return describeCondition(c);
+  }
+}
+
+function headersIn(c: Condition, into: Set<string>): void {
+  if (c.op === 'test' && c.predicate.field.kind === 'header') into.add(c.predicate.field.name);
+  if (c.op === 'not') headersIn(c.of, into);
+  if (c.op === 'and' || c.op === 'or') for (const p of c.of) headersIn(p, into);
+}
+
+/** Why the form of a request sends it to the proxy whatever the rules say; undefined: it does not. */
+export function oddity(listener: ListenerPlan, view: View): string | undefined {
+  const { method, target } = view.request;
+  if (method === 'CONNECT') return 'CONNECT';
+  if (!target.startsWith('/')) return 'the target is not a path';
+  if (/[^!-~]|#/.test(target)) return 'the target has a fragment or bytes outside ASCII';
+  if ((view.headers.get('host') ?? []).length !== 1) return 'not exactly one Host header';
+  for (const name of view.headers.keys()) {
+    if (name.startsWith('x-envoy-')) return `the header ${name} instructs the proxy`;
+    if (name === 'upgrade' || name === 'expect' || name === 'proxy-connection') return `the header ${name}`;
+  }
+  if (view.headers.has('transfer-encoding') && view.headers.has('content-length')) return 'two framings';
+  const tokens = (view.headers.get('connection') ?? [])
+    .join(',')
+    .split(',')
+    .map((t) => asciiLower(t.trim()));
+  if (tokens.some((t) => t !== '' && t !== 'close' && t !== 'keep-alive')) return 'Connection names headers';
+  const { paths } = listener;
+  if (paths.normalize && /%|\\|\/\.\.?(\/|$)/.test(view.path)) return 'the path may need normalising';
+  if (paths.mergeSlashes && view.path.includes('//')) return 'the path has double slashes';
+  if (paths.escapedSlashes && /%2f|%5c/i.test(view.path)) return 'the path has escaped slashes';
+  return undefined;
+}
+
+/** The host without its port (the part after the last colon that is not inside brackets). */
+export function hostName(host: string): string {
+  const colon = host.lastIndexOf(':');
+  return colon < 0 || host.lastIndexOf(']') > colon ? host : host.slice(0, colon);
+}
+
+/** Envoy's choice of a virtual host: exact, then the longest `*suffix`, then the longest `prefix*`, then `*`. */
+export function findVirtualHost(listener: ListenerPlan, rawHost: string): VirtualHostPlan | undefined {
+  const { stripPort } = listener;
+  let host = rawHost;
+  if (stripPort === 'any' || (typeof stripPort === 'number' && rawHost.endsWith(`:${stripPort}`)))
+    host = hostName(rawHost);
+  host = asciiLower(host);
+  const entries = listener.virtualHosts.flatMap((v) => v.domains.map((d) => ({ v, d })));
+  const exact = entries.find((e) => e.d === host && !e.d.includes('*'));
+  if (exact) return exact.v;
+  const longest = (fits: (d: string) => boolean) =>
+    entries
+      .filter((e) => e.d !== '*' && e.d.length - 1 < host.length && fits(e.d))
+      .sort((a, b) => b.d.length - a.d.length)[0];
+  const suffix = longest((d) => d.startsWith('*') && host.endsWith(d.slice(1)));
+  const prefix = longest((d) => !d.startsWith('*') && d.endsWith('*') && host.startsWith(d.slice(0, -1)));
+  return (suffix ?? prefix ?? entries.find((e) => e.d === '*'))?.v;
+}
+
+/** RE2::GlobalReplace with Envoy's substitution (\0..\9, \\). */
+export function globalReplace(input: string, pattern: string, substitution: string): string {
+  const matcher = compileRegex(pattern).matcher(input);
+  let out = '';
+  let last = 0;
+  let lastEnd = -1;
+  while (matcher.find()) {
+    const [start, end] = [matcher.start(), matcher.end()];
+    if (start === end && start === lastEnd) continue;
+    out += input.slice(last, start);
+    out += substitution.replace(/\\(\d|\\)/g, (_, g: string) => (g === '\\' ? '\\' : (matcher.group(Number(g)) ?? '')));
+    last = end;
+    lastEnd = end;
+  }
+  return out + input.slice(last);
+}
+
+function piece(view: View, p: Piece): string {
+  switch (p.kind) {
+    case 'literal':
+      return p.value;
+    case 'path':
+      return view.path.slice(p.from);
+    case 'query':
+      return view.query === undefined ? '' : `?${view.query}`;
+    case 'host':
+      return view.host;
+    case 'host_name':
+      return hostName(view.host);
+    case 'capture':
+      throw new RangeError('captures stand in targets only');
+  }
+}
+
+function expand(view: View, pieces: readonly Piece[]): string {
+  return pieces.map((p) => piece(view, p)).join('');
+}
+
+const HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'upgrade']);
+
+function forward(listener: ListenerPlan, view: View, action: ForwardAction): Result {
+  let headers: [string, string][] = [];
+  for (const [name, value] of view.request.headers) {
+    const key = name.toLowerCase();
+    if (HOP.has(key) || (key === 'te' && value.trim() !== 'trailers')) continue;
+    headers.push([key, key === 'host' ? (action.host ?? value.trim()) : value.trim()]);
+  }
+  const present = (name: string) => headers.some(([n]) => n === name);
+  if (!present('x-forwarded-proto') && listener.forwardedProto !== '')
+    headers.push(['x-forwarded-proto', listener.forwardedProto]);
+  if (listener.generateRequestId && !present('x-request-id')) headers.push(['x-request-id', '<uuid>']);
+  for (const edit of action.edits) {
+    const there = present(edit.name);
+    if (edit.op === 'remove' || edit.op === 'overwrite' || (edit.op === 'overwrite_if_present' && there)) {
+      headers = headers.filter(([n]) => n !== edit.name);
+    }
+    if (
+      edit.op === 'remove' ||
+      (edit.op === 'add_if_absent' && there) ||
+      (edit.op === 'overwrite_if_present' && !there)
+    )
+      continue;
+    headers.push([edit.name, edit.value]);
+  }
+  let target = view.request.target;
+  if (action.target?.kind === 'pieces') target = expand(view, action.target.pieces);
+  else if (action.target) {
+    const path = globalReplace(view.path, action.target.pattern, action.target.substitution);
+    target = path + (view.query === undefined ? '' : `?${view.query}`);
+  }
+  if (action.originalPath) headers.push(['x-envoy-original-path', view.request.target]);
+  return { kind: 'forward', action, target, headers };
+}
+
+function reply(view: View, action: ReplyAction): Result {
+  const headers = action.headers.map(({ name, value }) => [name, expand(view, value)] as const);
+  return { kind: 'reply', status: action.status, headers, body: action.body };
+}
+
+/** What the plan says about a request. Throws if there is no listener of that name. */
+export function evaluate(plan: Plan, request: PlanRequest): Trace {
+  const listener =
+    request.listener === undefined ? plan.listeners[0] : plan.listeners.find((l) => l.name === request.listener);
+  if (!listener) throw new RangeError(`no listener ${request.listener ?? ''}`);
+  const view = new View(request);
+  const considered: Considered[] = [];
+  const base = { listener: listener.name, considered };
+  const proxy = (why: string, more: Partial<Trace> = {}): Trace => ({ ...base, ...more, verdict: 'proxy', why });
+  if (!listener.offloaded)
+    return proxy(`the listener is left to the proxy: ${listener.reasons.map((r) => r.message).join('; ')}`);
+  const odd = oddity(listener, view);
+  if (odd !== undefined) return proxy(`requests of this form go to the proxy: ${odd}`);
+
+  const vhost = findVirtualHost(listener, view.host);
+  const named = vhost ? { virtualHost: vhost.name } : {};
+  const looked = new Set<string>();
+  for (const check of listener.rbac) headersIn(check.condition, looked);
+  for (const r of vhost?.routes ?? []) {
+    if (r.match) headersIn(r.match, looked);
+    for (const check of r.rbac ?? []) headersIn(check.condition, looked);
+  }
+  const repeated = [...looked].find((name) => (view.headers.get(name)?.length ?? 0) > 1);
+  if (repeated !== undefined) return proxy(`the header ${repeated}, which a rule looks at, is repeated`, named);
+
+  let winner: RoutePlan | undefined;
+  for (const route of vhost?.routes ?? []) {
+    if (route.match === undefined) {
+      considered.push({ route, outcome: 'cannot be computed' });
+      return proxy(`whether ${route.name} matches is known to the proxy only`, { ...named, winner: route });
+    }
+    if (view.holds(route.match)) {
+      considered.push({ route, outcome: 'matched' });
+      winner = route;
+      break;
+    }
+    considered.push({ route, outcome: 'not matched', failed: view.failed(route.match) });
+  }
+  const found = { ...named, ...(winner ? { winner } : {}) };
+  if (winner?.action.kind === 'proxy') return proxy(winner.reasons.map((r) => r.message).join('; '), found);
+  for (const check of winner?.rbac ?? listener.rbac) {
+    if (view.holds(check.condition) !== (check.action === 'allow')) {
+      const why = check.action === 'allow' ? 'no ALLOW policy matches' : 'a DENY policy matches';
+      return { ...base, ...found, verdict: 'kernel', why: `RBAC: ${why}`, result: DENIED };
+    }
+  }
+  if (!winner) {
+    const why = vhost && vhost.name !== '' ? 'no route matches' : 'no virtual host matches';
+    return { ...base, ...found, verdict: 'kernel', why, result: NOT_FOUND };
+  }
+  const { action } = winner;
+  const result = action.kind === 'forward' ? forward(listener, view, action) : reply(view, action);
+  return { ...base, ...found, verdict: 'kernel', why: `the route ${winner.name} matches`, result };
+}
+
+const DENIED: Result = {
+  kind: 'reply',
+  status: 403,
+  headers: [['content-type', 'text/plain']],
+  body: 'RBAC: access denied',
+};
+const NOT_FOUND: Result = { kind: 'reply', status: 404, headers: [], body: '' };

@@ -1,0 +1,379 @@
+/** RouteAction -> forward actions, with the edits that Envoy's router makes by itself. */
+import type { JsonObject } from '../policy/resources.js';
+import { proxied, type RouteContext, type Variant } from './actions.js';
+import type { ClusterInfo } from './clusters.js';
+import { ALWAYS, headerPresent, test } from './conditions.js';
+import { requestEdits } from './header-edits.js';
+import type { ClusterPlan, ForwardAction, HeaderEdit, RbacCheck, TargetRewrite } from './ir.js';
+import { regexProblem } from './matchers.js';
+import { bool, durationMs, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
+import { rbacOutcome } from './rbac.js';
+import { joinLiterals } from './replies.js';
+import { type RetryPlan, retryPolicy } from './retry.js';
+import { beforeRewrite } from './rewritten.js';
+import { clusterFor, subsetCriteria } from './subsets.js';
+
+const DEFAULT_TIMEOUT_MS = 15_000;
+/** Domains of a virtual host for which a variant of a host rewrite is made, at most. */
+const MAX_HOSTS = 24;
+
+const KNOWN = [
+  'cluster',
+  'weighted_clusters',
+  'cluster_not_found_response_code',
+  'metadata_match',
+  'prefix_rewrite',
+  'regex_rewrite',
+  'host_rewrite_literal',
+  'auto_host_rewrite',
+  'append_x_forwarded_host',
+  'timeout',
+  'idle_timeout',
+  'flush_timeout',
+  'retry_policy',
+  'hash_policy',
+  'upgrade_configs',
+  // for gRPC requests only, which a guard leaves to the proxy
+  'max_grpc_timeout',
+  'grpc_timeout_offset',
+  'max_stream_duration',
+  'priority',
+  'cors',
+  'rate_limits',
+  'include_vh_rate_limits',
+  'request_mirror_policies',
+  'early_data_policy',
+];
+
+interface Choice {
+  readonly info: ClusterInfo;
+  readonly cluster: ClusterPlan;
+  readonly weight: number;
+}
+
+function resolve(notes: Notes, ctx: RouteContext, name: string, criteria: JsonObject, path: string, owner: JsonObject) {
+  const info = ctx.listener.clusters.get(name);
+  if (!info) {
+    notes.add('cluster-unknown', `no cluster ${name} is defined`, path, owner);
+    return undefined;
+  }
+  for (const r of info.notes.reasons) {
+    const reason = { ...r, field: `cluster ${name}: ${r.field}` };
+    if (!notes.reasons.some((have) => have.field === reason.field && have.message === reason.message))
+      notes.reasons.push(reason);
+  }
+  const cluster = info.notes.clean ? clusterFor(notes, info, criteria, path) : undefined;
+  return cluster && { cluster, info };
+}
+
+function choices(notes: Notes, ctx: RouteContext, action: JsonObject, path: string): Choice[] {
+  const outer = obj(action, 'metadata_match');
+  if (str(action, 'cluster') !== '') {
+    const cluster = resolve(
+      notes,
+      ctx,
+      str(action, 'cluster'),
+      subsetCriteria(outer, undefined),
+      join(path, 'cluster'),
+      action,
+    );
+    return cluster ? [{ ...cluster, weight: 1 }] : [];
+  }
+  const weighted = obj(action, 'weighted_clusters');
+  if (!weighted) {
+    const how = ['cluster_header', 'cluster_specifier_plugin', 'inline_cluster_specifier_plugin'].find((k) =>
+      has(action, k),
+    );
+    notes.add(
+      'cluster-unknown',
+      `the cluster is chosen by ${how ?? 'nothing'}`,
+      join(path, how ?? 'cluster'),
+      action,
+      how,
+    );
+    return [];
+  }
+  const at = join(path, 'weighted_clusters');
+  onlyFields(notes, weighted, at, ['clusters', 'total_weight']);
+  const found: Choice[] = [];
+  let total = 0;
+  list(weighted, 'clusters').forEach((c, i) => {
+    const where = `${at}.clusters[${i}]`;
+    onlyFields(notes, c, where, ['name', 'weight', 'metadata_match']);
+    const weight = num(c, 'weight');
+    total += weight;
+    if (weight === 0) return;
+    const cluster = resolve(
+      notes,
+      ctx,
+      str(c, 'name'),
+      subsetCriteria(outer, obj(c, 'metadata_match')),
+      join(where, 'name'),
+      c,
+    );
+    if (cluster) found.push({ ...cluster, weight });
+  });
+  if (has(weighted, 'total_weight') && num(weighted, 'total_weight') !== total) {
+    notes.add(
+      'route-action',
+      'total_weight is not the sum of the weights',
+      join(at, 'total_weight'),
+      weighted,
+      'total_weight',
+    );
+  }
+  if (total === 0) notes.add('route-action', 'all weights are zero', at, weighted);
+  return found;
+}
+
+/** True if what the substitution produces cannot be empty: it has a literal, or a group that starts with a slash. */
+function neverEmpty(pattern: string, substitution: string): boolean {
+  if (substitution.replace(/\\\d/g, '') !== '') return true;
+  const group = /\((\/[^()|]*)\)(?![*?{])/.exec(pattern);
+  return substitution === '\\1' && pattern.indexOf('(') === group?.index && !/^\/[*?{]/.test(group?.[1] ?? '');
+}
+
+function targetRewrite(notes: Notes, ctx: RouteContext, action: JsonObject, path: string): TargetRewrite | undefined {
+  const prefix = str(action, 'prefix_rewrite');
+  if (prefix !== '') {
+    const kept = ctx.matched === 'whole' ? [] : [{ kind: 'path', from: ctx.matched } as const];
+    return { kind: 'pieces', pieces: joinLiterals([{ kind: 'literal', value: prefix }, ...kept, { kind: 'query' }]) };
+  }
+  const rewrite = obj(action, 'regex_rewrite');
+  if (!rewrite) return undefined;
+  const at = join(path, 'regex_rewrite');
+  onlyFields(notes, rewrite, at, ['pattern', 'substitution']);
+  const regex = obj(rewrite, 'pattern') ?? {};
+  onlyFields(notes, regex, join(at, 'pattern'), ['google_re2', 'regex']);
+  const pattern = str(regex, 'regex');
+  const substitution = str(rewrite, 'substitution');
+  const problem = regexProblem(pattern);
+  if (problem !== undefined) notes.add('regex', problem, join(at, 'pattern.regex'), regex, 'regex');
+  else if (!neverEmpty(pattern, substitution)) {
+    // an empty result means no rewrite at all to the proxy
+    notes.add('path-rewrite', 'the rewritten path could be empty', join(at, 'substitution'), rewrite, 'substitution');
+  }
+  return { kind: 'regex', pattern, substitution };
+}
+
+function mirrors(notes: Notes, ctx: RouteContext, action: JsonObject, path: string): void {
+  for (const [owner, at] of [
+    [action, path],
+    [ctx.virtualHost, 'virtual_host'],
+    [ctx.routeConfig, 'route_config'],
+  ] as const) {
+    const key = 'request_mirror_policies';
+    if (has(owner, key)) notes.add('mirror', 'requests are mirrored', join(at, key), owner, key);
+  }
+}
+
+function timeouts(notes: Notes, ctx: RouteContext, action: JsonObject, retry: RetryPlan, path: string): number {
+  const global = durationMs(action, 'timeout') ?? DEFAULT_TIMEOUT_MS;
+  const perTry = retry.perTryTimeoutMs;
+  // a per-try timeout that is not retried is an answer of 504, as the route timeout's is
+  const timeout = perTry > 0 && (global === 0 || perTry < global) ? perTry : global;
+  const idle = durationMs(action, 'idle_timeout') ?? ctx.listener.streamIdleTimeoutMs;
+  if (idle > 0 && (timeout === 0 || idle < timeout)) {
+    const longer = timeout === 0 ? 'no timeout' : `a timeout of ${timeout} ms`;
+    const key = has(action, 'timeout') ? 'timeout' : 'idle_timeout';
+    notes.add('idle-timeout', `${longer}, but an idle timeout of ${idle} ms`, join(path, key), action, key);
+  }
+  const duration = obj(action, 'max_stream_duration');
+  if (duration) {
+    // the other fields are about gRPC's own timeout header
+    onlyFields(notes, duration, join(path, 'max_stream_duration'), [
+      'grpc_timeout_header_max',
+      'grpc_timeout_header_offset',
+      'max_stream_duration',
+    ]);
+    if ((durationMs(duration, 'max_stream_duration') ?? 0) > 0) {
+      notes.add('timeout', 'max_stream_duration', join(path, 'max_stream_duration'), action, 'max_stream_duration');
+    }
+  }
+  return timeout;
+}
+
+function otherFields(
+  notes: Notes,
+  ctx: RouteContext,
+  action: JsonObject,
+  chosen: readonly Choice[],
+  path: string,
+): void {
+  for (const key of ['host_rewrite_header', 'host_rewrite_path_regex', 'host_rewrite']) {
+    if (has(action, key)) notes.add('host-rewrite', key, join(path, key), action, key);
+  }
+  for (const key of ['path_rewrite_policy', 'path_rewrite']) {
+    if (has(action, key)) notes.add('path-rewrite', key, join(path, key), action, key);
+  }
+  if (bool(action, 'auto_host_rewrite')) {
+    const named = chosen.some(({ info }) => {
+      const type = str(info.resource, 'type') || 'STATIC';
+      return type.endsWith('_DNS') || info.endpoints.some((e) => e.hostname !== '');
+    });
+    if (named)
+      notes.add(
+        'host-rewrite',
+        'the host becomes the endpoint’s name',
+        join(path, 'auto_host_rewrite'),
+        action,
+        'auto_host_rewrite',
+      );
+  }
+  const priority = str(action, 'priority');
+  if (priority !== '' && priority !== 'DEFAULT')
+    notes.add('unsupported-field', `priority ${priority}`, join(path, 'priority'), action, 'priority');
+  if (ctx.listener.hasRateLimitFilter && (has(action, 'rate_limits') || has(ctx.virtualHost, 'rate_limits'))) {
+    notes.add('rate-limit', 'rate limit descriptors', join(path, 'rate_limits'), action, 'rate_limits');
+  }
+  if (ctx.listener.hasCorsFilter && (has(action, 'cors') || has(ctx.virtualHost, 'cors'))) {
+    notes.add('per-route-filter', 'a CORS policy', join(path, 'cors'), action, 'cors');
+  }
+  mirrors(notes, ctx, action, path);
+}
+
+/** Variants of a host rewrite: the proxy tells the upstream the old host, which is known for exact domains only. */
+function hostVariants(
+  notes: Notes,
+  ctx: RouteContext,
+  action: JsonObject,
+  forward: ForwardAction,
+  path: string,
+): Variant[] {
+  const host = str(action, 'host_rewrite_literal');
+  const kernel = (when: Variant['when'], a: ForwardAction): Variant => ({ when, action: a, reasons: [], guard: false });
+  if (host === '') return [kernel(ALWAYS, forward)];
+  const forwardedHost = bool(action, 'append_x_forwarded_host');
+  const suppress = ctx.listener.suppressEnvoyHeaders;
+  if (suppress && !forwardedHost) return [kernel(ALWAYS, { ...forward, host })];
+
+  const exact = ctx.domains.filter((d) => !d.includes('*'));
+  // where ports are ignored, clients that name the port are the other common case
+  const bare = ctx.listener.stripPort === 'none' ? [] : exact.filter((d) => !/:\d+$/.test(d));
+  const withPort = bare.flatMap((d) => ctx.listener.clientPorts.map((port) => `${d}:${port}`));
+  const hosts = [...new Set([...exact, ...withPort])];
+  if (hosts.length === 0 || hosts.length > MAX_HOSTS || exact.length < ctx.domains.length) {
+    notes.add(
+      'host-rewrite',
+      'the host is rewritten on wildcard domains',
+      join(path, 'host_rewrite_literal'),
+      action,
+      'host_rewrite_literal',
+    );
+    return [proxied(notes, ALWAYS)];
+  }
+  const variants: Variant[] = [];
+  if (forwardedHost) {
+    const guard = notes.fork();
+    guard.add('request-dependent', 'x-forwarded-host is appended to', join(path, 'append_x_forwarded_host'), action);
+    variants.push({ ...proxied(guard, headerPresent('x-forwarded-host')), guard: true });
+  }
+  for (const old of hosts) {
+    const edits: HeaderEdit[] = [...forward.edits];
+    if (forwardedHost) edits.push({ op: 'append', name: 'x-forwarded-host', value: old });
+    if (!suppress) edits.push({ op: 'overwrite', name: 'x-envoy-original-host', value: old });
+    variants.push(
+      kernel(test({ kind: 'host' }, { kind: 'exact', value: old, ignoreCase: false }), { ...forward, host, edits }),
+    );
+  }
+  const rest = notes.fork();
+  rest.add(
+    'request-dependent',
+    'the host is written in another way than in the domains',
+    join(path, 'host_rewrite_literal'),
+    action,
+  );
+  return [...variants, { ...proxied(rest, ALWAYS), guard: true }];
+}
+
+/**
+ * The checks of RBAC filters that the chosen clusters have, in terms of the request as received. Weighted clusters must
+ * agree, since the choice between them is made after the check.
+ */
+function upstreamChecks(
+  notes: Notes,
+  ctx: RouteContext,
+  chosen: readonly Choice[],
+  forward: ForwardAction,
+  path: string,
+): RbacCheck[] {
+  const { listener } = ctx;
+  const configs = chosen.map(({ info }) => JSON.stringify(info.upstreamRbac));
+  if (new Set(configs).size > 1) {
+    notes.add('rbac-rule', 'the clusters have different RBAC filters', join(path, 'weighted_clusters'), ctx.route);
+    return [];
+  }
+  const checks: RbacCheck[] = [];
+  for (const config of chosen[0]?.info.upstreamRbac ?? []) {
+    const name = chosen[0]!.info.name;
+    const rbac = rbacOutcome(notes, config, listener, `cluster ${name}: rbac`);
+    notes.reasons.push(...rbac.notes.reasons);
+    if (rbac.remoteIp) listener.usesRemoteIp();
+    for (const { action, condition } of rbac.checks) {
+      const before = beforeRewrite(condition, obj(ctx.route, 'match') ?? {}, forward);
+      if (before) checks.push({ action, condition: before });
+      else notes.add('rbac-rule', 'a rule on the rewritten request', `cluster ${name}: rbac`, ctx.route);
+    }
+  }
+  return checks;
+}
+
+/** A RouteAction as variants; `notes` may already hold reasons, and then the only variant is the proxy. */
+export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteContext, path: string): Variant[] {
+  const { listener } = ctx;
+  onlyFields(notes, action, path, [
+    ...KNOWN,
+    'host_rewrite_header',
+    'host_rewrite_path_regex',
+    'host_rewrite',
+    'path_rewrite_policy',
+    'path_rewrite',
+    'cluster_header',
+    'cluster_specifier_plugin',
+    'inline_cluster_specifier_plugin',
+  ]);
+  const chosen = choices(notes, ctx, action, path);
+  const own = obj(action, 'retry_policy');
+  const retry = retryPolicy(
+    notes,
+    own ?? obj(ctx.virtualHost, 'retry_policy'),
+    own ? join(path, 'retry_policy') : 'virtual_host.retry_policy',
+  );
+  const timeoutMs = timeouts(notes, ctx, action, retry, path);
+  const target = targetRewrite(notes, ctx, action, path);
+  otherFields(notes, ctx, action, chosen, path);
+  const levels = [
+    { owner: ctx.route, path: ctx.path },
+    { owner: ctx.virtualHost, path: 'virtual_host' },
+    { owner: ctx.routeConfig, path: 'route_config' },
+  ];
+  const edits: HeaderEdit[] = [];
+  if (listener.removeClientCert) edits.push({ op: 'remove', name: 'x-forwarded-client-cert' });
+  edits.push(...requestEdits(notes, levels, bool(ctx.routeConfig, 'most_specific_header_mutations_wins')));
+  if (!listener.suppressEnvoyHeaders && timeoutMs > 0) {
+    edits.push({ op: 'overwrite', name: 'x-envoy-expected-rq-timeout-ms', value: String(timeoutMs) });
+  }
+  if (bool(ctx.virtualHost, 'include_request_attempt_count')) {
+    edits.push({ op: 'overwrite', name: 'x-envoy-attempt-count', value: '1' });
+  }
+  if (!notes.clean) return [proxied(notes, ALWAYS)];
+  const forward: ForwardAction = {
+    kind: 'forward',
+    clusters: chosen.map(({ cluster, weight }) => ({ cluster: cluster.name, weight })),
+    ...(target ? { target } : {}),
+    edits,
+    originalPath: target !== undefined && !listener.suppressEnvoyHeaders,
+    timeoutMs,
+    retry503: retry.retry503,
+  };
+  const host = str(action, 'host_rewrite_literal');
+  const checks = upstreamChecks(notes, ctx, chosen, host === '' ? forward : { ...forward, host }, path);
+  if (!notes.clean) return [proxied(notes, ALWAYS)];
+  const variants = hostVariants(notes, ctx, action, forward, path).map((v) =>
+    checks.length > 0 && v.action.kind === 'forward' ? { ...v, checks } : v,
+  );
+  if (variants.some((v) => v.action.kind === 'forward')) {
+    for (const { cluster } of chosen) listener.used.set(cluster.name, cluster);
+  }
+  return variants;
+}

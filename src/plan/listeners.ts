@@ -1,0 +1,313 @@
+/** envoy.config.listener.v3.Listener with an HTTP connection manager -> ListenerPlan. */
+import type { JsonObject, Resources } from '../policy/resources.js';
+import type { ListenerContext } from './actions.js';
+import type { ClusterInfo } from './clusters.js';
+import { test } from './conditions.js';
+import { FilterChain } from './http-filters.js';
+import type { ClusterPlan, Condition, ListenerPlan } from './ir.js';
+import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
+import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
+
+const HCM = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
+const DEFAULT_IDLE_MS = 300_000;
+/** Heads and header lines that the fast path accepts; a proxy with tighter limits would refuse some of them. */
+const MAX_HEAD_KB = 8;
+const MAX_HEADERS = 64;
+
+const LISTENER_FIELDS = [
+  'name',
+  'address',
+  'filter_chains',
+  'default_filter_chain',
+  'stat_prefix',
+  'per_connection_buffer_limit_bytes',
+  'metadata',
+  'drain_type',
+  'listener_filters',
+  'listener_filters_timeout',
+  'continue_on_listener_filters_timeout',
+  'bind_to_port',
+  'enable_reuse_port',
+  'reuse_port',
+  'tcp_backlog_size',
+  'traffic_direction',
+  'connection_balance_config',
+  'max_connections_to_accept_per_socket_event',
+  'ignore_global_conn_limit',
+  'access_log',
+];
+
+const HCM_FIELDS = [
+  'codec_type',
+  'stat_prefix',
+  'rds',
+  'route_config',
+  'http_filters',
+  'normalize_path',
+  'merge_slashes',
+  'path_with_escaped_slashes_action',
+  'generate_request_id',
+  'preserve_external_request_id',
+  'request_id_extension',
+  'use_remote_address',
+  'xff_num_trusted_hops',
+  'skip_xff_append',
+  'server_name',
+  'server_header_transformation',
+  'forward_client_cert_details',
+  'set_current_client_cert_details',
+  'proxy_100_continue',
+  'stream_idle_timeout',
+  'stream_flush_timeout',
+  'request_timeout',
+  'request_headers_timeout',
+  'drain_timeout',
+  'delayed_close_timeout',
+  'max_request_headers_kb',
+  'common_http_protocol_options',
+  'http_protocol_options',
+  'http2_protocol_options',
+  'access_log',
+  'access_log_options',
+  'tracing',
+  'upgrade_configs',
+  'strip_any_host_port',
+  'strip_matching_host_port',
+  'strip_trailing_host_dot',
+  'stream_error_on_invalid_http_message',
+  'local_reply_config',
+  'add_proxy_protocol_connection_state',
+];
+
+function hcmNotes(notes: Notes, hcm: JsonObject, path: string): void {
+  const at = (key: string) => join(path, key);
+  onlyFields(notes, hcm, path, [...HCM_FIELDS, 'scoped_routes']);
+  const codec = str(hcm, 'codec_type') || 'AUTO';
+  if (codec !== 'AUTO' && codec !== 'HTTP1') notes.add('codec', `codec ${codec}`, at('codec_type'), hcm, 'codec_type');
+  if (has(hcm, 'access_log')) notes.add('access-log', 'requests are logged', at('access_log'), hcm, 'access_log');
+  if (has(hcm, 'local_reply_config'))
+    notes.add('local-reply', 'local replies are rewritten', at('local_reply_config'), hcm);
+  if (bool(hcm, 'use_remote_address'))
+    notes.add('remote-address', 'x-forwarded-for is appended to', at('use_remote_address'), hcm, 'use_remote_address');
+  if (bool(hcm, 'strip_trailing_host_dot'))
+    notes.add('host-normalization', 'a dot at the end of the host is stripped', at('strip_trailing_host_dot'), hcm);
+  const tracing = obj(hcm, 'tracing');
+  if (tracing && (has(tracing, 'provider') || num(obj(tracing, 'overall_sampling') ?? { value: 100 }, 'value') > 0)) {
+    notes.add('tracing', 'requests are traced', at('tracing'), hcm, 'tracing');
+  }
+  const requestId = obj(obj(hcm, 'request_id_extension'), 'typed_config');
+  if (requestId && !anyType(requestId).endsWith('.UuidRequestIdConfig')) {
+    notes.add(
+      'unsupported-field',
+      'another kind of request id',
+      at('request_id_extension'),
+      hcm,
+      'request_id_extension',
+    );
+  }
+  if ((durationMs(hcm, 'request_timeout') ?? 0) > 0) {
+    notes.add('stream-limits', 'request_timeout', at('request_timeout'), hcm, 'request_timeout');
+  }
+  if (has(hcm, 'max_request_headers_kb') && num(hcm, 'max_request_headers_kb') < MAX_HEAD_KB) {
+    notes.add(
+      'stream-limits',
+      'heads shorter than the fast path’s limit are refused',
+      at('max_request_headers_kb'),
+      hcm,
+    );
+  }
+  const common = obj(hcm, 'common_http_protocol_options');
+  if (common) {
+    const key = at('common_http_protocol_options');
+    onlyFields(notes, common, key, ['idle_timeout', 'max_headers_count', 'headers_with_underscores_action']);
+    if (has(common, 'max_headers_count') && num(common, 'max_headers_count') < MAX_HEADERS) {
+      notes.add(
+        'stream-limits',
+        'max_headers_count is below the fast path’s limit',
+        join(key, 'max_headers_count'),
+        common,
+      );
+    }
+    const underscores = str(common, 'headers_with_underscores_action');
+    if (underscores !== '' && underscores !== 'ALLOW') {
+      notes.add(
+        'unsupported-field',
+        `headers with underscores: ${underscores}`,
+        join(key, 'headers_with_underscores_action'),
+        common,
+      );
+    }
+  }
+  const http1 = obj(hcm, 'http_protocol_options');
+  if (http1) {
+    onlyFields(notes, http1, at('http_protocol_options'), [
+      'accept_http_10',
+      'default_host_for_http_10',
+      'allow_absolute_url',
+      'allow_chunked_length',
+      'override_stream_error_on_invalid_http_message',
+    ]);
+  }
+}
+
+function listenerNotes(notes: Notes, listener: JsonObject): JsonObject | undefined {
+  onlyFields(notes, listener, '', LISTENER_FIELDS);
+  if (has(listener, 'access_log'))
+    notes.add('access-log', 'connections are logged', 'access_log', listener, 'access_log');
+  for (const filter of list(listener, 'listener_filters')) {
+    const type = anyType(obj(filter, 'typed_config'));
+    // these only look at the first bytes, to choose a filter chain
+    if (!/\.(tls_inspector|http_inspector)\./.test(type)) {
+      notes.add('filter-chain', `the listener filter ${str(filter, 'name')}`, 'listener_filters', filter);
+    }
+  }
+  const chains = list(listener, 'filter_chains');
+  const fallback = obj(listener, 'default_filter_chain');
+  if (chains.length > 1 || (chains.length === 1 && fallback)) {
+    notes.add('filter-chain', 'several filter chains', 'filter_chains', listener, 'filter_chains');
+  }
+  const chain = chains[0] ?? fallback;
+  if (!chain) {
+    notes.add('filter-chain', 'no filter chain', 'filter_chains', listener);
+    return undefined;
+  }
+  onlyFields(notes, chain, 'filter_chains[0]', [
+    'name',
+    'filters',
+    'metadata',
+    'transport_socket',
+    'transport_socket_connect_timeout',
+    'filter_chain_match',
+  ]);
+  if (Object.keys(obj(chain, 'filter_chain_match') ?? {}).length > 0) {
+    notes.add(
+      'filter-chain',
+      'the filter chain has a match',
+      'filter_chains[0].filter_chain_match',
+      chain,
+      'filter_chain_match',
+    );
+  }
+  const transport = obj(chain, 'transport_socket');
+  const type = anyType(obj(transport, 'typed_config'));
+  if (transport && !type.endsWith('.RawBuffer'))
+    notes.add(
+      'tls',
+      `connections use ${type || str(transport, 'name')}`,
+      'filter_chains[0].transport_socket',
+      chain,
+      'transport_socket',
+    );
+  const filters = list(chain, 'filters');
+  const hcm = filters.map((f) => obj(f, 'typed_config')).find((c) => anyType(c) === HCM);
+  if (filters.length !== 1 || !hcm) {
+    const names = filters.map((f) => str(f, 'name')).join(', ');
+    notes.add('network-filter', `the filters are ${names || 'none'}`, 'filter_chains[0].filters', chain, 'filters');
+  }
+  return hcm;
+}
+
+/** Reads one listener. */
+export function listenerPlan(
+  listener: JsonObject,
+  resources: Resources,
+  clusters: ReadonlyMap<string, ClusterInfo>,
+  used: Map<string, ClusterPlan>,
+  outcome: Outcome,
+): ListenerPlan {
+  const notes = new Notes(resources.provenance);
+  const socket = obj(obj(listener, 'address'), 'socket_address');
+  const address = str(socket, 'address');
+  const port = num(socket, 'port_value');
+  if (!socket || port === 0 || (str(socket, 'protocol') || 'TCP') !== 'TCP') {
+    notes.add('listener-address', 'not a TCP address with a port', 'address', listener, 'address');
+  } else onlyFields(notes, socket, 'address.socket_address', ['protocol', 'address', 'port_value', 'ipv4_compat']);
+  const name = str(listener, 'name') || `${address}:${port}`;
+  const reach = address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
+  const hcm = listenerNotes(notes, listener);
+  const path = 'http_connection_manager';
+  if (hcm) hcmNotes(notes, hcm, path);
+
+  const chain = new FilterChain(notes, hcm ?? {}, { address, port }, path);
+  const rds = str(obj(hcm, 'rds'), 'route_config_name');
+  const routeConfig =
+    obj(hcm, 'route_config') ?? resources.routeConfigs.find((r) => rds !== '' && str(r, 'name') === rds);
+  if (hcm && !routeConfig) {
+    notes.add(
+      'route-source',
+      rds === '' ? 'routes from scoped RDS' : `no route configuration ${rds}`,
+      join(path, 'rds'),
+      hcm,
+      'rds',
+    );
+  }
+  const common = new Notes(resources.provenance);
+  if (routeConfig) routeConfigNotes(common, routeConfig);
+
+  const any = bool(hcm, 'strip_any_host_port') || bool(routeConfig, 'ignore_port_in_host_matching');
+  const stripPort = any ? 'any' : bool(hcm, 'strip_matching_host_port') ? port : 'none';
+  const strip: Condition[] = [];
+  // the proxy also takes the port out of the Host header that upstreams see
+  if (bool(hcm, 'strip_any_host_port')) strip.push(test({ kind: 'host' }, { kind: 'regex', pattern: '.*:[0-9]+' }));
+  else if (bool(hcm, 'strip_matching_host_port'))
+    strip.push(test({ kind: 'host' }, { kind: 'suffix', value: `:${port}`, ignoreCase: false }));
+
+  const clientPorts = resources.intercepts.filter((i) => i.listener === name).map((i) => i.port);
+  const context: ListenerContext = {
+    provenance: resources.provenance,
+    clusters,
+    used,
+    address,
+    port,
+    clientPorts: clientPorts.length > 0 ? [...new Set(clientPorts)] : [port],
+    usesRemoteIp: () => {
+      chain.remoteIp = true;
+    },
+    runtimeLayers: list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0,
+    suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
+    streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
+    removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
+    stripPort,
+    hasRateLimitFilter: chain.has('ratelimit') || chain.has('local_ratelimit'),
+    hasCorsFilter: chain.has('cors'),
+  };
+  const withListener: Outcome = (object, reasons, ids) => outcome(object, [...notes.reasons, ...reasons], ids);
+  const hosts = virtualHosts(
+    { listener: context, name, chain, routeConfig: routeConfig ?? {}, common, outcome: withListener },
+    strip,
+  );
+  const unmatched = chain.outcome([]);
+  for (const [policy, reasons] of chain.policies) withListener(policy, reasons);
+  for (const filter of chain.filters)
+    withListener(filter.resource, filterReasons(filter.kind, filter.rbac?.notes, unmatched.notes, filter.resource));
+
+  const everythingProxied =
+    hosts.every((h) => h.routes.every((r) => r.action.kind === 'proxy')) && unmatched.notes.reasons.length > 0;
+  if (everythingProxied) notes.reasons.push(...unmatched.notes.reasons);
+  outcome(listener, notes.reasons);
+  const escaped = str(hcm, 'path_with_escaped_slashes_action');
+  return {
+    name,
+    proxyAddress: { address: reach, port },
+    offloaded: notes.clean,
+    reasons: dedupe(notes.reasons),
+    paths: {
+      normalize: bool(hcm, 'normalize_path'),
+      mergeSlashes: bool(hcm, 'merge_slashes'),
+      escapedSlashes: !['', 'IMPLEMENTATION_SPECIFIC_DEFAULT', 'KEEP_UNCHANGED'].includes(escaped),
+    },
+    stripPort,
+    virtualHosts: hosts,
+    rbac: unmatched.notes.clean ? unmatched.checks : [],
+    generateRequestId: bool(hcm, 'generate_request_id', true),
+    forwardedProto: 'http',
+  };
+}
+
+/** Why a filter is not offloaded: RBAC for its own reasons, others as the chain says. */
+function filterReasons(kind: string, rbac: Notes | undefined, unmatched: Notes, resource: JsonObject) {
+  if (rbac) return rbac.reasons;
+  return kind === 'foreign'
+    ? unmatched.reasons.filter((r) => r.message.includes(`filter ${str(resource, 'name')} `))
+    : [];
+}

@@ -1,0 +1,166 @@
+/** The RBAC filter (envoy.config.rbac.v3.RBAC) -> checks. On plain text, a peer has no certificate and no SNI. */
+import net from 'node:net';
+import type { JsonObject } from '../policy/resources.js';
+import { ALWAYS, all, any, NEVER, not, test } from './conditions.js';
+import { headerCondition } from './header-match.js';
+import type { Condition, RbacCheck } from './ir.js';
+import { inCidr, matchesValue } from './matchers.js';
+import { bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
+import { stringMatcher } from './string-match.js';
+
+/** What RBAC rules may refer to beside the request. */
+export interface RbacContext {
+  readonly address: string;
+  readonly port: number;
+}
+
+export interface RbacOutcome {
+  /** none: nothing is checked (no rules, or LOG) */
+  readonly checks: readonly RbacCheck[];
+  /** clean, or why the filter is left to the proxy */
+  readonly notes: Notes;
+  /** a rule looks at the remote address, which x-forwarded-for may change */
+  readonly remoteIp: boolean;
+  /** the policy objects of the resources */
+  readonly policies: readonly JsonObject[];
+}
+
+class Rules {
+  remoteIp = false;
+  constructor(
+    readonly notes: Notes,
+    readonly context: RbacContext,
+  ) {}
+
+  /** A Permission; undefined, with a reason, if it cannot be computed. */
+  permission(p: JsonObject, path: string): Condition | undefined {
+    const at = (key: string) => join(path, key);
+    if (has(p, 'any')) return constant(bool(p, 'any'));
+    if (isObject(p.and_rules))
+      return this.several(all, list(p.and_rules, 'rules'), at('and_rules.rules'), 'permission');
+    if (isObject(p.or_rules)) return this.several(any, list(p.or_rules, 'rules'), at('or_rules.rules'), 'permission');
+    if (isObject(p.not_rule)) return negate(this.permission(p.not_rule, at('not_rule')));
+    if (isObject(p.header)) return headerCondition(this.notes, p.header, at('header'));
+    if (isObject(p.url_path)) return this.urlPath(p.url_path, at('url_path'));
+    if (has(p, 'destination_port')) return constant(num(p, 'destination_port') === this.context.port);
+    if (isObject(p.destination_port_range)) {
+      const range = p.destination_port_range;
+      return constant(this.context.port >= num(range, 'start') && this.context.port < num(range, 'end'));
+    }
+    if (isObject(p.destination_ip)) {
+      const { address } = this.context;
+      if (address === '0.0.0.0' || address === '::') {
+        this.notes.add('rbac-unknown-listener-address', 'the listener has a wildcard address', at('destination_ip'), p);
+        return undefined;
+      }
+      const range = cidr(p.destination_ip);
+      return range
+        ? constant(inCidr(address, range.address, range.prefixLength))
+        : this.unknown('destination_ip', p, path);
+    }
+    if (isObject(p.requested_server_name)) {
+      const m = stringMatcher(this.notes, p.requested_server_name, at('requested_server_name'));
+      return m && constant(matchesValue(m, ''));
+    }
+    return this.unknown(Object.keys(p)[0] ?? 'an empty permission', p, path);
+  }
+
+  /** A Principal; undefined, with a reason, if it cannot be computed. */
+  principal(p: JsonObject, path: string): Condition | undefined {
+    const at = (key: string) => join(path, key);
+    if (has(p, 'any')) return constant(bool(p, 'any'));
+    if (isObject(p.and_ids)) return this.several(all, list(p.and_ids, 'ids'), at('and_ids.ids'), 'principal');
+    if (isObject(p.or_ids)) return this.several(any, list(p.or_ids, 'ids'), at('or_ids.ids'), 'principal');
+    if (isObject(p.not_id)) return negate(this.principal(p.not_id, at('not_id')));
+    if (isObject(p.header)) return headerCondition(this.notes, p.header, at('header'));
+    if (isObject(p.url_path)) return this.urlPath(p.url_path, at('url_path'));
+    // no peer is authenticated on a plain-text connection
+    if (isObject(p.authenticated)) return NEVER;
+    for (const key of ['source_ip', 'direct_remote_ip', 'remote_ip']) {
+      const o = p[key];
+      if (!isObject(o)) continue;
+      if (key === 'remote_ip') this.remoteIp = true;
+      const range = cidr(o);
+      return range ? test({ kind: 'source_ip' }, { kind: 'cidr', ...range }) : this.unknown(key, p, path);
+    }
+    return this.unknown(Object.keys(p)[0] ?? 'an empty principal', p, path);
+  }
+
+  private several(
+    combine: (of: readonly Condition[]) => Condition,
+    parts: readonly JsonObject[],
+    path: string,
+    kind: 'permission' | 'principal',
+  ): Condition | undefined {
+    const conditions = parts.map((p, i) => this[kind](p, `${path}[${i}]`));
+    return conditions.includes(undefined) ? undefined : combine(conditions as Condition[]);
+  }
+
+  private urlPath(o: JsonObject, path: string): Condition | undefined {
+    const inner = obj(o, 'path');
+    const m = inner && stringMatcher(this.notes, inner, join(path, 'path'));
+    return m && test({ kind: 'path' }, m);
+  }
+
+  private unknown(what: string, o: JsonObject, path: string): undefined {
+    this.notes.add('rbac-rule', `${what} is evaluated by the proxy`, path, o);
+    return undefined;
+  }
+}
+
+function constant(value: boolean): Condition {
+  return value ? ALWAYS : NEVER;
+}
+
+function negate(c: Condition | undefined): Condition | undefined {
+  return c && not(c);
+}
+
+function cidr(o: JsonObject): { address: string; prefixLength: number } | undefined {
+  const address = str(o, 'address_prefix');
+  const family = net.isIP(address);
+  const prefixLength = num(o, 'prefix_len');
+  return family === 0 || prefixLength > (family === 4 ? 32 : 128) ? undefined : { address, prefixLength };
+}
+
+/**
+ * Reads an RBAC filter configuration (type RBAC of the filter extension).
+ * @param path field path of `config`, for reasons
+ */
+export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: RbacContext, path: string): RbacOutcome {
+  const notes = new Notes(provenanceOf.provenance);
+  onlyFields(notes, config, path, [
+    'rules',
+    'rules_stat_prefix',
+    'track_per_rule_stats',
+    // shadow rules only count
+    'shadow_rules',
+    'shadow_rules_stat_prefix',
+    'shadow_matcher',
+  ]);
+  const none = { checks: [], notes, remoteIp: false, policies: [] };
+  const rules = obj(config, 'rules');
+  if (!rules) return none;
+  const at = join(path, 'rules');
+  onlyFields(notes, rules, at, ['action', 'policies']);
+  const action = str(rules, 'action') || 'ALLOW';
+  if (action === 'LOG') return none;
+  if (action !== 'ALLOW' && action !== 'DENY') notes.add('rbac-rule', `action ${action}`, join(at, 'action'), rules);
+
+  const reader = new Rules(notes, context);
+  const policies: Condition[] = [];
+  const objects: JsonObject[] = [];
+  // Envoy keeps policies in a sorted map; any that matches is enough, so the order does not matter
+  for (const [name, policy] of Object.entries(obj(rules, 'policies') ?? {})) {
+    if (!isObject(policy)) continue;
+    objects.push(policy);
+    const where = `${at}.policies["${name}"]`;
+    onlyFields(notes, policy, where, ['permissions', 'principals']);
+    const permissions = list(policy, 'permissions').map((p, i) => reader.permission(p, `${where}.permissions[${i}]`));
+    const principals = list(policy, 'principals').map((p, i) => reader.principal(p, `${where}.principals[${i}]`));
+    const known = (c: Condition | undefined): c is Condition => c !== undefined;
+    policies.push(all([any(permissions.filter(known)), any(principals.filter(known))]));
+  }
+  const check: RbacCheck = { action: action === 'DENY' ? 'deny' : 'allow', condition: any(policies) };
+  return { checks: notes.clean ? [check] : [], notes, remoteIp: reader.remoteIp, policies: objects };
+}

@@ -1,0 +1,191 @@
+/**
+ * The closed list of reasons for which something is left to the proxy. Codes are stable: scripts and dashboards may rely
+ * on them. docs/reasons.md is generated from this list (`reasonsMarkdown`).
+ */
+
+export interface ReasonText {
+  readonly title: string;
+  readonly explanation: string;
+}
+
+const TEXT = {
+  'unsupported-field': [
+    'A field that the fast path does not know',
+    'Strict offload: a rule runs in the kernel only if every field that applies to it is understood. This one is not on the list, so the proxy, which understands all of them, decides.',
+  ],
+  'listener-address': [
+    'The listener is not a plain TCP listener',
+    'Only listeners on a TCP socket address with a numeric port are intercepted; pipes, UDP and internal listeners stay with the proxy.',
+  ],
+  'filter-chain': [
+    'Several filter chains, or a chain with a match',
+    'Which chain applies depends on properties of the connection that the fast path does not evaluate. One chain without a match is offloaded.',
+  ],
+  'network-filter': [
+    'A network filter other than the HTTP connection manager',
+    'Network filters see the raw connection; only the proxy runs them.',
+  ],
+  'http-filter': [
+    'An HTTP filter that the fast path does not have',
+    'Every request of the filter chain passes this filter. Disable it for a route (typed_per_filter_config with disabled: true) and that route can be offloaded.',
+  ],
+  'per-route-filter': [
+    'Per-route configuration of a filter that the fast path does not have',
+    'The filter acts only where it is configured, so only these routes are left to the proxy.',
+  ],
+  tls: [
+    'TLS on the connection',
+    'The fast path of this version handles plain text; TLS connections are left to the proxy.',
+  ],
+  'access-log': [
+    'An access log is configured',
+    'The proxy writes its access log only for requests that it sees. Leaving requests out of the log would be a change of behaviour.',
+  ],
+  tracing: ['Tracing is configured', 'Spans are made by the proxy, for requests that it sees.'],
+  'remote-address': [
+    'use_remote_address is on',
+    'The proxy appends the client address to x-forwarded-for and cleans internal headers; the fast path does not.',
+  ],
+  'route-source': [
+    'The routes are not in the files',
+    'Routes from scoped RDS, VHDS or an RDS name that no document defines are known to the proxy only.',
+  ],
+  codec: ['The codec is not HTTP/1.1', 'HTTP/2 and HTTP/3 listeners are left to the proxy in this version.'],
+  'local-reply': ['Local replies are rewritten', 'local_reply_config changes the answers that the mesh gives itself.'],
+  'stream-limits': [
+    'Limits on streams or connections',
+    'Limits on the duration, number of requests or headers of a connection are enforced by the proxy.',
+  ],
+  'idle-timeout': [
+    'The idle timeout may strike before the route timeout',
+    'The fast path enforces the time until the complete answer, not the time between two bytes. Offloaded are routes whose timeout is set and not longer than the idle timeout (by default 5 minutes), or that have no idle timeout (stream_idle_timeout: 0s).',
+  ],
+  'host-normalization': ['The host is normalised', 'strip_trailing_host_dot changes the host before routing.'],
+  'route-match': [
+    'A match that the fast path cannot compute',
+    'Requests that get as far as this route go to the proxy, which decides whether it matches.',
+  ],
+  'match-header': [
+    'A match on a header that the proxy itself sets, removes or rewrites',
+    'What the matcher sees is the result of the connection manager’s own edits (connection headers, x-envoy-*, x-request-id, :scheme), not what the client sent.',
+  ],
+  regex: [
+    'A regular expression outside the supported syntax',
+    'Regular expressions are compiled to byte automata from RE2 syntax. Unicode classes (\\p) and what RE2 itself refuses are left to the proxy.',
+  ],
+  'runtime-fraction': [
+    'A runtime fraction between 0 and 100%, or one that a runtime layer can change',
+    'Whether such a route matches is drawn per request by the proxy.',
+  ],
+  'route-action': [
+    'An action that the fast path does not have',
+    'The proxy carries out the action for the requests that match.',
+  ],
+  'cluster-unknown': [
+    'The cluster is chosen per request, or not defined',
+    'cluster_header, plugins and clusters that no document defines are resolved by the proxy.',
+  ],
+  'header-format': ['A header value with a %COMMAND%', 'The value is computed per request by the proxy’s formatter.'],
+  'header-edit': [
+    'An edit of a header that the fast path handles itself',
+    'Headers that frame the message or that the proxy maintains (host, connection, content-length, x-request-id, x-envoy-* ...), and appending to headers that the proxy joins in one line.',
+  ],
+  'response-headers': [
+    'Edits of response headers',
+    'Answers are handed on unchanged in the kernel; the proxy edits response headers.',
+  ],
+  retry: [
+    'A retry policy that needs more than the first try',
+    'Offloaded are connect-failure, refused-stream, reset-before-request, unavailable, cancelled and retriable-status-codes with 503. Other conditions need the answer to be judged by the proxy.',
+  ],
+  timeout: [
+    'A timeout that the fast path does not have',
+    'max_stream_duration and per-try idle timeouts are enforced by the proxy.',
+  ],
+  mirror: ['Traffic is mirrored', 'Copies of requests are sent by the proxy.'],
+  'rate-limit': ['A rate limit', 'A bucket lives on one side only, and that is the proxy.'],
+  'host-rewrite': [
+    'A host rewrite that depends on the request or the endpoint',
+    'Offloaded is host_rewrite_literal on virtual hosts with exact domains (the proxy reports the old host in x-envoy-original-host).',
+  ],
+  'path-rewrite': [
+    'A path rewrite that the fast path does not have',
+    'path_rewrite_policy and path_rewrite templates are left to the proxy.',
+  ],
+  redirect: ['A redirect that the fast path does not have', 'Redirects with a regular expression need the proxy.'],
+  'direct-response': [
+    'A direct response that the fast path does not have',
+    'Bodies from files, formats, bodies over 4096 bytes, and the statuses 1xx, 201, 204, 205, 3xx need the proxy.',
+  ],
+  'require-tls': ['The virtual host requires TLS', 'The proxy redirects plain-text requests to https.'],
+  'cluster-discovery': [
+    'The endpoints are not fixed',
+    'Offloaded are clusters whose endpoints are IP addresses in the files.',
+  ],
+  'cluster-endpoints': [
+    'Endpoints that the fast path cannot balance',
+    'Offloaded are endpoints with one locality, one priority and equal weights.',
+  ],
+  'no-endpoints': ['The cluster has no endpoint', 'The proxy answers 503.'],
+  'lb-policy': [
+    'A load balancing policy that the fast path does not have',
+    'Offloaded are ROUND_ROBIN, RANDOM and LEAST_REQUEST with two choices.',
+  ],
+  'upstream-protocol': [
+    'The upstream does not speak plain HTTP/1.1',
+    'HTTP/2, HTTP/3 and TLS to the endpoint are spoken by the proxy.',
+  ],
+  'health-check': ['Active health checks', 'The proxy checks endpoints and knows which are healthy.'],
+  'outlier-detection': ['Outlier detection', 'Statistics of an endpoint must live on one side only.'],
+  'circuit-breaker': [
+    'Circuit breaker thresholds below the default of 1024',
+    'Connections and requests are counted by the proxy. Thresholds of 1024 and more are not reached by the fast path’s own pools.',
+  ],
+  'subset-lb': [
+    'Subset load balancing that cannot be resolved from the files',
+    'Labels are matched when the files are read; fallbacks per request and list values need the proxy.',
+  ],
+  'rbac-rule': [
+    'An RBAC rule that the fast path cannot compute',
+    'Metadata, CEL conditions, URI templates, matcher trees and extensions are evaluated by the proxy. All requests that the filter applies to go there.',
+  ],
+  'rbac-unknown-listener-address': [
+    'A rule on the destination address of a listener on a wildcard address',
+    'The destination address is only known per connection.',
+  ],
+  grpc: ['gRPC over HTTP/1.1', 'Requests with a gRPC content type are answered in gRPC’s own form by the proxy.'],
+  'request-dependent': [
+    'Requests of this form are left to the proxy',
+    'A guard: the rule is offloaded, but requests with these properties (for example an x-forwarded-for that RBAC would have to trust) are decided by the proxy.',
+  ],
+  budget: [
+    'More than the kernel has room for',
+    'Automata, header slots, terms of a condition, candidates for one path and literals have bounds in the policy image, so that the programs stay verifiable. A rule that does not fit is left to the proxy.',
+  ],
+  translation: [
+    'The translation to proxy resources says so',
+    'A construct of the source language that the fast path does not have.',
+  ],
+} as const satisfies Record<string, readonly [string, string]>;
+
+export type ReasonCode = keyof typeof TEXT;
+
+/** All codes with their texts. */
+export const REASONS: Readonly<Record<ReasonCode, ReasonText>> = Object.fromEntries(
+  Object.entries(TEXT).map(([code, [title, explanation]]) => [code, { title, explanation }]),
+) as Record<ReasonCode, ReasonText>;
+
+/** docs/reasons.md. */
+export function reasonsMarkdown(): string {
+  const parts = [
+    '# Why a rule is left to the proxy',
+    '',
+    'Generated from `src/plan/reasons.ts` by `npx tsx src/plan/reasons-doc.ts`.',
+    'Codes are stable; `sidestep check --json` reports them.',
+    '',
+  ];
+  for (const [code, { title, explanation }] of Object.entries(REASONS)) {
+    parts.push(`## \`${code}\``, '', `**${title}.** ${explanation}`, '');
+  }
+  return parts.join('\n');
+}

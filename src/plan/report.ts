@@ -1,0 +1,126 @@
+/** What `check` says: every rule of the user's files, where it is enforced, and why. */
+import type { Resources, SourceRule } from '../policy/resources.js';
+import { buildPlan, type Outcomes, outcomesOf } from './build.js';
+import type { Plan, Reason } from './ir.js';
+import { dedupe } from './routes.js';
+
+export interface ReportReason {
+  readonly code: string;
+  readonly message: string;
+  readonly field: string;
+  /** line in the rule's file; 0 if unknown */
+  readonly line: number;
+}
+
+export interface ReportResult {
+  readonly file: string;
+  readonly line: number;
+  readonly kind: string;
+  readonly name: string;
+  readonly rule: string;
+  readonly verdict: 'kernel' | 'proxy' | 'invalid';
+  readonly reasons: readonly ReportReason[];
+}
+
+export interface ReportError {
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  readonly code: string;
+  readonly field: string;
+  readonly message: string;
+  readonly hint?: string;
+}
+
+/** The contract of `check --json`. */
+export interface CheckReport {
+  readonly rules: number;
+  readonly kernel: number;
+  readonly proxy: number;
+  readonly documents: number;
+  readonly errors: readonly ReportError[];
+  readonly warnings: readonly ReportError[];
+  readonly results: readonly ReportResult[];
+}
+
+/** What a later pass leaves to the proxy, by route id. */
+export type Refused = ReadonlyMap<string, readonly Reason[]>;
+
+/** For each object inside the resources, the object that holds it. */
+function parents(resources: Resources): Map<object, object> {
+  const found = new Map<object, object>();
+  const walk = (value: unknown, holder: object | undefined): void => {
+    if (typeof value !== 'object' || value === null || found.has(value)) return;
+    if (holder) found.set(value, holder);
+    for (const child of Object.values(value)) walk(child, value);
+  };
+  for (const tree of [resources.listeners, resources.routeConfigs, resources.clusters, resources.endpoints]) {
+    for (const root of tree) walk(root, undefined);
+  }
+  return found;
+}
+
+function reasonsOf(
+  rule: SourceRule,
+  outcomes: Outcomes,
+  holders: Map<object, object>,
+  refused: Refused,
+): ReportReason[] {
+  const reasons: Reason[] = [];
+  for (const object of rule.objects) {
+    let at: object | undefined = object;
+    while (at !== undefined && !outcomes.reasons.has(at)) at = holders.get(at);
+    if (at === undefined) continue;
+    reasons.push(...outcomes.reasons.get(at)!);
+    for (const id of outcomes.routeIds.get(at) ?? []) reasons.push(...(refused.get(id) ?? []));
+  }
+  const own = rule.unsupported.map(({ code, message, field, line }) => ({ code, message, field, line }));
+  const found = dedupe(reasons).map((r) => ({
+    code: r.code,
+    message: r.message,
+    field: r.field,
+    line: r.position?.line ?? rule.position.line,
+  }));
+  return [...own, ...found];
+}
+
+/**
+ * The verdict on every rule of the files. A plan that `buildPlan` did not make is made anew from the resources.
+ * @param refused reasons, by route id, of what the plan offloads and the compiler has no room for
+ */
+export function report(resources: Resources, plan: Plan, refused: Refused = new Map()): CheckReport {
+  const outcomes = outcomesOf(plan) ?? outcomesOf(buildPlan(resources))!;
+  const holders = parents(resources);
+  const findings = (severity: 'error' | 'warning'): ReportError[] =>
+    resources.diagnostics
+      .filter((d) => d.severity === severity)
+      .map((d) => ({
+        file: d.position?.file ?? '',
+        line: d.position?.line ?? 0,
+        column: d.position?.column ?? 0,
+        code: d.code,
+        field: d.field ?? '',
+        message: d.message,
+        ...(d.hint === undefined ? {} : { hint: d.hint }),
+      }));
+  const errors = findings('error');
+  const broken = new Set(errors.map((e) => e.file));
+  const results = resources.rules.map((rule): ReportResult => {
+    const { file, line } = rule.position;
+    const { kind, name } = rule;
+    const head = { file, line, kind, name, rule: rule.rule };
+    if (broken.has(file)) return { ...head, verdict: 'invalid', reasons: [] };
+    const reasons = reasonsOf(rule, outcomes, holders, refused);
+    return { ...head, verdict: reasons.length === 0 ? 'kernel' : 'proxy', reasons };
+  });
+  const count = (verdict: ReportResult['verdict']) => results.filter((r) => r.verdict === verdict).length;
+  return {
+    rules: results.length,
+    kernel: count('kernel'),
+    proxy: count('proxy'),
+    documents: resources.documents,
+    errors,
+    warnings: findings('warning'),
+    results,
+  };
+}

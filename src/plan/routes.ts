@@ -1,0 +1,247 @@
+/** Virtual hosts and their routes. */
+import type { JsonObject } from '../policy/resources.js';
+import { type ListenerContext, proxied, type RouteContext, type Variant } from './actions.js';
+import { ALWAYS, all, any, headerPresent, NEVER, test } from './conditions.js';
+import { forwardVariants } from './forward.js';
+import { responseEdits } from './header-edits.js';
+import type { FilterChain } from './http-filters.js';
+import type { Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
+import { has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
+import { directResponseVariants, redirectVariants } from './replies.js';
+import { routeMatch } from './route-match.js';
+
+/** Receives, for objects of the resources, why they are not offloaded (nothing: they are). */
+export type Outcome = (object: JsonObject, reasons: readonly Reason[], routeIds?: readonly string[]) => void;
+
+/** Everything that the routes of one listener depend on. */
+export interface RoutesContext {
+  readonly listener: ListenerContext;
+  readonly name: string;
+  readonly chain: FilterChain;
+  readonly routeConfig: JsonObject;
+  /** reasons that concern every route (from the route configuration) */
+  readonly common: Notes;
+  readonly outcome: Outcome;
+}
+
+const ACTIONS = ['route', 'redirect', 'direct_response', 'filter_action', 'non_forwarding_action'];
+
+/** Reasons in the route configuration itself; they apply to every route. */
+export function routeConfigNotes(notes: Notes, config: JsonObject): void {
+  onlyFields(notes, config, 'route_config', [
+    'name',
+    'virtual_hosts',
+    'internal_only_headers',
+    'request_headers_to_add',
+    'request_headers_to_remove',
+    'response_headers_to_add',
+    'response_headers_to_remove',
+    'most_specific_header_mutations_wins',
+    'validate_clusters',
+    'max_direct_response_body_size_bytes',
+    'cluster_specifier_plugins',
+    'request_mirror_policies',
+    'ignore_port_in_host_matching',
+    'typed_per_filter_config',
+    'metadata',
+  ]);
+}
+
+function virtualHostNotes(notes: Notes, vhost: JsonObject): void {
+  const path = 'virtual_host';
+  onlyFields(notes, vhost, path, [
+    'name',
+    'domains',
+    'routes',
+    'require_tls',
+    'virtual_clusters',
+    'rate_limits',
+    'request_headers_to_add',
+    'request_headers_to_remove',
+    'response_headers_to_add',
+    'response_headers_to_remove',
+    'cors',
+    'typed_per_filter_config',
+    'include_request_attempt_count',
+    'include_is_timeout_retry_header',
+    'retry_policy',
+    'per_request_buffer_limit_bytes',
+    'request_body_buffer_limit',
+    'request_mirror_policies',
+    'metadata',
+  ]);
+  const tls = str(vhost, 'require_tls');
+  if (tls !== '' && tls !== 'NONE')
+    notes.add('require-tls', `require_tls is ${tls}`, join(path, 'require_tls'), vhost, 'require_tls');
+}
+
+function variantsOf(notes: Notes, ctx: RouteContext): Variant[] {
+  const { route, path } = ctx;
+  const kind = ACTIONS.find((k) => isObject(route[k]));
+  const action = kind === undefined ? undefined : obj(route, kind);
+  if (kind === 'route') return forwardVariants(notes, action!, ctx, join(path, 'route'));
+  if (kind === 'redirect') return redirectVariants(notes, action!, ctx, join(path, 'redirect'));
+  if (kind === 'direct_response') return directResponseVariants(notes, action!, join(path, 'direct_response'));
+  notes.add('route-action', `the action is ${kind ?? 'missing'}`, join(path, kind ?? 'route'), route);
+  return [proxied(notes, ALWAYS)];
+}
+
+function routePlans(
+  ctx: RoutesContext,
+  vhost: JsonObject,
+  vhostNotes: Notes,
+  route: JsonObject,
+  index: number,
+  id: string,
+): RoutePlan[] {
+  const path = `route[${index}]`;
+  const matchNotes = ctx.common.fork();
+  const { condition, matched } = routeMatch(
+    matchNotes,
+    obj(route, 'match') ?? {},
+    join(path, 'match'),
+    ctx.listener.runtimeLayers,
+  );
+
+  const notes = ctx.common.fork();
+  notes.reasons.push(...ctx.common.reasons, ...vhostNotes.reasons);
+  onlyFields(notes, route, path, [
+    ...ACTIONS,
+    'name',
+    'match',
+    'metadata',
+    'decorator',
+    'typed_per_filter_config',
+    'request_headers_to_add',
+    'request_headers_to_remove',
+    'response_headers_to_add',
+    'response_headers_to_remove',
+    'per_request_buffer_limit_bytes',
+    'request_body_buffer_limit',
+    'stat_prefix',
+  ]);
+  const levels = [
+    { owner: route, path },
+    { owner: vhost, path: 'virtual_host' },
+    { owner: ctx.routeConfig, path: 'route_config' },
+  ];
+  responseEdits(notes, levels);
+  const filters = ctx.chain.outcome(levels);
+  notes.reasons.push(...filters.notes.reasons);
+
+  const domains = strings(vhost, 'domains').map((d) => d.toLowerCase());
+  const variants = variantsOf(notes, {
+    listener: ctx.listener,
+    routeConfig: ctx.routeConfig,
+    virtualHost: vhost,
+    domains,
+    route,
+    path,
+    matched,
+  });
+  const position = ctx.listener.provenance.get(route);
+  const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
+  const base = {
+    name,
+    ...(position ? { position } : {}),
+    ...(filters.overridden && filters.notes.clean ? { rbac: filters.checks } : {}),
+  };
+
+  const own = [...matchNotes.reasons, ...variants.filter((v) => !v.guard).flatMap((v) => v.reasons)];
+  const idOf = (k: number) => (variants.length === 1 ? id : `${id}.${k}`);
+  ctx.outcome(
+    route,
+    dedupe(own),
+    condition === undefined || condition === NEVER ? [id] : variants.map((_, k) => idOf(k)),
+  );
+  if (condition === NEVER)
+    return [{ ...base, id, match: NEVER, action: { kind: 'proxy' }, reasons: dedupe(notes.reasons) }];
+  if (condition === undefined) return [{ ...base, id, action: { kind: 'proxy' }, reasons: dedupe(own) }];
+  return variants.map((v, k) => ({
+    ...base,
+    id: idOf(k),
+    match: all([condition, v.when]),
+    action: v.action,
+    ...(v.checks ? { rbac: [...filters.checks, ...v.checks] } : {}),
+    // a guard must not be answered by a check that it guards
+    ...(v.action.kind === 'proxy' ? { rbac: [] } : {}),
+    reasons: dedupe(v.reasons),
+    ...(v.guard ? { guard: true } : {}),
+  }));
+}
+
+/** The same reasons, each once. */
+export function dedupe(reasons: readonly Reason[]): Reason[] {
+  const seen = new Set<string>();
+  return reasons.filter((r) => {
+    const key = `${r.code}\0${r.field}\0${r.message}`;
+    return seen.has(key) ? false : seen.add(key);
+  });
+}
+
+/** Requests that every virtual host leaves to the proxy because of their form. */
+function guardRoute(ctx: RoutesContext, stripConditions: readonly Condition[], id: string): RoutePlan {
+  const notes = ctx.common.fork();
+  const conditions: Condition[] = [
+    test({ kind: 'header', name: 'content-type' }, { kind: 'prefix', value: 'application/grpc', ignoreCase: false }),
+    ...stripConditions,
+  ];
+  notes.add('grpc', 'gRPC requests are answered in their own form', 'content-type');
+  if (ctx.chain.remoteIp) {
+    conditions.push(headerPresent('x-forwarded-for'));
+    notes.add('request-dependent', 'x-forwarded-for decides the remote address', 'x-forwarded-for');
+  }
+  if (stripConditions.length > 0) notes.add('request-dependent', 'the port in the host is stripped', 'host');
+  return {
+    id,
+    name: 'guard',
+    match: any(conditions),
+    action: { kind: 'proxy' },
+    rbac: [],
+    reasons: notes.reasons,
+    guard: true,
+  };
+}
+
+/** A last route that leaves what no route matched to the proxy, for these reasons. */
+function catchAll(id: string, reasons: readonly Reason[]): RoutePlan {
+  return {
+    id,
+    name: 'rest',
+    match: ALWAYS,
+    action: { kind: 'proxy' },
+    rbac: [],
+    reasons: dedupe(reasons),
+    guard: true,
+  };
+}
+
+/**
+ * The virtual hosts of a listener. Each begins with a guard; there always is one for every domain (`*`), so that the
+ * guard holds for unknown hosts too.
+ * @param strip conditions under which the proxy would change the Host header
+ */
+export function virtualHosts(ctx: RoutesContext, strip: readonly Condition[]): VirtualHostPlan[] {
+  const unmatched = ctx.chain.outcome([]).notes;
+  const rest = [...ctx.common.reasons, ...unmatched.reasons];
+  const hosts = list(ctx.routeConfig, 'virtual_hosts');
+  const drafts = hosts.map((vhost) => {
+    const notes = new Notes(ctx.listener.provenance);
+    virtualHostNotes(notes, vhost);
+    const name = str(vhost, 'name');
+    const routes = list(vhost, 'routes').flatMap((r, i) =>
+      routePlans(ctx, vhost, notes, r, i, `${ctx.name}/${name}/${i}`),
+    );
+    if (has(vhost, 'matcher')) notes.add('route-match', 'a matcher tree', 'virtual_host.matcher', vhost, 'matcher');
+    ctx.outcome(vhost, notes.reasons);
+    const tail = [...rest, ...notes.reasons];
+    if (tail.length > 0) routes.push(catchAll(`${ctx.name}/${name}/rest`, tail));
+    return { name, domains: strings(vhost, 'domains').map((d) => d.toLowerCase()), routes };
+  });
+  if (!drafts.some((d) => d.domains.includes('*'))) {
+    const routes = rest.length > 0 ? [catchAll(`${ctx.name}//rest`, rest)] : [];
+    drafts.push({ name: '', domains: ['*'], routes });
+  }
+  // guards last: only now is it known whether any rule looks at the remote address
+  return drafts.map((d) => ({ ...d, routes: [guardRoute(ctx, strip, `${ctx.name}/${d.name}/guard`), ...d.routes] }));
+}

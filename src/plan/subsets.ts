@@ -1,0 +1,83 @@
+/**
+ * Subset load balancing, resolved when the files are read: a route's metadata_match and a cluster's lb_subset_config give
+ * a cluster of its own, named `cluster|key=value,...`.
+ */
+import type { JsonObject } from '../policy/resources.js';
+import { type ClusterInfo, type EndpointInfo, serving } from './clusters.js';
+import type { ClusterPlan } from './ir.js';
+import { has, list, type Notes, obj, onlyFields, str, strings } from './notes.js';
+
+/** The criteria (`envoy.lb` metadata) of a metadata_match; inner ones (weighted clusters) win over outer ones. */
+export function subsetCriteria(outer: JsonObject | undefined, inner: JsonObject | undefined): JsonObject {
+  const of = (m: JsonObject | undefined) => obj(obj(m, 'filter_metadata'), 'envoy.lb') ?? {};
+  return { ...of(outer), ...of(inner) };
+}
+
+function fits(endpoint: EndpointInfo, wanted: JsonObject): boolean {
+  return Object.entries(wanted).every(([k, v]) => endpoint.labels[k] === v);
+}
+
+function plan(info: ClusterInfo, name: string, endpoints: readonly EndpointInfo[]): ClusterPlan {
+  const chosen = serving(endpoints, info.panicThreshold);
+  return { name, lb: info.lb, endpoints: chosen.map(({ address, port }) => ({ address, port, weight: 1 })) };
+}
+
+/**
+ * The cluster that a route with these criteria uses; undefined, with reasons in `notes`, if that cannot be said from the
+ * files or if no endpoint is left.
+ */
+export function clusterFor(
+  notes: Notes,
+  info: ClusterInfo,
+  criteria: JsonObject,
+  path: string,
+): ClusterPlan | undefined {
+  const selected = select(notes, info, criteria, path);
+  if (selected && selected.endpoints.length === 0) {
+    notes.add('no-endpoints', `no endpoint of ${selected.name}`, path, info.resource);
+    return undefined;
+  }
+  return selected;
+}
+
+function select(notes: Notes, info: ClusterInfo, criteria: JsonObject, path: string): ClusterPlan | undefined {
+  const config = obj(info.resource, 'lb_subset_config');
+  const selectors = list(config, 'subset_selectors');
+  if (!config || selectors.length === 0) return plan(info, info.name, info.endpoints);
+  const before = notes.reasons.length;
+  onlyFields(notes, config, 'lb_subset_config', [
+    'fallback_policy',
+    'default_subset',
+    'subset_selectors',
+    'locality_weight_aware',
+  ]);
+  for (const value of [...Object.values(criteria), ...info.endpoints.flatMap((e) => Object.values(e.labels))]) {
+    if (typeof value === 'object') notes.add('subset-lb', 'labels that are not scalar', path, info.resource);
+  }
+  const keys = Object.keys(criteria).sort();
+  const selector = selectors.find((s) => strings(s, 'keys').slice().sort().join('\0') === keys.join('\0'));
+  if (selector) {
+    onlyFields(notes, selector, 'lb_subset_config.subset_selectors', ['keys', 'fallback_policy']);
+    const own = str(selector, 'fallback_policy');
+    if (own !== '' && own !== 'NOT_DEFINED')
+      notes.add('subset-lb', `a selector with fallback policy ${own}`, 'lb_subset_config.subset_selectors', selector);
+  }
+  if (notes.reasons.length > before) return undefined;
+  if (selector && keys.length > 0) {
+    const members = info.endpoints.filter((e) => fits(e, criteria));
+    const name = `${info.name}|${keys.map((k) => `${k}=${String(criteria[k])}`).join(',')}`;
+    if (members.length > 0) return plan(info, name, members);
+  }
+  switch (str(config, 'fallback_policy') || 'NO_FALLBACK') {
+    case 'ANY_ENDPOINT':
+      return plan(info, info.name, info.endpoints);
+    case 'DEFAULT_SUBSET': {
+      const subset = obj(config, 'default_subset') ?? {};
+      const members = has(config, 'default_subset') ? info.endpoints.filter((e) => fits(e, subset)) : info.endpoints;
+      return plan(info, `${info.name}|default`, members);
+    }
+    default:
+      notes.add('no-endpoints', 'no endpoint has these labels and there is no fallback', path, info.resource);
+      return undefined;
+  }
+}

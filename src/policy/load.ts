@@ -1,0 +1,266 @@
+import { createReadStream } from 'node:fs';
+import { readdir, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import {
+  isMap,
+  isScalar,
+  isSeq,
+  LineCounter,
+  type Pair,
+  parseAllDocuments,
+  visit,
+  Document as YamlDocument,
+} from 'yaml';
+import type { Diagnostic, Position } from './diagnostics.js';
+import { type EnvoySource, isEnvoyDocument, translateEnvoy } from './envoy/index.js';
+import { mergeResources } from './merge.js';
+import type { Resources } from './resources.js';
+
+/** Larger files take seconds and gigabytes to parse; 10,000 routes are about 2 MB. */
+const MAX_FILE_BYTES = 8 * 1024 * 1024;
+/** What follows the first few syntax errors follows from them. */
+const MAX_SYNTAX_ERRORS = 10;
+const STDIN_NAME = '<stdin>';
+
+export interface LoadOptions {
+  /** what `-` stands for; standard input by default */
+  readonly stdin?: Readable;
+}
+
+/** A document with its file, not yet translated. */
+interface Parsed {
+  readonly kubernetes: { doc: YamlDocument.Parsed; lineCounter: LineCounter; file: string }[];
+  readonly envoy: EnvoySource[];
+  readonly diagnostics: Diagnostic[];
+}
+
+/**
+ * Reads policies: files, folders (`*.yaml`, `*.yml` and `*.json` below them, in order of their names, hidden ones left
+ * out) and `-` for standard input. Each document is told apart by its contents: Kubernetes' `apiVersion` and `kind`,
+ * or Envoy's configuration. Nothing is thrown for bad input: see `diagnostics` of the result; when there is an error
+ * among them the resources are incomplete and must not be used.
+ */
+export async function loadFiles(paths: readonly string[], options: LoadOptions = {}): Promise<Resources> {
+  const parsed: Parsed = { kubernetes: [], envoy: [], diagnostics: [] };
+  const files = await expand(paths, parsed.diagnostics);
+  for (const file of files) {
+    const name = file === '-' ? STDIN_NAME : file;
+    const stream = file === '-' ? (options.stdin ?? process.stdin) : createReadStream(file);
+    const text = await readText(stream, name, parsed.diagnostics);
+    if (text !== undefined) parseText(text, name, parsed);
+  }
+  const results: Resources[] = [translateEnvoy(parsed.envoy)];
+  if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed));
+  const merged = mergeResources(results, parsed.diagnostics);
+  const order = new Map([...paths, ...files].map((file, i) => [file === '-' ? STDIN_NAME : file, i]));
+  merged.diagnostics.sort((a, b) => compare(a.position, b.position, order));
+  return merged;
+}
+
+/** By file in the order of reading, line and column; what has no place comes first. */
+function compare(a: Position | undefined, b: Position | undefined, order: ReadonlyMap<string, number>): number {
+  if (!a || !b) return Number(a !== undefined) - Number(b !== undefined);
+  const files = (order.get(a.file) ?? -1) - (order.get(b.file) ?? -1);
+  return files || a.line - b.line || a.column - b.column;
+}
+
+function problem(file: string, code: string, message: string, at?: Partial<Position>): Diagnostic {
+  return { severity: 'error', code, message, position: { file, line: 1, column: 1, ...at } };
+}
+
+/** The files behind the given names. */
+async function expand(paths: readonly string[], diagnostics: Diagnostic[]): Promise<string[]> {
+  const files: string[] = [];
+  for (const path of paths) {
+    if (path === '-') {
+      files.push(path);
+      continue;
+    }
+    try {
+      if (!(await stat(path)).isDirectory()) files.push(path);
+      else {
+        const found = await listFolder(path);
+        if (found.length === 0)
+          diagnostics.push(problem(path, 'no-files', 'no .yaml, .yml or .json file in this folder'));
+        files.push(...found);
+      }
+    } catch (error) {
+      diagnostics.push(problem(path, 'unreadable', `cannot be read: ${reasonOf(error)}`));
+    }
+  }
+  if (paths.length === 0) diagnostics.push({ severity: 'error', code: 'no-files', message: 'no files given' });
+  return [...new Set(files)];
+}
+
+async function listFolder(folder: string): Promise<string[]> {
+  const entries = await readdir(folder, { withFileTypes: true });
+  const found: string[] = [];
+  for (const entry of entries.sort((a, b) => (a.name < b.name ? -1 : 1))) {
+    // also skips `..data`, which mounted ConfigMaps link to
+    if (entry.name.startsWith('.')) continue;
+    const path = join(folder, entry.name);
+    if (entry.isDirectory()) found.push(...(await listFolder(path)));
+    else if (/\.(ya?ml|json)$/i.test(entry.name)) found.push(path);
+  }
+  return found;
+}
+
+function reasonOf(error: unknown): string {
+  const code = (error as NodeJS.ErrnoException).code;
+  const known: { [code: string]: string } = {
+    ENOENT: 'there is no such file',
+    EACCES: 'permission denied',
+    EISDIR: 'it is a folder',
+    ELOOP: 'too many symbolic links',
+  };
+  return known[code ?? ''] ?? (error as Error).message;
+}
+
+async function readText(stream: Readable, file: string, diagnostics: Diagnostic[]): Promise<string | undefined> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of stream) {
+      const bytes = Buffer.from(chunk);
+      size += bytes.length;
+      if (size > MAX_FILE_BYTES) {
+        const limit = MAX_FILE_BYTES / 1024 / 1024;
+        diagnostics.push(problem(file, 'too-large', `larger than ${limit} MiB; split it into several files`));
+        return undefined;
+      }
+      chunks.push(bytes);
+    }
+  } catch (error) {
+    diagnostics.push(problem(file, 'unreadable', `cannot be read: ${reasonOf(error)}`));
+    return undefined;
+  }
+  const bytes = Buffer.concat(chunks);
+  try {
+    const text = new TextDecoder('utf-8', { fatal: true }).decode(bytes);
+    const nul = text.indexOf('\0');
+    if (nul < 0) return text;
+    const line = text.slice(0, nul).split('\n').length;
+    diagnostics.push(problem(file, 'not-text', 'not a text file: it has a NUL byte', { line }));
+  } catch {
+    diagnostics.push(problem(file, 'not-text', 'not a text file in UTF-8'));
+  }
+  return undefined;
+}
+
+function parseText(text: string, file: string, into: Parsed): void {
+  const syntax = /\.json$/i.test(file) ? 'json' : 'yaml';
+  const lineCounter = new LineCounter();
+  let docs: YamlDocument.Parsed[];
+  try {
+    const parsed = parseAllDocuments(text, {
+      lineCounter,
+      uniqueKeys: false,
+      keepSourceTokens: false,
+      prettyErrors: false,
+    });
+    docs = 'empty' in parsed ? [] : parsed;
+  } catch (error) {
+    const deep = error instanceof RangeError;
+    into.diagnostics.push(
+      problem(file, deep ? 'too-deep' : 'syntax', deep ? 'nested too deep' : (error as Error).message),
+    );
+    return;
+  }
+  const errors = docs.flatMap((doc) => doc.errors);
+  for (const error of errors.slice(0, MAX_SYNTAX_ERRORS)) {
+    const { line, col } = lineCounter.linePos(error.pos[0]);
+    const deep = /call stack/.test(error.message);
+    const at = { line: Math.max(line, 1), column: Math.max(col, 1) };
+    into.diagnostics.push(problem(file, deep ? 'too-deep' : 'syntax', deep ? 'nested too deep' : error.message, at));
+    if (deep) break;
+  }
+  if (errors.length > 0) return;
+  if (syntax === 'json') {
+    try {
+      JSON.parse(text);
+    } catch (error) {
+      if (text.trim() !== '') {
+        const message = (error as Error).message;
+        const offset = Number(/at position (\d+)/.exec(message)?.[1] ?? 0);
+        const { line, col } = lineCounter.linePos(offset);
+        const at = { line: Math.max(line, 1), column: Math.max(col, 1) };
+        into.diagnostics.push(problem(file, 'syntax', `not valid JSON: ${message.replace(/ at position.*/, '')}`, at));
+        return;
+      }
+    }
+  }
+  const full = docs.filter((doc) => doc.contents !== null && !(isScalar(doc.contents) && doc.contents.value === null));
+  if (full.length === 0) into.diagnostics.push(problem(file, 'empty', 'nothing in this file'));
+  for (const doc of full) classify(doc, { file, lineCounter, syntax }, into);
+}
+
+function classify(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'>, into: Parsed): void {
+  const { file, lineCounter } = source;
+  const keys = isMap(doc.contents) ? (doc.contents.items as Pair[]).map((item) => String(item.key)) : [];
+  if (keys.includes('apiVersion') && keys.includes('kind')) {
+    duplicateKeys(doc, source, into.diagnostics);
+    const items = isMap(doc.contents) ? doc.contents.get('items') : undefined;
+    const list = isMap(doc.contents) && /List$/.test(String(doc.contents.get('kind'))) && isSeq(items);
+    // what `kubectl get -o yaml` prints: each item is a document
+    for (const contents of list ? items.items : [doc.contents]) {
+      const item = Object.assign(Object.create(YamlDocument.prototype), doc, { contents }) as YamlDocument.Parsed;
+      into.kubernetes.push({ doc: item, lineCounter, file });
+    }
+    return;
+  }
+  if (isMap(doc.contents) && isEnvoyDocument(keys)) {
+    into.envoy.push({ ...source, doc });
+    return;
+  }
+  const { line, col } = lineCounter.linePos(doc.contents?.range?.[0] ?? 0);
+  const found = keys.length > 0 ? `an object with ${keys.slice(0, 5).join(', ')}` : 'no object';
+  into.diagnostics.push({
+    ...problem(file, 'unknown-document', `not a policy: ${found}`, {
+      line: Math.max(line, 1),
+      column: Math.max(col, 1),
+    }),
+    hint: 'Kubernetes documents have apiVersion and kind, an Envoy bootstrap has static_resources',
+  });
+}
+
+/** Kubernetes refuses keys that appear twice. */
+function duplicateKeys(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'>, diagnostics: Diagnostic[]): void {
+  visit(doc, {
+    Map(_, map) {
+      const seen = new Set<string>();
+      for (const item of map.items as Pair[]) {
+        const key = String(item.key);
+        if (seen.has(key)) {
+          const offset = (item.key as { range?: [number, number, number] }).range?.[0] ?? 0;
+          const { line, col } = source.lineCounter.linePos(offset);
+          diagnostics.push({
+            ...problem(source.file, 'duplicate-key', 'the key appears twice', { line, column: col }),
+            field: key,
+          });
+        }
+        seen.add(key);
+      }
+    },
+  });
+}
+
+/** Hands the Kubernetes documents to their translator. */
+async function translateKubernetes(parsed: Parsed): Promise<Resources> {
+  // the names are variables while the modules are made in parallel; see the report
+  const documentsModule: string = './documents.js';
+  const istioModule: string = './istio/index.js';
+  const { kubernetesDocument } = await import(documentsModule);
+  const { translateKubernetes: translate } = await import(istioModule);
+  const documents: unknown[] = [];
+  for (const { doc, lineCounter, file } of parsed.kubernetes) {
+    try {
+      documents.push(kubernetesDocument(doc, lineCounter, file));
+    } catch (error) {
+      // the YAML library's guard against aliases that multiply
+      const { line, col } = lineCounter.linePos(doc.contents?.range?.[0] ?? 0);
+      parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
+    }
+  }
+  return translate(documents);
+}

@@ -1,0 +1,6 @@
+export { Admin, type AdminReply } from './admin.js';
+export { buildBootstrap, buildStaticBootstrap, type ProxyFiles } from './bootstrap.js';
+export { envoyVersion, findEnvoy, ProxyError } from './find-envoy.js';
+export { processStartTime, stopStaleProxy } from './process.js';
+export { EnvoyProxy, type ProxyOptions, startProxy } from './proxy.js';
+export { validateWithEnvoy } from './validate.js';

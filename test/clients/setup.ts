@@ -1,0 +1,164 @@
+/** Builds what has to be built and starts the servers of the clients test. */
+import { existsSync } from 'node:fs';
+import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { onPath, packageRoot } from '../../src/lab/paths.js';
+import { freePorts, waitForPort } from '../../src/lab/ports.js';
+import { type Lab, runCommand } from '../../src/lab/processes.js';
+import type { JsonObject } from '../../src/policy/resources.js';
+
+const PROGRAMS = join(dirname(fileURLToPath(import.meta.url)), 'programs');
+const TYPE = 'type.googleapis.com/envoy.extensions.filters';
+
+/** A client's command line without the `NAME=URL` arguments, or why it is not there. */
+export interface ClientProgram {
+  readonly name: string;
+  readonly argv?: readonly string[];
+  readonly missing?: string;
+}
+
+async function goBuild(lab: Lab, name: string): Promise<string | undefined> {
+  const go = onPath('go') ?? ['/usr/local/go/bin/go', '/usr/lib/go/bin/go'].find((p) => existsSync(p));
+  if (!go) return undefined;
+  const binary = join(lab.dir, name);
+  const r = await runCommand([go, 'build', '-o', binary, join(PROGRAMS, name, 'main.go')], { timeoutMs: 180_000 });
+  if (r.code !== 0) throw new Error(`go build ${name}: ${r.stderr}`);
+  return binary;
+}
+
+/** A virtual environment with `requests`, made once in .cache. */
+async function pythonWithRequests(): Promise<string | undefined> {
+  const venv = join(packageRoot(), '.cache/clients-venv');
+  const python = join(venv, 'bin/python');
+  const has = async (): Promise<boolean> => (await runCommand([python, '-c', 'import requests'])).code === 0;
+  if (await has()) return python;
+  await runCommand(['python3', '-m', 'venv', venv], { timeoutMs: 60_000 });
+  await runCommand([python, '-m', 'pip', 'install', '-q', 'requests==2.32.5'], { timeoutMs: 120_000 });
+  return (await has()) ? python : undefined;
+}
+
+/** All clients, built. */
+export async function clients(lab: Lab): Promise<ClientProgram[]> {
+  const go = await goBuild(lab, 'go-client');
+  const python = await pythonWithRequests();
+  const available = (name: string, argv: readonly string[] | undefined, missing: string): ClientProgram =>
+    argv ? { name, argv } : { name, missing };
+  return [
+    available('curl', onPath('curl') ? ['bash', join(PROGRAMS, 'curl-client.sh')] : undefined, 'curl is not installed'),
+    { name: 'Node fetch', argv: [process.execPath, join(PROGRAMS, 'client.mjs')] },
+    available(
+      'Python http.client',
+      onPath('python3') ? ['python3', join(PROGRAMS, 'client_http.py')] : undefined,
+      'python3 is not installed',
+    ),
+    available(
+      'Python requests',
+      python ? [python, join(PROGRAMS, 'client_requests.py')] : undefined,
+      'requests could not be installed',
+    ),
+    available('Go net/http', go ? [go] : undefined, 'go is not installed'),
+    available(
+      'Java HttpClient',
+      onPath('java') ? ['java', join(PROGRAMS, 'Client.java')] : undefined,
+      'java is not installed',
+    ),
+  ];
+}
+
+/** Starts the servers at 127.0.0.1; gives their ports by name. */
+export async function startServers(lab: Lab): Promise<Record<string, number>> {
+  const [nginx, node, python, go] = (await freePorts(4)) as [number, number, number, number];
+  const ports: Record<string, number> = { nginx, node, python };
+
+  const dir = join(lab.dir, 'nginx');
+  await mkdir(join(dir, 'www'), { recursive: true });
+  // nginx's worker is another user
+  await chmod(lab.dir, 0o755);
+  await writeFile(join(dir, 'www/large'), '0123456789'.repeat(30_000));
+  await writeFile(join(dir, 'www/chunked'), 'abcdefghij'.repeat(2000));
+  const template = await readFile(join(PROGRAMS, 'nginx.conf'), 'utf8');
+  const config = join(dir, 'nginx.conf');
+  await writeFile(config, template.replaceAll('@DIR@', dir).replaceAll('@PORT@', String(nginx)));
+  lab.start('nginx', ['nginx', '-c', config, '-e', 'stderr', '-p', dir]);
+  await waitForPort('127.0.0.1', nginx);
+
+  const start = async (name: string, argv: readonly string[], port: number): Promise<void> => {
+    await lab.start(name, [...argv, '127.0.0.1', String(port)]).waitFor(/listening/);
+  };
+  await start('node server', [process.execPath, join(PROGRAMS, 'server.mjs')], node);
+  await start('python server', ['python3', join(PROGRAMS, 'server.py')], python);
+  const binary = await goBuild(lab, 'go-server');
+  if (binary) {
+    await start('go server', [binary], go);
+    ports.go = go;
+  }
+  return ports;
+}
+
+/** A listener for each server at `address` and its own port; the only policy adds a header. */
+export function bootstrapFor(
+  address: string,
+  listenPorts: Readonly<Record<string, number>>,
+  servers: Readonly<Record<string, number>>,
+): JsonObject {
+  const names = Object.keys(servers);
+  return {
+    static_resources: {
+      listeners: names.map((name) => ({
+        name,
+        address: { socket_address: { address, port_value: listenPorts[name]! } },
+        filter_chains: [
+          {
+            filters: [
+              {
+                name: 'envoy.filters.network.http_connection_manager',
+                typed_config: {
+                  '@type': `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
+                  stat_prefix: name,
+                  route_config: {
+                    name,
+                    virtual_hosts: [
+                      {
+                        name,
+                        domains: ['*'],
+                        routes: [
+                          {
+                            match: { prefix: '/' },
+                            route: { cluster: name },
+                            request_headers_to_add: [{ header: { key: 'x-mesh', value: 'yes' } }],
+                          },
+                        ],
+                      },
+                    ],
+                  },
+                  http_filters: [
+                    {
+                      name: 'envoy.filters.http.router',
+                      typed_config: { '@type': `${TYPE}.http.router.v3.Router` },
+                    },
+                  ],
+                },
+              },
+            ],
+          },
+        ],
+      })),
+      clusters: names.map((name) => ({
+        name,
+        connect_timeout: '2s',
+        type: 'STATIC',
+        load_assignment: {
+          cluster_name: name,
+          endpoints: [
+            {
+              lb_endpoints: [
+                { endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: servers[name]! } } } },
+              ],
+            },
+          ],
+        },
+      })),
+    },
+  };
+}

@@ -1,0 +1,81 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { RE2JS } from 're2js';
+import { captureRewrite } from '../../src/compile/capture.js';
+import { compile, decide, forward, listener, output, path, plan, route, text } from './helpers.js';
+
+const REWRITES: [pattern: string, substitution: string][] = [
+  ['^/service/([^/]+)(/.*)$', '\\2/instance/\\1'],
+  ['^/api(/.*)?', '/v2\\1'],
+  ['^/foo/(\\w+)', '/x/\\1'],
+  ['^/one/(.*)$', '/two/\\1'],
+  ['^/x', '\\0\\0'],
+  ['^/a*?', '/z'],
+  ['^/([a-z]+)/([0-9]+)/?', '/\\2/\\1/'],
+  ['^/o/(?P<id>\\d+)\\b', '/n/\\1'],
+  ['(?i)^/AbC', '/d'],
+  ['^/(a|b)+', '/<\\1>'],
+  ['^/(?:(a)|(b))(/[^/]*)*$', '/\\1-\\2-\\3'],
+  ['^/(a+)(b?)', '/\\2\\1\\\\'],
+];
+
+/** RE2's GlobalReplace by way of the oracle, for patterns that match at the start only. */
+function reference(pattern: string, substitution: string, input: string): string {
+  const matcher = RE2JS.compile(pattern).matcher(input);
+  if (!matcher.find()) return input;
+  assert.equal(matcher.start(), 0);
+  const put = substitution.replace(/\\([0-9\\])/g, (_, c: string) =>
+    c === '\\' ? '\\' : (matcher.group(Number(c)) ?? ''),
+  );
+  return put + input.slice(matcher.end());
+}
+
+describe('regex rewrites', () => {
+  for (const [pattern, substitution] of REWRITES) {
+    it(`replaces ${pattern} by ${substitution}`, () => {
+      const target = { kind: 'regex' as const, pattern, substitution };
+      const compiled = compile(
+        plan(listener([route('r', path(text('prefix', '/')), { action: forward({ target }) })])),
+      );
+      assert.deepEqual([...compiled.verdicts], []);
+      const first = ['service', 'api', 'foo', 'one', 'x', 'a', 'b', 'o/12', 'abc', 'ABC', 'a/b', 'x/1', ''];
+      const words = ['/', '/', 'a', 'b', 'x', '1', 'c', '-', '_', '12'];
+      const input = fc
+        .tuple(fc.constantFrom(...first), fc.array(fc.constantFrom(...words), { maxLength: 5 }))
+        .map(([start, parts]) => `/${start}${parts.join('')}`);
+      let changed = 0;
+      fc.assert(
+        fc.property(
+          input.filter((p) => !p.startsWith('//')),
+          fc.constantFrom('', '?', '?q=/x'),
+          (p, query) => {
+            const want = reference(pattern, substitution, p);
+            if (want !== p) changed++;
+            const decision = decide(compiled, `GET ${p}${query} HTTP/1.1\nhost: a\n\n`);
+            assert.equal(output(decision).split(' ')[1], want + query, p);
+          },
+        ),
+        { numRuns: 400, seed: 1 },
+      );
+      assert.ok(changed > 0, 'no path was rewritten');
+    });
+  }
+
+  it('leaves to the proxy what cannot be done exactly', () => {
+    const refused: [string, string][] = [
+      ['/foo', '/x'],
+      ['^(.*)/x', '/\\1'],
+      ['^/(a|ab)(c|bcd)(d*)', '/\\1-\\2-\\3'],
+      ['^/b(.*)$', '\\1'],
+      ['^/x', ''],
+      ['^/x', '/\\1'],
+      ['^/x', '/\\q'],
+      ['^/\\pL', '/'],
+      ['(?m)^/x', '/y'],
+      ['^/(a)(b)(c)(d)', '/\\1\\2\\3\\4'],
+    ];
+    for (const [pattern, substitution] of refused)
+      assert.equal(typeof captureRewrite(pattern, substitution), 'string', `${pattern} ${substitution}`);
+  });
+});

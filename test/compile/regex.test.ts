@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { RE2JS } from 're2js';
+import { type Dfa, run, stateCount } from '../../src/compile/dfa.js';
+import { matcherDfa } from '../../src/compile/matcher.js';
+
+const PATTERNS = [
+  '',
+  '^$',
+  '/api/v[0-9]+/(users|orders)/[^/]+(/.*)?',
+  '[^/]+/.*',
+  '^/a.*b$',
+  '\\bfoo\\b.*',
+  '.*\\Ba\\B.*',
+  '(?m)^a$',
+  '(?s).*x.*',
+  '(?i)stra\u00dfe|K',
+  '(?i)[a-z]+\\d*',
+  '(a|ab)(c|bcd)(d*)',
+  'x{0,30}',
+  '(?:a?){10}a{10}',
+  '[a-f0-9]{8}-[a-f0-9]{4}',
+  '.*\\.(css|js|png)',
+  '(?U)a.*b.*',
+  '[\\w.-]+@[\\w.-]+\\.\\w+',
+  '\\Qa.b\\E.*',
+  '(^|;)\\s*user=([^;]*)(;|$)',
+  '(.*?;)?(user=jason)(;.*)?',
+  '\\d{1,3}(\\.\\d{1,3}){3}',
+  '[\u00e0-\u00ff]+',
+  '(?i)\u00e9+',
+  '[^\\x00-\\x7F]+',
+  '[[:alpha:]]{2,8}',
+  '(foo|bar|baz)*',
+  'a\\z',
+  'a|b',
+];
+
+/** A string that leads to an accepting state, by a walk that prefers bytes that go nearer to one. */
+function sample(dfa: Dfa, choices: readonly number[]): Uint8Array {
+  const n = stateCount(dfa);
+  const distance = new Array<number>(n).fill(Number.POSITIVE_INFINITY);
+  for (let s = 0; s < n; s++) if (dfa.accept[s] !== 0) distance[s] = 0;
+  for (let changed = true; changed; ) {
+    changed = false;
+    for (let s = 0; s < n; s++)
+      for (let c = 0; c < dfa.width; c++) {
+        const d = distance[dfa.next[s * dfa.width + c]!]! + 1;
+        if (d < distance[s]!) {
+          distance[s] = d;
+          changed = true;
+        }
+      }
+  }
+  const bytes: number[] = [];
+  let state = dfa.start;
+  for (let i = 0; i < 60; i++) {
+    const choice = choices[i % choices.length]!;
+    if (distance[state] === 0 && (choice % 4 === 0 || i >= choices.length)) break;
+    const options: number[] = [];
+    for (let byte = 0; byte < 256; byte++) {
+      const to = distance[dfa.next[state * dfa.width + dfa.classes[byte]!]!]!;
+      if (to < (i < choices.length ? Number.POSITIVE_INFINITY : distance[state]!)) options.push(byte);
+    }
+    if (options.length === 0) break;
+    const byte = options[choice % options.length]!;
+    bytes.push(byte);
+    state = dfa.next[state * dfa.width + dfa.classes[byte]!]!;
+  }
+  return Uint8Array.from(bytes);
+}
+
+const decoder = new TextDecoder('utf-8', { fatal: true });
+
+describe('regex automata', () => {
+  for (const pattern of PATTERNS) {
+    it(`agrees with re2js: ${pattern}`, () => {
+      const dfa = matcherDfa({ kind: 'regex', pattern });
+      assert.ok(dfa);
+      const oracle = RE2JS.compile(pattern);
+      let positive = 0;
+      const check = (bytes: Uint8Array) => {
+        let input: string;
+        try {
+          input = decoder.decode(bytes);
+        } catch {
+          return;
+        }
+        const holds = run(dfa, bytes).length > 0;
+        if (holds) positive++;
+        assert.equal(holds, oracle.matches(input), JSON.stringify(input));
+      };
+      const walk = fc.array(fc.nat(255), { minLength: 1, maxLength: 12 }).map((choices) => sample(dfa, choices));
+      const alphabet = [...new Set([...pattern, ...'aZ0/_. \nK\u017f\u00e9\u{1d11e}'])];
+      const random = fc.array(fc.constantFrom(...alphabet), { maxLength: 12 }).map((a) => Buffer.from(a.join('')));
+      fc.assert(fc.property(fc.oneof(walk, random), check), { numRuns: 150, seed: 7 });
+      assert.ok(positive > 0, 'no input matched');
+    });
+  }
+
+  it('refuses what cannot be promised to mean the same in the proxy', () => {
+    for (const pattern of ['\\p{Greek}', '\\PL', '\\C', '(?<=a)b', 'a(?=b)', '(', 'a**'])
+      assert.equal(matcherDfa({ kind: 'regex', pattern }), undefined, pattern);
+  });
+
+  it('agrees with the C++ library on arbitrary bytes where its Python binding is installed', (t) => {
+    const program = `
+import json, sys
+try:
+    import re2
+except ImportError:
+    sys.exit(3)
+for p, xs in json.load(sys.stdin):
+    r = re2.compile(p.encode())
+    print(json.dumps([r.fullmatch(bytes(x)) is not None for x in xs]))`;
+    const inputs = fc.sample(fc.uint8Array({ maxLength: 6 }), { numRuns: 200, seed: 3 });
+    const cases = PATTERNS.map((p) => [p, [...inputs, Buffer.from('a'), Buffer.from('foo')].map((x) => [...x])]);
+    const result = spawnSync('python3', ['-c', program], { input: JSON.stringify(cases), encoding: 'utf8' });
+    if (result.status === 3 || result.error) return t.skip('python3 with google-re2 is not installed');
+    const lines = result.stdout.trim().split('\n');
+    PATTERNS.forEach((pattern, i) => {
+      const dfa = matcherDfa({ kind: 'regex', pattern })!;
+      const wanted = JSON.parse(lines[i]!) as boolean[];
+      (cases[i]![1] as number[][]).forEach((x, j) => {
+        assert.equal(run(dfa, Uint8Array.from(x)).length > 0, wanted[j], `${pattern} on ${x}`);
+      });
+    });
+  });
+});

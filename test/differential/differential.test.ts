@@ -1,0 +1,61 @@
+/**
+ * Sidestep against the real Envoy. SIDESTEP_REQUESTS (default 2400) says how many requests are sent, SIDESTEP_SEED
+ * (default 1) which; `test/differential/run.ts` is the same for long runs.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { whyNoSidestep } from '../../src/lab/sidestep.js';
+import { Differential } from './harness.js';
+import { oddSteps, ordinarySteps } from './requests.js';
+
+const REQUESTS = Number(process.env.SIDESTEP_REQUESTS ?? 2400);
+const SEED = Number(process.env.SIDESTEP_SEED ?? 1);
+const LISTENERS = 10;
+const STEPS_PER_CONNECTION = 2.5;
+
+const skip = whyNoSidestep()?.includes('root') ? 'needs root' : false;
+
+async function compareAll(
+  d: Differential,
+  steps: typeof ordinarySteps,
+  requests: number,
+): Promise<{ reports: string[]; kernelShare: number }> {
+  const before = (await d.sidestep!.status()).requests;
+  const runs = Math.ceil(requests / LISTENERS / STEPS_PER_CONNECTION);
+  const reports = await Promise.all(d.configs.map((_, i) => d.check(i, steps, { runs, seed: SEED })));
+  const after = (await d.sidestep!.status()).requests;
+  const kernel = after.kernel - before.kernel;
+  const all = kernel + after.proxy - before.proxy + after.agent - before.agent;
+  return { reports: reports.filter((r) => r !== undefined), kernelShare: all ? kernel / all : 0 };
+}
+
+test('offloadable configurations, ordinary requests', { skip, timeout: 900_000 }, async (t) => {
+  const d = await Differential.open({ seed: SEED, listeners: LISTENERS, mixed: false, subject: { kind: 'sidestep' } });
+  try {
+    const { reports, kernelShare } = await compareAll(d, ordinarySteps, REQUESTS * 0.7);
+    t.diagnostic(`${d.sent} requests, ${(100 * kernelShare).toFixed(1)}% decided in the kernel; ${d.outcomeSummary()}`);
+    assert.equal(reports.join('\n\n'), '');
+    assert.ok(d.sent >= REQUESTS * 0.6, `only ${d.sent} requests were sent`);
+    // or the test would pass by leaving everything to the proxy
+    assert.ok(kernelShare > 0.9, `only ${(100 * kernelShare).toFixed(1)}% were decided in the kernel`);
+  } finally {
+    await d.close();
+  }
+});
+
+test('routes for kernel and proxy, odd requests, on the same connections', { skip, timeout: 900_000 }, async (t) => {
+  const d = await Differential.open({
+    seed: SEED + 1000,
+    listeners: LISTENERS,
+    mixed: true,
+    subject: { kind: 'sidestep' },
+  });
+  try {
+    const { reports, kernelShare } = await compareAll(d, oddSteps, REQUESTS * 0.4);
+    t.diagnostic(`${d.sent} requests, ${(100 * kernelShare).toFixed(1)}% decided in the kernel; ${d.outcomeSummary()}`);
+    assert.equal(reports.join('\n\n'), '');
+    assert.ok(kernelShare > 0, 'nothing was decided in the kernel');
+  } finally {
+    await d.close();
+  }
+});

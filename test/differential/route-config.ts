@@ -1,0 +1,363 @@
+/** Generated listeners: route configuration and filters, with hints how to make requests that its rules match. */
+import fc from 'fast-check';
+import type { JsonObject } from '../../src/policy/resources.js';
+import { headerMatcher, headerName, type PathMatch, pathMatch, queryMatcher, word } from './matchers.js';
+import { rbacRules } from './rbac.js';
+
+/** Bytes that satisfy one route's match, if nothing before it takes the request. */
+export interface Hint {
+  readonly host: string;
+  readonly path: string;
+  readonly method: string;
+  readonly headers: readonly (readonly [string, string])[];
+  readonly query: readonly string[];
+}
+
+/** One listener without its address. */
+export interface ListenerConfig {
+  readonly name: string;
+  /** HttpConnectionManager without the router filter */
+  readonly hcm: JsonObject;
+  readonly filters: readonly JsonObject[];
+  readonly hints: readonly Hint[];
+}
+
+/** Clusters that generated routes lead to, with the upstreams of each. Names that differ in `-N` only are one choice. */
+export const CLUSTERS: Readonly<Record<string, readonly string[]>> = {
+  ...{ a: ['a'], b: ['b'], c: ['c'], d: ['d'] },
+  pair: ['pair-1', 'pair-2'],
+  'split-1': ['split-1'],
+  'split-2': ['split-2'],
+};
+
+const APPEND_ACTIONS = [
+  'APPEND_IF_EXISTS_OR_ADD',
+  'ADD_IF_ABSENT',
+  'OVERWRITE_IF_EXISTS_OR_ADD',
+  'OVERWRITE_IF_EXISTS',
+] as const;
+
+/**
+ * request_headers_to_add / _to_remove, of any of the levels that have them.
+ * @param names headers to edit; undefined: any, also the same one at several levels, which only the proxy can do
+ */
+function headerEdits(names?: readonly string[]): fc.Arbitrary<JsonObject> {
+  const key = names ? fc.constantFrom(...names) : fc.oneof(fc.constantFrom('x-added', 'x-other'), headerName);
+  const add = fc.record({ key, value: word, action: fc.constantFrom(...APPEND_ACTIONS) });
+  return fc
+    .record({
+      add: names ? fc.uniqueArray(add, { maxLength: 3, selector: (e) => e.key }) : fc.array(add, { maxLength: 3 }),
+      remove: fc.array(fc.constantFrom(...(names ?? ['x-user', 'x-color', 'accept', 'x-added'])), { maxLength: 1 }),
+    })
+    .map(({ add, remove }) => ({
+      ...(add.length
+        ? {
+            request_headers_to_add: add.map(({ key, value, action }) => ({
+              header: { key, value },
+              append_action: action,
+            })),
+          }
+        : {}),
+      // an edit and a removal of one header at one level is a rare thing to write
+      ...(remove.some((r) => !names || !add.some((a) => a.key === r)) ? { request_headers_to_remove: remove } : {}),
+    }));
+}
+
+/** Headers that the levels of an offloadable configuration edit. */
+const EDITED = {
+  route: ['x-added', 'x-user', 'x-env'],
+  vhost: ['x-other', 'x-color'],
+  config: ['x-level', 'x-num'],
+} as const;
+
+/** Absent once in about `n` times. */
+const mostly = <T>(n: number, a: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
+  fc.option(a, { freq: n, nil: undefined });
+/** Present once in about `n` times. */
+const oneIn = <T>(n: number, a: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
+  fc.integer({ min: 1, max: n }).chain((k) => (k === 1 ? a : fc.constant(undefined)));
+
+const REWRITES: readonly JsonObject[] = [
+  { regex_rewrite: { pattern: { regex: '^/api/(.*)$' }, substitution: '/r/\\1' } },
+  { regex_rewrite: { pattern: { regex: '[0-9]+' }, substitution: 'N' } },
+  { regex_rewrite: { pattern: { regex: '/' }, substitution: '/_' } },
+];
+
+const prefixRewrite = fc.constantFrom('/', '/new', '/new/', '/deep/er').map((p): JsonObject => ({ prefix_rewrite: p }));
+
+function pathRewrite(match: PathMatch): fc.Arbitrary<JsonObject> {
+  const regex = fc.constantFrom(...REWRITES);
+  return match.kind === 'safe_regex' ? regex : fc.oneof(prefixRewrite, regex);
+}
+
+function forward(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
+  const edits = mixed ? headerEdits() : fc.constant<JsonObject>({});
+  const single = fc.constantFrom('a', 'b', 'c', 'd', 'pair').map((cluster): JsonObject => ({ cluster }));
+  const determined = edits.map(
+    (edits): JsonObject => ({
+      weighted_clusters: {
+        clusters: [
+          { name: 'a', weight: 100, ...edits },
+          { name: 'b', weight: 0 },
+        ],
+      },
+    }),
+  );
+  const split = fc.tuple(fc.integer({ min: 1, max: 99 }), edits).map(
+    ([weight, edits]): JsonObject => ({
+      weighted_clusters: {
+        clusters: [
+          { name: 'split-1', weight, ...edits },
+          { name: 'split-2', weight: 100 - weight, ...edits },
+        ],
+      },
+    }),
+  );
+  return fc
+    .record({
+      to: fc.oneof({ weight: 4, arbitrary: single }, determined, split),
+      rewrite: oneIn(3, pathRewrite(match)),
+      // on wildcard domains the proxy's: it needs the old host
+      host: oneIn(mixed ? 4 : 20, fc.constantFrom('backend.internal', 'other:8080')),
+    })
+    .map(({ to, rewrite, host }) => ({
+      route: { ...to, ...rewrite, ...(host ? { host_rewrite_literal: host } : {}) },
+    }));
+}
+
+function redirect(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
+  return fc
+    .record({
+      host: mostly(4, fc.constantFrom('new.test', 'other.test:8443')),
+      path: oneIn(
+        2,
+        fc.oneof(
+          fc.constantFrom('/moved', '/moved?x=1').map((p): JsonObject => ({ path_redirect: p })),
+          mixed || match.kind === 'safe_regex' ? pathRewrite(match) : prefixRewrite,
+        ),
+      ),
+      scheme: oneIn(
+        3,
+        fc.oneof(
+          fc.constant<JsonObject>({ https_redirect: true }),
+          fc.constant<JsonObject>({ scheme_redirect: 'https' }),
+        ),
+      ),
+      port: oneIn(4, fc.constantFrom(80, 443, 8443)),
+      code: mostly(
+        2,
+        fc.constantFrom('MOVED_PERMANENTLY', 'FOUND', 'SEE_OTHER', 'TEMPORARY_REDIRECT', 'PERMANENT_REDIRECT'),
+      ),
+      strip: oneIn(4, fc.constant(true)),
+    })
+    .map(({ host, path, scheme, port, code, strip }) => ({
+      redirect: {
+        ...(host ? { host_redirect: host } : {}),
+        ...path,
+        ...scheme,
+        ...(port ? { port_redirect: port } : {}),
+        ...(code ? { response_code: code } : {}),
+        ...(strip ? { strip_query: true } : {}),
+      },
+    }));
+}
+
+const directResponse: fc.Arbitrary<JsonObject> = fc
+  .tuple(fc.constantFrom(200, 403, 404, 418, 503), fc.constantFrom('', 'no such thing', 'x'.repeat(300)))
+  .map(([status, body]) => ({ direct_response: { status, ...(body ? { body: { inline_string: body } } : {}) } }));
+
+interface SampledRoute {
+  readonly json: JsonObject;
+  readonly hint: Omit<Hint, 'host'>;
+}
+
+const RBAC_TYPE = 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3';
+const perRoute = (config: JsonObject): JsonObject => ({
+  typed_per_filter_config: { 'envoy.filters.http.rbac': { '@type': `${RBAC_TYPE}.RBACPerRoute`, ...config } },
+});
+
+function route(port: number, mixed: boolean): fc.Arbitrary<SampledRoute> {
+  const extra = mixed ? fc.constantFrom(...PROXY_ONLY) : fc.constant<JsonObject>({});
+  return pathMatch.chain((path) =>
+    fc
+      .record({
+        method: oneIn(4, fc.constantFrom('GET', 'POST', 'DELETE')),
+        headers: fc.array(headerMatcher, { maxLength: 2 }),
+        manyHeaders: fc.boolean(),
+        query: oneIn(4, queryMatcher),
+        action: fc.oneof({ weight: 7, arbitrary: forward(path, mixed) }, redirect(path, mixed), directResponse),
+        edits: oneIn(2, headerEdits(mixed ? undefined : EDITED.route)),
+        rbac: oneIn(
+          6,
+          fc.oneof(
+            fc.constant<JsonObject>({}),
+            rbacRules(port).map((rules): JsonObject => ({ rbac: { rules } })),
+          ),
+        ),
+        extra,
+      })
+      .map(({ method, headers, manyHeaders, query, action, edits, rbac, extra }) => {
+        const used = manyHeaders ? headers : headers.slice(0, 0);
+        const matchers: JsonObject[] = used.map((h) => h.json);
+        if (method) matchers.push({ name: ':method', string_match: { exact: method } });
+        return {
+          json: {
+            match: {
+              ...path.json,
+              ...(matchers.length ? { headers: matchers } : {}),
+              ...(query ? { query_parameters: [query.json] } : {}),
+            },
+            ...action,
+            ...edits,
+            ...(rbac ? perRoute(rbac) : {}),
+            ...extra,
+          },
+          hint: {
+            path: path.sample,
+            method: method ?? 'GET',
+            headers: used.filter((h) => !h.invert).map((h) => [h.name, h.sample] as const),
+            query: query ? [query.sample] : [],
+          },
+        };
+      }),
+  );
+}
+
+/** A domain and hosts that belong to it (unless a longer one takes them). */
+const DOMAINS: readonly (readonly [string, readonly string[]])[] = [
+  ['shop.test', ['shop.test', 'SHOP.Test']],
+  ['api.shop.test', ['api.shop.test']],
+  ['*.shop.test', ['x.shop.test', 'a.b.shop.test']],
+  ['*.test', ['other.test', 'deep.down.test']],
+  ['shop.*', ['shop.example', 'shop.a.b']],
+  ['*-x.test', ['canary-x.test']],
+  ['a.b.shop.test:8080', ['a.b.shop.test:8080']],
+];
+
+/** What only the proxy can do: such routes are mixed among the others to test the fallback of single requests. */
+const PROXY_ONLY: readonly JsonObject[] = [
+  { response_headers_to_add: [{ header: { key: 'x-answered', value: '%REQ(:path)%' } }] },
+  { request_headers_to_add: [{ header: { key: 'x-path', value: '%REQ(:path)%' } }] },
+  { metadata: { filter_metadata: { 'com.example': { a: 'b' } } }, decorator: { operation: 'op' } },
+  {},
+];
+
+/**
+ * Listeners at `port`.
+ * @param mixed true: some routes have what only the proxy can do
+ */
+export function listenerConfig(name: string, port: number, mixed: boolean): fc.Arbitrary<ListenerConfig> {
+  const vhost = fc.record({
+    routes: fc.array(route(port, mixed), { minLength: 1, maxLength: 6 }),
+    edits: oneIn(3, headerEdits(mixed ? undefined : EDITED.vhost)),
+    catchAll: fc.boolean(),
+    rbac: oneIn(
+      8,
+      rbacRules(port).map((rules): JsonObject => ({ rbac: { rules } })),
+    ),
+  });
+  return fc
+    .record({
+      domains: fc.shuffledSubarray([...DOMAINS], { minLength: 2, maxLength: 5 }),
+      star: fc.boolean(),
+      vhosts: fc.array(vhost, { minLength: 6, maxLength: 6 }),
+      edits: oneIn(3, headerEdits(mixed ? undefined : EDITED.config)),
+      specificWins: fc.boolean(),
+      rbac: oneIn(3, fc.array(rbacRules(port), { minLength: 1, maxLength: 2 })),
+      normalize: fc.boolean(),
+      merge: oneIn(4, fc.constant(true)),
+      strip: oneIn(4, fc.constantFrom<JsonObject>({ strip_matching_host_port: true }, { strip_any_host_port: true })),
+    })
+    .map(({ domains, star, vhosts, edits, specificWins, rbac, normalize, merge, strip }) => {
+      const all = star ? [...domains, ['*', ['anything.example', 'x']] as const] : domains;
+      const hints: Hint[] = [];
+      const virtual_hosts = all.map(([domain, hosts], i) => {
+        const v = vhosts[i % vhosts.length]!;
+        for (const host of hosts) for (const r of v.routes) hints.push({ ...r.hint, host });
+        return {
+          name: `vhost-${i}`,
+          domains: [domain],
+          routes: [
+            ...v.routes.map((r) => r.json),
+            ...(v.catchAll ? [{ match: { prefix: '/' }, route: { cluster: 'd' } }] : []),
+          ],
+          ...v.edits,
+          ...(v.rbac ? perRoute(v.rbac) : {}),
+        };
+      });
+      return {
+        name,
+        hints,
+        hcm: {
+          stat_prefix: name,
+          ...(normalize ? { normalize_path: true } : {}),
+          ...(merge ? { merge_slashes: true } : {}),
+          ...strip,
+          route_config: {
+            name: `routes-${name}`,
+            virtual_hosts,
+            ...edits,
+            ...(specificWins ? { most_specific_header_mutations_wins: true } : {}),
+          },
+        },
+        filters: (rbac ?? []).map((rules, i) => ({
+          // per-route settings go by this name: they replace the first filter's rules only
+          name: i === 0 ? 'envoy.filters.http.rbac' : `rbac-${i}`,
+          typed_config: { '@type': `${RBAC_TYPE}.RBAC`, rules },
+        })),
+      };
+    });
+}
+
+/** The bootstrap with all listeners at `address` and their ports. */
+export function bootstrap(
+  listeners: readonly ListenerConfig[],
+  address: string,
+  ports: readonly number[],
+  upstreamPorts: Readonly<Record<string, number>>,
+): JsonObject {
+  return {
+    static_resources: {
+      listeners: listeners.map((l, i) => ({
+        name: l.name,
+        address: { socket_address: { address, port_value: ports[i]! } },
+        filter_chains: [
+          {
+            filters: [
+              {
+                name: 'envoy.filters.network.http_connection_manager',
+                typed_config: {
+                  '@type':
+                    'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+                  ...l.hcm,
+                  http_filters: [
+                    ...l.filters,
+                    {
+                      name: 'envoy.filters.http.router',
+                      typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },
+                    },
+                  ],
+                },
+              },
+            ],
+          },
+        ],
+      })),
+      clusters: Object.entries(CLUSTERS).map(([name, upstreams]) => ({
+        name,
+        connect_timeout: '2s',
+        type: 'STATIC',
+        load_assignment: {
+          cluster_name: name,
+          endpoints: [
+            {
+              lb_endpoints: upstreams.map((u) => ({
+                endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: upstreamPorts[u]! } } },
+              })),
+            },
+          ],
+        },
+      })),
+    },
+  };
+}

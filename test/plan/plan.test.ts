@@ -1,0 +1,381 @@
+/** What is taken into the kernel, and what is left to the proxy for which reason: a table a construct. */
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { buildPlan } from '../../src/plan/build.js';
+import type { Plan, RoutePlan } from '../../src/plan/ir.js';
+import { REASONS } from '../../src/plan/reasons.js';
+import type { JsonObject } from '../../src/policy/resources.js';
+import { answer, clusterOf, hostOf, type ListenerOptions, listenerOf, resourcesOf, TYPE, to } from './resources.js';
+
+/** The codes of a route's reasons, with those of a listener that is not offloaded; `kernel` if it is offloaded. */
+function verdict(plan: Plan, index = 0): string[] {
+  const listener = plan.listeners[0]!;
+  const routes = listener.virtualHosts[0]!.routes.filter((r) => !r.guard);
+  const route = routes.find((r) => r.id.split('.')[0]!.endsWith(`/${index}`)) as RoutePlan | undefined;
+  const codes = [...listener.reasons, ...(route?.reasons ?? [])].map((r) => r.code);
+  for (const code of codes) assert.ok(code in REASONS, `${code} is not in the closed list`);
+  if (listener.offloaded && route && route.match !== undefined && route.action.kind !== 'proxy') return ['kernel'];
+  return [...new Set(codes)];
+}
+
+interface Case {
+  readonly name: string;
+  readonly route?: JsonObject;
+  readonly vhost?: JsonObject;
+  readonly cluster?: JsonObject;
+  readonly clusters?: JsonObject[];
+  readonly options?: ListenerOptions;
+  readonly bootstrap?: JsonObject;
+  readonly expect: string;
+}
+
+const any = { any: true };
+const rbac = (config: JsonObject): ListenerOptions => ({
+  filters: [{ name: 'rbac', typed_config: { '@type': TYPE.rbac, ...config } }],
+});
+const policies = (permission: JsonObject, principal: JsonObject = any): JsonObject => ({
+  rules: { policies: { p: { permissions: [permission], principals: [principal] } } },
+});
+const filter = (type: string, more: JsonObject = {}): ListenerOptions => ({
+  filters: [{ name: 'f', typed_config: { '@type': type }, ...more }],
+});
+const endpoints = (more: JsonObject, each: JsonObject[] = [{}, {}]): JsonObject => ({
+  load_assignment: {
+    cluster_name: 'a',
+    endpoints: [
+      {
+        lb_endpoints: each.map((e, i) => ({
+          endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: i + 1 } } },
+          ...e,
+        })),
+        ...more,
+      },
+    ],
+  },
+});
+const protocol = (options: JsonObject): JsonObject => ({
+  typed_extension_protocol_options: {
+    'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': { '@type': TYPE.protocolOptions, ...options },
+  },
+});
+
+const CASES: Case[] = [
+  { name: 'a plain route', expect: 'kernel' },
+  { name: 'an unknown field of a route', route: to('a', '/', { new_field: 1 }), expect: 'unsupported-field' },
+  { name: 'an unknown field of an action', route: to('a', '/', {}, { new_field: true }), expect: 'unsupported-field' },
+  {
+    name: 'an unknown field of a match',
+    route: { match: { prefix: '/', new_field: {} }, route: { cluster: 'a' } },
+    expect: 'unsupported-field',
+  },
+  { name: 'an unknown field of a virtual host', vhost: { new_field: 'x' }, expect: 'unsupported-field' },
+  { name: 'an unknown field of a cluster', cluster: { new_field: 'x' }, expect: 'unsupported-field' },
+  {
+    name: 'an unknown field of the connection manager',
+    options: { hcm: { new_field: 'x' } },
+    expect: 'unsupported-field',
+  },
+  {
+    name: 'an unknown field of the route configuration',
+    options: { routeConfig: { new_field: 'x' } },
+    expect: 'unsupported-field',
+  },
+  { name: 'a default in an unknown field', route: to('a', '/', { new_field: false, other: [] }), expect: 'kernel' },
+  // listener
+  { name: 'access log', options: { hcm: { access_log: [{ name: 'x' }] } }, expect: 'access-log' },
+  { name: 'tracing', options: { hcm: { tracing: {} } }, expect: 'tracing' },
+  { name: 'tracing of nothing', options: { hcm: { tracing: { overall_sampling: {} } } }, expect: 'kernel' },
+  { name: 'use_remote_address', options: { hcm: { use_remote_address: true } }, expect: 'remote-address' },
+  { name: 'HTTP/2 codec', options: { hcm: { codec_type: 'HTTP2' } }, expect: 'codec' },
+  { name: 'HTTP/1 codec', options: { hcm: { codec_type: 'HTTP1' } }, expect: 'kernel' },
+  { name: 'local replies', options: { hcm: { local_reply_config: { mappers: [] } } }, expect: 'local-reply' },
+  { name: 'request timeout', options: { hcm: { request_timeout: '5s' } }, expect: 'stream-limits' },
+  { name: 'no request timeout', options: { hcm: { request_timeout: '0s' } }, expect: 'kernel' },
+  {
+    name: 'an rds name that nobody defines',
+    options: { hcm: { route_config: null, rds: { route_config_name: 'x' } } },
+    expect: 'route-source',
+  },
+  {
+    name: 'normalisation and ports',
+    options: { hcm: { normalize_path: true, merge_slashes: true, strip_any_host_port: true } },
+    expect: 'kernel',
+  },
+  { name: 'host dots', options: { hcm: { strip_trailing_host_dot: true } }, expect: 'host-normalization' },
+  { name: 'upgrades', options: { hcm: { upgrade_configs: [{ upgrade_type: 'websocket' }] } }, expect: 'kernel' },
+  // filters
+  { name: 'a filter that is not known', options: filter(TYPE.lua), expect: 'http-filter' },
+  { name: 'such a filter, disabled', options: filter(TYPE.lua, { disabled: true }), expect: 'kernel' },
+  {
+    name: 'such a filter, disabled for the route',
+    options: filter(TYPE.lua),
+    route: to('a', '/', { typed_per_filter_config: { f: { '@type': TYPE.filterConfig, disabled: true } } }),
+    expect: 'kernel',
+  },
+  { name: 'a filter that acts where it is configured', options: filter(TYPE.cors), expect: 'kernel' },
+  {
+    name: 'such a filter, configured for the route',
+    options: filter(TYPE.cors),
+    route: to('a', '/', {
+      typed_per_filter_config: { f: { '@type': 'x/envoy.extensions.filters.http.cors.v3.CorsPolicy' } },
+    }),
+    expect: 'per-route-filter',
+  },
+  // matches
+  {
+    name: 'a runtime fraction',
+    route: answer('', { prefix: '/', runtime_fraction: { default_value: { numerator: 50 } } }),
+    expect: 'runtime-fraction',
+  },
+  {
+    name: 'all of them',
+    route: answer('', { prefix: '/', runtime_fraction: { default_value: { numerator: 100 } } }),
+    expect: 'kernel',
+  },
+  {
+    name: 'all of them, with a key that a runtime layer may change',
+    route: answer('', { prefix: '/', runtime_fraction: { runtime_key: 'k', default_value: { numerator: 100 } } }),
+    bootstrap: { layered_runtime: { layers: [{ name: 'static', static_layer: {} }] } },
+    expect: 'runtime-fraction',
+  },
+  { name: 'dynamic metadata', route: answer('', { prefix: '/', dynamic_metadata: [{}] }), expect: 'unsupported-field' },
+  { name: 'a Unicode class', route: answer('', { safe_regex: { regex: '/\\pL+' } }), expect: 'regex' },
+  { name: 'a look-ahead', route: answer('', { safe_regex: { regex: '/(?=a)' } }), expect: 'regex' },
+  {
+    name: 'the scheme',
+    route: answer('', { prefix: '/', headers: [{ name: ':scheme', present_match: true }] }),
+    expect: 'match-header',
+  },
+  {
+    name: 'x-envoy-*',
+    route: answer('', { prefix: '/', headers: [{ name: 'x-envoy-internal', present_match: true }] }),
+    expect: 'match-header',
+  },
+  // actions
+  { name: 'mirroring', route: to('a', '/', {}, { request_mirror_policies: [{ cluster: 'a' }] }), expect: 'mirror' },
+  {
+    name: 'retries before an answer',
+    route: to('a', '/', {}, { retry_policy: { retry_on: 'connect-failure,refused-stream' } }),
+    expect: 'kernel',
+  },
+  { name: 'retries on 5xx', route: to('a', '/', {}, { retry_policy: { retry_on: '5xx' } }), expect: 'retry' },
+  {
+    name: 'retries on 429',
+    route: to('a', '/', {}, { retry_policy: { retry_on: 'retriable-status-codes', retriable_status_codes: [429] } }),
+    expect: 'retry',
+  },
+  {
+    name: 'no timeout, with the default idle timeout',
+    route: to('a', '/', {}, { timeout: '0s' }),
+    expect: 'idle-timeout',
+  },
+  {
+    name: 'no timeout and no idle timeout',
+    route: to('a', '/', {}, { timeout: '0s', idle_timeout: '0s' }),
+    expect: 'kernel',
+  },
+  {
+    name: 'cluster by header',
+    route: to('', '/', {}, { cluster: null, cluster_header: 'x' }),
+    expect: 'cluster-unknown',
+  },
+  { name: 'a cluster that nobody defines', route: to('nobody'), expect: 'cluster-unknown' },
+  { name: 'host from a header', route: to('a', '/', {}, { host_rewrite_header: 'x' }), expect: 'host-rewrite' },
+  { name: 'host on a wildcard', route: to('a', '/', {}, { host_rewrite_literal: 'x' }), expect: 'host-rewrite' },
+  { name: 'path policy', route: to('a', '/', {}, { path_rewrite_policy: {} }), expect: 'path-rewrite' },
+  {
+    name: 'a regex rewrite that may leave nothing',
+    route: to('a', '/', {}, { regex_rewrite: { pattern: { regex: '/a(.*)' }, substitution: '\\1' } }),
+    expect: 'path-rewrite',
+  },
+  {
+    name: 'a redirect by regex',
+    route: { match: { prefix: '/' }, redirect: { regex_rewrite: {} } },
+    expect: 'redirect',
+  },
+  {
+    name: 'a body from a file',
+    route: { match: { prefix: '/' }, direct_response: { status: 200, body: { filename: '/x' } } },
+    expect: 'direct-response',
+  },
+  {
+    name: 'an answer of 204',
+    route: { match: { prefix: '/' }, direct_response: { status: 204 } },
+    expect: 'direct-response',
+  },
+  {
+    name: 'non_forwarding_action',
+    route: { match: { prefix: '/' }, non_forwarding_action: {} },
+    expect: 'route-action',
+  },
+  { name: 'response headers', route: to('a', '/', { response_headers_to_remove: ['x'] }), expect: 'response-headers' },
+  {
+    name: 'response headers of the virtual host',
+    vhost: { response_headers_to_add: [{ header: { key: 'a', value: 'b' } }] },
+    expect: 'response-headers',
+  },
+  {
+    name: 'a computed header',
+    route: to('a', '/', { request_headers_to_add: [{ header: { key: 'a', value: '%REQ(b)%' } }] }),
+    expect: 'header-format',
+  },
+  {
+    name: 'an edit of a framing header',
+    route: to('a', '/', { request_headers_to_remove: ['content-length'] }),
+    expect: 'header-edit',
+  },
+  { name: 'TLS required', vhost: { require_tls: 'ALL' }, expect: 'require-tls' },
+  // clusters
+  {
+    name: 'DNS names',
+    cluster: {
+      type: 'STRICT_DNS',
+      load_assignment: {
+        endpoints: [
+          { lb_endpoints: [{ endpoint: { address: { socket_address: { address: 'example.org', port_value: 80 } } } }] },
+        ],
+      },
+    },
+    expect: 'cluster-discovery',
+  },
+  { name: 'DNS with IP addresses', cluster: { type: 'STRICT_DNS' }, expect: 'kernel' },
+  {
+    name: 'EDS from the files',
+    cluster: { type: 'EDS', load_assignment: null, eds_cluster_config: { service_name: 'eds' } },
+    expect: 'kernel',
+  },
+  { name: 'ring hash', cluster: { lb_policy: 'RING_HASH' }, expect: 'lb-policy' },
+  {
+    name: 'least request of three',
+    cluster: { lb_policy: 'LEAST_REQUEST', least_request_lb_config: { choice_count: 3 } },
+    expect: 'lb-policy',
+  },
+  {
+    name: 'weights',
+    cluster: endpoints({}, [{ load_balancing_weight: 1 }, { load_balancing_weight: 2 }]),
+    expect: 'cluster-endpoints',
+  },
+  { name: 'priorities', cluster: endpoints({ priority: 1 }), expect: 'cluster-endpoints' },
+  { name: 'no endpoints', cluster: { load_assignment: { cluster_name: 'a' } }, expect: 'no-endpoints' },
+  { name: 'health checks', cluster: { health_checks: [{}] }, expect: 'health-check' },
+  { name: 'outlier detection', cluster: { outlier_detection: {} }, expect: 'outlier-detection' },
+  {
+    name: 'a low threshold',
+    cluster: { circuit_breakers: { thresholds: [{ max_requests: 10 }] } },
+    expect: 'circuit-breaker',
+  },
+  {
+    name: 'a high threshold',
+    cluster: { circuit_breakers: { thresholds: [{ max_requests: 4294967295 }] } },
+    expect: 'kernel',
+  },
+  {
+    name: 'TLS to the endpoints',
+    cluster: {
+      transport_socket: {
+        name: 'tls',
+        typed_config: { '@type': 'x/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext' },
+      },
+    },
+    expect: 'tls',
+  },
+  {
+    name: 'HTTP/2 to the endpoints',
+    cluster: protocol({ explicit_http_config: { http2_protocol_options: {} } }),
+    expect: 'upstream-protocol',
+  },
+  {
+    name: 'HTTP/1 to the endpoints',
+    cluster: protocol({ explicit_http_config: { http_protocol_options: {} } }),
+    expect: 'kernel',
+  },
+  // RBAC
+  { name: 'RBAC', options: rbac(policies(any)), expect: 'kernel' },
+  { name: 'RBAC on metadata', options: rbac(policies({ metadata: {} })), expect: 'rbac-rule' },
+  {
+    name: 'RBAC by CEL',
+    options: rbac({ rules: { policies: { p: { permissions: [any], principals: [any], condition: {} } } } }),
+    expect: 'unsupported-field',
+  },
+  { name: 'an RBAC matcher', options: rbac({ matcher: {} }), expect: 'unsupported-field' },
+];
+
+describe('verdicts', () => {
+  for (const c of CASES) {
+    it(`${c.name}: ${c.expect}`, () => {
+      const eds = clusterOf('eds', [1]).load_assignment as JsonObject;
+      const plan = buildPlan(
+        resourcesOf(
+          [listenerOf([hostOf([c.route ?? to('a')], c.vhost)], c.options)],
+          c.clusters ?? [clusterOf('a', [1], c.cluster)],
+          {
+            bootstrap: c.bootstrap ?? {},
+            endpoints: [eds],
+          },
+        ),
+      );
+      assert.deepEqual(verdict(plan), [c.expect]);
+    });
+  }
+});
+
+describe('clusters', () => {
+  const planOf = (cluster: JsonObject) =>
+    buildPlan(resourcesOf([listenerOf([hostOf([to('a')])])], [clusterOf('a', [1], cluster)]));
+  it('leaves unhealthy endpoints out, and takes all while fewer than half are healthy', () => {
+    const ports = (each: JsonObject[]) => planOf(endpoints({}, each)).clusters[0]!.endpoints.map((e) => e.port);
+    assert.deepEqual(ports([{}, { health_status: 'UNHEALTHY' }]), [1]);
+    assert.deepEqual(ports([{}, { health_status: 'DRAINING' }, { health_status: 'TIMEOUT' }]), [1, 2, 3]);
+  });
+
+  it('lists only clusters that kernel routes use', () => {
+    const plan = buildPlan(
+      resourcesOf(
+        [listenerOf([hostOf([to('a', '/a'), to('b', '/b', {}, { request_mirror_policies: [{ cluster: 'a' }] })])])],
+        [clusterOf('a', [1]), clusterOf('b', [2])],
+      ),
+    );
+    assert.deepEqual(
+      plan.clusters.map((c) => c.name),
+      ['a'],
+    );
+  });
+});
+
+describe('a route that is left to the proxy', () => {
+  it('keeps its match, so that routes after it are still decided by the kernel', () => {
+    const routes = [to('a', '/m', {}, { request_mirror_policies: [{ cluster: 'a' }] }), to('a')];
+    const plan = buildPlan(resourcesOf([listenerOf([hostOf(routes)])], [clusterOf('a', [1])]));
+    const [guard, mirrored, plain] = plan.listeners[0]!.virtualHosts[0]!.routes;
+    assert.equal(guard!.guard, true);
+    assert.equal(mirrored!.action.kind, 'proxy');
+    assert.deepEqual(mirrored!.match, {
+      op: 'test',
+      predicate: { field: { kind: 'path' }, matcher: { kind: 'prefix', value: '/m', ignoreCase: false } },
+    });
+    assert.equal(plain!.action.kind, 'forward');
+    assert.deepEqual(verdict(plan, 1), ['kernel']);
+  });
+
+  it('has unique ids', () => {
+    const plan = buildPlan(
+      resourcesOf(
+        [
+          listenerOf([
+            hostOf(
+              [
+                to('a', '/a', {}, { host_rewrite_literal: 'x' }),
+                { match: { prefix: '/' }, redirect: { https_redirect: true } },
+              ],
+              { domains: ['a', 'b'] },
+            ),
+          ]),
+        ],
+        [clusterOf('a', [1])],
+      ),
+    );
+    const ids = plan.listeners.flatMap((l) => l.virtualHosts.flatMap((v) => v.routes.map((r) => r.id)));
+    assert.equal(new Set(ids).size, ids.length);
+    assert.ok(ids.length > 6);
+  });
+});
