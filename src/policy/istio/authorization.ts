@@ -6,6 +6,7 @@
 import type { Document } from '../documents.js';
 import type { JsonObject } from '../resources.js';
 import { canSplit, partOf, splitAction } from './authorization-groups.js';
+import { changes, guardedCluster } from './authorization-guard.js';
 import type { ClusterInfo } from './clusters.js';
 import type { Context, RuleBuilder } from './context.js';
 import { documentAnnotations, type Typed } from './kubernetes-services.js';
@@ -14,9 +15,6 @@ import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
 import { labelsMatch } from './registry.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
 import { byAge } from './virtual-services.js';
-
-const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
-const RBAC_TYPE = 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC';
 
 interface Policy {
   readonly document: Document;
@@ -34,6 +32,8 @@ interface Judgement {
 }
 
 type Labels = Readonly<Record<string, string>>;
+/** Whether a policy selects a server; `maybe` where its labels are not all known */
+type Answer = 'yes' | 'no' | 'maybe';
 
 export class Authorization {
   readonly #context: Context;
@@ -87,12 +87,7 @@ export class Authorization {
     this.#policies.push({ document, spec, action: action === 'ALLOW' ? 'ALLOW' : 'DENY', rules });
   }
 
-  /** Policies that exist and their selectors, for those who look for a service that they protect. */
-  get selectors(): readonly { document: Document; spec: AuthorizationPolicy }[] {
-    return this.#policies;
-  }
-
-  #selects(policy: Policy, namespace: string, labels: Labels, known: boolean): 'yes' | 'no' | 'maybe' {
+  #selects(policy: Policy, namespace: string, labels: Labels, known: boolean): Answer {
     const { document, spec } = policy;
     if (document.namespace !== this.#context.rootNamespace && document.namespace !== namespace) return 'no';
     const wanted = spec.selector?.matchLabels ?? {};
@@ -103,38 +98,53 @@ export class Authorization {
     return known || contradicted ? 'no' : 'maybe';
   }
 
-  /** True if the policy counts for the cluster; where that is not certain for all its servers, it does. */
-  #applies(policy: Policy, cluster: ClusterInfo): boolean {
+  /** Whether the policy counts for each of the cluster's servers (for the cluster as such, if it has none). */
+  #answers(policy: Policy, cluster: ClusterInfo): Answer[] {
     const { service, endpoints } = cluster;
+    const assumed = service.assumed && !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector);
     const answers = endpoints.map((e) => this.#selects(policy, service.namespace, e.labels, e.labelsKnown));
-    if (answers.length === 0)
+    if (answers.length === 0) {
       answers.push(this.#selects(policy, service.namespace, { ...service.selector, ...cluster.labels }, false));
-    const [first] = answers;
-    if (answers.every((answer) => answer === first) && first !== 'maybe') return first === 'yes';
-    if (service.assumed && !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector)) return false;
-    const path = ['spec', 'selector'];
-    if (answers.includes('maybe')) {
-      const hint =
-        "give the pods' labels: a Pod document, labels on the EndpointSlice or its sidestep.dev/labels annotation";
-      this.#context.warn(
-        policy.document,
-        path,
-        'unknown-labels',
-        `it may select servers of ${service.host}: it is enforced there`,
-        hint,
-      );
-    } else {
-      const message = `it selects only some of the servers of ${cluster.name}, but is enforced for all of them`;
-      this.#context.warn(
-        policy.document,
-        path,
-        'partial-selection',
-        message,
-        'use subsets, so that each destination is all or nothing',
-      );
-      for (const rule of policy.rules) this.#context.unsupported(rule, path, 'partial-selection', message);
     }
-    return true;
+    return answers.map((answer) => (answer === 'maybe' && assumed ? 'no' : answer));
+  }
+
+  /** Says that it is not certain, or not the same for all servers, whether a policy counts. */
+  #explainAnswers(policy: Policy, cluster: ClusterInfo, answers: readonly Answer[]): void {
+    const path = ['spec', 'selector'];
+    const [first] = answers;
+    let code = 'partial-selection';
+    let message = `it selects only some of the servers of ${cluster.name}, but is enforced for all of them`;
+    let hint = 'use subsets, so that each destination is all or nothing';
+    if (answers.includes('maybe')) {
+      code = 'unknown-labels';
+      message = `it may select servers of ${cluster.service.host}: it is enforced there`;
+      hint = "give the pods' labels: a Pod document, labels on the EndpointSlice or its sidestep.dev/labels annotation";
+    } else if (answers.every((answer) => answer === first)) return;
+    this.#context.warn(policy.document, path, code, message, hint);
+    for (const rule of policy.rules) this.#context.unsupported(rule, path, code, message);
+  }
+
+  /**
+   * The policies that count for a cluster. Where they are not the same for all its servers, none may be let in by a
+   * policy that is not its own: DENY policies of any of them count, ALLOW policies only if they are those of all
+   * servers that have any.
+   *
+   * @returns `closed` if there are ALLOW policies, but none that all of them share
+   */
+  #select(cluster: ClusterInfo): { policies: Policy[]; closed: boolean } {
+    const all = this.#policies.map((policy) => ({ policy, answers: this.#answers(policy, cluster) }));
+    const relevant = all.filter(({ answers }) => answers.some((answer) => answer !== 'no'));
+    for (const { policy, answers } of relevant) this.#explainAnswers(policy, cluster, answers);
+    const allow = relevant.filter(({ policy }) => policy.action === 'ALLOW');
+    const servers = allow[0]?.answers.map((_, index) => {
+      const sure = allow.filter(({ answers }) => answers[index] === 'yes');
+      return sure.length > 0 ? sure : allow.filter(({ answers }) => answers[index] === 'maybe');
+    });
+    const restricted = servers?.filter((policies) => policies.length > 0) ?? [];
+    const common = allow.filter((policy) => restricted.every((policies) => policies.includes(policy)));
+    const policies = relevant.filter((entry) => entry.policy.action === 'DENY' || common.includes(entry));
+    return { policies: policies.map(({ policy }) => policy), closed: restricted.length > 0 && common.length === 0 };
   }
 
   /** The parts of a cluster whose servers have different policies, if it is to be split. */
@@ -157,9 +167,7 @@ export class Authorization {
     if (cluster && groups.size > 1) {
       for (const indexes of groups.values()) {
         const part = partOf(cluster, `${name};group-${parts.length + 1}`, indexes);
-        const position = this.#context.provenance.get(cluster.json);
-        if (position) this.#context.provenance.set(part.json, position);
-        for (const rule of cluster.rules) rule.objects.push(part.json);
+        this.#inherit(cluster, part.json);
         this.#clusters.set(part.name, part);
         parts.push(part);
       }
@@ -170,8 +178,8 @@ export class Authorization {
 
   #judge(cluster: ClusterInfo): Judgement | undefined {
     if (cluster.service.external) return undefined;
-    const policies = this.#policies.filter((policy) => this.#applies(policy, cluster));
-    if (policies.length === 0) return undefined;
+    const { policies, closed } = this.#select(cluster);
+    if (policies.length === 0 && !closed) return undefined;
     const { port, endpoints } = cluster;
     const target = typeof port.targetPort === 'number' ? port.targetPort : port.number;
     const ports = new Set(endpoints.map((e) => e.ports.get(port.number) ?? target));
@@ -181,13 +189,14 @@ export class Authorization {
     };
     // Clusters with the same policies and servers that look the same share one object.
     const key = JSON.stringify([
+      closed,
       policies.map((p) => `${p.document.namespace}/${p.document.name}`),
       servers.ports,
       this.#usesAddress(policies) ? servers.addresses : [],
     ]);
     let judgement = this.#shared.get(key);
     if (!judgement) {
-      judgement = this.#build(policies, servers);
+      judgement = this.#build(policies, servers, closed);
       this.#shared.set(key, judgement);
     }
     return judgement;
@@ -197,14 +206,15 @@ export class Authorization {
     return policies.some((p) => p.spec.rules?.some((rule) => rule.when?.some((when) => when.key === 'destination.ip')));
   }
 
-  #build(policies: readonly Policy[], servers: Servers): Judgement {
+  #build(policies: readonly Policy[], servers: Servers, closed: boolean): Judgement {
     const context = this.#context;
     const looksAt = new Set<string>();
     const rbac: Record<string, JsonObject> = {};
     for (const action of ['DENY', 'ALLOW'] as const) {
       const own = policies.filter((policy) => policy.action === action);
-      if (own.length === 0) continue;
-      const translated: JsonObject = {};
+      const nobody = action === 'ALLOW' && closed;
+      if (own.length === 0 && !nobody) continue;
+      const translated: JsonObject = nobody ? { 'no-policy-of-all-servers': neverPolicy() } : {};
       for (const { document, spec, rules } of own) {
         const add = (index: number, json: JsonObject) => {
           translated[`ns[${document.namespace}]-policy[${document.name}]-rule[${index}]`] = json;
@@ -242,30 +252,17 @@ export class Authorization {
     const copy = `${name};authz`;
     const cluster = this.#clusters.get(name);
     if (!cluster || this.#clusters.has(copy)) return copy;
-    const json = {
-      ...cluster.json,
-      name: copy,
-      load_assignment: { ...(cluster.json.load_assignment as JsonObject), cluster_name: copy },
-    };
-    const extensions = cluster.json.typed_extension_protocol_options as JsonObject | undefined;
-    const options = (extensions?.[HTTP_OPTIONS] as JsonObject | undefined) ?? {
-      '@type': `type.googleapis.com/${HTTP_OPTIONS}`,
-      explicit_http_config: { http_protocol_options: {} },
-    };
-    const filters = Object.entries(judgement.rbac).map(
-      ([filter, config]): JsonObject => ({ name: filter, typed_config: { '@type': RBAC_TYPE, ...config } }),
-    );
-    const codec = 'type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec';
-    filters.push({ name: 'envoy.filters.http.upstream_codec', typed_config: { '@type': codec } });
-    const guarded: JsonObject = {
-      ...json,
-      typed_extension_protocol_options: { [HTTP_OPTIONS]: { ...options, http_filters: filters } },
-    };
-    const position = this.#context.provenance.get(cluster.json);
-    if (position) this.#context.provenance.set(guarded, position);
-    for (const rule of cluster.rules) rule.objects.push(guarded);
-    this.#clusters.set(copy, { ...cluster, name: copy, json: guarded });
+    const json = guardedCluster(cluster.json, copy, judgement.rbac);
+    this.#inherit(cluster, json);
+    this.#clusters.set(copy, { ...cluster, name: copy, json });
     return copy;
+  }
+
+  /** A cluster made of another one comes from the same place, and carries out the same traffic policies. */
+  #inherit(cluster: ClusterInfo, json: JsonObject): void {
+    const position = this.#context.provenance.get(cluster.json);
+    if (position) this.#context.provenance.set(json, position);
+    for (const rule of cluster.rules) rule.objects.push(json);
   }
 
   /** Adds to a route what the policies of its destinations ask for. */
@@ -323,22 +320,4 @@ export class Authorization {
       }
     }
   }
-}
-
-/** True if a route (or its weighted cluster) changes something that policies look at before the request leaves. */
-function changes(
-  route: JsonObject,
-  action: JsonObject,
-  weighted: JsonObject | undefined,
-  looksAt: ReadonlySet<string>,
-): boolean {
-  if (looksAt.has('path') && (action.prefix_rewrite || action.regex_rewrite)) return true;
-  if (looksAt.has('host') && (action.host_rewrite_literal || weighted?.host_rewrite_literal)) return true;
-  return [route, weighted].some((holder) => {
-    const added = ((holder?.request_headers_to_add as JsonObject[] | undefined) ?? []).map(
-      (h) => (h.header as JsonObject).key,
-    );
-    const removed = (holder?.request_headers_to_remove as string[] | undefined) ?? [];
-    return [...added, ...removed].some((name) => looksAt.has(String(name).toLowerCase()));
-  });
 }

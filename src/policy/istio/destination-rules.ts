@@ -79,6 +79,8 @@ const NOTHING: EffectivePolicy = { blocks: [] };
 export class DestinationRules {
   readonly #byNamespace = new Map<string, Map<string, Merged>>();
   readonly #context: Context;
+  /** lookups so far; all rules are there before the first one */
+  readonly #found = new Map<string, Merged | undefined>();
 
   constructor(context: Context, documents: readonly Typed<DestinationRule>[]) {
     this.#context = context;
@@ -174,6 +176,12 @@ export class DestinationRules {
 
   /** Looked up in the client's namespace, then the service's, then the root namespace. */
   #find(host: string, namespace: string): Merged | undefined {
+    const key = `${namespace}/${host}`;
+    if (!this.#found.has(key)) this.#found.set(key, this.#search(host, namespace));
+    return this.#found.get(key);
+  }
+
+  #search(host: string, namespace: string): Merged | undefined {
     const { namespace: client, rootNamespace } = this.#context;
     for (const place of new Set([client, namespace, rootNamespace])) {
       const rules = this.#byNamespace.get(place);

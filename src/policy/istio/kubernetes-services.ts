@@ -123,6 +123,7 @@ function collectEndpoints(
   context: Context,
   service: Typed<KubernetesService>,
   input: KubernetesInput,
+  slices: ReadonlyMap<string, readonly Typed<EndpointSlice>[]>,
   pods: Pods,
 ): Endpoint[] {
   const { name, namespace } = service.document;
@@ -142,10 +143,8 @@ function collectEndpoints(
     });
   };
   let described = false;
-  for (const slice of input.slices) {
-    const { document, spec } = slice;
+  for (const { document, spec } of slices.get(`${namespace}/${name}`) ?? []) {
     const own = documentLabels(document);
-    if (document.namespace !== namespace || own['kubernetes.io/service-name'] !== name) continue;
     described = true;
     const ports = matchPorts(service.spec, spec.ports);
     const shared = Object.fromEntries(Object.entries(own).filter(([key]) => !BOOKKEEPING.test(key)));
@@ -189,6 +188,11 @@ function collectEndpoints(
 /** Adds the Kubernetes services to the registry. */
 export function addKubernetesServices(context: Context, registry: Registry, input: KubernetesInput): void {
   const pods = new Pods(input.pods);
+  const slices = new Map<string, Typed<EndpointSlice>[]>();
+  for (const slice of input.slices) {
+    const key = `${slice.document.namespace}/${documentLabels(slice.document)['kubernetes.io/service-name']}`;
+    slices.set(key, [...(slices.get(key) ?? []), slice]);
+  }
   for (const typed of input.services) {
     const { document, spec } = typed;
     const cluster = [...new Set([spec.clusterIP, ...(spec.clusterIPs ?? []), ...(spec.externalIPs ?? [])])];
@@ -226,7 +230,7 @@ export function addKubernetesServices(context: Context, registry: Registry, inpu
       external: spec.type === 'ExternalName',
       headless: spec.clusterIP === 'None',
       selector: spec.selector ?? {},
-      endpoints: collectEndpoints(context, typed, input, pods),
+      endpoints: collectEndpoints(context, typed, input, slices, pods),
       assumed: false,
       exportTo: exportTo(documentAnnotations(document)['networking.istio.io/exportTo']?.split(','), document.namespace),
       document,

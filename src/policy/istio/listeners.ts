@@ -8,8 +8,11 @@ import { CORS_FILTER, FAULT_FILTER } from './route-policies.js';
 import { defaultRoute, type RouteInput } from './routes.js';
 import type { VirtualServices } from './virtual-services.js';
 
-/** Istio puts the virtual hosts of all services of a port into one table; beyond this many we keep to the service's own. */
-const MAX_VIRTUAL_HOSTS = 2048;
+/**
+ * Istio puts the virtual hosts of all services of a port into one table; here every service's listener has its own. It
+ * holds those of the other services too as long as a port's tables have no more routes than this together.
+ */
+const MAX_SHARED_ROUTES = 1024;
 
 const DENY_FILTER = 'envoy.filters.http.rbac.deny';
 const ALLOW_FILTER = 'envoy.filters.http.rbac.allow';
@@ -157,7 +160,8 @@ export function buildListeners(
   const intercepts: Intercept[] = [];
   let next = context.basePort;
   for (const [port, candidates] of [...byPort].sort(([a], [b]) => a - b)) {
-    const shared = candidates.length * candidates.length <= MAX_VIRTUAL_HOSTS;
+    const routes = candidates.reduce((sum, candidate) => sum + candidate.routes.length, 0);
+    const shared = candidates.length === 1 || candidates.length * routes <= MAX_SHARED_ROUTES;
     if (!shared) {
       const [first] = candidates;
       const message = `${candidates.length} services share port ${port}: each listener only knows its own service's host names`;
