@@ -80,6 +80,8 @@ export const SLOT = {
   FIRST_FREE: 15,
 } as const;
 export const MAX_SLOTS = 64;
+/** Slots from MAX_SLOTS to here are only watched for repetition (headers that Envoy joins into one line). */
+export const MAX_WATCHED_SLOTS = 128;
 
 /** What a job's automaton runs over. */
 export const FIELD = {
@@ -298,6 +300,7 @@ export const IMAGE_CONSTANTS = {
   MAX_CANDIDATES,
   MAX_RBAC,
   MAX_SLOTS,
+  MAX_WATCHED_SLOTS,
   MAX_LITERAL,
 };
 export const IMAGE_ENUMS = { SCAN, SLOT, FIELD, ACTION, ACTION_FLAG, LB, PIECE, ADD, RBAC, ROUTE_FLAG };
