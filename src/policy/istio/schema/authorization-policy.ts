@@ -1,4 +1,5 @@
 /** AuthorizationPolicy (security.istio.io). */
+import { RE2JS } from 're2js';
 import { z } from 'zod';
 import { cidr } from '../rbac-matchers.js';
 import { nonEmpty, rule, selector, targetRef } from './common.js';
@@ -8,9 +9,16 @@ const strings = () => z.array(nonEmpty()).optional();
 const isRange = (text: string) => cidr(text) !== undefined;
 const ranges = () => z.array(z.string().refine(isRange, 'is no IP address or range (such as 10.0.0.0/8)')).optional();
 
-/** Names become parts of regular expressions, as Istio writes them: what would change those is no name. */
-const names = () =>
-  z.array(nonEmpty().refine((v) => !/[()[\]{}+?^$|\\]/.test(v), 'has a character that no name has')).optional();
+/** Names become parts of regular expressions, as Istio writes them. */
+function fitsRegex(name: string): boolean {
+  try {
+    RE2JS.compile(name.replaceAll('*', '.*'));
+    return true;
+  } catch {
+    return false;
+  }
+}
+const names = () => z.array(nonEmpty().refine(fitsRegex, 'cannot be part of a regular expression')).optional();
 
 /** Templates as Envoy takes them: whole segments, at most one `{**}`, and no operator after it. */
 function isPathTemplate(path: string): boolean {
