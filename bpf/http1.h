@@ -33,7 +33,7 @@ static const char word_https[] = "https";
 /* Decimal digits only, 1 to 18 of them, else odd (RFC 9110 section 8.6). */
 static __always_inline void note_length(struct scratch *s, __u32 at, __u32 end) {
   __u64 value = 0;
-  if (s->flags & HEAD_LENGTH || end <= at || end - at > 18) {
+  if (end <= at || end - at > 18) {
     s->flags |= HEAD_ODD;
     return;
   }
@@ -60,29 +60,18 @@ static __noinline int note_header(struct scratch *s, __u32 is_response) {
   __u32 slot = s->slot & (MAX_SLOTS - 1);
   __u32 at = line->vstart, end = line->vend;
   __u64 bit = 1ULL << slot;
-  __u8 head = s->first[slot];
-  if (!(s->present & bit)) {
-    s->first[slot] = index + 1;
-  } else {
-    /* append to the chain of this name's lines */
-    __u32 last = (head - 1) & (MAX_LINES - 1);
-    int found = 0;
-    for (int i = 0; i < MAX_REPEATS; i++) {
-      if (!s->again[last]) {
-        found = 1;
-        break;
-      }
-      last = (s->again[last] - 1) & (MAX_LINES - 1);
-    }
-    if (!found)
-      s->flags |= HEAD_ODD;
-    s->again[last] = index + 1;
-  }
+  /*
+   * A name that somebody asks for, twice: Envoy joins some such headers and not others, and matchers see them in more
+   * than one way.
+   */
+  if (s->present & bit)
+    s->flags |= HEAD_ODD;
+  s->first[slot] = index + 1;
   switch (slot) {
   case SLOT_HOST:
     if (is_response)
       break;
-    if (s->present & bit || at == end)
+    if (at == end)
       s->flags |= HEAD_ODD;
     s->host_start = at;
     s->host_end = end;
@@ -91,7 +80,7 @@ static __noinline int note_header(struct scratch *s, __u32 is_response) {
     note_length(s, at, end);
     break;
   case SLOT_TRANSFER_ENCODING:
-    if (is_response && !(s->present & bit) && is_word(s, at, end, word_chunked, 7))
+    if (is_response && is_word(s, at, end, word_chunked, 7))
       s->flags |= HEAD_CHUNKED;
     else
       s->flags |= HEAD_ODD;
@@ -105,7 +94,7 @@ static __noinline int note_header(struct scratch *s, __u32 is_response) {
       s->flags |= HEAD_ODD;
     break;
   case SLOT_X_FORWARDED_PROTO:
-    if (!is_response && (s->present & bit || !(is_word(s, at, end, word_http, 4) || is_word(s, at, end, word_https, 5))))
+    if (!is_response && !is_word(s, at, end, word_http, 4) && !is_word(s, at, end, word_https, 5))
       s->flags |= HEAD_ODD;
     break;
   case SLOT_PROXY_CONNECTION:
@@ -235,7 +224,6 @@ static __always_inline void scan_head(struct work *w, __u32 n, __u32 start, __u3
   s->content_length = 0;
   s->host_start = s->host_end = 0;
   s->pad = is_response;
-  __builtin_memset(s->again, 0, sizeof s->again);
   LOOP(MAX_HEAD / SCAN_UNROLL + 1, scan_step, w);
   if (s->result == COMPLETE && s->flags & HEAD_ODD)
     s->result = ODD_HEAD;

@@ -86,6 +86,7 @@
 #define ADD_IF_PRESENT 2
 #define ADD_REQUEST_ID 3
 #define ADD_ORIGINAL_TARGET 4
+#define ADD_EMPTY_LENGTH 5
 
 #define RBAC_ALLOW 0
 #define RBAC_DENY 1

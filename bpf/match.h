@@ -77,24 +77,12 @@ static long job_step(__u32 index, void *context) {
     __u32 slot = job->slot & (MAX_SLOTS - 1);
     if (!(s->present & (1ULL << slot)))
       return 0;
-    __u32 line = s->first[slot];
-    s->run_row = job->dfa;
-    s->run_classes = job->classes;
-    for (int i = 0; i < MAX_REPEATS + 2; i++) {
-      if (!line)
-        break;
-      line = (line - 1) & (MAX_LINES - 1);
-      if (i) /* repeated lines count as one value, joined by a comma */
-        s->run_row = image_u32(w->image, s->run_row + 4 * w->image[(s->run_classes + ',') & (IMAGE_SIZE - 1)]);
-      run_over(w, s->lines[line].vstart, s->lines[line].vend);
-      line = s->again[line];
-    }
-    accept = image_u32(w->image, s->run_row);
-    goto store;
+    const struct line *line = &s->lines[(s->first[slot] - 1) & (MAX_LINES - 1)];
+    at = line->vstart;
+    end = line->vend;
   }
   }
   accept = run(w, job->dfa, job->classes, at, end);
-store:
   if (accept)
     s->facts[job->word & (FACT_WORDS - 1)] |= image_u64(w->image, accept);
   return 0;

@@ -212,6 +212,10 @@ static long add_step(__u32 index, void *context) {
     if (!(s->present & (1ULL << SLOT_X_REQUEST_ID)))
       put_request_id(s);
     break;
+  case ADD_EMPTY_LENGTH:
+    if (!(s->flags & HEAD_LENGTH) && (in_at(s, 0) == 'P' || in_at(s, 0) == 'O'))
+      put_image(w, a->off, a->len);
+    break;
   case ADD_ORIGINAL_TARGET:
     put_image(w, a->off, a->len);
     put_in(s, s->method_end + 1, s->target_end - s->method_end - 1);
@@ -263,14 +267,25 @@ static __always_inline int build_request(struct work *w, const struct action *ac
   return !s->overflow;
 }
 
+static __always_inline int is_head_request(const struct scratch *s) { return s->method_end == 4 && in_at(s, 0) == 'H'; }
+
+/*
+ * Whether the kernel gives this reply. Envoy closes the connection when it answers before a request's body has come, and
+ * announces a chunked body where it answers HEAD without a length: both are left to it.
+ */
+static __always_inline int replies(const struct scratch *s, const struct action *action) {
+  if (s->flags & HEAD_LENGTH && s->content_length)
+    return 0;
+  return action->reply_body_len || !is_head_request(s);
+}
+
 /* A reply of the mesh itself. Returns 0 when it does not fit. */
 static __always_inline int build_reply(struct work *w, const struct action *action) {
   struct scratch *s = w->s;
   s->o = 0;
   s->overflow = 0;
   put_template(w, action->reply_head);
-  int is_head = s->method_end == 4 && in_at(s, 0) == 'H';
-  if (!is_head && action->reply_body_len)
+  if (!is_head_request(s) && action->reply_body_len)
     put_image(w, action->reply_body, action->reply_body_len);
   return !s->overflow;
 }

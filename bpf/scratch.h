@@ -9,7 +9,6 @@
 /* Where the source address lies in `in`, behind any head. */
 #define SOURCE_AT (MAX_HEAD + 64)
 #define MAX_OUT 8192
-#define MAX_REPEATS 8
 
 struct line {
   __u16 start;  /* first byte of the name */
@@ -50,8 +49,7 @@ struct scratch {
   __u32 pad;
   struct line lines[MAX_LINES];
   __u8 line_slot[MAX_LINES];
-  __u8 first[64];     /* slot -> line index + 1 */
-  __u8 again[MAX_LINES];       /* line -> next line of the same slot + 1 */
+  __u8 first[64];     /* slot -> line index + 1, where `present` */
   __u8 in[IN_MASK + 1];
   __u8 out[OUT_MASK + 1 + MAX_HEAD];
 };

@@ -134,7 +134,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   u->rule = s->rule;
   u->timeout_ms = action ? action->timeout_ms : 0;
   __u32 flags = 0;
-  if (s->method_end == 4 && in_at(s, 0) == 'H')
+  if (is_head_request(s))
     flags |= UPSTREAM_FLAG_HEAD;
   if (!action)
     flags |= UPSTREAM_FLAG_PROXY;
@@ -215,6 +215,8 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
   const struct action *action = 0;
   if (action_at)
     action = AT(struct action, image, action_at);
+  if (action && action->kind == ACTION_REPLY && !replies(s, action))
+    action = 0;
   if (action && action->kind == ACTION_REPLY) {
     verdict = reply(msg, c, &w, action, size);
   } else {

@@ -3,11 +3,11 @@
  * nothing but the image, so that the C code can be checked against it and `explain` can use it.
  *
  * After the scanner the same rules hold here and in bpf/http1.h. A head is ODD (the proxy decides) when
- * - it is longer than MAX_HEAD bytes, has more than MAX_LINES header lines, more than 9 lines of one known name, or a
- *   value with 16 or more bytes of white space behind it,
- * - a header of a slot from SLOT.FIRST_FREE on is repeated: how matchers see such headers is the proxy's business,
- * - Host is missing or repeated; Content-Length is repeated or not 1 to 18 digits,
- * - X-Forwarded-Proto is repeated or neither `http` nor `https`,
+ * - it is longer than MAX_HEAD bytes, has more than MAX_LINES header lines, or a value with 16 or more bytes of white
+ *   space behind it,
+ * - a header that has a slot is repeated: how Envoy's matchers and edits see such headers is its business,
+ * - Host is missing; Content-Length is not 1 to 18 digits,
+ * - X-Forwarded-Proto is neither `http` nor `https`,
  * - Connection is anything but `keep-alive`,
  * - a header of SLOT.ODD, Transfer-Encoding, TE, Upgrade, Expect, Trailer or Proxy-Connection is there.
  */
@@ -189,9 +189,6 @@ const NEVER = [
   SLOT.TRAILER,
   SLOT.PROXY_CONNECTION,
 ];
-/** Lines of one name that are followed. */
-const MAX_REPEATED = 9;
-
 /** The rules about a head as a whole (see the top of this file). */
 function isOdd(head: Head): boolean {
   const bySlot = new Map<number, string[]>();
@@ -200,8 +197,7 @@ function isOdd(head: Head): boolean {
     bySlot.set(slot, [...(bySlot.get(slot) ?? []), text]);
   }
   for (const [slot, { length }] of bySlot) {
-    if (slot >= SLOT.FIRST_FREE && length > 1) return true;
-    if (slot !== SLOT.OTHER && length > MAX_REPEATED) return true;
+    if (slot !== SLOT.OTHER && length > 1) return true;
   }
   if (NEVER.some((slot) => bySlot.has(slot))) return true;
   const all = (slot: number) => bySlot.get(slot) ?? [];
@@ -292,12 +288,18 @@ function chooseCluster(image: DataView, action: number, random: number): number 
   return get(image, clusters + (n - 1) * WeightedClusterSpec.size, WeightedClusterSpec, 'cluster');
 }
 
-/** The bytes of an answer, undefined when it is too long for the kernel. */
+/**
+ * The bytes of an answer, undefined when the proxy gives it: it is too long for the kernel, the request has a body (Envoy
+ * closes the connection when it answers before that has come), or HEAD has no length to tell (Envoy announces chunks).
+ */
 function reply(image: DataView, action: number, head: Head): Produced {
   const start = expand(image, get(image, action, ActionSpec, 'reply_head'), head, []);
   const isHead = Buffer.from(slice(head, head.method)).toString('latin1') === 'HEAD';
   const at = image.byteOffset + get(image, action, ActionSpec, 'reply_body');
-  const length = isHead ? 0 : get(image, action, ActionSpec, 'reply_body_len');
+  const body = get(image, action, ActionSpec, 'reply_body_len');
+  const sent = Number(Buffer.from(headerValue(head, SLOT.CONTENT_LENGTH) ?? []).toString('latin1'));
+  if (sent > 0 || (isHead && body === 0)) return undefined;
+  const length = isHead ? 0 : body;
   const whole = Buffer.concat([start, new Uint8Array(image.buffer, at, length)]);
   return whole.length > MAX_PRODUCED ? undefined : whole;
 }

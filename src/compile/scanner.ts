@@ -292,8 +292,8 @@ function requestTarget(b: Builder, rules: PathRules, slash: number, version: num
   if (dot !== undefined && dotdot !== undefined) {
     b.on(slash, chars('.'), dot);
     b.on(dot, chars('.'), dotdot);
-    // "/./", "/../" and the same at the end would be resolved by the proxy.
-    for (const s of dots) b.on(s, [...chars('/?'), SP], b.odd, SCAN.ODD);
+    // "/./", "/../" and the same at the end or before a ';' would be resolved by the proxy.
+    for (const s of dots) b.on(s, [...chars('/?;'), SP], b.odd, SCAN.ODD);
   }
   b.on(
     query,

@@ -2,6 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from './paths.js';
+import { freePort } from './ports.js';
 import { type Lab, type LabProcess, runCommand } from './processes.js';
 
 /** What `sidestep status --json` promises. */
@@ -88,10 +89,10 @@ export async function startSidestep(
     // after a clean end there is nothing to do; after a kill the proxy and the state file are still there
     await runCommand(sidestepCommand('off', '--name', name), { timeoutMs: 15_000 });
   });
-  const process = lab.start(
-    `sidestep ${name}`,
-    sidestepCommand('run', ...files, '--name', name, ...(options.args ?? [])),
-  );
+  // every instance of a machine needs an admin address of its own
+  const admin = `127.0.0.1:${await freePort()}`;
+  const args = ['run', ...files, '--name', name, '--admin', admin, ...(options.args ?? [])];
+  const process = lab.start(`sidestep ${name}`, sidestepCommand(...args));
   await process.waitFor(/\bready\b/, 30_000);
   return new SidestepHandle(lab, name, process);
 }

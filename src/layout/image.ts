@@ -125,6 +125,8 @@ export const ADD = {
   REQUEST_ID: 3,
   /** literal off/len (e.g. `x-envoy-original-path: `), then the target as received, then CR LF */
   ORIGINAL_TARGET: 4,
+  /** off/len (`content-length: 0`) when a POST, PUT, PATCH or OPTIONS has no Content-Length, as Envoy does */
+  EMPTY_LENGTH: 5,
 } as const;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
 export const ROUTE_FLAG = {

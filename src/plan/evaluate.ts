@@ -133,10 +133,13 @@ function headersIn(c: Condition, into: Set<string>): void {
   if (c.op === 'and' || c.op === 'or') for (const p of c.of) headersIn(p, into);
 }
 
+/** Methods that are decided here; Envoy refuses methods that it does not know, and tunnels CONNECT. */
+const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'TRACE']);
+
 /** Why the form of a request sends it to the proxy whatever the rules say; undefined: it does not. */
 export function oddity(listener: ListenerPlan, view: View): string | undefined {
   const { method, target } = view.request;
-  if (method === 'CONNECT') return 'CONNECT';
+  if (!METHODS.has(method)) return `the method ${method}`;
   if (!target.startsWith('/')) return 'the target is not a path';
   if (/[^!-~]|#/.test(target)) return 'the target has a fragment or bytes outside ASCII';
   if ((view.headers.get('host') ?? []).length !== 1) return 'not exactly one Host header';
@@ -144,6 +147,8 @@ export function oddity(listener: ListenerPlan, view: View): string | undefined {
     if (name.startsWith('x-envoy-')) return `the header ${name} instructs the proxy`;
     if (name === 'upgrade' || name === 'expect' || name === 'proxy-connection') return `the header ${name}`;
   }
+  const proto = view.headers.get('x-forwarded-proto') ?? ['http'];
+  if (proto.length > 1 || !/^https?$/.test(proto[0]!)) return 'an odd x-forwarded-proto';
   if (view.headers.has('transfer-encoding') && view.headers.has('content-length')) return 'two framings';
   const tokens = (view.headers.get('connection') ?? [])
     .join(',')

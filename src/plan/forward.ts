@@ -1,17 +1,15 @@
 /** RouteAction -> forward actions, with the edits that Envoy's router makes by itself. */
 import type { JsonObject } from '../policy/resources.js';
 import { proxied, type RouteContext, type Variant } from './actions.js';
-import type { ClusterInfo } from './clusters.js';
 import { ALWAYS, headerPresent, test } from './conditions.js';
+import { type Choice, choices } from './destinations.js';
 import { requestEdits } from './header-edits.js';
 import type { ClusterPlan, ForwardAction, HeaderEdit, RbacCheck, TargetRewrite } from './ir.js';
-import { regexProblem } from './matchers.js';
 import { bool, durationMs, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
-import { joinLiterals } from './replies.js';
 import { type RetryPlan, retryPolicy } from './retry.js';
 import { beforeRewrite } from './rewritten.js';
-import { clusterFor, subsetCriteria } from './subsets.js';
+import { targetRewrite } from './target.js';
 
 const DEFAULT_TIMEOUT_MS = 15_000;
 /** Domains of a virtual host for which a variant of a host rewrite is made, at most. */
@@ -44,117 +42,6 @@ const KNOWN = [
   'request_mirror_policies',
   'early_data_policy',
 ];
-
-interface Choice {
-  readonly info: ClusterInfo;
-  readonly cluster: ClusterPlan;
-  readonly weight: number;
-}
-
-function resolve(notes: Notes, ctx: RouteContext, name: string, criteria: JsonObject, path: string, owner: JsonObject) {
-  const info = ctx.listener.clusters.get(name);
-  if (!info) {
-    notes.add('cluster-unknown', `no cluster ${name} is defined`, path, owner);
-    return undefined;
-  }
-  for (const r of info.notes.reasons) {
-    const reason = { ...r, field: `cluster ${name}: ${r.field}` };
-    if (!notes.reasons.some((have) => have.field === reason.field && have.message === reason.message))
-      notes.reasons.push(reason);
-  }
-  const cluster = info.notes.clean ? clusterFor(notes, info, criteria, path) : undefined;
-  return cluster && { cluster, info };
-}
-
-function choices(notes: Notes, ctx: RouteContext, action: JsonObject, path: string): Choice[] {
-  const outer = obj(action, 'metadata_match');
-  if (str(action, 'cluster') !== '') {
-    const cluster = resolve(
-      notes,
-      ctx,
-      str(action, 'cluster'),
-      subsetCriteria(outer, undefined),
-      join(path, 'cluster'),
-      action,
-    );
-    return cluster ? [{ ...cluster, weight: 1 }] : [];
-  }
-  const weighted = obj(action, 'weighted_clusters');
-  if (!weighted) {
-    const how = ['cluster_header', 'cluster_specifier_plugin', 'inline_cluster_specifier_plugin'].find((k) =>
-      has(action, k),
-    );
-    notes.add(
-      'cluster-unknown',
-      `the cluster is chosen by ${how ?? 'nothing'}`,
-      join(path, how ?? 'cluster'),
-      action,
-      how,
-    );
-    return [];
-  }
-  const at = join(path, 'weighted_clusters');
-  onlyFields(notes, weighted, at, ['clusters', 'total_weight']);
-  const found: Choice[] = [];
-  let total = 0;
-  list(weighted, 'clusters').forEach((c, i) => {
-    const where = `${at}.clusters[${i}]`;
-    onlyFields(notes, c, where, ['name', 'weight', 'metadata_match']);
-    const weight = num(c, 'weight');
-    total += weight;
-    if (weight === 0) return;
-    const cluster = resolve(
-      notes,
-      ctx,
-      str(c, 'name'),
-      subsetCriteria(outer, obj(c, 'metadata_match')),
-      join(where, 'name'),
-      c,
-    );
-    if (cluster) found.push({ ...cluster, weight });
-  });
-  if (has(weighted, 'total_weight') && num(weighted, 'total_weight') !== total) {
-    notes.add(
-      'route-action',
-      'total_weight is not the sum of the weights',
-      join(at, 'total_weight'),
-      weighted,
-      'total_weight',
-    );
-  }
-  if (total === 0) notes.add('route-action', 'all weights are zero', at, weighted);
-  return found;
-}
-
-/** True if what the substitution produces cannot be empty: it has a literal, or a group that starts with a slash. */
-function neverEmpty(pattern: string, substitution: string): boolean {
-  if (substitution.replace(/\\\d/g, '') !== '') return true;
-  const group = /\((\/[^()|]*)\)(?![*?{])/.exec(pattern);
-  return substitution === '\\1' && pattern.indexOf('(') === group?.index && !/^\/[*?{]/.test(group?.[1] ?? '');
-}
-
-function targetRewrite(notes: Notes, ctx: RouteContext, action: JsonObject, path: string): TargetRewrite | undefined {
-  const prefix = str(action, 'prefix_rewrite');
-  if (prefix !== '') {
-    const kept = ctx.matched === 'whole' ? [] : [{ kind: 'path', from: ctx.matched } as const];
-    return { kind: 'pieces', pieces: joinLiterals([{ kind: 'literal', value: prefix }, ...kept, { kind: 'query' }]) };
-  }
-  const rewrite = obj(action, 'regex_rewrite');
-  if (!rewrite) return undefined;
-  const at = join(path, 'regex_rewrite');
-  onlyFields(notes, rewrite, at, ['pattern', 'substitution']);
-  const regex = obj(rewrite, 'pattern') ?? {};
-  onlyFields(notes, regex, join(at, 'pattern'), ['google_re2', 'regex']);
-  const pattern = str(regex, 'regex');
-  const substitution = str(rewrite, 'substitution');
-  const problem = regexProblem(pattern);
-  if (problem !== undefined) notes.add('regex', problem, join(at, 'pattern.regex'), regex, 'regex');
-  else if (!neverEmpty(pattern, substitution)) {
-    // an empty result means no rewrite at all to the proxy
-    notes.add('path-rewrite', 'the rewritten path could be empty', join(at, 'substitution'), rewrite, 'substitution');
-  }
-  return { kind: 'regex', pattern, substitution };
-}
 
 function mirrors(notes: Notes, ctx: RouteContext, action: JsonObject, path: string): void {
   for (const [owner, at] of [

@@ -228,6 +228,8 @@ export function virtualHosts(ctx: RoutesContext, strip: readonly Condition[]): V
   const drafts = hosts.map((vhost) => {
     const notes = new Notes(ctx.listener.provenance);
     virtualHostNotes(notes, vhost);
+    if (has(vhost, 'cors') && ctx.listener.hasCorsFilter)
+      notes.add('per-route-filter', 'a CORS policy', 'virtual_host.cors', vhost, 'cors');
     const name = str(vhost, 'name');
     const routes = list(vhost, 'routes').flatMap((r, i) =>
       routePlans(ctx, vhost, notes, r, i, `${ctx.name}/${name}/${i}`),

@@ -247,7 +247,7 @@ function duplicateKeys(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'
 
 /** Hands the Kubernetes documents to their translator. */
 async function translateKubernetes(parsed: Parsed): Promise<Resources> {
-  // the names are variables while the modules are made in parallel; see the report
+  // loaded only when there is something for them: their schemas take time, and Envoy's own files need none of it
   const documentsModule: string = './documents.js';
   const istioModule: string = './istio/index.js';
   const { kubernetesDocument } = await import(documentsModule);

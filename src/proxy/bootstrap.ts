@@ -10,8 +10,8 @@ export interface ProxyFiles {
   readonly listeners: JsonObject[];
   /** route configurations by name */
   readonly routes: ReadonlyMap<string, JsonObject>;
-  /** load assignments by cluster name */
-  readonly endpoints: ReadonlyMap<string, JsonObject>;
+  /** load assignments by the name that they are asked for with, and a name of a cluster in statistics that asks */
+  readonly endpoints: ReadonlyMap<string, { readonly assignment: JsonObject; readonly cluster: string }>;
   readonly paths: ProxyPaths;
 }
 
@@ -112,10 +112,9 @@ function withDefaults(resources: Resources, adminSocket: string | undefined): Js
  */
 export function buildBootstrap(resources: Resources, options: { readonly dir: string }): ProxyFiles {
   const paths = proxyPaths(options.dir);
+  const named = new Map(resources.routeConfigs.map((config) => [asString(config.name), config]));
+  // only those that a listener asks for: Envoy would never acknowledge the others
   const routes = new Map<string, JsonObject>();
-  for (const config of resources.routeConfigs) routes.set(asString(config.name), config);
-
-  const shared = new Set(routes.keys());
   const rds = (name: string): JsonObject => ({ config_source: watched(paths.routes(name)), route_config_name: name });
   const listeners = resources.listeners.map((listener) =>
     mapManagers(listener, (hcm): JsonObject => {
@@ -124,23 +123,26 @@ export function buildBootstrap(resources: Resources, options: { readonly dir: st
         const { route_config: _, ...rest } = hcm;
         const wanted = asString(inline.name) || asString(listener.name);
         let name = wanted;
-        for (let i = 2; routes.has(name); i++) name = `${wanted}~${i}`;
+        for (let i = 2; routes.has(name) || named.has(name); i++) name = `${wanted}~${i}`;
         routes.set(name, { ...inline, name });
         return { ...rest, rds: rds(name) };
       }
       const name = asString(asObject(hcm.rds)?.route_config_name);
-      return shared.has(name) ? { ...hcm, rds: rds(name) } : hcm;
+      const config = named.get(name);
+      if (!config) return hcm;
+      routes.set(name, config);
+      return { ...hcm, rds: rds(name) };
     }),
   );
 
   const endpoints = new Map<string, JsonObject>();
   for (const assignment of resources.endpoints) endpoints.set(asString(assignment.cluster_name), assignment);
-  const used = new Map<string, JsonObject>();
+  const used = new Map<string, { assignment: JsonObject; cluster: string }>();
   const clusters = resources.clusters.map((cluster): JsonObject => {
     const service = serviceName(cluster);
     const assignment = cluster.type === 'EDS' ? endpoints.get(service) : undefined;
     if (!assignment) return cluster;
-    used.set(service, assignment);
+    used.set(service, { assignment, cluster: asString(cluster.alt_stat_name) || asString(cluster.name) });
     const eds = asObject(cluster.eds_cluster_config) ?? {};
     return { ...cluster, eds_cluster_config: { ...eds, eds_config: watched(paths.endpoints(service)) } };
   });

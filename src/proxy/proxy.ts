@@ -10,7 +10,15 @@ import { Admin } from './admin.js';
 import { buildBootstrap, type ProxyFiles } from './bootstrap.js';
 import { findEnvoy, ProxyError } from './find-envoy.js';
 import { explainLog, fileSize } from './log.js';
-import { endProcess, isRunning, type ProxyRecord, processStartTime, removeRecord, writeRecord } from './process.js';
+import {
+  endProcess,
+  isRunning,
+  type ProxyRecord,
+  processStartTime,
+  removeRecord,
+  stopStaleProxy,
+  writeRecord,
+} from './process.js';
 import { validateWithEnvoy } from './validate.js';
 import {
   clustersFile,
@@ -43,13 +51,14 @@ const UPDATE_TIMEOUT_MS = 20_000;
 
 /**
  * Starts Envoy with `resources` and waits until it is live and has taken all of them. It runs in a session of its own
- * and outlives this process unless it is stopped. Rejects with ProxyError, with what Envoy said, when it does not
+ * and outlives this process unless it is stopped; a proxy that an earlier process left in `dir` is stopped. Rejects with ProxyError, with what Envoy said, when it does not
  * come up; nothing is left running then.
  */
 export async function startProxy(options: ProxyOptions): Promise<EnvoyProxy> {
   const envoyPath = options.envoyPath ?? findEnvoy();
   const dir = resolve(options.dir);
   await mkdir(dir, { recursive: true, mode: 0o700 });
+  await stopStaleProxy(dir);
   const files = buildBootstrap(options.resources, { dir });
   for (const { path, content } of [...endpointFiles(files), ...routeFiles(files), clustersFile(files)]) {
     await replaceFile(path, content);
@@ -67,6 +76,8 @@ export async function startProxy(options: ProxyOptions): Promise<EnvoyProxy> {
   const log = openSync(logPath, 'a', 0o600);
   // the new process must not share hot restart's memory with an Envoy of somebody else's
   const args = ['-c', bootstrapPath, '--disable-hot-restart', '--admin-address-path', adminFile];
+  // clients of a listener that changed are told at their next answer to come again
+  args.push('--drain-strategy', 'immediate');
   args.push('-l', options.logLevel ?? 'warning', '--drain-time-s', String(options.drainSeconds ?? 60));
   if (options.concurrency !== undefined) args.push('--concurrency', String(options.concurrency));
   const child = spawn(envoyPath, args, {
@@ -296,7 +307,7 @@ function allFiles(files: ProxyFiles): WatchedFile[] {
   return [clustersFile(files), listenersFile(files), ...routeFiles(files), ...endpointFiles(files)];
 }
 
-/** Top-level keys of two bootstraps whose values differ; of static_resources, which parts. */
+/** Top-level keys of two bootstraps whose values differ. */
 function changedKeys(before: JsonObject, after: JsonObject): string[] {
   const keys = new Set([...Object.keys(before), ...Object.keys(after)]);
   return [...keys].filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));

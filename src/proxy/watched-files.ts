@@ -37,8 +37,8 @@ export function routeFiles(files: ProxyFiles): WatchedFile[] {
 }
 
 export function endpointFiles(files: ProxyFiles): WatchedFile[] {
-  return [...files.endpoints].map(([name, assignment]) =>
-    file(files.paths.endpoints(name), TYPE.ENDPOINTS, [assignment], `cluster.${statName(name)}`),
+  return [...files.endpoints].map(([name, { assignment, cluster }]) =>
+    file(files.paths.endpoints(name), TYPE.ENDPOINTS, [assignment], `cluster.${statName(cluster)}`),
   );
 }
 

@@ -4,21 +4,7 @@ import fc from 'fast-check';
 import { RE2JS } from 're2js';
 import { captureRewrite } from '../../src/compile/capture.js';
 import { compile, decide, forward, listener, output, path, plan, route, text } from './helpers.js';
-
-const REWRITES: [pattern: string, substitution: string][] = [
-  ['^/service/([^/]+)(/.*)$', '\\2/instance/\\1'],
-  ['^/api(/.*)?', '/v2\\1'],
-  ['^/foo/(\\w+)', '/x/\\1'],
-  ['^/one/(.*)$', '/two/\\1'],
-  ['^/x', '\\0\\0'],
-  ['^/a*?', '/z'],
-  ['^/([a-z]+)/([0-9]+)/?', '/\\2/\\1/'],
-  ['^/o/(?P<id>\\d+)\\b', '/n/\\1'],
-  ['(?i)^/AbC', '/d'],
-  ['^/(a|b)+', '/<\\1>'],
-  ['^/(?:(a)|(b))(/[^/]*)*$', '/\\1-\\2-\\3'],
-  ['^/(a+)(b?)', '/\\2\\1\\\\'],
-];
+import { REWRITES } from './rewrites.js';
 
 /** RE2's GlobalReplace by way of the oracle, for patterns that match at the start only. */
 function reference(pattern: string, substitution: string, input: string): string {

@@ -133,7 +133,22 @@ describe('request heads', () => {
 
   it('leaves to the proxy what it would normalise, and nothing else', () => {
     const normalize = { ...PLAIN, normalize: true };
-    for (const t of ['/a/../b', '/./', '/..', '/a/.', '/a/..?x', '/%41', '/a\\b', '/{x}', '/a|b', '/"', '/..?', '/<'])
+    for (const t of [
+      '/a/../b',
+      '/./',
+      '/..',
+      '/a/.',
+      '/.;a',
+      '/..;',
+      '/a/..?x',
+      '/%41',
+      '/a\\b',
+      '/{x}',
+      '/a|b',
+      '/"',
+      '/..?',
+      '/<',
+    ])
       assert.equal(target(t, normalize), 'odd', t);
     for (const t of ['/.well-known', '/a.b', '/..a/b..', '/a...', '/...', '/a?/../%2e\\', '/a//b', '/;x', '/a./b'])
       assert.equal(target(t, normalize), 'decided', t);

@@ -155,6 +155,14 @@ export class Differential {
     ].join('\n');
   }
 
+  /** Writes all listeners' configurations to a file, for a look at what differed. Returns its path. */
+  async saveConfigs(): Promise<string> {
+    const file = join(packageRoot(), '.cache/differential/configs.json');
+    await mkdir(dirname(file), { recursive: true });
+    await writeFile(file, JSON.stringify(this.configs, null, 1));
+    return file;
+  }
+
   /** `200: 812, 404: 31 ...` */
   outcomeSummary(): string {
     const sorted = [...this.outcomes].sort((a, b) => b[1] - a[1]);

@@ -31,7 +31,8 @@ const PLANTED: Readonly<Record<string, (text: string) => string>> = {
   'a header is overwritten, not appended': (text) =>
     text.replaceAll('"APPEND_IF_EXISTS_OR_ADD"', '"OVERWRITE_IF_EXISTS_OR_ADD"'),
   'case counts where it should not': (text) => text.replaceAll('"case_sensitive":false', '"case_sensitive":true'),
-  'access is denied and allowed the wrong way round': (text) => text.replaceAll('"ALLOW"', '"DENY"'),
+  'access is denied and allowed the wrong way round': (text) =>
+    text.replaceAll(/"(ALLOW|DENY)"/g, (_, action) => (action === 'ALLOW' ? '"DENY"' : '"ALLOW"')),
   'a redirect leads elsewhere': (text) => text.replaceAll('"host_redirect":"', '"host_redirect":"not-'),
 };
 

@@ -43,21 +43,23 @@ try {
     }
     for (const steps of fc.sample(arbitrary(d.configs[i]!), { seed, numRuns: runs })) {
       const found = await d.compare(i, steps);
-      if (found.length) failures++;
-      for (const line of found) {
-        const kind = line.replace(/\d+/g, 'N').slice(0, 120);
-        const known = kinds.get(kind) ?? {
-          count: 0,
-          example: `${d.configs[i]!.name} ${JSON.stringify(steps)}\n    ${line}`,
-        };
-        kinds.set(kind, { ...known, count: known.count + 1 });
-      }
+      if (!found.length) continue;
+      failures++;
+      const kind = found.map((line) => line.replace(/\d+/g, 'N').slice(0, 150)).join('\n    ');
+      const known = kinds.get(kind) ?? { count: 0, example: '' };
+      const sent = steps.flat().map((r) => JSON.stringify(r));
+      const example = `${d.configs[i]!.name}\n      ${sent.join('\n      ')}\n    ${found.join('\n    ')}`;
+      // the shortest connection says most
+      if (!known.example || example.length < known.example.length) known.example = example;
+      known.count++;
+      kinds.set(kind, known);
     }
   };
   await Promise.all(d.configs.map((_, i) => one(i)));
-  for (const [kind, { count, example }] of [...kinds].sort((a, b) => b[1].count - a[1].count)) {
-    console.log(`${count} x ${kind}\n    ${example.slice(0, 1500)}`);
+  for (const { count, example } of [...kinds.values()].sort((a, b) => b.count - a.count)) {
+    console.log(`${count} x ${example.slice(0, 3000)}\n`);
   }
+  if (kinds.size) console.log(`configurations: ${await d.saveConfigs()}`);
   console.log(
     `seed ${seed}: ${d.sent} requests, ${failures} ${values.survey ? 'connections' : 'listeners'} with differences`,
   );

@@ -63,6 +63,6 @@ static struct outcome handle_request(struct scratch *s, const uint8_t *image, co
   if (action->kind == ACTION_FORWARD)
     out.built = build_request(&w, action);
   else if (action->kind == ACTION_REPLY)
-    out.built = build_reply(&w, action);
+    out.built = replies(s, action) && build_reply(&w, action);
   return out;
 }

@@ -212,8 +212,8 @@ describe('the slow path', { timeout: 120_000 }, () => {
         assert.deepEqual(await proxy.update(next), []);
       }
       const bad = await resources({ port: listen });
-      const route = (bad.listeners[0] as any).filter_chains[0].filters[0].typed_config.route_config.virtual_hosts[0];
-      route.routes.push({ match: { safe_regex: { regex: '(' } }, route: { cluster: 'a' } });
+      const route = JSON.stringify({ match: { safe_regex: { regex: '(' } }, route: { cluster: 'a' } });
+      bad.listeners[0] = JSON.parse(JSON.stringify(bad.listeners[0]).replace('"routes":[', `"routes":[${route},`));
       const refused = await proxy.update(bad);
       assert.equal(refused.length, 1);
       assert.match(refused[0]!.message, /missing \)/);

@@ -10,13 +10,13 @@ import {
   type LineCounter,
   type Node,
   type Pair,
-  visit,
   type Document as YamlDoc,
 } from 'yaml';
 import type { Diagnostic, Position } from '../diagnostics.js';
 import type { Json, JsonObject, Provenance } from '../resources.js';
 import { closest } from '../suggest.js';
 import { envoyRegistry, fieldsOf, isDisallowed, typeOfUrl } from './descriptors.js';
+import { isDefault, isNothing, isPosition, put, resolveAliases, takesNull, typeName } from './nodes.js';
 import { regexProblem } from './regex.js';
 import { checkRules } from './rules.js';
 import {
@@ -44,7 +44,6 @@ const MAX_DEPTH = 100;
 /** Nodes that aliases may multiply into; hostile files reach billions. */
 const MAX_NODES = 5_000_000;
 const WRAPPER = /^google\.protobuf\.(Double|Float|U?Int(?:32|64)|Bool|String|Bytes)Value$/;
-const IMPLICIT = 2;
 
 /**
  * Converts one document's YAML tree to canonical proto3 JSON with proto names, walking beside the message's
@@ -433,53 +432,4 @@ export class Converter {
     this.#depth++;
     return true;
   }
-}
-
-/** What each alias stands for: the last node before it that has its anchor. One pass, unlike `Alias.resolve`. */
-function resolveAliases(doc: YamlDoc.Parsed, missing: (alias: Alias) => void): Map<Alias, Node> {
-  const anchors = new Map<string, Node>();
-  const found = new Map<Alias, Node>();
-  visit(doc, {
-    Node(_, node) {
-      if (isAlias(node)) {
-        const target = anchors.get(node.source);
-        if (target) found.set(node, target);
-        else missing(node);
-      } else if (node.anchor) anchors.set(node.anchor, node);
-    },
-  });
-  return found;
-}
-
-function isPosition(where: unknown): where is Position {
-  return typeof where === 'object' && where !== null && 'line' in where && 'column' in where;
-}
-
-function isNothing(node: unknown): node is null | undefined {
-  return node === null || node === undefined;
-}
-
-/** Fields for which `null` is a value of its own. */
-function takesNull(field: DescField): boolean {
-  return field.fieldKind === 'message' && field.message.typeName === 'google.protobuf.Value';
-}
-
-/** Values that canonical JSON leaves out: defaults of fields without presence, empty lists and maps. */
-function isDefault(field: DescField, value: Json): boolean {
-  if (field.fieldKind === 'list') return (value as Json[]).length === 0;
-  if (field.fieldKind === 'map') return Object.keys(value as object).length === 0;
-  if (field.fieldKind === 'message' || field.presence !== IMPLICIT) return false;
-  if (field.fieldKind === 'enum') return value === field.enum.values.find((v) => v.number === 0)?.name;
-  return value === '' || value === false || value === 0 || value === '0';
-}
-
-/** Sets a key that may be called `__proto__`. */
-function put(object: JsonObject, key: string, value: Json): void {
-  if (key === '__proto__') Object.defineProperty(object, key, { value, enumerable: true, writable: true });
-  else object[key] = value;
-}
-
-function typeName(field: DescField): string {
-  if (field.enum) return `one of ${field.enum.typeName}`;
-  return ScalarType[field.scalar ?? ScalarType.STRING].toLowerCase();
 }
