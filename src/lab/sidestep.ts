@@ -1,9 +1,11 @@
 /** Sidestep as a user runs it: through its command line only. */
-import { existsSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
+import { rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { instanceFolder, readInstance } from '../kernel/instance.js';
 import { packageRoot } from './paths.js';
 import { freePort } from './ports.js';
-import { type Lab, type LabProcess, runCommand } from './processes.js';
+import { type Lab, type LabProcess, runCommand, sleep } from './processes.js';
 
 /** What `sidestep status --json` promises. */
 export interface Status {
@@ -25,6 +27,34 @@ export function whyNoSidestep(): string | undefined {
   if (!existsSync(join(packageRoot(), 'bin/sidestep.mjs'))) return 'bin/sidestep.mjs is missing';
   if (process.getuid?.() !== 0) return 'needs root: eBPF programs are loaded';
   return undefined;
+}
+
+/** What a killed agent leaves: its proxy, its cgroups, its folder. After a clean end there is nothing to do. */
+async function stopLeftovers(name: string): Promise<void> {
+  const found = readInstance(name);
+  if (found.kind === 'running') {
+    await runCommand(sidestepCommand('off', '--name', name), { timeoutMs: 25_000 });
+    return;
+  }
+  if (found.kind !== 'stale') return;
+  // a process id may have been given to somebody else: the proxy's command line names the instance's folder
+  const folder = instanceFolder(name);
+  const { proxy } = found.state as { proxy?: number };
+  if (proxy && readCommandLine(proxy).includes(folder)) {
+    process.kill(proxy, 'SIGTERM');
+    for (let i = 0; i < 50 && readCommandLine(proxy).includes(folder); i++) await sleep(100);
+    if (readCommandLine(proxy).includes(folder)) process.kill(proxy, 'SIGKILL');
+  }
+  await rm(folder, { recursive: true, force: true });
+  for (const part of ['apps', 'agent', '']) await rmdir(join(found.state.cgroup, part)).catch(() => {});
+}
+
+function readCommandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8');
+  } catch {
+    return '';
+  }
 }
 
 let serial = 0;
@@ -87,14 +117,16 @@ export async function startSidestep(
   options: { readonly name?: string; readonly args?: readonly string[] } = {},
 ): Promise<SidestepHandle> {
   const name = options.name ?? instanceName('lab');
-  lab.onClose(`instance ${name}`, async () => {
-    // after a clean end there is nothing to do; after a kill the proxy and the state file are still there
-    await runCommand(sidestepCommand('off', '--name', name), { timeoutMs: 15_000 });
-  });
+  lab.onClose(`instance ${name}`, () => stopLeftovers(name));
   // every instance of a machine needs an admin address of its own
   const admin = `127.0.0.1:${await freePort()}`;
   const args = ['run', ...files, '--name', name, '--admin', admin, ...(options.args ?? [])];
   const process = lab.start(`sidestep ${name}`, sidestepCommand(...args));
   await process.waitFor(/\bready\b/, 30_000);
+  void process.exited.then(({ code, signal }) => {
+    // SIGKILL is what tests do; anything else but 0 is a crash that must not pass unseen
+    if (code !== 0 && signal !== 'SIGKILL')
+      console.error(`instance ${name} ended (${code}): ${process.output.slice(-4000)}`);
+  });
   return new SidestepHandle(lab, name, process);
 }
