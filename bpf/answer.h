@@ -127,6 +127,9 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
   struct scratch *s = w->s;
   if (s->result != COMPLETE || s->status < 200)
     return TO_AGENT;
+  /* the proxy wants the connection to end: the client's does, too, and that is the agent's to do */
+  if (u->flags & UPSTREAM_FLAG_PROXY && s->flags & HEAD_CLOSE)
+    return TO_AGENT;
   if (s->status == 503 && u->flags & UPSTREAM_FLAG_RETRY_503)
     return TO_AGENT;
   __u32 body = len - s->head_len;

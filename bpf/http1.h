@@ -57,6 +57,13 @@ static __noinline int note_header(struct scratch *s, __u32 is_response) {
     return 0;
   __u32 index = (s->n_lines - 1) & (MAX_LINES - 1);
   struct line *line = &s->lines[index];
+  if (s->slot >= MAX_SLOTS) {
+    __u64 watched = 1ULL << (s->slot & (MAX_SLOTS - 1));
+    if (s->watched & watched)
+      s->flags |= HEAD_ODD;
+    s->watched |= watched;
+    return 0;
+  }
   __u32 slot = s->slot & (MAX_SLOTS - 1);
   __u32 at = line->vstart, end = line->vend;
   __u64 bit = 1ULL << slot;
@@ -138,8 +145,8 @@ static __noinline int scan_action(struct scratch *s, __u32 action, __u32 i, __u3
     s->lines[s->n_lines & (MAX_LINES - 1)].vstart = 0;
     s->n_lines++;
   } else if (action == SCAN_NAME_END) {
-    s->slot = slot & (MAX_SLOTS - 1);
-    s->line_slot[(s->n_lines - 1) & (MAX_LINES - 1)] = slot;
+    s->slot = slot & (MAX_WATCHED_SLOTS - 1);
+    s->line_slot[(s->n_lines - 1) & (MAX_LINES - 1)] = slot < MAX_SLOTS ? slot : SLOT_OTHER;
   } else if (action == SCAN_VALUE) {
     s->lines[(s->n_lines - 1) & (MAX_LINES - 1)].vstart = i;
   } else if (action == SCAN_VALUE_END) {
@@ -221,6 +228,7 @@ static __always_inline void scan_head(struct work *w, __u32 n, __u32 start, __u3
   s->slot = 0;
   s->flags = 0;
   s->present = 0;
+  s->watched = 0;
   s->content_length = 0;
   s->host_start = s->host_end = 0;
   s->pad = is_response;

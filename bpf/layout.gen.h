@@ -15,6 +15,7 @@
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 8
 #define MAX_SLOTS 64
+#define MAX_WATCHED_SLOTS 128
 #define MAX_LITERAL 4096
 #define MAX_UPSTREAMS 4096
 #define BLOCK_SIZE 64
@@ -86,6 +87,7 @@
 #define ADD_IF_PRESENT 2
 #define ADD_REQUEST_ID 3
 #define ADD_ORIGINAL_TARGET 4
+#define ADD_EMPTY_LENGTH 5
 
 #define RBAC_ALLOW 0
 #define RBAC_DENY 1

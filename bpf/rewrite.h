@@ -212,6 +212,10 @@ static long add_step(__u32 index, void *context) {
     if (!(s->present & (1ULL << SLOT_X_REQUEST_ID)))
       put_request_id(s);
     break;
+  case ADD_EMPTY_LENGTH:
+    if (!(s->flags & HEAD_LENGTH) && (in_at(s, 0) == 'P' || in_at(s, 0) == 'O'))
+      put_image(w, a->off, a->len);
+    break;
   case ADD_ORIGINAL_TARGET:
     put_image(w, a->off, a->len);
     put_in(s, s->method_end + 1, s->target_end - s->method_end - 1);

@@ -26,6 +26,7 @@ struct scratch {
   __u32 n_lines;
   __u32 slot; /* of the current line */
   __u32 flags;
+  __u64 watched; /* bit mask of the slots from MAX_SLOTS on */
   __u64 present; /* bit mask of slots seen */
   __u64 content_length;
   __u32 host_start, host_end;

@@ -36,12 +36,16 @@ export class AnswerPump {
   #chunks: ChunkScanner | undefined;
   #raw = false;
   #started = false;
+  /** the client's connection is to be closed after this answer */
+  closing = false;
   /** whether the server may be sent another request on the same connection */
   reusable = true;
 
   constructor(
     private readonly sink: PumpSink,
     private readonly isHead: boolean,
+    /** an answer of the proxy: where it ends the connection, the client's ends as well */
+    private readonly fromProxy = false,
   ) {}
 
   /** A pump for the rest of an answer. */
@@ -124,9 +128,10 @@ export class AnswerPump {
     const connection = headerValues(head, 'connection').join(',').toLowerCase();
     const old = head.startLine.startsWith('HTTP/1.0');
     if (/\bclose\b/.test(connection) || (old && !/\bkeep-alive\b/.test(connection))) this.reusable = false;
+    this.closing = this.fromProxy && !this.reusable;
     this.#started = true;
     this.#body = body;
-    const text = clientHead(head, status, body);
+    const text = clientHead(head, status, body, this.closing);
     if (body.kind === 'none' || (body.kind === 'length' && body.length === 0)) {
       this.#finish(text);
       return rest;
@@ -169,12 +174,13 @@ function chunk(data: Buffer): Buffer {
 }
 
 /** The head for the client: HTTP/1.1, without hop-by-hop headers, framed by length or by chunks. */
-function clientHead(head: Head, status: number, body: BodyKind): Buffer {
+function clientHead(head: Head, status: number, body: BodyKind, closing: boolean): Buffer {
   const lines = [`HTTP/1.1${head.startLine.slice(8)}`];
   for (const [name, value] of head.headers) {
     if (HOP_BY_HOP.has(name) || (status === 204 && name === 'content-length')) continue;
     lines.push(`${name}: ${value}`);
   }
+  if (closing) lines.push('connection: close');
   if (body.kind === 'chunked' || body.kind === 'close') lines.push('transfer-encoding: chunked');
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
 }

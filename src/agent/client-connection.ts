@@ -207,7 +207,10 @@ export class ClientConnection {
           plane.native(this.cookie, this.#written + bytes.length);
           finish(true);
         }
-        if (!this.#write(bytes) && !last) {
+        if (last && pump.closing) {
+          this.#write(bytes);
+          this.#closeGracefully();
+        } else if (!this.#write(bytes) && !last) {
           slot.socket.pause();
           this.socket.once('drain', () => slot.socket.resume());
         }
@@ -229,7 +232,7 @@ export class ClientConnection {
     };
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
-      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0);
+      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, (flags & UPSTREAM_FLAG.PROXY) !== 0);
     this.context.counted('carried');
     let ready = false;
     const work = (): void => {

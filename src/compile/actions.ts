@@ -153,6 +153,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
   const adds = [...net.adds];
   if (action.originalPath && action.target && !net.adds.some((add) => add.name === 'x-envoy-original-path'))
     adds.push({ when: ADD.ORIGINAL_TARGET, name: 'x-envoy-original-path', line: 'x-envoy-original-path: ' });
+  adds.push({ when: ADD.EMPTY_LENGTH, name: 'content-length', line: 'content-length: 0\r\n' });
   if (action.host !== undefined) {
     remove |= bit(SLOT.HOST);
     adds.push({ when: ADD.ALWAYS, name: 'host', line: `host: ${action.host}\r\n` });

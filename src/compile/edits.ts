@@ -47,7 +47,8 @@ export interface Defaults {
  * Headers of which Envoy keeps one line, so that what is appended is joined to it with a comma (its inline headers, as
  * found by appending to each of them).
  */
-const ONE_LINE = new Set(
+/** Headers of which Envoy keeps one line, joining what is repeated. */
+export const ONE_LINE = new Set(
   (
     'accept accept-encoding access-control-request-headers access-control-request-method authorization cache-control ' +
     'content-encoding content-type grpc-accept-encoding grpc-timeout if-match if-modified-since if-none-match if-range ' +

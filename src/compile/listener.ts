@@ -1,8 +1,9 @@
 /** One listener of the plan as structures of the image. */
-import { ListenerSpec, MAX_SLOTS, SLOT, VirtualHostSpec } from '../layout/image.js';
+import { ListenerSpec, MAX_SLOTS, MAX_WATCHED_SLOTS, SLOT, VirtualHostSpec } from '../layout/image.js';
 import type { Condition, ListenerPlan, RbacCheck } from '../plan/ir.js';
 import { headerNames, replyAction } from './actions.js';
 import { forEachPredicate } from './condition.js';
+import { ONE_LINE } from './edits.js';
 import { Facts } from './facts.js';
 import { hostDfa } from './host.js';
 import { compileRoutes } from './routes.js';
@@ -20,8 +21,7 @@ const HOST_STATES = 60_000;
 
 /** Header names that the listener's rules look at or change, those of its own checks first. */
 function namesOf(listener: ListenerPlan): Set<string> {
-  // Referer always has a slot, so that a repeated one (which the proxy removes) is noticed.
-  const names = new Set<string>(['referer']);
+  const names = new Set<string>();
   const collect = (condition: Condition) =>
     forEachPredicate(condition, ({ field }) => {
       if (field.kind === 'header') names.add(field.name);
@@ -47,6 +47,9 @@ function giveSlots(names: Iterable<string>): Map<string, number> {
     if (slots.has(name) || isOddName(name) || next >= MAX_SLOTS) continue;
     slots.set(name, next++);
   }
+  // Repeated lines of these are joined (a repeated Referer is removed) by Envoy: they must be noticed, no more.
+  let watched = MAX_SLOTS;
+  for (const name of ONE_LINE) if (!slots.has(name) && watched < MAX_WATCHED_SLOTS) slots.set(name, watched++);
   return slots;
 }
 
@@ -58,7 +61,11 @@ function giveSlots(names: Iterable<string>): Map<string, number> {
 export function compileListener(listener: ListenerPlan, input: ListenerInput): ListenerResult | string {
   const { blob } = input;
   const slots = giveSlots(namesOf(listener));
-  const scope: Scope = { ...input, listener, slot: (name) => slots.get(name) };
+  const usable = (name: string): number | undefined => {
+    const slot = slots.get(name);
+    return slot !== undefined && slot < MAX_SLOTS ? slot : undefined;
+  };
+  const scope: Scope = { ...input, listener, slot: usable };
   const scan = blob.actionRows(requestScanner(listener.paths, slots));
 
   const conditions = listener.rbac.map((check) => check.condition);

@@ -96,6 +96,7 @@ export function buildHead(image: DataView, action: number, head: Head, uuid: str
   const received = slice(head, head.target);
   const target = template === 0 || !captures ? received : expand(image, template, head, captures);
   const parts: Uint8Array[] = [slice(head, head.method), Buffer.from(' '), target, Buffer.from(' HTTP/1.1\r\n')];
+  const method = Buffer.from(slice(head, head.method)).toString('latin1');
   const remove = getBig(image, action, ActionSpec, 'remove');
   let present = 0n;
   for (const line of head.lines) {
@@ -123,6 +124,10 @@ export function buildHead(image: DataView, action: number, head: Head, uuid: str
         break;
       case ADD.ORIGINAL_TARGET:
         parts.push(line, received, CRLF);
+        break;
+      case ADD.EMPTY_LENGTH:
+        // POST, PUT, PATCH and OPTIONS
+        if (/^[PO]/.test(method) && ((present >> BigInt(SLOT.CONTENT_LENGTH)) & 1n) === 0n) parts.push(line);
     }
   }
   parts.push(CRLF);

@@ -13,6 +13,8 @@ export interface Status {
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: string;
+  /** what the programs counted */
+  readonly counters?: Readonly<Record<string, number>>;
 }
 
 /** The command line `sidestep ARGS`. */

@@ -80,6 +80,8 @@ export const SLOT = {
   FIRST_FREE: 15,
 } as const;
 export const MAX_SLOTS = 64;
+/** Slots from MAX_SLOTS to here are only watched for repetition (headers that Envoy joins into one line). */
+export const MAX_WATCHED_SLOTS = 128;
 
 /** What a job's automaton runs over. */
 export const FIELD = {
@@ -125,6 +127,8 @@ export const ADD = {
   REQUEST_ID: 3,
   /** literal off/len (e.g. `x-envoy-original-path: `), then the target as received, then CR LF */
   ORIGINAL_TARGET: 4,
+  /** off/len (`content-length: 0`) when a POST, PUT, PATCH or OPTIONS has no Content-Length, as Envoy does */
+  EMPTY_LENGTH: 5,
 } as const;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
 export const ROUTE_FLAG = {
@@ -296,6 +300,7 @@ export const IMAGE_CONSTANTS = {
   MAX_CANDIDATES,
   MAX_RBAC,
   MAX_SLOTS,
+  MAX_WATCHED_SLOTS,
   MAX_LITERAL,
 };
 export const IMAGE_ENUMS = { SCAN, SLOT, FIELD, ACTION, ACTION_FLAG, LB, PIECE, ADD, RBAC, ROUTE_FLAG };

@@ -19,21 +19,27 @@ async function compareAll(
   d: Differential,
   steps: typeof ordinarySteps,
   requests: number,
-): Promise<{ reports: string[]; kernelShare: number }> {
+): Promise<{ reports: string[]; kernelShare: number; counters: string }> {
   const before = (await d.sidestep!.status()).requests;
   const runs = Math.ceil(requests / LISTENERS / STEPS_PER_CONNECTION);
   const reports = await Promise.all(d.configs.map((_, i) => d.check(i, steps, { runs, seed: SEED })));
-  const after = (await d.sidestep!.status()).requests;
+  const status = await d.sidestep!.status();
+  const after = status.requests;
+  const counters = Object.entries(status.counters ?? {})
+    .filter(([, n]) => n > 0)
+    .map(([name, n]) => `${name} ${n}`)
+    .join(', ');
   const kernel = after.kernel - before.kernel;
   const all = kernel + after.proxy - before.proxy + after.agent - before.agent;
-  return { reports: reports.filter((r) => r !== undefined), kernelShare: all ? kernel / all : 0 };
+  return { reports: reports.filter((r) => r !== undefined), kernelShare: all ? kernel / all : 0, counters };
 }
 
 test('offloadable configurations, ordinary requests', { skip, timeout: 900_000 }, async (t) => {
   const d = await Differential.open({ seed: SEED, listeners: LISTENERS, mixed: false, subject: { kind: 'sidestep' } });
   try {
-    const { reports, kernelShare } = await compareAll(d, ordinarySteps, REQUESTS * 0.7);
+    const { reports, kernelShare, counters } = await compareAll(d, ordinarySteps, REQUESTS * 0.7);
     t.diagnostic(`${d.sent} requests, ${(100 * kernelShare).toFixed(1)}% decided in the kernel; ${d.outcomeSummary()}`);
+    t.diagnostic(counters);
     assert.equal(reports.join('\n\n'), '');
     assert.ok(d.sent >= REQUESTS * 0.6, `only ${d.sent} requests were sent`);
     // or the test would pass by leaving everything to the proxy
@@ -51,8 +57,9 @@ test('routes for kernel and proxy, odd requests, on the same connections', { ski
     subject: { kind: 'sidestep' },
   });
   try {
-    const { reports, kernelShare } = await compareAll(d, oddSteps, REQUESTS * 0.4);
+    const { reports, kernelShare, counters } = await compareAll(d, oddSteps, REQUESTS * 0.4);
     t.diagnostic(`${d.sent} requests, ${(100 * kernelShare).toFixed(1)}% decided in the kernel; ${d.outcomeSummary()}`);
+    t.diagnostic(counters);
     assert.equal(reports.join('\n\n'), '');
     assert.ok(kernelShare > 0, 'nothing was decided in the kernel');
   } finally {

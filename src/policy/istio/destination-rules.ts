@@ -166,10 +166,12 @@ export class DestinationRules {
       const policies = [merged.policy, ...[...merged.subsets.values()].map((subset) => subset.policy)];
       for (const block of policies.flatMap((p) => [p?.whole, ...(p?.byPort.values() ?? [])])) {
         if (!block || block.rule.objects.length > 0 || block.rule.unsupported.length > 0) continue;
-        const message = covered
-          ? 'another DestinationRule, or the settings of ports or subsets, count instead'
-          : 'no service has this host';
-        this.#context.unsupported(block.rule, block.path, covered ? 'superseded' : 'no-service', message);
+        if (!covered) {
+          this.#context.unsupported(block.rule, block.path, 'no-service', 'no service has this host');
+          continue;
+        }
+        const message = 'decides nothing: another DestinationRule, or the settings of ports or subsets, count instead';
+        this.#context.warn(block.rule.document, block.path, 'superseded', message);
       }
     }
   }

@@ -32,6 +32,8 @@ export function parseDuration(text: string): bigint | undefined {
     end = part.index + all.length;
   }
   if (end !== body.length || end === 0) return undefined;
+  // Go counts nanoseconds in 64 bits; Envoy takes no more either.
+  if (total > 9223372036854775807n) return undefined;
   return match[1] === '-' ? -total : total;
 }
 

@@ -58,7 +58,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     routeConfigs: [],
     clusters: [...clusters.values()].map((cluster) => cluster.json),
     endpoints: [],
-    bootstrap: {},
+    bootstrap: BOOTSTRAP,
     intercepts,
     hosts: hostEntries(context, registry),
     rules: sourceRules(context, all),
@@ -82,6 +82,16 @@ function clientNamespace(documents: readonly Document[]): string {
 }
 
 const CLIENT_KINDS = new Set(['Service', 'VirtualService', 'DestinationRule', 'ServiceEntry']);
+
+/** Envoy refuses regexes of more than 100 instructions; the proxies that Istio starts are told to take these. */
+const MAX_REGEX_PROGRAM = 32768;
+
+/** Always the same, since a running proxy cannot be given another bootstrap. */
+const BOOTSTRAP: JsonObject = {
+  layered_runtime: {
+    layers: [{ name: 'istio', static_layer: { 're2.max_program_size.error_level': MAX_REGEX_PROGRAM } }],
+  },
+};
 
 /** The rules in the order in which they were written. */
 function sourceRules(context: Context, documents: readonly Document[]): SourceRule[] {

@@ -3,7 +3,7 @@ import type { JsonObject } from '../resources.js';
 import { envoyDuration } from './duration.js';
 import { envoyString } from './route-match.js';
 import type { ConsistentHash } from './schema/destination-rule.js';
-import type { Cors, Fault, HttpRoute, Retries } from './schema/virtual-service.js';
+import { type Cors, type Fault, GRPC_STATUS, type HttpRoute, type Retries } from './schema/virtual-service.js';
 
 export const FAULT_FILTER = 'envoy.filters.http.fault';
 export const CORS_FILTER = 'envoy.filters.http.cors';
@@ -61,11 +61,6 @@ export function retryPolicy(retries: Retries | undefined, consistentHash: boolea
 const ofHundred = (value: number): JsonObject => ({ numerator: value, denominator: 'HUNDRED' });
 const ofMillion = (percent: number): JsonObject => ({ numerator: Math.trunc(percent * 10000), denominator: 'MILLION' });
 
-const GRPC_STATUS = (
-  'OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS PERMISSION_DENIED ' +
-  'RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED'
-).split(' ');
-
 /** envoy.extensions.filters.http.fault.v3.HTTPFault, or undefined if the fault says nothing that Istio carries out. */
 export function faultConfig(fault: Fault): JsonObject | undefined {
   const out: JsonObject = { '@type': 'type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault' };
@@ -78,16 +73,11 @@ export function faultConfig(fault: Fault): JsonObject | undefined {
     const status =
       abort.httpStatus !== undefined
         ? { http_status: abort.httpStatus }
-        : { grpc_status: Math.max(0, GRPC_STATUS.indexOf(abort.grpcStatus ?? '')) };
+        : { grpc_status: GRPC_STATUS.indexOf(abort.grpcStatus ?? 'OK') };
     // Without a percentage Istio writes none, and Envoy takes that for 0%.
     out.abort = { ...status, ...(abort.percentage ? { percentage: ofMillion(abort.percentage.value ?? 0) } : {}) };
   }
   return out.delay || out.abort ? out : undefined;
-}
-
-/** True if the name is a gRPC status as Istio writes them. */
-export function isGrpcStatus(name: string): boolean {
-  return GRPC_STATUS.includes(name);
 }
 
 /** envoy.extensions.filters.http.cors.v3.CorsPolicy */

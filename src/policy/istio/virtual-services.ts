@@ -187,12 +187,8 @@ export class VirtualServices {
             'none of its hosts has a port that carries HTTP',
           );
         } else if (covered.every((service) => this.#for(service.host) !== bound)) {
-          this.#context.unsupported(
-            rule,
-            ['spec', 'hosts'],
-            'superseded',
-            'an older or more specific VirtualService has these hosts',
-          );
+          const message = 'decides nothing: an older or more specific VirtualService has these hosts';
+          this.#context.warn(bound.document, ['spec', 'hosts'], 'superseded', message);
         }
       }
     }

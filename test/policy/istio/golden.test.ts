@@ -22,6 +22,7 @@ function render(resources: Resources): string {
     })),
     hosts: resources.hosts,
     intercepts: resources.intercepts,
+    bootstrap: resources.bootstrap,
     listeners: resources.listeners,
     clusters: resources.clusters,
   };

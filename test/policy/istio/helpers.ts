@@ -21,7 +21,7 @@ export function translate(text: string, options: TranslateOptions = {}): Resourc
 
 /** The resources as one static bootstrap. */
 export function bootstrap(resources: Resources): JsonObject {
-  return { static_resources: { listeners: resources.listeners, clusters: resources.clusters } };
+  return { ...resources.bootstrap, static_resources: { listeners: resources.listeners, clusters: resources.clusters } };
 }
 
 /** The Envoy to test with, or undefined if there is none. */

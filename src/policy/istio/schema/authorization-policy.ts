@@ -1,4 +1,5 @@
 /** AuthorizationPolicy (security.istio.io). */
+import { RE2JS } from 're2js';
 import { z } from 'zod';
 import { cidr } from '../rbac-matchers.js';
 import { nonEmpty, rule, selector, targetRef } from './common.js';
@@ -8,18 +9,43 @@ const strings = () => z.array(nonEmpty()).optional();
 const isRange = (text: string) => cidr(text) !== undefined;
 const ranges = () => z.array(z.string().refine(isRange, 'is no IP address or range (such as 10.0.0.0/8)')).optional();
 
+/** Names become parts of regular expressions, as Istio writes them. */
+function fitsRegex(name: string): boolean {
+  try {
+    RE2JS.compile(name.replaceAll('*', '.*'));
+    return true;
+  } catch {
+    return false;
+  }
+}
+const names = () => z.array(nonEmpty().refine(fitsRegex, 'cannot be part of a regular expression')).optional();
+
+/** Templates as Envoy takes them: whole segments, at most one `{**}`, and no operator after it. */
+function isPathTemplate(path: string): boolean {
+  if (!/\{\*\*?\}/.test(path)) return true;
+  const segments = path.split('/').slice(1);
+  const any = segments.indexOf('{**}');
+  return (
+    path.startsWith('/') &&
+    segments.every((s) => s === '{*}' || s === '{**}' || !/[{}*]/.test(s)) &&
+    (any < 0 || segments.slice(any + 1).every((s) => !s.includes('{')))
+  );
+}
+const paths = () =>
+  z.array(nonEmpty().refine(isPathTemplate, 'is no path template (such as /a/{*}/b or /a/{**})')).optional();
+
 const source = () =>
   z.object({
-    principals: strings(),
-    notPrincipals: strings(),
+    principals: names(),
+    notPrincipals: names(),
     requestPrincipals: strings(),
     notRequestPrincipals: strings(),
-    namespaces: strings(),
-    notNamespaces: strings(),
-    trustDomains: strings(),
-    notTrustDomains: strings(),
-    serviceAccounts: strings(),
-    notServiceAccounts: strings(),
+    namespaces: names(),
+    notNamespaces: names(),
+    trustDomains: names(),
+    notTrustDomains: names(),
+    serviceAccounts: names(),
+    notServiceAccounts: names(),
     ipBlocks: ranges(),
     notIpBlocks: ranges(),
     remoteIpBlocks: ranges(),
@@ -44,8 +70,8 @@ const operation = () =>
     notPorts: ports(),
     methods: strings(),
     notMethods: strings(),
-    paths: strings(),
-    notPaths: strings(),
+    paths: paths(),
+    notPaths: paths(),
   });
 export type Operation = z.infer<ReturnType<typeof operation>>;
 

@@ -18,10 +18,11 @@ export const duration = (minimum = 0n) =>
 
 export const positiveDuration = () => duration(1_000_000n);
 
-/** An RE2 regular expression. */
-export const regex = () =>
+/** An RE2 regular expression; `star` allows Istio's `*`, which is none and means "present". */
+export const regex = (star = false) =>
   z.string().superRefine((value, context) => {
-    if (value === '*') return;
+    if (star && value === '*') return;
+    if (value === '') context.addIssue({ code: 'custom', message: 'must not be empty' });
     try {
       RE2JS.compile(value);
     } catch (error) {
@@ -29,6 +30,25 @@ export const regex = () =>
       context.addIssue({ code: 'custom', message: `is not an RE2 regular expression: ${reason}` });
     }
   });
+
+const INT32_MAX = 2147483647;
+/** What Istio's protos call int32, where less than 0 makes no sense. */
+export const count = () => z.int().min(0, 'must not be negative').max(INT32_MAX, `must be at most ${INT32_MAX}`);
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what headers must not contain
+const CONTROL = /[\0-\x08\x0a-\x1f\x7f]/;
+/** Text that may stand in a request's head. */
+export const headerText = () => z.string().refine((v) => !CONTROL.test(v), 'must not contain control characters');
+/** Text with Envoy's command operators (`%REQ(name)%`), a percent sign doubled. */
+export const formatText = () =>
+  headerText().refine(
+    (v) =>
+      !v
+        .replace(/%%/g, '')
+        .replace(/%[A-Z][A-Z0-9_]*(\([^)]*\))?(:\d+)?%/g, '')
+        .includes('%'),
+    'has a "%" that begins no command: double it',
+  );
 
 export const port = () => z.int().min(1, 'must be a port (1 to 65535)').max(65535, 'must be a port (1 to 65535)');
 export const uint32 = () => z.int().min(0, 'must not be negative').max(4294967295);
@@ -72,13 +92,24 @@ export function rule<T extends z.ZodType>(
   }) as T;
 }
 
-/** Istio's StringMatch: exact, prefix or regex; none of them means present. */
+const kinds = ['exact', 'prefix', 'regex'];
+/** Istio's StringMatch: exact, prefix or regex; none of them means present, and so does the regex `*`. */
 export const stringMatch = () =>
-  atMostOne(z.object({ exact: z.string().optional(), prefix: z.string().optional(), regex: regex().optional() }), [
-    'exact',
-    'prefix',
-    'regex',
-  ]);
+  atMostOne(
+    z.object({ exact: z.string().optional(), prefix: nonEmpty().optional(), regex: regex(true).optional() }),
+    kinds,
+  );
+/** A StringMatch of something that is always there, where `*` is no regex. */
+export const uriMatch = () =>
+  atMostOne(
+    z.object({ exact: z.string().optional(), prefix: z.string().optional(), regex: regex().optional() }),
+    kinds,
+  );
+export const originMatch = () =>
+  atMostOne(
+    z.object({ exact: z.string().optional(), prefix: nonEmpty().optional(), regex: regex().optional() }),
+    kinds,
+  );
 export type StringMatch = z.infer<ReturnType<typeof stringMatch>>;
 
 export const selector = () => z.object({ matchLabels: labels().optional() });

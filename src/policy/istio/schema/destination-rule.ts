@@ -1,10 +1,31 @@
 /** DestinationRule (networking.istio.io). */
 import { z } from 'zod';
-import { atMostOne, duration, labels, nonEmpty, port, positiveDuration, rule, selector, uint32 } from './common.js';
+import {
+  atMostOne,
+  count,
+  duration,
+  labels,
+  nonEmpty,
+  port,
+  positiveDuration,
+  rule,
+  selector,
+  uint32,
+} from './common.js';
+
+const ringSize = () => uint32().max(8388608, 'must be at most 8388608');
+function isPrime(n: number): boolean {
+  for (let d = 2; d * d <= n; d++) if (n % d === 0) return false;
+  return n > 1;
+}
+const tableSize = () =>
+  uint32()
+    .max(5000011, 'must be at most 5000011')
+    .refine((n) => n === 0 || isPrime(n), 'must be a prime number');
 
 const consistentHash = () => {
   const schema = z.object({
-    httpHeaderName: z.string().optional(),
+    httpHeaderName: nonEmpty().optional(),
     httpCookie: z
       .object({
         name: nonEmpty(),
@@ -14,10 +35,10 @@ const consistentHash = () => {
       })
       .optional(),
     useSourceIp: z.boolean().optional(),
-    httpQueryParameterName: z.string().optional(),
-    ringHash: z.object({ minimumRingSize: uint32().optional() }).optional(),
-    maglev: z.object({ tableSize: uint32().optional() }).optional(),
-    minimumRingSize: uint32().optional(),
+    httpQueryParameterName: nonEmpty().optional(),
+    ringHash: z.object({ minimumRingSize: ringSize().optional() }).optional(),
+    maglev: z.object({ tableSize: tableSize().optional() }).optional(),
+    minimumRingSize: ringSize().optional(),
   });
   const keys = ['httpHeaderName', 'httpCookie', 'useSourceIp', 'httpQueryParameterName'];
   return atMostOne(atMostOne(schema, keys), ['ringHash', 'maglev']);
@@ -38,7 +59,7 @@ const loadBalancer = () =>
 
 const tcp = () =>
   z.object({
-    maxConnections: z.int().min(0, 'must not be negative').optional(),
+    maxConnections: count().optional(),
     connectTimeout: positiveDuration().optional(),
     maxConnectionDuration: positiveDuration().optional(),
     idleTimeout: duration().optional(),
@@ -49,19 +70,19 @@ const tcp = () =>
 
 const http = () =>
   z.object({
-    http1MaxPendingRequests: z.int().min(0, 'must not be negative').optional(),
-    http2MaxRequests: z.int().min(0, 'must not be negative').optional(),
-    maxRequestsPerConnection: z.int().min(0, 'must not be negative').optional(),
-    maxRetries: z.int().min(0, 'must not be negative').optional(),
+    http1MaxPendingRequests: count().optional(),
+    http2MaxRequests: count().optional(),
+    maxRequestsPerConnection: count().optional(),
+    maxRetries: count().optional(),
     idleTimeout: duration().optional(),
     h2UpgradePolicy: z.enum(['DEFAULT', 'DO_NOT_UPGRADE', 'UPGRADE']).optional(),
     useClientProtocol: z.boolean().optional(),
-    maxConcurrentStreams: z.int().min(0, 'must not be negative').optional(),
+    maxConcurrentStreams: count().optional(),
   });
 
 const outlierDetection = () =>
   z.object({
-    consecutiveErrors: z.int().min(0, 'must not be negative').optional(),
+    consecutiveErrors: count().optional(),
     splitExternalLocalOriginErrors: z.boolean().optional(),
     consecutiveLocalOriginFailures: uint32().optional(),
     consecutiveGatewayErrors: uint32().optional(),

@@ -2,10 +2,14 @@
 import { z } from 'zod';
 import {
   atMostOne,
+  count,
   duration,
   exactlyOne,
+  formatText,
+  headerText,
   labels,
   nonEmpty,
+  originMatch,
   percent,
   port,
   positiveDuration,
@@ -13,14 +17,15 @@ import {
   rule,
   stringMatch,
   uint32,
+  uriMatch,
 } from './common.js';
 
-const headerValues = () => z.record(z.string().min(1), z.string());
+const headerValues = () => z.record(z.string().min(1), formatText());
 const headerOperations = () =>
   z.object({
     set: headerValues().optional(),
     add: headerValues().optional(),
-    remove: z.array(z.string()).optional(),
+    remove: z.array(nonEmpty()).optional(),
   });
 export const headers = () =>
   z.object({ request: headerOperations().optional(), response: headerOperations().optional() });
@@ -37,7 +42,7 @@ export type Destination = z.infer<ReturnType<typeof destination>>;
 const httpMatch = () =>
   z.object({
     name: z.string().optional(),
-    uri: stringMatch().optional(),
+    uri: uriMatch().optional(),
     scheme: stringMatch().optional(),
     method: stringMatch().optional(),
     authority: stringMatch().optional(),
@@ -56,7 +61,7 @@ export type HttpMatch = z.infer<ReturnType<typeof httpMatch>>;
 const routeDestination = () =>
   z.object({
     destination: destination(),
-    weight: z.int().min(0, 'must not be negative').optional(),
+    weight: count().optional(),
     headers: headers().optional(),
   });
 export type RouteDestination = z.infer<ReturnType<typeof routeDestination>>;
@@ -64,8 +69,8 @@ export type RouteDestination = z.infer<ReturnType<typeof routeDestination>>;
 const redirect = () =>
   atMostOne(
     z.object({
-      uri: z.string().optional(),
-      authority: z.string().optional(),
+      uri: headerText().optional(),
+      authority: headerText().optional(),
       scheme: z.string().optional(),
       port: port().optional(),
       derivePort: z.enum(['FROM_PROTOCOL_DEFAULT', 'FROM_REQUEST_PORT']).optional(),
@@ -81,7 +86,7 @@ export type Redirect = z.infer<ReturnType<typeof redirect>>;
 const directResponse = () =>
   z.object({
     status: z.int().min(200, 'must be 200 to 599').max(599, 'must be 200 to 599'),
-    body: atMostOne(z.object({ string: z.string().optional(), bytes: z.string().optional() }), [
+    body: atMostOne(z.object({ string: z.string().optional(), bytes: z.base64('is not base64').optional() }), [
       'string',
       'bytes',
     ]).optional(),
@@ -91,9 +96,9 @@ export type DirectResponse = z.infer<ReturnType<typeof directResponse>>;
 const rewrite = () =>
   atMostOne(
     z.object({
-      uri: z.string().optional(),
-      authority: z.string().optional(),
-      uriRegexRewrite: z.object({ match: regex().optional(), rewrite: z.string().optional() }).optional(),
+      uri: headerText().optional(),
+      authority: headerText().optional(),
+      uriRegexRewrite: z.object({ match: regex(), rewrite: headerText().optional() }).optional(),
     }),
     ['uri', 'uriRegexRewrite'],
   );
@@ -117,7 +122,7 @@ const retryOn = () =>
 
 const retries = () =>
   z.object({
-    attempts: z.int().min(0, 'must not be negative').optional(),
+    attempts: count().optional(),
     perTryTimeout: positiveDuration().optional(),
     retryOn: retryOn().optional(),
     retryRemoteLocalities: z.boolean().optional(),
@@ -125,6 +130,26 @@ const retries = () =>
     backoff: positiveDuration().optional(),
   });
 export type Retries = z.infer<ReturnType<typeof retries>>;
+
+export const GRPC_STATUS = [
+  'OK',
+  'CANCELLED',
+  'UNKNOWN',
+  'INVALID_ARGUMENT',
+  'DEADLINE_EXCEEDED',
+  'NOT_FOUND',
+  'ALREADY_EXISTS',
+  'PERMISSION_DENIED',
+  'RESOURCE_EXHAUSTED',
+  'FAILED_PRECONDITION',
+  'ABORTED',
+  'OUT_OF_RANGE',
+  'UNIMPLEMENTED',
+  'INTERNAL',
+  'UNAVAILABLE',
+  'DATA_LOSS',
+  'UNAUTHENTICATED',
+] as const;
 
 const fault = () =>
   z.object({
@@ -140,7 +165,7 @@ const fault = () =>
     abort: exactlyOne(
       z.object({
         httpStatus: z.int().min(200, 'must be 200 to 599').max(599, 'must be 200 to 599').optional(),
-        grpcStatus: z.string().optional(),
+        grpcStatus: z.enum(GRPC_STATUS).optional(),
         http2Error: z.string().optional(),
         percentage: percent().optional(),
       }),
@@ -152,7 +177,7 @@ export type Fault = z.infer<ReturnType<typeof fault>>;
 const cors = () =>
   z.object({
     allowOrigin: z.array(z.string()).optional(),
-    allowOrigins: z.array(stringMatch()).optional(),
+    allowOrigins: z.array(originMatch()).optional(),
     allowMethods: z.array(z.string()).optional(),
     allowHeaders: z.array(z.string()).optional(),
     exposeHeaders: z.array(z.string()).optional(),
@@ -201,9 +226,9 @@ const httpRoute = () => {
     (v) => {
       if (!Array.isArray(v.route) || v.route.length < 2) return true;
       const sum = v.route.reduce((total: number, r) => total + (typeof r?.weight === 'number' ? r.weight : 0), 0);
-      return sum > 0;
+      return sum > 0 && sum <= 4294967295;
     },
-    'the weights of several destinations must not all be 0',
+    'the weights of several destinations must not all be 0, nor exceed 4294967295 together',
     ['route'],
   );
   return schema;
