@@ -54,9 +54,9 @@ function ordinary(hint: Hint): fc.Arbitrary<Request> {
       moreQuery: fc.array(fc.constantFrom('q=alpha', 'page=7', 'debug', 'debug=', 'z=1', 'q=beta&q=alpha'), {
         maxLength: 1,
       }),
-      more: fc.array(
+      more: fc.uniqueArray(
         fc.tuple(fc.constantFrom('x-env', 'x-user', 'x-color', 'x-num', 'x-added', 'Accept', 'X-Other'), word),
-        { maxLength: 3 },
+        { maxLength: 3, selector: ([n]) => n.toLowerCase() },
       ),
       method: fc.oneof(
         { weight: 6, arbitrary: fc.constant(hint.method) },
@@ -71,8 +71,11 @@ function ordinary(hint: Hint): fc.Arbitrary<Request> {
     .map((r) => {
       const headers: HeaderList = [];
       if (!r.authorityLast) headers.push(['Host', r.host]);
-      for (const [i, [n, v]] of hint.headers.entries()) if (!r.keepHeaders[i % 2]) headers.push([n, v]);
-      headers.push(...r.more);
+      for (const [i, [n, v]] of hint.headers.entries()) {
+        if (!r.keepHeaders[i % 2] && !headers.some(([name]) => name === n)) headers.push([n, v]);
+      }
+      // a repeated header is odd, and comes as such below
+      headers.push(...r.more.filter(([n]) => !headers.some(([name]) => name.toLowerCase() === n.toLowerCase())));
       if (r.answer !== 'length') headers.push(['x-answer', r.answer]);
       if (r.requestId) headers.push(['x-request-id', 'chosen-by-the-client']);
       if (r.authorityLast) headers.push(['Host', r.host]);

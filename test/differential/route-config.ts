@@ -77,16 +77,21 @@ const mostly = <T>(n: number, a: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =
 const oneIn = <T>(n: number, a: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
   fc.integer({ min: 1, max: n }).chain((k) => (k === 1 ? a : fc.constant(undefined)));
 
-const REWRITES: readonly JsonObject[] = [
-  { regex_rewrite: { pattern: { regex: '^/api/(.*)$' }, substitution: '/r/\\1' } },
-  { regex_rewrite: { pattern: { regex: '[0-9]+' }, substitution: 'N' } },
-  { regex_rewrite: { pattern: { regex: '/' }, substitution: '/_' } },
+const regexRewrite = (regex: string, substitution: string): JsonObject => ({
+  regex_rewrite: { pattern: { regex }, substitution },
+});
+const ANCHORED: readonly JsonObject[] = [
+  regexRewrite('^/api/(.*)$', '/r/\\1'),
+  regexRewrite('^/(a|b|items)/', '/new/\\1/'),
+  regexRewrite('^/shop', ''),
 ];
+/** These may match more than once, which only the proxy does. */
+const UNANCHORED: readonly JsonObject[] = [regexRewrite('[0-9]+', 'N'), regexRewrite('/', '/_')];
 
 const prefixRewrite = fc.constantFrom('/', '/new', '/new/', '/deep/er').map((p): JsonObject => ({ prefix_rewrite: p }));
 
-function pathRewrite(match: PathMatch): fc.Arbitrary<JsonObject> {
-  const regex = fc.constantFrom(...REWRITES);
+function pathRewrite(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
+  const regex = fc.constantFrom(...ANCHORED, ...(mixed ? UNANCHORED : []));
   return match.kind === 'safe_regex' ? regex : fc.oneof(prefixRewrite, regex);
 }
 
@@ -116,7 +121,7 @@ function forward(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
   return fc
     .record({
       to: fc.oneof({ weight: 4, arbitrary: single }, determined, split),
-      rewrite: oneIn(3, pathRewrite(match)),
+      rewrite: oneIn(3, pathRewrite(match, mixed)),
       // on wildcard domains the proxy's: it needs the old host
       host: oneIn(mixed ? 4 : 20, fc.constantFrom('backend.internal', 'other:8080')),
     })
@@ -133,7 +138,7 @@ function redirect(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
         2,
         fc.oneof(
           fc.constantFrom('/moved', '/moved?x=1').map((p): JsonObject => ({ path_redirect: p })),
-          mixed || match.kind === 'safe_regex' ? pathRewrite(match) : prefixRewrite,
+          mixed || match.kind === 'safe_regex' ? pathRewrite(match, mixed) : prefixRewrite,
         ),
       ),
       scheme: oneIn(
