@@ -63,7 +63,7 @@ function ordinary(hint: Hint): fc.Arbitrary<Request> {
         fc.constantFrom('GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS'),
       ),
       body: fc.constantFrom(...BODY_SIZES),
-      withBody: oneIn(3),
+      withBody: oneIn(8),
       answer: fc.constantFrom(...ANSWERS),
       requestId: oneIn(8),
       authorityLast: oneIn(3),

@@ -83,7 +83,7 @@ const regexRewrite = (regex: string, substitution: string): JsonObject => ({
 const ANCHORED: readonly JsonObject[] = [
   regexRewrite('^/api/(.*)$', '/r/\\1'),
   regexRewrite('^/(a|b|items)/', '/new/\\1/'),
-  regexRewrite('^/shop', ''),
+  regexRewrite('^/shop', '/store'),
 ];
 /** These may match more than once, which only the proxy does. */
 const UNANCHORED: readonly JsonObject[] = [regexRewrite('[0-9]+', 'N'), regexRewrite('/', '/_')];
@@ -122,8 +122,7 @@ function forward(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
     .record({
       to: fc.oneof({ weight: 4, arbitrary: single }, determined, split),
       rewrite: oneIn(3, pathRewrite(match, mixed)),
-      // on wildcard domains the proxy's: it needs the old host
-      host: oneIn(mixed ? 4 : 20, fc.constantFrom('backend.internal', 'other:8080')),
+      host: oneIn(4, fc.constantFrom('backend.internal', 'other:8080')),
     })
     .map(({ to, rewrite, host }) => ({
       route: { ...to, ...rewrite, ...(host ? { host_rewrite_literal: host } : {}) },
@@ -138,7 +137,7 @@ function redirect(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
         2,
         fc.oneof(
           fc.constantFrom('/moved', '/moved?x=1').map((p): JsonObject => ({ path_redirect: p })),
-          mixed || match.kind === 'safe_regex' ? pathRewrite(match, mixed) : prefixRewrite,
+          ...(mixed ? [pathRewrite(match, mixed)] : match.kind === 'safe_regex' ? [] : [prefixRewrite]),
         ),
       ),
       scheme: oneIn(
@@ -247,6 +246,13 @@ const PROXY_ONLY: readonly JsonObject[] = [
   {},
 ];
 
+/** A rewritten host on a wildcard domain is the proxy's work. */
+function withoutHostRewrite(route: JsonObject): JsonObject {
+  if (!route.route) return route;
+  const { host_rewrite_literal: _, ...rest } = route.route as JsonObject;
+  return { ...route, route: rest };
+}
+
 /**
  * Listeners at `port`.
  * @param mixed true: some routes have what only the proxy can do
@@ -283,7 +289,7 @@ export function listenerConfig(name: string, port: number, mixed: boolean): fc.A
           name: `vhost-${i}`,
           domains: [domain],
           routes: [
-            ...v.routes.map((r) => r.json),
+            ...v.routes.map((r) => (mixed || !domain.includes('*') ? r.json : withoutHostRewrite(r.json))),
             ...(v.catchAll ? [{ match: { prefix: '/' }, route: { cluster: 'd' } }] : []),
           ],
           ...v.edits,
