@@ -21,7 +21,7 @@ export interface Request {
 /** Requests that are sent back to back on one connection before the answers are read. */
 export type Step = readonly Request[];
 
-const BODY_SIZES = [0, 1, 100, 1500, 9000, 70_000] as const;
+const BODY_SIZES = [0, 1, 100, 100, 100, 1500, 1500, 9000, 9000, 70_000] as const;
 
 const ANSWERS = [
   'length',
@@ -59,7 +59,7 @@ function ordinary(hint: Hint): fc.Arbitrary<Request> {
         { maxLength: 3, selector: ([n]) => n.toLowerCase() },
       ),
       method: fc.oneof(
-        { weight: 6, arbitrary: fc.constant(hint.method) },
+        { weight: 14, arbitrary: fc.constant(hint.method) },
         fc.constantFrom('GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS'),
       ),
       body: fc.constantFrom(...BODY_SIZES),
