@@ -130,6 +130,9 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
   /* the proxy wants the connection to end: the client's does, too, and that is the agent's to do */
   if (u->flags & UPSTREAM_FLAG_PROXY && s->flags & HEAD_CLOSE)
     return TO_AGENT;
+  /* answered before the request has come completely: Envoy closes the client's connection behind it */
+  if (!(u->flags & UPSTREAM_FLAG_REQUEST_DONE))
+    return TO_AGENT;
   if (s->status == 503 && u->flags & UPSTREAM_FLAG_RETRY_503)
     return TO_AGENT;
   __u32 body = len - s->head_len;

@@ -44,8 +44,11 @@ export class AnswerPump {
   constructor(
     private readonly sink: PumpSink,
     private readonly isHead: boolean,
-    /** an answer of the proxy: where it ends the connection, the client's ends as well */
-    private readonly fromProxy = false,
+    /**
+     * whether the client's connection ends with the answer: always (the request was not complete), when the server's
+     * does (an answer of the proxy), or never
+     */
+    private readonly ending: 'always' | 'with-server' | 'never' = 'never',
   ) {}
 
   /** A pump for the rest of an answer. */
@@ -85,7 +88,8 @@ export class AnswerPump {
       this.#finish(Buffer.from('0\r\n\r\n', 'latin1'));
       return;
     }
-    this.#fail('terminated');
+    // An end inside a head is no HTTP to Envoy; an end before any byte is a broken connection.
+    this.#fail(this.#state === 'head' && this.#buffer.length > 0 ? 'protocol' : 'terminated');
   }
 
   #fail(reason: 'protocol' | 'terminated'): void {
@@ -128,7 +132,7 @@ export class AnswerPump {
     const connection = headerValues(head, 'connection').join(',').toLowerCase();
     const old = head.startLine.startsWith('HTTP/1.0');
     if (/\bclose\b/.test(connection) || (old && !/\bkeep-alive\b/.test(connection))) this.reusable = false;
-    this.closing = this.fromProxy && !this.reusable;
+    this.closing = this.ending === 'always' || (this.ending === 'with-server' && !this.reusable);
     this.#started = true;
     this.#body = body;
     const text = clientHead(head, status, body, this.closing);

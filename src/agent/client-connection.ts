@@ -190,6 +190,8 @@ export class ClientConnection {
     const { plane, pool } = this.context;
     const handover = plane.upstream(slot.slot, 'phase') === PHASE.HANDOVER;
     const flags = plane.upstream(slot.slot, 'flags');
+    const ending =
+      (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
     let finished = false;
     const finish = (reusable: boolean): void => {
       if (finished) return;
@@ -232,7 +234,7 @@ export class ClientConnection {
     };
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
-      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, (flags & UPSTREAM_FLAG.PROXY) !== 0);
+      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, ending);
     this.context.counted('carried');
     let ready = false;
     const work = (): void => {

@@ -7,6 +7,7 @@ import {
   type BpfMap,
   BpfObject,
   createMap,
+  KernelError,
   MAP_FLAG,
   MAP_TYPE,
   u32,
@@ -223,7 +224,12 @@ export class DataPlane {
 
   removeUpstream(slot: number, cookie: bigint): void {
     this.map('slots').delete(u64(cookie));
-    this.map('sockets').delete(u32(slot));
+    try {
+      this.map('sockets').delete(u32(slot));
+    } catch (error) {
+      // EINVAL: the element is empty, because closing the socket has taken it out already.
+      if (!(error instanceof KernelError && error.code === 'EINVAL')) throw error;
+    }
   }
 
   upstream(slot: number, name: string): number {

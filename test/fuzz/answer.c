@@ -20,7 +20,7 @@ int main(int argc, char **argv) {
     uint8_t *data = malloc(size), head[MAX_HEAD * 2];
     if (!get(data, size))
       return 1;
-    struct upstream u = {.phase = PHASE_AWAIT, .flags = in[0] ? UPSTREAM_FLAG_HEAD : 0};
+    struct upstream u = {.phase = PHASE_AWAIT, .flags = UPSTREAM_FLAG_REQUEST_DONE | (in[0] ? UPSTREAM_FLAG_HEAD : 0)};
     int done = 0, way = TO_CLIENT;
     while (at < size && way == TO_CLIENT && !done) {
       uint32_t len = at ? step : first;

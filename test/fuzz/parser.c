@@ -136,7 +136,7 @@ static uint32_t head_end(const uint8_t *data, uint32_t size) {
 /* Feeds an answer in pieces; `seed` chooses the cuts. */
 static void fuzz_answer(uint8_t mode, uint8_t seed, const uint8_t *data, uint32_t size) {
   const struct image_header *header = (const void *)image;
-  struct upstream u = {.phase = PHASE_AWAIT, .flags = mode & MODE_TO_HEAD ? UPSTREAM_FLAG_HEAD : 0};
+  struct upstream u = {.phase = PHASE_AWAIT, .flags = UPSTREAM_FLAG_REQUEST_DONE | (mode & MODE_TO_HEAD ? UPSTREAM_FLAG_HEAD : 0)};
   struct work w = {.s = one, .image = image};
   static struct head h;
   uint32_t at = 0, random = seed * 2654435761u + 1;
