@@ -434,7 +434,7 @@ struct upstream {
   __u32 replay_len; /* bytes of the request kept in the replay map; 0: none */
   __u32 incarnation; /* counts the connections that had this slot; written by the agent */
   __u32 dead; /* 1: the connection left ESTABLISHED */
-  __u32 head_len; /* bytes of the request as sent (head) */
+  __u32 served; /* answers after which the connection was kept */
 };
 _Static_assert(sizeof(struct upstream) == 80, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
@@ -452,7 +452,7 @@ _Static_assert(__builtin_offsetof(struct upstream, listener) == 60, "upstream.li
 _Static_assert(__builtin_offsetof(struct upstream, replay_len) == 64, "upstream.replay_len");
 _Static_assert(__builtin_offsetof(struct upstream, incarnation) == 68, "upstream.incarnation");
 _Static_assert(__builtin_offsetof(struct upstream, dead) == 72, "upstream.dead");
-_Static_assert(__builtin_offsetof(struct upstream, head_len) == 76, "upstream.head_len");
+_Static_assert(__builtin_offsetof(struct upstream, served) == 76, "upstream.served");
 
 /* Per endpoint id. */
 struct endpoint {

@@ -79,6 +79,7 @@ static __always_inline void pool_give(struct upstream *u, __u32 slot) {
     u->phase = PHASE_DEAD;
     return;
   }
+  u->served++;
   u->phase = PHASE_IDLE;
   __u32 b = slot / BLOCK_SIZE;
   __u64 *word = bpf_map_lookup_elem(&blocks, &b);

@@ -143,7 +143,6 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   if (!c->body_left)
     flags |= UPSTREAM_FLAG_REQUEST_DONE;
   u->flags = flags;
-  u->head_len = s->head_len;
   u->replay_len = 0;
   if (flags & UPSTREAM_FLAG_RETRY_503)
     keep_for_replay(u, slot, s, size);

@@ -50,7 +50,7 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
     resources,
     plan,
     compiled,
-    report: report(resources, plan),
+    report: report(resources, plan, compiled.verdicts),
     intercepts: resources.intercepts.filter((i) => offloaded.has(i.listener)),
     proxies,
   };

@@ -242,10 +242,17 @@ export class UpstreamPool {
     }
   }
 
-  /** A server that closes after each answer twice in a row is left to the proxy. */
+  /**
+   * A server that closes connections after their first answer, twice in a row, is left to the proxy. One that closes
+   * them after many (nginx: keepalive_requests) is not.
+   */
   #noteClose(slot: Slot): void {
     const endpoint = this.#endpoints[slot.endpoint]!;
     if (endpoint.proxy || !(this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.CLOSE)) return;
+    if (this.plane.upstream(slot.slot, 'served') > 0) {
+      endpoint.closes = 0;
+      return;
+    }
     endpoint.closes++;
     if (endpoint.closes >= 2) this.plane.setEndpoint(endpoint.id, 'flags', ENDPOINT_FLAG.NO_POOL);
   }

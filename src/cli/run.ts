@@ -3,6 +3,7 @@ import type { Command } from 'commander';
 import { Instance, StartError } from '../agent/instance.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/libbpf.js';
+import { ProxyError } from '../proxy/find-envoy.js';
 import { EXIT } from './exit-codes.js';
 
 interface RunOptions {
@@ -67,7 +68,8 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     log(`error: ${(error as Error).message}`);
     if (process.env.SIDESTEP_DEBUG) log(`${(error as Error).stack}`);
     if (error instanceof StartError && error.kind === 'input') return EXIT.INVALID;
-    return error instanceof StartError || error instanceof KernelError ? EXIT.UNAVAILABLE : EXIT.INVALID;
+    const missing = error instanceof StartError || error instanceof KernelError || error instanceof ProxyError;
+    return missing ? EXIT.UNAVAILABLE : EXIT.INVALID;
   }
   const { report, intercepts } = instance.generation;
   if (!stopping)

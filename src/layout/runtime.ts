@@ -164,7 +164,7 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['replay_len', 'u32', 'bytes of the request kept in the replay map; 0: none'],
   ['incarnation', 'u32', 'counts the connections that had this slot; written by the agent'],
   ['dead', 'u32', '1: the connection left ESTABLISHED'],
-  ['head_len', 'u32', 'bytes of the request as sent (head)'],
+  ['served', 'u32', 'answers after which the connection was kept'],
 ]);
 
 export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
