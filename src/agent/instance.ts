@@ -91,7 +91,7 @@ export class Instance {
 
   async #bringUp(): Promise<void> {
     const { options } = this;
-    const resources = await loadFiles([...options.files]);
+    const resources = await loadFiles([...options.files], { instance: options.name });
     for (const d of resources.diagnostics) options.log(formatDiagnostic(d));
     const errors = errorsOf(resources.diagnostics).length;
     if (errors > 0)
@@ -187,7 +187,7 @@ export class Instance {
   async #reload(): Promise<void> {
     if (!this.#ready) return;
     const { log } = this.options;
-    const resources = await loadFiles([...this.options.files]);
+    const resources = await loadFiles([...this.options.files], { instance: this.options.name });
     if (same(resources, this.#generation.resources)) return;
     for (const d of resources.diagnostics) log(formatDiagnostic(d));
     const keep = (problems: readonly Diagnostic[]): void =>

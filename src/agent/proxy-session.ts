@@ -2,7 +2,7 @@
  * A client connection's bytes carried to the proxy and back, unchanged. It follows the messages only to find the
  * moments at which nothing is under way, when the connection may go back to the kernel.
  */
-import { connect, type Socket } from 'node:net';
+import { connect, isIPv6, type Socket } from 'node:net';
 import { type Head, headerValues, MessageTracker, requestBody, responseBody, statusOf } from './http-framing.js';
 
 export interface ProxySessionEvents {
@@ -41,7 +41,8 @@ export class ProxySession {
       host: options.address,
       port: options.port,
       noDelay: true,
-      ...(options.source ? { localAddress: options.source } : {}),
+      // a proxy of the other address family cannot be told where the client is
+      ...(options.source && isIPv6(options.source) === isIPv6(options.address) ? { localAddress: options.source } : {}),
     });
     this.#socket.on('data', (bytes: Buffer) => {
       this.#responses.feed(bytes);

@@ -32,6 +32,8 @@ export interface LoadOptions {
    * that the verdict is about what the policies say. Never for resources that traffic is to follow
    */
   readonly assumeEndpoints?: boolean;
+  /** name of the instance that the resources are for: the proxies of two are not to meet */
+  readonly instance?: string;
 }
 
 /** A document with its file, not yet translated. */
@@ -57,7 +59,7 @@ export async function loadFiles(paths: readonly string[], options: LoadOptions =
     if (text !== undefined) parseText(text, name, parsed);
   }
   const results: Resources[] = [translateEnvoy(parsed.envoy)];
-  if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed, options.assumeEndpoints ?? false));
+  if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed, options));
   const merged = mergeResources(results, parsed.diagnostics);
   const order = new Map([...paths, ...files].map((file, i) => [file === '-' ? STDIN_NAME : file, i]));
   merged.diagnostics.sort((a, b) => compare(a.position, b.position, order));
@@ -252,7 +254,10 @@ function duplicateKeys(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'
 }
 
 /** Hands the Kubernetes documents to their translator. */
-async function translateKubernetes(parsed: Parsed, assumeEndpoints: boolean): Promise<Resources> {
+async function translateKubernetes(
+  parsed: Parsed,
+  { assumeEndpoints = false, instance = '' }: LoadOptions,
+): Promise<Resources> {
   // loaded only when there is something for them: their schemas take time, and Envoy's own files need none of it
   const { kubernetesDocument } = await import('./documents.js');
   const { translateKubernetes: translate } = await import('./istio/index.js');
@@ -266,5 +271,5 @@ async function translateKubernetes(parsed: Parsed, assumeEndpoints: boolean): Pr
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  return translate(documents, { assumeEndpoints });
+  return translate(documents, { assumeEndpoints, instance });
 }

@@ -6,8 +6,10 @@ import { Provenance, type SourceRule } from '../resources.js';
 export type Path = readonly (string | number)[];
 
 export interface TranslateOptions {
-  /** first port of the proxy's listeners on 127.0.0.1; each listener takes the next one (default 15500) */
+  /** port of the proxy's listeners (default 15500), each on a loopback address of its own; see `proxyPlaces` */
   readonly basePort?: number;
+  /** tells apart translations whose proxies run on the same machine */
+  readonly instance?: string;
   /** the client workload that routes are made for, as a sidecar would know it (default: no labels, and the
    * namespace of the documents: `default` if any is there, else the one with the most services and routes) */
   readonly workload?: { readonly namespace?: string; readonly labels?: Readonly<Record<string, string>> };
@@ -42,6 +44,7 @@ export class Context {
   readonly rules: RuleBuilder[] = [];
   readonly #ids = new Set<string>();
   readonly basePort: number;
+  readonly instance: string;
   readonly namespace: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly rootNamespace: string;
@@ -50,6 +53,7 @@ export class Context {
 
   constructor(options: TranslateOptions = {}, namespace = 'default') {
     this.basePort = options.basePort ?? 15500;
+    this.instance = options.instance ?? '';
     this.namespace = options.workload?.namespace ?? namespace;
     this.labels = options.workload?.labels ?? {};
     this.rootNamespace = options.rootNamespace ?? 'istio-system';

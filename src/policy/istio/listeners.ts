@@ -6,6 +6,7 @@ import { visible } from './kubernetes-services.js';
 import { isHttp, type Registry, type Service } from './registry.js';
 import { CORS_FILTER, FAULT_FILTER } from './route-policies.js';
 import { defaultRoute, type RouteInput } from './routes.js';
+import { hash, stablePlace } from './stable.js';
 import type { VirtualServices } from './virtual-services.js';
 
 /**
@@ -79,7 +80,8 @@ function usedFilters(routes: readonly JsonObject[]): Set<string> {
   return used;
 }
 
-function listener(name: string, port: number, virtualHosts: JsonObject[]): JsonObject {
+function listener(name: string, place: string, virtualHosts: JsonObject[]): JsonObject {
+  const [, address = '', port] = /^(.*):(\d+)$/.exec(place) ?? [];
   const used = usedFilters(virtualHosts.flatMap((host) => host.routes as JsonObject[]));
   const filters = FILTER_TYPES.filter(([filter]) => used.has(filter)).map(
     ([filter, type]): JsonObject => ({ name: filter, typed_config: { '@type': `type.googleapis.com/${type}` } }),
@@ -90,7 +92,7 @@ function listener(name: string, port: number, virtualHosts: JsonObject[]): JsonO
   });
   return {
     name,
-    address: { socket_address: { address: '127.0.0.1', port_value: port } },
+    address: { socket_address: { address, port_value: Number(port) } },
     traffic_direction: 'OUTBOUND',
     filter_chains: [
       {
@@ -119,6 +121,37 @@ function listener(name: string, port: number, virtualHosts: JsonObject[]): JsonO
         ],
       },
     ],
+  };
+}
+
+/** Addresses 127.64.0.1 to 127.127.255.254, without .0 and .255 at the ends. */
+const LOOPBACKS = 64 * 256 * 254;
+/** Ports on ::1, the only IPv6 address that every machine has. */
+const IPV6_PORTS = 16384;
+/** Ports that instances choose from. */
+const INSTANCE_PORTS = 512;
+
+/**
+ * Where the proxy listens: Envoys let others share their ports without a word, and refuse two listeners that swap
+ * theirs, so a listener's place follows from its name and the instance's. It is of the service's address family, since
+ * without the agent connections are led there by the kernel.
+ */
+function proxyPlaces(context: Context): (name: string, service: Service) => string {
+  const taken = new Set<string>();
+  const { basePort, instance } = context;
+  const port = basePort + (instance === '' ? 0 : hash(instance) % INSTANCE_PORTS);
+  const ipv4 = (index: number) => {
+    const third = Math.floor(index / 254);
+    return `127.${64 + (third >> 8)}.${third & 255}.${(index % 254) + 1}:${port}`;
+  };
+  const ipv6 = (index: number) => `::1:${basePort + index}`;
+  return (name, service) => {
+    const six = service.addresses.length > 0 && service.addresses.every((address) => address.includes(':'));
+    const key = `${instance}\0${name}`;
+    const place = six ? stablePlace(key, IPV6_PORTS, ipv6, taken) : stablePlace(key, LOOPBACKS, ipv4, taken);
+    if (place === undefined)
+      context.error(service.document, service.path, 'too-many-services', 'no port is left for the proxy');
+    return place ?? `127.0.0.1:${basePort}`;
   };
 }
 
@@ -158,7 +191,7 @@ export function buildListeners(
   }
   const listeners: JsonObject[] = [];
   const intercepts: Intercept[] = [];
-  let next = context.basePort;
+  const place = proxyPlaces(context);
   for (const [port, candidates] of [...byPort].sort(([a], [b]) => a - b)) {
     const routes = candidates.reduce((sum, candidate) => sum + candidate.routes.length, 0);
     const shared = candidates.length === 1 || candidates.length * routes <= MAX_SHARED_ROUTES;
@@ -181,7 +214,7 @@ export function buildListeners(
         hosts.push(any);
       }
       const name = clusterName(port, '', service.host);
-      listeners.push(context.origin(listener(name, next++, hosts), service.document, service.path));
+      listeners.push(context.origin(listener(name, place(name, service), hosts), service.document, service.path));
       for (const address of service.addresses) intercepts.push({ address, port, listener: name });
     }
   }

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { flattenLists } from '../../../src/policy/documents.js';
 import { envoyDuration, parseDuration, protoDuration } from '../../../src/policy/istio/duration.js';
 import { hostMatches, mostSpecific, resolveHost, shortNames } from '../../../src/policy/istio/hosts.js';
+import type { TranslateOptions } from '../../../src/policy/istio/index.js';
 import { didYouMean } from '../../../src/policy/istio/validate.js';
 import { read, translate, virtualHosts } from './helpers.js';
 
@@ -94,16 +95,30 @@ spec: {ports: [{name: http, port: 80}], clusterIP: None}
 ---
 `;
 
-test('listeners get ports from the base on, whatever the order of the documents', () => {
-  const a = SERVICE.replace('NAME', 'a');
-  const b = SERVICE.replace('NAME', 'b');
-  const one = translate(a + b, { basePort: 20000 });
-  const two = translate(b + a, { basePort: 20000 });
-  assert.deepEqual(one.intercepts, two.intercepts);
-  assert.deepEqual(
-    one.listeners.map((l) => (l.address as { socket_address: { port_value: number } }).socket_address.port_value),
-    [20000, 20001],
+const placesOf = (names: readonly string[], options: TranslateOptions = {}) =>
+  new Map(
+    translate(names.map((name) => SERVICE.replace('NAME', name)).join(''), options).listeners.map((l) => {
+      const { address, port_value } = (l.address as { socket_address: { address: string; port_value: number } })
+        .socket_address;
+      return [l.name, `${address} ${port_value}`];
+    }),
   );
+
+test('the proxy’s listeners keep their places when services are added; those of instances differ', () => {
+  const few = placesOf(['b', 'd'], { basePort: 20000 });
+  const more = placesOf(['e', 'd', 'c', 'b', 'a'], { basePort: 20000 });
+  for (const [name, place] of few) assert.equal(more.get(name), place);
+  assert.equal(new Set(more.values()).size, 5);
+  for (const place of more.values()) assert.match(place, /^127\.(6[4-9]|[7-9]\d|1[01]\d|12[0-7])\.\d+\.\d+ 20000$/);
+  const other = new Set(placesOf(['a', 'b'], { instance: 'other' }).values());
+  for (const place of placesOf(['a', 'b'], { instance: 'one' }).values()) assert.ok(!other.has(place));
+});
+
+test('the proxy’s listener of a service with an IPv6 address is on ::1', () => {
+  const { listeners } = translate(SERVICE.replace('NAME', 'a').replace('None', '"fd00::1"'), { basePort: 20000 });
+  const { socket_address: at } = listeners[0]?.address as { socket_address: { address: string; port_value: number } };
+  assert.equal(at.address, '::1');
+  assert.ok(at.port_value >= 20000 && at.port_value < 20000 + 16384);
 });
 
 test('addresses stay when services are added, and are never given twice', () => {
