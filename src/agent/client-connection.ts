@@ -10,6 +10,7 @@
 import type { Socket } from 'node:net';
 import { fdOf, setLinger } from '../kernel/syscalls.js';
 import { CONN_FLAG, PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { REPLAY_HEADER } from '../proxy/replay.js';
 import { AnswerPump } from './answer-pump.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
 import { ProxySession } from './proxy-session.js';
@@ -256,7 +257,9 @@ export class ClientConnection {
   /** Gives a request whose first try was answered with 503 to the proxy, which carries out what is left of the retries. */
   #replay(request: Buffer, retriesLeft: number): void {
     const end = request.indexOf('\r\n\r\n');
-    const header = Buffer.from(`\r\nx-envoy-max-retries: ${Math.max(0, retriesLeft)}`, 'latin1');
+    // `x-envoy-max-retries` is for proxies of others that believe it; our own has routes for the mark.
+    const mark = `${REPLAY_HEADER.name}: ${REPLAY_HEADER.value}`;
+    const header = Buffer.from(`\r\nx-envoy-max-retries: ${Math.max(0, retriesLeft)}\r\n${mark}`, 'latin1');
     const bytes = Buffer.concat([request.subarray(0, end), header, request.subarray(end)]);
     if (!this.#session && !this.#openSession()) return;
     this.context.plane.native(this.cookie, this.#written);

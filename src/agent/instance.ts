@@ -8,7 +8,7 @@ import { bpfObjectPath } from '../kernel/object-path.js';
 import type { ListenerPlan } from '../plan/ir.js';
 import { type Diagnostic, formatDiagnostic } from '../policy/diagnostics.js';
 import { loadFiles } from '../policy/load.js';
-import { type EnvoyProxy, startProxy, stopStaleProxy } from '../proxy/index.js';
+import { type EnvoyProxy, startProxy, stopStaleProxy, withReplayRoutes } from '../proxy/index.js';
 import { isLocal, isWildcard } from './address.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
@@ -109,7 +109,11 @@ export class Instance {
     const generation = this.#make(1, resources);
     this.#generation = generation;
     if (options.proxy === 'own')
-      this.#proxy = await startProxy({ dir: join(this.#folder, 'proxy'), resources, inheritFds: lasting });
+      this.#proxy = await startProxy({
+        dir: join(this.#folder, 'proxy'),
+        resources: withReplayRoutes(resources),
+        inheritFds: lasting,
+      });
     await this.#listeners.open(generation.intercepts);
     writeHosts(this.#hostsFile, resources.hosts);
     await this.#serve();
@@ -195,7 +199,7 @@ export class Instance {
     }
     const next = this.#make(this.#generation.number + 1, resources);
     await this.#listeners.open(next.intercepts);
-    const refused = (await this.#proxy?.update(resources)) ?? [];
+    const refused = (await this.#proxy?.update(withReplayRoutes(resources))) ?? [];
     if (refused.length > 0) {
       for (const d of refused) log(formatDiagnostic(d));
       keep(refused);

@@ -4,7 +4,7 @@ import { PHASE } from '../layout/runtime.js';
 import { ClientConnection } from './client-connection.js';
 import type { DataPlane } from './data-plane.js';
 import type { Arrival } from './listeners.js';
-import { UpstreamPool } from './upstream-pool.js';
+import { type Slot, UpstreamPool } from './upstream-pool.js';
 
 const GROW_MS = 5;
 const SWEEP_MS = 20;
@@ -30,16 +30,8 @@ export class Traffic {
     private readonly proxyOf: (listener: string) => { address: string; port: number } | undefined,
   ) {
     this.pool = new UpstreamPool(plane, {
-      broken: (slot, owner) => {
-        const connection = this.#connections.get(owner);
-        if (connection) void connection.upstreamBroken(slot);
-        else this.#abandon(slot.slot, owner);
-      },
-      answer: (slot, owner) => {
-        const connection = this.#connections.get(owner);
-        if (connection) void connection.carry(slot);
-        else this.#abandon(slot.slot, owner);
-      },
+      broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
+      answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.carry(slot)),
     });
     this.#timers = [setInterval(() => this.pool.grow(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
   }
@@ -69,6 +61,23 @@ export class Traffic {
     this.#connections.set(cookie, connection);
   }
 
+  /**
+   * Does something with the connection that an exchange belongs to. The kernel answers requests on connections that the
+   * agent has not accepted yet, so an unknown owner is waited for as long as its socket lives.
+   */
+  #withConnection(slot: Slot, owner: bigint, action: (connection: ClientConnection) => void): void {
+    if (this.pool.slot(slot.slot) !== slot || this.plane.owner(slot.slot) !== owner) return; // dealt with already
+    const connection = this.#connections.get(owner);
+    if (connection) {
+      action(connection);
+      return;
+    }
+    // Meanwhile what comes on the upstream stays in its inbox.
+    slot.listener ??= () => undefined;
+    if (!this.plane.query(owner)) this.#abandon(slot.slot, owner);
+    else setTimeout(() => this.#withConnection(slot, owner, action), 1);
+  }
+
   #abandon(index: number, owner: bigint): void {
     const slot = this.pool.slot(index);
     if (!slot) return;
@@ -85,9 +94,7 @@ export class Traffic {
       const owner = this.plane.owner(slot.slot);
       if (owner === 0n || this.plane.upstream(slot.slot, 'phase') === PHASE.IDLE) continue;
       if (now - this.plane.started(slot.slot) < BigInt(timeout) * 1_000_000n) continue;
-      const connection = this.#connections.get(owner);
-      if (connection) void connection.timedOut(slot);
-      else this.#abandon(slot.slot, owner);
+      this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
     }
     this.pool.reap();
   }

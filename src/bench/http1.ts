@@ -110,11 +110,14 @@ async function measure(
 ): Promise<Row> {
   const servers = processTree([server]);
   const mesh = processTree(target.mesh);
-  const others = userProcesses().filter((pid) => !servers.includes(pid) && !mesh.includes(pid));
-  const use = (): { server: number; mesh: number; others: number; busy: number } => ({
+  const foreign = (): Map<number, number> => {
+    const pids = userProcesses().filter((pid) => !servers.includes(pid) && !mesh.includes(pid));
+    return new Map(pids.map((pid) => [pid, processMicros([pid])]));
+  };
+  const use = (): { server: number; mesh: number; foreign: Map<number, number>; busy: number } => ({
     server: processMicros(servers),
     mesh: processMicros(mesh),
-    others: processMicros(others),
+    foreign: foreign(),
     busy: busyMicros(),
   });
   const before = use();
@@ -127,8 +130,10 @@ async function measure(
   const client = each(wrk.cpuUs);
   const serverCpu = each(after.server - before.server);
   const meshCpu = each(after.mesh - before.mesh);
-  // what other programs on the machine used is nobody's cost here
-  const busy = each(after.busy - before.busy - (after.others - before.others));
+  // what other programs on the machine used is nobody's cost here (one that ended meanwhile is missed)
+  let others = 0;
+  for (const [pid, micros] of after.foreign) others += micros - (before.foreign.get(pid) ?? 0);
+  const busy = each(after.busy - before.busy - others);
   const kernel = Math.max(0, busy - client - serverCpu - meshCpu);
   return {
     ...{ config: target.config, protocol: 'http1', connections },

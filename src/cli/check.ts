@@ -64,7 +64,7 @@ export function register(program: Command): void {
     .option('--require <share>', 'exit with 1 unless at least this share of the rules is offloaded, e.g. 95%', share)
     .addHelpText('after', EXIT_HELP)
     .action(async (files: string[], options: Options) => {
-      const { resources, ok } = await loadInput(files, options.json);
+      const { resources, ok } = await loadInput(files, options.json, { assumeEndpoints: true });
       const plan = buildPlan(resources);
       const result = report(resources, plan, ok ? refusedByCompiler(plan) : undefined);
       process.stdout.write(options.json ? `${toJsonText(result)}\n` : checkText(result));

@@ -130,7 +130,7 @@ export function register(program: Command): void {
         process.exitCode = EXIT.USAGE;
         return;
       }
-      const { resources, ok } = await loadInput(files);
+      const { resources, ok } = await loadInput(files, false, { assumeEndpoints: true });
       if (!ok) {
         process.exitCode = EXIT.INVALID;
         return;

@@ -1,14 +1,15 @@
 /** What the commands that read policy files have in common. */
 import { formatDiagnostic } from '../policy/diagnostics.js';
-import { loadFiles } from '../policy/load.js';
+import { type LoadOptions, loadFiles } from '../policy/load.js';
 import type { Resources } from '../policy/resources.js';
 
 /** Reads the files; diagnostics go to standard error unless `quiet`. `ok` is false if there are errors. */
 export async function loadInput(
   files: readonly string[],
   quiet = false,
+  options: LoadOptions = {},
 ): Promise<{ resources: Resources; ok: boolean }> {
-  const resources = await loadFiles([...files]);
+  const resources = await loadFiles([...files], options);
   if (!quiet) for (const d of resources.diagnostics) process.stderr.write(`${formatDiagnostic(d)}\n`);
   return { resources, ok: !resources.diagnostics.some((d) => d.severity === 'error') };
 }

@@ -134,6 +134,16 @@ function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): T
   return { target, capture: rows.start, capture_classes: rows.classes };
 }
 
+/** Where ActionSpec.flags hold how many retries are left after the first one, which the replay through the proxy is. */
+const RETRIES_LEFT_SHIFT = 4;
+const MAX_RETRIES_LEFT = 15;
+
+function retryFlags({ retry503, retries = 1 }: ForwardAction): number {
+  if (!retry503) return 0;
+  const left = Math.min(Math.max(retries - 1, 0), MAX_RETRIES_LEFT);
+  return ACTION_FLAG.RETRY_503 | (left << RETRIES_LEFT_SHIFT);
+}
+
 /**
  * Stores a forward action: hop-by-hop headers are removed (RFC 9110, section 7.6.1), then the rule's edits.
  * @returns its offset, or why it is left to the proxy.
@@ -176,7 +186,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
   return blob.structs(ActionSpec, [
     {
       kind: ACTION.FORWARD,
-      flags: action.retry503 ? ACTION_FLAG.RETRY_503 : 0,
+      flags: retryFlags(action),
       n_adds: adds.length,
       timeout_ms: Math.min(action.timeoutMs, 0xffffffff),
       remove,

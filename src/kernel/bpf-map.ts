@@ -74,6 +74,8 @@ export class BpfMap {
     const result = libbpf().mapDelete(this.fd, key) as number;
     if (result === 0) return true;
     if (errnoName(result) === 'ENOENT') return false;
+    // A socket map's own word for it: the kernel empties the element when the socket in it closes.
+    if (this.shape.type === MAP_TYPE.SOCKMAP && errnoName(result) === 'EINVAL') return false;
     throw new KernelError(`delete from the map ${this.shape.name}`, -result);
   }
 

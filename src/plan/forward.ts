@@ -4,8 +4,8 @@ import { proxied, type RouteContext, type Variant } from './actions.js';
 import { ALWAYS, headerPresent, test } from './conditions.js';
 import { type Choice, choices } from './destinations.js';
 import { requestEdits } from './header-edits.js';
-import type { ClusterPlan, ForwardAction, HeaderEdit, RbacCheck, TargetRewrite } from './ir.js';
-import { bool, durationMs, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
+import type { ForwardAction, HeaderEdit, RbacCheck, TargetRewrite } from './ir.js';
+import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
 import { type RetryPlan, retryPolicy } from './retry.js';
 import { beforeRewrite } from './rewritten.js';
@@ -252,6 +252,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     originalPath: target !== undefined && !listener.suppressEnvoyHeaders,
     timeoutMs,
     retry503: retry.retry503,
+    ...(retry.retry503 ? { retries: retry.retries } : {}),
   };
   const host = str(action, 'host_rewrite_literal');
   const checks = upstreamChecks(notes, ctx, chosen, host === '' ? forward : { ...forward, host }, path);

@@ -79,6 +79,8 @@ export interface ForwardAction {
   readonly timeoutMs: number;
   /** a 503 answer is replayed through the proxy, which carries out what is left of the retry policy */
   readonly retry503: boolean;
+  /** with `retry503`: the policy's number of retries, at least 1 */
+  readonly retries?: number;
 }
 
 /** An answer that the mesh gives itself. Header names in lower case, in order; content-length is added by the compiler. */

@@ -5,6 +5,8 @@ import { durationMs, has, join, type Notes, num, onlyFields, str } from './notes
 export interface RetryPlan {
   /** a 503 answer is replayed through the proxy */
   readonly retry503: boolean;
+  /** how often the proxy would try again */
+  readonly retries: number;
   /** 0: none */
   readonly perTryTimeoutMs: number;
 }
@@ -21,9 +23,12 @@ const BEFORE_ANSWER = new Set([
   'cancelled',
 ]);
 
+/** More retries than this are not counted by the fast path. */
+const MAX_RETRIES = 16;
+
 /** A RetryPolicy; what the fast path cannot do becomes a reason. */
 export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: string): RetryPlan {
-  if (!policy) return { retry503: false, perTryTimeoutMs: 0 };
+  if (!policy) return { retry503: false, retries: 0, perTryTimeoutMs: 0 };
   onlyFields(notes, policy, path, [
     'retry_on',
     'num_retries',
@@ -40,7 +45,9 @@ export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: 
     notes.add('timeout', 'per-try idle timeouts are enforced by the proxy', at, policy, 'per_try_idle_timeout');
   }
   const perTryTimeoutMs = durationMs(policy, 'per_try_timeout') ?? 0;
-  if (has(policy, 'num_retries') && num(policy, 'num_retries') === 0) return { retry503: false, perTryTimeoutMs };
+  // Envoy tries once more unless told otherwise
+  const retries = has(policy, 'num_retries') ? num(policy, 'num_retries') : 1;
+  if (retries === 0) return { retry503: false, retries, perTryTimeoutMs };
   const conditions = str(policy, 'retry_on')
     .split(',')
     .map((c) => c.trim())
@@ -60,5 +67,7 @@ export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: 
     }
     notes.add('retry', `retries on ${condition}`, join(path, 'retry_on'), policy, 'retry_on');
   }
-  return { retry503, perTryTimeoutMs };
+  if (retry503 && retries > MAX_RETRIES)
+    notes.add('retry', `more than ${MAX_RETRIES} retries`, join(path, 'num_retries'), policy, 'num_retries');
+  return { retry503, retries, perTryTimeoutMs };
 }

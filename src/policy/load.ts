@@ -13,6 +13,7 @@ import {
   Document as YamlDocument,
 } from 'yaml';
 import type { Diagnostic, Position } from './diagnostics.js';
+import type { Document } from './documents.js';
 import { type EnvoySource, isEnvoyDocument, translateEnvoy } from './envoy/index.js';
 import { mergeResources } from './merge.js';
 import type { Resources } from './resources.js';
@@ -26,6 +27,11 @@ const STDIN_NAME = '<stdin>';
 export interface LoadOptions {
   /** what `-` stands for; standard input by default */
   readonly stdin?: Readable;
+  /**
+   * for judging policies without their cluster: services and subsets without servers are given one that nobody has, so
+   * that the verdict is about what the policies say. Never for resources that traffic is to follow
+   */
+  readonly assumeEndpoints?: boolean;
 }
 
 /** A document with its file, not yet translated. */
@@ -51,7 +57,7 @@ export async function loadFiles(paths: readonly string[], options: LoadOptions =
     if (text !== undefined) parseText(text, name, parsed);
   }
   const results: Resources[] = [translateEnvoy(parsed.envoy)];
-  if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed));
+  if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed, options.assumeEndpoints ?? false));
   const merged = mergeResources(results, parsed.diagnostics);
   const order = new Map([...paths, ...files].map((file, i) => [file === '-' ? STDIN_NAME : file, i]));
   merged.diagnostics.sort((a, b) => compare(a.position, b.position, order));
@@ -246,13 +252,11 @@ function duplicateKeys(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'
 }
 
 /** Hands the Kubernetes documents to their translator. */
-async function translateKubernetes(parsed: Parsed): Promise<Resources> {
+async function translateKubernetes(parsed: Parsed, assumeEndpoints: boolean): Promise<Resources> {
   // loaded only when there is something for them: their schemas take time, and Envoy's own files need none of it
-  const documentsModule: string = './documents.js';
-  const istioModule: string = './istio/index.js';
-  const { kubernetesDocument } = await import(documentsModule);
-  const { translateKubernetes: translate } = await import(istioModule);
-  const documents: unknown[] = [];
+  const { kubernetesDocument } = await import('./documents.js');
+  const { translateKubernetes: translate } = await import('./istio/index.js');
+  const documents: Document[] = [];
   for (const { doc, lineCounter, file } of parsed.kubernetes) {
     try {
       documents.push(kubernetesDocument(doc, lineCounter, file));
@@ -262,5 +266,5 @@ async function translateKubernetes(parsed: Parsed): Promise<Resources> {
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  return translate(documents);
+  return translate(documents, { assumeEndpoints });
 }

@@ -1,5 +1,6 @@
 import type { Diagnostic, Position } from './diagnostics.js';
-import { Provenance, type Resources } from './resources.js';
+import { asObject, asObjects, asString } from './envoy/walk.js';
+import { type JsonObject, Provenance, type Resources } from './resources.js';
 
 /** Looks an object up in each of several provenances. */
 class JoinedProvenance extends Provenance {
@@ -19,6 +20,33 @@ class JoinedProvenance extends Provenance {
 }
 
 /**
+ * One bootstrap of several: of fields that more than one has, the last part's counts, but layers of the runtime are kept
+ * from all, in order (Envoy lets later ones override), also when two have the same name, which Envoy would refuse.
+ */
+function mergeBootstraps(parts: readonly JsonObject[]): JsonObject {
+  const merged: JsonObject = Object.assign({}, ...parts);
+  const runtimes = parts.map((part) => asObject(part.layered_runtime)).filter((runtime) => runtime !== undefined);
+  if (runtimes.length < 2) return merged;
+  const taken = new Set<string>();
+  const layers = runtimes
+    .flatMap((runtime) => asObjects(runtime.layers))
+    .map((layer): JsonObject => {
+      const wanted = asString(layer.name);
+      let name = wanted;
+      for (let i = 2; taken.has(name); i++) name = `${wanted}~${i}`;
+      taken.add(name);
+      return name === wanted ? layer : { ...layer, name };
+    });
+  // Envoy takes one layer of its admin interface only, and it is the same for all.
+  const admin = layers.filter((layer) => layer.admin_layer !== undefined);
+  merged.layered_runtime = {
+    ...Object.assign({}, ...runtimes),
+    layers: layers.filter((layer) => layer.admin_layer === undefined || layer === admin.at(-1)),
+  };
+  return merged;
+}
+
+/**
  * Joins what several translators made. The objects stay the same, so rules and provenance keep their identity.
  * `diagnostics` come before those of the parts.
  */
@@ -28,7 +56,7 @@ export function mergeResources(parts: readonly Resources[], diagnostics: readonl
     routeConfigs: parts.flatMap((p) => p.routeConfigs),
     clusters: parts.flatMap((p) => p.clusters),
     endpoints: parts.flatMap((p) => p.endpoints),
-    bootstrap: Object.assign({}, ...parts.map((p) => p.bootstrap)),
+    bootstrap: mergeBootstraps(parts.map((p) => p.bootstrap)),
     intercepts: parts.flatMap((p) => p.intercepts),
     hosts: parts.flatMap((p) => p.hosts),
     rules: parts.flatMap((p) => p.rules),

@@ -42,7 +42,7 @@ function watched(path: string): JsonObject {
 }
 
 /** A listener with each of its connection managers replaced. The original stays as it is. */
-function mapManagers(listener: JsonObject, change: (hcm: JsonObject) => JsonObject): JsonObject {
+export function mapManagers(listener: JsonObject, change: (hcm: JsonObject) => JsonObject): JsonObject {
   if (connectionManagers(listener).length === 0) return listener;
   const mapChain = (chain: JsonObject): JsonObject => ({
     ...chain,

@@ -116,7 +116,14 @@ export class Differential {
     for (const o of [...expected.answers.map((a) => String(a.status)), ...(expected.error ? [expected.error] : [])]) {
       this.outcomes.set(o, (this.outcomes.get(o) ?? 0) + 1);
     }
-    return differences(expected, actual);
+    const found = differences(expected, actual);
+    // Envoy closes a connection behind an answer of its own when the next request was already there. Who answers the
+    // next one too does better, if the answer is what Envoy gives when asked again.
+    if (found.length && expected.error && !actual.error && steps.some((s) => s.length > 1)) {
+      const single = steps.flat().map((r) => exchange([r]));
+      return differences(await this.#oracle.run({ address: ORACLE, port, exchanges: single }), actual);
+    }
+    return found;
   }
 
   /**

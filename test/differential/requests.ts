@@ -21,7 +21,7 @@ export interface Request {
 /** Requests that are sent back to back on one connection before the answers are read. */
 export type Step = readonly Request[];
 
-const BODY_SIZES = [0, 1, 100, 1500, 9000, 70_000] as const;
+const BODY_SIZES = [0, 1, 100, 100, 100, 1500, 1500, 9000, 9000, 70_000] as const;
 
 const ANSWERS = [
   'length',
@@ -54,16 +54,16 @@ function ordinary(hint: Hint): fc.Arbitrary<Request> {
       moreQuery: fc.array(fc.constantFrom('q=alpha', 'page=7', 'debug', 'debug=', 'z=1', 'q=beta&q=alpha'), {
         maxLength: 1,
       }),
-      more: fc.array(
+      more: fc.uniqueArray(
         fc.tuple(fc.constantFrom('x-env', 'x-user', 'x-color', 'x-num', 'x-added', 'Accept', 'X-Other'), word),
-        { maxLength: 3 },
+        { maxLength: 3, selector: ([n]) => n.toLowerCase() },
       ),
       method: fc.oneof(
-        { weight: 6, arbitrary: fc.constant(hint.method) },
+        { weight: 14, arbitrary: fc.constant(hint.method) },
         fc.constantFrom('GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS'),
       ),
       body: fc.constantFrom(...BODY_SIZES),
-      withBody: oneIn(3),
+      withBody: oneIn(8),
       answer: fc.constantFrom(...ANSWERS),
       requestId: oneIn(8),
       authorityLast: oneIn(3),
@@ -71,8 +71,11 @@ function ordinary(hint: Hint): fc.Arbitrary<Request> {
     .map((r) => {
       const headers: HeaderList = [];
       if (!r.authorityLast) headers.push(['Host', r.host]);
-      for (const [i, [n, v]] of hint.headers.entries()) if (!r.keepHeaders[i % 2]) headers.push([n, v]);
-      headers.push(...r.more);
+      for (const [i, [n, v]] of hint.headers.entries()) {
+        if (!r.keepHeaders[i % 2] && !headers.some(([name]) => name === n)) headers.push([n, v]);
+      }
+      // a repeated header is odd, and comes as such below
+      headers.push(...r.more.filter(([n]) => !headers.some(([name]) => name.toLowerCase() === n.toLowerCase())));
       if (r.answer !== 'length') headers.push(['x-answer', r.answer]);
       if (r.requestId) headers.push(['x-request-id', 'chosen-by-the-client']);
       if (r.authorityLast) headers.push(['Host', r.host]);

@@ -77,16 +77,21 @@ const mostly = <T>(n: number, a: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =
 const oneIn = <T>(n: number, a: fc.Arbitrary<T>): fc.Arbitrary<T | undefined> =>
   fc.integer({ min: 1, max: n }).chain((k) => (k === 1 ? a : fc.constant(undefined)));
 
-const REWRITES: readonly JsonObject[] = [
-  { regex_rewrite: { pattern: { regex: '^/api/(.*)$' }, substitution: '/r/\\1' } },
-  { regex_rewrite: { pattern: { regex: '[0-9]+' }, substitution: 'N' } },
-  { regex_rewrite: { pattern: { regex: '/' }, substitution: '/_' } },
+const regexRewrite = (regex: string, substitution: string): JsonObject => ({
+  regex_rewrite: { pattern: { regex }, substitution },
+});
+const ANCHORED: readonly JsonObject[] = [
+  regexRewrite('^/api/(.*)$', '/r/\\1'),
+  regexRewrite('^/(a|b|items)/', '/new/\\1/'),
+  regexRewrite('^/shop', '/store'),
 ];
+/** These may match more than once, which only the proxy does. */
+const UNANCHORED: readonly JsonObject[] = [regexRewrite('[0-9]+', 'N'), regexRewrite('/', '/_')];
 
 const prefixRewrite = fc.constantFrom('/', '/new', '/new/', '/deep/er').map((p): JsonObject => ({ prefix_rewrite: p }));
 
-function pathRewrite(match: PathMatch): fc.Arbitrary<JsonObject> {
-  const regex = fc.constantFrom(...REWRITES);
+function pathRewrite(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
+  const regex = fc.constantFrom(...ANCHORED, ...(mixed ? UNANCHORED : []));
   return match.kind === 'safe_regex' ? regex : fc.oneof(prefixRewrite, regex);
 }
 
@@ -116,9 +121,8 @@ function forward(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
   return fc
     .record({
       to: fc.oneof({ weight: 4, arbitrary: single }, determined, split),
-      rewrite: oneIn(3, pathRewrite(match)),
-      // on wildcard domains the proxy's: it needs the old host
-      host: oneIn(mixed ? 4 : 20, fc.constantFrom('backend.internal', 'other:8080')),
+      rewrite: oneIn(3, pathRewrite(match, mixed)),
+      host: oneIn(4, fc.constantFrom('backend.internal', 'other:8080')),
     })
     .map(({ to, rewrite, host }) => ({
       route: { ...to, ...rewrite, ...(host ? { host_rewrite_literal: host } : {}) },
@@ -133,7 +137,7 @@ function redirect(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
         2,
         fc.oneof(
           fc.constantFrom('/moved', '/moved?x=1').map((p): JsonObject => ({ path_redirect: p })),
-          mixed || match.kind === 'safe_regex' ? pathRewrite(match) : prefixRewrite,
+          ...(mixed ? [pathRewrite(match, mixed)] : match.kind === 'safe_regex' ? [] : [prefixRewrite]),
         ),
       ),
       scheme: oneIn(
@@ -242,6 +246,13 @@ const PROXY_ONLY: readonly JsonObject[] = [
   {},
 ];
 
+/** A rewritten host on a wildcard domain is the proxy's work. */
+function withoutHostRewrite(route: JsonObject): JsonObject {
+  if (!route.route) return route;
+  const { host_rewrite_literal: _, ...rest } = route.route as JsonObject;
+  return { ...route, route: rest };
+}
+
 /**
  * Listeners at `port`.
  * @param mixed true: some routes have what only the proxy can do
@@ -278,7 +289,7 @@ export function listenerConfig(name: string, port: number, mixed: boolean): fc.A
           name: `vhost-${i}`,
           domains: [domain],
           routes: [
-            ...v.routes.map((r) => r.json),
+            ...v.routes.map((r) => (mixed || !domain.includes('*') ? r.json : withoutHostRewrite(r.json))),
             ...(v.catchAll ? [{ match: { prefix: '/' }, route: { cluster: 'd' } }] : []),
           ],
           ...v.edits,

@@ -4,10 +4,21 @@ import type { Context } from './context.js';
 import { shortNames } from './hosts.js';
 import { isHttp, type Registry, type Service } from './registry.js';
 
-/** Istio's range for addresses of services that have none: 240.240.0.0/16. */
+/** Addresses to give away: Istio's range for services that have none, 240.240.0.0/16, without .0 and .255 at the ends. */
+const ROOM = 254 * 256;
+
 function allocated(index: number): string {
   // 254 addresses in each /24: no .0 and no .255, which some stacks treat specially.
   return `240.240.${Math.floor(index / 254)}.${(index % 254) + 1}`;
+}
+
+/** FNV-1a over UTF-16 units, mixed (the low bits of names that differ in their last letter only are alike). */
+function hash(text: string): number {
+  let h = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
 }
 
 /** True if requests to the service can be intercepted by an address that we choose. */
@@ -21,18 +32,24 @@ function needsAddress(service: Service): boolean {
   );
 }
 
-/** Gives services without an address one, in the order of their names: the same input gives the same addresses. */
+/**
+ * Gives services without an address one that follows from the service's name, so that it stays when other services come
+ * and go: clients hold on to addresses. Only of two names that mean the same address one moves on (to the next).
+ */
 export function allocateAddresses(context: Context, registry: Registry): void {
   const services = registry.all();
   const taken = new Set(services.flatMap((service) => service.addresses));
-  let next = 0;
   for (const service of services.filter(needsAddress)) {
-    while (taken.has(allocated(next))) next++;
-    if (next >= 254 * 256) {
+    const start = hash(service.host) % ROOM;
+    let step = 0;
+    while (step < ROOM && taken.has(allocated((start + step) % ROOM))) step++;
+    if (step === ROOM) {
       context.error(service.document, service.path, 'too-many-services', 'no address is left in 240.240.0.0/16');
       return;
     }
-    service.addresses.push(allocated(next++));
+    const address = allocated((start + step) % ROOM);
+    taken.add(address);
+    service.addresses.push(address);
   }
 }
 

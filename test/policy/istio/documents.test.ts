@@ -94,20 +94,41 @@ spec: {ports: [{name: http, port: 80}], clusterIP: None}
 ---
 `;
 
-test('listeners get ports from the base on; addresses depend on the set of names only', () => {
+test('listeners get ports from the base on, whatever the order of the documents', () => {
   const a = SERVICE.replace('NAME', 'a');
   const b = SERVICE.replace('NAME', 'b');
   const one = translate(a + b, { basePort: 20000 });
   const two = translate(b + a, { basePort: 20000 });
   assert.deepEqual(one.intercepts, two.intercepts);
   assert.deepEqual(
-    one.intercepts.map((i) => i.address),
-    ['240.240.0.1', '240.240.0.2'],
-  );
-  assert.deepEqual(
     one.listeners.map((l) => (l.address as { socket_address: { port_value: number } }).socket_address.port_value),
     [20000, 20001],
   );
+});
+
+test('addresses stay when services are added, and are never given twice', () => {
+  const named = (names: readonly string[]) =>
+    new Map(
+      translate(names.map((name) => SERVICE.replace('NAME', name)).join('')).intercepts.map(({ address, listener }) => [
+        listener,
+        address,
+      ]),
+    );
+  const few = named(['b', 'd', 'f']);
+  const more = named(['a', 'b', 'c', 'd', 'e', 'f', 'g']);
+  for (const [listener, address] of few) assert.equal(more.get(listener), address, listener);
+  const many = named(Array.from({ length: 300 }, (_, i) => `s${i}`));
+  assert.equal(many.size, 300);
+  assert.equal(new Set(many.values()).size, 300);
+  for (const address of many.values()) assert.match(address, /^240\.240\.\d+\.(?!0$|255$)\d+$/);
+});
+
+test('an address that a document gives to another service is not given away', () => {
+  const given = [...translate(SERVICE.replace('NAME', 'a')).intercepts][0]?.address ?? '';
+  const other = SERVICE.replace('NAME', 'zz').replace('None', given);
+  const addresses = translate(SERVICE.replace('NAME', 'a') + other).intercepts.map((i) => i.address);
+  assert.equal(new Set(addresses).size, 2);
+  assert.ok(addresses.includes(given));
 });
 
 test('every route, cluster and policy of a rule knows where it comes from', () => {

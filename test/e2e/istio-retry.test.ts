@@ -1,0 +1,101 @@
+/** Retries: the first try in the kernel, the rest in the proxy; as many in all as Envoy alone would make. */
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { IstioWorld, outcome, service } from './istio-world.js';
+import { skip } from './world.js';
+
+const route = (prefix: string, more: string): string => `
+    - match: [{ uri: { prefix: ${prefix} } }]
+      route: [{ destination: { host: shaky } }]
+      ${more}`;
+
+describe('retries of Istio policies', { skip, timeout: 180_000 }, () => {
+  let world: IstioWorld;
+  let serial = 0;
+
+  before(async () => {
+    world = await IstioWorld.open('istio-retry');
+    const upstreams = await world.upstreams('only');
+    await world.write(`${service('shaky', 'clusterIP: 10.96.178.1', upstreams)}---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: shaky }
+spec:
+  hosts: [shaky]
+  http:${[
+    route('/off/', 'retries: { attempts: 0 }'),
+    route('/one/', 'retries: { attempts: 1, retryOn: "503" }'),
+    route('/two/', 'retries: { attempts: 2, retryOn: "503" }'),
+    route('/five/', 'retries: { attempts: 5, retryOn: "503" }'),
+    route('/twenty/', 'retries: { attempts: 20, retryOn: "503" }'),
+    route('/', ''),
+  ].join('')}
+`);
+    await world.start();
+  });
+  after(() => world?.close());
+
+  /** Both sides' answers to requests of which the upstream fails the first `failures`, and the tries it saw. */
+  async function both(prefix: string, status: number, failures: number, method = 'GET', body?: string) {
+    const key = `k${++serial}`;
+    const ask = (side: string) => ({
+      host: 'shaky',
+      method,
+      path: `${prefix}/fail/${status}/${failures}/${key}${side}`,
+      ...(body === undefined ? {} : { body }),
+    });
+    const tries = async (side: string): Promise<number> => {
+      const r = await world.alone({ host: 'shaky', path: `/tries/${key}${side}` });
+      return JSON.parse(Buffer.from(r.answers[0]?.body ?? '', 'base64').toString()) as number;
+    };
+    const alone = outcome(await world.alone(ask('a')));
+    const mesh = outcome(await world.mesh(ask('m')));
+    return { alone, mesh, aloneTries: await tries('a'), meshTries: await tries('m') };
+  }
+
+  const CASES: readonly [what: string, prefix: string, status: number, failures: number, tries: number][] = [
+    // Istio's default retries what never reached a server, no answers (since 1.24)
+    ['default policy, never fails', '', 503, 0, 1],
+    ['default policy, fails', '', 503, 2, 1],
+    ['attempts: 2, never fails', '/two', 503, 0, 1],
+    ['attempts: 2, fails once', '/two', 503, 1, 2],
+    ['attempts: 2, fails twice', '/two', 503, 2, 3],
+    ['attempts: 2, always fails', '/two', 503, 99, 3],
+    ['attempts: 2, another status', '/two', 500, 1, 1],
+    ['attempts: 0', '/off', 503, 2, 1],
+    ['attempts: 1, fails once', '/one', 503, 1, 2],
+    ['attempts: 1, always fails', '/one', 503, 99, 2],
+    ['attempts: 5, always fails', '/five', 503, 99, 6],
+    ['attempts: 20, left to the proxy', '/twenty', 503, 18, 19],
+  ];
+  for (const [what, prefix, status, failures, tries] of CASES) {
+    test(what, async () => {
+      // the first request may find no idle upstream; what is tested is the request in the kernel
+      for (let i = 0; i < 3; i++) await world.mesh({ host: 'shaky', path: '/warm' });
+      const decided = async () => (await world.sidestep.status()).counters?.kernel ?? 0;
+      const before = await decided();
+      const r = await both(prefix, status, failures);
+      assert.equal(r.aloneTries, tries, 'Envoy alone');
+      assert.equal(r.meshTries, tries, 'through Sidestep');
+      assert.equal(r.mesh.status, r.alone.status);
+      assert.deepEqual(r.mesh.headers, r.alone.headers);
+      const first = (await decided()) - before;
+      assert.equal(first, prefix === '/twenty' ? 0 : 1, `${first} first tries in the kernel`);
+    });
+  }
+
+  test('a request with a body', async () => {
+    const r = await both('/two', 503, 2, 'POST', 'hello');
+    assert.equal(r.mesh.status, 200);
+    assert.deepEqual([r.aloneTries, r.meshTries], [3, 3]);
+  });
+
+  test('what the upstream receives with the try that succeeds', async () => {
+    const r = await both('/five', 503, 1);
+    const plain = (o: typeof r.mesh) => {
+      const { headers, target: _, ...rest } = o.received as { headers: string[]; target: string };
+      return { ...rest, headers };
+    };
+    assert.deepEqual(plain(r.mesh), plain(r.alone));
+  });
+});

@@ -1,0 +1,68 @@
+/**
+ * An upstream that tells what it was asked: `node istio-server.ts NAME=ADDRESS:PORT…`; prints `listening`.
+ *
+ * /fail/STATUS/N/KEY   answers STATUS to the first N requests with this key, then 200
+ * /tries/KEY           how many requests with this key have come, as JSON
+ * /sleep/MS            answers after MS milliseconds
+ *
+ * Everything else is answered at once: with JSON that says what was received (`Received`). The paths count anywhere in
+ * the target, so that policies may put prefixes before them.
+ */
+import { createServer } from 'node:http';
+import { sleep } from '../../src/lab/processes.js';
+
+export interface Received {
+  readonly server: string;
+  readonly method: string;
+  readonly target: string;
+  /** raw, in order */
+  readonly headers: readonly (readonly [string, string])[];
+}
+
+/** One process may be several servers; the counts are shared. */
+const tries = new Map<string, number>();
+
+async function serve(name: string, address: string, port: number): Promise<void> {
+  const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
+    const target = request.url ?? '';
+    const headers: [string, string][] = [];
+    for (let i = 0; i < request.rawHeaders.length; i += 2) {
+      headers.push([request.rawHeaders[i] ?? '', request.rawHeaders[i + 1] ?? '']);
+    }
+    const answer = (status: number, body: unknown): void => {
+      const text = JSON.stringify(body);
+      response.writeHead(status, {
+        'content-type': 'application/json',
+        'content-length': Buffer.byteLength(text),
+        'x-upstream': name,
+      });
+      response.end(text);
+    };
+    const received: Received = { server: name, method: request.method ?? '', target, headers };
+    request.on('error', () => undefined).resume();
+    request.on('end', () => {
+      const fail = /\/fail\/(\d+)\/(\d+)\/([^/?]+)/.exec(target);
+      const asked = /\/tries\/([^/?]+)/.exec(target);
+      const slow = /\/sleep\/(\d+)/.exec(target);
+      if (fail) {
+        const key = fail[3] ?? '';
+        const count = (tries.get(key) ?? 0) + 1;
+        tries.set(key, count);
+        answer(count <= Number(fail[2]) ? Number(fail[1]) : 200, { ...received, count });
+      } else if (asked) answer(200, tries.get(asked[1] ?? '') ?? 0);
+      else void sleep(Number(slow?.[1] ?? 0)).then(() => answer(200, received));
+    });
+  });
+  await new Promise<void>((resolve) => server.listen({ host: address, port, backlog: 1024 }, resolve));
+}
+
+if (process.argv[1]?.includes('istio-server')) {
+  await Promise.all(
+    process.argv.slice(2).map((spec) => {
+      const match = /^([^=]+)=(.+):(\d+)$/.exec(spec);
+      if (!match) throw new Error(`not NAME=ADDRESS:PORT: ${spec}`);
+      return serve(match[1]!, match[2]!, Number(match[3]));
+    }),
+  );
+  console.log('listening');
+}
