@@ -4,10 +4,12 @@ import { PHASE } from '../layout/runtime.js';
 import { ClientConnection } from './client-connection.js';
 import type { DataPlane } from './data-plane.js';
 import type { Arrival } from './listeners.js';
-import { UpstreamPool } from './upstream-pool.js';
+import { type Slot, UpstreamPool } from './upstream-pool.js';
 
 const GROW_MS = 5;
 const SWEEP_MS = 20;
+/** between two looks for a client's connection that is about to be accepted */
+const ACCEPT_MS = 1;
 
 export interface AgentCounts {
   /** requests that the agent gave to the proxy */
@@ -30,16 +32,8 @@ export class Traffic {
     private readonly proxyOf: (listener: string) => { address: string; port: number } | undefined,
   ) {
     this.pool = new UpstreamPool(plane, {
-      broken: (slot, owner) => {
-        const connection = this.#connections.get(owner);
-        if (connection) void connection.upstreamBroken(slot);
-        else this.#abandon(slot.slot, owner);
-      },
-      answer: (slot, owner) => {
-        const connection = this.#connections.get(owner);
-        if (connection) void connection.carry(slot);
-        else this.#abandon(slot.slot, owner);
-      },
+      broken: (slot, owner) => this.#withClient(slot, owner, (connection) => void connection.upstreamBroken(slot)),
+      answer: (slot, owner) => this.#withClient(slot, owner, (connection) => void connection.carry(slot)),
     });
     this.#timers = [setInterval(() => this.pool.grow(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
   }
@@ -69,6 +63,25 @@ export class Traffic {
     this.#connections.set(cookie, connection);
   }
 
+  /**
+   * Tells the connection of `owner`. The kernel forwards a request as soon as its client is connected, so what becomes
+   * of it can be known here before the connection is accepted: then it waits.
+   */
+  #withClient(slot: Slot, owner: bigint, tell: (connection: ClientConnection) => void): void {
+    if (this.pool.slot(slot.slot) !== slot || this.plane.owner(slot.slot) !== owner) return;
+    const connection = this.#connections.get(owner);
+    if (connection) {
+      tell(connection);
+      return;
+    }
+    if (!this.plane.query(owner)) {
+      this.#abandon(slot.slot, owner);
+      return;
+    }
+    slot.listener = () => undefined;
+    setTimeout(() => this.#withClient(slot, owner, tell), ACCEPT_MS);
+  }
+
   #abandon(index: number, owner: bigint): void {
     const slot = this.pool.slot(index);
     if (!slot) return;
@@ -85,9 +98,7 @@ export class Traffic {
       const owner = this.plane.owner(slot.slot);
       if (owner === 0n || this.plane.upstream(slot.slot, 'phase') === PHASE.IDLE) continue;
       if (now - this.plane.started(slot.slot) < BigInt(timeout) * 1_000_000n) continue;
-      const connection = this.#connections.get(owner);
-      if (connection) void connection.timedOut(slot);
-      else this.#abandon(slot.slot, owner);
+      this.#withClient(slot, owner, (connection) => void connection.timedOut(slot));
     }
     this.pool.reap();
   }
