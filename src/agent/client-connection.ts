@@ -28,6 +28,7 @@ export interface ConnectionContext {
 }
 
 const POLL_MS = 1;
+const DELAYED_CLOSE_MS = 1000;
 
 export class ClientConnection {
   #read = 0;
@@ -40,6 +41,7 @@ export class ClientConnection {
   #ended = false;
   #closed = false;
   #draining = false;
+  #closing = false;
 
   constructor(
     private readonly socket: Socket,
@@ -56,6 +58,7 @@ export class ClientConnection {
   }
 
   #data(bytes: Buffer): void {
+    if (this.#closing) return;
     this.#read += bytes.length;
     this.#pending.push(bytes);
     void this.#step();
@@ -301,6 +304,10 @@ export class ClientConnection {
 
   #end(): void {
     this.#ended = true;
+    if (this.#closing) {
+      this.socket.destroySoon();
+      return;
+    }
     if (!this.#busy) void this.#finishEnd();
   }
 
@@ -327,9 +334,17 @@ export class ClientConnection {
 
   #closeGracefully(): void {
     if (this.#closed) return;
+    if (this.#closing) return;
+    this.#closing = true;
+    this.#pending = [];
     const fd = fdOf(this.socket);
     if (fd !== undefined) setLinger(fd, undefined);
-    this.socket.end(() => this.socket.destroySoon());
+    // Closing with unread bytes would reset the connection and take the answer with it, so what still comes is read and
+    // dropped for a while (Envoy's delayed_close_timeout).
+    this.socket.end();
+    this.socket.resume();
+    if (this.#ended) this.socket.destroySoon();
+    else setTimeout(() => this.socket.destroy(), DELAYED_CLOSE_MS).unref();
   }
 
   /** No more requests after the one under way; then the connection is closed. */
