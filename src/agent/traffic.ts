@@ -32,13 +32,8 @@ export class Traffic {
     private readonly proxyOf: (listener: string) => { address: string; port: number } | undefined,
   ) {
     this.pool = new UpstreamPool(plane, {
-<<<<<<< HEAD
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
       answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.carry(slot)),
-=======
-      broken: (slot, owner) => this.#withClient(slot, owner, (connection) => void connection.upstreamBroken(slot)),
-      answer: (slot, owner) => this.#withClient(slot, owner, (connection) => void connection.carry(slot)),
->>>>>>> rules
     });
     this.#timers = [setInterval(() => this.pool.grow(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
   }
@@ -69,7 +64,6 @@ export class Traffic {
   }
 
   /**
-<<<<<<< HEAD
    * Does something with the connection that an exchange belongs to. The kernel answers requests on connections that the
    * agent has not accepted yet, so an unknown owner is waited for as long as its socket lives.
    */
@@ -84,24 +78,6 @@ export class Traffic {
     slot.listener ??= () => undefined;
     if (!this.plane.query(owner)) this.#abandon(slot.slot, owner);
     else setTimeout(() => this.#withConnection(slot, owner, action), 1);
-=======
-   * Tells the connection of `owner`. The kernel forwards a request as soon as its client is connected, so what becomes
-   * of it can be known here before the connection is accepted: then it waits.
-   */
-  #withClient(slot: Slot, owner: bigint, tell: (connection: ClientConnection) => void): void {
-    if (this.pool.slot(slot.slot) !== slot || this.plane.owner(slot.slot) !== owner) return;
-    const connection = this.#connections.get(owner);
-    if (connection) {
-      tell(connection);
-      return;
-    }
-    if (!this.plane.query(owner)) {
-      this.#abandon(slot.slot, owner);
-      return;
-    }
-    slot.listener = () => undefined;
-    setTimeout(() => this.#withClient(slot, owner, tell), ACCEPT_MS);
->>>>>>> rules
   }
 
   #abandon(index: number, owner: bigint): void {
@@ -120,11 +96,7 @@ export class Traffic {
       const owner = this.plane.owner(slot.slot);
       if (owner === 0n || this.plane.upstream(slot.slot, 'phase') === PHASE.IDLE) continue;
       if (now - this.plane.started(slot.slot) < BigInt(timeout) * 1_000_000n) continue;
-<<<<<<< HEAD
       this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
-=======
-      this.#withClient(slot, owner, (connection) => void connection.timedOut(slot));
->>>>>>> rules
     }
     this.pool.reap();
   }
