@@ -190,6 +190,8 @@ static long keep_step(__u32 index, void *context) {
     if (line->start > s->copied_to)
       put_in(s, s->copied_to, line->start - s->copied_to);
     s->copied_to = line->next;
+  } else {
+    s->kept = index + 1;
   }
   return 0;
 }
@@ -235,6 +237,7 @@ static long add_step(__u32 index, void *context) {
 static __always_inline void put_kept_lines(struct work *w, __u32 from) {
   struct scratch *s = w->s;
   s->copied_to = from;
+  s->kept = s->present & s->remove ? 0 : s->n_lines;
   if (s->present & s->remove)
     LOOP(s->n_lines > MAX_LINES ? MAX_LINES : s->n_lines, keep_step, w);
   if (s->head_len - 2 > s->copied_to)
@@ -292,7 +295,7 @@ static __always_inline int build_reply(struct work *w, const struct action *acti
 
 static long pad_step(__u32 index, void *context) {
   struct scratch *s = ((struct work *)context)->s;
-  if (s->o >= s->head_len - 4)
+  if (s->o >= s->run_end)
     return 1;
   s->out[s->o & OUT_MASK] = ' ';
   s->o++;
@@ -301,21 +304,26 @@ static long pad_step(__u32 index, void *context) {
 
 /*
  * The head of an answer at its own length: the lines in s->remove go, the version becomes 1.1, and what is saved is put
- * as white space behind the last value that stays (RFC 9112 section 5 allows it there), because an skb must not change
- * its length. Returns 0 when no line stays that could take the padding.
+ * as white space before the last value that stays, because an skb must not change its length. Before, not behind it:
+ * both are allowed (RFC 9112 section 5), but Python's http.client keeps white space behind a value, and then takes
+ * `chunked   ` for no chunked body. Returns 0 when no line stays that could take the padding.
  */
 static __always_inline int build_answer_head(struct work *w) {
   struct scratch *s = w->s;
   s->o = 0;
   s->overflow = 0;
   put_kept_lines(w, 0);
-  __u32 first = s->n_lines ? s->lines[0].start : 0;
-  if (s->overflow || s->o <= first || s->o < 4)
+  if (s->overflow || !s->kept)
     return 0;
-  s->o -= 2; /* the CR LF of the last line that stays */
+  const struct line *line = &s->lines[(s->kept - 1) & (MAX_LINES - 1)];
+  __u32 value = line->next - line->vstart;
+  __u32 padding = s->head_len - 2 - s->o;
+  if (value > s->o || padding > MAX_HEAD)
+    return 0;
+  s->o -= value;
+  s->run_end = s->o + padding;
   LOOP(MAX_HEAD, pad_step, w);
-  put_byte(s, '\r');
-  put_byte(s, '\n');
+  put_in(s, line->vstart, value);
   put_byte(s, '\r');
   put_byte(s, '\n');
   s->out[7] = '1';

@@ -40,7 +40,7 @@ struct scratch {
   __u32 action, rule;
   __u64 facts[FACT_WORDS];
   /* output */
-  __u32 o, overflow, copied_to;
+  __u32 o, overflow, copied_to, kept;
   __u64 remove;
   __u32 cap[8];
   /* chunked parser */

@@ -257,7 +257,8 @@ int on_message(struct sk_msg_md *msg) {
   __u32 slot = c->upstream;
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (c->body_left) {
-    if (!in_flight(c, u) || u->dead || u->phase != PHASE_AWAIT || size > c->body_left)
+    /* the agent holds an answer that came early back for a moment: the body may still complete */
+    if (!in_flight(c, u) || u->dead || (u->phase != PHASE_AWAIT && u->phase != PHASE_AGENT) || size > c->body_left)
       return to_agent(c, size, COUNTER_BODY_AGENT);
     c->body_left -= size;
     if (!c->body_left)

@@ -29,6 +29,7 @@ export interface ConnectionContext {
 
 const POLL_MS = 1;
 const DELAYED_CLOSE_MS = 1000;
+const EARLY_ANSWER_MS = 20;
 
 export class ClientConnection {
   #read = 0;
@@ -192,6 +193,14 @@ export class ClientConnection {
   /** Carries the answer that the kernel left to the agent on `slot`. */
   async carry(slot: Slot): Promise<void> {
     const { plane, pool } = this.context;
+    slot.listener = () => undefined;
+    // An answer that is there before its request has come completely ends the connection, as with Envoy; but what is
+    // on its way already (Envoy would have read it first) gets a moment to arrive.
+    for (let waited = 0; waited < EARLY_ANSWER_MS && !this.#closed; waited += POLL_MS) {
+      if (plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE) break;
+      await sleep(POLL_MS);
+    }
+    if (plane.owner(slot.slot) !== this.cookie) return;
     const handover = plane.upstream(slot.slot, 'phase') === PHASE.HANDOVER;
     const flags = plane.upstream(slot.slot, 'flags');
     const ending =

@@ -77,7 +77,7 @@ describe('answers in the data plane', () => {
     const text = head('HTTP/1.0 200 OK', 'Connection: keep-alive', 'Content-Length: 2', 'Keep-Alive: timeout=5');
     const { head: sent } = carried(`${text}ok`);
     assert.equal(sent.length, text.length);
-    assert.match(sent, /^HTTP\/1\.1 200 OK\r\nContent-Length: 2 +\r\n\r\n$/);
+    assert.match(sent, /^HTTP\/1\.1 200 OK\r\nContent-Length: +2\r\n\r\n$/);
   });
 
   it('leaves to the agent what is not plainly framed', () => {
