@@ -22,7 +22,11 @@ function share(text: string): number {
 export function refusedByCompiler(plan: Plan): Refused {
   // no endpoint is contacted: any ids do
   const ids = new Map<string, number>();
-  const idOf = (key: string) => ids.get(key) ?? (ids.set(key, ids.size), ids.size - 1);
+  const idOf = (key: string): number => {
+    const id = ids.get(key) ?? ids.size;
+    ids.set(key, id);
+    return id;
+  };
   return compileImage(plan, {
     generation: 1,
     endpointId: (address, port) => idOf(`${address} ${port}`),

@@ -4,7 +4,7 @@ import { proxied, type RouteContext, type Variant } from './actions.js';
 import { ALWAYS, headerPresent, test } from './conditions.js';
 import { type Choice, choices } from './destinations.js';
 import { requestEdits } from './header-edits.js';
-import type { ForwardAction, HeaderEdit, RbacCheck, TargetRewrite } from './ir.js';
+import type { ForwardAction, HeaderEdit, RbacCheck } from './ir.js';
 import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
 import { type RetryPlan, retryPolicy } from './retry.js';
