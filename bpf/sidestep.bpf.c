@@ -184,7 +184,8 @@ static __always_inline int reply(struct sk_msg_md *msg, struct conn *c, struct w
   return SK_PASS;
 }
 
-static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, struct scratch *s, __u32 size) {
+static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, struct scratch *s, __u32 size,
+                                       __u32 queued) {
   const __u8 *image = current_image();
   if (!image)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
@@ -217,6 +218,8 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
   if (action && action->kind == ACTION_REPLY && !replies(s, action))
     action = 0;
   if (action && action->kind == ACTION_REPLY) {
+    if (queued) /* a reply does not wait behind an answer that is still in the backlog */
+      return to_agent(c, size, COUNTER_UNREAD);
     verdict = reply(msg, c, &w, action, size);
   } else {
     __u32 endpoint = NO_SLOT;
@@ -278,7 +281,7 @@ int on_message(struct sk_msg_md *msg) {
   struct scratch *s = scratch_take();
   if (!s)
     return to_agent(c, size, COUNTER_SCRATCH_BUSY);
-  int verdict = new_request(msg, c, s, size);
+  int verdict = new_request(msg, c, s, size, queued);
   scratch_give(s);
   return verdict;
 }

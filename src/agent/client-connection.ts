@@ -320,9 +320,13 @@ export class ClientConnection {
     if (!this.#busy) void this.#finishEnd();
   }
 
-  /** The client sends no more: what is in flight is still answered, then the connection is closed. */
+  /**
+   * The client sends no more: what is in flight is still answered, then the connection is closed. Never before the client
+   * has read all that was redirected: our FIN would look like the end of the file to it. Twice quiet, because an answer
+   * is complete for its upstream a moment before it is queued for the client.
+   */
   async #finishEnd(): Promise<void> {
-    for (;;) {
+    for (let quiet = 0; ; ) {
       if (this.#closed || this.#pending.length > 0) return;
       const state = this.context.plane.query(this.cookie);
       if (!state) {
@@ -335,8 +339,9 @@ export class ClientConnection {
         if (this.#session.opaque) this.#session.end();
         return; // closed at the next boundary
       }
-      if (!this.#slotOf(state)) break;
-      await sleep(5);
+      quiet = this.#slotOf(state) || state.queued ? 0 : quiet + 1;
+      if (quiet === 2) break;
+      await sleep(quiet ? POLL_MS : 5);
     }
     this.#closeGracefully();
   }
@@ -360,7 +365,8 @@ export class ClientConnection {
   drain(): void {
     this.#draining = true;
     const state = this.context.plane.query(this.cookie);
-    if (!this.#session?.busy && !this.#busy && (!state || !this.#slotOf(state))) this.#closeGracefully();
+    if (!this.#session?.busy && !this.#busy && (!state || !(this.#slotOf(state) || state.queued)))
+      this.#closeGracefully();
   }
 
   /** Ends the connection at once; the client sees a reset. */

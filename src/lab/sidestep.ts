@@ -114,14 +114,19 @@ export function instanceName(prefix: string): string {
 export async function startSidestep(
   lab: Lab,
   files: readonly string[],
-  options: { readonly name?: string; readonly args?: readonly string[] } = {},
+  options: {
+    readonly name?: string;
+    readonly args?: readonly string[];
+    /** a command that runs its arguments somewhere else, as `nsenter` does */
+    readonly prefix?: readonly string[];
+  } = {},
 ): Promise<SidestepHandle> {
   const name = options.name ?? instanceName('lab');
   lab.onClose(`instance ${name}`, () => stopLeftovers(name));
   // every instance of a machine needs an admin address of its own
   const admin = `127.0.0.1:${await freePort()}`;
   const args = ['run', ...files, '--name', name, '--admin', admin, ...(options.args ?? [])];
-  const process = lab.start(`sidestep ${name}`, sidestepCommand(...args));
+  const process = lab.start(`sidestep ${name}`, [...(options.prefix ?? []), ...sidestepCommand(...args)]);
   await process.waitFor(/\bready\b/, 30_000);
   void process.exited.then(({ code, signal }) => {
     // SIGKILL is what tests do; anything else but 0 is a crash that must not pass unseen

@@ -32,6 +32,8 @@ export interface LoadOptions {
    * that the verdict is about what the policies say. Never for resources that traffic is to follow
    */
   readonly assumeEndpoints?: boolean;
+  /** see `TranslateOptions.assumeGateways` */
+  readonly assumeGateways?: boolean;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
   readonly instance?: string;
 }
@@ -254,10 +256,7 @@ function duplicateKeys(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'
 }
 
 /** Hands the Kubernetes documents to their translator. */
-async function translateKubernetes(
-  parsed: Parsed,
-  { assumeEndpoints = false, instance = '' }: LoadOptions,
-): Promise<Resources> {
+async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promise<Resources> {
   // loaded only when there is something for them: their schemas take time, and Envoy's own files need none of it
   const { kubernetesDocument } = await import('./documents.js');
   const { translateKubernetes: translate } = await import('./istio/index.js');
@@ -271,5 +270,6 @@ async function translateKubernetes(
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  return translate(documents, { assumeEndpoints, instance });
+  const { assumeEndpoints = false, assumeGateways = false, instance = '' } = options;
+  return translate(documents, { assumeEndpoints, assumeGateways, instance });
 }

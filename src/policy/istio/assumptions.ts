@@ -134,13 +134,19 @@ export function assumeProtected(
       !service.external &&
       (everywhere || service.namespace === namespace) &&
       (service.endpoints.some((e) => labelsMatch(wanted, e.labels)) ||
-        Object.entries(wanted).every(([key, value]) => (service.selector[key] ?? value) === value));
+        // of a service that is only assumed no server has labels that nobody spoke of
+        (service.assumed
+          ? labelsMatch(wanted, service.selector)
+          : Object.entries(wanted).every(([key, value]) => (service.selector[key] ?? value) === value)));
     if (registry.all().some(may)) continue;
     const name =
       wanted.app ?? wanted['app.kubernetes.io/name'] ?? wanted['k8s-app'] ?? Object.values(wanted)[0] ?? 'any-service';
-    const host = `${name.toLowerCase()}.${namespace}.svc.${context.domain}`;
-    if (!registry.add(assumedService(host, document, ['spec', 'selector'], new Set(policyPorts(spec)), wanted)))
-      continue;
+    const ports = new Set(policyPorts(spec));
+    const add = (host: string) =>
+      registry.add(
+        assumedService(`${host}.${namespace}.svc.${context.domain}`, document, ['spec', 'selector'], ports, wanted),
+      );
+    if (!add(name.toLowerCase()) && !add(`${name.toLowerCase()}-selected`)) continue;
     const message = 'no Service describes servers that it selects: nothing is intercepted for them';
     context.warn(document, ['spec', 'selector'], 'unknown-service', message);
   }

@@ -20,6 +20,11 @@ export interface TranslateOptions {
    * the verdict is about the policies and not about missing servers
    */
   readonly assumeEndpoints?: boolean;
+  /**
+   * for surveys: routes that are bound to gateways only are judged as if they were bound to the mesh, that is, as if the
+   * gateway's clients were on this node
+   */
+  readonly assumeGateways?: boolean;
   /** the cluster's DNS domain (default `cluster.local`) */
   readonly domain?: string;
 }
@@ -50,6 +55,7 @@ export class Context {
   readonly rootNamespace: string;
   readonly domain: string;
   readonly assumeEndpoints: boolean;
+  readonly assumeGateways: boolean;
 
   constructor(options: TranslateOptions = {}, namespace = 'default') {
     this.basePort = options.basePort ?? 15500;
@@ -58,6 +64,7 @@ export class Context {
     this.labels = options.workload?.labels ?? {};
     this.rootNamespace = options.rootNamespace ?? 'istio-system';
     this.assumeEndpoints = options.assumeEndpoints ?? false;
+    this.assumeGateways = options.assumeGateways ?? false;
     this.domain = options.domain ?? 'cluster.local';
   }
 

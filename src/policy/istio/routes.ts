@@ -203,7 +203,7 @@ function buildRoute(
 
 /** True if a match is about the mesh's clients, and about a client such as ours. */
 function fromHere(context: Context, match: HttpMatch): boolean {
-  if (match.gateways && match.gateways.length > 0) return match.gateways.includes('mesh');
+  if (match.gateways && match.gateways.length > 0) return context.assumeGateways || match.gateways.includes('mesh');
   const labels = Object.entries(match.sourceLabels ?? {});
   if (!labels.every(([key, value]) => context.labels[key] === value)) return false;
   return !match.sourceNamespace || match.sourceNamespace === context.namespace;
@@ -211,7 +211,7 @@ function fromHere(context: Context, match: HttpMatch): boolean {
 
 function explainSkipped(context: Context, http: HttpRule, match: HttpMatch, index: number): void {
   const path = [...http.path, 'match', index];
-  if (match.gateways && match.gateways.length > 0 && !match.gateways.includes('mesh')) {
+  if (match.gateways && match.gateways.length > 0 && !match.gateways.includes('mesh') && !context.assumeGateways) {
     context.unsupported(http.rule, [...path, 'gateways'], 'gateway', `only for gateway ${match.gateways.join(', ')}`);
   } else if (match.sourceLabels || match.sourceNamespace) {
     const field = match.sourceLabels ? 'sourceLabels' : 'sourceNamespace';

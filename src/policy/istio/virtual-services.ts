@@ -75,7 +75,8 @@ export class VirtualServices {
       for (const http of own) context.unsupported(http.rule, ['spec', ...path], code, message);
     };
     const gateways = spec.gateways ?? [];
-    if (gateways.length > 0 && !gateways.includes('mesh')) {
+    const gatewayOnly = gateways.length > 0 && !gateways.includes('mesh');
+    if (gatewayOnly && !context.assumeGateways) {
       why(
         'gateway',
         ['gateways'],
@@ -90,7 +91,8 @@ export class VirtualServices {
     const hosts: string[] = [];
     spec.hosts.forEach((host, index) => {
       const resolved = resolveHost(host.toLowerCase(), document.namespace, context.domain);
-      if (resolved === '*') {
+      if (resolved === '*' && gatewayOnly) hosts.push(`${document.name || 'any'}.any-host.${document.namespace}`);
+      else if (resolved === '*') {
         const hint = 'name the services, or bind it to a gateway';
         context.error(
           document,

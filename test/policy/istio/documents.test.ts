@@ -116,7 +116,9 @@ test('the proxy’s listeners keep their places when services are added; those o
 
 test('the proxy’s listener of a service with an IPv6 address is on ::1', () => {
   const { listeners } = translate(SERVICE.replace('NAME', 'a').replace('None', '"fd00::1"'), { basePort: 20000 });
-  const { socket_address: at } = listeners[0]?.address as { socket_address: { address: string; port_value: number } };
+  const [first] = listeners;
+  assert.ok(first);
+  const { socket_address: at } = first.address as { socket_address: { address: string; port_value: number } };
   assert.equal(at.address, '::1');
   assert.ok(at.port_value >= 20000 && at.port_value < 20000 + 16384);
 });

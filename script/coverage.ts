@@ -1,0 +1,187 @@
+/**
+ * How much of policies found in the wild is enforced in the kernel: `npx tsx script/coverage.ts FOLDER [--write]`.
+ *
+ * FOLDER holds `<system>/<repository>/<document>` as files. Every document is judged by itself, and every repository as
+ * one mesh, as `sidestep check` does. Prints the tables of docs/coverage.md; `--write` writes them there.
+ */
+import { readdirSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { refusedByCompiler } from '../src/cli/check.js';
+import { buildPlan } from '../src/plan/build.js';
+import { type CheckReport, report } from '../src/plan/report.js';
+import { loadFiles } from '../src/policy/load.js';
+
+interface Tally {
+  rules: number;
+  kernel: number;
+  invalid: number;
+}
+
+interface Reasoned {
+  rules: number;
+  readonly messages: Map<string, number>;
+  readonly repositories: Set<string>;
+}
+
+interface Survey {
+  readonly byKind: Map<string, Tally>;
+  readonly reasons: Map<string, Reasoned>;
+  readonly errors: Map<string, number>;
+  readonly crashes: string[];
+  inputs: number;
+  rejected: number;
+  documents: number;
+}
+
+/** Kinds whose routes are not translated yet: shown, and counted apart. */
+const UNTRANSLATED = new Set(['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute', 'UDPRoute']);
+
+async function check(path: string, assumeGateways: boolean): Promise<CheckReport> {
+  const resources = await loadFiles([path], { assumeEndpoints: true, assumeGateways });
+  const plan = buildPlan(resources);
+  const ok = resources.diagnostics.every((d) => d.severity !== 'error');
+  return report(resources, plan, ok ? refusedByCompiler(plan) : undefined);
+}
+
+function children(folder: string): string[] {
+  return readdirSync(folder)
+    .sort()
+    .map((name) => join(folder, name));
+}
+
+function entry<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let found = map.get(key);
+  if (found === undefined) {
+    found = make();
+    map.set(key, found);
+  }
+  return found;
+}
+
+/** A message without the names that are in it. */
+function general(message: string): string {
+  return message
+    .replace(/outbound\|\S+/g, '…')
+    .replace(/"[^"]*"/g, '"…"')
+    .replace(/\d+/g, 'N')
+    .slice(0, 110);
+}
+
+function record(survey: Survey, repository: string, result: CheckReport): void {
+  survey.inputs++;
+  survey.documents += result.documents;
+  if (result.errors.length > 0) survey.rejected++;
+  for (const error of result.errors) {
+    survey.errors.set(error.code, (survey.errors.get(error.code) ?? 0) + 1);
+  }
+  for (const rule of result.results) {
+    const tally = entry(survey.byKind, rule.kind, () => ({ rules: 0, kernel: 0, invalid: 0 }));
+    if (rule.verdict === 'invalid') tally.invalid++;
+    else tally.rules++;
+    if (rule.verdict === 'kernel') tally.kernel++;
+    const seen = new Set<string>();
+    for (const { code, message } of rule.reasons) {
+      if (UNTRANSLATED.has(rule.kind)) continue;
+      const reason = entry(survey.reasons, code, () => ({ rules: 0, messages: new Map(), repositories: new Set() }));
+      if (!seen.has(code)) reason.rules++;
+      seen.add(code);
+      reason.repositories.add(repository);
+      const text = general(message);
+      reason.messages.set(text, (reason.messages.get(text) ?? 0) + 1);
+    }
+  }
+}
+
+async function survey(folder: string, whole: boolean, assumeGateways: boolean): Promise<Survey> {
+  const found: Survey = {
+    ...{ byKind: new Map(), reasons: new Map(), errors: new Map(), crashes: [] },
+    ...{ inputs: 0, rejected: 0, documents: 0 },
+  };
+  for (const system of children(folder)) {
+    if (!statSync(system).isDirectory()) continue;
+    for (const repository of children(system)) {
+      // several Envoy bootstraps are never one configuration
+      const together = (whole && !system.endsWith('/envoy')) || !statSync(repository).isDirectory();
+      for (const path of together ? [repository] : children(repository)) {
+        try {
+          record(found, repository, await check(path, assumeGateways));
+        } catch (error) {
+          found.crashes.push(`${path}: ${(error as Error).stack}`);
+        }
+      }
+    }
+  }
+  return found;
+}
+
+const percent = (part: number, all: number): string => (all === 0 ? '–' : `${((100 * part) / all).toFixed(1)}%`);
+
+function tables(found: Survey, what: string): string {
+  const kinds = [...found.byKind].sort(([, a], [, b]) => b.rules - a.rules);
+  const sum = (pick: (t: Tally) => number, kept: (kind: string) => boolean = () => true): number =>
+    kinds.filter(([kind]) => kept(kind)).reduce((total, [, t]) => total + pick(t), 0);
+  const translated = (kind: string): boolean => !UNTRANSLATED.has(kind);
+  const [rules, kernel] = [sum((t) => t.rules, translated), sum((t) => t.kernel, translated)];
+  const [all, allKernel] = [sum((t) => t.rules), sum((t) => t.kernel)];
+  const lines = [
+    `${found.inputs} ${what}, ${found.documents} documents that are understood; ${found.rejected} ${what} have errors.`,
+    `**${kernel} of ${rules} rules (${percent(kernel, rules)}) are enforced in the kernel**; with the kinds that are not ` +
+      `translated yet, ${allKernel} of ${all} (${percent(allKernel, all)}).`,
+    '',
+    '| kind | rules | in the kernel | share | in input with errors |',
+    '| --- | ---: | ---: | ---: | ---: |',
+    ...kinds.map(
+      ([kind, t]) =>
+        `| ${kind}${translated(kind) ? '' : ' (not translated)'} | ${t.rules} | ${t.kernel} | ${percent(t.kernel, t.rules)} | ${t.invalid} |`,
+    ),
+    '',
+    '| reason | rules | repositories | most often |',
+    '| --- | ---: | ---: | --- |',
+    ...[...found.reasons]
+      .sort(([, a], [, b]) => b.rules - a.rules)
+      .map(([code, r]) => {
+        const top = [...r.messages].sort(([, a], [, b]) => b - a).slice(0, 3);
+        const text = top.map(([message, n]) => `${message.replaceAll('|', '\\|')} (${n})`).join('; ');
+        return `| \`${code}\` | ${r.rules} | ${r.repositories.size} | ${text} |`;
+      }),
+    '',
+    `Errors: ${[...found.errors].map(([code, n]) => `\`${code}\` ${n}`).join(', ') || 'none'}.`,
+  ];
+  return lines.join('\n');
+}
+
+const folder = process.argv[2];
+if (!folder) {
+  console.error('usage: npx tsx script/coverage.ts FOLDER [--write]');
+  process.exit(2);
+}
+const documents = await survey(folder, false, false);
+const gateways = await survey(folder, false, true);
+const repositories = await survey(folder, true, false);
+const crashes = [documents, gateways, repositories].flatMap((found) => found.crashes);
+for (const crash of crashes) console.error(crash);
+const text = `# Policies in the wild
+
+Made by \`npx tsx script/coverage.ts FOLDER --write\` from policies of applications and platforms in public repositories,
+one document a file. Rules are judged as by \`sidestep check\`: services that no document describes are taken to exist.
+
+## Document by document
+
+${tables(documents, 'files')}
+
+## If gateways were nodes
+
+Routes that are bound to a gateway only decide nothing for clients of this node, and are counted as not in the kernel above.
+Here they are judged as if they were bound to the mesh: what Sidestep could take over on a gateway's node.
+
+${tables(gateways, 'files')}
+
+## Repository by repository
+
+All files of a repository are one mesh. Books and workshops hold many variants of one document, so here more is in conflict.
+
+${tables(repositories, 'repositories')}
+`;
+if (process.argv.includes('--write')) writeFileSync(new URL('../docs/coverage.md', import.meta.url), text);
+else process.stdout.write(text);
+if (crashes.length > 0) process.exit(1);
