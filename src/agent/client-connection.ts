@@ -12,6 +12,7 @@ import { fdOf, setLinger } from '../kernel/syscalls.js';
 import { CONN_FLAG, PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
 import { REPLAY_HEADER } from '../proxy/replay.js';
 import { AnswerPump } from './answer-pump.js';
+import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
 import { ProxySession } from './proxy-session.js';
 import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
@@ -22,8 +23,7 @@ export interface ConnectionContext {
   readonly pool: UpstreamPool;
   /** where the proxy listens for this listener; undefined: there is none */
   readonly proxy: () => { address: string; port: number } | undefined;
-  /** counts what the agent did: a request given to the proxy, an answer of its own, an answer carried */
-  readonly counted: (what: 'proxied' | 'answered' | 'carried') => void;
+  readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
 }
 
@@ -143,7 +143,7 @@ export class ClientConnection {
   #openSession(): boolean {
     const target = this.context.proxy();
     if (!target) {
-      this.#answer(localReply(503, 'no proxy stands behind this listener', true));
+      this.#answer(localReply(503, 'no proxy stands behind this listener', true), false);
       this.#closeGracefully();
       return false;
     }
@@ -183,9 +183,9 @@ export class ClientConnection {
     return this.socket.write(bytes);
   }
 
-  /** An answer of the agent's own. */
-  #answer(bytes: Buffer): void {
-    this.context.counted('answered');
+  /** An answer of the agent's own, to a request that the kernel had counted as its own or not. */
+  #answer(bytes: Buffer, kernels = true): void {
+    this.context.counted(kernels ? 'answered' : 'refused');
     this.context.plane.native(this.cookie, this.#written + bytes.length);
     this.#write(bytes);
   }
@@ -248,7 +248,7 @@ export class ClientConnection {
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
       : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, ending);
-    this.context.counted('carried');
+    if (!(flags & UPSTREAM_FLAG.PROXY)) this.context.counted('carried');
     let ready = false;
     const work = (): void => {
       if (!ready || finished) return;

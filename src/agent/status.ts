@@ -36,16 +36,16 @@ export interface Status {
 export function statusOf(input: StatusInput): Status {
   const { plane, traffic, generation } = input;
   const counters = plane.counters();
-  const { proxied, answered, carried } = traffic.counts;
+  const { proxied, answered, refused, carried } = traffic.counts;
   // An answer that the agent carried or gave belongs to a request that the kernel had counted as its own.
-  const agent = answered + carried;
+  const taken = answered + carried;
   return {
     name: input.name,
     pid: process.pid,
     proxyPid: input.proxyPid,
     admin: input.admin,
     uptimeSeconds: Math.round((Date.now() - input.startedAt) / 1000),
-    requests: { kernel: Math.max(0, counters.KERNEL - agent), proxy: counters.PROXY + proxied, agent },
+    requests: { kernel: Math.max(0, counters.KERNEL - taken), proxy: counters.PROXY + proxied, agent: taken + refused },
     generation: generation.number,
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
     intake: 'socket',

@@ -2,6 +2,7 @@
 import { fdOf, setLinger } from '../kernel/syscalls.js';
 import { PHASE } from '../layout/runtime.js';
 import { ClientConnection } from './client-connection.js';
+import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
 import type { Arrival } from './listeners.js';
 import { type Slot, UpstreamPool } from './upstream-pool.js';
@@ -11,18 +12,9 @@ const SWEEP_MS = 20;
 /** between two looks for a client's connection that is about to be accepted */
 const ACCEPT_MS = 1;
 
-export interface AgentCounts {
-  /** requests that the agent gave to the proxy */
-  proxied: number;
-  /** answers of the agent's own */
-  answered: number;
-  /** answers that it carried from a server */
-  carried: number;
-}
-
 export class Traffic {
   readonly pool: UpstreamPool;
-  readonly counts: AgentCounts = { proxied: 0, answered: 0, carried: 0 };
+  readonly counts: AgentCounts = { proxied: 0, answered: 0, refused: 0, carried: 0 };
   readonly #connections = new Map<bigint, ClientConnection>();
   readonly #timers: NodeJS.Timeout[];
 
