@@ -83,6 +83,7 @@ function bootstrap(port: number, upstream: number): JsonObject {
 export class RulesWorld {
   server!: LabProcess;
   sidestep!: SidestepHandle;
+  #network: LabProcess | undefined;
 
   private constructor(
     readonly lab: Lab,
@@ -90,15 +91,25 @@ export class RulesWorld {
     readonly upstream: number,
   ) {}
 
-  /** A server and Sidestep, both running. */
-  static async open(name: string): Promise<RulesWorld> {
+  /** A server and Sidestep, both running. `ownNetwork`: in a network of their own, after this shell command. */
+  static async open(name: string, options: { readonly ownNetwork?: string } = {}): Promise<RulesWorld> {
     const lab = await Lab.open(`rules-${name}`);
     try {
       const world = new RulesWorld(lab, await freePort(), await freePort());
       const file = join(lab.dir, 'bootstrap.json');
       await writeFile(file, JSON.stringify(bootstrap(world.port, world.upstream)));
+      if (options.ownNetwork) {
+        world.#network = lab.start('network', [
+          'unshare',
+          '--net',
+          'sh',
+          '-c',
+          `ip link set lo up && ${options.ownNetwork} && echo up && sleep 600`,
+        ]);
+        await world.#network.waitFor(/^up$/m);
+      }
       await world.startServer();
-      world.sidestep = await startSidestep(lab, [file]);
+      world.sidestep = await startSidestep(lab, [file], { prefix: world.inNetwork() });
       return world;
     } catch (error) {
       await lab.close();
@@ -106,9 +117,19 @@ export class RulesWorld {
     }
   }
 
+  /** What to put before a command so that it runs in the world's network. */
+  inNetwork(): string[] {
+    return this.#network ? ['nsenter', '--net', '--target', String(this.#network.pid)] : [];
+  }
+
+  get statsUrl(): string {
+    return `http://127.0.0.1:${this.upstream}/control/stats`;
+  }
+
   /** Starts the server, again after it was killed. */
   async startServer(): Promise<void> {
     this.server = this.lab.start('server', [
+      ...this.inNetwork(),
       ...['python3', join(PROGRAMS, 'server.py'), '127.0.0.1', String(this.upstream)],
     ]);
     await this.server.waitFor(/listening/);
@@ -116,7 +137,7 @@ export class RulesWorld {
 
   /** Command line of a client program: `PROGRAM ADDRESS PORT ARGS`. */
   command(program: string, ...args: (string | number)[]): string[] {
-    return ['python3', join(PROGRAMS, program), MESH, String(this.port), ...args.map(String)];
+    return [...this.inNetwork(), 'python3', join(PROGRAMS, program), MESH, String(this.port), ...args.map(String)];
   }
 
   /** Runs a client program inside the mesh; what it reports. @throws when it ends in any other way */
@@ -132,7 +153,7 @@ export class RulesWorld {
   }
 
   async serverStats(): Promise<ServerStats> {
-    return (await (await fetch(`http://127.0.0.1:${this.upstream}/control/stats`)).json()) as ServerStats;
+    return (await (await fetch(this.statsUrl)).json()) as ServerStats;
   }
 
   /** The server closes the connections on which no request is under way; how many. */
