@@ -9,8 +9,6 @@ import { type Slot, UpstreamPool } from './upstream-pool.js';
 
 const GROW_MS = 5;
 const SWEEP_MS = 20;
-/** between two looks for a client's connection that is about to be accepted */
-const ACCEPT_MS = 1;
 
 export class Traffic {
   readonly pool: UpstreamPool;

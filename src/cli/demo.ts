@@ -13,7 +13,7 @@ interface Flags {
   readonly page: string;
 }
 
-const TIME_LIMIT_MS = 60_000;
+const TIME_LIMIT_MS = 120_000;
 const REQUESTS_PER_KIND = 200;
 
 /** Adds `sidestep demo`. Exit codes: 0 every answer was right, 1 some was not, 3 something could not be started. */
