@@ -7,6 +7,7 @@
 #define IMAGE_MAGIC 1398031696
 #define MAX_HEAD 8192
 #define MAX_LINES 64
+#define PLAIN_ROW 2147483648
 #define FACT_WORDS 16
 #define MAX_PIECES 16
 #define MAX_ADDS 32

@@ -51,7 +51,7 @@ struct scratch {
   struct line lines[MAX_LINES];
   __u8 line_slot[MAX_LINES];
   __u8 first[64];     /* slot -> line index + 1, where `present` */
-  __u8 in[IN_MASK + 1];
+  __u8 in[IN_MASK + 1 + 8]; /* eight more, so that a word may start at the last */
   __u8 out[OUT_MASK + 1 + MAX_HEAD];
 };
 

@@ -2,7 +2,7 @@
  * Automata that cut request and response heads into their parts (RFC 9112, sections 2 to 5), in one strict form only:
  * what could be read in two ways, or would have to be normalised, is ODD and goes to the proxy.
  */
-import { SCAN, SLOT } from '../layout/image.js';
+import { PLAIN_ROW, SCAN, SLOT } from '../layout/image.js';
 import type { PathRules } from '../plan/ir.js';
 
 /** A complete automaton with an action on every transition; `accept` is the slot of a header name (see SCAN.NAME_END). */
@@ -214,7 +214,7 @@ function headers(b: Builder, names: ReadonlyMap<string, number>, valueBytes: Byt
   b.on(last, [LF], done, SCAN.HEAD_END);
 
   const ows = b.state();
-  const value = b.state();
+  const value = b.state(PLAIN_ROW | 0);
   const end = b.state();
   b.on(ows, [SP, TAB], ows);
   b.on(ows, valueBytes, value, SCAN.VALUE);

@@ -22,6 +22,8 @@ export const IMAGE_MAGIC = 0x53544550;
 
 /** Longest request or response head that the kernel looks at, in bytes; longer ones go to the proxy. */
 export const MAX_HEAD = 8192;
+/** Accept of a scanner's row that every byte from 0x20 to 0x7e leads back to without an action: such bytes are skipped. */
+export const PLAIN_ROW = 0x80000000;
 /** Most header lines in a head that the kernel looks at. */
 export const MAX_LINES = 64;
 /** 64-bit words of facts (predicates that hold for a request). Words 0..15 are shared by listener and virtual host. */
@@ -292,6 +294,7 @@ export const IMAGE_CONSTANTS = {
   IMAGE_MAGIC,
   MAX_HEAD,
   MAX_LINES,
+  PLAIN_ROW,
   FACT_WORDS,
   MAX_PIECES,
   MAX_ADDS,
