@@ -1,6 +1,7 @@
 /** The HTTP filter chain: which filters are understood, and what applies to a route with its per-route configuration. */
 import type { JsonObject } from '../policy/resources.js';
-import type { RbacCheck, Reason } from './ir.js';
+import { faultOutcome } from './fault.js';
+import type { RbacCheck, Reason, ReplyAction } from './ir.js';
 import { anyType, bool, has, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
 
@@ -29,6 +30,8 @@ export interface FilterOutcome {
   /** a per-route configuration changed the checks */
   readonly overridden: boolean;
   readonly notes: Notes;
+  /** what a fault filter answers every request with; `checks` are those before it */
+  readonly abort?: ReplyAction;
 }
 
 /** The filters of one HTTP connection manager. */
@@ -41,10 +44,12 @@ export class FilterChain {
   /** some RBAC rule looks at the remote address */
   remoteIp = false;
   readonly #context: RbacContext;
+  readonly #faultsMayChange: boolean;
 
-  constructor(base: Notes, hcm: JsonObject, context: RbacContext, path: string) {
+  constructor(base: Notes, hcm: JsonObject, context: RbacContext, path: string, faultsMayChange: boolean) {
     this.notes = base;
     this.#context = context;
+    this.#faultsMayChange = faultsMayChange;
     const filters = list(hcm, 'http_filters');
     filters.forEach((f, i) => {
       this.#read(f, join(path, `http_filters[${i}]`), i === filters.length - 1);
@@ -101,7 +106,10 @@ export class FilterChain {
     const notes = this.notes.fork();
     const checks: RbacCheck[] = [];
     let overridden = false;
+    let abort: ReplyAction | undefined;
     for (const filter of this.filters) {
+      // a request that was answered is not checked any more
+      if (abort && filter.kind === 'rbac') continue;
       const config = perRoute(filter.name, levels);
       if (config ? config.disabled : filter.disabled) {
         overridden ||= filter.kind === 'rbac' && !filter.disabled;
@@ -120,11 +128,14 @@ export class FilterChain {
           'http_filters',
           filter.resource,
         );
+      } else if (own && filter.type === `${FILTERS}fault.v3.HTTPFault` && anyType(own) === filter.type) {
+        const found = faultOutcome(notes, own, config!.path, this.#faultsMayChange);
+        if (found && found !== 'none') abort ??= found;
       } else if (own) {
         notes.add('per-route-filter', `the filter ${filter.name} is configured here`, config!.path, config!.owner);
       }
     }
-    return { checks, overridden, notes };
+    return abort ? { checks, overridden: true, notes, abort } : { checks, overridden, notes };
   }
 
   #perRouteRbac(notes: Notes, config: JsonObject, path: string): RbacOutcome {

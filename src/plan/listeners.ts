@@ -3,6 +3,7 @@ import type { JsonObject, Resources } from '../policy/resources.js';
 import type { ListenerContext } from './actions.js';
 import type { ClusterInfo } from './clusters.js';
 import { test } from './conditions.js';
+import { runtimeMayChangeFaults } from './fault.js';
 import { FilterChain } from './http-filters.js';
 import type { ClusterPlan, Condition, ListenerPlan } from './ir.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
@@ -228,7 +229,8 @@ export function listenerPlan(
   const path = 'http_connection_manager';
   if (hcm) hcmNotes(notes, hcm, path);
 
-  const chain = new FilterChain(notes, hcm ?? {}, { address, port }, path);
+  const mayChange = runtimeMayChangeFaults(resources.bootstrap);
+  const chain = new FilterChain(notes, hcm ?? {}, { address, port }, path, mayChange);
   const rds = str(obj(hcm, 'rds'), 'route_config_name');
   const routeConfig =
     obj(hcm, 'route_config') ?? resources.routeConfigs.find((r) => rds !== '' && str(r, 'name') === rds);

@@ -130,15 +130,17 @@ function routePlans(
   notes.reasons.push(...filters.notes.reasons);
 
   const domains = strings(vhost, 'domains').map((d) => d.toLowerCase());
-  const variants = variantsOf(notes, {
-    listener: ctx.listener,
-    routeConfig: ctx.routeConfig,
-    virtualHost: vhost,
-    domains,
-    route,
-    path,
-    matched,
-  });
+  const variants: Variant[] = filters.abort
+    ? [notes.clean ? { when: ALWAYS, action: filters.abort, reasons: [], guard: false } : proxied(notes, ALWAYS)]
+    : variantsOf(notes, {
+        listener: ctx.listener,
+        routeConfig: ctx.routeConfig,
+        virtualHost: vhost,
+        domains,
+        route,
+        path,
+        matched,
+      });
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {

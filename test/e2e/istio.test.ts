@@ -81,6 +81,20 @@ spec:
       route: [{ destination: { host: reviews, subset: v9 } }]
     - route: [{ destination: { host: reviews, subset: v1 } }]
 ---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: admin }
+spec:
+  hosts: [admin]
+  http:
+    - match: [{ uri: { prefix: /aborted } }]
+      fault: { abort: { httpStatus: 500, percentage: { value: 100 } } }
+      route: [{ destination: { host: admin } }]
+    - match: [{ uri: { prefix: /api/unharmed } }]
+      fault: { abort: { httpStatus: 500, percentage: { value: 0 } } }
+      route: [{ destination: { host: admin } }]
+    - route: [{ destination: { host: admin } }]
+---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: { name: admin-deny }
@@ -146,6 +160,8 @@ const CASES: readonly [what: string, ask: Ask, status: number, upstream: string]
   ['a service outside', { host: 'api.partner.example', path: '/v1' }, 200, 'partner'],
   ['an IPv6 service', { host: 'six', path: '/v6' }, 200, 'six'],
   ['allowed', { host: 'admin', path: '/api/x' }, 200, 'admin'],
+  ['a fault before it is denied', { host: 'admin', path: '/aborted' }, 500, ''],
+  ['a fault for nobody', { host: 'admin', path: '/api/unharmed' }, 200, 'admin'],
   ['denied by method', { host: 'admin', method: 'DELETE', path: '/api/x' }, 403, ''],
   ['not allowed by path', { host: 'admin', path: '/else' }, 403, ''],
   ['denied by header', { host: 'admin', path: '/secret/1' }, 403, ''],

@@ -152,7 +152,10 @@ if (envoy) {
       [],
     );
     for (const listener of resources.listeners) {
-      const address = (listener.address as { socket_address: { port_value: number } }).socket_address;
+      const { socket_address: address } = listener.address as {
+        socket_address: { address: string; port_value: number };
+      };
+      address.address = '127.0.0.1';
       address.port_value = await freePort();
       ports[String(listener.name)] = address.port_value;
     }
