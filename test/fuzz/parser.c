@@ -43,9 +43,11 @@ static void check_sent(const struct scratch *s, const struct head *in) {
   REQUIRE(count_named(&sent, "connection", 0) == 0 && count_named(&sent, "transfer-encoding", 0) == 0);
   const struct field *before = 0, *after = 0;
   int n = count_named(in, "content-length", &before);
-  REQUIRE(count_named(&sent, "content-length", &after) == n);
-  if (n)
-    REQUIRE(read_decimal(before) == read_decimal(after));
+  /* POST, PUT, PATCH and OPTIONS without a length get `content-length: 0`, as from Envoy */
+  int empty = !n && (in->method[0] == 'P' || in->method[0] == 'O');
+  REQUIRE(count_named(&sent, "content-length", &after) == n + empty);
+  if (n || empty)
+    REQUIRE(read_decimal(after) == (n ? read_decimal(before) : 0));
 }
 
 static void check_request(const struct scratch *s, const uint8_t *data, uint32_t n) {
