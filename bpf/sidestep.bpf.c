@@ -13,6 +13,9 @@
 #include "answer.h"
 #include "balance.h"
 
+/* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
+const volatile __u32 envoy_headers = 0;
+
 /* What the client has not read yet: bytes of the native queue, and whether redirected ones wait. */
 static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32 *native, __u32 *queued) {
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
@@ -215,7 +218,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
   const struct action *action = 0;
   if (action_at)
     action = AT(struct action, image, action_at);
-  if (action && action->kind == ACTION_REPLY && !replies(s, action))
+  if (action && action->kind == ACTION_REPLY && (envoy_headers || !replies(s, action)))
     action = 0;
   if (action && action->kind == ACTION_REPLY) {
     if (queued) /* a reply does not wait behind an answer that is still in the backlog */
@@ -316,6 +319,8 @@ int on_answer(struct __sk_buff *skb) {
   if (phase == PHASE_AWAIT) {
     const __u8 *image = current_image();
     __u32 n = (len > MAX_HEAD ? MAX_HEAD : len) & (MAX_HEAD * 2 - 1);
+    if (envoy_headers && !(u->flags & UPSTREAM_FLAG_PROXY))
+      image = 0;
     if (image && n && !bpf_skb_load_bytes(skb, 0, s->in, n)) {
       const struct image_header *header = (const void *)image;
       struct work w = {.s = s, .image = image};

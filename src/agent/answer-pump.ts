@@ -49,6 +49,8 @@ export class AnswerPump {
      * does (an answer of the proxy), or never
      */
     private readonly ending: 'always' | 'with-server' | 'never' = 'never',
+    /** when the request was sent (monotonic, ns), where the headers that Envoy adds are wanted */
+    private readonly envoyHeaders?: bigint,
   ) {}
 
   /** A pump for the rest of an answer. */
@@ -135,7 +137,7 @@ export class AnswerPump {
     this.closing = this.ending === 'always' || (this.ending === 'with-server' && !this.reusable);
     this.#started = true;
     this.#body = body;
-    const text = clientHead(head, status, body, this.closing);
+    const text = clientHead(head, status, body, this.closing, this.envoyHeaders);
     if (body.kind === 'none' || (body.kind === 'length' && body.length === 0)) {
       this.#finish(text);
       return rest;
@@ -178,11 +180,17 @@ function chunk(data: Buffer): Buffer {
 }
 
 /** The head for the client: HTTP/1.1, without hop-by-hop headers, framed by length or by chunks. */
-function clientHead(head: Head, status: number, body: BodyKind, closing: boolean): Buffer {
+function clientHead(head: Head, status: number, body: BodyKind, closing: boolean, envoyHeaders?: bigint): Buffer {
   const lines = [`HTTP/1.1${head.startLine.slice(8)}`];
   for (const [name, value] of head.headers) {
     if (HOP_BY_HOP.has(name) || (status === 204 && name === 'content-length')) continue;
+    if (envoyHeaders !== undefined && name === 'server') continue;
     lines.push(`${name}: ${value}`);
+  }
+  if (envoyHeaders !== undefined) {
+    if (headerValues(head, 'date').length === 0) lines.push(`date: ${new Date().toUTCString()}`);
+    lines.push('server: envoy');
+    lines.push(`x-envoy-upstream-service-time: ${(process.hrtime.bigint() - envoyHeaders) / 1_000_000n}`);
   }
   if (closing) lines.push('connection: close');
   if (body.kind === 'chunked' || body.kind === 'close') lines.push('transfer-encoding: chunked');

@@ -205,6 +205,7 @@ export class ClientConnection {
     const flags = plane.upstream(slot.slot, 'flags');
     const ending =
       (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
+    const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
     let finished = false;
     const finish = (reusable: boolean): void => {
       if (finished) return;
@@ -247,7 +248,7 @@ export class ClientConnection {
     };
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
-      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, ending);
+      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, ending, sent);
     if (!(flags & UPSTREAM_FLAG.PROXY)) this.context.counted('carried');
     let ready = false;
     const work = (): void => {

@@ -61,8 +61,13 @@ export class DataPlane {
   readonly blocks: DataView;
 
   /** Loads the object and attaches its socket map programs. @throws KernelError */
-  constructor(objectPath: string) {
+  constructor(
+    objectPath: string,
+    /** answers get the headers that Envoy adds; the agent carries them then */
+    readonly envoyHeaders = false,
+  ) {
     this.#object = BpfObject.open(objectPath);
+    if (envoyHeaders) this.#object.setConst('envoy_headers', 1);
     this.#object.load();
     const upstreams = this.map('upstreams').mmap();
     this.upstreams = upstreams.view;

@@ -25,6 +25,8 @@ export interface InstanceOptions {
   /** 'own': start an Envoy; 'none': there is no proxy; else its address, port 0 meaning the listener's own */
   readonly proxy: 'own' | 'none' | { address: string; port: number };
   readonly admin: { host: string; port: number };
+  /** answers decided in the kernel get `server`, `date` and `x-envoy-upstream-service-time` as from Envoy */
+  readonly envoyHeaders: boolean;
   readonly log: (message: string) => void;
 }
 
@@ -99,7 +101,7 @@ export class Instance {
     mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
     const stale = await stopStaleProxy(join(this.#folder, 'proxy'));
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
-    this.#plane = new DataPlane(bpfObjectPath());
+    this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders);
     this.#traffic = new Traffic(this.#plane, (listener) => this.#generation.proxies.get(listener));
     this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));
     this.#home = currentCgroup();

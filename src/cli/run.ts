@@ -1,5 +1,5 @@
 /** `sidestep run`: the agent, in the foreground. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { Instance, StartError } from '../agent/instance.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/libbpf.js';
@@ -10,6 +10,7 @@ interface RunOptions {
   readonly name: string;
   readonly proxy?: string;
   readonly admin: string;
+  readonly answerHeaders: string;
 }
 
 /** Adds the command to the program. */
@@ -20,6 +21,14 @@ export function register(program: Command): void {
     .argument('<files...>', 'policy files or folders, - for standard input')
     .option('--name <name>', 'name of this instance', 'default')
     .option('--proxy <none|address>', 'use no proxy, or the one at HOST or HOST:PORT, instead of starting Envoy')
+    .addOption(
+      new Option(
+        '--answer-headers <whose>',
+        'server: answers keep the headers of the server; envoy: server, date and x-envoy-upstream-service-time are as from Envoy (the agent carries the answers then, which is slower)',
+      )
+        .choices(['server', 'envoy'])
+        .default('server'),
+    )
     .option('--admin <host:port>', 'admin address', '127.0.0.1:15090')
     .addHelpText(
       'after',
@@ -51,6 +60,7 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     files,
     proxy: proxy === 'own' || proxy === 'none' ? proxy : { address: proxy.host, port: proxy.port },
     admin,
+    envoyHeaders: options.answerHeaders === 'envoy',
     log,
   });
   let stopping = false;
