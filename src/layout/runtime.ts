@@ -15,8 +15,11 @@ export const MAX_CLIENTS = 65536;
 export const MAX_REPLAY = 2048;
 /** Answers longer than this are moved by the agent. */
 export const MAX_KERNEL_BODY = 1048576;
-/** Bytes of an answer of unknown length after which the agent takes over. */
-export const MAX_KERNEL_CHUNKED = 65536;
+/**
+ * Bytes of an answer of unknown length after which the agent takes over. Small: on streams of many small redirected
+ * segments a blocking recv sees EAGAIN now and then, which no application expects.
+ */
+export const MAX_KERNEL_CHUNKED = 4096;
 export const MAX_RULES = 16384;
 
 /** State of an upstream's exchange; written by the programs except where noted. */
