@@ -25,11 +25,14 @@ export interface ConnectionContext {
   readonly proxy: () => { address: string; port: number } | undefined;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
+  /** whether a connection with this cookie is there */
+  readonly known: (cookie: bigint) => boolean;
 }
 
 const POLL_MS = 1;
 const DELAYED_CLOSE_MS = 1000;
 const EARLY_ANSWER_MS = 20;
+const GONE_MS = 20;
 
 export class ClientConnection {
   #read = 0;
@@ -381,9 +384,14 @@ export class ClientConnection {
     if (this.#closed) return;
     this.#closed = true;
     this.#session?.destroy();
-    const slot = this.context.pool.findByOwner(this.cookie);
-    if (slot) this.#giveUp(slot);
     this.context.closed(this);
+    // A port may be used again before the agent has accepted its first connection, which is then taken for the second
+    // one's: what is in flight is given up only if no other connection turns out to be the owner.
+    setTimeout(() => {
+      if (this.context.known(this.cookie)) return;
+      const slot = this.context.pool.findByOwner(this.cookie);
+      if (slot) this.#giveUp(slot);
+    }, GONE_MS);
   }
 }
 

@@ -45,8 +45,9 @@ export class Traffic {
       counted: (what) => {
         this.counts[what]++;
       },
+      known: (of) => this.#connections.has(of),
       closed: () => {
-        this.plane.forget(client);
+        if (this.plane.cookieOf(client) === cookie) this.plane.forget(client);
         if (this.#connections.get(cookie) === connection) this.#connections.delete(cookie);
       },
     });
