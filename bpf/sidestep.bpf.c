@@ -28,12 +28,10 @@ static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32
   struct sk_psock *psock = (struct sk_psock *)data;
   if (!psock)
     return;
-  void *head = &psock->ingress_msg;
   void *next = BPF_CORE_READ(psock, ingress_msg.next);
   __u32 backlog = BPF_CORE_READ(psock, ingress_skb.qlen);
   __u64 head_at = data + bpf_core_field_offset(struct sk_psock, ingress_msg);
   *queued = (__u64)next != head_at || backlog;
-  (void)head;
 }
 
 /* Leaves the rest of this connection to the agent until it resumes (CTL_RESUME). */

@@ -1,7 +1,7 @@
-import { readFileSync } from 'node:fs';
 import { readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { processStartTime } from '../kernel/instance.js';
 
 const RECORD = 'proxy.json';
 
@@ -13,21 +13,7 @@ export interface ProxyRecord {
   readonly admin?: string;
 }
 
-/**
- * When a process was started, in clock ticks since boot (field 22 of /proc/PID/stat), or undefined when there is no
- * such process or it is a zombie.
- */
-export function processStartTime(pid: number): number | undefined {
-  let stat: string;
-  try {
-    stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  } catch {
-    return undefined;
-  }
-  // the name before may hold spaces and parentheses
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19]);
-}
+export { processStartTime };
 
 /** Whether the recorded process still runs. */
 export function isRunning(record: ProxyRecord): boolean {
