@@ -2,7 +2,7 @@
  * Which predicates are computed for a request, by which automata, and where their results (facts) are: a scope is a
  * listener or a virtual host; a virtual host sees its listener's facts as well.
  */
-import { FACT_WORDS, MAX_JOBS } from '../layout/image.js';
+import { FACT_WORDS, MAX_JOBS, TOKEN_WORD } from '../layout/image.js';
 import type { Field, Predicate } from '../plan/ir.js';
 import { type Dfa, minimise, product, relabel, stateCount } from './dfa.js';
 import { matcherDfa, matcherKey } from './matcher.js';
@@ -160,8 +160,8 @@ export class Facts {
   #place(bin: Bin, field: Field): void {
     if (this.jobs.length >= MAX_JOBS) return;
     let word = this.#firstWord;
-    while (word < FACT_WORDS && this.#used[word]! + bin.ids.length > BITS) word++;
-    if (word === FACT_WORDS) return;
+    while (word < TOKEN_WORD && this.#used[word]! + bin.ids.length > BITS) word++;
+    if (word === TOKEN_WORD) return;
     const bits = new Map<number, number>();
     bin.ids.forEach((id, i) => {
       const bit = this.#used[word]! + i;

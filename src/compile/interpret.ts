@@ -31,6 +31,8 @@ import {
   RouteSpec,
   SCAN,
   SLOT,
+  TOKEN_WORD,
+  TOKEN_WORDS,
   VirtualHostSpec,
   WeightedClusterSpec,
 } from '../layout/image.js';
@@ -69,6 +71,8 @@ export interface Surroundings {
   readonly random: number;
   /** for x-request-id, 36 characters */
   readonly uuid: string;
+  /** facts about the request's token, if it is known: TOKEN_WORDS words */
+  readonly tokenFacts?: readonly bigint[];
 }
 
 export interface Decision {
@@ -318,6 +322,7 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
   if (isOdd(head)) return NOTHING;
 
   const facts = new Array<bigint>(FACT_WORDS).fill(0n);
+  for (let i = 0; i < TOKEN_WORDS; i++) facts[TOKEN_WORD + i] = around.tokenFacts?.[i] ?? 0n;
   const { sourceIp } = around;
   runJobs(view, get(view, at, ListenerSpec, 'jobs'), get(view, at, ListenerSpec, 'n_jobs'), head, sourceIp, facts);
   const hostValue = headerValue(head, SLOT.HOST)!;

@@ -1,6 +1,7 @@
 /** One listener of the plan as structures of the image. */
 import { ListenerSpec, MAX_SLOTS, MAX_WATCHED_SLOTS, SLOT, VirtualHostSpec } from '../layout/image.js';
 import type { Condition, ListenerPlan, RbacCheck } from '../plan/ir.js';
+import { MAX_TOKEN_HEADERS } from '../plan/tokens.js';
 import { headerNames, replyAction } from './actions.js';
 import { forEachPredicate } from './condition.js';
 import { ONE_LINE } from './edits.js';
@@ -29,6 +30,7 @@ function namesOf(listener: ListenerPlan): Set<string> {
   const checks = (list: readonly RbacCheck[]) => {
     for (const check of list) collect(check.condition);
   };
+  for (const name of listener.tokens?.headers ?? []) names.add(name);
   checks(listener.rbac);
   for (const host of listener.virtualHosts)
     for (const route of host.routes) {
@@ -51,6 +53,13 @@ function giveSlots(names: Iterable<string>): Map<string, number> {
   let watched = MAX_SLOTS;
   for (const name of ONE_LINE) if (!slots.has(name) && watched < MAX_WATCHED_SLOTS) slots.set(name, watched++);
   return slots;
+}
+
+/** Slots of the headers in which tokens are; all or none, since only one of them may be in a request. */
+function tokenSlots(listener: ListenerPlan, slot: (name: string) => number | undefined): number {
+  const slots = (listener.tokens?.headers ?? []).map((name) => slot(name) ?? 0);
+  if (slots.length > MAX_TOKEN_HEADERS || slots.includes(0)) return 0;
+  return slots.reduce((word, s, i) => (word | (s << (8 * i))) >>> 0, 0);
 }
 
 /**
@@ -113,6 +122,7 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
       not_found: notFound as number,
       denied: denied as number,
       proxy_endpoint: input.proxyEndpoint,
+      token_slots: tokenSlots(listener, usable),
     },
   ]);
   return { offset, ...result };

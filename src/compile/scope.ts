@@ -1,5 +1,14 @@
 /** What everything that belongs to a listener is compiled against, and how its conditions are stored. */
-import { FIELD, JobSpec, LiteralSpec, MAX_RBAC, RBAC, RbacEntrySpec, RbacListSpec } from '../layout/image.js';
+import {
+  FIELD,
+  JobSpec,
+  LiteralSpec,
+  MAX_RBAC,
+  RBAC,
+  RbacEntrySpec,
+  RbacListSpec,
+  TOKEN_WORD,
+} from '../layout/image.js';
 import type { Condition, Field, Predicate, RbacCheck, RoutePlan } from '../plan/ir.js';
 import type { ActionContext } from './actions.js';
 import type { Blob } from './blob.js';
@@ -31,6 +40,8 @@ const FIELDS = {
   target: FIELD.TARGET,
   source_ip: FIELD.SOURCE_IP,
   header: FIELD.HEADER,
+  // comes with the token: no automaton computes it
+  token: FIELD.HEADER,
 };
 
 /** The Host header is looked at through its own field, whatever name a predicate gives it. */
@@ -44,6 +55,7 @@ export function computable(conditions: Iterable<Condition>, slot: Scope['slot'])
   for (const condition of conditions)
     forEachPredicate(condition, ({ field, matcher }) => {
       const own = ownField(field);
+      if (own.kind === 'token') return;
       if (own.kind === 'header' && (isOddName(own.name) || slot(own.name) === undefined)) return;
       found.push({ field: own, matcher });
     });
@@ -55,6 +67,7 @@ export function lookUp(facts: Facts): (predicate: Predicate) => Fact | boolean |
   return ({ field, matcher }) => {
     const own = ownField(field);
     if (own.kind === 'header' && isOddName(own.name)) return false;
+    if (own.kind === 'token') return { word: TOKEN_WORD + (own.fact >> 6), bit: own.fact & 63 };
     if (matcher.kind === 'present' && own.kind !== 'header' && own.kind !== 'query') return true;
     return facts.get({ field: own, matcher });
   };

@@ -28,6 +28,9 @@ export const PLAIN_ROW = 0x80000000;
 export const MAX_LINES = 64;
 /** 64-bit words of facts (predicates that hold for a request). Words 0..15 are shared by listener and virtual host. */
 export const FACT_WORDS = 16;
+/** The last words are kept for facts about a verified token, which come with the token. */
+export const TOKEN_WORDS = 2;
+export const TOKEN_WORD = FACT_WORDS - TOKEN_WORDS;
 /** Most pieces in a template, additions to a head, jobs of one list, literals of one condition, candidates of a path. */
 export const MAX_PIECES = 16;
 export const MAX_ADDS = 32;
@@ -160,6 +163,8 @@ export const ListenerSpec = struct('listener', 'What is decided for connections 
   ['not_found', 'u32', 'action when no virtual host or no route matches'],
   ['denied', 'u32', 'action when RBAC denies'],
   ['proxy_endpoint', 'u32', 'endpoint id of the proxy listener that stands behind this one, plus one; 0: none'],
+  ['token_slots', 'u32', 'slots of the headers in which tokens are looked up, one a byte; 0: none'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const VirtualHostSpec = struct('virtual_host', 'The routes of a set of domains.', [
@@ -296,6 +301,8 @@ export const IMAGE_CONSTANTS = {
   MAX_LINES,
   PLAIN_ROW,
   FACT_WORDS,
+  TOKEN_WORDS,
+  TOKEN_WORD,
   MAX_PIECES,
   MAX_ADDS,
   MAX_JOBS,

@@ -35,3 +35,10 @@ export function not(of: Condition): Condition {
   if (of.op === 'const') return of.value ? NEVER : ALWAYS;
   return of.op === 'not' ? of.of : { op: 'not', of };
 }
+
+/** Names of the headers that a condition looks at. */
+export function headersOf(c: Condition): string[] {
+  if (c.op === 'test') return c.predicate.field.kind === 'header' ? [c.predicate.field.name] : [];
+  if (c.op === 'not') return headersOf(c.of);
+  return c.op === 'const' ? [] : c.of.flatMap(headersOf);
+}

@@ -4,6 +4,7 @@ import type { Action, Condition, Field, Piece, Predicate } from './ir.js';
 function field(f: Field): string {
   if (f.kind === 'query') return `query parameter ${f.name}`;
   if (f.kind === 'header') return `header ${f.name}`;
+  if (f.kind === 'token') return `verified token (fact ${f.fact})`;
   return f.kind.replace('_', ' ');
 }
 

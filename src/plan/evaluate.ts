@@ -24,6 +24,8 @@ export interface PlanRequest {
   readonly headers: readonly (readonly [string, string])[];
   /** IPv4 or IPv6 literal of the client */
   readonly sourceIp?: string;
+  /** numbers of the facts that hold for its token, if it is known */
+  readonly tokenFacts?: ReadonlySet<number>;
 }
 
 export interface Considered {
@@ -93,6 +95,8 @@ class View {
         return this.request.sourceIp ?? '127.0.0.1';
       case 'header':
         return this.headers.get(field.name)?.[0];
+      case 'token':
+        return this.request.tokenFacts?.has(field.fact) ? '' : undefined;
       case 'query':
         for (const part of (this.query ?? '').split('&')) {
           const eq = part.indexOf('=');

@@ -1,7 +1,9 @@
 /** The HTTP filter chain: which filters are understood, and what applies to a route with its per-route configuration. */
 import type { JsonObject } from '../policy/resources.js';
+import { any, headersOf, NEVER } from './conditions.js';
 import { faultOutcome } from './fault.js';
-import type { RbacCheck, Reason, ReplyAction } from './ir.js';
+import type { Condition, RbacCheck, Reason, ReplyAction } from './ir.js';
+import { JWT_TYPE, type JwtCase, JwtFilter } from './jwt.js';
 import { anyType, bool, has, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
 
@@ -19,7 +21,7 @@ const INERT: Record<string, readonly string[]> = {
 interface Filter {
   readonly name: string;
   readonly type: string;
-  readonly kind: 'rbac' | 'inert' | 'descriptors' | 'foreign';
+  readonly kind: 'rbac' | 'jwt' | 'inert' | 'descriptors' | 'foreign';
   readonly disabled: boolean;
   readonly resource: JsonObject;
   readonly rbac?: RbacOutcome;
@@ -32,6 +34,13 @@ export interface FilterOutcome {
   readonly notes: Notes;
   /** what a fault filter answers every request with; `checks` are those before it */
   readonly abort?: ReplyAction;
+  /** what a jwt_authn filter does: requests that it leaves to the proxy, and headers that go with a good token */
+  readonly jwt?: JwtEffect;
+}
+
+export interface JwtEffect {
+  readonly undecided: Condition;
+  readonly removals: readonly { readonly name: string; readonly when: Condition }[];
 }
 
 /** The filters of one HTTP connection manager. */
@@ -45,11 +54,22 @@ export class FilterChain {
   remoteIp = false;
   readonly #context: RbacContext;
   readonly #faultsMayChange: boolean;
+  readonly #runtimeLayers: boolean;
+  /** the jwt_authn filter: there is one at most */
+  #jwt: JwtFilter | undefined;
 
-  constructor(base: Notes, hcm: JsonObject, context: RbacContext, path: string, faultsMayChange: boolean) {
+  constructor(
+    base: Notes,
+    hcm: JsonObject,
+    context: RbacContext,
+    path: string,
+    faultsMayChange: boolean,
+    runtimeLayers: boolean,
+  ) {
     this.notes = base;
     this.#context = context;
     this.#faultsMayChange = faultsMayChange;
+    this.#runtimeLayers = runtimeLayers;
     const filters = list(hcm, 'http_filters');
     filters.forEach((f, i) => {
       this.#read(f, join(path, `http_filters[${i}]`), i === filters.length - 1);
@@ -81,9 +101,13 @@ export class FilterChain {
     const disabled = bool(f, 'disabled');
     const filter = { name, type, disabled, resource: f };
     if (type === `${FILTERS}rbac.v3.RBAC`) {
-      const rbac = rbacOutcome(this.notes, config, this.#context, join(at, 'typed_config'));
+      const claims = this.#claims(this.#jwt && !disabled ? this.#jwt.outcome(undefined, at).cases : []);
+      const rbac = rbacOutcome(this.notes, config, { ...this.#context, claims }, join(at, 'typed_config'));
       this.#seen(rbac);
       this.filters.push({ ...filter, kind: 'rbac', rbac });
+    } else if (type === JWT_TYPE && !this.#jwt) {
+      this.#jwt = new JwtFilter(this.notes, config, join(at, 'typed_config'), this.#runtimeLayers);
+      this.filters.push({ ...filter, kind: 'jwt' });
     } else if (type === `${FILTERS}ratelimit.v3.RateLimit`) {
       this.filters.push({ ...filter, kind: 'descriptors' });
     } else {
@@ -107,9 +131,11 @@ export class FilterChain {
     const checks: RbacCheck[] = [];
     let overridden = false;
     let abort: ReplyAction | undefined;
+    let jwt: JwtEffect | undefined;
+    let cases: readonly JwtCase[] = [];
     for (const filter of this.filters) {
       // a request that was answered is not checked any more
-      if (abort && filter.kind === 'rbac') continue;
+      if (abort && (filter.kind === 'rbac' || filter.kind === 'jwt')) continue;
       const config = perRoute(filter.name, levels);
       if (config ? config.disabled : filter.disabled) {
         overridden ||= filter.kind === 'rbac' && !filter.disabled;
@@ -117,10 +143,22 @@ export class FilterChain {
       }
       const own = config && isObject(config.typed) ? config.typed : undefined;
       if (filter.kind === 'rbac') {
-        overridden ||= own !== undefined || filter.disabled;
-        const rbac = own ? this.#perRouteRbac(notes, own, config!.path) : filter.rbac!;
+        overridden ||= own !== undefined || filter.disabled || this.#jwt !== undefined;
+        const context = { ...this.#context, claims: this.#claims(cases) };
+        const rbac = own
+          ? this.#perRouteRbac(notes, own, config!.path, context)
+          : this.#jwt
+            ? rbacOutcome(this.notes, obj(filter.resource, 'typed_config') ?? {}, context, filter.name)
+            : filter.rbac!;
+        if (jwt) jwt = withoutRemoved(jwt, rbac.checks);
         notes.reasons.push(...rbac.notes.reasons);
         checks.push(...rbac.checks);
+      } else if (filter.kind === 'jwt') {
+        const found = this.#jwt!.outcome(own, config?.path ?? 'http_filters');
+        notes.reasons.push(...found.notes.reasons);
+        cases = found.cases;
+        const undecided = this.#jwt!.undecided(notes, cases);
+        jwt = { undecided, removals: this.#jwt!.removals(notes, cases) };
       } else if (filter.kind === 'foreign') {
         notes.add(
           'http-filter',
@@ -135,15 +173,31 @@ export class FilterChain {
         notes.add('per-route-filter', `the filter ${filter.name} is configured here`, config!.path, config!.owner);
       }
     }
-    return abort ? { checks, overridden: true, notes, abort } : { checks, overridden, notes };
+    const effect = jwt && (jwt.undecided !== NEVER || jwt.removals.length > 0) ? { jwt } : {};
+    return abort ? { checks, overridden: true, notes, abort, ...effect } : { checks, overridden, notes, ...effect };
   }
 
-  #perRouteRbac(notes: Notes, config: JsonObject, path: string): RbacOutcome {
+  /** Tests of what the jwt_authn filter has written by now: nothing, where it comes later or does not apply. */
+  #claims(cases: readonly JwtCase[]): RbacContext['claims'] {
+    const jwt = this.#jwt;
+    return jwt && ((notes, path, value, at) => jwt.claim(notes, cases, path, value, at));
+  }
+
+  get tokens(): ReturnType<JwtFilter['plan']> {
+    return this.#jwt?.plan();
+  }
+
+  /** The jwt_authn filter's providers with why they are left to the proxy. */
+  providers(): Iterable<readonly [JsonObject, Notes]> {
+    return this.#jwt?.outcomes() ?? [];
+  }
+
+  #perRouteRbac(notes: Notes, config: JsonObject, path: string, context: RbacContext): RbacOutcome {
     if (anyType(config) !== `${FILTERS}rbac.v3.RBACPerRoute`) {
       notes.add('per-route-filter', `unknown configuration ${anyType(config)}`, path, config);
     }
     onlyFields(notes, config, path, ['rbac']);
-    const rbac = rbacOutcome(notes, obj(config, 'rbac') ?? {}, this.#context, join(path, 'rbac'));
+    const rbac = rbacOutcome(notes, obj(config, 'rbac') ?? {}, context, join(path, 'rbac'));
     this.#seen(rbac);
     return rbac;
   }
@@ -152,6 +206,13 @@ export class FilterChain {
     this.remoteIp ||= rbac.remoteIp;
     for (const policy of rbac.policies) this.policies.set(policy, rbac.notes.reasons);
   }
+}
+
+/** Rules that look at a header which a good token took with it see another request: those with a token are the proxy's. */
+function withoutRemoved(jwt: JwtEffect, checks: readonly RbacCheck[]): JwtEffect {
+  const looked = new Set(checks.flatMap((check) => headersOf(check.condition)));
+  const touched = jwt.removals.filter(({ name }) => looked.has(name)).map(({ when }) => when);
+  return { ...jwt, undecided: any([jwt.undecided, ...touched]) };
 }
 
 interface PerRoute {

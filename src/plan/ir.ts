@@ -3,6 +3,7 @@
  * that the plan cannot express is a `proxy` verdict with reasons; nothing is dropped silently.
  */
 import type { Position } from '../policy/diagnostics.js';
+import type { TokenPlan } from './tokens.js';
 
 /** Why something is left to the proxy. Codes come from the closed list in `reasons.ts`. */
 export interface Reason {
@@ -17,7 +18,9 @@ export interface Reason {
 export type Field =
   | { readonly kind: 'method' | 'host' | 'path' | 'target' | 'source_ip' }
   | { readonly kind: 'query'; readonly name: string }
-  | { readonly kind: 'header'; readonly name: string };
+  | { readonly kind: 'header'; readonly name: string }
+  /** a fact about the request's verified token: its number in `ListenerPlan.tokens`; there when it holds */
+  | { readonly kind: 'token'; readonly fact: number };
 
 /** How the bytes are tested. Regexes are RE2 syntax and must match the whole field. Ranges are half-open int64. */
 export type Matcher =
@@ -146,6 +149,8 @@ export interface ListenerPlan {
   readonly virtualHosts: readonly VirtualHostPlan[];
   /** in order; apply to every request, also to those without a route */
   readonly rbac: readonly RbacCheck[];
+  /** what is asked about JSON Web Tokens */
+  readonly tokens?: TokenPlan;
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
   /** value of x-forwarded-proto added when there is none */

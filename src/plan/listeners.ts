@@ -230,7 +230,8 @@ export function listenerPlan(
   if (hcm) hcmNotes(notes, hcm, path);
 
   const mayChange = runtimeMayChangeFaults(resources.bootstrap);
-  const chain = new FilterChain(notes, hcm ?? {}, { address, port }, path, mayChange);
+  const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
+  const chain = new FilterChain(notes, hcm ?? {}, { address, port }, path, mayChange, runtimeLayers);
   const rds = str(obj(hcm, 'rds'), 'route_config_name');
   const routeConfig =
     obj(hcm, 'route_config') ?? resources.routeConfigs.find((r) => rds !== '' && str(r, 'name') === rds);
@@ -265,7 +266,7 @@ export function listenerPlan(
     usesRemoteIp: () => {
       chain.remoteIp = true;
     },
-    runtimeLayers: list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0,
+    runtimeLayers,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
@@ -280,6 +281,7 @@ export function listenerPlan(
   );
   const unmatched = chain.outcome([]);
   for (const [policy, reasons] of chain.policies) withListener(policy, reasons);
+  for (const [provider, found] of chain.providers()) withListener(provider, found.reasons);
   for (const filter of chain.filters)
     withListener(filter.resource, filterReasons(filter.kind, filter.rbac?.notes, unmatched.notes, filter.resource));
 
@@ -301,6 +303,7 @@ export function listenerPlan(
     stripPort,
     virtualHosts: hosts,
     rbac: unmatched.notes.clean ? unmatched.checks : [],
+    ...(chain.tokens ? { tokens: chain.tokens } : {}),
     generateRequestId: bool(hcm, 'generate_request_id', true),
     forwardedProto: 'http',
   };

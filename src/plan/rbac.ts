@@ -4,6 +4,7 @@ import type { JsonObject } from '../policy/resources.js';
 import { ALWAYS, all, any, NEVER, not, test } from './conditions.js';
 import { headerCondition } from './header-match.js';
 import type { Condition, RbacCheck } from './ir.js';
+import { JWT_METADATA } from './jwt.js';
 import { inCidr, matchesValue } from './matchers.js';
 import { bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { stringMatcher } from './string-match.js';
@@ -12,6 +13,10 @@ import { stringMatcher } from './string-match.js';
 export interface RbacContext {
   readonly address: string;
   readonly port: number;
+  /** tests of the metadata that the jwt_authn filter has left when the rules are evaluated; undefined: not known */
+  readonly claims?:
+    | ((notes: Notes, path: readonly string[], value: JsonObject, at: string) => Condition | undefined)
+    | undefined;
 }
 
 export interface RbacOutcome {
@@ -58,6 +63,7 @@ class Rules {
         ? constant(inCidr(address, range.address, range.prefixLength))
         : this.unknown('destination_ip', p, path);
     }
+    if (isObject(p.metadata)) return this.metadata(p.metadata, at('metadata'));
     if (isObject(p.requested_server_name)) {
       const m = stringMatcher(this.notes, p.requested_server_name, at('requested_server_name'));
       return m && constant(matchesValue(m, ''));
@@ -77,6 +83,7 @@ class Rules {
     if (isObject(p.not_id)) return negate(this.principal(p.not_id, at('not_id')));
     if (isObject(p.header)) return headerCondition(this.notes, p.header, at('header'));
     if (isObject(p.url_path)) return this.urlPath(p.url_path, at('url_path'));
+    if (isObject(p.metadata)) return this.metadata(p.metadata, at('metadata'));
     // no peer is authenticated on a plain-text connection
     if (isObject(p.authenticated)) return NEVER;
     for (const key of ['source_ip', 'direct_remote_ip', 'remote_ip']) {
@@ -103,6 +110,23 @@ class Rules {
     const inner = obj(o, 'path');
     const m = inner && stringMatcher(this.notes, inner, join(path, 'path'));
     return m && test({ kind: 'path' }, m);
+  }
+
+  /** A MetadataMatcher: of what the jwt_authn filter writes, if that is known. */
+  private metadata(o: JsonObject, path: string): Condition | undefined {
+    const { claims } = this.context;
+    if (!claims || str(o, 'filter') !== JWT_METADATA)
+      return this.unknown(`metadata of ${str(o, 'filter') || 'a filter'}`, o, path);
+    onlyFields(this.notes, o, path, ['filter', 'path', 'value', 'invert']);
+    const before = this.notes.reasons.length;
+    const keys = list(o, 'path').map((segment) => str(segment, 'key'));
+    const condition = claims(this.notes, keys, obj(o, 'value') ?? {}, join(path, 'value'));
+    if (!condition) {
+      if (this.notes.reasons.length === before)
+        this.notes.add('budget', 'more questions about tokens than there is room for', path, o);
+      return undefined;
+    }
+    return bool(o, 'invert') ? not(condition) : condition;
   }
 
   private unknown(what: string, o: JsonObject, path: string): undefined {

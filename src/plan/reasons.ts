@@ -153,6 +153,10 @@ const TEXT = {
     'A rule on the destination address of a listener on a wildcard address',
     'The destination address is only known per connection.',
   ],
+  jwt: [
+    'A JSON Web Token that only the proxy can judge',
+    'Tokens are verified in user space, once, and what policies ask about them is kept in the kernel until they expire. Left to the proxy are providers with settings that the fast path does not have, and every token that it has not seen.',
+  ],
   grpc: ['gRPC over HTTP/1.1', 'Requests with a gRPC content type are answered in gRPC’s own form by the proxy.'],
   'request-dependent': [
     'Requests of this form are left to the proxy',

@@ -4,7 +4,7 @@ import { type ListenerContext, proxied, type RouteContext, type Variant } from '
 import { ALWAYS, all, any, headerPresent, NEVER, test } from './conditions.js';
 import { forwardVariants } from './forward.js';
 import { responseEdits } from './header-edits.js';
-import type { FilterChain } from './http-filters.js';
+import type { FilterChain, JwtEffect } from './http-filters.js';
 import type { Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
 import { has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
 import { directResponseVariants, redirectVariants } from './replies.js';
@@ -130,7 +130,7 @@ function routePlans(
   notes.reasons.push(...filters.notes.reasons);
 
   const domains = strings(vhost, 'domains').map((d) => d.toLowerCase());
-  const variants: Variant[] = filters.abort
+  const plain: Variant[] = filters.abort
     ? [notes.clean ? { when: ALWAYS, action: filters.abort, reasons: [], guard: false } : proxied(notes, ALWAYS)]
     : variantsOf(notes, {
         listener: ctx.listener,
@@ -141,6 +141,7 @@ function routePlans(
         path,
         matched,
       });
+  const variants = filters.jwt && filters.notes.clean ? withTokens(notes, plain, filters.jwt) : plain;
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {
@@ -170,6 +171,27 @@ function routePlans(
     reasons: dedupe(v.reasons),
     ...(v.guard ? { guard: true } : {}),
   }));
+}
+
+const UNKNOWN_TOKENS =
+  'a token is missing, or not known to be good: the proxy decides, and the next request may know it';
+
+/** Variants of a route behind a jwt_authn filter: what only the proxy can judge, and headers that a good token takes away. */
+function withTokens(notes: Notes, variants: readonly Variant[], jwt: JwtEffect): Variant[] {
+  const unknown = notes.fork();
+  unknown.add('request-dependent', UNKNOWN_TOKENS, 'jwt_authn');
+  const out: Variant[] = jwt.undecided === NEVER ? [] : [{ ...proxied(unknown, jwt.undecided), guard: true }];
+  for (const variant of variants) {
+    const { action } = variant;
+    if (action.kind === 'forward')
+      for (const { name, when } of jwt.removals) {
+        // the filter comes before the router, and with it before the route's own edits
+        const edits = [{ op: 'remove', name } as const, ...action.edits];
+        out.push({ ...variant, when: all([variant.when, when]), action: { ...action, edits } });
+      }
+    out.push(variant);
+  }
+  return out;
 }
 
 /** The same reasons, each once. */
@@ -224,8 +246,12 @@ function catchAll(id: string, reasons: readonly Reason[]): RoutePlan {
  * @param strip conditions under which the proxy would change the Host header
  */
 export function virtualHosts(ctx: RoutesContext, strip: readonly Condition[]): VirtualHostPlan[] {
-  const unmatched = ctx.chain.outcome([]).notes;
+  const { notes: unmatched, jwt } = ctx.chain.outcome([]);
   const rest = [...ctx.common.reasons, ...unmatched.reasons];
+  const undecided = (id: string): RoutePlan[] =>
+    jwt && jwt.undecided !== NEVER
+      ? [{ id, name: 'tokens', match: jwt.undecided, action: { kind: 'proxy' }, rbac: [], reasons: [], guard: true }]
+      : [];
   const hosts = list(ctx.routeConfig, 'virtual_hosts');
   const drafts = hosts.map((vhost) => {
     const notes = new Notes(ctx.listener.provenance);
@@ -238,12 +264,16 @@ export function virtualHosts(ctx: RoutesContext, strip: readonly Condition[]): V
     );
     if (has(vhost, 'matcher')) notes.add('route-match', 'a matcher tree', 'virtual_host.matcher', vhost, 'matcher');
     ctx.outcome(vhost, notes.reasons);
+    routes.push(...undecided(`${ctx.name}/${name}/tokens`));
     const tail = [...rest, ...notes.reasons];
     if (tail.length > 0) routes.push(catchAll(`${ctx.name}/${name}/rest`, tail));
     return { name, domains: strings(vhost, 'domains').map((d) => d.toLowerCase()), routes };
   });
   if (!drafts.some((d) => d.domains.includes('*'))) {
-    const routes = rest.length > 0 ? [catchAll(`${ctx.name}//rest`, rest)] : [];
+    const routes = [
+      ...undecided(`${ctx.name}//tokens`),
+      ...(rest.length > 0 ? [catchAll(`${ctx.name}//rest`, rest)] : []),
+    ];
     drafts.push({ name: '', domains: ['*'], routes });
   }
   // guards last: only now is it known whether any rule looks at the remote address

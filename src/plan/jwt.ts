@@ -1,0 +1,403 @@
+/**
+ * The jwt_authn filter (envoy.extensions.filters.http.jwt_authn.v3) -> conditions. A request passes in the kernel when it
+ * carries no token at all and need not, or when its token is known and meets the requirement; every other one is the
+ * proxy's, which verifies it and whose answer stands.
+ *
+ * What was read off Envoy's source and tried with the binary: a header counts as a token's place only when it contains
+ * the prefix, in its exact spelling; the names of query parameters are decoded before they are compared; all tokens of a
+ * request must be good; the first provider of `requires_any` that accepts decides, and only it removes the header.
+ */
+import type { JsonObject } from '../policy/resources.js';
+import { ALWAYS, all, any, headerPresent, NEVER, not, test } from './conditions.js';
+import { headerCondition, queryCondition } from './header-match.js';
+import type { Condition } from './ir.js';
+import {
+  anyType,
+  bool,
+  durationMs,
+  has,
+  isObject,
+  join,
+  list,
+  type Notes,
+  num,
+  obj,
+  onlyFields,
+  str,
+  strings,
+} from './notes.js';
+import { routeMatch } from './route-match.js';
+import { stringMatcher } from './string-match.js';
+import {
+  allowsMissing,
+  MAX_TOKEN_FACTS,
+  MAX_TOKEN_HEADERS,
+  providersOf,
+  type Requirement,
+  type TokenFact,
+  type TokenHeader,
+  type TokenKeys,
+  type TokenPlan,
+  type TokenProvider,
+  type ValueMatch,
+} from './tokens.js';
+
+export const JWT_TYPE = 'envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication';
+const PER_ROUTE = 'envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig';
+/** The namespace of the metadata that the filter writes. */
+export const JWT_METADATA = 'envoy.filters.http.jwt_authn';
+const DEFAULT_SKEW_S = 60;
+const DEFAULT_CACHE_MS = 600_000;
+const DEFAULT_HEADERS: readonly TokenHeader[] = [{ name: 'authorization', prefix: 'Bearer ' }];
+const DEFAULT_PARAMS = ['access_token'];
+
+/** Which requirement applies when; the conditions exclude each other. */
+export interface JwtCase {
+  readonly when: Condition;
+  readonly requirement: Requirement;
+}
+
+/** What the filter does to the requests of one route. */
+export interface JwtOutcome {
+  readonly cases: readonly JwtCase[];
+  readonly notes: Notes;
+}
+
+/** A listener's questions about tokens, numbered. */
+class Questions {
+  readonly facts: TokenFact[] = [];
+  readonly #numbers = new Map<string, number>();
+
+  /** True when the fact holds for the request's token; undefined when there is no room for another question. */
+  ask(fact: TokenFact): Condition | undefined {
+    const key = JSON.stringify(fact);
+    let number = this.#numbers.get(key);
+    if (number === undefined) {
+      if (this.facts.length === MAX_TOKEN_FACTS) return undefined;
+      number = this.facts.push(fact) - 1;
+      this.#numbers.set(key, number);
+    }
+    return test({ kind: 'token', fact: number }, { kind: 'present' });
+  }
+}
+
+interface Provider {
+  readonly read: TokenProvider | undefined;
+  readonly notes: Notes;
+}
+
+/** A jwt_authn filter of a listener. */
+export class JwtFilter {
+  readonly #config: JsonObject;
+  readonly #path: string;
+  readonly #questions = new Questions();
+  readonly #providers = new Map<string, Provider>();
+  readonly #cases: JwtOutcome;
+  readonly #bypass: boolean;
+  readonly #notes: Notes;
+
+  constructor(notes: Notes, config: JsonObject, path: string, runtimeLayers: boolean) {
+    this.#config = config;
+    this.#path = path;
+    this.#notes = notes.fork();
+    onlyFields(this.#notes, config, path, [
+      'providers',
+      'rules',
+      'requirement_map',
+      'bypass_cors_preflight',
+      // how a refusal, which is the proxy's, reads
+      'strip_failure_response',
+      'stat_prefix',
+    ]);
+    this.#bypass = bool(config, 'bypass_cors_preflight');
+    for (const [name, value] of Object.entries(obj(config, 'providers') ?? {}))
+      if (isObject(value)) this.#providers.set(name, this.#readProvider(name, value));
+    const headers = new Set([...this.#providers.values()].flatMap((p) => (p.read?.headers ?? []).map((h) => h.name)));
+    if (headers.size > MAX_TOKEN_HEADERS)
+      this.#notes.add('budget', `tokens in more than ${MAX_TOKEN_HEADERS} headers`, join(path, 'providers'), config);
+    this.#cases = this.#rules(runtimeLayers);
+  }
+
+  /** The providers' objects with why tokens are not judged in the kernel by them (nothing: they are). */
+  *outcomes(): Generator<readonly [JsonObject, Notes]> {
+    for (const [name, { notes }] of this.#providers) yield [obj(obj(this.#config, 'providers'), name)!, notes];
+  }
+
+  #readProvider(name: string, p: JsonObject): Provider {
+    const notes = this.#notes.fork();
+    const at = `${this.#path}.providers["${name}"]`;
+    onlyFields(notes, p, at, [
+      'issuer',
+      'audiences',
+      'local_jwks',
+      'remote_jwks',
+      'forward',
+      'from_headers',
+      'from_params',
+      'from_cookies',
+      'payload_in_metadata',
+      'normalize_payload_in_metadata',
+      // how long Envoy itself remembers verified tokens; their times are tested all the same
+      'jwt_cache_config',
+      'clock_skew_seconds',
+    ]);
+    const skew = num(p, 'clock_skew_seconds');
+    if (skew > 0 && skew < DEFAULT_SKEW_S)
+      notes.add('jwt', 'a clock skew below 60 seconds', join(at, 'clock_skew_seconds'), p, 'clock_skew_seconds');
+    const normalize = obj(p, 'normalize_payload_in_metadata');
+    if (normalize) onlyFields(notes, normalize, join(at, 'normalize_payload_in_metadata'), ['space_delimited_claims']);
+    const own = has(p, 'from_headers') || has(p, 'from_params') || has(p, 'from_cookies');
+    const forward = bool(p, 'forward');
+    const params = own ? strings(p, 'from_params') : DEFAULT_PARAMS;
+    const read: TokenProvider = {
+      issuer: str(p, 'issuer'),
+      audiences: strings(p, 'audiences'),
+      headers: own
+        ? list(p, 'from_headers').map((h) => ({ name: str(h, 'name').toLowerCase(), prefix: str(h, 'value_prefix') }))
+        : DEFAULT_HEADERS,
+      params,
+      cookies: strings(p, 'from_cookies'),
+      forward,
+      payloadKey: str(p, 'payload_in_metadata'),
+      spaceDelimited: normalize ? strings(normalize, 'space_delimited_claims') : [],
+      keys: this.#keys(notes, p, at),
+    };
+    return { read, notes };
+  }
+
+  #keys(notes: Notes, p: JsonObject, at: string): TokenKeys {
+    const none: TokenKeys = { kind: 'inline', jwks: '{"keys":[]}' };
+    const local = obj(p, 'local_jwks');
+    if (local) {
+      onlyFields(notes, local, join(at, 'local_jwks'), ['inline_string', 'inline_bytes', 'filename']);
+      if (has(local, 'inline_string')) return { kind: 'inline', jwks: str(local, 'inline_string') };
+      if (has(local, 'inline_bytes'))
+        return { kind: 'inline', jwks: Buffer.from(str(local, 'inline_bytes'), 'base64').toString() };
+      return { kind: 'file', path: str(local, 'filename') };
+    }
+    const remote = obj(p, 'remote_jwks');
+    if (!remote) return none;
+    onlyFields(notes, remote, join(at, 'remote_jwks'), ['http_uri', 'cache_duration', 'async_fetch', 'retry_policy']);
+    const uri = obj(remote, 'http_uri') ?? {};
+    const cacheMs = durationMs(remote, 'cache_duration') ?? DEFAULT_CACHE_MS;
+    return { kind: 'remote', uri: str(uri, 'uri'), cluster: str(uri, 'cluster'), cacheMs };
+  }
+
+  #requirement(notes: Notes, o: JsonObject, at: string): Requirement {
+    if (has(o, 'provider_name')) return { kind: 'provider', provider: str(o, 'provider_name'), audiences: [] };
+    const both = obj(o, 'provider_and_audiences');
+    if (both) {
+      const audiences = strings(both, 'audiences');
+      return { kind: 'provider', provider: str(both, 'provider_name'), audiences };
+    }
+    for (const [key, kind] of [['requires_any', 'any'] as const, ['requires_all', 'all'] as const]) {
+      const group = obj(o, key);
+      if (!group) continue;
+      const of = list(group, 'requirements').map((r, i) => this.#requirement(notes, r, `${at}.${key}[${i}]`));
+      return { kind, of };
+    }
+    if (obj(o, 'allow_missing_or_failed')) return { kind: 'allow_failed' };
+    if (obj(o, 'allow_missing')) return { kind: 'allow_missing' };
+    onlyFields(notes, o, at, []);
+    return { kind: 'none' };
+  }
+
+  #named(name: string): Requirement | undefined {
+    const found = obj(obj(this.#config, 'requirement_map'), name);
+    return found && this.#requirement(this.#notes, found, `${this.#path}.requirement_map["${name}"]`);
+  }
+
+  /** The filter's own rules: the first that matches applies. */
+  #rules(runtimeLayers: boolean): JwtOutcome {
+    const notes = this.#notes.fork();
+    const cases: JwtCase[] = [];
+    let before: Condition = NEVER;
+    list(this.#config, 'rules').forEach((rule, i) => {
+      const at = `${this.#path}.rules[${i}]`;
+      onlyFields(notes, rule, at, ['match', 'requires', 'requirement_name']);
+      const { condition } = routeMatch(notes, obj(rule, 'match') ?? {}, join(at, 'match'), runtimeLayers);
+      if (condition === undefined) return;
+      const requires = obj(rule, 'requires');
+      const requirement = requires
+        ? this.#requirement(notes, requires, join(at, 'requires'))
+        : has(rule, 'requirement_name')
+          ? this.#named(str(rule, 'requirement_name'))
+          : ({ kind: 'none' } as const);
+      if (!requirement) {
+        notes.add('jwt', 'a requirement that is not defined', join(at, 'requirement_name'), rule);
+        return;
+      }
+      cases.push({ when: all([condition, not(before)]), requirement });
+      before = any([before, condition]);
+    });
+    return { cases, notes };
+  }
+
+  /** What applies to a route: its own configuration, or the filter's rules. */
+  outcome(perRoute: JsonObject | undefined, path: string): JwtOutcome {
+    const notes = this.#notes.fork();
+    notes.reasons.push(...this.#notes.reasons);
+    if (!perRoute) {
+      notes.reasons.push(...this.#cases.notes.reasons);
+      return { cases: this.#checked(notes, this.#cases.cases), notes };
+    }
+    if (anyType(perRoute) !== PER_ROUTE)
+      notes.add('per-route-filter', `unknown configuration ${anyType(perRoute)}`, path, perRoute);
+    onlyFields(notes, perRoute, path, ['disabled', 'requirement_name']);
+    if (bool(perRoute, 'disabled')) return { cases: [], notes };
+    const requirement = this.#named(str(perRoute, 'requirement_name'));
+    if (!requirement) {
+      notes.add('jwt', 'a requirement that is not defined', join(path, 'requirement_name'), perRoute);
+      return { cases: [], notes };
+    }
+    return { cases: this.#checked(notes, [{ when: ALWAYS, requirement }]), notes };
+  }
+
+  /** Adds the reasons of the providers that the cases need. */
+  #checked(notes: Notes, cases: readonly JwtCase[]): readonly JwtCase[] {
+    for (const { requirement } of cases)
+      for (const name of providersOf(requirement)) {
+        const provider = this.#providers.get(name);
+        if (provider) notes.reasons.push(...provider.notes.reasons);
+        else notes.add('jwt', `no provider ${name}`, this.#path, this.#config);
+      }
+    return cases;
+  }
+
+  #read(requirement: Requirement): TokenProvider[] {
+    return providersOf(requirement).flatMap((name) => this.#providers.get(name)?.read ?? []);
+  }
+
+  /** No token in query parameters and cookies. */
+  #elsewhereEmpty(notes: Notes, providers: readonly TokenProvider[]): Condition | undefined {
+    const parts: (Condition | undefined)[] = [];
+    const params = new Set(providers.flatMap((p) => p.params));
+    for (const name of params) {
+      const present = queryCondition(notes, { name, present_match: true }, this.#path);
+      parts.push(present && /^[A-Za-z0-9_.~-]+$/.test(name) ? not(present) : undefined);
+    }
+    // a name may be written with escapes, too
+    if (params.size > 0)
+      parts.push(not(test({ kind: 'target' }, { kind: 'regex', pattern: '[^?]*[?](.*&)?[^=&]*%.*' })));
+    for (const name of new Set(providers.flatMap((p) => p.cookies)))
+      parts.push(not(test({ kind: 'header', name: 'cookie' }, { kind: 'contains', value: name, ignoreCase: false })));
+    return parts.every((p) => p !== undefined) ? all(parts as Condition[]) : undefined;
+  }
+
+  #headersEmpty(notes: Notes, providers: readonly TokenProvider[]): Condition | undefined {
+    const parts: (Condition | undefined)[] = [];
+    for (const { name, prefix } of providers.flatMap((p) => p.headers)) {
+      // a managed header is not what the client sent
+      if (!headerCondition(notes, { name, present_match: true }, this.#path) || name.startsWith(':'))
+        parts.push(undefined);
+      else if (prefix === '') parts.push(not(headerPresent(name)));
+      else parts.push(not(test({ kind: 'header', name }, { kind: 'contains', value: prefix, ignoreCase: false })));
+    }
+    return parts.every((p) => p !== undefined) ? all(parts as Condition[]) : undefined;
+  }
+
+  #effects(providers: readonly TokenProvider[]): string[] {
+    const removed = providers.flatMap((p) => (p.forward ? [''] : p.headers.map((h) => h.name)));
+    return [...new Set(removed)];
+  }
+
+  /** The request's token meets the requirement, and `remove` is the header that goes with it. */
+  #satisfied(notes: Notes, requirement: Requirement, remove: string): Condition {
+    const elsewhere = this.#elsewhereEmpty(notes, this.#read(requirement));
+    const fact = elsewhere && this.#questions.ask({ kind: 'satisfied', requirement, remove });
+    if (!fact) {
+      notes.add('budget', 'more questions about tokens than there is room for', this.#path, this.#config);
+      return NEVER;
+    }
+    // whether a preflight request is looked at is decided by more than its method
+    const method = test({ kind: 'method' }, { kind: 'exact', value: 'OPTIONS', ignoreCase: false });
+    return all([fact, elsewhere, ...(this.#bypass ? [not(method)] : [])]);
+  }
+
+  /** Requests that the kernel cannot judge. */
+  undecided(notes: Notes, cases: readonly JwtCase[]): Condition {
+    return any(
+      cases.map(({ when, requirement }) => {
+        const providers = this.#read(requirement);
+        if (providers.length === 0) return allowsMissing(requirement) ? NEVER : when;
+        const ways = this.#effects(providers).map((e) => this.#satisfied(notes, requirement, e));
+        if (allowsMissing(requirement)) {
+          const headers = this.#headersEmpty(notes, providers);
+          const elsewhere = this.#elsewhereEmpty(notes, providers);
+          if (!headers || !elsewhere)
+            notes.add('jwt', 'a place for tokens that only the proxy can look into', this.#path, this.#config);
+          else ways.push(all([headers, elsewhere]));
+        }
+        return all([when, not(any(ways))]);
+      }),
+    );
+  }
+
+  /** Headers that are removed with a good token, and when. */
+  removals(notes: Notes, cases: readonly JwtCase[]): { readonly name: string; readonly when: Condition }[] {
+    const names = new Set(cases.flatMap(({ requirement }) => this.#effects(this.#read(requirement))));
+    names.delete('');
+    return [...names].map((name) => ({
+      name,
+      when: any(cases.map(({ when, requirement }) => all([when, this.#satisfied(notes, requirement, name)]))),
+    }));
+  }
+
+  /** A test of the metadata that the filter leaves behind; undefined if it cannot be computed. */
+  claim(
+    notes: Notes,
+    cases: readonly JwtCase[],
+    path: readonly string[],
+    value: JsonObject,
+    at: string,
+  ): Condition | undefined {
+    const match = valueMatch(notes, value, at);
+    if (!match) return undefined;
+    const parts = cases.map(({ when, requirement }) => {
+      const known = this.#read(requirement).some((p) => p.payloadKey !== '' && p.payloadKey === path[0]);
+      if (!known) return NEVER;
+      const fact = this.#questions.ask({ kind: 'claim', requirement, path, value: match });
+      return fact && all([when, fact]);
+    });
+    return parts.every((p) => p !== undefined) ? any(parts as Condition[]) : undefined;
+  }
+
+  /** All questions asked so far; undefined if there are none. */
+  plan(): TokenPlan | undefined {
+    const { facts } = this.#questions;
+    if (facts.length === 0) return undefined;
+    const providers: Record<string, TokenProvider> = {};
+    for (const name of new Set(facts.flatMap((f) => providersOf(f.requirement)))) {
+      const read = this.#providers.get(name)?.read;
+      if (read) providers[name] = read;
+    }
+    const headers = [...new Set(Object.values(providers).flatMap((p) => p.headers.map((h) => h.name)))];
+    return { headers, providers, facts };
+  }
+}
+
+/** A ValueMatcher of a claim; undefined with a reason for one that could match what is missing, or is not known. */
+function valueMatch(notes: Notes, o: JsonObject, at: string): ValueMatch | undefined {
+  const text = obj(o, 'string_match');
+  if (text) {
+    const matcher = stringMatcher(notes, text, join(at, 'string_match'));
+    if (!matcher || !('value' in matcher || matcher.kind === 'regex')) return undefined;
+    return { kind: 'string', matcher };
+  }
+  if (typeof o.bool_match === 'boolean') return { kind: 'bool', value: o.bool_match };
+  if (o.present_match === true) return { kind: 'present' };
+  const element = obj(obj(o, 'list_match'), 'one_of');
+  if (element) {
+    const of = valueMatch(notes, element, join(at, 'list_match.one_of'));
+    return of && { kind: 'any_element', of };
+  }
+  const several = obj(o, 'or_match');
+  if (several) {
+    const of = list(several, 'value_matchers').map((m, i) =>
+      valueMatch(notes, m, `${at}.or_match.value_matchers[${i}]`),
+    );
+    return of.every((m) => m !== undefined) ? { kind: 'or', of: of as ValueMatch[] } : undefined;
+  }
+  notes.add('rbac-rule', `a match of metadata by ${Object.keys(o)[0] ?? 'nothing'} is evaluated by the proxy`, at, o);
+  return undefined;
+}
