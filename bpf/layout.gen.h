@@ -9,6 +9,8 @@
 #define MAX_LINES 64
 #define PLAIN_ROW 2147483648
 #define FACT_WORDS 16
+#define TOKEN_WORDS 2
+#define TOKEN_WORD 14
 #define MAX_PIECES 16
 #define MAX_ADDS 32
 #define MAX_JOBS 64
@@ -28,6 +30,9 @@
 #define MAX_KERNEL_BODY 1048576
 #define MAX_KERNEL_CHUNKED 4096
 #define MAX_RULES 16384
+#define MAX_TOKENS 4096
+#define TOKEN_WAYS 4
+#define MAX_TOKEN 2048
 #define N_COUNTERS 32
 
 #define SCAN_NONE 0
@@ -134,6 +139,8 @@
 #define COUNTER_SCRATCH_BUSY 12
 #define COUNTER_CONNECTIONS 13
 #define COUNTER_UNREAD 14
+#define COUNTER_TOKEN_KNOWN 15
+#define COUNTER_TOKEN_UNKNOWN 16
 
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
@@ -147,6 +154,7 @@
 #define CTL_GIVE 5
 #define CTL_NATIVE 6
 #define CTL_BODY_SENT 7
+#define CTL_NOW 8
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -181,8 +189,10 @@ struct listener {
   __u32 not_found; /* action when no virtual host or no route matches */
   __u32 denied; /* action when RBAC denies */
   __u32 proxy_endpoint; /* endpoint id of the proxy listener that stands behind this one, plus one; 0: none */
+  __u32 token_slots; /* slots of the headers in which tokens are looked up, one a byte; 0: none */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct listener) == 40, "listener");
+_Static_assert(sizeof(struct listener) == 48, "listener");
 _Static_assert(__builtin_offsetof(struct listener, scan) == 0, "listener.scan");
 _Static_assert(__builtin_offsetof(struct listener, scan_classes) == 4, "listener.scan_classes");
 _Static_assert(__builtin_offsetof(struct listener, host) == 8, "listener.host");
@@ -193,6 +203,8 @@ _Static_assert(__builtin_offsetof(struct listener, rbac) == 24, "listener.rbac")
 _Static_assert(__builtin_offsetof(struct listener, not_found) == 28, "listener.not_found");
 _Static_assert(__builtin_offsetof(struct listener, denied) == 32, "listener.denied");
 _Static_assert(__builtin_offsetof(struct listener, proxy_endpoint) == 36, "listener.proxy_endpoint");
+_Static_assert(__builtin_offsetof(struct listener, token_slots) == 40, "listener.token_slots");
+_Static_assert(__builtin_offsetof(struct listener, pad) == 44, "listener.pad");
 
 /* The routes of a set of domains. */
 struct virtual_host {
@@ -541,3 +553,30 @@ struct tuple {
 _Static_assert(sizeof(struct tuple) == 20, "tuple");
 _Static_assert(__builtin_offsetof(struct tuple, address) == 0, "tuple.address");
 _Static_assert(__builtin_offsetof(struct tuple, port) == 16, "tuple.port");
+
+/* A verified token. */
+struct token {
+  __u32 serial; /* even: whole */
+  __u32 generation; /* of the image whose questions the facts answer; 0: empty */
+  __u32 listener; /* index */
+  __u32 place; /* which of the listener’s token headers */
+  __u64 hash; /* of the value */
+  __u64 until; /* bpf_ktime_get_boot_ns from which on it is not known any more */
+  __u64 used; /* bpf_ktime_get_boot_ns of the last use; written by the programs */
+  __u64 facts[2]; /* TOKEN_WORDS words */
+  __u32 length; /* bytes of the value */
+  __u32 pad; /* zero */
+  __u8 bytes[2048]; /* the value; zeros behind it */
+};
+_Static_assert(sizeof(struct token) == 2112, "token");
+_Static_assert(__builtin_offsetof(struct token, serial) == 0, "token.serial");
+_Static_assert(__builtin_offsetof(struct token, generation) == 4, "token.generation");
+_Static_assert(__builtin_offsetof(struct token, listener) == 8, "token.listener");
+_Static_assert(__builtin_offsetof(struct token, place) == 12, "token.place");
+_Static_assert(__builtin_offsetof(struct token, hash) == 16, "token.hash");
+_Static_assert(__builtin_offsetof(struct token, until) == 24, "token.until");
+_Static_assert(__builtin_offsetof(struct token, used) == 32, "token.used");
+_Static_assert(__builtin_offsetof(struct token, facts) == 40, "token.facts");
+_Static_assert(__builtin_offsetof(struct token, length) == 56, "token.length");
+_Static_assert(__builtin_offsetof(struct token, pad) == 60, "token.pad");
+_Static_assert(__builtin_offsetof(struct token, bytes) == 64, "token.bytes");

@@ -118,6 +118,15 @@ struct {
   __type(value, __u64);
 } rule_hits SEC(".maps");
 
+/* Verified tokens; a value's hash says where it may be. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_TOKENS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct token);
+} tokens SEC(".maps");
+
 /* The policy: an array of one element in an array of one map. Replacing the inner map waits for running programs. */
 struct image {
   __u8 bytes[IMAGE_SIZE + IMAGE_SLACK];

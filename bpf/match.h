@@ -156,6 +156,8 @@ static long rbac_step(__u32 index, void *context) {
 static __always_inline __u32 decide(struct work *w, const struct listener *listener, __u32 source_len) {
   struct scratch *s = w->s;
   __builtin_memset(s->facts, 0, sizeof s->facts);
+  for (int i = 0; i < TOKEN_WORDS; i++)
+    s->facts[TOKEN_WORD + i] = s->token_facts[i];
   s->rule = 0;
   s->stop = 0;
   s->chosen = 0;

@@ -38,6 +38,9 @@ struct scratch {
   __u32 cond_state, cond_result;
   __u32 list, rbac_denied;
   __u32 action, rule;
+  /* the request's token: what is known of it, and whether the agent should look at it */
+  __u64 token_facts[TOKEN_WORDS], token_hash;
+  __u32 token_at, token_len, token_same, token_unknown;
   __u64 facts[FACT_WORDS];
   /* output */
   __u32 o, overflow, copied_to, kept;

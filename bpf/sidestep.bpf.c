@@ -12,6 +12,7 @@
 #include "steer.h"
 #include "answer.h"
 #include "balance.h"
+#include "token.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
@@ -207,6 +208,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
   finish_request_head(s);
   if (s->result != COMPLETE)
     return to_agent(c, size, s->result == INCOMPLETE ? COUNTER_PARTIAL : COUNTER_ODD);
+  look_up_token(s, listener->token_slots, c->listener, header->generation);
   __builtin_memcpy(&s->in[SOURCE_AT], c->source, 16);
   int v6 = c->source[1] || c->source[2] || c->source[3];
   __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
@@ -228,6 +230,8 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
       endpoint = choose_endpoint(&w, action);
     if (endpoint == NO_SLOT)
       action = 0;
+    if (!action && s->token_unknown) /* by way of the agent, which learns the token while the proxy decides */
+      return to_agent(c, size, COUNTER_TOKEN_UNKNOWN);
     if (!action && !listener->proxy_endpoint)
       return to_agent(c, size, COUNTER_AGENT);
     verdict = forward(msg, c, &w, action, endpoint, size, &sent);
@@ -418,6 +422,8 @@ int control(struct __sk_buff *skb) {
   if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
       ctl.command == CTL_BODY_SENT)
     ctl_client(&ctl);
+  else if (ctl.command == CTL_NOW)
+    ctl.passed = bpf_ktime_get_boot_ns();
   else
     ctl_slot(&ctl);
   __builtin_memcpy(in_packet, &ctl, sizeof ctl);

@@ -14,6 +14,7 @@ import { REPLAY_HEADER } from '../proxy/replay.js';
 import { AnswerPump } from './answer-pump.js';
 import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
+import type { Head } from './http-framing.js';
 import { ProxySession } from './proxy-session.js';
 import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
 import type { Slot, UpstreamPool } from './upstream-pool.js';
@@ -23,6 +24,8 @@ export interface ConnectionContext {
   readonly pool: UpstreamPool;
   /** where the proxy listens for this listener; undefined: there is none */
   readonly proxy: () => { address: string; port: number } | undefined;
+  /** a request's head that goes to the proxy */
+  readonly head: (head: Head) => void;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
   /** whether a connection with this cookie is there */
@@ -154,6 +157,7 @@ export class ClientConnection {
       { ...target, source: this.source },
       {
         toClient: (bytes) => this.#write(bytes),
+        head: (head) => this.context.head(head),
         request: () => this.context.counted('proxied'),
         boundary: (length) => this.#tryResume(length),
         closed: (graceful, idle) => this.#sessionClosed(graceful, idle),

@@ -1,5 +1,6 @@
 /** The loaded BPF object as the agent uses it: typed access to the maps, and the control program. */
 
+import { randomBytes } from 'node:crypto';
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
 import {
   ATTACH,
@@ -30,6 +31,7 @@ import {
 } from '../layout/runtime.js';
 import { get, getBig, set } from '../layout/struct.js';
 import { type Address, addressWords } from './address.js';
+import { TokenStore } from './token-store.js';
 
 /** The test run takes the first bytes for an Ethernet header. */
 const CTL_AT = 16;
@@ -59,6 +61,8 @@ export class DataPlane {
   readonly endpoints: DataView;
   readonly replays: Uint8Array;
   readonly blocks: DataView;
+  /** tokens that the kernel knows */
+  readonly tokens: TokenStore;
 
   /** Loads the object and attaches its socket map programs. @throws KernelError */
   constructor(
@@ -68,7 +72,10 @@ export class DataPlane {
   ) {
     this.#object = BpfObject.open(objectPath);
     if (envoyHeaders) this.#object.setConst('envoy_headers', 1);
+    const seed = randomBytes(8).readBigUInt64LE();
+    this.#object.setConst('token_seed', seed);
     this.#object.load();
+    this.tokens = new TokenStore(this.map('tokens').mmap().view, seed);
     const upstreams = this.map('upstreams').mmap();
     this.upstreams = upstreams.view;
     this.upstreamWords = new Int32Array(upstreams.buffer);
@@ -172,6 +179,12 @@ export class DataPlane {
   /** Gives the connection back to the kernel if exactly `passed` bytes have come to the agent. */
   resume(cookie: bigint, passed: number, written: number): boolean {
     return this.#run(CTL.RESUME, { cookie, arg: BigInt(passed), native: written >>> 0 });
+  }
+
+  /** The clock that the lives of tokens are measured with (bpf_ktime_get_boot_ns). */
+  now(): bigint {
+    this.#run(CTL.NOW, {});
+    return getBig(this.#ctl, CTL_AT, CtlSpec, 'passed');
   }
 
   /** Ends the exchange of `cookie` on a slot. @returns false when it had ended already */

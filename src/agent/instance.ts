@@ -15,8 +15,9 @@ import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
-import { errorsOf, type Generation, makeGeneration } from './policy.js';
+import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
 import { statusOf } from './status.js';
+import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
 import { watchFiles } from './watcher.js';
 
@@ -53,6 +54,7 @@ export class Instance {
   #home = '';
   #plane!: DataPlane;
   #traffic!: Traffic;
+  #tokens!: TokenCache;
   #listeners!: Listeners;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
@@ -105,7 +107,13 @@ export class Instance {
     const stale = await stopStaleProxy(join(this.#folder, 'proxy'));
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders);
-    this.#traffic = new Traffic(this.#plane, (listener) => this.#generation.proxies.get(listener));
+    const plane = this.#plane;
+    this.#tokens = new TokenCache(plane.tokens, () => plane.now());
+    this.#traffic = new Traffic(
+      plane,
+      (listener) => this.#generation.proxies.get(listener),
+      (listener, head) => this.#tokens.offer(listener, head),
+    );
     this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));
     this.#home = currentCgroup();
     this.#groups = createCgroups(options.name);
@@ -155,6 +163,7 @@ export class Instance {
   /** Puts a generation in force for every request from now on. */
   #enforce(generation: Generation): void {
     this.#plane.install(generation.compiled.image);
+    this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
     this.#plane.clearRuleHits(generation.compiled.rules.length);
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
@@ -264,6 +273,7 @@ export class Instance {
       name: this.options.name,
       plane: this.#plane,
       traffic: this.#traffic,
+      tokens: this.#tokens.counts,
       generation: this.#generation,
       startedAt: this.#started,
       admin: this.#admin,

@@ -1,11 +1,13 @@
 /** From files to an image: what one generation of the policy consists of. Pure but for reading the files. */
 import { type CompiledImage, compileImage } from '../compile/image.js';
 import { buildPlan } from '../plan/build.js';
+import { clusterInfo } from '../plan/clusters.js';
 import type { ListenerPlan, Plan } from '../plan/ir.js';
 import { type CheckReport, report } from '../plan/report.js';
 import type { Diagnostic } from '../policy/diagnostics.js';
 import type { Intercept, Resources } from '../policy/resources.js';
 import { isWildcard } from './address.js';
+import type { TokenGeneration } from './token-cache.js';
 
 export interface Generation {
   readonly number: number;
@@ -82,4 +84,24 @@ function reachable(address: string): string {
 
 export function errorsOf(diagnostics: readonly Diagnostic[]): Diagnostic[] {
   return diagnostics.filter((d) => d.severity === 'error');
+}
+
+/** What the agent must know to verify tokens for a generation. */
+export function tokenGeneration(generation: Generation, index: ReadonlyMap<string, number>): TokenGeneration {
+  const listeners = generation.plan.listeners.flatMap(({ name, tokens }) =>
+    tokens ? [[name, { index: index.get(name) ?? 0, plan: tokens }] as const] : [],
+  );
+  return {
+    number: generation.number,
+    listeners: new Map(listeners),
+    reach: (cluster) => endpointOf(generation.resources, cluster),
+  };
+}
+
+/** The first endpoint of a cluster with addresses; undefined for one that is found by name. */
+function endpointOf(resources: Resources, name: string): { address: string; port: number } | undefined {
+  const cluster = resources.clusters.find((c) => c.name === name);
+  const info = cluster && clusterInfo(cluster, resources);
+  const [endpoint] = info?.endpoints ?? [];
+  return endpoint && { address: endpoint.address, port: endpoint.port };
 }

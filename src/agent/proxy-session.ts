@@ -8,6 +8,8 @@ import { type Head, headerValues, MessageTracker, requestBody, responseBody, sta
 export interface ProxySessionEvents {
   /** Bytes for the client. @returns false when it cannot take more now (call `drained` then) */
   toClient(bytes: Buffer): boolean;
+  /** A request's head goes to the proxy. */
+  head(head: Head): void;
   /** A request was seen completely. */
   request(): void;
   /** Every request so far is answered completely with the next `length` bytes for the client. */
@@ -98,6 +100,7 @@ export class ProxySession {
   }
 
   #requestHead(head: Head): ReturnType<typeof requestBody> {
+    this.events.head(head);
     const body = requestBody(head);
     if (!body) {
       this.events.request();

@@ -1,12 +1,14 @@
 /** What is going on, in numbers. */
 import type { DataPlane } from './data-plane.js';
 import type { Generation } from './policy.js';
+import type { TokenCounts } from './token-cache.js';
 import type { Traffic } from './traffic.js';
 
 export interface StatusInput {
   readonly name: string;
   readonly plane: DataPlane;
   readonly traffic: Traffic;
+  readonly tokens: TokenCounts;
   readonly generation: Generation;
   readonly startedAt: number;
   readonly admin: string;
@@ -29,6 +31,8 @@ export interface Status {
   readonly intake: 'socket';
   readonly connections: number;
   readonly upstreams: number;
+  /** tokens that were verified for the kernel, and that were left to the proxy */
+  readonly tokens: TokenCounts;
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly counters: Record<string, number>;
 }
@@ -51,6 +55,7 @@ export function statusOf(input: StatusInput): Status {
     intake: 'socket',
     connections: traffic.connections,
     upstreams: traffic.pool.size,
+    tokens: { ...input.tokens },
     hits: generation.compiled.rules
       .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
       .filter((hit) => hit.requests > 0),

@@ -4,6 +4,7 @@ import { PHASE } from '../layout/runtime.js';
 import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
+import type { Head } from './http-framing.js';
 import type { Arrival } from './listeners.js';
 import { type Slot, UpstreamPool } from './upstream-pool.js';
 
@@ -20,6 +21,8 @@ export class Traffic {
     private readonly plane: DataPlane,
     /** where the proxy listens for a listener */
     private readonly proxyOf: (listener: string) => { address: string; port: number } | undefined,
+    /** the head of a request that is carried to the proxy */
+    private readonly head: (listener: string, head: Head) => void,
   ) {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
@@ -42,6 +45,7 @@ export class Traffic {
       plane: this.plane,
       pool: this.pool,
       proxy: () => this.proxyOf(listener),
+      head: (head) => this.head(listener, head),
       counted: (what) => {
         this.counts[what]++;
       },

@@ -21,6 +21,10 @@ export const MAX_KERNEL_BODY = 1048576;
  */
 export const MAX_KERNEL_CHUNKED = 4096;
 export const MAX_RULES = 16384;
+/** Verified tokens that are remembered (a power of two), places that one of them may have, and bytes of a header value. */
+export const MAX_TOKENS = 4096;
+export const TOKEN_WAYS = 4;
+export const MAX_TOKEN = 2048;
 
 /** State of an upstream's exchange; written by the programs except where noted. */
 export const PHASE = {
@@ -100,6 +104,10 @@ export const COUNTER = {
   SCRATCH_BUSY: 12,
   CONNECTIONS: 13,
   UNREAD: 14,
+  /** requests whose token was known */
+  TOKEN_KNOWN: 15,
+  /** handed to the agent because their token is not known, for it to look at (part of AGENT's kind) */
+  TOKEN_UNKNOWN: 16,
 } as const;
 export const N_COUNTERS = 32;
 
@@ -130,6 +138,8 @@ export const CTL = {
   NATIVE: 6,
   /** the agent has sent the rest of the request's body */
   BODY_SENT: 7,
+  /** answers in `passed` what the programs' clock for tokens says (bpf_ktime_get_boot_ns) */
+  NOW: 8,
 } as const;
 
 export const ConnSpec = struct('conn', 'Per intercepted client socket (socket storage).', [
@@ -215,7 +225,34 @@ export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
   ['port', 'u32', 'host order'],
 ]);
 
-export const RUNTIME_STRUCTS = [ConnSpec, UpstreamSpec, EndpointSpec, CtlSpec, SteerKeySpec, SteerSpec, TupleSpec];
+/**
+ * A verified token: the value of a request's header, and what holds for it. Written by the agent in its mapping of the
+ * map, read by the programs: `serial` is odd while it changes, and what was read counts only if it is the same after.
+ */
+export const TokenSpec = struct('token', 'A verified token.', [
+  ['serial', 'u32', 'even: whole'],
+  ['generation', 'u32', 'of the image whose questions the facts answer; 0: empty'],
+  ['listener', 'u32', 'index'],
+  ['place', 'u32', 'which of the listener’s token headers'],
+  ['hash', 'u64', 'of the value'],
+  ['until', 'u64', 'bpf_ktime_get_boot_ns from which on it is not known any more'],
+  ['used', 'u64', 'bpf_ktime_get_boot_ns of the last use; written by the programs'],
+  ['facts', 'u64[2]', 'TOKEN_WORDS words'],
+  ['length', 'u32', 'bytes of the value'],
+  ['pad', 'u32', 'zero'],
+  ['bytes', 'u8[2048]', 'the value; zeros behind it'],
+]);
+
+export const RUNTIME_STRUCTS = [
+  ConnSpec,
+  UpstreamSpec,
+  EndpointSpec,
+  CtlSpec,
+  SteerKeySpec,
+  SteerSpec,
+  TupleSpec,
+  TokenSpec,
+];
 export const RUNTIME_CONSTANTS = {
   MAX_UPSTREAMS,
   BLOCK_SIZE,
@@ -227,6 +264,9 @@ export const RUNTIME_CONSTANTS = {
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
   MAX_RULES,
+  MAX_TOKENS,
+  TOKEN_WAYS,
+  MAX_TOKEN,
   N_COUNTERS,
 };
 export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, CTL };
