@@ -26,6 +26,8 @@ export interface Job {
   readonly address: string;
   readonly port: number;
   readonly exchanges: readonly Exchange[];
+  /** the client's own address, if it matters */
+  readonly from?: string;
   /** for the whole job, milliseconds (default 10 s) */
   readonly timeoutMs?: number;
 }
@@ -52,7 +54,12 @@ export interface JobResult {
 /** Carries out one job. Never throws: what goes wrong is in the result. */
 export async function runJob(job: Job): Promise<JobResult> {
   const queue = new ByteQueue();
-  const socket = connect({ port: job.port, host: job.address, noDelay: true });
+  const socket = connect({
+    port: job.port,
+    host: job.address,
+    noDelay: true,
+    ...(job.from === undefined ? {} : { localAddress: job.from }),
+  });
   let closed = false;
   let announcedClose = false;
   let timedOut = false;

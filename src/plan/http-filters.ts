@@ -3,7 +3,7 @@ import type { JsonObject } from '../policy/resources.js';
 import { any, headersOf, NEVER } from './conditions.js';
 import { faultOutcome } from './fault.js';
 import type { Condition, RbacCheck, Reason, ReplyAction } from './ir.js';
-import { JWT_TYPE, type JwtCase, JwtFilter } from './jwt.js';
+import { JWT_TYPE, type JwtCase, JwtFilter, valueMatch } from './jwt.js';
 import { anyType, bool, has, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
 
@@ -180,7 +180,8 @@ export class FilterChain {
   /** Tests of what the jwt_authn filter has written by now: nothing, where it comes later or does not apply. */
   #claims(cases: readonly JwtCase[]): RbacContext['claims'] {
     const jwt = this.#jwt;
-    return jwt && ((notes, path, value, at) => jwt.claim(notes, cases, path, value, at));
+    return (notes, path, value, at) =>
+      jwt ? jwt.claim(notes, cases, path, value, at) : valueMatch(notes, value, at) && NEVER;
   }
 
   get tokens(): ReturnType<JwtFilter['plan']> {

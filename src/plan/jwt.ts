@@ -377,7 +377,7 @@ export class JwtFilter {
 }
 
 /** A ValueMatcher of a claim; undefined with a reason for one that could match what is missing, or is not known. */
-function valueMatch(notes: Notes, o: JsonObject, at: string): ValueMatch | undefined {
+export function valueMatch(notes: Notes, o: JsonObject, at: string): ValueMatch | undefined {
   const text = obj(o, 'string_match');
   if (text) {
     const matcher = stringMatcher(notes, text, join(at, 'string_match'));

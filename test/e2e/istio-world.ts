@@ -10,6 +10,7 @@ import { Lab, type LabProcess } from '../../src/lab/processes.js';
 import type { Job, JobResult } from '../../src/lab/raw-client.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
+import { parseIdentity } from '../../src/policy/istio/identities.js';
 import { loadFiles } from '../../src/policy/load.js';
 import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
@@ -104,6 +105,8 @@ export interface Ask {
   readonly path: string;
   readonly headers?: HeaderList;
   readonly body?: string;
+  /** the client's own address */
+  readonly from?: string;
 }
 
 export class IstioWorld {
@@ -141,15 +144,17 @@ export class IstioWorld {
     await writeFile(this.#file, text);
   }
 
-  /** Sidestep on the written file and a plain Envoy with what it translates to. */
-  async start(): Promise<void> {
-    this.resources = await loadFiles([this.#file]);
+  /** Sidestep on the written file, with an identity if one is given, and a plain Envoy with what it translates to. */
+  async start(identity?: string): Promise<void> {
+    const who = identity === undefined ? undefined : parseIdentity(identity);
+    this.resources = await loadFiles([this.#file], who ? { identity: who } : {});
     const wrong = this.resources.diagnostics.filter((d) => d.severity === 'error');
     if (wrong.length > 0) throw new Error(JSON.stringify(wrong));
     const { bootstrap, at } = await moved(this.resources);
     this.#alone = at;
     await startEnvoy(this.lab, 'envoy-alone', bootstrap);
-    this.sidestep = await startSidestep(this.lab, [this.#file]);
+    const args = identity === undefined ? [] : ['--identity', identity];
+    this.sidestep = await startSidestep(this.lab, [this.#file], { args });
     const argv = nodeScript(RAW_CLIENT);
     const driver = async (process: LabProcess): Promise<Driver> => {
       await process.waitFor(/raw-client/);
@@ -173,6 +178,7 @@ export class IstioWorld {
     return {
       address,
       port,
+      ...(ask.from === undefined ? {} : { from: ask.from }),
       exchanges: [{ pieces: [request(`${method} ${ask.path} HTTP/1.1`, headers, ask.body ?? '')], methods: [method] }],
     };
   }

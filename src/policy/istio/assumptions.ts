@@ -91,7 +91,7 @@ export function assumeServices(
 const PORT_KEYS = new Set(['destination.port']);
 
 /** The ports that a policy speaks of. */
-function policyPorts(spec: AuthorizationPolicy): number[] {
+function policyPorts(spec: Pick<AuthorizationPolicy, 'rules'>): number[] {
   const ports = (spec.rules ?? []).flatMap((rule) => [
     ...(rule.to ?? []).flatMap((to) => to.operation?.ports ?? []),
     ...(rule.when ?? []).flatMap((when) => (PORT_KEYS.has(when.key) ? (when.values ?? []) : [])),
@@ -121,7 +121,7 @@ export function assumeEndpoints(registry: Registry): void {
 export function assumeProtected(
   context: Context,
   registry: Registry,
-  policies: readonly Typed<AuthorizationPolicy>[],
+  policies: readonly Typed<Pick<AuthorizationPolicy, 'rules' | 'selector' | 'targetRef' | 'targetRefs'>>[],
 ): void {
   for (const { document, spec } of policies) {
     if (spec.targetRef || spec.targetRefs) continue;

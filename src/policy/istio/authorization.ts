@@ -14,6 +14,7 @@ import { documentAnnotations, type Typed } from './kubernetes-services.js';
 import { RBAC_FILTERS } from './listeners.js';
 import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
 import { labelsMatch } from './registry.js';
+import { type AuthenticationPolicy, JWT_FILTER, type RequestAuthentications } from './request-authentication.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
 import { byAge } from './virtual-services.js';
 
@@ -29,7 +30,16 @@ interface Policy {
 interface Judgement {
   readonly rbac: Readonly<Record<string, JsonObject>>;
   readonly perRoute: JsonObject;
+  /** what is asked of tokens (PerRouteConfig of jwt_authn) */
+  readonly tokens: JsonObject | undefined;
   readonly looksAt: ReadonlySet<string>;
+}
+
+/** A policy that selects servers. */
+interface Selecting {
+  readonly document: Document;
+  readonly spec: { readonly selector?: AuthorizationPolicy['selector'] };
+  readonly rules: readonly RuleBuilder[];
 }
 
 type Labels = Readonly<Record<string, string>>;
@@ -50,6 +60,7 @@ export class Authorization {
     documents: readonly Typed<AuthorizationPolicy>[],
     clusters: Map<string, ClusterInfo>,
     readonly identities: Identities,
+    readonly authentications: RequestAuthentications,
   ) {
     this.#context = context;
     this.#clusters = clusters;
@@ -93,7 +104,7 @@ export class Authorization {
     this.#policies.push({ document, spec, action: action === 'ALLOW' ? 'ALLOW' : 'DENY', rules });
   }
 
-  #selects(policy: Policy, namespace: string, labels: Labels, known: boolean): Answer {
+  #selects(policy: Selecting, namespace: string, labels: Labels, known: boolean): Answer {
     const { document, spec } = policy;
     if (document.namespace !== this.#context.rootNamespace && document.namespace !== namespace) return 'no';
     const wanted = spec.selector?.matchLabels ?? {};
@@ -105,7 +116,7 @@ export class Authorization {
   }
 
   /** Whether the policy counts for each of the cluster's servers (for the cluster as such, if it has none). */
-  #answers(policy: Policy, cluster: ClusterInfo): Answer[] {
+  #answers(policy: Selecting, cluster: ClusterInfo): Answer[] {
     const { service, endpoints } = cluster;
     const assumed = service.assumed && !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector);
     const answers = endpoints.map((e) => this.#selects(policy, service.namespace, e.labels, e.labelsKnown));
@@ -116,7 +127,7 @@ export class Authorization {
   }
 
   /** Says that it is not certain, or not the same for all servers, whether a policy counts. */
-  #explainAnswers(policy: Policy, cluster: ClusterInfo, answers: readonly Answer[]): void {
+  #explainAnswers(policy: Selecting, cluster: ClusterInfo, answers: readonly Answer[]): void {
     const path = ['spec', 'selector'];
     const [first] = answers;
     let code = 'partial-selection';
@@ -162,7 +173,7 @@ export class Authorization {
     if (cluster && !cluster.service.external && canSplit(cluster)) {
       const namespace = cluster.service.namespace;
       for (const [index, endpoint] of cluster.endpoints.entries()) {
-        const answers = this.#policies.map((policy) =>
+        const answers = [...this.#policies, ...this.authentications.policies].map((policy) =>
           this.#selects(policy, namespace, endpoint.labels, endpoint.labelsKnown),
         );
         const key = answers.map((answer) => (answer === 'no' ? '-' : '+')).join('');
@@ -185,7 +196,8 @@ export class Authorization {
   #judge(cluster: ClusterInfo): Judgement | undefined {
     if (cluster.service.external) return undefined;
     const { policies, closed } = this.#select(cluster);
-    if (policies.length === 0 && !closed) return undefined;
+    const authentications = this.#authentications(cluster);
+    if (policies.length === 0 && authentications.length === 0 && !closed) return undefined;
     const { port, endpoints } = cluster;
     const target = typeof port.targetPort === 'number' ? port.targetPort : port.number;
     const ports = new Set(endpoints.map((e) => e.ports.get(port.number) ?? target));
@@ -197,24 +209,42 @@ export class Authorization {
     const key = JSON.stringify([
       closed,
       policies.map((p) => `${p.document.namespace}/${p.document.name}`),
+      authentications.map((p) => `${p.document.namespace}/${p.document.name}`),
       servers.ports,
       this.#usesAddress(policies) ? servers.addresses : [],
     ]);
     let judgement = this.#shared.get(key);
     if (!judgement) {
-      judgement = this.#build(policies, servers, closed);
+      judgement = this.#build(policies, authentications, servers, closed);
       this.#shared.set(key, judgement);
     }
     return judgement;
+  }
+
+  /** The RequestAuthentications of the cluster's servers: those of any of them, since a bad token must not come through. */
+  #authentications(cluster: ClusterInfo): AuthenticationPolicy[] {
+    return this.authentications.policies.filter((policy) => {
+      const answers = this.#answers(policy, cluster);
+      if (answers.every((answer) => answer === 'no')) return false;
+      this.#explainAnswers(policy, cluster, answers);
+      return true;
+    });
   }
 
   #usesAddress(policies: readonly Policy[]): boolean {
     return policies.some((p) => p.spec.rules?.some((rule) => rule.when?.some((when) => when.key === 'destination.ip')));
   }
 
-  #build(policies: readonly Policy[], servers: Servers, closed: boolean): Judgement {
+  #build(
+    policies: readonly Policy[],
+    authentications: readonly AuthenticationPolicy[],
+    servers: Servers,
+    closed: boolean,
+  ): Judgement {
     const context = this.#context;
     const looksAt = new Set<string>();
+    const tokens = this.authentications.perRoute(authentications);
+    const authenticated = tokens !== undefined;
     const rbac: Record<string, JsonObject> = {};
     for (const action of ['DENY', 'ALLOW'] as const) {
       const own = policies.filter((policy) => policy.action === action);
@@ -230,21 +260,22 @@ export class Authorization {
           const builder = rules[index];
           if (!builder) return;
           const { identities } = this;
-          const input = { context, document, rule: builder, deny: action === 'DENY', servers, identities, looksAt };
+          const deny = action === 'DENY';
+          const input = { context, document, rule: builder, deny, servers, identities, authenticated, looksAt };
           add(index, rbacPolicy(input, rule, ['spec', 'rules', index]));
         });
         if (!spec.rules?.length) add(0, context.origin(neverPolicy(), document, ['spec']));
       }
       rbac[action === 'DENY' ? RBAC_FILTERS.deny : RBAC_FILTERS.allow] = { rules: { action, policies: translated } };
     }
-    const perRoute: JsonObject = {};
+    const perRoute: JsonObject = tokens ? { [JWT_FILTER]: tokens } : {};
     for (const [name, config] of Object.entries(rbac)) {
       perRoute[name] = {
         '@type': 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute',
         rbac: config,
       };
     }
-    return { rbac, perRoute, looksAt };
+    return { rbac, perRoute, tokens, looksAt };
   }
 
   #of(name: unknown): Judgement | undefined {
@@ -288,12 +319,18 @@ export class Authorization {
         ...judgement.perRoute,
       };
     };
+    const attachTokens = (holder: JsonObject, { tokens }: Judgement) => {
+      if (!tokens) return;
+      const own = holder.typed_per_filter_config as JsonObject | undefined;
+      holder.typed_per_filter_config = { ...own, [JWT_FILTER]: tokens };
+    };
     if (!weighted) {
       const judgement = this.#of(action.cluster);
       if (!judgement) return;
-      if (changes(route, action, undefined, judgement.looksAt))
+      if (changes(route, action, undefined, judgement.looksAt)) {
         action.cluster = this.#guarded(String(action.cluster), judgement);
-      else attach(route, judgement);
+        attachTokens(route, judgement);
+      } else attach(route, judgement);
       return;
     }
     const judgements = weighted.map((cluster) => this.#of(cluster.name));
@@ -308,8 +345,10 @@ export class Authorization {
     for (const [index, cluster] of weighted.entries()) {
       const judgement = judgements[index];
       if (!judgement) continue;
-      if (changed[index]) cluster.name = this.#guarded(String(cluster.name), judgement);
-      else attach(cluster, judgement);
+      if (changed[index]) {
+        cluster.name = this.#guarded(String(cluster.name), judgement);
+        attachTokens(cluster, judgement);
+      } else attach(cluster, judgement);
     }
   }
 

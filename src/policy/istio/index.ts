@@ -17,6 +17,7 @@ import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
 import { buildListeners } from './listeners.js';
 import { Registry } from './registry.js';
+import { RequestAuthentications } from './request-authentication.js';
 import { addServiceEntries } from './service-entries.js';
 import { VirtualServices } from './virtual-services.js';
 
@@ -40,25 +41,28 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const virtualServices = new VirtualServices(context, input.virtualServices);
   const destinationRules = new DestinationRules(context, input.destinationRules);
   assumeServices(context, registry, virtualServices, destinationRules);
-  assumeProtected(context, registry, input.authorizationPolicies);
+  assumeProtected(context, registry, [...input.authorizationPolicies, ...input.requestAuthentications]);
   if (context.assumeEndpoints) assumeEndpoints(registry);
   checkSubsets(context, registry, virtualServices, destinationRules);
   allocateAddresses(context, registry);
 
   const clusters = buildClusters(context, registry, destinationRules, virtualServices);
   const identities = new Identities(context, input, options.identity);
-  const authorization = new Authorization(context, input.authorizationPolicies, clusters, identities);
+  const authentications = new RequestAuthentications(context, input.requestAuthentications, clusters);
+  const { authorizationPolicies } = input;
+  const authorization = new Authorization(context, authorizationPolicies, clusters, identities, authentications);
   const guard = (route: JsonObject) => authorization.guard(route);
   const routes = { context, registry, destinationRules };
-  const { listeners, intercepts } = buildListeners(routes, registry, virtualServices, guard);
+  const { listeners, intercepts } = buildListeners(routes, registry, virtualServices, guard, authentications);
   virtualServices.explainUnused(registry.all());
   destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
+  authentications.explainUnused();
 
   return {
     listeners,
     routeConfigs: [],
-    clusters: [...clusters.values()].map((cluster) => cluster.json),
+    clusters: [...[...clusters.values()].map((cluster) => cluster.json), ...authentications.keyClusters.values()],
     endpoints: [],
     bootstrap: BOOTSTRAP,
     intercepts,

@@ -7,6 +7,12 @@ import type { KubernetesInput, Typed } from './kubernetes-services.js';
 import { type AuthorizationPolicy, authorizationPolicy } from './schema/authorization-policy.js';
 import { type DestinationRule, destinationRule } from './schema/destination-rule.js';
 import {
+  type PeerAuthentication,
+  peerAuthentication,
+  type RequestAuthentication,
+  requestAuthentication,
+} from './schema/request-authentication.js';
+import {
   endpointSlice,
   endpoints,
   pod,
@@ -25,13 +31,12 @@ export interface Input extends KubernetesInput {
   readonly virtualServices: Typed<VirtualService>[];
   readonly destinationRules: Typed<DestinationRule>[];
   readonly authorizationPolicies: Typed<AuthorizationPolicy>[];
+  readonly requestAuthentications: Typed<RequestAuthentication>[];
 }
 
 /** Istio kinds that are left to the proxy, and why. */
 const LEFT_TO_PROXY: Readonly<Record<string, string>> = {
   EnvoyFilter: 'patches to a generated configuration are not applied',
-  RequestAuthentication: 'JWT authentication is not translated yet',
-  PeerAuthentication: 'mutual TLS between workloads is not translated yet',
   Telemetry: 'telemetry settings are not translated',
   Gateway: 'gateways are not run on this node',
   Sidecar: 'sidecar scoping is not translated: clients see every service',
@@ -81,6 +86,7 @@ class Reader {
     virtualServices: [],
     destinationRules: [],
     authorizationPolicies: [],
+    requestAuthentications: [],
   };
 
   constructor(readonly context: Context) {}
@@ -183,9 +189,37 @@ class Reader {
         if (!this.take(document, authorizationPolicy, input.authorizationPolicies, ['spec'], true))
           invalidRules(context, document, 'rules', true);
         break;
+      case 'RequestAuthentication':
+        if (!this.take(document, requestAuthentication, input.requestAuthentications, ['spec'], true))
+          invalidRules(context, document, 'jwtRules', true);
+        break;
+      case 'PeerAuthentication':
+        this.#peers(document);
+        break;
       default:
         this.#other(document);
     }
+  }
+
+  /**
+   * Requests travel in plain text on this node, so a PeerAuthentication decides nothing about them unless it is STRICT:
+   * servers with a sidecar then refuse them, which neither this proxy nor the kernel can spare them.
+   */
+  #peers(document: Document): void {
+    const found: { document: Document; spec: PeerAuthentication }[] = [];
+    if (!this.take(document, peerAuthentication, found, ['spec'], true)) {
+      invalidRules(this.context, document, '', true);
+      return;
+    }
+    const spec = found[0]?.spec ?? {};
+    const strict = (mode: { mode?: string | undefined } | undefined) => mode?.mode === 'STRICT';
+    const ports = Object.entries(spec.portLevelMtls ?? {}).filter(([, mode]) => strict(mode));
+    if (!strict(spec.mtls) && ports.length === 0) return;
+    const path = strict(spec.mtls) ? ['spec', 'mtls', 'mode'] : ['spec', 'portLevelMtls', ports[0]![0], 'mode'];
+    const rule = this.context.rule(document, ['spec'], 'spec');
+    const message =
+      'requests go in plain text on this node: servers that insist on mutual TLS refuse them, and servers without a sidecar do not';
+    this.context.unsupported(rule, path, 'mesh-tls', message);
   }
 
   #other(document: Document): void {

@@ -4,6 +4,7 @@ import type { Context } from './context.js';
 import { clusterName, shortNames, urlHost } from './hosts.js';
 import { visible } from './kubernetes-services.js';
 import { isHttp, type Registry, type Service } from './registry.js';
+import { JWT_FILTER, type RequestAuthentications } from './request-authentication.js';
 import { CORS_FILTER, FAULT_FILTER } from './route-policies.js';
 import { defaultRoute, type RouteInput } from './routes.js';
 import { hash, stablePlace } from './stable.js';
@@ -23,6 +24,7 @@ const FILTER_TYPES: readonly (readonly [name: string, type: string])[] = [
   // What the client's sidecar does comes first, then what the server's would do.
   [FAULT_FILTER, 'envoy.extensions.filters.http.fault.v3.HTTPFault'],
   [CORS_FILTER, 'envoy.extensions.filters.http.cors.v3.Cors'],
+  [JWT_FILTER, 'envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication'],
   [DENY_FILTER, 'envoy.extensions.filters.http.rbac.v3.RBAC'],
   [ALLOW_FILTER, 'envoy.extensions.filters.http.rbac.v3.RBAC'],
 ];
@@ -67,10 +69,12 @@ function anyHost(context: Context, service: Service, port: number): JsonObject {
   return { name: 'allow_any', domains: ['*'], routes: [route], include_request_attempt_count: true };
 }
 
-function usedFilters(routes: readonly JsonObject[]): Set<string> {
-  const used = new Set<string>();
+/** Filters that routes configure, with their configurations. */
+function usedFilters(routes: readonly JsonObject[]): Map<string, JsonObject[]> {
+  const used = new Map<string, JsonObject[]>();
   const add = (holder: JsonObject) => {
-    for (const name of Object.keys((holder.typed_per_filter_config as JsonObject | undefined) ?? {})) used.add(name);
+    const configs = Object.entries((holder.typed_per_filter_config as JsonObject | undefined) ?? {});
+    for (const [name, config] of configs) used.set(name, [...(used.get(name) ?? []), config as JsonObject]);
   };
   for (const route of routes) {
     add(route);
@@ -80,11 +84,22 @@ function usedFilters(routes: readonly JsonObject[]): Set<string> {
   return used;
 }
 
-function listener(name: string, place: string, virtualHosts: JsonObject[]): JsonObject {
+function listener(
+  name: string,
+  place: string,
+  virtualHosts: JsonObject[],
+  authentications: RequestAuthentications,
+): JsonObject {
   const [, address = '', port] = /^(.*):(\d+)$/.exec(place) ?? [];
   const used = usedFilters(virtualHosts.flatMap((host) => host.routes as JsonObject[]));
   const filters = FILTER_TYPES.filter(([filter]) => used.has(filter)).map(
-    ([filter, type]): JsonObject => ({ name: filter, typed_config: { '@type': `type.googleapis.com/${type}` } }),
+    ([filter, type]): JsonObject => ({
+      name: filter,
+      typed_config:
+        filter === JWT_FILTER
+          ? authentications.filter(used.get(filter) ?? [])
+          : { '@type': `type.googleapis.com/${type}` },
+    }),
   );
   filters.push({
     name: 'envoy.filters.http.router',
@@ -164,6 +179,7 @@ export function buildListeners(
   registry: Registry,
   virtualServices: VirtualServices,
   guard: Guard,
+  authentications: RequestAuthentications,
 ): { listeners: JsonObject[]; intercepts: Intercept[] } {
   const { context } = input;
   const services = registry.all().filter((service) => service.assumed || visible(service.exportTo, context.namespace));
@@ -214,7 +230,8 @@ export function buildListeners(
         hosts.push(any);
       }
       const name = clusterName(port, '', service.host);
-      listeners.push(context.origin(listener(name, place(name, service), hosts), service.document, service.path));
+      const made = listener(name, place(name, service), hosts, authentications);
+      listeners.push(context.origin(made, service.document, service.path));
       for (const address of service.addresses) intercepts.push({ address, port, listener: name });
     }
   }

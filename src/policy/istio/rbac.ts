@@ -32,6 +32,8 @@ export interface RbacInput {
   readonly deny: boolean;
   readonly servers: Servers;
   readonly identities: Identities;
+  /** tokens of requests are validated before */
+  readonly authenticated: boolean;
   /** filled with what the rule looks at that a route may change: `path`, `host`, or names of headers */
   readonly looksAt: Set<string>;
 }
@@ -52,15 +54,14 @@ interface Clause {
 
 const ANY: JsonObject = { any: true };
 
+/** Documents of which it was said that they ask for claims in vain. */
+const withoutClaims = new WeakSet<Document>();
+
 class RuleTranslator {
   constructor(readonly input: RbacInput) {}
 
   unsupported(path: Path, code: string, message: string): void {
     this.input.context.unsupported(this.input.rule, path, code, message);
-  }
-
-  #jwt(path: Path): void {
-    this.unsupported(path, 'jwt', 'needs a validated JWT, which only the proxy can look into');
   }
 
   /** A test of the servers whose outcome is known; if they differ, the answer is the one that lets less pass. */
@@ -127,14 +128,22 @@ class RuleTranslator {
     return { safe_regex: { regex: `spiffe://.+/ns/${ns}/(.+/|)sa/${account}(/.+)?` } };
   });
 
+  /** Claims are asked of what a RequestAuthentication's filter leaves behind; without one there are none. */
+  #claims(path: Path): void {
+    if (this.input.authenticated || withoutClaims.has(this.input.document)) return;
+    withoutClaims.add(this.input.document);
+    const message = 'no RequestAuthentication here selects the workload: no request has claims';
+    this.input.context.warn(this.input.document, path, 'no-authentication', message);
+  }
+
   readonly requestPrincipal: Generator = (value, path) => {
-    this.#jwt(path);
+    this.#claims(path);
     return requestPrincipal(value);
   };
 
   claim(claims: readonly string[]): (values: readonly string[], path: Path) => JsonObject {
     return (values, path) => {
-      this.#jwt(path);
+      this.#claims(path);
       return {
         metadata: claimMatcher(
           claims,
