@@ -198,6 +198,7 @@ export class ClientConnection {
   async carry(slot: Slot): Promise<void> {
     const { plane, pool } = this.context;
     slot.listener = () => undefined;
+    slot.socket.pause();
     // An answer that is there before its request has come completely ends the connection, as with Envoy; but what is
     // on its way already (Envoy would have read it first) gets a moment to arrive.
     for (let waited = 0; waited < EARLY_ANSWER_MS && !this.#closed; waited += POLL_MS) {
@@ -262,7 +263,6 @@ export class ClientConnection {
       if (slot.ended && !pump.done) pump.end();
     };
     slot.listener = work;
-    slot.socket.pause();
     if (!(await this.#quiet())) {
       finish(false);
       return;
