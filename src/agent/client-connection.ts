@@ -127,6 +127,8 @@ export class ClientConnection {
 
   /** The rest of a request's body that came together with other bytes goes to the upstream that has its beginning. */
   async #sendBody(slot: Slot, left: number): Promise<void> {
+    // Part of the request may have gone straight to the server's socket: the next one must not meet these bytes there.
+    this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
     let missing = left;
     while (missing > 0 && !this.#closed && !slot.ended) {
       const bytes = this.#pending.shift();
@@ -294,24 +296,36 @@ export class ClientConnection {
   }
 
   /** The upstream broke while a request of this connection was in flight on it. */
-  async upstreamBroken(slot: Slot): Promise<void> {
-    const phase = this.context.plane.upstream(slot.slot, 'phase');
-    this.#giveUp(slot);
-    if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(503, TERMINATED_BODY));
+  upstreamBroken(slot: Slot): Promise<void> {
+    return this.#breakOff(slot, localReply(503, TERMINATED_BODY));
   }
 
   /** The exchange on `slot` took too long. */
-  async timedOut(slot: Slot): Promise<void> {
-    const phase = this.context.plane.upstream(slot.slot, 'phase');
-    this.#giveUp(slot);
-    if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(504, TIMEOUT_BODY));
+  timedOut(slot: Slot): Promise<void> {
+    return this.#breakOff(slot, localReply(504, TIMEOUT_BODY));
   }
 
-  #giveUp(slot: Slot): void {
+  /** Ends an exchange: with the agent's answer, or with a reset where the server's has begun. */
+  async #breakOff(slot: Slot, answer: Buffer): Promise<void> {
+    if (this.context.plane.giveUp(slot.slot, this.cookie)) {
+      this.#drop(slot);
+      if (await this.#quiet()) this.#answer(answer);
+    } else if (this.#giveUp(slot)) {
+      this.reset();
+    } else {
+      slot.listener = undefined; // the answer was complete in this very moment
+    }
+  }
+
+  /** Ends the exchange on `slot` wherever it is. @returns false when it had ended already */
+  #giveUp(slot: Slot): boolean {
+    const ended = this.context.plane.finish(slot.slot, this.cookie, false);
+    if (ended) this.#drop(slot);
+    return ended;
+  }
+
+  #drop(slot: Slot): void {
     slot.listener = () => undefined;
-    this.context.plane.finish(slot.slot, this.cookie, false);
     this.context.pool.discard(slot);
   }
 
