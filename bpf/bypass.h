@@ -373,6 +373,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
   if (way != TO_CLIENT) {
     u->phase = PHASE_HANDOVER;
     u->way |= WAY_NATIVE;
+    count(COUNTER_ANSWERS_AGENT);
     return SK_PASS;
   }
   u->redirected += size;
