@@ -307,13 +307,19 @@ export class ClientConnection {
     return this.#breakOff(slot, 504, TIMEOUT_BODY);
   }
 
-  /** Ends an exchange that cannot be completed: with `status` if no byte of the answer has come, else with a reset. */
+  /**
+   * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come, else with a reset. If the
+   * request had not come as a whole, the connection ends, too, as with Envoy.
+   */
   async #breakOff(slot: Slot, status: number, body: string): Promise<void> {
     const { plane } = this.context;
-    const toHead = (plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.HEAD) !== 0;
+    const flags = plane.upstream(slot.slot, 'flags');
     if (plane.giveUp(slot.slot, this.cookie)) {
       this.#drop(slot);
-      if (await this.#quiet()) this.#answer(localReply(status, body, toHead));
+      if (!(await this.#quiet())) return;
+      const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
+      this.#answer(localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly));
+      if (partly) this.#closeGracefully();
     } else if (this.#giveUp(slot)) {
       this.reset();
     } else {
