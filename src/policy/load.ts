@@ -32,8 +32,6 @@ export interface LoadOptions {
    * that the verdict is about what the policies say. Never for resources that traffic is to follow
    */
   readonly assumeEndpoints?: boolean;
-  /** see `TranslateOptions.assumeGateways` */
-  readonly assumeGateways?: boolean;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
   readonly instance?: string;
 }
@@ -270,6 +268,6 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  const { assumeEndpoints = false, assumeGateways = false, instance = '' } = options;
-  return translate(documents, { assumeEndpoints, assumeGateways, instance });
+  const { assumeEndpoints = false, instance = '' } = options;
+  return translate(documents, { assumeEndpoints, instance });
 }

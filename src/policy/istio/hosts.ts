@@ -45,3 +45,13 @@ export function shortNames(host: string, namespace: string, domain: string): str
   const longer = [`${name}.${ns}`, `${name}.${ns}.svc`];
   return ns === namespace ? [name, ...longer] : longer;
 }
+
+/** What VirtualServices are bound to when they are about the mesh's own clients. */
+export const MESH = 'mesh';
+
+/** `namespace/name` of a gateway as VirtualServices write it: also by its name alone, or as a host name. */
+export function gatewayName(text: string, namespace: string): string {
+  if (text === MESH || text.includes('/')) return text;
+  const [name = '', other] = text.split('.');
+  return `${other ?? namespace}/${name}`;
+}

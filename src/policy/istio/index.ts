@@ -12,9 +12,11 @@ import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
 import { DestinationRules } from './destination-rules.js';
+import { GatewayListeners } from './gateway-listeners.js';
+import { Gateways } from './gateways.js';
 import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
-import { buildListeners } from './listeners.js';
+import { buildListeners, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
 import { Registry } from './registry.js';
 import { addServiceEntries } from './service-entries.js';
 import { VirtualServices } from './virtual-services.js';
@@ -38,17 +40,30 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   addServiceEntries(context, registry, input.serviceEntries, input.workloadEntries, input.pods);
   const virtualServices = new VirtualServices(context, input.virtualServices);
   const destinationRules = new DestinationRules(context, input.destinationRules);
-  assumeServices(context, registry, virtualServices, destinationRules);
+  const gateways = new Gateways(context, registry, input.gateways);
+  assumeServices(context, registry, virtualServices.mentions(), destinationRules);
   assumeProtected(context, registry, input.authorizationPolicies);
-  if (context.assumeEndpoints) assumeEndpoints(registry);
+  if (context.assumeEndpoints) {
+    assumeEndpoints(registry);
+    gateways.assumeBound(virtualServices);
+    gateways.assumeProtected(input.authorizationPolicies);
+  }
+  virtualServices.explainUnknownGateways((name) => gateways.has(name));
   checkSubsets(context, registry, virtualServices, destinationRules);
-  allocateAddresses(context, registry);
+  const workloads = gateways.workloads;
+  allocateAddresses(context, registry, workloads);
 
   const clusters = buildClusters(context, registry, destinationRules, virtualServices);
   const authorization = new Authorization(context, input.authorizationPolicies, clusters);
-  const guard = (route: JsonObject) => authorization.guard(route);
+  const guard = once((route: JsonObject) => authorization.guard(route));
+  const place = proxyPlaces(context);
   const routes = { context, registry, destinationRules };
-  const { listeners, intercepts } = buildListeners(routes, registry, virtualServices, guard);
+  const atGateways = new GatewayListeners(routes, workloads, virtualServices);
+  const serviceRoutes: ServiceRoutes = (service, port) => virtualServices.routes(routes, service, port);
+  const own = buildListeners(routes, registry, serviceRoutes, guard, place, atGateways.claimed());
+  const theirs = atGateways.build(guard, place, authorization, () => new Map());
+  const listeners = [...own.listeners, ...theirs.listeners];
+  const intercepts = [...own.intercepts, ...theirs.intercepts];
   virtualServices.explainUnused(registry.all());
   destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
@@ -60,7 +75,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     endpoints: [],
     bootstrap: BOOTSTRAP,
     intercepts,
-    hosts: hostEntries(context, registry),
+    hosts: hostEntries(context, registry, workloads),
     rules: sourceRules(context, all),
     documents: all.length,
     provenance: context.provenance,

@@ -6,6 +6,7 @@ import type { Context, Path } from './context.js';
 import type { KubernetesInput, Typed } from './kubernetes-services.js';
 import { type AuthorizationPolicy, authorizationPolicy } from './schema/authorization-policy.js';
 import { type DestinationRule, destinationRule } from './schema/destination-rule.js';
+import { gateway, type IstioGateway } from './schema/gateway.js';
 import {
   endpointSlice,
   endpoints,
@@ -25,6 +26,7 @@ export interface Input extends KubernetesInput {
   readonly virtualServices: Typed<VirtualService>[];
   readonly destinationRules: Typed<DestinationRule>[];
   readonly authorizationPolicies: Typed<AuthorizationPolicy>[];
+  readonly gateways: Typed<IstioGateway>[];
 }
 
 /** Istio kinds that are left to the proxy, and why. */
@@ -33,13 +35,12 @@ const LEFT_TO_PROXY: Readonly<Record<string, string>> = {
   RequestAuthentication: 'JWT authentication is not translated yet',
   PeerAuthentication: 'mutual TLS between workloads is not translated yet',
   Telemetry: 'telemetry settings are not translated',
-  Gateway: 'gateways are not run on this node',
   Sidecar: 'sidecar scoping is not translated: clients see every service',
   WasmPlugin: 'WebAssembly plugins are not loaded',
   ProxyConfig: 'settings of proxies are not translated',
 };
 /** Of those, the kinds that decide nothing about requests. */
-const NO_RULES = new Set(['Gateway', 'ProxyConfig']);
+const NO_RULES = new Set(['ProxyConfig']);
 
 /** Their content is written by the cluster and its operators: unknown fields there are nobody's typing errors. */
 const TOLERANT = false;
@@ -81,6 +82,7 @@ class Reader {
     virtualServices: [],
     destinationRules: [],
     authorizationPolicies: [],
+    gateways: [],
   };
 
   constructor(readonly context: Context) {}
@@ -170,6 +172,9 @@ class Reader {
         break;
       case 'WorkloadEntry':
         this.take(document, workloadEntrySpec, input.workloadEntries, ['spec'], true);
+        break;
+      case 'Gateway':
+        this.take(document, gateway, input.gateways, ['spec'], true);
         break;
       case 'VirtualService':
         if (!this.take(document, virtualService, input.virtualServices, ['spec'], true))
