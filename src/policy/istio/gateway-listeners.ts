@@ -7,7 +7,7 @@ import type { Intercept, JsonObject } from '../resources.js';
 import type { Authorization } from './authorization.js';
 import type { Context } from './context.js';
 import { type GatewayServer, type GatewayWorkload, portsInFront, workloadPort } from './gateways.js';
-import { hostMatches, urlHost } from './hosts.js';
+import { hostIntersection, urlHost } from './hosts.js';
 import { visible } from './kubernetes-services.js';
 import { type Guard, listener, type Places } from './listeners.js';
 import { isCatchAll } from './route-match.js';
@@ -21,18 +21,6 @@ interface Draft {
   routes: JsonObject[];
   redirect: boolean;
   readonly origin: GatewayServer;
-}
-
-/** Hosts that both name: of two that overlap the narrower one. */
-function intersection(server: readonly string[], wanted: readonly string[]): string[] {
-  const out = new Set<string>();
-  for (const a of server) {
-    for (const b of wanted) {
-      if (hostMatches(b, a)) out.add(a);
-      else if (hostMatches(a, b)) out.add(b);
-    }
-  }
-  return [...out];
 }
 
 export class GatewayListeners {
@@ -100,7 +88,7 @@ export class GatewayListeners {
       }
       const { namespace } = bound.document;
       const own = server.hosts.filter((h) => h.namespace === '*' || h.namespace === namespace).map((h) => h.host);
-      const hosts = intersection(own, bound.hosts);
+      const hosts = hostIntersection(own, bound.hosts);
       if (hosts.length > 0) yield { bound, hosts };
     }
   }

@@ -55,3 +55,15 @@ export function gatewayName(text: string, namespace: string): string {
   const [name = '', other] = text.split('.');
   return `${other ?? namespace}/${name}`;
 }
+
+/** Hosts that both name: of two that overlap the narrower one. */
+export function hostIntersection(offered: readonly string[], wanted: readonly string[]): string[] {
+  const out = new Set<string>();
+  for (const a of offered) {
+    for (const b of wanted) {
+      if (hostMatches(b, a)) out.add(a);
+      else if (hostMatches(a, b)) out.add(b);
+    }
+  }
+  return [...out];
+}

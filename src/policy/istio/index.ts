@@ -5,6 +5,7 @@
 
 import type { Diagnostic } from '../diagnostics.js';
 import { type Document, flattenLists } from '../documents.js';
+import { ApiGateways, ApiRoutes, Backends, BackendTls } from '../gateway-api/index.js';
 import type { JsonObject, Resources, SourceRule } from '../resources.js';
 import { allocateAddresses, hostEntries } from './addresses.js';
 import { assumeEndpoints, assumeProtected, assumeServices, checkSubsets } from './assumptions.js';
@@ -41,7 +42,11 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const virtualServices = new VirtualServices(context, input.virtualServices);
   const destinationRules = new DestinationRules(context, input.destinationRules);
   const gateways = new Gateways(context, registry, input.gateways);
-  assumeServices(context, registry, virtualServices.mentions(), destinationRules);
+  const apiGateways = new ApiGateways(context, registry, input.apiGateways, input.namespaces);
+  const apiRoutes = new ApiRoutes(context, apiGateways, [...input.httpRoutes, ...input.grpcRoutes]);
+  const mentions = [...virtualServices.mentions(), ...apiRoutes.mentions()];
+  assumeServices(context, registry, mentions, destinationRules);
+  for (const { host, port, protocol } of apiRoutes.spoken()) registry.speak(host, port, protocol);
   assumeProtected(context, registry, input.authorizationPolicies);
   if (context.assumeEndpoints) {
     assumeEndpoints(registry);
@@ -50,18 +55,23 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   }
   virtualServices.explainUnknownGateways((name) => gateways.has(name));
   checkSubsets(context, registry, virtualServices, destinationRules);
-  const workloads = gateways.workloads;
+  const workloads = [...gateways.workloads, ...apiGateways.workloads];
   allocateAddresses(context, registry, workloads);
 
-  const clusters = buildClusters(context, registry, destinationRules, virtualServices);
+  const backendTls = new BackendTls(context, input.backendTls);
+  const clusters = buildClusters(context, registry, destinationRules, virtualServices, backendTls);
   const authorization = new Authorization(context, input.authorizationPolicies, clusters);
   const guard = once((route: JsonObject) => authorization.guard(route));
   const place = proxyPlaces(context);
   const routes = { context, registry, destinationRules };
   const atGateways = new GatewayListeners(routes, workloads, virtualServices);
-  const serviceRoutes: ServiceRoutes = (service, port) => virtualServices.routes(routes, service, port);
+  const backends = new Backends(context, registry, input.referenceGrants);
+  const serviceRoutes: ServiceRoutes = (service, port) =>
+    apiRoutes.ofService(routes, backends, service, port) ?? virtualServices.routes(routes, service, port);
   const own = buildListeners(routes, registry, serviceRoutes, guard, place, atGateways.claimed());
-  const theirs = atGateways.build(guard, place, authorization, () => new Map());
+  const theirs = atGateways.build(guard, place, authorization, (workload, port) =>
+    apiRoutes.ofGateway(routes, backends, workload, port),
+  );
   const listeners = [...own.listeners, ...theirs.listeners];
   const intercepts = [...own.intercepts, ...theirs.intercepts];
   virtualServices.explainUnused(registry.all());
@@ -96,7 +106,14 @@ function clientNamespace(documents: readonly Document[]): string {
   return [...count].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1))[0]?.[0] ?? 'default';
 }
 
-const CLIENT_KINDS = new Set(['Service', 'VirtualService', 'DestinationRule', 'ServiceEntry']);
+const CLIENT_KINDS = new Set([
+  'Service',
+  'VirtualService',
+  'DestinationRule',
+  'ServiceEntry',
+  'HTTPRoute',
+  'GRPCRoute',
+]);
 
 /** Envoy refuses regexes of more than 100 instructions; the proxies that Istio starts are told to take these. */
 const MAX_REGEX_PROGRAM = 32768;

@@ -1,7 +1,8 @@
 /** Sorts documents by kind, validates those that matter, and says what becomes of the others. */
 import type { z } from 'zod';
 import type { Document } from '../documents.js';
-import { unsupportedGatewayApi } from '../gateway-api/index.js';
+import { type GatewayApiInput, recogniseRoutes } from '../gateway-api/index.js';
+import { apiGateway, backendTlsPolicy, grpcRoute, httpRoute, referenceGrant } from '../gateway-api/schema.js';
 import type { Context, Path } from './context.js';
 import type { KubernetesInput, Typed } from './kubernetes-services.js';
 import { type AuthorizationPolicy, authorizationPolicy } from './schema/authorization-policy.js';
@@ -20,7 +21,9 @@ import {
 import { type VirtualService, virtualService } from './schema/virtual-service.js';
 import { didYouMean, validate } from './validate.js';
 
-export interface Input extends KubernetesInput {
+export interface Input extends KubernetesInput, GatewayApiInput {
+  /** Namespace documents */
+  readonly namespaces: Document[];
   readonly serviceEntries: Typed<ServiceEntry>[];
   readonly workloadEntries: Typed<WorkloadEntry>[];
   readonly virtualServices: Typed<VirtualService>[];
@@ -83,6 +86,12 @@ class Reader {
     destinationRules: [],
     authorizationPolicies: [],
     gateways: [],
+    apiGateways: [],
+    httpRoutes: [],
+    grpcRoutes: [],
+    referenceGrants: [],
+    backendTls: [],
+    namespaces: [],
   };
 
   constructor(readonly context: Context) {}
@@ -123,7 +132,7 @@ class Reader {
     const istio = /^(networking|security|telemetry|extensions)\.istio\.io$/.test(group);
     const kubernetes = group === '' || group === 'discovery.k8s.io';
     if (group === 'gateway.networking.k8s.io') {
-      unsupportedGatewayApi(context, document);
+      this.#gatewayApi(document);
       return;
     }
     if (!istio && !kubernetes) {
@@ -148,12 +157,10 @@ class Reader {
     if (istio && version !== undefined && !/^v1((alpha|beta)\d+)?$/.test(version)) {
       context.error(document, ['apiVersion'], 'invalid-value', `"${document.apiVersion}" is not a version of ${group}`);
     }
+    if (document.kind === 'Namespace' && group === '') input.namespaces.push(document);
     const relevant = istio || ['Service', 'EndpointSlice', 'Endpoints', 'Pod'].includes(document.kind);
     if (!relevant) return;
-    if (document.name === '' && document.kind !== 'EndpointSlice') {
-      const generated = (document.json.metadata as Record<string, unknown> | undefined)?.generateName;
-      if (generated === undefined) context.error(document, ['metadata', 'name'], 'missing-field', 'is required');
-    } else if (document.name !== '' && !this.remember(document)) return;
+    if (!this.#named(document)) return;
     switch (document.kind) {
       case 'Service':
         this.take(document, service, input.services, ['spec'], TOLERANT);
@@ -190,6 +197,42 @@ class Reader {
         break;
       default:
         this.#other(document);
+    }
+  }
+
+  /** False for a document of which a later one of the same name counts; says so if it has no name. */
+  #named(document: Document): boolean {
+    if (document.name !== '') return this.remember(document);
+    const generated = (document.json.metadata as Record<string, unknown> | undefined)?.generateName;
+    if (generated === undefined && document.kind !== 'EndpointSlice')
+      this.context.error(document, ['metadata', 'name'], 'missing-field', 'is required');
+    return true;
+  }
+
+  #gatewayApi(document: Document): void {
+    const { context, input } = this;
+    if (!this.#named(document)) return;
+    switch (document.kind) {
+      case 'Gateway':
+        this.take(document, apiGateway, input.apiGateways, ['spec'], true);
+        break;
+      case 'HTTPRoute':
+        if (!this.take(document, httpRoute, input.httpRoutes, ['spec'], true))
+          invalidRules(context, document, 'rules', true);
+        break;
+      case 'GRPCRoute':
+        if (!this.take(document, grpcRoute, input.grpcRoutes, ['spec'], true))
+          invalidRules(context, document, 'rules', true);
+        break;
+      case 'ReferenceGrant':
+        this.take(document, referenceGrant, input.referenceGrants, ['spec'], true);
+        break;
+      case 'BackendTLSPolicy':
+        if (!this.take(document, backendTlsPolicy, input.backendTls, ['spec'], true))
+          invalidRules(context, document, '', true);
+        break;
+      default:
+        recogniseRoutes(context, document);
     }
   }
 

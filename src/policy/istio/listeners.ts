@@ -1,6 +1,7 @@
 /** Envoy listeners: one for each service port that carries HTTP, with istiod's settings for sidecars' outbound traffic. */
 
 import type { Document } from '../documents.js';
+import { SESSION_FILTER } from '../gateway-api/session.js';
 import type { Intercept, JsonObject } from '../resources.js';
 import type { Context, Path } from './context.js';
 import { clusterName, shortNames, urlHost } from './hosts.js';
@@ -26,6 +27,7 @@ const FILTER_TYPES: readonly (readonly [name: string, type: string])[] = [
   [CORS_FILTER, 'envoy.extensions.filters.http.cors.v3.Cors'],
   [DENY_FILTER, 'envoy.extensions.filters.http.rbac.v3.RBAC'],
   [ALLOW_FILTER, 'envoy.extensions.filters.http.rbac.v3.RBAC'],
+  [SESSION_FILTER, 'envoy.extensions.filters.http.stateful_session.v3.StatefulSession'],
 ];
 
 interface Candidate {
