@@ -142,7 +142,8 @@ class Translator {
       };
     }
     // A share that leads nowhere is answered 500, not 503.
-    action.cluster_not_found_response_code = 'INTERNAL_SERVER_ERROR';
+    if (destinations.some(({ cluster }) => cluster === NOWHERE))
+      action.cluster_not_found_response_code = 'INTERNAL_SERVER_ERROR';
     const hashes = destinations.flatMap(({ ref }) => {
       const found = this.backends.resolve(document, ref);
       if (!('cluster' in found)) return [];
@@ -216,9 +217,10 @@ class Translator {
   }
 }
 
-/** `filters` of a rule and of its backends that change the path. */
+/** What changes the path: a filter of the rule, or of its only backend. */
 function pathModifier(spec: HttpRule | GrpcRule) {
-  const all = [...(spec.filters ?? []), ...(spec.backendRefs ?? []).flatMap((ref) => ref.filters ?? [])];
+  const used = (spec.backendRefs ?? []).filter((ref) => ref.weight !== 0);
+  const all = [...(spec.filters ?? []), ...(used.length === 1 ? (used[0]?.filters ?? []) : [])];
   return all.map((filter) => filter.requestRedirect?.path ?? filter.urlRewrite?.path).find((path) => path);
 }
 

@@ -47,13 +47,20 @@ export class Authorization {
   readonly #context: Context;
   readonly #policies: Policy[] = [];
   readonly #clusters: Map<string, ClusterInfo>;
+  readonly #gateways: readonly GatewayWorkload[];
   readonly #judgements = new Map<string, Judgement | undefined>();
   readonly #split = new Map<string, readonly ClusterInfo[]>();
   readonly #shared = new Map<string, Judgement>();
 
   /** @param clusters all clusters by name; guarded copies are added to it */
-  constructor(context: Context, documents: readonly Typed<AuthorizationPolicy>[], clusters: Map<string, ClusterInfo>) {
+  constructor(
+    context: Context,
+    documents: readonly Typed<AuthorizationPolicy>[],
+    clusters: Map<string, ClusterInfo>,
+    gateways: readonly GatewayWorkload[],
+  ) {
     this.#context = context;
+    this.#gateways = gateways;
     this.#clusters = clusters;
     for (const { document, spec } of [...documents].sort(byAge)) this.#add(document, spec);
   }
@@ -111,7 +118,13 @@ export class Authorization {
     const contradicted = Object.entries(wanted).some(
       ([key, value]) => labels[key] !== undefined && labels[key] !== value,
     );
-    return known || contradicted ? 'no' : 'maybe';
+    // A selector that is a gateway's is about that, and not about servers of which little is known.
+    return known || contradicted || this.#meansGateway(wanted) ? 'no' : 'maybe';
+  }
+
+  #meansGateway(wanted: Labels): boolean {
+    const { length } = Object.keys(wanted);
+    return length > 0 && this.#gateways.some((workload) => labelsMatch(wanted, workload.labels));
   }
 
   /** Whether the policy counts for each of the cluster's servers (for the cluster as such, if it has none). */
@@ -353,7 +366,7 @@ export class Authorization {
     if (!everywhere && namespace !== undefined && document.namespace !== namespace) return false;
     if (labelsMatch(wanted, workload.labels)) return true;
     if (workload.service?.endpoints.some((endpoint) => labelsMatch(wanted, endpoint.labels))) return true;
-    if (!mayRun(wanted, workload.labels)) return false;
+    if (this.#meansGateway(wanted) || !mayRun(wanted, workload.labels)) return false;
     const path = ['spec', 'selector'];
     const message = `it may select the servers of gateway ${workload.key}: it is enforced there`;
     const hint = "give the labels of the gateway's pods: a Service in front of them, or a Pod document";

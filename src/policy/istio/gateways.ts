@@ -208,7 +208,7 @@ function anyHost(gateway: string, port: number, document: Document, path: Path):
 
 /** True for labels that gateways' workloads have by convention (`istio: ingressgateway`, `app: istio-ingressgateway`). */
 export function isGatewaySelector(labels: Labels): boolean {
-  return ['istio', 'app'].some((key) => /gateway/.test(labels[key] ?? ''));
+  return /gateway/.test(labels.istio ?? '') || /(^istio-|ingress|egress).*gateway/.test(labels.app ?? '');
 }
 
 /** True if a workload of which only some labels are known may be meant by a gateway's selector. */

@@ -60,14 +60,21 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
 
   const backendTls = new BackendTls(context, input.backendTls);
   const clusters = buildClusters(context, registry, destinationRules, virtualServices, backendTls);
-  const authorization = new Authorization(context, input.authorizationPolicies, clusters);
+  const authorization = new Authorization(context, input.authorizationPolicies, clusters, workloads);
   const guard = once((route: JsonObject) => authorization.guard(route));
   const place = proxyPlaces(context);
   const routes = { context, registry, destinationRules };
   const atGateways = new GatewayListeners(routes, workloads, virtualServices);
   const backends = new Backends(context, registry, input.referenceGrants);
-  const serviceRoutes: ServiceRoutes = (service, port) =>
-    apiRoutes.ofService(routes, backends, service, port) ?? virtualServices.routes(routes, service, port);
+  const serviceRoutes: ServiceRoutes = (service, port) => {
+    const attached = apiRoutes.ofService(routes, backends, service, port);
+    if (attached) {
+      virtualServices.supersede(service);
+      return { routes: attached, anyHost: true };
+    }
+    const given = virtualServices.routes(routes, service, port);
+    return given && { routes: given, anyHost: false };
+  };
   const own = buildListeners(routes, registry, serviceRoutes, guard, place, atGateways.claimed());
   const theirs = atGateways.build(guard, place, authorization, (workload, port) =>
     apiRoutes.ofGateway(routes, backends, workload, port),

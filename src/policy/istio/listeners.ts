@@ -33,6 +33,8 @@ const FILTER_TYPES: readonly (readonly [name: string, type: string])[] = [
 interface Candidate {
   readonly service: Service;
   readonly routes: JsonObject[];
+  /** the routes count for whatever host a client asks the service's address for */
+  readonly anyHost: boolean;
 }
 
 function virtualHost(
@@ -194,7 +196,10 @@ export function once(guard: Guard): Guard {
 }
 
 /** The routes that policies give the clients of a service's port; undefined where none speaks of it. */
-export type ServiceRoutes = (service: Service, port: number) => JsonObject[] | undefined;
+export type ServiceRoutes = (
+  service: Service,
+  port: number,
+) => { readonly routes: JsonObject[]; readonly anyHost: boolean } | undefined;
 
 /**
  * Builds the listeners and what is intercepted for them.
@@ -216,7 +221,8 @@ export function buildListeners(
     if (service.resolution === 'none') continue;
     for (const port of service.ports) {
       if (!isHttp(port.protocol)) continue;
-      const routes = serviceRoutes(service, port.number) ?? [
+      const given = serviceRoutes(service, port.number);
+      const routes = given?.routes ?? [
         context.origin(
           defaultRoute(input, service.host, service.namespace, port.number),
           service.document,
@@ -224,7 +230,10 @@ export function buildListeners(
         ),
       ];
       routes.forEach(check);
-      byPort.set(port.number, [...(byPort.get(port.number) ?? []), { service, routes }]);
+      byPort.set(port.number, [
+        ...(byPort.get(port.number) ?? []),
+        { service, routes, anyHost: given?.anyHost ?? false },
+      ]);
     }
   }
   const listeners: JsonObject[] = [];
@@ -247,7 +256,11 @@ export function buildListeners(
       const hosts = [candidate, ...others]
         .map((c) => virtualHost(context, c, port, c === candidate, taken))
         .filter((host) => host !== undefined);
-      if (!taken.has('*')) {
+      if (candidate.anyHost) {
+        const any: JsonObject = { name: 'any_host', domains: ['*'], routes: candidate.routes };
+        any.include_request_attempt_count = true;
+        hosts.push(context.origin(any, service.document, service.path));
+      } else if (!taken.has('*')) {
         const any = anyHost(context, service, port);
         (any.routes as JsonObject[]).forEach(check);
         hosts.push(any);

@@ -212,6 +212,14 @@ export class VirtualServices {
     return routes.length > 0 ? routes : undefined;
   }
 
+  /** Says that routes of the Gateway API count for a service instead of a VirtualService. */
+  supersede(service: Service): void {
+    const bound = this.#for(service.host);
+    if (!bound) return;
+    const message = `decides nothing for ${service.host}: a route of the Gateway API is attached to it`;
+    this.#context.warn(bound.document, ['spec', 'hosts'], 'superseded', message);
+  }
+
   /** Gives reasons to rules that no listener uses. */
   explainUnused(services: readonly Service[]): void {
     for (const bound of this.#bound) {
