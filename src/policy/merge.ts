@@ -60,6 +60,7 @@ export function mergeResources(parts: readonly Resources[], diagnostics: readonl
     intercepts: parts.flatMap((p) => p.intercepts),
     hosts: parts.flatMap((p) => p.hosts),
     rules: parts.flatMap((p) => p.rules),
+    left: new Map(parts.flatMap((p) => [...(p.left ?? [])])),
     documents: parts.reduce((sum, p) => sum + p.documents, 0),
     provenance: new JoinedProvenance(parts.map((p) => p.provenance)),
     diagnostics: [...diagnostics, ...parts.flatMap((p) => p.diagnostics)],

@@ -9,6 +9,7 @@ import type { Context } from './context.js';
 import { type GatewayServer, type GatewayWorkload, portsInFront, workloadPort } from './gateways.js';
 import { hostIntersection, urlHost } from './hosts.js';
 import { visible } from './kubernetes-services.js';
+import type { KnownListener } from './left-to-proxy.js';
 import { type Guard, listener, type Places } from './listeners.js';
 import { isCatchAll } from './route-match.js';
 import { buildRoutes, type RouteInput } from './routes.js';
@@ -152,8 +153,8 @@ export class GatewayListeners {
     place: Places,
     authorization: Authorization,
     routes: (workload: GatewayWorkload, port: number) => HostRoutes,
-  ): { listeners: JsonObject[]; intercepts: Intercept[] } {
-    const listeners: JsonObject[] = [];
+  ): { listeners: KnownListener[]; intercepts: Intercept[] } {
+    const listeners: KnownListener[] = [];
     const intercepts: Intercept[] = [];
     for (const workload of this.#workloads) {
       const plain = workload.servers.filter((server) => server.protocol === 'http');
@@ -174,7 +175,7 @@ export class GatewayListeners {
         const at = place(name, { addresses, document: first.document, path: first.path });
         const looksAtAddress = JSON.stringify([filters, hosts]).includes('"remote_ip"');
         const json = listener(name, at, hosts, { filters, useRemoteAddress: looksAtAddress });
-        listeners.push(this.#context.origin(json, first.document, first.path));
+        listeners.push({ json: this.#context.origin(json, first.document, first.path), port, workload });
         for (const { address, port: seen, server } of this.#intercepts(workload))
           if (server === port) intercepts.push({ address, port: seen, listener: name });
         const known = (workload.service?.addresses ?? []).length > 0;

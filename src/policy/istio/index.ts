@@ -17,9 +17,11 @@ import { GatewayListeners } from './gateway-listeners.js';
 import { Gateways } from './gateways.js';
 import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
+import { LeftToProxy } from './left-to-proxy.js';
 import { buildListeners, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
 import { Registry } from './registry.js';
 import { addServiceEntries } from './service-entries.js';
+import { Sidecars } from './sidecars.js';
 import { VirtualServices } from './virtual-services.js';
 
 export type { TranslateOptions } from './context.js';
@@ -39,7 +41,8 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const registry = new Registry();
   addKubernetesServices(context, registry, input);
   addServiceEntries(context, registry, input.serviceEntries, input.workloadEntries, input.pods);
-  const virtualServices = new VirtualServices(context, input.virtualServices);
+  const sidecars = new Sidecars(context, input.sidecars);
+  const virtualServices = new VirtualServices(context, input.virtualServices, sidecars);
   const destinationRules = new DestinationRules(context, input.destinationRules);
   const gateways = new Gateways(context, registry, input.gateways);
   const apiGateways = new ApiGateways(context, registry, input.apiGateways, input.namespaces);
@@ -75,13 +78,19 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     const given = virtualServices.routes(routes, service, port);
     return given && { routes: given, anyHost: false };
   };
-  const own = buildListeners(routes, registry, serviceRoutes, guard, place, atGateways.claimed());
+  const seen = registry.all().filter((s) => s.assumed || sidecars.imports(s.namespace, s.host));
+  const own = buildListeners(routes, seen, serviceRoutes, guard, place, atGateways.claimed());
   const theirs = atGateways.build(guard, place, authorization, (workload, port) =>
     apiRoutes.ofGateway(routes, backends, workload, port),
   );
-  const listeners = [...own.listeners, ...theirs.listeners];
+  const known = [...own.listeners, ...theirs.listeners];
+  const listeners = known.map(({ json }) => json);
   const intercepts = [...own.intercepts, ...theirs.intercepts];
-  virtualServices.explainUnused(registry.all());
+  const left = new LeftToProxy(context, known, clusters.values());
+  for (const typed of input.envoyFilters) left.envoyFilter(typed);
+  for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
+  for (const typed of input.telemetries) left.telemetry(typed);
+  virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));
   destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
 
@@ -94,6 +103,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     intercepts,
     hosts: hostEntries(context, registry, workloads),
     rules: sourceRules(context, all),
+    left: left.reasons,
     documents: all.length,
     provenance: context.provenance,
     diagnostics: inOrder(context.diagnostics, all),
@@ -120,6 +130,7 @@ const CLIENT_KINDS = new Set([
   'ServiceEntry',
   'HTTPRoute',
   'GRPCRoute',
+  'Sidecar',
 ]);
 
 /** Envoy refuses regexes of more than 100 instructions; the proxies that Istio starts are told to take these. */

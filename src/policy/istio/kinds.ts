@@ -7,6 +7,16 @@ import type { Context, Path } from './context.js';
 import type { KubernetesInput, Typed } from './kubernetes-services.js';
 import { type AuthorizationPolicy, authorizationPolicy } from './schema/authorization-policy.js';
 import { type DestinationRule, destinationRule } from './schema/destination-rule.js';
+import {
+  type EnvoyFilter,
+  envoyFilter,
+  type Sidecar,
+  sidecar,
+  type Telemetry,
+  telemetry,
+  type WasmPlugin,
+  wasmPlugin,
+} from './schema/extensions.js';
 import { gateway, type IstioGateway } from './schema/gateway.js';
 import {
   endpointSlice,
@@ -30,16 +40,16 @@ export interface Input extends KubernetesInput, GatewayApiInput {
   readonly destinationRules: Typed<DestinationRule>[];
   readonly authorizationPolicies: Typed<AuthorizationPolicy>[];
   readonly gateways: Typed<IstioGateway>[];
+  readonly envoyFilters: Typed<EnvoyFilter>[];
+  readonly wasmPlugins: Typed<WasmPlugin>[];
+  readonly telemetries: Typed<Telemetry>[];
+  readonly sidecars: Typed<Sidecar>[];
 }
 
 /** Istio kinds that are left to the proxy, and why. */
 const LEFT_TO_PROXY: Readonly<Record<string, string>> = {
-  EnvoyFilter: 'patches to a generated configuration are not applied',
   RequestAuthentication: 'JWT authentication is not translated yet',
   PeerAuthentication: 'mutual TLS between workloads is not translated yet',
-  Telemetry: 'telemetry settings are not translated',
-  Sidecar: 'sidecar scoping is not translated: clients see every service',
-  WasmPlugin: 'WebAssembly plugins are not loaded',
   ProxyConfig: 'settings of proxies are not translated',
 };
 /** Of those, the kinds that decide nothing about requests. */
@@ -86,6 +96,10 @@ class Reader {
     destinationRules: [],
     authorizationPolicies: [],
     gateways: [],
+    envoyFilters: [],
+    wasmPlugins: [],
+    telemetries: [],
+    sidecars: [],
     apiGateways: [],
     httpRoutes: [],
     grpcRoutes: [],
@@ -182,6 +196,21 @@ class Reader {
         break;
       case 'Gateway':
         this.take(document, gateway, input.gateways, ['spec'], true);
+        break;
+      case 'EnvoyFilter':
+        if (!this.take(document, envoyFilter, input.envoyFilters, ['spec'], false))
+          invalidRules(context, document, '', true);
+        break;
+      case 'WasmPlugin':
+        if (!this.take(document, wasmPlugin, input.wasmPlugins, ['spec'], false))
+          invalidRules(context, document, '', true);
+        break;
+      case 'Telemetry':
+        if (!this.take(document, telemetry, input.telemetries, ['spec'], false))
+          invalidRules(context, document, '', true);
+        break;
+      case 'Sidecar':
+        if (!this.take(document, sidecar, input.sidecars, ['spec'], false)) invalidRules(context, document, '', true);
         break;
       case 'VirtualService':
         if (!this.take(document, virtualService, input.virtualServices, ['spec'], true))

@@ -6,7 +6,7 @@ import type { Intercept, JsonObject } from '../resources.js';
 import type { Context, Path } from './context.js';
 import { clusterName, shortNames, urlHost } from './hosts.js';
 import { visible } from './kubernetes-services.js';
-import { isHttp, type Registry, type Service } from './registry.js';
+import { isHttp, type Service } from './registry.js';
 import { CORS_FILTER, FAULT_FILTER } from './route-policies.js';
 import { defaultRoute, type RouteInput } from './routes.js';
 import { hash, stablePlace } from './stable.js';
@@ -204,18 +204,19 @@ export type ServiceRoutes = (
 /**
  * Builds the listeners and what is intercepted for them.
  *
+ * @param seen the services that clients see
  * @param claimed `address port` of what gateways answer instead of their Service
  */
 export function buildListeners(
   input: RouteInput,
-  registry: Registry,
+  seen: readonly Service[],
   serviceRoutes: ServiceRoutes,
   check: Guard,
   place: Places,
   claimed: ReadonlySet<string>,
-): { listeners: JsonObject[]; intercepts: Intercept[] } {
+): { listeners: { json: JsonObject; port: number }[]; intercepts: Intercept[] } {
   const { context } = input;
-  const services = registry.all().filter((service) => service.assumed || visible(service.exportTo, context.namespace));
+  const services = seen.filter((service) => service.assumed || visible(service.exportTo, context.namespace));
   const byPort = new Map<number, Candidate[]>();
   for (const service of services) {
     if (service.resolution === 'none') continue;
@@ -236,7 +237,7 @@ export function buildListeners(
       ]);
     }
   }
-  const listeners: JsonObject[] = [];
+  const listeners: { json: JsonObject; port: number }[] = [];
   const intercepts: Intercept[] = [];
   for (const [port, candidates] of [...byPort].sort(([a], [b]) => a - b)) {
     const routes = candidates.reduce((sum, candidate) => sum + candidate.routes.length, 0);
@@ -266,7 +267,8 @@ export function buildListeners(
         hosts.push(any);
       }
       const name = clusterName(port, '', service.host);
-      listeners.push(context.origin(listener(name, place(name, service), hosts), service.document, service.path));
+      const json = listener(name, place(name, service), hosts);
+      listeners.push({ json: context.origin(json, service.document, service.path), port });
       for (const address of addresses) intercepts.push({ address, port, listener: name });
     }
   }

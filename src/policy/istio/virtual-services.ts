@@ -8,6 +8,7 @@ import { exportTo, metadata, type Typed, visible } from './kubernetes-services.j
 import { isHttp, type Service } from './registry.js';
 import { buildRoutes, type HttpRule, type RouteInput } from './routes.js';
 import type { VirtualService } from './schema/virtual-service.js';
+import type { Sidecars } from './sidecars.js';
 
 interface Bound {
   readonly document: Document;
@@ -48,9 +49,11 @@ export class VirtualServices {
   readonly atGateways: GatewayBound[] = [];
   readonly #delegates = new Map<string, HttpRule[]>();
   readonly #context: Context;
+  readonly #sidecars: Sidecars;
 
-  constructor(context: Context, documents: readonly Typed<VirtualService>[]) {
+  constructor(context: Context, documents: readonly Typed<VirtualService>[], sidecars: Sidecars) {
     this.#context = context;
+    this.#sidecars = sidecars;
     const read = [...documents]
       .sort(byAge)
       .map(({ document, spec }) => ({ document, spec, rules: this.#rules(document, spec) }));
@@ -90,12 +93,18 @@ export class VirtualServices {
     const others = gateways.filter((name) => name !== MESH);
     const mesh = gateways.length === 0 || gateways.includes(MESH);
     const exported = exportTo(spec.exportTo, document.namespace);
-    const seen = mesh && visible(exported, context.namespace);
-    if (mesh && !seen && others.length === 0) {
+    const shown = mesh && visible(exported, context.namespace);
+    if (mesh && !shown && others.length === 0) {
       why('not-exported', ['exportTo'], `not exported to namespace ${context.namespace}`);
       return;
     }
     const resolved = spec.hosts.map((host) => resolveHost(host.toLowerCase(), document.namespace, context.domain));
+    const imported = resolved.some((host) => this.#sidecars.imports(document.namespace, host));
+    const seen = shown && imported;
+    if (shown && !imported && others.length === 0) {
+      why('sidecar', ['hosts'], 'the Sidecar of the clients does not import it');
+      return;
+    }
     if (mesh && resolved.includes('*')) {
       const hint = 'name the services, or bind it to a gateway';
       const message = 'the host * is not allowed for the mesh';
@@ -221,13 +230,16 @@ export class VirtualServices {
   }
 
   /** Gives reasons to rules that no listener uses. */
-  explainUnused(services: readonly Service[]): void {
+  explainUnused(services: readonly Service[], seen: (service: Service) => boolean): void {
     for (const bound of this.#bound) {
       const covered = services.filter((service) => bound.hosts.some((host) => hostMatches(host, service.host)));
       const withHttp = covered.some((service) => service.ports.some((p) => isHttp(p.protocol)));
       for (const { rule } of bound.rules) {
         if (rule.objects.length > 0 || rule.unsupported.length > 0) continue;
-        if (!withHttp) {
+        if (covered.length > 0 && !covered.some(seen)) {
+          const message = 'the Sidecar of the clients imports none of its hosts';
+          this.#context.unsupported(rule, ['spec', 'hosts'], 'sidecar', message);
+        } else if (!withHttp) {
           this.#context.unsupported(
             rule,
             ['spec', 'hosts'],
