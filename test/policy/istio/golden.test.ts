@@ -10,6 +10,14 @@ import { envoyBinary, envoyComplaint, translate } from './helpers.js';
 /** Folders of pairs, by what they are about. */
 const FOLDERS = ['istio', 'gateway-api'].map((name) => join(import.meta.dirname, '../../golden', name));
 
+/** What is left to the proxy whatever it says, by name. */
+function leftOf(resources: Resources): string[] {
+  return [...(resources.left ?? [])].map(([object, reasons]) => {
+    const { name } = object as { name?: string };
+    return `${name}: ${reasons.map((reason) => `${reason.code} (${reason.position.line})`).join(', ')}`;
+  });
+}
+
 /** Everything that is to be seen of a translation, objects of rules by their number. */
 function render(resources: Resources): string {
   const shown = {
@@ -21,6 +29,7 @@ function render(resources: Resources): string {
       objects: rule.objects.length,
       unsupported: rule.unsupported.map((u) => `${u.line}: ${u.field}: ${u.code}: ${u.message}`),
     })),
+    ...(resources.left?.size ? { left: leftOf(resources) } : {}),
     hosts: resources.hosts,
     intercepts: resources.intercepts,
     bootstrap: resources.bootstrap,
