@@ -2,7 +2,7 @@
 /* Generated from src/layout by `npm run generate`. Do not edit. */
 #pragma once
 
-#define IMAGE_SIZE 8388608
+#define IMAGE_SIZE 16777216
 #define IMAGE_SLACK 64
 #define IMAGE_MAGIC 1398031696
 #define MAX_HEAD 8192

@@ -55,12 +55,14 @@ export interface BenchOptions {
   readonly progress: (text: string) => void;
 }
 
-interface Target {
+export interface Target {
   readonly config: Config;
   readonly url: string;
   /** roots of the mesh's processes */
   readonly mesh: readonly number[];
   readonly wrap?: (argv: readonly string[]) => string[];
+  /** what is asked for in turn instead of the one request of this suite */
+  readonly requests?: readonly { readonly host: string; readonly path: string }[];
 }
 
 const LOW_RATE_PAUSE_MS = 10;
@@ -100,7 +102,8 @@ async function startTargets(
   return { targets, server: nginx.pid, ...(sidestep ? { sidestep } : {}) };
 }
 
-async function measure(
+/** Measures one target under one load. */
+export async function measure(
   lab: Lab,
   target: Target,
   server: number,
@@ -124,6 +127,7 @@ async function measure(
   const wrk = await runWrk({
     ...{ url: target.url, host: REQUEST.host, connections, seconds, pauseMs, dir: lab.dir },
     ...(target.wrap ? { wrap: target.wrap } : {}),
+    ...(target.requests ? { requests: target.requests } : {}),
   });
   const after = use();
   const each = (micros: number): number => Math.max(0, micros) / wrk.requests;
@@ -143,7 +147,8 @@ async function measure(
   };
 }
 
-function median(values: readonly number[]): number {
+/** The median, rounded to hundredths. */
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   const value = sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
@@ -151,7 +156,7 @@ function median(values: readonly number[]): number {
 }
 
 /** One row from the rounds of one config and load: each figure's median. */
-function medians(rows: readonly Row[]): Row {
+export function medians(rows: readonly Row[]): Row {
   const of = (pick: (r: Row) => number): number => median(rows.map(pick));
   return {
     ...rows[0]!,

@@ -6,17 +6,23 @@ export function hostsFor(routes: number): number {
   return Math.max(1, Math.min(20, Math.floor(routes / 10)));
 }
 
-/** One request of the measurement: which host, which path, and the number of the route that takes it. */
+/** One request of the measurement, and the number of the route that takes it. */
 export interface Probe {
   readonly host: string;
   readonly path: string;
   readonly route: number;
 }
 
-const TEAMS = ['shop', 'search', 'ads', 'maps', 'media', 'pay', 'mail', 'docs'];
-const WORDS = ['items', 'orders', 'users', 'carts', 'reports', 'invoices', 'images', 'events'];
+const TEAMS = ['shop', 'find', 'news', 'maps', 'film', 'cash', 'mail', 'docs'];
+const WORDS = ['items', 'carts', 'users', 'posts', 'files', 'bills', 'pages', 'notes'];
+/** Numbers of routes have five digits, so that paths are as long in small policies as in large ones. */
+const FIRST = 10_000;
+/** Forms of matches; the last one of each ten routes is never asked for, because ten routes end with a catch-all. */
+const FORMS = 10;
+const ASKED = 9;
 
-const word = <T>(list: readonly T[], i: number): T => list[i % list.length]!;
+const word = (list: readonly string[], i: number): string => list[i % list.length]!;
+const regex = (pattern: string): JsonObject => ({ safe_regex: { regex: pattern } });
 
 interface Shape {
   readonly match: JsonObject;
@@ -25,50 +31,46 @@ interface Shape {
 }
 
 /**
- * The match of route `i`: two in five exact paths, two prefixes, one a regular expression (of five forms, among them some
- * that begin alike and some with a wildcard in front), some with a header or a method besides.
+ * The match of route `i`: half of them regular expressions, some of which begin alike, or with a wildcard; the others
+ * exact paths, with and without a condition on the method, and prefixes of both kinds.
  */
 function shape(i: number): Shape {
   const team = word(TEAMS, i);
   const kind = word(WORDS, i >> 3);
-  switch (i % 5) {
+  const n = FIRST + i;
+  switch (i % FORMS) {
     case 0:
-      return { match: { path: `/${team}/v1/${kind}-${i}` }, example: `/${team}/v1/${kind}-${i}` };
+    case 9:
+      return { match: { path: `/${team}/v1/${kind}-${n}` }, example: `/${team}/v1/${kind}-${n}` };
     case 1:
-      return { match: { prefix: `/${team}/v1/${kind}-${i}/` }, example: `/${team}/v1/${kind}-${i}/42/detail` };
+      return { match: { prefix: `/${team}/v1/${kind}-${n}/` }, example: `/${team}/v1/${kind}-${n}/42/detail` };
     case 2:
-      return { match: { path_separated_prefix: `/api/${team}-${i}/${kind}` }, example: `/api/${team}-${i}/${kind}/7` };
+      return { match: { path_separated_prefix: `/api/${team}-${n}/${kind}` }, example: `/api/${team}-${n}/${kind}/7` };
     case 3:
       return {
         match: {
-          path: `/${team}/internal/${i}`,
+          path: `/${team}/internal/${n}`,
           headers: [{ name: ':method', string_match: { exact: 'GET' } }],
         },
-        example: `/${team}/internal/${i}`,
+        example: `/${team}/internal/${n}`,
       };
-  }
-  switch (Math.floor(i / 5) % 5) {
-    case 0:
-      return { match: regex(`/${team}/v2/${kind}-${i}/[0-9]+`), example: `/${team}/v2/${kind}-${i}/1234` };
-    case 1:
+    case 4:
+      return { match: regex(`/${team}/v2/${kind}-${n}/[0-9]+`), example: `/${team}/v2/${kind}-${n}/1234` };
+    case 5:
       return {
-        match: regex(`/${team}/v[0-9]+/svc${i}/[^/]+/${kind}(/.*)?`),
-        example: `/${team}/v3/svc${i}/eu-1/${kind}/x`,
+        match: regex(`/${team}/v[0-9]+/svc${n}/[^/]+/${kind}(/.*)?`),
+        example: `/${team}/v3/svc${n}/eu-1/${kind}/x`,
       };
-    case 2:
-      return { match: regex(`^/(en|de|fr)/${team}-${i}/.*$`), example: `/de/${team}-${i}/page` };
-    case 3:
-      return { match: regex(`/[^/]+/tenant-${i}/${kind}`), example: `/${team}/tenant-${i}/${kind}` };
+    case 6:
+      return { match: regex(`^/(en|de|fr)/${team}-${n}/.*$`), example: `/de/${team}-${n}/page` };
+    case 7:
+      return { match: regex(`/[^/]+/tenant-${n}/${kind}`), example: `/${team}/tenant-${n}/${kind}` };
     default:
       return {
-        match: regex(`(?i)/${team}/files/${i}/[\\w.-]+\\.(png|jpg)`),
-        example: `/${team}/files/${i}/a-picture.png`,
+        match: regex(`(?i)/${team}/files/${n}/[\\w.-]+\\.(png|jpg)`),
+        example: `/${team}/files/${n}/a-picture.png`,
       };
   }
-}
-
-function regex(pattern: string): JsonObject {
-  return { safe_regex: { regex: pattern } };
 }
 
 /** The host of route `i`, when there are `n` routes. */
@@ -76,11 +78,13 @@ function hostOf(i: number, n: number): number {
   return Math.floor((i * hostsFor(n)) / n);
 }
 
+const domainOf = (host: number): string => `host-${10 + host}.example.test`;
+
 /** Virtual hosts with `n` routes to `cluster` in all, each with a last route that answers 404. */
 export function virtualHosts(n: number, cluster: string): JsonObject[] {
   const hosts = Array.from({ length: hostsFor(n) }, (_, h) => ({
-    name: `host-${h}`,
-    domains: [`host-${h}.example.test`],
+    name: `host-${10 + h}`,
+    domains: [domainOf(h)],
     routes: [] as JsonObject[],
   }));
   for (let i = 0; i < n - hosts.length; i++)
@@ -89,14 +93,13 @@ export function virtualHosts(n: number, cluster: string): JsonObject[] {
   return hosts;
 }
 
-/** `count` requests spread evenly over the routes. */
+/** At most `count` requests spread evenly over the routes, with as many of each form in policies of every size. */
 export function probes(n: number, count: number): Probe[] {
-  const routes = n - hostsFor(n);
-  const step = Math.max(1, Math.floor(routes / count));
-  return Array.from({ length: count }, (_, k) => {
-    // an odd number of steps, so that every kind of route comes in turn
-    const route = (k * (step | 1)) % routes;
-    return { host: `host-${hostOf(route, n)}.example.test`, path: shape(route).example, route };
+  const tens = Math.max(1, Math.floor((n - hostsFor(n)) / FORMS));
+  const wanted = Math.max(1, Math.min(tens, Math.floor(count / ASKED)));
+  return Array.from({ length: wanted * ASKED }, (_, k) => {
+    const route = Math.floor((Math.floor(k / ASKED) * tens) / wanted) * FORMS + (k % ASKED);
+    return { host: domainOf(hostOf(route, n)), path: shape(route).example, route };
   });
 }
 

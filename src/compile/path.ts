@@ -77,6 +77,13 @@ function unions(list: readonly Sparse[], budget: JoinBudget): Sparse[] {
   return kept;
 }
 
+/** Classes that tell apart what any of `list` does, of the bytes that can stand in a path. */
+function pathClasses(list: readonly Uint8Array[]): { classes: Uint8Array; width: number } {
+  // NUL stands for all that the scanner does not let into a path: no pattern has a reason to name it.
+  const never = (byte: number) => byte <= 0x20 || byte >= 0x7f || byte === 0x23 || byte === 0x3f;
+  return refineAll(list.map((classes) => classes.map((c, byte) => (never(byte) ? classes[0]! : c))));
+}
+
 /** What a pattern begins with, roughly: only to have similar ones next to each other. */
 function beginning(predicate: Predicate): string {
   const { matcher } = predicate;
@@ -109,7 +116,7 @@ export function pathAutomaton(predicates: readonly Predicate[], budgetBytes: num
   }
   const maxStates = Math.floor(budgetBytes / STATE_BYTES);
   const tries = [buildTrie(exact, false, maxStates), buildTrie(folded, true, maxStates)];
-  const { classes, width } = refineAll([
+  const { classes, width } = pathClasses([
     ...tries.map(({ automaton }) => automaton.classes),
     ...others.map(({ dfa }) => dfa.classes),
   ]);

@@ -19,7 +19,7 @@ export interface RoutesResult {
 }
 
 /** Bytes that one virtual host's path automaton may have; an image has room for one such and much else. */
-const PATH_BYTES = 5 * 1024 * 1024;
+const PATH_BYTES = 10 * 1024 * 1024;
 
 interface Entry {
   readonly route: RoutePlan;

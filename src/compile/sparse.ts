@@ -102,11 +102,12 @@ export class SparseBuilder {
 
 /**
  * The same automaton in this form.
- * @param classes finer classes than the automaton's own (default: its own). @param width their number.
+ * @param classes finer classes than the automaton's own (default: its own); of bytes that share one the lowest counts.
+ * @param width their number.
  */
 export function sparse(dfa: Dfa, classes: Uint8Array = dfa.classes, width: number = dfa.width): Sparse {
   const own = new Uint8Array(width);
-  for (let byte = 0; byte < 256; byte++) own[classes[byte]!] = dfa.classes[byte]!;
+  for (let byte = 255; byte >= 0; byte--) own[classes[byte]!] = dfa.classes[byte]!;
   const n = stateCount(dfa);
   const builder = new SparseBuilder();
   const votes = new Int32Array(n);

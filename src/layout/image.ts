@@ -19,7 +19,7 @@
 import { struct } from './struct.js';
 
 /** Size in bytes of the blob (a power of two); reads are masked with IMAGE_SIZE - 1. Eight slack bytes follow. */
-export const IMAGE_SIZE = 8 * 1024 * 1024;
+export const IMAGE_SIZE = 16 * 1024 * 1024;
 export const IMAGE_SLACK = 64;
 export const IMAGE_MAGIC = 0x53544550;
 

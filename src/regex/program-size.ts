@@ -141,6 +141,18 @@ function trimmed(program: Program): { without: ReadonlySet<number>; anchored: bo
   return { without, anchored: anchored && !literal };
 }
 
+/** A number that programSize is never over, had without much work. */
+export function sizeBound(program: Program): number {
+  let bound = 8;
+  for (let i = 0; i < program.numInst(); i++) {
+    const instruction = program.getInst(i);
+    const isClass = instruction.op === OP.RUNE && instruction.runes.length > 1;
+    if (!isClass || instruction.runes.at(-1)! < 0x80) bound += 2 + (isClass ? instruction.runes.length : 0);
+    else for (const [low, high] of runeRanges(instruction)) bound += 2 + 5 * [...utf8Sequences(low, high)].length;
+  }
+  return 2 * bound;
+}
+
 /**
  * The number of instructions that RE2's flattened program for the pattern has. Where the two libraries simplify a pattern
  * in different ways it is off by a few.

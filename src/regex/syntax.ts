@@ -6,7 +6,7 @@
  * ASCII, and nothing else is ever matched in the kernel, because the scanner leaves heads with other bytes to the proxy.
  */
 import { compileProgram, type Program } from './program.js';
-import { programSize } from './program-size.js';
+import { programSize, sizeBound } from './program-size.js';
 import { UNICODE_NAMES } from './unicode-names.js';
 
 export type ParsedRegex =
@@ -124,7 +124,7 @@ const SIZE_SLACK = 25;
 export function refusal(pattern: string, maxSize: number): string | undefined {
   const parsed = parseRegex(pattern);
   if (parsed.kind === 'invalid') return `not a regex that RE2 takes: ${parsed.message}`;
-  if (parsed.kind !== 'valid' || parsed.program.numInst() * 8 < maxSize) return undefined;
+  if (parsed.kind !== 'valid' || sizeBound(parsed.program) <= maxSize) return undefined;
   const size = programSize(parsed.program);
   return size > maxSize + SIZE_SLACK
     ? `the regex makes a program of about ${size} instructions, over the proxy's limit of ${maxSize}`
