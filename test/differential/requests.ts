@@ -116,6 +116,7 @@ function withHeader(name: string, value: string): Twist {
 const TWISTS: Readonly<Record<string, Twist>> = {
   'absolute form': (r) => ({ ...r, target: `http://${hostOf(r)}${r.target}` }),
   'percent escapes': (r) => ({ ...r, target: r.target.replace('/a', '/%61') }),
+  'harmless escapes': (r) => ({ ...r, target: r.target.replace(/(?=\?|$)/, '%20x%C3%A9') }),
   'escaped slash': (r) => ({ ...r, target: `/a%2Fb${r.target}` }),
   'dot segments': (r) => ({ ...r, target: `/x/..${r.target}` }),
   'two slashes': (r) => ({ ...r, target: `/${r.target}` }),
