@@ -38,6 +38,8 @@ export const MAX_JOBS = 64;
 export const MAX_LITERALS = 256;
 export const MAX_CANDIDATES = 512;
 export const MAX_RBAC = 8;
+/** Most matches of a regex rewrite in one path; more are left to the proxy. */
+export const MAX_MATCHES = 16;
 /** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
 export const MAX_LITERAL = 4096;
 
@@ -253,7 +255,11 @@ export const EndpointRefSpec = struct('endpoint_ref', 'A global endpoint id.', [
 
 export const TemplateSpec = struct('template', 'u32 n, then n pieces that are concatenated.', [
   ['n', 'u32', 'at most MAX_PIECES'],
-  ['pad', 'u32', 'zero'],
+  [
+    'repeat',
+    'u32',
+    'not 0: for each match of the capturing automaton, looked for again behind the one before, the pieces but the last take its place; group 1 begins this many bytes, minus one, behind the first byte of the match and ends with it. Then what is left of the path, and the last piece',
+  ],
 ]);
 export const PieceSpec = struct('piece', 'One piece of a template.', [
   ['kind', 'u8', 'PIECE'],
@@ -305,6 +311,7 @@ export const IMAGE_CONSTANTS = {
   MAX_LITERALS,
   MAX_CANDIDATES,
   MAX_RBAC,
+  MAX_MATCHES,
   MAX_SLOTS,
   MAX_WATCHED_SLOTS,
   MAX_LITERAL,
