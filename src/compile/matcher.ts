@@ -101,7 +101,7 @@ function build(matcher: Matcher): Dfa | undefined {
       if (!parsed.every((bytes) => bytes !== undefined)) return undefined;
       // Prefixes of one another are impossible: the input is 4 or 16 bytes, and a shorter one ends before a longer.
       const entries = parsed.map((bytes) => ({ bytes, kind: 'exact' as const, id: 0 }));
-      return minimise(buildTrie(entries, false, Number.POSITIVE_INFINITY).dfa);
+      return minimise(dense(buildTrie(entries, false, Number.POSITIVE_INFINITY).automaton));
     }
     case 'cidr':
       return cidr(matcher.address, matcher.prefixLength);
