@@ -130,6 +130,8 @@ export class ClientConnection {
 
   /** The rest of a request's body that came together with other bytes goes to the upstream that has its beginning. */
   async #sendBody(slot: Slot, left: number): Promise<void> {
+    // Part of the request may have gone straight to the server's socket: the next one must not meet these bytes there.
+    this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
     let missing = left;
     while (missing > 0 && !this.#closed && !slot.ended) {
       const bytes = this.#pending.shift();
@@ -149,7 +151,8 @@ export class ClientConnection {
   #openSession(): boolean {
     const target = this.context.proxy();
     if (!target) {
-      this.#answer(localReply(503, 'no proxy stands behind this listener', true), false);
+      const toHead = Buffer.concat(this.#pending).toString('latin1', 0, 5) === 'HEAD ';
+      this.#answer(localReply(503, 'no proxy stands behind this listener', toHead, true), false);
       this.#closeGracefully();
       return false;
     }
@@ -201,6 +204,7 @@ export class ClientConnection {
   async carry(slot: Slot): Promise<void> {
     const { plane, pool } = this.context;
     slot.listener = () => undefined;
+    slot.socket.pause();
     // An answer that is there before its request has come completely ends the connection, as with Envoy; but what is
     // on its way already (Envoy would have read it first) gets a moment to arrive.
     for (let waited = 0; waited < EARLY_ANSWER_MS && !this.#closed; waited += POLL_MS) {
@@ -210,6 +214,7 @@ export class ClientConnection {
     if (plane.owner(slot.slot) !== this.cookie) return;
     const handover = plane.upstream(slot.slot, 'phase') === PHASE.HANDOVER;
     const flags = plane.upstream(slot.slot, 'flags');
+    const toHead = (flags & UPSTREAM_FLAG.HEAD) !== 0;
     const ending =
       (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
     const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
@@ -241,8 +246,8 @@ export class ClientConnection {
       fail: (started: boolean, reason: 'protocol' | 'terminated'): void => {
         finish(false);
         if (started) this.reset();
-        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY));
-        else this.#answer(localReply(503, TERMINATED_BODY));
+        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY, toHead));
+        else this.#answer(localReply(503, TERMINATED_BODY, toHead));
       },
       head: (status: number): boolean => {
         if (status !== 503 || !(flags & UPSTREAM_FLAG.RETRY_503)) return false;
@@ -255,7 +260,7 @@ export class ClientConnection {
     };
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
-      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, ending, sent);
+      : new AnswerPump(sink, toHead, ending, sent);
     if (!(flags & UPSTREAM_FLAG.PROXY)) this.context.counted('carried');
     let ready = false;
     const work = (): void => {
@@ -264,7 +269,6 @@ export class ClientConnection {
       if (slot.ended && !pump.done) pump.end();
     };
     slot.listener = work;
-    slot.socket.pause();
     if (!(await this.#quiet())) {
       finish(false);
       return;
@@ -298,24 +302,44 @@ export class ClientConnection {
   }
 
   /** The upstream broke while a request of this connection was in flight on it. */
-  async upstreamBroken(slot: Slot): Promise<void> {
-    const phase = this.context.plane.upstream(slot.slot, 'phase');
-    this.#giveUp(slot);
-    if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(503, TERMINATED_BODY));
+  upstreamBroken(slot: Slot): Promise<void> {
+    return this.#breakOff(slot, 503, TERMINATED_BODY);
   }
 
   /** The exchange on `slot` took too long. */
-  async timedOut(slot: Slot): Promise<void> {
-    const phase = this.context.plane.upstream(slot.slot, 'phase');
-    this.#giveUp(slot);
-    if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(504, TIMEOUT_BODY));
+  timedOut(slot: Slot): Promise<void> {
+    return this.#breakOff(slot, 504, TIMEOUT_BODY);
   }
 
-  #giveUp(slot: Slot): void {
+  /**
+   * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come, else with a reset. If the
+   * request had not come as a whole, the connection ends, too, as with Envoy.
+   */
+  async #breakOff(slot: Slot, status: number, body: string): Promise<void> {
+    const { plane } = this.context;
+    const flags = plane.upstream(slot.slot, 'flags');
+    if (plane.giveUp(slot.slot, this.cookie)) {
+      this.#drop(slot);
+      if (!(await this.#quiet())) return;
+      const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
+      this.#answer(localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly));
+      if (partly) this.#closeGracefully();
+    } else if (this.#giveUp(slot)) {
+      this.reset();
+    } else {
+      slot.listener = undefined; // the answer was complete in this very moment
+    }
+  }
+
+  /** Ends the exchange on `slot` wherever it is. @returns false when it had ended already */
+  #giveUp(slot: Slot): boolean {
+    const ended = this.context.plane.finish(slot.slot, this.cookie, false);
+    if (ended) this.#drop(slot);
+    return ended;
+  }
+
+  #drop(slot: Slot): void {
     slot.listener = () => undefined;
-    this.context.plane.finish(slot.slot, this.cookie, false);
     this.context.pool.discard(slot);
   }
 

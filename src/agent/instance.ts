@@ -64,6 +64,7 @@ export class Instance {
   #reloading: Promise<void> = Promise.resolve();
   #fallbacks: { address: string; port: number }[] = [];
   #admin = '';
+  #swapMs = 0;
   #ready = false;
   readonly #started = Date.now();
 
@@ -162,7 +163,9 @@ export class Instance {
 
   /** Puts a generation in force for every request from now on. */
   #enforce(generation: Generation): void {
+    const started = performance.now();
     this.#plane.install(generation.compiled.image);
+    this.#swapMs = performance.now() - started;
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
     this.#plane.clearRuleHits(generation.compiled.rules.length);
     this.#generation = generation;
@@ -276,6 +279,7 @@ export class Instance {
       tokens: this.#tokens.counts,
       generation: this.#generation,
       startedAt: this.#started,
+      swapMs: this.#swapMs,
       admin: this.#admin,
       proxyPid: this.#proxy?.pid,
     });

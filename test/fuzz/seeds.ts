@@ -9,6 +9,7 @@ export const REQUESTS: readonly string[] = [
   head('GET /moved/there?q=1&r=2 HTTP/1.1', 'Host: c.example:80'),
   head('HEAD /moved/ HTTP/1.1', 'Host: c.org'),
   head('GET /rewrite/me?keep=1 HTTP/1.1', 'Host: a.example', 'Connection: keep-alive', 'Keep-Alive: timeout=5'),
+  head('GET /all/1/22/3 HTTP/1.1', 'Host: a.example'),
   head('GET /users/42/photos HTTP/1.1', 'Host: a.example', 'x-request-id: 1'),
   head('GET /h HTTP/1.1', 'Host: a.example', 'X-Version: 7', 'x-secret: s', 'x-maybe: 1', 'X-Secret: t'),
   head('GET /h HTTP/1.1', 'Host: a.example', 'x-skip:', 'x-version: -0012'),
@@ -50,6 +51,7 @@ export const ANSWERS: readonly string[] = [
   head('HTTP/1.1 200 OK', 'Transfer-Encoding: chunked', 'Keep-Alive: timeout=5') +
     'A;ext=1\r\n0123456789\r\n0\r\nT: x\r\n\r\n',
   `${head('HTTP/1.1 200 OK', 'Transfer-Encoding: chunked', 'Connection: keep-alive')}00003\r\nabc\r\n000\r\n\r\n`,
+  `${head('HTTP/1.1 200 OK', 'Transfer-Encoding: chunked')}${'0'.repeat(30)}3\r\nabc\r\n0\r\n\r\n`,
   head('HTTP/1.1 204 No Content', 'Server: x'),
   head('HTTP/1.1 204', 'Content-Length: 0'),
   head('HTTP/1.1 304 Not Modified', 'ETag: "1"', 'Content-Length: 99'),

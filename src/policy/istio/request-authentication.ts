@@ -42,11 +42,28 @@ const NOBODYS_KEY = JSON.stringify({
   ],
 });
 
+/** Whose per-route configuration an object is. */
+const owners = new WeakMap<JsonObject, RequestAuthentications>();
+
+/** The filter of a listener whose routes have these per-route configurations. */
+export function jwtFilter(perRoutes: readonly JsonObject[]): JsonObject {
+  const [owner] = perRoutes.map((config) => owners.get(config)).filter((found) => found !== undefined);
+  return owner?.filter(perRoutes) ?? { '@type': `type.googleapis.com/${JWT}.JwtAuthentication` };
+}
+
+/** The filter of a gateway, whose requests all must meet what `perRoute` says. */
+export function gatewayJwtFilter(perRoute: JsonObject): JsonObject {
+  const rule = { match: { prefix: '/' }, requirement_name: perRoute.requirement_name ?? '' };
+  return { ...jwtFilter([perRoute]), rules: [rule] };
+}
+
 export interface AuthenticationPolicy {
   readonly document: Document;
   readonly spec: RequestAuthentication;
   /** one for each of `jwtRules` */
   readonly rules: readonly RuleBuilder[];
+  /** what it is attached to; without, it selects servers */
+  readonly targets?: readonly { readonly kind: string; readonly name: string }[];
 }
 
 export class RequestAuthentications {
@@ -73,18 +90,16 @@ export class RequestAuthentications {
     const rules = (spec.jwtRules ?? []).map((_, index) =>
       this.#context.rule(document, ['spec', 'jwtRules', index], `jwtRules[${index}]`),
     );
-    if (spec.targetRef || spec.targetRefs) {
+    const targets = [...(spec.targetRef ? [spec.targetRef] : []), ...(spec.targetRefs ?? [])];
+    const foreign = targets.find(({ kind }) => kind !== 'Service' && kind !== 'Gateway');
+    if (foreign) {
       const path = ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'];
-      for (const rule of rules)
-        this.#context.unsupported(
-          rule,
-          path,
-          'target-ref',
-          'policies of gateways and waypoints are not run on this node',
-        );
+      const message = `policies of a ${foreign.kind} are not translated`;
+      for (const rule of rules) this.#context.unsupported(rule, path, 'target-ref', message);
       return;
     }
-    if (rules.length > 0) this.policies.push({ document, spec, rules });
+    if (rules.length > 0)
+      this.policies.push({ document, spec, rules, ...(targets.length > 0 ? { targets } : {}) });
   }
 
   /** The per-route configuration that asks for what `policies` require; undefined for none. */
@@ -98,7 +113,9 @@ export class RequestAuthentications {
     const names = rules.map(({ policy, rule, index }) => this.#provider(policy, rule, index));
     const name = names.join(' ');
     if (!this.#requirements.has(name)) this.#requirements.set(name, requirement(names));
-    return { '@type': `type.googleapis.com/${JWT}.PerRouteConfig`, requirement_name: name };
+    const config = { '@type': `type.googleapis.com/${JWT}.PerRouteConfig`, requirement_name: name };
+    owners.set(config, this);
+    return config;
   }
 
   /** The filter of a listener whose routes have these per-route configurations. */
