@@ -15,7 +15,12 @@ import { documentAnnotations, type Typed } from './kubernetes-services.js';
 import { RBAC_FILTERS } from './listeners.js';
 import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
 import { labelsMatch, type Service } from './registry.js';
-import { type AuthenticationPolicy, gatewayJwtFilter, JWT_FILTER, type RequestAuthentications } from './request-authentication.js';
+import {
+  type AuthenticationPolicy,
+  gatewayJwtFilter,
+  JWT_FILTER,
+  type RequestAuthentications,
+} from './request-authentication.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
 import { byAge } from './virtual-services.js';
 

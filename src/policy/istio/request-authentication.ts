@@ -98,8 +98,7 @@ export class RequestAuthentications {
       for (const rule of rules) this.#context.unsupported(rule, path, 'target-ref', message);
       return;
     }
-    if (rules.length > 0)
-      this.policies.push({ document, spec, rules, ...(targets.length > 0 ? { targets } : {}) });
+    if (rules.length > 0) this.policies.push({ document, spec, rules, ...(targets.length > 0 ? { targets } : {}) });
   }
 
   /** The per-route configuration that asks for what `policies` require; undefined for none. */
