@@ -59,6 +59,12 @@ export class Authorization {
       for (const rule of rules) context.unsupported(rule, path, code, message);
     };
     const action = spec.action ?? 'ALLOW';
+    if (action === 'DENY') {
+      spec.rules?.forEach(({ from, to, when }, index) => {
+        if (from?.length || to?.length || when?.length) return;
+        context.warn(document, ['spec', 'rules', index], 'deny-all', 'it denies every request to what it selects');
+      });
+    }
     if (spec.targetRef || spec.targetRefs) {
       skip(
         ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'],
