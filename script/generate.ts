@@ -9,7 +9,7 @@ import { toC } from '../src/layout/struct.js';
 import { lintMarkdown } from '../src/lint/codes.js';
 import { reasonsMarkdown } from '../src/plan/reasons.js';
 import { reasonPages } from '../src/report/pages.js';
-import { checkSchema, jsonSchema } from '../src/report/schema.js';
+import { checkSchema, explainSchema, jsonSchema } from '../src/report/schema.js';
 
 function header(): string {
   const out = [
@@ -36,6 +36,7 @@ async function generated(): Promise<Map<string, string>> {
     ['docs/reasons.md', reasonsMarkdown()],
     ['docs/lint.md', lintMarkdown()],
     ['docs/check-report.schema.json', jsonSchema(checkSchema)],
+    ['docs/explanation.schema.json', jsonSchema(explainSchema)],
   ]);
   for (const [name, text] of await reasonPages()) files.set(`docs/reasons/${name}`, text);
   return files;

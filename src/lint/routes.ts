@@ -33,33 +33,45 @@ function hasPathTest(condition: Condition): boolean {
   return condition.op !== 'const' && condition.of.some(hasPathTest);
 }
 
-/** Earlier routes by their path, so that a virtual host of thousands is not compared pair by pair. */
+/**
+ * What every path that the matcher accepts begins with, as far as it can be seen. One matcher can only cover another
+ * whose paths begin with all of this.
+ */
+function beginning(matcher: Matcher | undefined): string {
+  if (!matcher) return '';
+  if (matcher.kind === 'exact' || matcher.kind === 'prefix') return matcher.ignoreCase ? '' : matcher.value;
+  if (matcher.kind !== 'regex' || matcher.pattern.includes('|')) return '';
+  const literal = /^\^?([A-Za-z0-9_/-]*)(.?)/.exec(matcher.pattern);
+  // the last letter may be optional
+  return '?*{'.includes(literal?.[2] || ' ') ? literal![1]!.slice(0, -1) : (literal?.[1] ?? '');
+}
+
+/** Earlier routes by the beginning of their path, so that a virtual host of thousands is not compared pair by pair. */
 class Earlier {
-  readonly #strings = new Map<string, Route[]>();
+  readonly #byStart = new Map<string, Route[]>();
   readonly #others: Route[] = [];
   #shortest = Number.POSITIVE_INFINITY;
   #longest = 0;
 
   add(route: Route): void {
-    const path = route.condition && pathTest(route.condition);
-    if (path && (path.kind === 'exact' || path.kind === 'prefix') && !path.ignoreCase) {
-      this.#strings.set(path.value, [...(this.#strings.get(path.value) ?? []), route]);
-      this.#shortest = Math.min(this.#shortest, path.value.length);
-      this.#longest = Math.max(this.#longest, path.value.length);
-    } else if (route.condition) this.#others.push(route);
+    if (!route.condition) return;
+    const start = beginning(pathTest(route.condition));
+    if (start === '') {
+      this.#others.push(route);
+      return;
+    }
+    const list = this.#byStart.get(start);
+    if (list) list.push(route);
+    else this.#byStart.set(start, [route]);
+    this.#shortest = Math.min(this.#shortest, start.length);
+    this.#longest = Math.max(this.#longest, start.length);
   }
 
   /** Those that could match everything that a route with this condition does. */
   *candidates(condition: Condition): Generator<Route> {
-    const path = pathTest(condition);
-    if (path && (path.kind === 'exact' || path.kind === 'prefix')) {
-      for (let n = this.#shortest; n <= Math.min(this.#longest, path.value.length); n++)
-        yield* this.#strings.get(path.value.slice(0, n)) ?? [];
-    } else if (path?.kind === 'regex') {
-      // only what the expression begins with literally can lie under a prefix
-      const literal = /^\^?(\/[A-Za-z0-9_/-]*)/.exec(path.pattern)?.[1] ?? '';
-      for (let n = 0; n <= literal.length; n++) yield* this.#strings.get(literal.slice(0, n)) ?? [];
-    }
+    const start = beginning(pathTest(condition));
+    for (let n = this.#shortest; n <= Math.min(this.#longest, start.length); n++)
+      yield* this.#byStart.get(start.slice(0, n)) ?? [];
     yield* this.#others;
   }
 }

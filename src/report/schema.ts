@@ -67,6 +67,88 @@ export const checkSchema = z
   })
   .meta({ title: 'sidestep check --json' });
 
+const place = {
+  file: z.string().describe("'' if it is not known"),
+  line: count('from 1; 0 if unknown'),
+};
+
+const failed = z
+  .array(
+    z.strictObject({
+      field: z.string().describe('path, method, host, header NAME, query parameter NAME, source ip; any of; not'),
+      expected: z.string().describe('in words'),
+      actual: z.string().nullable().describe('null: the request has no such thing, or several fields are involved'),
+    }),
+  )
+  .describe('every part of the condition that does not hold');
+
+const pairs = z.array(z.tuple([z.string(), z.string()]));
+
+const forwarded = z.strictObject({
+  kind: z.literal('forward'),
+  target: z.string().describe('path and query as the server sees them'),
+  headers: pairs.describe('as the server sees them, names in lower case'),
+  edits: z.array(z.string()).describe('in words, in order'),
+  clusters: z.array(
+    z.strictObject({
+      cluster: z.string(),
+      weight: z.number(),
+      share: z.number().describe('percent of the requests of this rule'),
+      lb: z.string(),
+      endpoints: z.array(z.strictObject({ address: z.string(), port: z.int(), weight: z.number() })),
+    }),
+  ),
+  timeoutMs: count('0: none'),
+  retries: count('tries after the first one, made by the proxy'),
+});
+
+const replied = z.strictObject({ kind: z.literal('reply'), status: z.int(), headers: pairs, body: z.string() });
+
+/** `explain --json`. */
+export const explainSchema = z
+  .strictObject({
+    request: z.strictObject({
+      method: z.string(),
+      target: z.string(),
+      version: z.string(),
+      headers: pairs,
+      from: z.string().describe('address of the client'),
+      bodyLength: count('bytes'),
+    }),
+    listener: z.string(),
+    virtualHost: z.string().describe("'' if none matches"),
+    verdict: z.enum(['kernel', 'proxy']),
+    why: z.string(),
+    reasons: z
+      .array(z.strictObject({ code: z.string(), message: z.string(), field: z.string(), ...place }))
+      .describe('for the proxy: what in the files is to blame; codes as in docs/reasons.md'),
+    form: z.array(z.string()).describe('properties of the request for which the proxy decides whatever the rules say'),
+    considered: z
+      .array(
+        z.strictObject({
+          name: z.string(),
+          outcome: z.enum(['matched', 'not matched', 'cannot be computed']),
+          failed,
+          ...place,
+        }),
+      )
+      .describe('the routes of the virtual host in order, up to the one that decides'),
+    winner: z.strictObject({ name: z.string(), ...place }).nullable(),
+    access: z
+      .array(
+        z.strictObject({
+          action: z.enum(['allow', 'deny']),
+          outcome: z.enum(['passed', 'denied']),
+          policies: z.array(
+            z.strictObject({ name: z.string(), outcome: z.enum(['matched', 'not matched']), failed, ...place }),
+          ),
+        }),
+      )
+      .describe('RBAC filters in order; the first that denies decides'),
+    result: z.discriminatedUnion('kind', [forwarded, replied]).nullable().describe('null for the proxy'),
+  })
+  .meta({ title: 'sidestep explain --json' });
+
 /** A schema as a JSON Schema document (draft 2020-12). */
 export function jsonSchema(schema: z.ZodType): string {
   return `${JSON.stringify(z.toJSONSchema(schema), null, 2)}\n`;
