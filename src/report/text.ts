@@ -18,6 +18,7 @@ const FILES = 12;
 const REASONS_OF_A_RULE = 2;
 const TOP_REASONS = 8;
 const BAR = 50;
+const FIELD_END = 36;
 
 const percent = (part: number, all: number): string => `${all === 0 ? '100.0' : ((100 * part) / all).toFixed(1)}%`;
 const n = (count: number, one: string, many = `${one}s`): string => `${count} ${count === 1 ? one : many}`;
@@ -30,6 +31,11 @@ function group(results: readonly ReportResult[]): Map<string, ReportResult[]> {
     else files.set(r.file, [r]);
   }
   return files;
+}
+
+/** Fields of generated resources have long paths; beginning and end say most. */
+function shorten(field: string): string {
+  return field.length <= 2 * FIELD_END ? field : `${field.slice(0, FIELD_END)}…${field.slice(-FIELD_END)}`;
 }
 
 const ruleName = (r: ReportResult): string => [r.kind, r.name, r.rule].filter((s) => s !== '').join(' ');
@@ -61,7 +67,8 @@ class Writer {
       const elsewhere = file !== r.file ? `${file}:${line}` : `line ${line}`;
       const where = line > 0 && (file !== r.file || line !== r.line) ? `${elsewhere}: ` : '';
       const more = others.length > 0 ? ` and ${n(others.length, 'more place')}` : '';
-      const at = field === '' ? '' : this.paint.dim(` [${where}${field}${more}]`);
+      const shownField = this.options.verbose ? field : shorten(field);
+      const at = field === '' ? '' : this.paint.dim(` [${where}${shownField}${more}]`);
       this.lines.push(`${indent}${this.paint.code(code)}: ${message}${at}`);
     }
     const more = all.length - shown.length;

@@ -63,7 +63,7 @@ describe('the HTML report in a browser', { skip }, () => {
     await page.selectOption('#kind', 'AuthorizationPolicy');
     assert.equal(await shown(), 3);
     await page.selectOption('#kind', '');
-    await page.click('button[data-set=reason][data-value=jwt]');
+    await page.click('button[data-set=reason][data-value=dry-run]');
     assert.equal(await shown(), 1);
     assert.match((await page.locator('#shown').textContent()) ?? '', /^1 of \d+ rules$/);
     await page.selectOption('#reason', '');
