@@ -3,6 +3,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { buildPlan } from '../plan/build.js';
 import type { PlanRequest } from '../plan/evaluate.js';
 import type { Plan } from '../plan/ir.js';
+import { type Identity, parseIdentity, spiffe } from '../policy/istio/identities.js';
 import type { Resources } from '../policy/resources.js';
 import { explain } from '../report/explain.js';
 import { explainText } from '../report/explain-text.js';
@@ -73,6 +74,7 @@ function parseRequest(options: Options): { method: string; url: URL; request: Om
     headers.push([h.slice(0, colon).trim(), h.slice(colon + 1).trim()]);
   }
   if (!headers.some(([n]) => n.toLowerCase() === 'host')) headers.unshift(['Host', after?.[1] ?? url.host]);
+<<<<<<< HEAD
   if (options.from !== undefined && net.isIP(options.from) === 0)
     return `--from takes an IP address in this version, not ${options.from}`;
   const { bodyLength } = options;
@@ -87,6 +89,14 @@ function parseRequest(options: Options): { method: string; url: URL; request: Om
       ...(bodyLength === undefined ? {} : { bodyLength }),
       ...(options.from === undefined ? {} : { sourceIp: options.from }),
     },
+=======
+  if (options.from !== undefined && net.isIP(options.from) === 0 && !parseIdentity(options.from))
+    return `--from takes an IP address or an identity (NS/SA, ns/NS/sa/SA, spiffe://TD/ns/NS/sa/SA), not ${options.from}`;
+  return {
+    method,
+    url,
+    request: { method, target, headers },
+>>>>>>> main
   };
 }
 
@@ -100,6 +110,14 @@ function version(text: string): string {
   return text;
 }
 
+/**
+ * The address of a workload with this identity. Where the files know none, the client is at an address that nobody knows
+ * (RFC 5737), and has the identity because the policies were translated for an instance with it.
+ */
+function addressOf(resources: Resources, identity: Identity): string {
+  return (resources.identities ?? []).find((i) => i.identity === spiffe(identity))?.address ?? '192.0.2.2';
+}
+
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 /** `explain FILES --request ...`: which rule decides a request, on which path, and what happens to it. */
@@ -110,9 +128,13 @@ export function register(program: Command): void {
     .argument('<files...>', 'files or folders with policies, - for standard input')
     .requiredOption('-X, --request <request>', "the request, e.g. 'GET http://host/path'")
     .option('-H, --header <header>', "a header of the request, e.g. 'x-user: a' (repeatable)", collect, [])
+<<<<<<< HEAD
     .option('--body-length <bytes>', 'length of the body', bytes)
     .option('--http <version>', 'HTTP version of the request: 1.0, 1.1 or 2', version, '1.1')
     .option('--from <address>', 'IP address that the request comes from')
+=======
+    .option('--from <who>', 'IP address or identity (NS/SA or spiffe://TD/ns/NS/sa/SA) that the request comes from')
+>>>>>>> main
     .option('--listener <name>', 'the listener that the connection meets')
     .option('--json', 'print the trace as JSON (docs/explanation.schema.json describes it)')
     .option('-v, --verbose', 'show every rule that was considered, however many')
@@ -124,7 +146,10 @@ export function register(program: Command): void {
         process.exitCode = EXIT.USAGE;
         return;
       }
-      const { resources, ok } = await loadInput(files, false, { assumeEndpoints: true });
+      const from = options.from ?? '';
+      const identity = net.isIP(from) === 0 ? parseIdentity(from) : undefined;
+      const load = { assumeEndpoints: true, ...(identity ? { identity } : {}) };
+      const { resources, ok } = await loadInput(files, false, load);
       if (!ok) {
         process.exitCode = EXIT.INVALID;
         return;
@@ -136,11 +161,18 @@ export function register(program: Command): void {
         process.exitCode = EXIT.INVALID;
         return;
       }
+<<<<<<< HEAD
       const explanation = explain(plan, { ...parsed.request, listener: listener.name });
       process.stdout.write(
         options.json
           ? `${toJsonText(explanation)}\n`
           : explainText(explanation, paintFor(process.stdout), options.verbose === true),
       );
+=======
+      const sourceIp = identity ? addressOf(resources, identity) : from || undefined;
+      const request = { ...parsed.request, ...(sourceIp ? { sourceIp } : {}), listener: listener.name };
+      const trace = evaluate(plan, request);
+      process.stdout.write(options.json ? `${toJsonText(trace)}\n` : explainText(trace));
+>>>>>>> main
     });
 }

@@ -67,7 +67,7 @@ function tallyTable(id: 'kind' | 'file', title: string, rows: readonly (Tally & 
   const folder = id === 'file' ? commonFolder(rows.map((t) => t.group)) : '';
   const body = rows.map(
     (t) =>
-      `<tr><td><button data-set="${id}" data-value="${escapeHtml(t.group)}">${escapeHtml(t.group.slice(folder.length))}</button></td><td class="num">${grouped(t.rules)}</td><td class="num">${grouped(t.kernel)}</td><td class="num">${grouped(t.proxy)}</td><td class="num">${percent(t)}</td></tr>`,
+      `<tr><td><button type="button" data-set="${id}" data-value="${escapeHtml(t.group)}">${escapeHtml(t.group.slice(folder.length))}</button></td><td class="num">${grouped(t.rules)}</td><td class="num">${grouped(t.kernel)}</td><td class="num">${grouped(t.proxy)}</td><td class="num">${percent(t)}</td></tr>`,
   );
   const where = folder === '' ? '' : ` <span class="quiet code">${escapeHtml(folder)}</span>`;
   return `<div class="card scroll"><h3>${title}${where}</h3><table><thead><tr><th>${id}</th><th class="num">rules</th><th class="num">kernel</th><th class="num">proxy</th><th class="num">share</th></tr></thead><tbody>${body.join('\n')}</tbody></table></div>`;
@@ -76,7 +76,7 @@ function tallyTable(id: 'kind' | 'file', title: string, rows: readonly (Tally & 
 function reasonTable(output: CheckOutput): string {
   const body = output.totals.byReason.map(
     (r) =>
-      `<tr><td><button data-set="reason" data-value="${r.code}" class="code">${r.code}</button></td><td class="num">${grouped(r.rules)}</td><td>${inline(r.title)}<br><span class="quiet">${inline(r.fix)}</span> <a href="#reason-${r.code}">More</a></td></tr>`,
+      `<tr><td><button type="button" data-set="reason" data-value="${r.code}" class="code">${r.code}</button></td><td class="num">${grouped(r.rules)}</td><td>${inline(r.title)}<br><span class="quiet">${inline(r.fix)}</span> <a href="#reason-${r.code}">More</a></td></tr>`,
   );
   return `<div class="card"><h3>By reason, with what would change it</h3><table><thead><tr><th>reason</th><th class="num">rules</th><th></th></tr></thead><tbody>${body.join('\n')}</tbody></table></div>`;
 }
@@ -121,7 +121,7 @@ function rules(output: CheckOutput, files: Files): string {
 <span class="quiet" id="shown" role="status"></span></div>
 <table id="rules"><thead><tr><th>verdict</th><th>rule</th><th>where</th></tr></thead><tbody>
 ${sorted.map((r) => ruleRow(r, files)).join('\n')}
-</tbody></table><button class="more" id="more" hidden></button></div></section>`;
+</tbody></table><button type="button" class="more" id="more" hidden></button></div></section>`;
 }
 
 function findings(output: CheckOutput, files: Files): string {
