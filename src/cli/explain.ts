@@ -74,9 +74,8 @@ function parseRequest(options: Options): { method: string; url: URL; request: Om
     headers.push([h.slice(0, colon).trim(), h.slice(colon + 1).trim()]);
   }
   if (!headers.some(([n]) => n.toLowerCase() === 'host')) headers.unshift(['Host', after?.[1] ?? url.host]);
-<<<<<<< HEAD
-  if (options.from !== undefined && net.isIP(options.from) === 0)
-    return `--from takes an IP address in this version, not ${options.from}`;
+  if (options.from !== undefined && net.isIP(options.from) === 0 && !parseIdentity(options.from))
+    return `--from takes an IP address or an identity (NS/SA, ns/NS/sa/SA, spiffe://TD/ns/NS/sa/SA), not ${options.from}`;
   const { bodyLength } = options;
   const framed = headers.some(([n]) => /^(content-length|transfer-encoding)$/i.test(n));
   if (bodyLength !== undefined && bodyLength > 0 && !framed) headers.push(['Content-Length', String(bodyLength)]);
@@ -87,16 +86,7 @@ function parseRequest(options: Options): { method: string; url: URL; request: Om
       ...{ method, target, headers },
       version: options.http,
       ...(bodyLength === undefined ? {} : { bodyLength }),
-      ...(options.from === undefined ? {} : { sourceIp: options.from }),
     },
-=======
-  if (options.from !== undefined && net.isIP(options.from) === 0 && !parseIdentity(options.from))
-    return `--from takes an IP address or an identity (NS/SA, ns/NS/sa/SA, spiffe://TD/ns/NS/sa/SA), not ${options.from}`;
-  return {
-    method,
-    url,
-    request: { method, target, headers },
->>>>>>> main
   };
 }
 
@@ -128,13 +118,9 @@ export function register(program: Command): void {
     .argument('<files...>', 'files or folders with policies, - for standard input')
     .requiredOption('-X, --request <request>', "the request, e.g. 'GET http://host/path'")
     .option('-H, --header <header>', "a header of the request, e.g. 'x-user: a' (repeatable)", collect, [])
-<<<<<<< HEAD
     .option('--body-length <bytes>', 'length of the body', bytes)
     .option('--http <version>', 'HTTP version of the request: 1.0, 1.1 or 2', version, '1.1')
-    .option('--from <address>', 'IP address that the request comes from')
-=======
     .option('--from <who>', 'IP address or identity (NS/SA or spiffe://TD/ns/NS/sa/SA) that the request comes from')
->>>>>>> main
     .option('--listener <name>', 'the listener that the connection meets')
     .option('--json', 'print the trace as JSON (docs/explanation.schema.json describes it)')
     .option('-v, --verbose', 'show every rule that was considered, however many')
@@ -161,18 +147,13 @@ export function register(program: Command): void {
         process.exitCode = EXIT.INVALID;
         return;
       }
-<<<<<<< HEAD
-      const explanation = explain(plan, { ...parsed.request, listener: listener.name });
+      const sourceIp = identity ? addressOf(resources, identity) : from || undefined;
+      const request = { ...parsed.request, ...(sourceIp ? { sourceIp } : {}), listener: listener.name };
+      const explanation = explain(plan, request);
       process.stdout.write(
         options.json
           ? `${toJsonText(explanation)}\n`
           : explainText(explanation, paintFor(process.stdout), options.verbose === true),
       );
-=======
-      const sourceIp = identity ? addressOf(resources, identity) : from || undefined;
-      const request = { ...parsed.request, ...(sourceIp ? { sourceIp } : {}), listener: listener.name };
-      const trace = evaluate(plan, request);
-      process.stdout.write(options.json ? `${toJsonText(trace)}\n` : explainText(trace));
->>>>>>> main
     });
 }

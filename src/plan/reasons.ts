@@ -216,10 +216,6 @@ const TEXT = {
     'PASSTHROUGH forwards to the address that the client had chosen, which interception replaces.',
   ],
   locality: ['Settings about localities', 'Endpoints have no localities here: all of them count as one.'],
-  identity: [
-    'The client’s identity decides',
-    'Principals, namespaces and service accounts of a client are proven by its mesh certificate (mutual TLS), which is not spoken on this node.',
-  ],
   jwt: ['A validated token decides', 'Signatures of JSON web tokens are checked by the proxy.'],
   'mixed-servers': [
     'The outcome is not the same for all servers',

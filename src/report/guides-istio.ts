@@ -141,16 +141,6 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
       after: ROUND_ROBIN,
     },
   },
-  identity: {
-    fix: 'Where the client does not need to prove who it is, say the same with paths, methods, headers or addresses.',
-    example: {
-      place: 'documents',
-      before: access(`  action: DENY
-  rules:
-    - from: [{ source: { notPrincipals: [cluster.local/ns/default/sa/web] } }]`),
-      after: BY_PATH,
-    },
-  },
   jwt: {
     fix: 'Where a token need not be validated, say the same with paths, methods or headers.',
     example: {
