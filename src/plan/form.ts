@@ -58,7 +58,6 @@ export function formProblems(request: RequestForm): string[] {
   const found: string[] = [];
   const version = request.version ?? '1.1';
   if (version !== '1.1') found.push(`HTTP/${version}`);
-  if (request.target.startsWith('//')) found.push('the target begins with two slashes');
   found.push(...framing(values, request.bodyLength));
   for (const name of NEVER) if (byName.has(name)) found.push(`the header ${name}`);
   const [connection] = values('connection');

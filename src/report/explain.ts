@@ -214,8 +214,12 @@ function askImage(plan: Plan, trace: Trace, request: PlanRequest): ImageVerdict 
   if (decision.action !== 'proxy') return { kernel: true, why: '', reasons: [] };
   const refused = trace.winner ? compiled.verdicts.get(trace.winner.id) : undefined;
   if (refused) return { kernel: false, why: refused.map((r) => r.message).join('; '), reasons: refused };
-  if (decision.result !== 'decided')
-    return { kernel: false, why: 'requests of this form go to the proxy: the head is not in plain form', reasons: [] };
+  if (decision.result !== 'decided') {
+    const what = request.target.startsWith('//')
+      ? 'the target begins with two slashes'
+      : 'Host, Referer or another part of the head is not in its plain form';
+    return { kernel: false, why: `requests of this form go to the proxy: ${what}`, reasons: [] };
+  }
   const why =
     trace.result?.kind === 'reply'
       ? 'answers to requests with a body, and to HEAD without a body to describe, are given by the proxy'
