@@ -35,8 +35,6 @@ export interface LoadOptions {
   readonly assumeEndpoints?: boolean;
   /** is given the text of every file that could be read, by the name that positions have */
   readonly onText?: (file: string, text: string) => void;
-  /** see `TranslateOptions.assumeGateways` */
-  readonly assumeGateways?: boolean;
   /** see `TranslateOptions.identity` */
   readonly identity?: Identity;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
@@ -277,6 +275,6 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  const { assumeEndpoints = false, assumeGateways = false, instance = '', identity } = options;
-  return translate(documents, { assumeEndpoints, assumeGateways, instance, ...(identity ? { identity } : {}) });
+  const { assumeEndpoints = false, instance = '', identity } = options;
+  return translate(documents, { assumeEndpoints, instance, ...(identity ? { identity } : {}) });
 }

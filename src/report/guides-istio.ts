@@ -12,6 +12,12 @@ const RULES = `${HEAD('DestinationRule')}spec:
   trafficPolicy:
     `;
 const ROUND_ROBIN = `${RULES}loadBalancer: { simple: ROUND_ROBIN }`;
+const GATEWAY = `${HEAD('Gateway', 'public')}spec:
+  selector: { istio: ingressgateway }
+  servers: [{ port: { number: 80, name: web, protocol: HTTP }, hosts: [HOSTS] }]`;
+const API_ROUTE = `${HEAD('HTTPRoute', 'reviews', 'gateway.networking.k8s.io/v1')}spec:
+PARENTS  rules:
+    - backendRefs: [{ name: reviews, port: 80 }]`;
 const access = (rest: string) => `${HEAD('AuthorizationPolicy', 'reviews', 'security.istio.io/v1')}spec:\n${rest}`;
 const BY_PATH = access(`  action: DENY
   rules:
@@ -19,12 +25,56 @@ const BY_PATH = access(`  action: DENY
 
 export const ISTIO_GUIDES: Readonly<Record<string, Guide>> = {
   gateway: {
-    fix: 'Bind it to the mesh as well (gateways: [..., mesh]) if clients inside are to follow it.',
+    fix: 'Give the files the Gateway, with a plain HTTP server for the hosts of the route.',
     example: {
       place: 'documents',
-      before: ROUTE.replace('  http:', '  gateways: [public]\n  http:'),
-      after: ROUTE.replace('  http:', '  gateways: [public, mesh]\n  http:'),
+      before: `${GATEWAY.replace('HOSTS', 'other.example')}
+---
+${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
+      after: `${GATEWAY.replace('HOSTS', '"*"')}
+---
+${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     },
+  },
+  'no-parent': {
+    fix: 'Attach the route with parentRefs to a Gateway or a Service.',
+    example: {
+      place: 'documents',
+      before: API_ROUTE.replace('PARENTS', ''),
+      after: API_ROUTE.replace('PARENTS', '  parentRefs: [{ group: "", kind: Service, name: reviews }]\n'),
+    },
+  },
+  'parent-kind': {
+    fix: 'Attach the route to a Gateway or a Service.',
+    example: {
+      place: 'documents',
+      before: API_ROUTE.replace('PARENTS', '  parentRefs: [{ group: example.com, kind: Edge, name: reviews }]\n'),
+      after: API_ROUTE.replace('PARENTS', '  parentRefs: [{ group: "", kind: Service, name: reviews }]\n'),
+    },
+  },
+  'backend-kind': {
+    fix: 'Send the requests to a Service.',
+    without: 'what such a backend would be is known to its controller only.',
+  },
+  'unknown-filter': {
+    fix: 'Use the filters of the Gateway API itself.',
+    without: 'what such a filter would do is known to its controller only.',
+  },
+  'envoy-filter': {
+    fix: 'Narrow the patch (workloadSelector, match), so that it concerns fewer listeners, routes and clusters.',
+    without: 'a patch has no counterpart that is offloaded.',
+  },
+  wasm: {
+    fix: 'Let the plugin select only the workloads that need it.',
+    without: 'a plugin has no counterpart that is offloaded.',
+  },
+  sidecar: {
+    fix: 'Remove the setting, or import the host in an egress listener without a port.',
+    without: 'it depends on what the clients are meant to see.',
+  },
+  telemetry: {
+    fix: 'Take metrics of requests from the applications, or from Sidestep.',
+    without: 'metrics of a proxy only count what it sees.',
   },
   'source-match': {
     fix: 'Tell the clients apart by something in the request, such as a header.',
@@ -184,7 +234,7 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     example: {
       place: 'documents',
       before: access(`  action: DENY
-  targetRefs: [{ group: gateway.networking.k8s.io, kind: Gateway, name: waypoint }]
+  targetRefs: [{ group: gateway.networking.k8s.io, kind: GatewayClass, name: waypoint }]
   rules:
     - to: [{ operation: { paths: [/internal/*] } }]`),
       after: access(`  action: DENY
