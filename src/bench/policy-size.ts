@@ -7,13 +7,12 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { compileImage } from '../compile/image.js';
 import { startEnvoy } from '../lab/envoy.js';
-import { freePorts, waitForPort } from '../lab/ports.js';
+import { freePort, freePorts } from '../lab/ports.js';
 import { Lab, sleep } from '../lab/processes.js';
 import { type SidestepHandle, type Status, startSidestep } from '../lab/sidestep.js';
 import { buildPlan } from '../plan/build.js';
 import { loadFiles } from '../policy/load.js';
-import { measure, median, medians, type Row, type Target } from './http1.js';
-import { nginxConfig } from './http1-config.js';
+import { measure, median, medians, type Row, startNginx, type Target } from './http1.js';
 import { describeMachine, type Machine } from './machine.js';
 import { policyOfSize, probes } from './policy-size-config.js';
 
@@ -78,11 +77,11 @@ interface Policy {
   readonly targets: readonly (Omit<Target, 'config'> & { readonly config: SizeRow['config'] })[];
 }
 
-async function startPolicy(lab: Lab, routes: number, server: number): Promise<Policy> {
+async function startPolicy(lab: Lab, routes: number, server: { pid: number; port: number }): Promise<Policy> {
   const [envoyPort, meshPort] = (await freePorts(2)) as [number, number];
-  const envoy = await startEnvoy(lab, `envoy-${routes}`, policyOfSize(routes, '127.0.0.1', envoyPort, server));
+  const envoy = await startEnvoy(lab, `envoy-${routes}`, policyOfSize(routes, '127.0.0.1', envoyPort, server.port));
   const file = join(lab.dir, `policy-${routes}.json`);
-  const text = JSON.stringify(policyOfSize(routes, '127.0.0.1', meshPort, server));
+  const text = JSON.stringify(policyOfSize(routes, '127.0.0.1', meshPort, server.port));
   await writeFile(file, text);
   const sidestep = await startSidestep(lab, [file], { readyMs: 180_000 });
   const requests = probes(routes, PROBES);
@@ -90,9 +89,9 @@ async function startPolicy(lab: Lab, routes: number, server: number): Promise<Po
   return {
     ...{ routes, file, text, sidestep },
     targets: [
-      { config: 'envoy1', url: url(envoyPort), mesh: [envoy.process.pid], requests },
+      { config: 'envoy1', url: url(envoyPort), mesh: [envoy.process.pid], server: server.pid, requests },
       {
-        ...{ config: 'sidestep', url: url(meshPort), mesh: [sidestep.process.pid], requests },
+        ...{ config: 'sidestep', url: url(meshPort), mesh: [sidestep.process.pid], server: server.pid, requests },
         wrap: (argv) => sidestep.execCommand(argv),
       },
     ],
@@ -154,17 +153,14 @@ export async function runPolicySize(options: SizeOptions): Promise<SizeResult> {
   const lab = await Lab.open('bench');
   let restore: (() => void) | undefined;
   try {
-    const [server] = (await freePorts(1)) as [number];
-    const file = join(lab.dir, 'nginx.conf');
-    await writeFile(file, nginxConfig(lab.dir, server));
-    const nginx = lab.start('nginx', ['nginx', '-c', file, '-e', 'stderr', '-p', lab.dir]);
-    await waitForPort('127.0.0.1', server);
+    const port = await freePort();
+    const { pid } = await startNginx(lab, port, (name, argv) => lab.start(name, argv));
     const policies: Policy[] = [];
     for (const routes of options.sizes) {
-      policies.push(await startPolicy(lab, routes, server));
+      policies.push(await startPolicy(lab, routes, { pid, port }));
       options.progress(`${routes} routes: started`);
     }
-    for (const { targets } of policies) for (const t of targets) await measureSize(lab, t, nginx.pid, 16, 1);
+    for (const { targets } of policies) for (const t of targets) await measureSize(lab, t, 16, 1);
     restore = countRunTimes();
     const rows: SizeRow[] = [];
     const starts = await Promise.all(policies.map(({ sidestep }) => sidestep.status()));
@@ -173,7 +169,7 @@ export async function runPolicySize(options: SizeOptions): Promise<SizeResult> {
         for (const { routes, targets, sidestep } of policies)
           for (const target of targets) {
             const before = await sidestep.status();
-            const row = await measureSize(lab, target, nginx.pid, connections, options.seconds);
+            const row = await measureSize(lab, target, connections, options.seconds);
             const { programs } = await sidestep.status();
             const runs = programs.on_message!.runs - before.programs.on_message!.runs;
             const ns = programs.on_message!.ns - before.programs.on_message!.ns;
@@ -222,14 +218,8 @@ export async function runPolicySize(options: SizeOptions): Promise<SizeResult> {
   }
 }
 
-function measureSize(
-  lab: Lab,
-  target: Policy['targets'][number],
-  server: number,
-  connections: number,
-  seconds: number,
-): Promise<Row> {
-  return measure(lab, target, server, connections, seconds, 0);
+function measureSize(lab: Lab, target: Policy['targets'][number], connections: number, seconds: number): Promise<Row> {
+  return measure(lab, target, connections, seconds, 0);
 }
 
 const thousands = (n: number): string => Math.round(n).toLocaleString('en-US');
