@@ -380,6 +380,11 @@ export class Authorization {
     for (const policy of this.#policies) {
       for (const rule of policy.rules) {
         if (rule.objects.length > 0 || rule.unsupported.length > 0) continue;
+        if (policy.targets) {
+          const message = 'nothing that it is attached to has a plain HTTP listener on this node';
+          this.#context.unsupported(rule, ['spec', 'targetRefs'], 'target-ref', message);
+          continue;
+        }
         this.#context.unsupported(
           rule,
           ['spec', 'selector'],
