@@ -11,6 +11,7 @@ export interface StatusInput {
   readonly startedAt: number;
   readonly admin: string;
   readonly proxyPid: number | undefined;
+  readonly swapMs: number;
 }
 
 export interface Status {
@@ -24,6 +25,8 @@ export interface Status {
    * kernel but answered or carried by the agent (large answers, broken upstreams)
    */
   readonly requests: { readonly kernel: number; readonly proxy: number; readonly agent: number };
+  /** requests that went straight to the socket of a server on this node (part of `requests.kernel`) */
+  readonly bypassed: number;
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: 'socket';
@@ -31,6 +34,10 @@ export interface Status {
   readonly upstreams: number;
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly counters: Record<string, number>;
+  /** of the policy in force: the image's size, how long it took to compile (without reading) and to put in force */
+  readonly policy: { readonly bytes: number; readonly compileMs: number; readonly swapMs: number };
+  /** runs and run time of the programs, while kernel.bpf_stats_enabled is set */
+  readonly programs: Record<string, { readonly runs: number; readonly ns: number }>;
 }
 
 export function statusOf(input: StatusInput): Status {
@@ -46,6 +53,7 @@ export function statusOf(input: StatusInput): Status {
     admin: input.admin,
     uptimeSeconds: Math.round((Date.now() - input.startedAt) / 1000),
     requests: { kernel: Math.max(0, counters.KERNEL - taken), proxy: counters.PROXY + proxied, agent: taken + refused },
+    bypassed: counters.BYPASSED,
     generation: generation.number,
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
     intake: 'socket',
@@ -55,5 +63,11 @@ export function statusOf(input: StatusInput): Status {
       .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
       .filter((hit) => hit.requests > 0),
     counters: Object.fromEntries(Object.entries(counters).map(([name, value]) => [name.toLowerCase(), value])),
+    policy: {
+      bytes: generation.compiled.stats.bytes,
+      compileMs: Math.round(generation.compileMs),
+      swapMs: Math.round(input.swapMs * 10) / 10,
+    },
+    programs: plane.programStats(),
   };
 }

@@ -79,7 +79,7 @@ const TEXT = {
   ],
   regex: [
     'A regular expression outside the supported syntax',
-    'Regular expressions are compiled to byte automata from RE2 syntax. Unicode classes (\\p) and what RE2 itself refuses are left to the proxy.',
+    'Regular expressions are compiled to byte automata from RE2 syntax. \\C and what RE2 itself refuses are left to the proxy.',
   ],
   'runtime-fraction': [
     'A runtime fraction between 0 and 100%, or one that a runtime layer can change',

@@ -92,6 +92,8 @@ export interface Resources {
   readonly bootstrap: JsonObject;
   readonly intercepts: Intercept[];
   readonly hosts: HostEntry[];
+  /** who the clients at known addresses are (SPIFFE URIs), as translated policies take them to be */
+  readonly identities?: readonly { readonly address: string; readonly identity: string }[];
   readonly rules: SourceRule[];
   /**
    * Listeners, virtual hosts, routes and clusters, by identity, that are the proxy's whatever they say: something in the

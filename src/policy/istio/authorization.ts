@@ -10,6 +10,7 @@ import { changes, guardedCluster } from './authorization-guard.js';
 import type { ClusterInfo } from './clusters.js';
 import type { Context, RuleBuilder } from './context.js';
 import { type GatewayWorkload, mayRun } from './gateways.js';
+import type { Identities } from './identities.js';
 import { documentAnnotations, type Typed } from './kubernetes-services.js';
 import { RBAC_FILTERS } from './listeners.js';
 import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
@@ -57,6 +58,7 @@ export class Authorization {
     context: Context,
     documents: readonly Typed<AuthorizationPolicy>[],
     clusters: Map<string, ClusterInfo>,
+    readonly identities: Identities,
     gateways: readonly GatewayWorkload[],
   ) {
     this.#context = context;
@@ -256,7 +258,16 @@ export class Authorization {
         spec.rules?.forEach((rule, index) => {
           const builder = rules[index];
           if (!builder) return;
-          const input = { context, document, rule: builder, deny: action === 'DENY', servers: seen, looksAt };
+          const { identities } = this;
+          const input = {
+            context,
+            document,
+            rule: builder,
+            deny: action === 'DENY',
+            servers: seen,
+            identities,
+            looksAt,
+          };
           add(index, rbacPolicy(input, rule, ['spec', 'rules', index]));
         });
         if (!spec.rules?.length) add(0, context.origin(neverPolicy(), document, ['spec']));

@@ -15,6 +15,7 @@ import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
 import { DestinationRules } from './destination-rules.js';
 import { GatewayListeners } from './gateway-listeners.js';
 import { Gateways } from './gateways.js';
+import { Identities } from './identities.js';
 import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
 import { LeftToProxy } from './left-to-proxy.js';
@@ -64,7 +65,8 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
 
   const backendTls = new BackendTls(context, input.backendTls);
   const clusters = buildClusters(context, registry, destinationRules, virtualServices, backendTls);
-  const authorization = new Authorization(context, input.authorizationPolicies, clusters, workloads);
+  const identities = new Identities(context, input, options.identity);
+  const authorization = new Authorization(context, input.authorizationPolicies, clusters, identities, workloads);
   const guard = once((route: JsonObject) => authorization.guard(route));
   const place = proxyPlaces(context);
   const routes = { context, registry, destinationRules };
@@ -103,6 +105,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     bootstrap: BOOTSTRAP,
     intercepts,
     hosts: hostEntries(context, registry, workloads),
+    identities: identities.known(),
     rules: sourceRules(context, all),
     left: left.reasons,
     documents: all.length,
