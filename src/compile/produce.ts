@@ -66,21 +66,30 @@ export function expand(
 
 const REGISTERS = 8;
 
-/** Runs a capturing automaton over the path. Returns the spans of groups 1 to 4, or undefined when it does not match. */
-function capture(image: DataView, start: number, classes: number, head: Head): (Span | undefined)[] | undefined {
+/**
+ * Runs a capturing automaton over a part of the head, by default the path. Returns the spans of groups 1 to 4, or
+ * undefined when it does not match.
+ */
+export function capture(
+  image: DataView,
+  start: number,
+  classes: number,
+  head: Head,
+  over: Span = head.path,
+): (Span | undefined)[] | undefined {
   const registers = new Array<number>(REGISTERS).fill(-1);
   const store = (mask: number, position: number) => {
     for (let r = 0; r < REGISTERS; r++) if (mask & (1 << r)) registers[r] = position;
   };
   let row = start;
-  for (let i = head.path.from; i < head.path.to; i++) {
+  for (let i = over.from; i < over.to; i++) {
     const cell = image.getUint32(row + 4 * image.getUint8(classes + head.bytes[i]!), true);
     store(cell >>> 24, i);
     row = (cell & 0xffffff) * 4;
   }
   const accept = image.getUint32(row, true);
   if ((accept & 1) === 0) return undefined;
-  store(accept >>> 8, head.path.to);
+  store(accept >>> 8, over.to);
   return [0, 2, 4, 6].map((r) => {
     const [from, to] = [registers[r]!, registers[r + 1]!];
     return from >= 0 && to >= from ? { from, to } : undefined;

@@ -236,7 +236,7 @@ const CASES: Case[] = [
         ],
       },
     },
-    expect: 'cluster-discovery',
+    expect: 'kernel',
   },
   { name: 'DNS with IP addresses', cluster: { type: 'STRICT_DNS' }, expect: 'kernel' },
   {
@@ -244,7 +244,18 @@ const CASES: Case[] = [
     cluster: { type: 'EDS', load_assignment: null, eds_cluster_config: { service_name: 'eds' } },
     expect: 'kernel',
   },
-  { name: 'ring hash', cluster: { lb_policy: 'RING_HASH' }, expect: 'lb-policy' },
+  { name: 'ring hash', cluster: { lb_policy: 'RING_HASH' }, expect: 'kernel' },
+  { name: 'Maglev', cluster: { lb_policy: 'MAGLEV', maglev_lb_config: { table_size: '101' } }, expect: 'kernel' },
+  {
+    name: 'another hash function',
+    cluster: { lb_policy: 'RING_HASH', ring_hash_lb_config: { hash_function: 'MURMUR_HASH_2' } },
+    expect: 'lb-policy',
+  },
+  {
+    name: 'bounded loads',
+    cluster: { lb_policy: 'MAGLEV', maglev_lb_config: { consistent_hashing_lb_config: { hash_balance_factor: 120 } } },
+    expect: 'unsupported-field',
+  },
   {
     name: 'least request of three',
     cluster: { lb_policy: 'LEAST_REQUEST', least_request_lb_config: { choice_count: 3 } },
@@ -253,7 +264,23 @@ const CASES: Case[] = [
   {
     name: 'weights',
     cluster: endpoints({}, [{ load_balancing_weight: 1 }, { load_balancing_weight: 2 }]),
+    expect: 'kernel',
+  },
+  {
+    name: 'weights under least request',
+    cluster: {
+      ...endpoints({}, [{ load_balancing_weight: 1 }, { load_balancing_weight: 2 }]),
+      lb_policy: 'LEAST_REQUEST',
+    },
     expect: 'cluster-endpoints',
+  },
+  {
+    name: 'requests per connection',
+    cluster: protocol({
+      common_http_protocol_options: { max_requests_per_connection: 2 },
+      explicit_http_config: { http_protocol_options: {} },
+    }),
+    expect: 'kernel',
   },
   { name: 'priorities', cluster: endpoints({ priority: 1 }), expect: 'cluster-endpoints' },
   { name: 'no endpoints', cluster: { load_assignment: { cluster_name: 'a' } }, expect: 'no-endpoints' },
