@@ -154,7 +154,8 @@ export class ClientConnection {
   #openSession(): boolean {
     const target = this.context.proxy();
     if (!target) {
-      this.#answer(localReply(503, 'no proxy stands behind this listener', true), false);
+      const toHead = Buffer.concat(this.#pending).toString('latin1', 0, 5) === 'HEAD ';
+      this.#answer(localReply(503, 'no proxy stands behind this listener', toHead, true), false);
       this.#closeGracefully();
       return false;
     }
@@ -213,6 +214,7 @@ export class ClientConnection {
   async carry(slot: Slot): Promise<void> {
     const { plane, pool } = this.context;
     slot.listener = () => undefined;
+    slot.socket.pause();
     // An answer that is there before its request has come completely ends the connection, as with Envoy; but what is
     // on its way already (Envoy would have read it first) gets a moment to arrive.
     for (let waited = 0; waited < EARLY_ANSWER_MS && !this.#closed; waited += POLL_MS) {
@@ -222,6 +224,7 @@ export class ClientConnection {
     if (plane.owner(slot.slot) !== this.cookie) return;
     const handover = plane.upstream(slot.slot, 'phase') === PHASE.HANDOVER;
     const flags = plane.upstream(slot.slot, 'flags');
+    const toHead = (flags & UPSTREAM_FLAG.HEAD) !== 0;
     const ending =
       (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
     const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
@@ -257,8 +260,8 @@ export class ClientConnection {
         }
         finish(false);
         if (started) this.reset();
-        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY));
-        else this.#answer(localReply(503, TERMINATED_BODY));
+        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY, toHead));
+        else this.#answer(localReply(503, TERMINATED_BODY, toHead));
       },
       head: (status: number, head: Head): boolean => {
         if (!(flags & UPSTREAM_FLAG.RETRY) || !plane.retries(slot.slot, status)) return false;
@@ -270,7 +273,7 @@ export class ClientConnection {
     };
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
-      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, ending, sent);
+      : new AnswerPump(sink, toHead, ending, sent);
     this.#carried = { slot, pump };
     if (!(flags & UPSTREAM_FLAG.PROXY)) this.context.counted('carried');
     let ready = false;
@@ -280,7 +283,6 @@ export class ClientConnection {
       if (slot.ended && !pump.done) pump.end();
     };
     slot.listener = work;
-    slot.socket.pause();
     if (!(await this.#quiet())) {
       finish(false);
       return;
@@ -347,12 +349,10 @@ export class ClientConnection {
     const phase = this.context.plane.upstream(slot.slot, 'phase');
     const flags = this.context.plane.upstream(slot.slot, 'flags');
     if (phase === PHASE.AWAIT && flags & UPSTREAM_FLAG.RETRY_RESETS && this.#replay(slot)) return;
-    this.#giveUp(slot);
-    if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(503, TERMINATED_BODY));
+    await this.#breakOff(slot, phase !== PHASE.AWAIT, 503, TERMINATED_BODY);
   }
 
-  /** The exchange on `slot` took too long: an answer of 504, unless bytes of another one went to the client. */
+  /** The exchange on `slot` took too long. */
   async timedOut(slot: Slot): Promise<void> {
     const begun = this.#begun(slot);
     if (this.#replaying?.slot === slot) {
@@ -360,9 +360,15 @@ export class ClientConnection {
       this.#session = undefined;
     }
     this.#replaying = undefined;
+    await this.#breakOff(slot, begun, 504, TIMEOUT_BODY);
+  }
+
+  /** Ends an exchange that cannot be completed: with `status` if the client has no byte of the answer, else with a reset. */
+  async #breakOff(slot: Slot, begun: boolean, status: number, body: string): Promise<void> {
+    const toHead = (this.context.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.HEAD) !== 0;
     this.#giveUp(slot);
     if (begun) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(504, TIMEOUT_BODY));
+    else if (await this.#quiet()) this.#answer(localReply(status, body, toHead));
   }
 
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
