@@ -169,6 +169,21 @@ function circuitBreakers(notes: Notes, cluster: JsonObject): void {
   });
 }
 
+/** Envoy's max_ejection_percent. */
+const MAX_EJECTION = 10;
+
+/**
+ * Whether outlier detection can never take an endpoint out: already the first one would be a larger part of the cluster
+ * than may be ejected (Envoy: DetectorImpl::ejectHost). So it is for clusters of less than ten endpoints by default.
+ */
+function neverEjects(cluster: JsonObject, set: EndpointSet, resources: Resources): boolean {
+  const config = obj(cluster, 'outlier_detection');
+  // a runtime key may say otherwise; how many there are is not known beforehand
+  if (has(resources.bootstrap, 'layered_runtime') || set.discovered || set.all === 0) return false;
+  if (bool(config, 'always_eject_one_host')) return false;
+  return 100 / set.all > Math.min(num(config, 'max_ejection_percent', MAX_EJECTION), 100);
+}
+
 /** How many retries may be under way at a time (Envoy: 3 unless told otherwise); a budget counts as none. */
 function maxRetries(cluster: JsonObject): number {
   const thresholds = list(obj(cluster, 'circuit_breakers'), 'thresholds');
@@ -199,8 +214,6 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
   onlyFields(notes, cluster, '', KNOWN);
   if (has(cluster, 'health_checks'))
     notes.add('health-check', 'endpoints are checked actively', 'health_checks', cluster, 'health_checks');
-  if (has(cluster, 'outlier_detection'))
-    notes.add('outlier-detection', 'outliers are ejected', 'outlier_detection', cluster, 'outlier_detection');
   const transport = obj(cluster, 'transport_socket');
   const transportType = anyType(obj(transport, 'typed_config'));
   if (transport && !transportType.endsWith('.RawBuffer')) {
@@ -242,6 +255,8 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
   const { lb, table } = lbPolicy(notes, cluster);
   const set = endpointSet(notes, cluster, resources, has(common, 'locality_weighted_lb_config'));
   balanceable(notes, cluster, lb, set);
+  if (has(cluster, 'outlier_detection') && !neverEjects(cluster, set, resources))
+    notes.add('outlier-detection', 'outliers are ejected', 'outlier_detection', cluster, 'outlier_detection');
   return {
     name: str(cluster, 'name'),
     resource: cluster,

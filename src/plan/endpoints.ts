@@ -18,6 +18,8 @@ export interface EndpointSet {
   readonly endpoints: readonly EndpointInfo[];
   /** the proxy finds the addresses out while it runs (DNS); `endpoints` is empty then */
   readonly discovered: boolean;
+  /** how many there are in all priorities; 0 when they are not known */
+  readonly all: number;
   /** percent: how much more than its share a healthy endpoint is trusted to take */
   readonly overprovisioning: number;
 }
@@ -144,7 +146,12 @@ export function endpointSet(
   resources: Resources,
   localityWeights: boolean,
 ): EndpointSet {
-  const nothing: EndpointSet = { endpoints: [], discovered: false, overprovisioning: DEFAULT_OVERPROVISIONING };
+  const nothing: EndpointSet = {
+    endpoints: [],
+    discovered: false,
+    all: 0,
+    overprovisioning: DEFAULT_OVERPROVISIONING,
+  };
   const assignment = loadAssignment(notes, cluster, resources);
   if (!assignment) {
     if (notes.clean) notes.add('no-endpoints', 'no endpoints are known', 'load_assignment', cluster);
@@ -191,9 +198,10 @@ export function endpointSet(
     notes.add('no-endpoints', 'the cluster has no endpoint', 'load_assignment', cluster);
   if (localities.some(({ endpoints }) => endpoints.includes('name'))) {
     discoverable(notes, localities);
-    return { endpoints: [], discovered: true, overprovisioning };
+    return { endpoints: [], discovered: true, all: 0, overprovisioning };
   }
-  return { endpoints: found.filter((e) => e !== 'name'), discovered: false, overprovisioning };
+  const all = localities.reduce((sum, { endpoints }) => sum + endpoints.length, 0);
+  return { endpoints: found.filter((e) => e !== 'name'), discovered: false, all, overprovisioning };
 }
 
 /** What is told about endpoints that the proxy has found is their addresses and health, so the rest must be the same. */

@@ -39,7 +39,7 @@ async function serve(name: string, address: string, port: number): Promise<void>
         'content-type': 'application/json',
         'content-length': Buffer.byteLength(text),
         'x-upstream': name,
-        'x-peer': `${request.socket.remotePort}`,
+        ...(target.endsWith('/peer') ? { 'x-peer': `${request.socket.remotePort}` } : {}),
       });
       response.end(text);
     };
