@@ -136,6 +136,10 @@
 #define UPSTREAM_FLAG_RETRY_RESETS 128
 #define UPSTREAM_FLAG_RETRIES_SHIFT 8
 
+#define WAY_DIRECT 1
+#define WAY_NATIVE 2
+#define WAY_PIECES 4
+
 #define ENDPOINT_FLAG_NO_POOL 1
 
 #define COUNTER_KERNEL 0
@@ -153,6 +157,10 @@
 #define COUNTER_SCRATCH_BUSY 12
 #define COUNTER_CONNECTIONS 13
 #define COUNTER_UNREAD 14
+#define COUNTER_BYPASSED 15
+#define COUNTER_BYPASSED_ANSWERS 16
+#define COUNTER_PAIRED 17
+#define COUNTER_BEHIND 18
 
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
@@ -166,6 +174,10 @@
 #define CTL_GIVE 5
 #define CTL_NATIVE 6
 #define CTL_BODY_SENT 7
+#define CTL_PAIR 8
+#define CTL_GIVE_UP 9
+#define CTL_HELLO 10
+#define CTL_TAKE_OVER 11
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -461,9 +473,11 @@ struct conn {
   __u32 source[4]; /* own address, network order */
   __u16 original_port; /* host order */
   __u16 family; /* 2 or 10 (as asked for) */
+  __u32 served; /* upstream.served when the exchange began */
+  __u32 incarnation; /* upstream.incarnation when the exchange began */
   __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct conn) == 96, "conn");
+_Static_assert(sizeof(struct conn) == 104, "conn");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
 _Static_assert(__builtin_offsetof(struct conn, passed) == 8, "conn.passed");
 _Static_assert(__builtin_offsetof(struct conn, body_left) == 16, "conn.body_left");
@@ -479,7 +493,9 @@ _Static_assert(__builtin_offsetof(struct conn, original) == 56, "conn.original")
 _Static_assert(__builtin_offsetof(struct conn, source) == 72, "conn.source");
 _Static_assert(__builtin_offsetof(struct conn, original_port) == 88, "conn.original_port");
 _Static_assert(__builtin_offsetof(struct conn, family) == 90, "conn.family");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 92, "conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, served) == 92, "conn.served");
+_Static_assert(__builtin_offsetof(struct conn, incarnation) == 96, "conn.incarnation");
+_Static_assert(__builtin_offsetof(struct conn, pad) == 100, "conn.pad");
 
 /* Per pool slot. */
 struct upstream {
@@ -504,8 +520,16 @@ struct upstream {
   __u32 choice; /* index of the cluster among those of the action */
   __u32 pad; /* zero */
   __u64 retry[7]; /* bitmap of the statuses from 200 on that are retried */
+  __u64 server; /* cookie of the server's end where it is on this node and paired, else 0 */
+  __u64 server_sk; /* address of the server's socket */
+  __u64 client_sk; /* address of the client's socket of this exchange */
+  __u64 answered; /* bpf_ktime_get_ns when the last message of an answer left the server directly */
+  __u32 way; /* WAY */
+  __u32 behind; /* slot + 1 of an exchange whose answer must have arrived before this one; 0: none */
+  __u32 behind_served; /* conn.served of that exchange */
+  __u32 behind_incarnation; /* conn.incarnation of that exchange */
 };
-_Static_assert(sizeof(struct upstream) == 152, "upstream");
+_Static_assert(sizeof(struct upstream) == 200, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -527,6 +551,14 @@ _Static_assert(__builtin_offsetof(struct upstream, backoff_ms) == 84, "upstream.
 _Static_assert(__builtin_offsetof(struct upstream, choice) == 88, "upstream.choice");
 _Static_assert(__builtin_offsetof(struct upstream, pad) == 92, "upstream.pad");
 _Static_assert(__builtin_offsetof(struct upstream, retry) == 96, "upstream.retry");
+_Static_assert(__builtin_offsetof(struct upstream, server) == 152, "upstream.server");
+_Static_assert(__builtin_offsetof(struct upstream, server_sk) == 160, "upstream.server_sk");
+_Static_assert(__builtin_offsetof(struct upstream, client_sk) == 168, "upstream.client_sk");
+_Static_assert(__builtin_offsetof(struct upstream, answered) == 176, "upstream.answered");
+_Static_assert(__builtin_offsetof(struct upstream, way) == 184, "upstream.way");
+_Static_assert(__builtin_offsetof(struct upstream, behind) == 188, "upstream.behind");
+_Static_assert(__builtin_offsetof(struct upstream, behind_served) == 192, "upstream.behind_served");
+_Static_assert(__builtin_offsetof(struct upstream, behind_incarnation) == 196, "upstream.behind_incarnation");
 
 /* Per endpoint id. */
 struct endpoint {
@@ -614,3 +646,14 @@ struct tuple {
 _Static_assert(sizeof(struct tuple) == 20, "tuple");
 _Static_assert(__builtin_offsetof(struct tuple, address) == 0, "tuple.address");
 _Static_assert(__builtin_offsetof(struct tuple, port) == 16, "tuple.port");
+
+/* Per paired server's socket (socket storage). */
+struct serving {
+  __u64 cookie; /* its own */
+  __u32 slot; /* the pool slot at its other end */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct serving) == 16, "serving");
+_Static_assert(__builtin_offsetof(struct serving, cookie) == 0, "serving.cookie");
+_Static_assert(__builtin_offsetof(struct serving, slot) == 8, "serving.slot");
+_Static_assert(__builtin_offsetof(struct serving, pad) == 12, "serving.pad");

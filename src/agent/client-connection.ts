@@ -135,6 +135,8 @@ export class ClientConnection {
 
   /** The rest of a request's body that came together with other bytes goes to the upstream that has its beginning. */
   async #sendBody(slot: Slot, left: number): Promise<void> {
+    // Part of the request may have gone straight to the server's socket: the next one must not meet these bytes there.
+    this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
     let missing = left;
     while (missing > 0 && !this.#closed && !slot.ended) {
       const bytes = this.#pending.shift();
@@ -346,50 +348,76 @@ export class ClientConnection {
 
   /** The upstream broke while a request of this connection was in flight on it. */
   async upstreamBroken(slot: Slot): Promise<void> {
-    const phase = this.context.plane.upstream(slot.slot, 'phase');
-    const flags = this.context.plane.upstream(slot.slot, 'flags');
-    if (phase === PHASE.AWAIT && flags & UPSTREAM_FLAG.RETRY_RESETS && this.#replay(slot)) return;
-    await this.#breakOff(slot, phase !== PHASE.AWAIT, 503, TERMINATED_BODY);
+    if (this.#tryAgain(slot)) return;
+    await this.#breakOff(slot, 503, TERMINATED_BODY);
   }
 
   /** The exchange on `slot` took too long. */
   async timedOut(slot: Slot): Promise<void> {
-    const begun = this.#begun(slot);
     if (this.#replaying?.slot === slot) {
+      const { started } = this.#replaying;
+      this.#replaying = undefined;
       this.#session?.destroy();
       this.#session = undefined;
+      if (started) this.reset();
+      else await this.#breakOff(slot, 504, TIMEOUT_BODY, true);
+      return;
     }
-    this.#replaying = undefined;
-    await this.#breakOff(slot, begun, 504, TIMEOUT_BODY);
-  }
-
-  /** Ends an exchange that cannot be completed: with `status` if the client has no byte of the answer, else with a reset. */
-  async #breakOff(slot: Slot, begun: boolean, status: number, body: string): Promise<void> {
-    const toHead = (this.context.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.HEAD) !== 0;
-    this.#giveUp(slot);
-    if (begun) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(status, body, toHead));
+    // what the agent carries may not have got as far as the client
+    const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
+    await this.#breakOff(slot, 504, TIMEOUT_BODY, held);
   }
 
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
   async tryTimedOut(slot: Slot): Promise<void> {
-    if (this.#replaying?.slot === slot || this.#begun(slot)) return;
-    const flags = this.context.plane.upstream(slot.slot, 'flags');
-    if (flags & UPSTREAM_FLAG.RETRY_RESETS && this.#replay(slot)) return;
-    await this.timedOut(slot);
-  }
-
-  /** Whether the client may have got bytes of the answer. */
-  #begun(slot: Slot): boolean {
-    if (this.#replaying?.slot === slot) return this.#replaying.started;
+    if (this.#replaying?.slot === slot || this.#tryAgain(slot)) return;
     const phase = this.context.plane.upstream(slot.slot, 'phase');
-    if (phase === PHASE.AWAIT) return false;
-    return !(phase === PHASE.AGENT && this.#carried?.slot === slot && !this.#carried.pump.started);
+    const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
+    if (phase === PHASE.AWAIT || held) await this.timedOut(slot);
   }
 
-  #giveUp(slot: Slot): void {
+  /** Tries a request again whose first try was lost before the head of its answer, if its policy says so. */
+  #tryAgain(slot: Slot): boolean {
+    const { plane } = this.context;
+    const kept = plane.upstream(slot.slot, 'replay_len') > 0;
+    if (!kept || !(plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.RETRY_RESETS)) return false;
+    const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
+    return (held || plane.takeOver(slot.slot, this.cookie)) && this.#replay(slot);
+  }
+
+  #isAgents(slot: Slot): boolean {
+    return this.context.plane.upstream(slot.slot, 'phase') === PHASE.AGENT;
+  }
+
+  /**
+   * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come (or the agent `held` it
+   * back), else with a reset. If the request had not come as a whole, the connection ends, too, as with Envoy.
+   */
+  async #breakOff(slot: Slot, status: number, body: string, held = false): Promise<void> {
+    const { plane } = this.context;
+    const flags = plane.upstream(slot.slot, 'flags');
+    if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.cookie)) {
+      this.#drop(slot);
+      if (!(await this.#quiet())) return;
+      const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
+      this.#answer(localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly));
+      if (partly) this.#closeGracefully();
+    } else if (this.#giveUp(slot)) {
+      this.reset();
+    } else {
+      slot.listener = undefined; // the answer was complete in this very moment
+    }
+  }
+
+  /** Ends the exchange on `slot` wherever it is. @returns false when it had ended already */
+  #giveUp(slot: Slot): boolean {
+    const ended = this.context.plane.finish(slot.slot, this.cookie, false);
+    if (ended) this.#drop(slot);
+    return ended;
+  }
+
+  #drop(slot: Slot): void {
     slot.listener = () => undefined;
-    this.context.plane.finish(slot.slot, this.cookie, false);
     this.context.pool.discard(slot);
   }
 
