@@ -285,7 +285,12 @@ const CASES: Case[] = [
   { name: 'priorities', cluster: endpoints({ priority: 1 }), expect: 'cluster-endpoints' },
   { name: 'no endpoints', cluster: { load_assignment: { cluster_name: 'a' } }, expect: 'no-endpoints' },
   { name: 'health checks', cluster: { health_checks: [{}] }, expect: 'health-check' },
-  { name: 'outlier detection', cluster: { outlier_detection: {} }, expect: 'outlier-detection' },
+  { name: 'outlier detection that never ejects', cluster: { outlier_detection: {} }, expect: 'kernel' },
+  {
+    name: 'outlier detection',
+    cluster: { outlier_detection: { max_ejection_percent: 100 } },
+    expect: 'outlier-detection',
+  },
   {
     name: 'a low threshold',
     cluster: { circuit_breakers: { thresholds: [{ max_requests: 10 }] } },
