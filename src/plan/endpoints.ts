@@ -27,8 +27,8 @@ export interface EndpointSet {
 const DNS_CLUSTER = 'envoy.extensions.clusters.dns.v3.DnsCluster';
 const DEFAULT_OVERPROVISIONING = 140;
 
-/** Whether the proxy looks the endpoints of the cluster up in the DNS. */
-function usesDns(cluster: JsonObject): boolean {
+/** Whether the proxy looks the endpoints of the cluster up in the DNS, so that each has a name. */
+export function usesDns(cluster: JsonObject): boolean {
   const type = str(cluster, 'type');
   return type.endsWith('_DNS') || anyType(obj(obj(cluster, 'cluster_type'), 'typed_config')) === DNS_CLUSTER;
 }

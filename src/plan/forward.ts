@@ -3,6 +3,7 @@ import type { JsonObject } from '../policy/resources.js';
 import { proxied, type RouteContext, type Variant } from './actions.js';
 import { ALWAYS, headerPresent, test } from './conditions.js';
 import { type Choice, choices } from './destinations.js';
+import { usesDns } from './endpoints.js';
 import { hashPolicies } from './hash-policy.js';
 import { requestEdits } from './header-edits.js';
 import type { ForwardAction, HeaderEdit, RbacCheck, RetryAction } from './ir.js';
@@ -102,10 +103,7 @@ function otherFields(
     if (has(action, key)) notes.add('path-rewrite', key, join(path, key), action, key);
   }
   if (bool(action, 'auto_host_rewrite')) {
-    const named = chosen.some(({ info }) => {
-      const type = str(info.resource, 'type') || 'STATIC';
-      return type.endsWith('_DNS') || info.endpoints.some((e) => e.hostname !== '');
-    });
+    const named = chosen.some(({ info }) => usesDns(info.resource) || info.endpoints.some((e) => e.hostname !== ''));
     if (named)
       notes.add(
         'host-rewrite',

@@ -38,7 +38,7 @@ function headerSource(
     default:
       if (MANAGED.has(name) || name.startsWith(':') || name.startsWith('x-envoy-') || name === 'content-length')
         return refuse('which the proxy itself changes');
-      if (name === 'x-forwarded-proto') return refuse('which the proxy itself changes');
+      if (name === 'x-forwarded-proto' || name === 'x-forwarded-host') return refuse('which the proxy itself changes');
       if (changes.edits.some((edit) => edit.name === name)) return refuse('which the route edits');
       return { kind: 'header', name };
   }

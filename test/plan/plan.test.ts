@@ -158,7 +158,34 @@ const CASES: Case[] = [
     route: to('a', '/', {}, { retry_policy: { retry_on: 'connect-failure,refused-stream' } }),
     expect: 'kernel',
   },
-  { name: 'retries on 5xx', route: to('a', '/', {}, { retry_policy: { retry_on: '5xx' } }), expect: 'retry' },
+  {
+    name: 'retries on 5xx, many at a time',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', per_try_timeout: '1s' } }),
+    cluster: { circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
+    expect: 'kernel',
+  },
+  {
+    name: 'retries elsewhere, among two',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', retry_host_predicate: [{ name: 'p' }] } }),
+    cluster: { ...endpoints({}), circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
+    expect: 'retry',
+  },
+  {
+    name: 'retries elsewhere, where there is but one',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', retry_host_predicate: [{ name: 'p' }] } }),
+    cluster: { circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
+    expect: 'kernel',
+  },
+  {
+    name: 'retries on headers',
+    route: to('a', '/', {}, { retry_policy: { retry_on: 'retriable-headers' } }),
+    expect: 'retry',
+  },
+  {
+    name: 'retries on 5xx, three at a time',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx' } }),
+    expect: 'retry',
+  },
   {
     name: 'retries on 429',
     route: to('a', '/', {}, { retry_policy: { retry_on: 'retriable-status-codes', retriable_status_codes: [429] } }),
@@ -237,6 +264,35 @@ const CASES: Case[] = [
       },
     },
     expect: 'kernel',
+  },
+  {
+    name: 'the DNS cluster extension',
+    cluster: {
+      type: null,
+      cluster_type: {
+        name: 'envoy.clusters.dns',
+        typed_config: { '@type': 'type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster' },
+      },
+      load_assignment: {
+        endpoints: [
+          { lb_endpoints: [{ endpoint: { address: { socket_address: { address: 'example.org', port_value: 80 } } } }] },
+        ],
+      },
+    },
+    expect: 'kernel',
+  },
+  {
+    name: 'hashing of what is looked up',
+    cluster: {
+      type: 'STRICT_DNS',
+      lb_policy: 'MAGLEV',
+      load_assignment: {
+        endpoints: [
+          { lb_endpoints: [{ endpoint: { address: { socket_address: { address: 'example.org', port_value: 80 } } } }] },
+        ],
+      },
+    },
+    expect: 'lb-policy',
   },
   { name: 'DNS with IP addresses', cluster: { type: 'STRICT_DNS' }, expect: 'kernel' },
   {
