@@ -1,7 +1,7 @@
 import net from 'node:net';
 import type { Command } from 'commander';
 import { buildPlan } from '../plan/build.js';
-import { describeAction } from '../plan/describe.js';
+import { describeAction, describeForwarding } from '../plan/describe.js';
 import { evaluate, type PlanRequest, type Trace } from '../plan/evaluate.js';
 import type { Plan } from '../plan/ir.js';
 import { type Identity, parseIdentity, spiffe } from '../policy/istio/identities.js';
@@ -123,7 +123,7 @@ export function explainText(trace: Trace): string {
   if (trace.result?.kind === 'forward') {
     lines.push(`action        ${describeAction(trace.result.action)}`, `  ${trace.result.target}`);
     for (const [n, v] of trace.result.headers) lines.push(`  ${n}: ${v}`);
-    if (trace.result.action.timeoutMs > 0) lines.push(`timeout       ${trace.result.action.timeoutMs} ms`);
+    for (const [label, text] of describeForwarding(trace.result.action)) lines.push(`${label.padEnd(14)}${text}`);
   } else if (trace.result) {
     lines.push(`action        answered with ${trace.result.status}`);
     for (const [n, v] of trace.result.headers) lines.push(`  ${n}: ${v}`);
