@@ -13,6 +13,7 @@ import { type EnvoyProxy, startProxy, stopStaleProxy, withReplayRoutes } from '.
 import { isLocal, isWildcard } from './address.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
+import { Discovery } from './discovery.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
 import { errorsOf, type Generation, makeGeneration } from './policy.js';
@@ -54,6 +55,7 @@ export class Instance {
   #plane!: DataPlane;
   #traffic!: Traffic;
   #listeners!: Listeners;
+  #discovery!: Discovery;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
   #servers: Server[] = [];
@@ -107,6 +109,12 @@ export class Instance {
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders);
     this.#traffic = new Traffic(this.#plane, (listener) => this.#generation.proxies.get(listener));
+    this.#discovery = new Discovery({
+      clusters: () => this.#proxy?.admin.call('GET', '/clusters?format=json').then(({ body }) => body),
+      endpointId: (address, port) => this.#traffic.pool.endpointId(address, port),
+      setEndpoints: (cluster, ids) => this.#plane.setEndpoints(cluster, ids),
+      retire: (endpoint) => this.#traffic.pool.retire(endpoint),
+    });
     this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));
     this.#home = currentCgroup();
     this.#groups = createCgroups(options.name);
@@ -123,6 +131,7 @@ export class Instance {
     await this.#listeners.open(generation.intercepts);
     writeHosts(this.#hostsFile, resources.hosts);
     await this.#serve();
+    await this.#discovery.prepare(generation.compiled);
     this.#enforce(generation);
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
@@ -158,6 +167,9 @@ export class Instance {
     const started = performance.now();
     this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
+    const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
+    const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
+    this.#discovery.enforce(generation.compiled, new Set(ids));
     this.#plane.clearRuleHits(generation.compiled.rules.length);
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
@@ -218,6 +230,7 @@ export class Instance {
       keep(refused);
       return;
     }
+    await this.#discovery.prepare(next.compiled);
     this.#enforce(next);
     this.#traffic.pool.retireProxies();
     writeHosts(this.#hostsFile, resources.hosts);
@@ -280,6 +293,7 @@ export class Instance {
     this.#ready = false;
     this.#unwatch?.();
     await this.#reloading;
+    this.#discovery?.stop();
     this.#listeners?.closeAll();
     await this.#traffic?.drain(drainMs);
     await this.#proxy?.stop(Math.min(drainMs, 1000));

@@ -3,7 +3,7 @@ import { parseAddress } from '../compile/address.js';
 import { compileImage } from '../compile/image.js';
 import { interpret } from '../compile/interpret.js';
 import { MAX_REPLAY } from '../layout/runtime.js';
-import { describeCondition, describeField, describePredicate } from '../plan/describe.js';
+import { describeCondition, describeField, describeForwarding, describePredicate } from '../plan/describe.js';
 import { evaluate, oddity, type PlanRequest, type Trace, View } from '../plan/evaluate.js';
 import { formProblems, headText } from '../plan/form.js';
 import type { Condition, ForwardAction, HeaderEdit, ListenerPlan, Plan, Reason, RoutePlan } from '../plan/ir.js';
@@ -246,7 +246,7 @@ export function explain(plan: Plan, request: PlanRequest): Explanation {
   if (verdict === 'kernel') {
     const image = askImage(plan, trace, request);
     const result = trace.result;
-    const retried = result?.kind === 'forward' && result.action.retry503;
+    const retried = result?.kind === 'forward' && result.action.retry !== undefined;
     if (!image.kernel) {
       verdict = 'proxy';
       ({ why, reasons } = image);
@@ -287,7 +287,8 @@ export function explain(plan: Plan, request: PlanRequest): Explanation {
               edits: edits(result.action, request, result.target),
               clusters: candidates(plan, result.action),
               timeoutMs: result.action.timeoutMs,
-              retries: result.action.retry503 ? (result.action.retries ?? 1) : 0,
+              retries: result.action.retry?.retries ?? 0,
+              settings: describeForwarding(result.action).map(([name, text]) => ({ name, text })),
             },
   };
 }
