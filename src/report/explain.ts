@@ -64,6 +64,7 @@ export type ExplainedResult =
       readonly timeoutMs: number;
       /** tries after a 503 or a failed connection, made by the proxy */
       readonly retries: number;
+      readonly settings: readonly { readonly name: string; readonly text: string }[];
     }
   | {
       readonly kind: 'reply';
