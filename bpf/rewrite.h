@@ -102,22 +102,27 @@ static long capture_step(__u32 index, void *context) {
   return 0;
 }
 
-/* Runs a capturing automaton over the path from `at` on. Returns 1 when it matches; registers are positions in s->in. */
-static __always_inline int capture(struct work *w, __u32 start, __u32 classes, __u32 at) {
+/* Runs a capturing automaton over in[at..end). Returns 1 when it matches; the registers are positions in s->in. */
+static __always_inline int capture_over(struct work *w, __u32 start, __u32 classes, __u32 at, __u32 end) {
   struct scratch *s = w->s;
   __builtin_memset(s->cap, 0, sizeof s->cap);
   s->run_row = start;
   s->run_classes = classes;
   s->run_at = at;
-  s->run_end = s->path_end;
+  s->run_end = end;
   LOOP(MAX_HEAD, capture_step, w);
   __u32 accept = image_u32(w->image, s->run_row);
   if (!(accept & 1))
     return 0;
   for (int k = 0; k < 8; k++)
     if (accept & (0x100 << k))
-      s->cap[k] = s->path_end;
+      s->cap[k] = end;
   return 1;
+}
+
+/* Over the path. */
+static __always_inline int capture(struct work *w, __u32 start, __u32 classes, __u32 at) {
+  return capture_over(w, start, classes, at, w->s->path_end);
 }
 
 static long piece_step(__u32 index, void *context) {

@@ -13,6 +13,7 @@ import { type EnvoyProxy, startProxy, stopStaleProxy, withReplayRoutes } from '.
 import { isLocal, isWildcard } from './address.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
+import { Discovery } from './discovery.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
@@ -56,6 +57,7 @@ export class Instance {
   #traffic!: Traffic;
   #tokens!: TokenCache;
   #listeners!: Listeners;
+  #discovery!: Discovery;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
   #servers: Server[] = [];
@@ -115,6 +117,12 @@ export class Instance {
       (listener) => this.#generation.proxies.get(listener),
       (listener, head) => this.#tokens.offer(listener, head),
     );
+    this.#discovery = new Discovery({
+      clusters: () => this.#proxy?.admin.call('GET', '/clusters?format=json').then(({ body }) => body),
+      endpointId: (address, port) => this.#traffic.pool.endpointId(address, port),
+      setEndpoints: (cluster, ids) => this.#plane.setEndpoints(cluster, ids),
+      retire: (endpoint) => this.#traffic.pool.retire(endpoint),
+    });
     this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));
     this.#home = currentCgroup();
     this.#groups = createCgroups(options.name);
@@ -131,6 +139,7 @@ export class Instance {
     await this.#listeners.open(generation.intercepts);
     writeHosts(this.#hostsFile, resources.hosts);
     await this.#serve();
+    await this.#discovery.prepare(generation.compiled);
     this.#enforce(generation);
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
@@ -167,6 +176,9 @@ export class Instance {
     this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
+    const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
+    const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
+    this.#discovery.enforce(generation.compiled, new Set(ids));
     this.#plane.clearRuleHits(generation.compiled.rules.length);
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
@@ -227,6 +239,7 @@ export class Instance {
       keep(refused);
       return;
     }
+    await this.#discovery.prepare(next.compiled);
     this.#enforce(next);
     this.#traffic.pool.retireProxies();
     writeHosts(this.#hostsFile, resources.hosts);
@@ -290,6 +303,7 @@ export class Instance {
     this.#ready = false;
     this.#unwatch?.();
     await this.#reloading;
+    this.#discovery?.stop();
     this.#listeners?.closeAll();
     await this.#traffic?.drain(drainMs);
     await this.#proxy?.stop(Math.min(drainMs, 1000));

@@ -1,7 +1,7 @@
 /** Virtual hosts and their routes. */
 import type { JsonObject } from '../policy/resources.js';
 import { type ListenerContext, proxied, type RouteContext, type Variant } from './actions.js';
-import { ALWAYS, all, any, headerPresent, NEVER, test } from './conditions.js';
+import { ALWAYS, all, any, headerPresent, headersOf, NEVER, test } from './conditions.js';
 import { forwardVariants } from './forward.js';
 import { responseEdits } from './header-edits.js';
 import type { FilterChain, JwtEffect } from './http-filters.js';
@@ -187,7 +187,13 @@ function withTokens(notes: Notes, variants: readonly Variant[], jwt: JwtEffect):
       for (const { name, when } of jwt.removals) {
         // the filter comes before the router, and with it before the route's own edits
         const edits = [{ op: 'remove', name } as const, ...action.edits];
-        out.push({ ...variant, when: all([variant.when, when]), action: { ...action, edits } });
+        // what comes after the filter (a hash, a cluster's checks) must not see the header that is gone
+        const seen = [
+          ...(action.hash ?? []).flatMap(({ of }) => (of.kind === 'header' ? [of.name.toLowerCase()] : [])),
+          ...(variant.checks ?? []).flatMap((check) => headersOf(check.condition)),
+        ];
+        if (seen.includes(name)) out.push({ ...proxied(unknown, all([variant.when, when])), guard: true });
+        else out.push({ ...variant, when: all([variant.when, when]), action: { ...action, edits } });
       }
     out.push(variant);
   }

@@ -3,5 +3,5 @@ export { buildBootstrap, buildStaticBootstrap, type ProxyFiles } from './bootstr
 export { envoyVersion, findEnvoy, ProxyError } from './find-envoy.js';
 export { processStartTime, stopStaleProxy } from './process.js';
 export { EnvoyProxy, type ProxyOptions, startProxy } from './proxy.js';
-export { REPLAY_HEADER, withReplayRoutes } from './replay.js';
+export { REPLAY_HEADER, replayMark, withReplayRoutes } from './replay.js';
 export { validateWithEnvoy } from './validate.js';
