@@ -400,6 +400,18 @@ static __always_inline void ctl_slot(struct ctl *ctl) {
   }
 }
 
+/* Whether a message for this client may have been decided, but not queued yet. */
+static __always_inline int on_its_way(struct conn *c) {
+  if (!c->requested)
+    return 0;
+  __u32 slot = c->upstream;
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  /* what was redirected of an answer that the agent carries on has arrived: the server sends one after the other */
+  if (in_flight(c, u))
+    return u->behind && !arrived(u->behind - 1, u->behind_served, u->behind_incarnation);
+  return !arrived(slot, c->served, c->incarnation);
+}
+
 static __always_inline void ctl_client(struct ctl *ctl) {
   __u64 cookie = ctl->cookie;
   struct bpf_sock *sk = bpf_map_lookup_elem(&clients, &cookie);
@@ -424,7 +436,7 @@ static __always_inline void ctl_client(struct ctl *ctl) {
     if (ctl->command == CTL_BODY_SENT)
       c->body_left = 0;
     unread_of(sk, c, &native, &queued);
-    ctl->queued = queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation));
+    ctl->queued = queued || on_its_way(c);
     ctl->unread = native;
     ctl->gate = gate;
     ctl->requested = c->requested;
