@@ -6,7 +6,7 @@
  */
 #pragma once
 #include "pool.h"
-#include "rewrite.h"
+#include "answer-edit.h"
 
 struct chunk_work {
   struct scratch *s;
@@ -135,6 +135,9 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
     return TO_AGENT;
   if (s->status == 503 && u->flags & UPSTREAM_FLAG_RETRY_503)
     return TO_AGENT;
+  const struct answer_edit *edits = answer_edits(w->image, u->edits);
+  if (u->edits && !edits)
+    return TO_AGENT;
   __u32 body = len - s->head_len;
   int bodiless = u->flags & UPSTREAM_FLAG_HEAD || s->status == 204 || s->status == 304;
   __u64 remove = HOP_BY_HOP;
@@ -166,9 +169,8 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
   } else {
     return TO_AGENT; /* ends with the connection */
   }
-  if (s->present & remove || s->flags & HEAD_HTTP10) {
-    s->remove = remove;
-    if (!build_answer_head(w))
+  if (edits || s->present & remove || s->flags & HEAD_HTTP10) {
+    if (!build_edited_answer(w, edits, remove) || !pad_answer(w))
       return TO_AGENT;
 #ifndef SIDESTEP_NATIVE
     __u32 head = s->head_len & (MAX_HEAD * 2 - 1);

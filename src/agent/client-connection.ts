@@ -11,6 +11,7 @@ import type { Socket } from 'node:net';
 import { fdOf, setLinger } from '../kernel/syscalls.js';
 import { CONN_FLAG, PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
 import { REPLAY_HEADER } from '../proxy/replay.js';
+import type { AnswerPrograms, ExchangeEdits } from './answer-programs.js';
 import { AnswerPump } from './answer-pump.js';
 import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
@@ -23,6 +24,7 @@ export interface ConnectionContext {
   readonly pool: UpstreamPool;
   /** where the proxy listens for this listener; undefined: there is none */
   readonly proxy: () => { address: string; port: number } | undefined;
+  readonly programs: AnswerPrograms;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
   /** whether a connection with this cookie is there */
@@ -193,6 +195,13 @@ export class ClientConnection {
     this.#write(bytes);
   }
 
+  /** The edits of the answer on a slot. */
+  #edits(slot: Slot): ExchangeEdits | undefined {
+    const { plane, programs } = this.context;
+    const program = programs.get(plane.upstream(slot.slot, 'edits'));
+    return program && { program, variables: plane.variables(slot.slot) };
+  }
+
   /** Carries the answer that the kernel left to the agent on `slot`. */
   async carry(slot: Slot): Promise<void> {
     const { plane, pool } = this.context;
@@ -209,6 +218,7 @@ export class ClientConnection {
     const ending =
       (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
     const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
+    const edits = this.#edits(slot);
     let finished = false;
     const finish = (reusable: boolean): void => {
       if (finished) return;
@@ -237,8 +247,8 @@ export class ClientConnection {
       fail: (started: boolean, reason: 'protocol' | 'terminated'): void => {
         finish(false);
         if (started) this.reset();
-        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY));
-        else this.#answer(localReply(503, TERMINATED_BODY));
+        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY, false, edits));
+        else this.#answer(localReply(503, TERMINATED_BODY, false, edits));
       },
       head: (status: number): boolean => {
         if (status !== 503 || !(flags & UPSTREAM_FLAG.RETRY_503)) return false;
@@ -251,7 +261,7 @@ export class ClientConnection {
     };
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
-      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, ending, sent);
+      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, ending, sent, edits);
     if (!(flags & UPSTREAM_FLAG.PROXY)) this.context.counted('carried');
     let ready = false;
     const work = (): void => {
@@ -296,17 +306,19 @@ export class ClientConnection {
   /** The upstream broke while a request of this connection was in flight on it. */
   async upstreamBroken(slot: Slot): Promise<void> {
     const phase = this.context.plane.upstream(slot.slot, 'phase');
+    const edits = this.#edits(slot);
     this.#giveUp(slot);
     if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(503, TERMINATED_BODY));
+    else if (await this.#quiet()) this.#answer(localReply(503, TERMINATED_BODY, false, edits));
   }
 
   /** The exchange on `slot` took too long. */
   async timedOut(slot: Slot): Promise<void> {
     const phase = this.context.plane.upstream(slot.slot, 'phase');
+    const edits = this.#edits(slot);
     this.#giveUp(slot);
     if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(504, TIMEOUT_BODY));
+    else if (await this.#quiet()) this.#answer(localReply(504, TIMEOUT_BODY, false, edits));
   }
 
   #giveUp(slot: Slot): void {

@@ -5,6 +5,7 @@ import {
   ActionSpec,
   ADD,
   AddSpec,
+  AnswerVariablesSpec,
   ClusterSpec,
   EndpointRefSpec,
   LB,
@@ -17,7 +18,17 @@ import {
   TemplateSpec,
   WeightedClusterSpec,
 } from '../layout/image.js';
-import type { ClusterPlan, ForwardAction, ListenerPlan, Piece, ReplyAction, TargetRewrite } from '../plan/ir.js';
+import { set } from '../layout/struct.js';
+import type {
+  AnswerEdits,
+  ClusterPlan,
+  ForwardAction,
+  ListenerPlan,
+  Piece,
+  ReplyAction,
+  TargetRewrite,
+} from '../plan/ir.js';
+import { answerProgram, type ProgramNumber } from './answer-edits.js';
 import type { Blob } from './blob.js';
 import { captureRewrite } from './capture.js';
 import { type NetAdd, netEdits } from './edits.js';
@@ -38,6 +49,7 @@ export interface ActionContext {
   readonly slot: (name: string) => number | undefined;
   readonly clusters: ReadonlyMap<string, { readonly plan: ClusterPlan; readonly counter: number }>;
   readonly endpointId: (address: string, port: number) => number;
+  readonly programNumber: ProgramNumber;
 }
 
 const MAX_CLUSTERS = 64;
@@ -52,8 +64,12 @@ function literalPiece(blob: Blob, text: string) {
   return { kind: PIECE.LITERAL, off: blob.intern(bytes), len: bytes.length };
 }
 
-/** Stores a template; neighbouring literals become one. Returns its offset, or undefined when it has too many pieces. */
-export function template(blob: Blob, pieces: readonly Piece[]): number | undefined {
+/**
+ * Stores a template; neighbouring literals become one.
+ * @param slot the slot of a header name
+ * @returns its offset, or undefined when it has too many pieces or needs headers that have no slot.
+ */
+export function template(blob: Blob, pieces: readonly Piece[], slot: ActionContext['slot']): number | undefined {
   const merged: Piece[] = [];
   for (const piece of pieces) {
     const last = merged.at(-1);
@@ -65,6 +81,7 @@ export function template(blob: Blob, pieces: readonly Piece[]): number | undefin
   if (merged.length > MAX_PIECES) return undefined;
   const total = merged.reduce((sum, p) => sum + (p.kind === 'literal' ? Buffer.byteLength(p.value) : 0), 0);
   if (total > MAX_LITERAL) return undefined;
+  if (merged.some((p) => p.kind === 'header' && slot(p.name) === undefined)) return undefined;
   const list = merged.map((piece): Record<string, number> => {
     switch (piece.kind) {
       case 'literal':
@@ -77,6 +94,8 @@ export function template(blob: Blob, pieces: readonly Piece[]): number | undefin
         return { kind: PIECE.HOST };
       case 'host_name':
         return { kind: PIECE.HOST_NAME };
+      case 'header':
+        return { kind: PIECE.HEADER, arg: slot(piece.name)! };
       default:
         return { kind: PIECE.CAPTURE, arg: piece.group };
     }
@@ -121,14 +140,14 @@ interface Target {
 function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): Target | Refusal {
   if (!rewrite) return { target: 0, capture: 0, capture_classes: 0 };
   if (rewrite.kind === 'pieces') {
-    const target = template(context.blob, rewrite.pieces);
+    const target = template(context.blob, rewrite.pieces, context.slot);
     return target === undefined
       ? refuse('budget', 'the new path has too many or too long pieces')
       : { target, capture: 0, capture_classes: 0 };
   }
   const compiled = captureRewrite(rewrite.pattern, rewrite.substitution);
   if (typeof compiled === 'string') return refuse('path-rewrite', compiled);
-  const target = template(context.blob, compiled.pieces);
+  const target = template(context.blob, compiled.pieces, context.slot);
   if (target === undefined) return refuse('budget', 'the new path has too many or too long pieces');
   const rows = context.blob.actionRows(compiled.table);
   return { target, capture: rows.start, capture_classes: rows.classes };
@@ -138,10 +157,30 @@ function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): T
 const RETRIES_LEFT_SHIFT = 4;
 const MAX_RETRIES_LEFT = 15;
 
-function retryFlags({ retry503, retries = 1 }: ForwardAction): number {
-  if (!retry503) return 0;
+function flagsOf({ retry503, retries = 1, whole }: ForwardAction): number {
+  const flags = whole ? ACTION_FLAG.WHOLE : 0;
+  if (!retry503) return flags;
   const left = Math.min(Math.max(retries - 1, 0), MAX_RETRIES_LEFT);
-  return ACTION_FLAG.RETRY_503 | (left << RETRIES_LEFT_SHIFT);
+  return flags | ACTION_FLAG.RETRY_503 | (left << RETRIES_LEFT_SHIFT);
+}
+
+/** The number of the answer's edits, and what they need of the request. */
+function answerOf(
+  context: ActionContext,
+  edits: AnswerEdits | undefined,
+): Refusal | { answer: number; variables: number } {
+  if (!edits) return { answer: 0, variables: 0 };
+  const made = answerProgram(edits);
+  if (!made) return refuse('budget', 'the answer needs too much of the request');
+  const answer = context.programNumber(made.program);
+  if (made.variables.length === 0) return { answer, variables: 0 };
+  const templates = made.variables.map((pieces) => template(context.blob, pieces, context.slot));
+  if (templates.includes(undefined)) return refuse('budget', 'the answer needs too much of the request');
+  const head = new Uint8Array(AnswerVariablesSpec.size);
+  const view = new DataView(head.buffer);
+  set(view, 0, AnswerVariablesSpec, 'n', templates.length);
+  for (const [i, at] of templates.entries()) set(view, 0, AnswerVariablesSpec, 'templates', at!, i);
+  return { answer, variables: context.blob.intern(head, 8) };
 }
 
 /**
@@ -183,10 +222,13 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
   const total = choices.reduce((sum, { weight }) => sum + weight, 0);
   const target = targetOf(context, action.target);
   if ('code' in target) return target;
+  const answer = answerOf(context, action.answer);
+  if ('code' in answer) return answer;
   return blob.structs(ActionSpec, [
     {
       kind: ACTION.FORWARD,
-      flags: retryFlags(action),
+      flags: flagsOf(action),
+      ...answer,
       n_adds: adds.length,
       timeout_ms: Math.min(action.timeoutMs, 0xffffffff),
       remove,
@@ -203,7 +245,10 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
  * Stores an answer of the mesh's own, framed as Envoy frames it: content-length, but none for 204 and 304.
  * @returns its offset, or why it is left to the proxy.
  */
-export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
+export function replyAction(
+  { blob, slot }: Pick<ActionContext, 'blob' | 'slot'>,
+  action: ReplyAction,
+): number | Refusal {
   const body = Buffer.from(action.body);
   const bodiless = action.status === 204 || action.status === 304;
   if (action.status < 200 || action.status > 599) return refuse('direct-response', `status ${action.status}`);
@@ -218,7 +263,7 @@ export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
     { kind: 'literal', value: bodiless ? '\r\n' : `content-length: ${body.length}\r\n\r\n` },
   ];
   if (body.length > MAX_LITERAL) return refuse('budget', `the body is longer than ${MAX_LITERAL} bytes`);
-  const head = template(blob, pieces);
+  const head = template(blob, pieces, slot);
   if (head === undefined) return refuse('budget', 'the head of the answer has too many or too long pieces');
   const bodyAt = body.length === 0 ? 0 : blob.intern(body);
   return blob.structs(ActionSpec, [
@@ -226,7 +271,12 @@ export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
   ]);
 }
 
-/** Header names whose lines an action's edits look at or remove. */
-export function headerNames(action: ForwardAction): string[] {
-  return action.edits.map((edit) => edit.name).filter((name) => !isOddName(name));
+const inPieces = (pieces: readonly Piece[]): string[] => pieces.flatMap((p) => (p.kind === 'header' ? [p.name] : []));
+
+/** Header names of requests whose lines an action looks at or removes. */
+export function headerNames(action: ForwardAction | ReplyAction): string[] {
+  if (action.kind === 'reply') return action.headers.flatMap(({ value }) => inPieces(value));
+  const answer = [...(action.answer?.route ?? []), ...(action.answer?.filters ?? [])];
+  const edited = action.edits.map((edit) => edit.name).filter((name) => !isOddName(name));
+  return [...edited, ...answer.flatMap(({ value }) => inPieces(value))];
 }

@@ -34,9 +34,12 @@ export const MAX_ADDS = 32;
 export const MAX_JOBS = 64;
 export const MAX_LITERALS = 256;
 export const MAX_CANDIDATES = 512;
-export const MAX_RBAC = 8;
+export const MAX_RBAC = 24;
 /** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
 export const MAX_LITERAL = 4096;
+/** Most variables that an exchange keeps for its answer, and most kinds of answer edits that the kernel knows. */
+export const MAX_VARIABLES = 4;
+export const MAX_ANSWER_EDITS = 4096;
 
 /** Actions on the transitions of a scanner. */
 export const SCAN = {
@@ -106,6 +109,8 @@ export const ACTION = { PROXY: 0, FORWARD: 1, REPLY: 2 } as const;
 export const ACTION_FLAG = {
   /** an answer of 503 is retried: the agent replays the request through the proxy (x-envoy retry policy offloaded) */
   RETRY_503: 1,
+  /** forwarded only when the whole request is in the message, else the proxy's */
+  WHOLE: 2,
 } as const;
 export const LB = { ROUND_ROBIN: 0, RANDOM: 1, LEAST_REQUEST: 2 } as const;
 export const PIECE = {
@@ -120,6 +125,8 @@ export const PIECE = {
   HOST_NAME: 4,
   /** capture group `arg` (1..4) of the action's capturing automaton */
   CAPTURE: 5,
+  /** value of the header in slot `arg`, or nothing */
+  HEADER: 6,
 } as const;
 export const ADD = {
   ALWAYS: 0,
@@ -133,6 +140,8 @@ export const ADD = {
   EMPTY_LENGTH: 5,
 } as const;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
+/** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
+export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {
   /** whether the route matches cannot be computed: a request that gets as far as it goes to the proxy */
   UNKNOWN: 1,
@@ -146,6 +155,8 @@ export const ImageHeader = struct('image_header', 'The first bytes of the blob.'
   ['listeners', 'u32', 'offset of u32[n_listeners], each the offset of a listener or 0 (everything to the proxy)'],
   ['response_scan', 'u32', 'start row of the scanner for response heads'],
   ['response_classes', 'u32', 'its class map'],
+  ['n_answer_edits', 'u32', 'number of the last of the answer edits, at most MAX_ANSWER_EDITS'],
+  ['answer_edits', 'u32', 'offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits'],
   ['pad', 'u32', 'zero'],
 ]);
 
@@ -207,11 +218,13 @@ export const RbacListSpec = struct(
     ['pad', 'u32', 'zero'],
   ],
 );
-export const RbacEntrySpec = struct('rbac_entry', 'ALLOW denies what does not match; DENY denies what matches.', [
+export const RbacEntrySpec = struct('rbac_entry', 'ALLOW stops what does not match; DENY stops what matches.', [
   ['action', 'u32', 'RBAC'],
   ['never', 'u32', '1: the condition never matches'],
   ['condition', 'u32', 'offset of literals; 0 with never == 0: always matches'],
-  ['pad', 'u32', 'zero'],
+  ['reply', 'u32', "offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy"],
+  ['numerator', 'u32', 'with a denominator: stops this share of what it would stop, drawn per request'],
+  ['denominator', 'u32', '0: always'],
 ]);
 
 export const ActionSpec = struct('action', 'What is done with a request.', [
@@ -230,6 +243,18 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['reply_head', 'u32', 'REPLY: template of everything up to and including the empty line'],
   ['reply_body', 'u32', 'REPLY: offset of the body; left out for HEAD'],
   ['reply_body_len', 'u32', 'REPLY: its length in bytes'],
+  ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
+  ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
+]);
+
+export const AnswerVariablesSpec = struct('answer_variables', 'What is kept of a request for its answer.', [
+  ['n', 'u32', 'at most MAX_VARIABLES'],
+  ['templates', 'u32[4]', 'their values'],
+]);
+export const AnswerEditSpec = struct('answer_edit', 'Edits of an answer, in slots of the response scanner.', [
+  ['remove', 'u64', 'slots whose lines go'],
+  ['adds', 'u32', 'offset of add[n_adds]'],
+  ['n_adds', 'u32', 'at most MAX_ADDS'],
 ]);
 
 export const WeightedClusterSpec = struct('weighted_cluster', 'One choice of a forward action.', [
@@ -264,8 +289,9 @@ export const AddSpec = struct(
   'A complete header line "name: value CR LF" that is added before the empty line.',
   [
     ['when', 'u8', 'ADD'],
-    ['slot', 'u8', 'slot whose presence in the request as received decides (IF_ABSENT, IF_PRESENT)'],
-    ['pad', 'u16', 'zero'],
+    ['slot', 'u8', 'slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT)'],
+    ['variable', 'u8', 'answers: a variable (plus one) and CR LF that follow the line; 0: none'],
+    ['value', 'u8', 'answers: where the value begins in the line'],
     ['off', 'u32', 'offset of the line'],
     ['len', 'u32', 'its length (at most MAX_LITERAL)'],
   ],
@@ -287,6 +313,8 @@ export const IMAGE_STRUCTS = [
   TemplateSpec,
   PieceSpec,
   AddSpec,
+  AnswerVariablesSpec,
+  AnswerEditSpec,
 ];
 export const IMAGE_CONSTANTS = {
   IMAGE_SIZE,
@@ -305,5 +333,8 @@ export const IMAGE_CONSTANTS = {
   MAX_SLOTS,
   MAX_WATCHED_SLOTS,
   MAX_LITERAL,
+  MAX_VARIABLES,
+  MAX_ANSWER_EDITS,
+  REPLY_PROXY,
 };
 export const IMAGE_ENUMS = { SCAN, SLOT, FIELD, ACTION, ACTION_FLAG, LB, PIECE, ADD, RBAC, ROUTE_FLAG };

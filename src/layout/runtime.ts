@@ -21,6 +21,8 @@ export const MAX_KERNEL_BODY = 1048576;
  */
 export const MAX_KERNEL_CHUNKED = 4096;
 export const MAX_RULES = 16384;
+/** Bytes of a request that are kept for the edits of its answer. */
+export const MAX_VARIABLE_BYTES = 496;
 
 /** State of an upstream's exchange; written by the programs except where noted. */
 export const PHASE = {
@@ -168,6 +170,13 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['incarnation', 'u32', 'counts the connections that had this slot; written by the agent'],
   ['dead', 'u32', '1: the connection left ESTABLISHED'],
   ['served', 'u32', 'answers after which the connection was kept'],
+  ['edits', 'u32', 'of this exchange: number of the edits of its answer, 0: none'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
+  ['ends', 'u32[4]', 'where each variable ends in `bytes`; it begins where the one before ends'],
+  ['bytes', 'u8[496]', 'their values'],
 ]);
 
 export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
@@ -215,7 +224,16 @@ export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
   ['port', 'u32', 'host order'],
 ]);
 
-export const RUNTIME_STRUCTS = [ConnSpec, UpstreamSpec, EndpointSpec, CtlSpec, SteerKeySpec, SteerSpec, TupleSpec];
+export const RUNTIME_STRUCTS = [
+  ConnSpec,
+  UpstreamSpec,
+  VariablesSpec,
+  EndpointSpec,
+  CtlSpec,
+  SteerKeySpec,
+  SteerSpec,
+  TupleSpec,
+];
 export const RUNTIME_CONSTANTS = {
   MAX_UPSTREAMS,
   BLOCK_SIZE,
@@ -227,6 +245,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
   MAX_RULES,
+  MAX_VARIABLE_BYTES,
   N_COUNTERS,
 };
 export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, CTL };

@@ -113,9 +113,6 @@ function otherFields(
   if (ctx.listener.hasRateLimitFilter && (has(action, 'rate_limits') || has(ctx.virtualHost, 'rate_limits'))) {
     notes.add('rate-limit', 'rate limit descriptors', join(path, 'rate_limits'), action, 'rate_limits');
   }
-  if (ctx.listener.hasCorsFilter && (has(action, 'cors') || has(ctx.virtualHost, 'cors'))) {
-    notes.add('per-route-filter', 'a CORS policy', join(path, 'cors'), action, 'cors');
-  }
   mirrors(notes, ctx, action, path);
 }
 
@@ -236,7 +233,9 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   ];
   const edits: HeaderEdit[] = [];
   if (listener.removeClientCert) edits.push({ op: 'remove', name: 'x-forwarded-client-cert' });
-  edits.push(...requestEdits(notes, levels, bool(ctx.routeConfig, 'most_specific_header_mutations_wins')));
+  edits.push(
+    ...requestEdits(notes, levels, bool(ctx.routeConfig, 'most_specific_header_mutations_wins'), ctx.filters.request),
+  );
   if (!listener.suppressEnvoyHeaders && timeoutMs > 0) {
     edits.push({ op: 'overwrite', name: 'x-envoy-expected-rq-timeout-ms', value: String(timeoutMs) });
   }
@@ -253,6 +252,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     timeoutMs,
     retry503: retry.retry503,
     ...(retry.retry503 ? { retries: retry.retries } : {}),
+    ...(ctx.filters.whole ? { whole: true } : {}),
   };
   const host = str(action, 'host_rewrite_literal');
   const checks = upstreamChecks(notes, ctx, chosen, host === '' ? forward : { ...forward, host }, path);

@@ -24,8 +24,22 @@ function retriesAfter503(policy: JsonObject | undefined): number | undefined {
   return retries > 0 ? retries : undefined;
 }
 
+const FAULT = 'type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault';
+
+/** Faults were drawn for the first try: configurations that let every replay pass. */
+function withoutFaults(...levels: readonly JsonObject[]): JsonObject {
+  const filters: JsonObject = {};
+  for (const level of levels)
+    for (const [name, config] of Object.entries(asObject(level.typed_per_filter_config) ?? {})) {
+      const typed = asObject(config);
+      const inner = asObject(typed?.config) ?? typed;
+      if (asString(inner?.['@type']) === FAULT) filters[name] = { '@type': FAULT };
+    }
+  return filters;
+}
+
 /** The route for replayed requests that stands before `route`. */
-function replayRoute(route: JsonObject, virtualHost: JsonObject): JsonObject | undefined {
+function replayRoute(route: JsonObject, virtualHost: JsonObject, config: JsonObject): JsonObject | undefined {
   const action = asObject(route.route);
   const match = asObject(route.match);
   const policy = asObject(action?.retry_policy) ?? asObject(virtualHost.retry_policy);
@@ -44,6 +58,9 @@ function replayRoute(route: JsonObject, virtualHost: JsonObject): JsonObject | u
     route: { ...action, retry_policy: { ...policy, num_retries: retries - 1 } },
     request_headers_to_remove: [...removed, REPLAY_HEADER.name],
   };
+  const faults = withoutFaults(config, virtualHost, route);
+  if (Object.keys(faults).length > 0)
+    copy.typed_per_filter_config = { ...asObject(route.typed_per_filter_config), ...faults };
   if (virtualHost.include_request_attempt_count === true) {
     copy.request_headers_to_add = [
       ...asObjects(route.request_headers_to_add),
@@ -56,7 +73,7 @@ function replayRoute(route: JsonObject, virtualHost: JsonObject): JsonObject | u
 function withReplays(config: JsonObject): JsonObject {
   const hosts = asObjects(config.virtual_hosts).map((host): JsonObject => {
     const routes = asObjects(host.routes).flatMap((route) => {
-      const replay = replayRoute(route, host);
+      const replay = replayRoute(route, host, config);
       return replay ? [replay, route] : [route];
     });
     return host.routes ? { ...host, routes } : host;
