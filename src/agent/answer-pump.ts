@@ -140,7 +140,7 @@ export class AnswerPump {
     this.closing = this.ending === 'always' || (this.ending === 'with-server' && !this.reusable);
     this.#started = true;
     this.#body = body;
-    const text = clientHead(head, status, body, this.closing, this.envoyHeaders, this.edits);
+    const text = clientHead(head, status, body, this.closing, this.envoyHeaders, this.edits, this.isHead);
     if (body.kind === 'none' || (body.kind === 'length' && body.length === 0)) {
       this.#finish(text);
       return rest;
@@ -193,6 +193,7 @@ function clientHead(
   closing: boolean,
   envoyHeaders: bigint | undefined,
   edits: ExchangeEdits | undefined,
+  isHead: boolean,
 ): Buffer {
   let headers: [name: string, value: string][] = [];
   for (const [name, value] of head.headers) {
@@ -211,11 +212,14 @@ function clientHead(
     if (!headers.some(([name]) => name === 'date')) headers.push(['date', new Date().toUTCString()]);
     headers.push(['server', 'envoy']);
   }
+  // Envoy announces chunks to HEAD where there is no length
+  const lengthless = isHead && status !== 204 && status !== 304 && !headers.some(([n]) => n === 'content-length');
+  const chunked = body.kind === 'chunked' || body.kind === 'close' || lengthless;
   const lines = [
     `HTTP/1.1${head.startLine.slice(8)}`,
     ...headers.map(([name, value]) => `${name}: ${value}`),
     ...(closing ? ['connection: close'] : []),
-    ...(body.kind === 'chunked' || body.kind === 'close' ? ['transfer-encoding: chunked'] : []),
+    ...(chunked ? ['transfer-encoding: chunked'] : []),
   ];
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
 }
