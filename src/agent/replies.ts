@@ -8,8 +8,11 @@ const REASONS: Record<number, string> = {
   504: 'Gateway Timeout',
 };
 
-/** A complete answer. `close`: the connection ends with it. `edits`: of the route's answers. */
-export function localReply(status: number, body: string, close = false, edits?: ExchangeEdits): Buffer {
+/**
+ * A complete answer. `toHead`: to a HEAD request, so without its body (RFC 9110 section 9.3.2). `close`: the connection
+ * ends with it. `edits`: of the route's answers.
+ */
+export function localReply(status: number, body: string, toHead = false, close = false, edits?: ExchangeEdits): Buffer {
   const lines = [
     `HTTP/1.1 ${status} ${REASONS[status] ?? 'Unknown'}`,
     ...editLocalReply(body, edits).map(([name, value]) => `${name}: ${value}`),
@@ -17,7 +20,7 @@ export function localReply(status: number, body: string, close = false, edits?: 
     'server: envoy',
     ...(close ? ['connection: close'] : []),
   ];
-  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`, 'latin1');
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${toHead ? '' : body}`, 'latin1');
 }
 
 export const TIMEOUT_BODY = 'upstream request timeout';
