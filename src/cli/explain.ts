@@ -100,6 +100,8 @@ export function explainText(trace: Trace): string {
   if (trace.result?.kind === 'forward') {
     lines.push(`action        ${describeAction(trace.result.action)}`, `  ${trace.result.target}`);
     for (const [n, v] of trace.result.headers) lines.push(`  ${n}: ${v}`);
+    for (const { op, name, value } of trace.result.answer)
+      lines.push(`answer        ${op.replaceAll('_', ' ')} ${name}${op === 'remove' ? '' : `: ${value}`}`);
     if (trace.result.action.timeoutMs > 0) lines.push(`timeout       ${trace.result.action.timeoutMs} ms`);
   } else if (trace.result) {
     lines.push(`action        answered with ${trace.result.status}`);

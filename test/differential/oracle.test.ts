@@ -35,7 +35,11 @@ const PLANTED: Readonly<Record<string, (text: string) => string>> = {
     text.replaceAll(/"(ALLOW|DENY)"/g, (_, action) => (action === 'ALLOW' ? '"DENY"' : '"ALLOW"')),
   'an edit of answers is forgotten': (text) =>
     text.replaceAll(/"response_headers_to_add":\[.*?\}\]/g, '"response_headers_to_add":[]'),
-  'an origin is allowed that is not': (text) => text.replaceAll('"exact":"http://shop.test"', '"exact":"*"'),
+  'an allowed origin is not allowed': (text) =>
+    text.replaceAll(
+      /\{"(exact|prefix|suffix)":"(\*|https:\/\/|\.test|http:\/\/shop\.test)"/g,
+      '{"exact":"http://nobody.test"',
+    ),
   'a redirect leads elsewhere': (text) => text.replaceAll('"host_redirect":"', '"host_redirect":"not-'),
 };
 
