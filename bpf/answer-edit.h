@@ -47,13 +47,12 @@ static __always_inline int load_variables(struct scratch *s, const struct variab
   return copy_bytes(&s->in[VARIABLES_AT], MAX_VARIABLE_BYTES, v->bytes);
 }
 
-/* The edits with this number, as the image in force has them; 0: only the agent can do them. */
-static __always_inline const struct answer_edit *answer_edits(const __u8 *image, __u32 number) {
+/* Offset of the edits with this number, as the image in force has them; 0: only the agent can do them. */
+static __always_inline __u32 answer_edits(const __u8 *image, __u32 number) {
   const struct image_header *header = (const void *)image;
   if (!number || number > header->n_answer_edits)
     return 0;
-  __u32 off = image_u32(image, header->answer_edits + number * 4);
-  return off ? AT(struct answer_edit, image, off) : 0;
+  return image_u32(image, header->answer_edits + number * 4);
 }
 
 static long answer_add_step(__u32 index, void *context) {
@@ -77,15 +76,18 @@ static long answer_add_step(__u32 index, void *context) {
 }
 
 /*
- * The head of the answer: HTTP/1.1, without the lines in `remove`, and with the edits of `e` (0: none), whose variables
- * have been loaded. Leaves s->value_at, where the last value begins (0: there is none). Returns 0 when it does not fit.
+ * The head of the answer: HTTP/1.1, without the lines in s->remove, and with the edits at s->edits (0: none), whose
+ * variables have been loaded. Leaves s->value_at, where the last value begins (0: there is none). Returns 0 when it does
+ * not fit.
  */
-static __always_inline int build_edited_answer(struct work *w, const struct answer_edit *e, __u64 remove) {
+static __always_inline int build_edited_answer(struct work *w) {
   struct scratch *s = w->s;
+  const struct answer_edit *e = s->edits ? AT(struct answer_edit, w->image, s->edits) : 0;
   s->o = 0;
   s->overflow = 0;
   s->value_at = 0;
-  s->remove = remove | (e ? e->remove : 0);
+  if (e)
+    s->remove |= e->remove;
   put_kept_lines(w, 0);
   if (s->overflow)
     return 0;

@@ -123,6 +123,10 @@
 #define UPSTREAM_FLAG_CHUNKED 32
 #define UPSTREAM_FLAG_RETRIES_SHIFT 8
 
+#define WAY_DIRECT 1
+#define WAY_NATIVE 2
+#define WAY_PIECES 4
+
 #define ENDPOINT_FLAG_NO_POOL 1
 
 #define COUNTER_KERNEL 0
@@ -140,6 +144,10 @@
 #define COUNTER_SCRATCH_BUSY 12
 #define COUNTER_CONNECTIONS 13
 #define COUNTER_UNREAD 14
+#define COUNTER_BYPASSED 15
+#define COUNTER_BYPASSED_ANSWERS 16
+#define COUNTER_PAIRED 17
+#define COUNTER_BEHIND 18
 
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
@@ -153,6 +161,9 @@
 #define CTL_GIVE 5
 #define CTL_NATIVE 6
 #define CTL_BODY_SENT 7
+#define CTL_PAIR 8
+#define CTL_GIVE_UP 9
+#define CTL_HELLO 10
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -438,9 +449,11 @@ struct conn {
   __u32 source[4]; /* own address, network order */
   __u16 original_port; /* host order */
   __u16 family; /* 2 or 10 (as asked for) */
+  __u32 served; /* upstream.served when the exchange began */
+  __u32 incarnation; /* upstream.incarnation when the exchange began */
   __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct conn) == 96, "conn");
+_Static_assert(sizeof(struct conn) == 104, "conn");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
 _Static_assert(__builtin_offsetof(struct conn, passed) == 8, "conn.passed");
 _Static_assert(__builtin_offsetof(struct conn, body_left) == 16, "conn.body_left");
@@ -456,7 +469,9 @@ _Static_assert(__builtin_offsetof(struct conn, original) == 56, "conn.original")
 _Static_assert(__builtin_offsetof(struct conn, source) == 72, "conn.source");
 _Static_assert(__builtin_offsetof(struct conn, original_port) == 88, "conn.original_port");
 _Static_assert(__builtin_offsetof(struct conn, family) == 90, "conn.family");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 92, "conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, served) == 92, "conn.served");
+_Static_assert(__builtin_offsetof(struct conn, incarnation) == 96, "conn.incarnation");
+_Static_assert(__builtin_offsetof(struct conn, pad) == 100, "conn.pad");
 
 /* Per pool slot. */
 struct upstream {
@@ -476,10 +491,18 @@ struct upstream {
   __u32 incarnation; /* counts the connections that had this slot; written by the agent */
   __u32 dead; /* 1: the connection left ESTABLISHED */
   __u32 served; /* answers after which the connection was kept */
+  __u64 server; /* cookie of the server's end where it is on this node and paired, else 0 */
+  __u64 server_sk; /* address of the server's socket */
+  __u64 client_sk; /* address of the client's socket of this exchange */
+  __u64 answered; /* bpf_ktime_get_ns when the last message of an answer left the server directly */
+  __u32 way; /* WAY */
+  __u32 behind; /* slot + 1 of an exchange whose answer must have arrived before this one; 0: none */
+  __u32 behind_served; /* conn.served of that exchange */
+  __u32 behind_incarnation; /* conn.incarnation of that exchange */
   __u32 edits; /* of this exchange: number of the edits of its answer, 0: none */
   __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct upstream) == 88, "upstream");
+_Static_assert(sizeof(struct upstream) == 136, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -496,8 +519,16 @@ _Static_assert(__builtin_offsetof(struct upstream, replay_len) == 64, "upstream.
 _Static_assert(__builtin_offsetof(struct upstream, incarnation) == 68, "upstream.incarnation");
 _Static_assert(__builtin_offsetof(struct upstream, dead) == 72, "upstream.dead");
 _Static_assert(__builtin_offsetof(struct upstream, served) == 76, "upstream.served");
-_Static_assert(__builtin_offsetof(struct upstream, edits) == 80, "upstream.edits");
-_Static_assert(__builtin_offsetof(struct upstream, pad) == 84, "upstream.pad");
+_Static_assert(__builtin_offsetof(struct upstream, server) == 80, "upstream.server");
+_Static_assert(__builtin_offsetof(struct upstream, server_sk) == 88, "upstream.server_sk");
+_Static_assert(__builtin_offsetof(struct upstream, client_sk) == 96, "upstream.client_sk");
+_Static_assert(__builtin_offsetof(struct upstream, answered) == 104, "upstream.answered");
+_Static_assert(__builtin_offsetof(struct upstream, way) == 112, "upstream.way");
+_Static_assert(__builtin_offsetof(struct upstream, behind) == 116, "upstream.behind");
+_Static_assert(__builtin_offsetof(struct upstream, behind_served) == 120, "upstream.behind_served");
+_Static_assert(__builtin_offsetof(struct upstream, behind_incarnation) == 124, "upstream.behind_incarnation");
+_Static_assert(__builtin_offsetof(struct upstream, edits) == 128, "upstream.edits");
+_Static_assert(__builtin_offsetof(struct upstream, pad) == 132, "upstream.pad");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {
@@ -594,3 +625,14 @@ struct tuple {
 _Static_assert(sizeof(struct tuple) == 20, "tuple");
 _Static_assert(__builtin_offsetof(struct tuple, address) == 0, "tuple.address");
 _Static_assert(__builtin_offsetof(struct tuple, port) == 16, "tuple.port");
+
+/* Per paired server's socket (socket storage). */
+struct serving {
+  __u64 cookie; /* its own */
+  __u32 slot; /* the pool slot at its other end */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct serving) == 16, "serving");
+_Static_assert(__builtin_offsetof(struct serving, cookie) == 0, "serving.cookie");
+_Static_assert(__builtin_offsetof(struct serving, slot) == 8, "serving.slot");
+_Static_assert(__builtin_offsetof(struct serving, pad) == 12, "serving.pad");

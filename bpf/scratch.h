@@ -42,6 +42,7 @@ struct scratch {
   __u64 facts[FACT_WORDS];
   /* output */
   __u32 o, overflow, copied_to, kept;
+  __u32 edits;    /* answers: offset of an answer_edit, 0: none */
   __u32 value_at; /* answers: where the last value begins in `out` */
   __u32 ends[MAX_VARIABLES];
   __u64 remove;

@@ -12,6 +12,7 @@
 #include "steer.h"
 #include "answer.h"
 #include "balance.h"
+#include "bypass.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
@@ -51,8 +52,6 @@ __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old)
   if (!s)
     return -1;
   __u32 len = s->o;
-  if (len > MAX_OUT || len < 8)
-    return -1;
   if (len > old) {
     if (bpf_msg_push_data(msg, 0, len - old, 0))
       return -2;
@@ -60,25 +59,7 @@ __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old)
     if (bpf_msg_pop_data(msg, 0, old - len, 0))
       return -3;
   }
-  if (bpf_msg_pull_data(msg, 0, len, 0))
-    return -4;
-  __u8 *data = msg->data, *end = msg->data_end;
-  /* the last word first, overlapping: no tail loop, which the verifier would walk once per exit of the other */
-  __u32 last = len - 8;
-  if (last > MAX_OUT - 8)
-    return -1;
-  __u8 *tail = data + last;
-  if (tail + 8 > end)
-    return -5;
-  *(__u64 *)tail = *(__u64 *)&s->out[last & OUT_MASK];
-  __u32 words = len / 8;
-  for (__u32 i = 0; i < MAX_OUT / 8; i++) {
-    if (i >= words || data + 8 > end)
-      break;
-    *(__u64 *)data = *(__u64 *)&s->out[i * 8];
-    data += 8;
-  }
-  return 0;
+  return overwrite(msg, s, 0, len);
 }
 
 static __always_inline void keep_for_replay(struct upstream *u, __u32 slot, struct scratch *s, __u32 size) {
@@ -125,7 +106,8 @@ enum { FORWARD_EDITED = 1 };
 
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
 static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
-                                   __u32 endpoint, __u32 size, const struct rbac_entry *lot, int *struck, int *sent) {
+                                   __u32 endpoint, __u32 size, __u32 queued, const struct rbac_entry *lot,
+                                   int *struck) {
   struct scratch *s = w->s;
   __u32 body = size - s->head_len;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
@@ -151,7 +133,9 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   } else if (!build_request(w, action)) {
     return to_agent(c, size, COUNTER_ODD);
   }
-  __u32 slot = pool_take(endpoint);
+  __u32 slot = action ? take_again(endpoint, c->upstream) : NO_SLOT;
+  if (slot == NO_SLOT)
+    slot = pool_take(endpoint);
   if (slot == NO_SLOT)
     return to_agent(c, size, COUNTER_POOL_EMPTY);
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
@@ -162,6 +146,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
     *struck = 1;
     return SK_PASS;
   }
+  begin_way(c, u, slot, queued, (__u64)bpf_skc_to_tcp_sock(msg->sk));
   c->requested++;
   c->upstream = slot;
   c->body_left = length - body;
@@ -193,12 +178,19 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
     keep_for_replay(u, slot, s, size);
   u->owner = c->cookie;
   u->phase = PHASE_AWAIT;
-  *sent = 1;
   if (action && replace_head(msg, s, s->head_len)) {
     c->flags |= CONN_FLAG_BROKEN;
     return to_agent(c, size, COUNTER_HELPER_FAILED);
   }
   count(action ? COUNTER_KERNEL : COUNTER_PROXY);
+  if (u->way & WAY_DIRECT) {
+    __u64 server = u->server;
+    if (bpf_msg_redirect_hash(msg, &servers, &server, BPF_F_INGRESS) == SK_PASS) {
+      count(COUNTER_BYPASSED);
+      return SK_PASS;
+    }
+    u->way = WAY_NATIVE; /* the server is gone: so will be the connection, and the agent says so */
+  }
   if (bpf_msg_redirect_map(msg, &sockets, slot, 0) != SK_PASS) {
     c->flags |= CONN_FLAG_BROKEN;
     return to_agent(c, size, COUNTER_REDIRECT_FAILED);
@@ -233,7 +225,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
   __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
   s->action = at;
   __u32 rule = s->rule;
-  int sent = 0, verdict = SK_PASS;
+  int verdict = SK_PASS;
   const struct action *action = 0;
   if (action_at)
     action = AT(struct action, image, action_at);
@@ -244,14 +236,15 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
     lot = AT(struct rbac_entry, image, s->lot);
     if (envoy_headers || !replies(s, AT(struct action, image, lot->reply)))
       action = 0;
-    else if (queued)
-      return to_agent(c, size, COUNTER_UNREAD);
+    else if (queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation)))
+      return to_agent(c, size, COUNTER_UNREAD); /* as below: it may become a reply */
     else if (action->kind == ACTION_REPLY && strikes(lot))
       action = AT(struct action, image, lot->reply);
   }
   const struct action *answer = 0;
   if (action && action->kind == ACTION_REPLY) {
-    if (queued) /* a reply does not wait behind an answer that is still in the backlog */
+    /* a reply does not wait behind an answer that is still in the backlog, or on its way there */
+    if (queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation)))
       return to_agent(c, size, COUNTER_UNREAD);
     answer = action;
   } else {
@@ -263,7 +256,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
     if (!action && !listener->proxy_endpoint)
       return to_agent(c, size, COUNTER_AGENT);
     int struck = 0;
-    verdict = forward(msg, c, &w, action, endpoint, size, lot, &struck, &sent);
+    verdict = forward(msg, c, &w, action, endpoint, size, queued, lot, &struck);
     if (struck && lot)
       answer = AT(struct action, image, lot->reply);
   }
@@ -301,6 +294,16 @@ int on_message(struct sk_msg_md *msg) {
     /* the agent holds an answer that came early back for a moment: the body may still complete */
     if (!in_flight(c, u) || u->dead || (u->phase != PHASE_AWAIT && u->phase != PHASE_AGENT) || size > c->body_left)
       return to_agent(c, size, COUNTER_BODY_AGENT);
+    if (u->way & WAY_DIRECT) {
+      __u64 server = u->server;
+      u->way |= WAY_PIECES;
+      if (bpf_msg_redirect_hash(msg, &servers, &server, BPF_F_INGRESS) != SK_PASS)
+        return to_agent(c, size, COUNTER_BODY_AGENT);
+      c->body_left -= size;
+      if (!c->body_left)
+        u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
+      return SK_PASS;
+    }
     c->body_left -= size;
     if (!c->body_left)
       u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
@@ -324,7 +327,10 @@ int on_message(struct sk_msg_md *msg) {
   return verdict;
 }
 
-/* Everything that an upstream server sends. */
+SEC("sk_msg")
+int on_server_message(struct sk_msg_md *msg) { return server_message(msg, envoy_headers); }
+
+/* Everything that an upstream server sends over its connection. */
 SEC("sk_skb/stream_verdict")
 int on_answer(struct __sk_buff *skb) {
   __u32 len = skb->len;
@@ -345,7 +351,9 @@ int on_answer(struct __sk_buff *skb) {
   }
   if (phase != PHASE_AWAIT && phase != PHASE_BODY && phase != PHASE_CHUNKED)
     return SK_PASS;
-  struct scratch *s = scratch_take();
+  if (phase == PHASE_AWAIT && __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_BODY) != PHASE_AWAIT)
+    return SK_PASS; /* the agent has given up in this moment */
+  struct scratch *s = phase == PHASE_AWAIT && is_behind(u) ? 0 : scratch_take();
   if (!s) {
     u->phase = phase == PHASE_AWAIT ? PHASE_AGENT : PHASE_HANDOVER;
     return SK_PASS;
@@ -361,12 +369,9 @@ int on_answer(struct __sk_buff *skb) {
       struct work w = {.s = s, .image = image};
       scan_head(&w, n, header->response_scan, header->response_classes, 1);
       finish_response_head(s);
-      if (u->edits) {
-        struct variables *v = bpf_map_lookup_elem(&variables, &slot);
-        if (v)
-          load_variables(s, v);
-      }
       way = first_piece(&w, u, skb, len, &done);
+      if (way == TO_CLIENT)
+        way = edit_skb(&w, skb, slot);
     }
   } else {
     way = next_piece(s, u, skb, len, &done);
@@ -407,6 +412,15 @@ static __always_inline void ctl_slot(struct ctl *ctl) {
       u->flags |= UPSTREAM_FLAG_CLOSE;
     pool_give(u, slot);
     ctl->result = 1;
+  } else if (ctl->command == CTL_GIVE_UP) {
+    if (u->owner != ctl->cookie ||
+        __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_DEAD) != PHASE_AWAIT)
+      return;
+    u->flags |= UPSTREAM_FLAG_CLOSE;
+    pool_give(u, slot);
+    ctl->result = 1;
+  } else if (ctl->command == CTL_PAIR) {
+    ctl->result = pair(u, slot, ctl->cookie);
   }
 }
 
@@ -434,7 +448,7 @@ static __always_inline void ctl_client(struct ctl *ctl) {
     if (ctl->command == CTL_BODY_SENT)
       c->body_left = 0;
     unread_of(sk, c, &native, &queued);
-    ctl->queued = queued;
+    ctl->queued = queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation));
     ctl->unread = native;
     ctl->gate = gate;
     ctl->requested = c->requested;
@@ -457,7 +471,9 @@ int control(struct __sk_buff *skb) {
   struct ctl ctl;
   __builtin_memcpy(&ctl, in_packet, sizeof ctl);
   ctl.result = 0;
-  if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
+  if (ctl.command == CTL_HELLO)
+    agent_tgid = bpf_get_current_pid_tgid() >> 32;
+  else if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
       ctl.command == CTL_BODY_SENT)
     ctl_client(&ctl);
   else

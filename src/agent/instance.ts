@@ -7,7 +7,8 @@ import { instanceFolder, processStartTime } from '../kernel/instance.js';
 import { bpfObjectPath } from '../kernel/object-path.js';
 import type { ListenerPlan } from '../plan/ir.js';
 import { type Diagnostic, formatDiagnostic } from '../policy/diagnostics.js';
-import { loadFiles } from '../policy/load.js';
+import type { Identity } from '../policy/istio/identities.js';
+import { type LoadOptions, loadFiles } from '../policy/load.js';
 import { type EnvoyProxy, startProxy, stopStaleProxy, withReplayRoutes } from '../proxy/index.js';
 import { isLocal, isWildcard } from './address.js';
 import { holdName, serveControl } from './control-server.js';
@@ -25,6 +26,8 @@ export interface InstanceOptions {
   /** 'own': start an Envoy; 'none': there is no proxy; else its address, port 0 meaning the listener's own */
   readonly proxy: 'own' | 'none' | { address: string; port: number };
   readonly admin: { host: string; port: number };
+  /** who clients are where no document knows their address */
+  readonly identity?: Identity;
   /** answers decided in the kernel get `server`, `date` and `x-envoy-upstream-service-time` as from Envoy */
   readonly envoyHeaders: boolean;
   readonly log: (message: string) => void;
@@ -93,7 +96,7 @@ export class Instance {
 
   async #bringUp(): Promise<void> {
     const { options } = this;
-    const resources = await loadFiles([...options.files], { instance: options.name });
+    const resources = await loadFiles([...options.files], this.#loadOptions);
     for (const d of resources.diagnostics) options.log(formatDiagnostic(d));
     const errors = errorsOf(resources.diagnostics).length;
     if (errors > 0)
@@ -123,6 +126,11 @@ export class Instance {
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
     this.#ready = true;
+  }
+
+  get #loadOptions(): LoadOptions {
+    const { name: instance, identity } = this.options;
+    return { instance, ...(identity ? { identity } : {}) };
   }
 
   get #hostsFile(): string {
@@ -190,7 +198,7 @@ export class Instance {
   async #reload(): Promise<void> {
     if (!this.#ready) return;
     const { log } = this.options;
-    const resources = await loadFiles([...this.options.files], { instance: this.options.name });
+    const resources = await loadFiles([...this.options.files], this.#loadOptions);
     if (same(resources, this.#generation.resources)) return;
     for (const d of resources.diagnostics) log(formatDiagnostic(d));
     const keep = (problems: readonly Diagnostic[]): void =>

@@ -16,7 +16,7 @@ import {
   PHASE,
   UPSTREAM_FLAG,
 } from '../layout/runtime.js';
-import { type Address, addressWords } from './address.js';
+import { type Address, addressWords, plainAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
 
 /** Room for a head and the largest body that the kernel sends: a redirected send must never find the buffer full. */
@@ -190,6 +190,8 @@ export class UpstreamPool {
     socket.on('close', end);
     try {
       this.plane.insertUpstream(index, fd, cookie, endpoint.id);
+      if (socket.localAddress && socket.localPort)
+        this.plane.pair(index, { address: plainAddress(socket.localAddress), port: socket.localPort });
     } catch {
       this.discard(slot); // closed again already
       return;

@@ -17,22 +17,24 @@ export function register(program: Command): void {
     .description('run a command inside the mesh: in its cgroup, with the service names of the policy files')
     .argument('<command...>', 'the command and its arguments')
     .option('--name <name>', 'instance to join', 'default')
+    .option('--no-bypass', "as a server, keep TCP between it and the mesh's clients on this node")
     .passThroughOptions()
     .addHelpText(
       'after',
       '\nThe command replaces this process, so signals reach it and its exit code is returned (128 + n in a shell when\nsignal n ended it). 125: no such instance, or no privilege; 126: not executable; 127: not found.\n\nExample: sidestep exec -- curl http://reviews/',
     )
-    .action((command: string[], options: { name: string }) => {
-      process.exitCode = runInside(options.name, command);
+    .action((command: string[], options: { name: string; bypass: boolean }) => {
+      process.exitCode = runInside(options.name, command, options.bypass);
     });
 }
 
 /** @returns an exit code, when the command could not be started; otherwise it does not return. */
-function runInside(name: string, command: readonly string[]): number {
+function runInside(name: string, command: readonly string[], bypass: boolean): number {
   const found = findInstance(name);
   if (typeof found === 'string') return fail(found);
   try {
-    joinCgroup(instanceCgroups(name).apps);
+    const groups = instanceCgroups(name);
+    joinCgroup(bypass ? groups.apps : groups.plain);
     bindPrivately(found.hostsFile, '/etc/hosts');
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;

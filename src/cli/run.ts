@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import { Instance, StartError } from '../agent/instance.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/libbpf.js';
+import { parseIdentity } from '../policy/istio/identities.js';
 import { ProxyError } from '../proxy/find-envoy.js';
 import { EXIT } from './exit-codes.js';
 
@@ -11,6 +12,7 @@ interface RunOptions {
   readonly proxy?: string;
   readonly admin: string;
   readonly answerHeaders: string;
+  readonly identity?: string;
 }
 
 /** Adds the command to the program. */
@@ -28,6 +30,10 @@ export function register(program: Command): void {
       )
         .choices(['server', 'envoy'])
         .default('server'),
+    )
+    .option(
+      '--identity <identity>',
+      'who the clients of this instance are where no document knows their address: spiffe://TD/ns/NS/sa/SA, TD/ns/NS/sa/SA or NS/SA',
     )
     .option('--admin <host:port>', 'admin address', '127.0.0.1:15090')
     .addHelpText(
@@ -51,6 +57,11 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     log(`error: ${admin ? `--proxy ${options.proxy}` : `--admin ${options.admin}`} is not HOST:PORT`);
     return EXIT.USAGE;
   }
+  const identity = options.identity === undefined ? undefined : parseIdentity(options.identity);
+  if (options.identity !== undefined && !identity) {
+    log(`error: --identity ${options.identity} is not TRUSTDOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT`);
+    return EXIT.USAGE;
+  }
   if (process.getuid?.() !== 0) {
     log('error: run needs root to load programs into the kernel; try: sudo sidestep run ...');
     return EXIT.UNAVAILABLE;
@@ -60,6 +71,7 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     files,
     proxy: proxy === 'own' || proxy === 'none' ? proxy : { address: proxy.host, port: proxy.port },
     admin,
+    ...(identity ? { identity } : {}),
     envoyHeaders: options.answerHeaders === 'envoy',
     log,
   });

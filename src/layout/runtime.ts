@@ -73,6 +73,16 @@ export const UPSTREAM_FLAG = {
   RETRIES_SHIFT: 8,
 } as const;
 
+/** How an exchange with a server on this node goes (upstream.way); set when the request is sent. */
+export const WAY = {
+  /** the request goes to the ingress of the server's own socket, not over the connection */
+  DIRECT: 1,
+  /** the answer is left to the connection, from its first byte or from where it stopped being plain */
+  NATIVE: 2,
+  /** the request went in several messages */
+  PIECES: 4,
+} as const;
+
 export const ENDPOINT_FLAG = {
   /** the server closes connections after each answer: nothing is gained by pooling, the proxy takes its requests */
   NO_POOL: 1,
@@ -102,6 +112,14 @@ export const COUNTER = {
   SCRATCH_BUSY: 12,
   CONNECTIONS: 13,
   UNREAD: 14,
+  /** requests that went straight to the server's socket (part of KERNEL) */
+  BYPASSED: 15,
+  /** answers that came straight from the server's socket, complete */
+  BYPASSED_ANSWERS: 16,
+  /** sockets of servers on this node that were paired with a pooled connection */
+  PAIRED: 17,
+  /** answers left to the agent because the one before might not have arrived yet */
+  BEHIND: 18,
 } as const;
 export const N_COUNTERS = 32;
 
@@ -132,6 +150,12 @@ export const CTL = {
   NATIVE: 6,
   /** the agent has sent the rest of the request's body */
   BODY_SENT: 7,
+  /** pairs a slot with the server's socket whose cookie is `cookie` */
+  PAIR: 8,
+  /** like FINISH, but only while no byte of the answer was seen */
+  GIVE_UP: 9,
+  /** the caller is the agent: connections that it opens may be paired */
+  HELLO: 10,
 } as const;
 
 export const ConnSpec = struct('conn', 'Per intercepted client socket (socket storage).', [
@@ -150,6 +174,8 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['source', 'u32[4]', 'own address, network order'],
   ['original_port', 'u16', 'host order'],
   ['family', 'u16', '2 or 10 (as asked for)'],
+  ['served', 'u32', 'upstream.served when the exchange began'],
+  ['incarnation', 'u32', 'upstream.incarnation when the exchange began'],
   ['pad', 'u32', 'zero'],
 ]);
 
@@ -170,6 +196,14 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['incarnation', 'u32', 'counts the connections that had this slot; written by the agent'],
   ['dead', 'u32', '1: the connection left ESTABLISHED'],
   ['served', 'u32', 'answers after which the connection was kept'],
+  ['server', 'u64', "cookie of the server's end where it is on this node and paired, else 0"],
+  ['server_sk', 'u64', "address of the server's socket"],
+  ['client_sk', 'u64', "address of the client's socket of this exchange"],
+  ['answered', 'u64', 'bpf_ktime_get_ns when the last message of an answer left the server directly'],
+  ['way', 'u32', 'WAY'],
+  ['behind', 'u32', 'slot + 1 of an exchange whose answer must have arrived before this one; 0: none'],
+  ['behind_served', 'u32', 'conn.served of that exchange'],
+  ['behind_incarnation', 'u32', 'conn.incarnation of that exchange'],
   ['edits', 'u32', 'of this exchange: number of the edits of its answer, 0: none'],
   ['pad', 'u32', 'zero'],
 ]);
@@ -224,6 +258,12 @@ export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
   ['port', 'u32', 'host order'],
 ]);
 
+export const ServingSpec = struct('serving', "Per paired server's socket (socket storage).", [
+  ['cookie', 'u64', 'its own'],
+  ['slot', 'u32', 'the pool slot at its other end'],
+  ['pad', 'u32', 'zero'],
+]);
+
 export const RUNTIME_STRUCTS = [
   ConnSpec,
   UpstreamSpec,
@@ -233,6 +273,7 @@ export const RUNTIME_STRUCTS = [
   SteerKeySpec,
   SteerSpec,
   TupleSpec,
+  ServingSpec,
 ];
 export const RUNTIME_CONSTANTS = {
   MAX_UPSTREAMS,
@@ -248,4 +289,4 @@ export const RUNTIME_CONSTANTS = {
   MAX_VARIABLE_BYTES,
   N_COUNTERS,
 };
-export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, CTL };
+export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, WAY, ENDPOINT_FLAG, COUNTER, CONN_FLAG, CTL };

@@ -34,6 +34,7 @@ export interface ChaosResult {
   readonly events: Readonly<Record<string, number>>;
   /** of the agent that was there at the end */
   readonly requests: Status['requests'];
+  readonly bypassed: number;
   readonly left: {
     readonly connections: number;
     readonly owned: number;
@@ -221,7 +222,7 @@ function resident(pid: number): number {
 }
 
 /** What is left of all that when no client is there any more. */
-async function leftovers(world: World): Promise<Pick<ChaosResult, 'left' | 'requests'>> {
+async function leftovers(world: World): Promise<Pick<ChaosResult, 'left' | 'requests' | 'bypassed'>> {
   const pid = world.sidestep.process.pid;
   let status = (await world.sidestep.status()) as Status & { connections: number };
   // what was under way for clients that were killed ends when its timeout (10 s) strikes at the latest
@@ -232,6 +233,7 @@ async function leftovers(world: World): Promise<Pick<ChaosResult, 'left' | 'requ
   const pool = await poolState(pid);
   return {
     requests: status.requests,
+    bypassed: status.bypassed,
     left: {
       connections: status.connections,
       ...{ owned: pool.owned, broken: pool.broken },
