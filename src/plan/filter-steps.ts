@@ -150,6 +150,14 @@ function inert(known: readonly string[]): Reader {
   };
 }
 
+/** Filters for gRPC: whatever has a gRPC content type is the proxy's in any case (the guard of each virtual host). */
+function grpcOnly(notes: Notes, input: FilterInput): FilterSteps {
+  onlyFields(notes, input.config, input.path, []);
+  for (const { config, path } of input.levels)
+    notes.add('per-route-filter', `the filter ${anyType(config)} is configured here`, path, config);
+  return NOTHING;
+}
+
 /** Filters that are understood beside RBAC and the router, by type. */
 export const READERS: Readonly<Record<string, Reader>> = {
   [`${FILTERS}cors.v3.Cors`]: cors,
@@ -158,6 +166,8 @@ export const READERS: Readonly<Record<string, Reader>> = {
   [`${FILTERS}csrf.v3.CsrfPolicy`]: csrf,
   [`${FILTERS}buffer.v3.Buffer`]: buffer,
   [`${FILTERS}health_check.v3.HealthCheck`]: healthCheck,
+  [`${FILTERS}grpc_web.v3.GrpcWeb`]: grpcOnly,
+  [`${FILTERS}grpc_http1_bridge.v3.Config`]: grpcOnly,
   [`${FILTERS}local_ratelimit.v3.LocalRateLimit`]: inert(['stat_prefix']),
   [`${FILTERS}set_metadata.v3.Config`]: inert([]),
 };

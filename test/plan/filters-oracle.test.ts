@@ -97,6 +97,8 @@ const routes: JsonObject[] = [
 /** The same filters in several orders. */
 const CHAINS: JsonObject[][] = [
   [
+    filter('web', 'grpc_web.v3.GrpcWeb'),
+    filter('bridge', 'grpc_http1_bridge.v3.Config'),
     rbac,
     filter('cors', 'cors.v3.Cors'),
     filter('mutation', 'header_mutation.v3.HeaderMutation', mutate),
