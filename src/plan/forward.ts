@@ -3,7 +3,7 @@ import type { JsonObject } from '../policy/resources.js';
 import { proxied, type RouteContext, type Variant } from './actions.js';
 import { ALWAYS, headerPresent, test } from './conditions.js';
 import { type Choice, choices } from './destinations.js';
-import { requestEdits } from './header-edits.js';
+import { clusterLevel, requestEdits } from './header-edits.js';
 import type { ForwardAction, HeaderEdit, RbacCheck } from './ir.js';
 import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
@@ -234,7 +234,13 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   const edits: HeaderEdit[] = [];
   if (listener.removeClientCert) edits.push({ op: 'remove', name: 'x-forwarded-client-cert' });
   edits.push(
-    ...requestEdits(notes, levels, bool(ctx.routeConfig, 'most_specific_header_mutations_wins'), ctx.filters.request),
+    ...requestEdits(
+      notes,
+      levels,
+      bool(ctx.routeConfig, 'most_specific_header_mutations_wins'),
+      clusterLevel(notes, ctx.route, ctx.path),
+      ctx.filters.request,
+    ),
   );
   if (!listener.suppressEnvoyHeaders && timeoutMs > 0) {
     edits.push({ op: 'overwrite', name: 'x-envoy-expected-rq-timeout-ms', value: String(timeoutMs) });

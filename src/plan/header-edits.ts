@@ -5,7 +5,7 @@
  */
 import type { JsonObject } from '../policy/resources.js';
 import type { AnswerEdit, HeaderEdit } from './ir.js';
-import { bool, has, join, list, type Notes, obj, onlyFields, str, strings } from './notes.js';
+import { bool, has, join, list, type Notes, num, obj, onlyFields, str, strings } from './notes.js';
 
 /** Headers that frame the message, or that the fast path or the proxy maintain: an edit of them is left to the proxy. */
 const HANDLED = new Set([
@@ -157,6 +157,30 @@ export function handledByProxy(notes: Notes, name: string, field: string, owner:
   return true;
 }
 
+function inOrder(levels: readonly Level[], mostSpecificWins: boolean, first: Level | undefined): Level[] {
+  return [...(first ? [first] : []), ...(mostSpecificWins ? [...levels].reverse() : levels)];
+}
+
+/** Fields of a weighted cluster that edit headers. */
+export const CLUSTER_EDITS = [
+  'request_headers_to_add',
+  'request_headers_to_remove',
+  'response_headers_to_add',
+  'response_headers_to_remove',
+];
+
+/** The edits that the weighted clusters of a route have in common; a reason if they differ, since one is drawn later. */
+export function clusterLevel(notes: Notes, route: JsonObject, path: string): Level | undefined {
+  const weighted = obj(obj(route, 'route'), 'weighted_clusters');
+  const clusters = list(weighted, 'clusters').filter((c) => num(c, 'weight') > 0);
+  const [owner] = clusters;
+  if (!owner) return undefined;
+  const edits = clusters.map((c) => JSON.stringify(CLUSTER_EDITS.map((key) => c[key] ?? [])));
+  const at = join(path, 'route.weighted_clusters.clusters');
+  if (new Set(edits).size > 1) notes.add('header-edit', 'the clusters edit headers in different ways', at, weighted);
+  return { owner, path: at };
+}
+
 function removals(level: Level, side: Side): HeaderEdit[] {
   const names = strings(level.owner, `${side}_headers_to_remove`);
   return names.map((name) => ({ op: 'remove', name: name.toLowerCase() }));
@@ -165,17 +189,19 @@ function removals(level: Level, side: Side): HeaderEdit[] {
 /**
  * The edits of all levels, outermost effect last: route, virtual host, route configuration, or the other way round with
  * most_specific_header_mutations_wins. What the fast path cannot do becomes a reason.
+ * @param first the chosen cluster's own, which come first in either order
  * @param before edits that filters have made before
  */
 export function requestEdits(
   notes: Notes,
   levels: readonly Level[],
   mostSpecificWins: boolean,
+  first?: Level,
   before: readonly HeaderEdit[] = [],
 ): HeaderEdit[] {
   const byName = new Map<string, HeaderEdit[]>();
   for (const edit of before) byName.set(edit.name, fold(byName.get(edit.name) ?? [], edit));
-  for (const level of mostSpecificWins ? [...levels].reverse() : levels) {
+  for (const level of inOrder(levels, mostSpecificWins, first)) {
     for (const edit of [...removals(level, 'request'), ...additions(notes, level, 'request')]) {
       const field = join(level.path, edit.op === 'remove' ? 'request_headers_to_remove' : 'request_headers_to_add');
       if (handledByProxy(notes, edit.name, field, level.owner)) continue;
@@ -221,8 +247,13 @@ export function answerEdit(notes: Notes, edit: HeaderEdit, field: string, owner:
 }
 
 /** The router's edits of answers: response_headers_to_remove and _to_add of all levels, in the order of `requestEdits`. */
-export function responseEdits(notes: Notes, levels: readonly Level[], mostSpecificWins: boolean): AnswerEdit[] {
-  return (mostSpecificWins ? [...levels].reverse() : levels).flatMap((level) =>
+export function responseEdits(
+  notes: Notes,
+  levels: readonly Level[],
+  mostSpecificWins: boolean,
+  first?: Level,
+): AnswerEdit[] {
+  return inOrder(levels, mostSpecificWins, first).flatMap((level) =>
     [...removals(level, 'response'), ...additions(notes, level, 'response')].flatMap((edit) => {
       const field = join(level.path, edit.op === 'remove' ? 'response_headers_to_remove' : 'response_headers_to_add');
       return answerEdit(notes, edit, field, level.owner) ?? [];

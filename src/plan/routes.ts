@@ -4,7 +4,7 @@ import { type ListenerContext, proxied, type RouteContext, type Variant } from '
 import { hasEdits, localReply } from './answers.js';
 import { ALWAYS, all, any, headerPresent, NEVER, test } from './conditions.js';
 import { forwardVariants } from './forward.js';
-import { responseEdits } from './header-edits.js';
+import { clusterLevel, responseEdits } from './header-edits.js';
 import type { FilterChain, FilterOutcome } from './http-filters.js';
 import type { Action, Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
 import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
@@ -155,7 +155,8 @@ function routePlans(
     { owner: vhost, path: 'virtual_host' },
     { owner: ctx.routeConfig, path: 'route_config' },
   ];
-  const edits = responseEdits(notes, levels, bool(ctx.routeConfig, 'most_specific_header_mutations_wins'));
+  const specificWins = bool(ctx.routeConfig, 'most_specific_header_mutations_wins');
+  const edits = responseEdits(notes, levels, specificWins, clusterLevel(notes, route, path));
   const filters = ctx.chain.outcome({ levels, hasEntry: isObject(route.route), edits });
   notes.reasons.push(...filters.notes.reasons);
 

@@ -171,7 +171,9 @@ export function moreFilters(mixed: boolean): fc.Arbitrary<JsonObject[]> {
         : fc.constant(undefined),
       buffer: oneIn(
         5,
-        fc.constantFrom(50, 5000, 2_000_000).map((n) => typed('buffer.v3.Buffer', { max_request_bytes: n })),
+        fc
+          .constantFrom(...(mixed ? [50, 5000] : [20_000]), 2_000_000)
+          .map((n) => typed('buffer.v3.Buffer', { max_request_bytes: n })),
       ),
       order: fc.shuffledSubarray(Object.keys(NAMES), { minLength: 5 }),
     })

@@ -92,6 +92,25 @@ const routes: JsonObject[] = [
   }),
   { ...answer('direct', { prefix: '/direct' }), ...edits },
   { match: { prefix: '/redirect' }, redirect: { host_redirect: 'x' }, ...edits },
+  {
+    match: { prefix: '/weighted' },
+    route: {
+      weighted_clusters: {
+        clusters: [
+          {
+            name: 'a',
+            weight: 1,
+            request_headers_to_add: [add('x-m', 'w', 'OVERWRITE_IF_EXISTS_OR_ADD'), add('x-w', '1')],
+            response_headers_to_add: [add('x-vh', 'w', 'OVERWRITE_IF_EXISTS_OR_ADD'), add('x-also', 'w')],
+            response_headers_to_remove: ['cache-control'],
+          },
+          { name: 'none', weight: 0, response_headers_to_remove: ['x-other'] },
+        ],
+      },
+    },
+    request_headers_to_add: [add('x-m', 'r', 'OVERWRITE_IF_EXISTS_OR_ADD'), add('x-w', '2', 'ADD_IF_ABSENT')],
+    response_headers_to_add: [add('x-vh', 'r', 'OVERWRITE_IF_EXISTS_OR_ADD'), add('x-also', 'r', 'ADD_IF_ABSENT')],
+  },
   to('a', '/legacy', {}, { cors: { allow_origin_string_match: [{ prefix: 'http' }], expose_headers: 'y' } }),
 ];
 /** The same filters in several orders. */
@@ -153,7 +172,7 @@ describe('filters: the plan and an Envoy', { skip: envoy ? false : 'no Envoy was
         }),
       );
     }
-    const clusters = [clusterOf('a', [upstream.port])];
+    const clusters = [clusterOf('a', [upstream.port]), clusterOf('none', [upstream.port])];
     plan = buildPlan(resourcesOf(listeners, clusters));
     running = await startEnvoy(envoy!, { listeners, clusters }, ports);
   });
