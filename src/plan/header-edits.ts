@@ -1,15 +1,14 @@
 /**
- * request_headers_to_add / request_headers_to_remove, and those of responses -> edits. Within one level Envoy removes first, then overwrites,
- * then adds, presence being tested before any addition of the level. The result holds, for each name, edits whose
- * conditions are about the request as received.
+ * request_headers_to_add / request_headers_to_remove, and those of responses -> edits. Within one level Envoy removes
+ * first, then overwrites, then adds, presence being tested before any addition of the level. The edits of requests hold,
+ * for each name, edits whose conditions are about the request as received.
  */
 import type { JsonObject } from '../policy/resources.js';
 import type { AnswerEdit, HeaderEdit } from './ir.js';
 import { bool, has, join, list, type Notes, num, obj, onlyFields, str, strings } from './notes.js';
 
-/** Headers that frame the message, or that the fast path or the proxy maintain: an edit of them is left to the proxy. */
-const HANDLED = new Set([
-  'host',
+/** Headers that frame a message. */
+const FRAMING = [
   'connection',
   'keep-alive',
   'proxy-connection',
@@ -18,6 +17,13 @@ const HANDLED = new Set([
   'te',
   'trailer',
   'upgrade',
+];
+const FRAMES = new Set(FRAMING);
+
+/** Headers of requests that the fast path or the proxy maintain: an edit of them is left to the proxy. */
+const HANDLED = new Set([
+  ...FRAMING,
+  'host',
   'expect',
   'x-request-id',
   'x-forwarded-proto',
@@ -211,17 +217,6 @@ export function requestEdits(
   return [...byName.values()].flat();
 }
 
-/** Headers of answers that frame the message. */
-const FRAMING = new Set([
-  'connection',
-  'keep-alive',
-  'proxy-connection',
-  'transfer-encoding',
-  'content-length',
-  'te',
-  'trailer',
-  'upgrade',
-]);
 /** Headers that the proxy sets behind all edits. */
 const SET_BY_PROXY = new Set(['server', 'date', 'via']);
 
@@ -229,7 +224,7 @@ const SET_BY_PROXY = new Set(['server', 'date', 'via']);
 export function answerEdit(notes: Notes, edit: HeaderEdit, field: string, owner: JsonObject): AnswerEdit | undefined {
   const { name } = edit;
   const removed = edit.op === 'remove';
-  if (FRAMING.has(name) || name.startsWith(':')) {
+  if (FRAMES.has(name) || name.startsWith(':')) {
     notes.add('response-headers', `${name} frames the message`, field, owner);
     return undefined;
   }

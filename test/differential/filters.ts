@@ -4,7 +4,8 @@ import type { JsonObject } from '../../src/policy/resources.js';
 import { word } from './matchers.js';
 
 const HTTP = 'type.googleapis.com/envoy.extensions.filters.http';
-const APPEND_ACTIONS = [
+/** The values of HeaderValueOption.append_action. */
+export const APPEND_ACTIONS = [
   'APPEND_IF_EXISTS_OR_ADD',
   'ADD_IF_ABSENT',
   'OVERWRITE_IF_EXISTS_OR_ADD',

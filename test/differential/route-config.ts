@@ -1,7 +1,7 @@
 /** Generated listeners: route configuration and filters, with hints how to make requests that its rules match. */
 import fc from 'fast-check';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { answerEdits, forChain, moreFilters, perFilter } from './filters.js';
+import { APPEND_ACTIONS, answerEdits, forChain, moreFilters, perFilter } from './filters.js';
 import { headerMatcher, headerName, type PathMatch, pathMatch, queryMatcher, word } from './matchers.js';
 import { rbacRules } from './rbac.js';
 
@@ -30,13 +30,6 @@ export const CLUSTERS: Readonly<Record<string, readonly string[]>> = {
   'split-1': ['split-1'],
   'split-2': ['split-2'],
 };
-
-const APPEND_ACTIONS = [
-  'APPEND_IF_EXISTS_OR_ADD',
-  'ADD_IF_ABSENT',
-  'OVERWRITE_IF_EXISTS_OR_ADD',
-  'OVERWRITE_IF_EXISTS',
-] as const;
 
 /**
  * request_headers_to_add / _to_remove, of any of the levels that have them.
