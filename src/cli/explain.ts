@@ -36,6 +36,7 @@ function chooseListener(
   const known = (name: string) => plan.listeners.some((l) => l.name === name);
   const found =
     resources.intercepts.find((i) => i.port === port && i.address === address && known(i.listener))?.listener ??
+    namesHost(plan, resources, host, port) ??
     resources.intercepts.find((i) => i.port === port && known(i.listener))?.listener ??
     plan.listeners.find((l) => l.proxyAddress.port === port)?.name ??
     (plan.listeners.length === 1 ? plan.listeners[0]!.name : undefined);
@@ -43,6 +44,27 @@ function chooseListener(
   return found === undefined
     ? `no listener for port ${port}; name one with --listener (${all || 'there are none'})`
     : { name: found };
+}
+
+/**
+ * The listener for a port that names the host best: a gateway's, for a host that is no service's. Gateways that are only
+ * assumed are intercepted nowhere; their port is in their name.
+ */
+function namesHost(plan: Plan, resources: Resources, host: string, port: number): string | undefined {
+  const length = (domain: string) => {
+    if (domain === host) return Number.POSITIVE_INFINITY;
+    return domain.startsWith('*.') && host.endsWith(domain.slice(1)) ? domain.length : 0;
+  };
+  const at = (name: string) =>
+    resources.intercepts.some((i) => i.port === port && i.listener === name) || name.split('|')[1] === String(port);
+  const ranked = plan.listeners
+    .filter((listener) => at(listener.name))
+    .map(({ name, virtualHosts }) => ({
+      name,
+      best: Math.max(0, ...virtualHosts.flatMap((v) => v.domains.map(length))),
+    }))
+    .sort((a, b) => b.best - a.best);
+  return ranked[0] && ranked[0].best > 0 ? ranked[0].name : undefined;
 }
 
 /** Parses `METHOD URL`; a text says what is wrong. */

@@ -67,9 +67,15 @@ function literalPiece(blob: Blob, text: string) {
 /**
  * Stores a template; neighbouring literals become one.
  * @param slot the slot of a header name
+ * @param repeat see CaptureRewrite; the last piece then stands behind all repetitions.
  * @returns its offset, or undefined when it has too many pieces or needs headers that have no slot.
  */
-export function template(blob: Blob, pieces: readonly Piece[], slot: ActionContext['slot']): number | undefined {
+export function template(
+  blob: Blob,
+  pieces: readonly Piece[],
+  slot: ActionContext['slot'],
+  repeat?: number,
+): number | undefined {
   const merged: Piece[] = [];
   for (const piece of pieces) {
     const last = merged.at(-1);
@@ -102,6 +108,7 @@ export function template(blob: Blob, pieces: readonly Piece[], slot: ActionConte
   });
   const head = new Uint8Array(TemplateSpec.size);
   new DataView(head.buffer).setUint32(0, list.length, true);
+  if (repeat !== undefined) new DataView(head.buffer).setUint32(4, repeat + 1, true);
   return blob.structs(PieceSpec, list, head);
 }
 
@@ -147,7 +154,7 @@ function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): T
   }
   const compiled = captureRewrite(rewrite.pattern, rewrite.substitution);
   if (typeof compiled === 'string') return refuse('path-rewrite', compiled);
-  const target = template(context.blob, compiled.pieces, context.slot);
+  const target = template(context.blob, [...compiled.pieces, { kind: 'query' }], context.slot, compiled.repeat);
   if (target === undefined) return refuse('budget', 'the new path has too many or too long pieces');
   const rows = context.blob.actionRows(compiled.table);
   return { target, capture: rows.start, capture_classes: rows.classes };

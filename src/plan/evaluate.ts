@@ -161,6 +161,10 @@ function answerEdits(action: ForwardAction): readonly AnswerEdit[] {
 /** Methods that are decided here; Envoy refuses methods that it does not know, and tunnels CONNECT. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'TRACE']);
 
+/** What the proxy would change: dot segments, backslashes, characters to escape, escapes of what needs none; half escapes. */
+const NOT_NORMAL =
+  /["<>\\^`{|}]|\/\.\.?(?:[/;]|$)|%(?![0-9a-f]{2})|%(?:00|2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])/i;
+
 /** Why the form of a request sends it to the proxy whatever the rules say; undefined: it does not. */
 export function oddity(listener: ListenerPlan, view: View): string | undefined {
   const { method, target } = view.request;
@@ -181,9 +185,9 @@ export function oddity(listener: ListenerPlan, view: View): string | undefined {
     .map((t) => asciiLower(t.trim()));
   if (tokens.some((t) => t !== '' && t !== 'close' && t !== 'keep-alive')) return 'Connection names headers';
   const { paths } = listener;
-  if (paths.normalize && /%|\\|\/\.\.?(\/|$)/.test(view.path)) return 'the path may need normalising';
+  if (paths.normalize && NOT_NORMAL.test(view.path)) return 'the path may need normalising';
   if (paths.mergeSlashes && view.path.includes('//')) return 'the path has double slashes';
-  if (paths.escapedSlashes && /%2f|%5c/i.test(view.path)) return 'the path has escaped slashes';
+  if (paths.escapedSlashes && /%2f|%5c|%(?![0-9a-f]{2})/i.test(view.path)) return 'the path has escaped slashes';
   return undefined;
 }
 

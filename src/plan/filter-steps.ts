@@ -170,6 +170,7 @@ export const READERS: Readonly<Record<string, Reader>> = {
   [`${FILTERS}grpc_http1_bridge.v3.Config`]: grpcOnly,
   [`${FILTERS}local_ratelimit.v3.LocalRateLimit`]: inert(['stat_prefix']),
   [`${FILTERS}set_metadata.v3.Config`]: inert([]),
+  [`${FILTERS}stateful_session.v3.StatefulSession`]: inert([]),
 };
 
 /** Whether a step stops every request that reaches it. */

@@ -41,6 +41,14 @@ const TEXT = {
     'An access log is configured',
     'The proxy writes its access log only for requests that it sees. Leaving requests out of the log would be a change of behaviour.',
   ],
+  'envoy-filter': [
+    'An EnvoyFilter patches it',
+    'Patches to a configuration that Istio generates are not applied here, nor looked into: the listeners, virtual hosts, routes and clusters that a patch is about are left to the proxy.',
+  ],
+  wasm: [
+    'A WasmPlugin runs on its requests',
+    'WebAssembly plugins are not loaded here. Listeners of the clients and gateways that a plugin selects, and clusters of the servers that it selects, are left to the proxy.',
+  ],
   tracing: ['Tracing is configured', 'Spans are made by the proxy, for requests that it sees.'],
   'remote-address': [
     'use_remote_address is on',
@@ -71,7 +79,7 @@ const TEXT = {
   ],
   regex: [
     'A regular expression outside the supported syntax',
-    'Regular expressions are compiled to byte automata from RE2 syntax. Unicode classes (\\p) and what RE2 itself refuses are left to the proxy.',
+    'Regular expressions are compiled to byte automata from RE2 syntax. \\C and what RE2 itself refuses are left to the proxy.',
   ],
   'runtime-fraction': [
     'A runtime fraction between 0 and 100%, or one that a runtime layer can change',
@@ -161,6 +169,34 @@ const TEXT = {
   budget: [
     'More than the kernel has room for',
     'Automata, header slots, terms of a condition, candidates for one path and literals have bounds in the policy image, so that the programs stay verifiable. A rule that does not fit is left to the proxy.',
+  ],
+  gateway: [
+    'A gateway that is not run on this node',
+    'No document describes the gateway, or none of its plain HTTP servers takes the route. Connections to it are not intercepted; what is on its way there is decided elsewhere.',
+  ],
+  'no-parent': [
+    'A route that is attached to nothing',
+    'Without parentRefs (or with such that only another controller knows) a route decides nothing here.',
+  ],
+  'parent-kind': [
+    'A route for a kind of parent that is not known',
+    'Routes are attached to Gateways and Services. Other kinds belong to other controllers.',
+  ],
+  'backend-kind': [
+    'A backend of a kind that is not known',
+    'Backends are Services and Istio’s Hostnames. As the Gateway API demands, requests for others are answered 500; the controller that knows the kind would do something else.',
+  ],
+  'unknown-filter': [
+    'A filter of the Gateway API that is not known',
+    'As the Gateway API demands, requests that would pass it are answered 500; the controller that knows it would do something else.',
+  ],
+  sidecar: [
+    'A setting of a Sidecar that is not translated, or something that a Sidecar hides',
+    'Which services and VirtualServices the clients see is translated; what a Sidecar says of servers, ports and unknown addresses is not.',
+  ],
+  telemetry: [
+    'Metrics of a proxy',
+    'Metrics that a proxy makes of each request do not contain what the kernel decides.',
   ],
   translation: [
     'The translation to proxy resources says so',

@@ -134,7 +134,7 @@ function routePlans(
   );
 
   const notes = ctx.common.fork();
-  notes.reasons.push(...ctx.common.reasons, ...vhostNotes.reasons);
+  notes.reasons.push(...ctx.common.reasons, ...vhostNotes.reasons, ...(ctx.listener.left?.get(route) ?? []));
   onlyFields(notes, route, path, [
     ...ACTIONS,
     'name',
@@ -262,6 +262,7 @@ export function virtualHosts(ctx: RoutesContext, strip: readonly Condition[]): V
   const drafts = hosts.map((vhost) => {
     const notes = new Notes(ctx.listener.provenance);
     virtualHostNotes(notes, vhost);
+    notes.reasons.push(...(ctx.listener.left?.get(vhost) ?? []));
     const name = str(vhost, 'name');
     const routes = list(vhost, 'routes').flatMap((r, i) =>
       routePlans(ctx, vhost, notes, r, i, `${ctx.name}/${name}/${i}`),

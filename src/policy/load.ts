@@ -33,8 +33,6 @@ export interface LoadOptions {
    * that the verdict is about what the policies say. Never for resources that traffic is to follow
    */
   readonly assumeEndpoints?: boolean;
-  /** see `TranslateOptions.assumeGateways` */
-  readonly assumeGateways?: boolean;
   /** see `TranslateOptions.identity` */
   readonly identity?: Identity;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
@@ -273,6 +271,6 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  const { assumeEndpoints = false, assumeGateways = false, instance = '', identity } = options;
-  return translate(documents, { assumeEndpoints, assumeGateways, instance, ...(identity ? { identity } : {}) });
+  const { assumeEndpoints = false, instance = '', identity } = options;
+  return translate(documents, { assumeEndpoints, instance, ...(identity ? { identity } : {}) });
 }

@@ -18,6 +18,8 @@ const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 const MESH = '127.0.0.6';
 const CLIENTS = 3;
 const CONNECTIONS = 12;
+/** Load goes on for this long after the last blow, so that what came back is seen to work. */
+const CALM_MS = 3000;
 
 export interface ChaosOptions {
   readonly seconds: number;
@@ -258,6 +260,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       await sleep(200 + 600 * chance());
       await world.strike();
     }
+    await sleep(CALM_MS);
     await world.settle();
     return { reports: world.reports, events: world.events, ...(await leftovers(world)) };
   } finally {

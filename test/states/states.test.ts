@@ -1,9 +1,10 @@
-/** The table of docs/states.md, cell by cell, through Envoy alone and through Sidestep both ways. */
+/** The table of docs/states.md, cell by cell, through Envoy alone and through Sidestep every way. */
 import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { currentCgroup, instanceCgroups, joinCgroup } from '../../src/kernel/cgroups.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { packageRoot } from '../../src/lab/paths.js';
 import { freePort, freePorts } from '../../src/lab/ports.js';
@@ -123,7 +124,9 @@ describe('when a side ends', { skip, timeout: 300_000 }, () => {
   let lab: Lab;
   let server: StateServer;
   let sidestep: SidestepHandle;
-  const ports = { alone: 0, mesh: 0 };
+  const ports = { alone: 0, mesh: 0, bypass: 0 };
+  let inside: SidestepHandle;
+  let insideServer: StateServer;
   let serial = 0;
 
   before(async () => {
@@ -137,12 +140,29 @@ describe('when a side ends', { skip, timeout: 300_000 }, () => {
     const file = join(lab.dir, 'bootstrap.json');
     await writeFile(file, JSON.stringify(bootstrap(MESH, ports.mesh, upstream)));
     sidestep = await startSidestep(lab, [file]);
+    // The same once more with the server inside: what counts is where its listening socket was made.
+    const [local, bypass] = (await freePorts(2)) as [number, number];
+    ports.bypass = bypass;
+    const other = join(lab.dir, 'bypass.json');
+    await writeFile(other, JSON.stringify(bootstrap(MESH, bypass, local)));
+    inside = await startSidestep(lab, [other]);
+    insideServer = new StateServer();
+    lab.onClose('server inside', () => insideServer.close());
+    const home = currentCgroup();
+    joinCgroup(instanceCgroups(inside.name).apps);
+    try {
+      await insideServer.listen(local);
+    } finally {
+      joinCgroup(home);
+    }
   });
   after(() => lab?.close());
 
   /** Plays the cells; what both sides saw of each. */
-  const play = async (table: readonly Cell[], way: 'alone' | 'kernel' | 'proxy'): Promise<string[]> => {
-    const [address, port] = way === 'alone' ? [ALONE, ports.alone] : [MESH, ports.mesh];
+  const play = async (table: readonly Cell[], way: 'alone' | 'kernel' | 'proxy' | 'bypass'): Promise<string[]> => {
+    const address = way === 'alone' ? ALONE : MESH;
+    const port = way === 'alone' || way === 'bypass' ? ports[way] : ports.mesh;
+    const mesh = way === 'bypass' ? inside : sidestep;
     const jobs = table.map((cell) => {
       const point = POINTS[cell.point];
       assert.ok(point, `no such point: ${cell.point}`);
@@ -150,12 +170,12 @@ describe('when a side ends', { skip, timeout: 300_000 }, () => {
     });
     const argv = ['python3', CLIENT, address, String(port)];
     const options = { input: JSON.stringify(jobs), timeoutMs: 120_000 };
-    const r = way === 'alone' ? await runCommand(argv, options) : await sidestep.run(argv, options);
+    const r = way === 'alone' ? await runCommand(argv, options) : await mesh.run(argv, options);
     assert.equal(r.code, 0, r.stderr);
     await sleep(250);
     return (JSON.parse(r.stdout) as string[]).map((client, i) => {
       if (table[i]!.side === 'server') return client;
-      const { request, connection } = server.saw(jobs[i]![1]!);
+      const { request, connection } = (way === 'bypass' ? insideServer : server).saw(jobs[i]![1]!);
       return `${client}; ${request === 'nothing' ? request : `${request} ${connection}`}`;
     });
   };
@@ -165,17 +185,20 @@ describe('when a side ends', { skip, timeout: 300_000 }, () => {
     assert.ok(table.length >= 34);
     const wrong: string[] = [];
     const before = (await sidestep.status()).requests;
-    for (const way of ['alone', 'kernel', 'proxy'] as const) {
+    for (const way of ['alone', 'kernel', 'proxy', 'bypass'] as const) {
       const seen = await play(table, way);
       for (const [i, cell] of table.entries()) {
-        const wanted = way === 'alone' ? cell.envoy : cell[way];
+        const wanted = way === 'alone' ? cell.envoy : cell[way === 'bypass' ? 'kernel' : way];
         if (seen[i] !== wanted)
           wrong.push(`${cell.side}: ${cell.point}, ${cell.event}, ${way}: ${seen[i]} instead of ${wanted}`);
       }
     }
     const now = (await sidestep.status()).requests;
     t.diagnostic(`${table.length} cells, ${now.kernel - before.kernel} requests decided in the kernel`);
+    const { bypassed } = await inside.status();
+    t.diagnostic(`${bypassed} from socket to socket`);
     assert.deepEqual(wrong, []);
+    assert.ok(bypassed > table.length, 'most requests must have gone from socket to socket');
     assert.ok(now.kernel - before.kernel > table.length, 'the kernel must have decided');
   });
 });
