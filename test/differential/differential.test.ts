@@ -49,8 +49,8 @@ test('offloadable configurations, ordinary requests', { skip, timeout: 900_000 }
     t.diagnostic(counters);
     assert.equal(reports.join('\n\n'), '');
     assert.ok(d.sent >= REQUESTS * 0.6, `only ${d.sent} requests were sent`);
-    // or the test would pass by leaving everything to the proxy
-    assert.ok(kernelShare > 0.9, `only ${(100 * kernelShare).toFixed(1)}% were decided in the kernel`);
+    // or the test would pass by leaving everything to the proxy (which gets what the buffer filter may not let pass)
+    assert.ok(kernelShare > 0.85, `only ${(100 * kernelShare).toFixed(1)}% were decided in the kernel`);
   } finally {
     await d.close();
   }
