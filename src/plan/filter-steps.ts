@@ -18,6 +18,8 @@ export interface Step {
   readonly chance?: RbacCheck['chance'];
   /** what is stopped: a local reply, the proxy's business, or (undefined) RBAC's own 403 */
   readonly reply?: { readonly status: number; readonly body: string } | 'proxy';
+  /** the check of an RBAC filter that it is */
+  readonly rbac?: RbacCheck;
 }
 
 export interface FilterSteps {

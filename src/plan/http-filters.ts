@@ -6,6 +6,7 @@ import { type FilterSteps, READERS, type Step, stopsAll } from './filter-steps.j
 import type { AnswerEdit, AnswerEdits, Condition, HeaderEdit, RbacCheck, Reason, ReplyAction } from './ir.js';
 import { anyType, bool, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
+import { policiesOf, rememberPolicies } from './rbac-policies.js';
 
 const FILTERS = 'envoy.extensions.filters.http.';
 const DENIED = { status: 403, body: 'RBAC: access denied' };
@@ -147,7 +148,10 @@ export class FilterChain {
       if (filter.kind === 'rbac') {
         const rbac = own ? this.#perRouteRbac(notes, own, config!.path) : filter.rbac!;
         notes.reasons.push(...rbac.notes.reasons);
-        act = { ...act, steps: rbac.checks.map(({ action, condition }) => ({ action, condition })) };
+        act = {
+          ...act,
+          steps: rbac.checks.map((check) => ({ action: check.action, condition: check.condition, rbac: check })),
+        };
       } else if (filter.kind === 'foreign') {
         notes.add(
           'http-filter',
@@ -262,12 +266,15 @@ function checksOf(
 ): RbacCheck[] {
   const check = (action: RbacCheck['action'], condition: Condition, isAllowed: boolean): RbacCheck => {
     const answer = reply(isAllowed);
-    return {
+    if (!answer && step.rbac && condition === step.condition) return step.rbac;
+    const made: RbacCheck = {
       action,
       condition,
       ...(answer ? { reply: answer } : {}),
       ...(step.chance ? { chance: step.chance } : {}),
     };
+    if (step.rbac && condition === step.condition) rememberPolicies(made, policiesOf(step.rbac));
+    return made;
   };
   if (!allowed || step.reply === 'proxy') return [check(step.action, step.condition, false)];
   const stops = step.action === 'deny' ? step.condition : not(step.condition);
