@@ -285,11 +285,24 @@ export function explain(plan: Plan, request: PlanRequest): Explanation {
               kind: 'forward',
               target: result.target,
               headers: result.headers,
-              edits: edits(result.action, request, result.target),
+              edits: [...edits(result.action, request, result.target), ...result.answer.map(answerEdit)],
               clusters: candidates(plan, result.action),
               timeoutMs: result.action.timeoutMs,
               retries: result.action.retry?.retries ?? 0,
               settings: describeForwarding(result.action).map(([name, text]) => ({ name, text })),
             },
   };
+}
+
+/** e.g. `answer: overwrite x-a: 1`. */
+function answerEdit({
+  op,
+  name,
+  value,
+}: {
+  readonly op: string;
+  readonly name: string;
+  readonly value: string;
+}): string {
+  return `answer: ${op.replaceAll('_', ' ')} ${name}${op === 'remove' ? '' : `: ${value}`}`;
 }

@@ -202,11 +202,11 @@ request_headers_to_remove: [x-shop-internal]`,
     },
   },
   'response-headers': {
-    fix: 'Set the header in the application, or keep the edit on the routes that need it.',
+    fix: 'Leave these headers to the proxy, or edit a header of your own instead.',
     example: {
       place: 'route',
       before: `${FORWARD}
-response_headers_to_add: [{ header: { key: x-served, value: "%START_TIME%" } }]`,
+response_headers_to_add: [{ header: { key: server, value: shop } }]`,
       after: FORWARD,
     },
   },
