@@ -1,6 +1,7 @@
 /** The plan's reference evaluator: what happens to one request, and why. Slow and plain on purpose. */
 
 import { describeCondition } from './describe.js';
+import { formProblems } from './form.js';
 import type {
   Condition,
   ForwardAction,
@@ -24,6 +25,10 @@ export interface PlanRequest {
   readonly headers: readonly (readonly [string, string])[];
   /** IPv4 or IPv6 literal of the client */
   readonly sourceIp?: string;
+  /** HTTP version; 1.1 if it is not given */
+  readonly version?: string;
+  /** bytes of the body; by default what Content-Length says */
+  readonly bodyLength?: number;
 }
 
 export interface Considered {
@@ -61,7 +66,7 @@ export interface Trace {
 }
 
 /** A request taken apart, as predicates see it. */
-class View {
+export class View {
   readonly path: string;
   readonly query: string | undefined;
   readonly host: string;
@@ -163,7 +168,7 @@ export function oddity(listener: ListenerPlan, view: View): string | undefined {
   if (paths.normalize && NOT_NORMAL.test(view.path)) return 'the path may need normalising';
   if (paths.mergeSlashes && view.path.includes('//')) return 'the path has double slashes';
   if (paths.escapedSlashes && /%2f|%5c|%(?![0-9a-f]{2})/i.test(view.path)) return 'the path has escaped slashes';
-  return undefined;
+  return formProblems(view.request)[0];
 }
 
 /** The host without its port (the part after the last colon that is not inside brackets). */
