@@ -120,9 +120,9 @@ static __always_inline int capture_over(struct work *w, __u32 start, __u32 class
   return 1;
 }
 
-/* Over the path. */
-static __always_inline int capture(struct work *w, __u32 start, __u32 classes) {
-  return capture_over(w, start, classes, w->s->method_end + 1, w->s->path_end);
+/* Over the path from `at` on. */
+static __always_inline int capture(struct work *w, __u32 start, __u32 classes, __u32 at) {
+  return capture_over(w, start, classes, at, w->s->path_end);
 }
 
 static long piece_step(__u32 index, void *context) {
@@ -185,6 +185,42 @@ static __always_inline void put_template(struct work *w, __u32 off) {
   w->s->list = off;
   if (n)
     LOOP(n > MAX_PIECES ? MAX_PIECES : n, piece_step, w);
+}
+
+/* One match of a rewrite that replaces all: what stands before it, then what takes its place. */
+static long replace_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  const struct action *action = AT(struct action, w->image, s->cond_state);
+  const struct template *t = AT(struct template, w->image, action->target);
+  if (!capture(w, action->capture, action->capture_classes, s->pos))
+    return 1;
+  if (index >= MAX_MATCHES) {
+    s->overflow = 1;
+    return 1;
+  }
+  __u32 begin = s->cap[0] - (t->repeat - 1), end = s->cap[1];
+  if (begin < s->pos || end <= s->pos || end > s->path_end) {
+    s->overflow = 1; /* not what the compiler makes */
+    return 1;
+  }
+  put_in(s, s->pos, begin - s->pos);
+  s->pos = end;
+  s->list = action->target;
+  __u32 n = t->n - 1;
+  if (n)
+    LOOP(n > MAX_PIECES ? MAX_PIECES : n, piece_step, w);
+  return 0;
+}
+
+/* The path with every match replaced, then the query. */
+static __always_inline void replace_all(struct work *w, __u32 action_at) {
+  struct scratch *s = w->s;
+  s->pos = s->method_end + 1;
+  s->cond_state = action_at;
+  LOOP(MAX_MATCHES + 1, replace_step, w);
+  put_in(s, s->pos, s->path_end - s->pos);
+  put_in(s, s->path_end, s->target_end - s->path_end);
 }
 
 static long keep_step(__u32 index, void *context) {
@@ -256,10 +292,14 @@ static __always_inline int build_request(struct work *w, const struct action *ac
   s->overflow = 0;
   s->remove = action->remove;
   __u32 from = 0;
-  if (action->target) {
+  if (action->target && AT(struct template, w->image, action->target)->repeat) {
+    put_in(s, 0, s->method_end + 1);
+    replace_all(w, (const __u8 *)action - w->image);
+    from = s->target_end;
+  } else if (action->target) {
     int rewrite = 1;
     if (action->capture)
-      rewrite = capture(w, action->capture, action->capture_classes);
+      rewrite = capture(w, action->capture, action->capture_classes, s->method_end + 1);
     if (rewrite) {
       put_in(s, 0, s->method_end + 1);
       put_template(w, action->target);

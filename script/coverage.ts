@@ -6,10 +6,10 @@
  */
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { refusedByCompiler } from '../src/cli/check.js';
 import { buildPlan } from '../src/plan/build.js';
 import { type CheckReport, report } from '../src/plan/report.js';
 import { loadFiles } from '../src/policy/load.js';
+import { refusedByCompiler } from '../src/report/check.js';
 
 interface Tally {
   rules: number;

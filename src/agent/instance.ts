@@ -64,6 +64,7 @@ export class Instance {
   #reloading: Promise<void> = Promise.resolve();
   #fallbacks: { address: string; port: number }[] = [];
   #admin = '';
+  #swapMs = 0;
   #ready = false;
   readonly #started = Date.now();
 
@@ -163,7 +164,9 @@ export class Instance {
 
   /** Puts a generation in force for every request from now on. */
   #enforce(generation: Generation): void {
+    const started = performance.now();
     this.#plane.install(generation.compiled.image);
+    this.#swapMs = performance.now() - started;
     const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
     const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
     this.#discovery.enforce(generation.compiled, new Set(ids));
@@ -279,6 +282,7 @@ export class Instance {
       traffic: this.#traffic,
       generation: this.#generation,
       startedAt: this.#started,
+      swapMs: this.#swapMs,
       admin: this.#admin,
       proxyPid: this.#proxy?.pid,
     });

@@ -33,6 +33,8 @@ export interface LoadOptions {
    * that the verdict is about what the policies say. Never for resources that traffic is to follow
    */
   readonly assumeEndpoints?: boolean;
+  /** is given the text of every file that could be read, by the name that positions have */
+  readonly onText?: (file: string, text: string) => void;
   /** see `TranslateOptions.identity` */
   readonly identity?: Identity;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
@@ -59,7 +61,9 @@ export async function loadFiles(paths: readonly string[], options: LoadOptions =
     const name = file === '-' ? STDIN_NAME : file;
     const stream = file === '-' ? (options.stdin ?? process.stdin) : createReadStream(file);
     const text = await readText(stream, name, parsed.diagnostics);
-    if (text !== undefined) parseText(text, name, parsed);
+    if (text === undefined) continue;
+    options.onText?.(name, text);
+    parseText(text, name, parsed);
   }
   const results: Resources[] = [translateEnvoy(parsed.envoy)];
   if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed, options));

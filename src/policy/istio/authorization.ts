@@ -76,6 +76,12 @@ export class Authorization {
       for (const rule of rules) context.unsupported(rule, path, code, message);
     };
     const action = spec.action ?? 'ALLOW';
+    if (action === 'DENY') {
+      spec.rules?.forEach(({ from, to, when }, index) => {
+        if (from?.length || to?.length || when?.length) return;
+        context.warn(document, ['spec', 'rules', index], 'deny-all', 'it denies every request to what it selects');
+      });
+    }
     const targets = policyTargets(spec);
     const foreign = targets.find(({ kind }) => kind !== 'Service' && kind !== 'Gateway');
     if (foreign) {

@@ -7,7 +7,7 @@ import { gatewayName, hostMatches, MESH, resolveHost } from './hosts.js';
 import { exportTo, metadata, type Typed, visible } from './kubernetes-services.js';
 import { isHttp, type Service } from './registry.js';
 import { buildRoutes, type HttpRule, type RouteInput } from './routes.js';
-import type { VirtualService } from './schema/virtual-service.js';
+import type { HttpRoute, VirtualService } from './schema/virtual-service.js';
 import type { Sidecars } from './sidecars.js';
 
 interface Bound {
@@ -40,6 +40,18 @@ export function byAge(a: { document: Document }, b: { document: Document }): num
   const [ageB, nameB] = key(b);
   if (ageA !== ageB) return ageA < ageB ? -1 : 1;
   return nameA < nameB ? -1 : nameA > nameB ? 1 : 0;
+}
+
+/** Sums that look as if percentages were meant; 1 and 1, or 9 and 1, are proportions and meant so. */
+const LOOKS_LIKE_PERCENT = { least: 50, most: 200 };
+
+/** Weights are proportions: who writes 90 and 20 may have meant something else. */
+function weights(context: Context, document: Document, path: Path, { route = [] }: HttpRoute): void {
+  const sum = route.reduce((total, { weight = 0 }) => total + weight, 0);
+  if (route.length < 2 || sum === 100 || sum < LOOKS_LIKE_PERCENT.least || sum > LOOKS_LIKE_PERCENT.most) return;
+  const shares = route.map(({ weight = 0 }) => `${Number(((100 * weight) / sum).toFixed(1))}%`);
+  const message = `the weights add up to ${sum}, not 100: the shares are ${shares.join(', ')}`;
+  context.warn(document, [...path, 'route'], 'weights', message);
 }
 
 /** The VirtualServices: those that are visible to the mesh's clients, and those that are bound to gateways. */
@@ -79,6 +91,7 @@ export class VirtualServices {
     }
     return (spec.http ?? []).map((route, index): HttpRule => {
       const path = ['spec', 'http', index];
+      weights(context, document, path, route);
       return { document, path, route, rule: context.rule(document, path, `http[${index}]`) };
     });
   }
