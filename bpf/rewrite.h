@@ -47,6 +47,19 @@ static __always_inline __u32 random_u32(void) {
 
 static const char request_id_name[] = "x-request-id: ";
 
+/* The eight hexadecimal digits of a number as characters, the lowest digit in the lowest byte. */
+static __always_inline __u64 hex_digits(__u32 number) {
+  __u64 x = number;
+  x = (x | x << 16) & 0x0000ffff0000ffffULL;
+  x = (x | x << 8) & 0x00ff00ff00ff00ffULL;
+  x = (x | x << 4) & EACH_BYTE(0x0f);
+  return x + EACH_BYTE('0') + ((x + EACH_BYTE(6)) >> 4 & EACH_BYTE(1)) * ('a' - '0' - 10);
+}
+
+static __always_inline void put_word(struct scratch *s, __u32 at, __u64 word) {
+  *(__u64 *)&s->out[at & OUT_MASK] = word;
+}
+
 /* A random UUID, version 4, variant 1 (RFC 9562), as Envoy makes them. */
 static __noinline int put_request_id(struct scratch *s) {
   if (!s)
@@ -59,23 +72,18 @@ static __noinline int put_request_id(struct scratch *s) {
   for (__u32 i = 0; i < sizeof(request_id_name) - 1; i++)
     s->out[(o + i) & OUT_MASK] = request_id_name[i];
   o += sizeof(request_id_name) - 1;
-  for (int group = 0; group < 4; group++) {
-    __u32 r = random_u32();
-    for (int k = 0; k < 8; k++) {
-      /* 8-4-4-4-12: dashes before digits 8, 12, 16 and 20 */
-      if ((group == 1 && (k == 0 || k == 4)) || (group == 2 && (k == 0 || k == 4))) {
-        s->out[o & OUT_MASK] = '-';
-        o++;
-      }
-      __u32 digit = (r >> (4 * k)) & 15;
-      if (group == 1 && k == 4)
-        digit = 4;
-      if (group == 2 && k == 0)
-        digit = 8 | (digit & 3);
-      s->out[o & OUT_MASK] = digit < 10 ? '0' + digit : 'a' + digit - 10;
-      o++;
-    }
-  }
+  /* 8-4-4-4-12 digits; the first of the third group is the version, that of the fourth has the variant */
+  __u64 first = hex_digits(random_u32());
+  __u64 second = hex_digits((random_u32() & 0xfff0ffff) | 0x00040000);
+  __u64 third = hex_digits((random_u32() & 0xfffffff3) | 8);
+  __u64 fourth = hex_digits(random_u32());
+  put_word(s, o, first);
+  put_word(s, o + 8, '-' | second << 8);
+  put_word(s, o + 13, '-' | (second >> 32) << 8);
+  put_word(s, o + 18, '-' | third << 8);
+  put_word(s, o + 23, '-' | (third >> 32) << 8);
+  put_word(s, o + 28, fourth);
+  o += 36;
   s->out[o & OUT_MASK] = '\r';
   o++;
   s->out[o & OUT_MASK] = '\n';
@@ -163,6 +171,15 @@ static long piece_step(__u32 index, void *context) {
       if (c < '0' || c > '9')
         break;
     }
+    break;
+  }
+  case PIECE_HEADER: {
+    __u32 slot = p->arg & (MAX_SLOTS - 1);
+    if (!(s->present & (1ULL << slot)))
+      return 0;
+    const struct line *line = &s->lines[(s->first[slot] - 1) & (MAX_LINES - 1)];
+    at = line->vstart;
+    end = line->vend;
     break;
   }
   case PIECE_CAPTURE: {
@@ -336,41 +353,4 @@ static __always_inline int build_reply(struct work *w, const struct action *acti
   if (!is_head_request(s) && action->reply_body_len)
     put_image(w, action->reply_body, action->reply_body_len);
   return !s->overflow;
-}
-
-static long pad_step(__u32 index, void *context) {
-  struct scratch *s = ((struct work *)context)->s;
-  if (s->o >= s->run_end)
-    return 1;
-  s->out[s->o & OUT_MASK] = ' ';
-  s->o++;
-  return 0;
-}
-
-/*
- * The head of an answer at its own length: the lines in s->remove go, the version becomes 1.1, and what is saved is put
- * as white space before the last value that stays, because an skb must not change its length. Before, not behind it:
- * both are allowed (RFC 9112 section 5), but Python's http.client keeps white space behind a value, and then takes
- * `chunked   ` for no chunked body. Returns 0 when no line stays that could take the padding.
- */
-static __always_inline int build_answer_head(struct work *w) {
-  struct scratch *s = w->s;
-  s->o = 0;
-  s->overflow = 0;
-  put_kept_lines(w, 0);
-  if (s->overflow || !s->kept)
-    return 0;
-  const struct line *line = &s->lines[(s->kept - 1) & (MAX_LINES - 1)];
-  __u32 value = line->next - line->vstart;
-  __u32 padding = s->head_len - 2 - s->o;
-  if (value > s->o || padding > MAX_HEAD)
-    return 0;
-  s->o -= value;
-  s->run_end = s->o + padding;
-  LOOP(MAX_HEAD, pad_step, w);
-  put_in(s, line->vstart, value);
-  put_byte(s, '\r');
-  put_byte(s, '\n');
-  s->out[7] = '1';
-  return !s->overflow && s->o == s->head_len;
 }

@@ -48,8 +48,8 @@ static __always_inline int in_flight(struct conn *c, struct upstream *u) {
   return u && u->owner == c->cookie && u->exchange == c->requested;
 }
 
-/* Replaces the first `old` bytes of the message by s->out[0..s->o). Returns 0, or a negative error. */
-static __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old) {
+/* Replaces the first `old` bytes of the message by s->out[0..s->o). Returns 0, or a negative error. Not static: see pool_take. */
+__noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old) {
   if (!s)
     return -1;
   __u32 len = s->o;
@@ -83,10 +83,41 @@ static __always_inline __u32 note_retry(struct upstream *u, struct work *w, cons
   __u32 flags = UPSTREAM_FLAG_RETRY | (action->flags >> 4) << UPSTREAM_FLAG_RETRIES_SHIFT;
   return action->flags & ACTION_FLAG_RETRY_RESETS ? flags | UPSTREAM_FLAG_RETRY_RESETS : flags;
 }
+/* Answers the request in the message's place. */
+static __always_inline int reply(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
+                                 __u32 size) {
+  struct scratch *s = w->s;
+  __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
+  if (size - s->head_len != length || size > MAX_HEAD)
+    return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
+  if (!build_reply(w, action))
+    return to_agent(c, size, COUNTER_ODD);
+  if (replace_head(msg, s, size)) {
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  }
+  __u64 cookie = c->cookie;
+  count(COUNTER_KERNEL);
+  count(COUNTER_REPLIES);
+  if (bpf_msg_redirect_hash(msg, &clients, &cookie, BPF_F_INGRESS) != SK_PASS) {
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_REDIRECT_FAILED);
+  }
+  return SK_PASS;
+}
+
+/* Whether the lot falls on the request. */
+static __always_inline int strikes(const struct rbac_entry *lot) {
+  __u32 denominator = lot->denominator;
+  return denominator && random_u32() % denominator < lot->numerator;
+}
+
+enum { FORWARD_EDITED = 1 };
 
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
 static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
-                                   __u32 endpoint, __u32 size, __u32 queued) {
+                                   __u32 endpoint, __u32 size, __u32 queued, const struct rbac_entry *lot,
+                                   int *struck) {
   struct scratch *s = w->s;
   __u32 body = size - s->head_len;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
@@ -96,6 +127,10 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
     return to_agent(c, size, COUNTER_BODY_AGENT);
   /* a retriable request must be here as a whole and fit, so that it can be replayed */
   if (action && action->flags & ACTION_FLAG_RETRY && (size > MAX_REPLAY || body < length))
+    action = 0;
+  if (action && action->flags & ACTION_FLAG_WHOLE && body < length)
+    action = 0;
+  if (action && action->variables && !take_variables(w, action))
     action = 0;
   if (!action) {
     const struct listener *listener = AT(struct listener, w->image, s->action);
@@ -116,6 +151,11 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (!u)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
+  if (action && lot && strikes(lot)) {
+    pool_return(u, slot);
+    *struck = 1;
+    return SK_PASS;
+  }
   begin_way(c, u, slot, queued, (__u64)bpf_skc_to_tcp_sock(msg->sk));
   c->requested++;
   c->upstream = slot;
@@ -127,6 +167,12 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   u->listener = c->listener;
   u->rule = s->rule;
   u->timeout_ms = action ? action->timeout_ms : 0;
+  u->edits = action ? action->answer : 0;
+  if (action && action->variables) {
+    struct variables *v = bpf_map_lookup_elem(&variables, &slot);
+    if (v)
+      keep_variables(s, v);
+  }
   __u32 flags = 0;
   if (is_head_request(s))
     flags |= UPSTREAM_FLAG_HEAD;
@@ -165,29 +211,6 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   return SK_PASS;
 }
 
-/* Answers the request in the message's place. */
-static __always_inline int reply(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
-                                 __u32 size) {
-  struct scratch *s = w->s;
-  __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
-  if (size - s->head_len != length || size > MAX_HEAD)
-    return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
-  if (!build_reply(w, action))
-    return to_agent(c, size, COUNTER_ODD);
-  if (replace_head(msg, s, size)) {
-    c->flags |= CONN_FLAG_BROKEN;
-    return to_agent(c, size, COUNTER_HELPER_FAILED);
-  }
-  __u64 cookie = c->cookie;
-  count(COUNTER_KERNEL);
-  count(COUNTER_REPLIES);
-  if (bpf_msg_redirect_hash(msg, &clients, &cookie, BPF_F_INGRESS) != SK_PASS) {
-    c->flags |= CONN_FLAG_BROKEN;
-    return to_agent(c, size, COUNTER_REDIRECT_FAILED);
-  }
-  return SK_PASS;
-}
-
 static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, struct scratch *s, __u32 size,
                                        __u32 queued) {
   const __u8 *image = current_image();
@@ -216,17 +239,28 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
   __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
   s->action = at;
   __u32 rule = s->rule;
-  int verdict;
+  int verdict = SK_PASS;
   const struct action *action = 0;
   if (action_at)
     action = AT(struct action, image, action_at);
   if (action && action->kind == ACTION_REPLY && (envoy_headers || !replies(s, action)))
     action = 0;
+  const struct rbac_entry *lot = 0;
+  if (action && s->lot) {
+    lot = AT(struct rbac_entry, image, s->lot);
+    if (envoy_headers || !replies(s, AT(struct action, image, lot->reply)))
+      action = 0;
+    else if (queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation)))
+      return to_agent(c, size, COUNTER_UNREAD); /* as below: it may become a reply */
+    else if (action->kind == ACTION_REPLY && strikes(lot))
+      action = AT(struct action, image, lot->reply);
+  }
+  const struct action *answer = 0;
   if (action && action->kind == ACTION_REPLY) {
     /* a reply does not wait behind an answer that is still in the backlog, or on its way there */
     if (queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation)))
       return to_agent(c, size, COUNTER_UNREAD);
-    verdict = reply(msg, c, &w, action, size);
+    answer = action;
   } else {
     __u32 endpoint = NO_SLOT;
     if (action && action->kind == ACTION_FORWARD)
@@ -237,8 +271,13 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
       return to_agent(c, size, COUNTER_TOKEN_UNKNOWN);
     if (!action && !listener->proxy_endpoint)
       return to_agent(c, size, COUNTER_AGENT);
-    verdict = forward(msg, c, &w, action, endpoint, size, queued);
+    int struck = 0;
+    verdict = forward(msg, c, &w, action, endpoint, size, queued, lot, &struck);
+    if (struck && lot)
+      answer = AT(struct action, image, lot->reply);
   }
+  if (answer)
+    verdict = reply(msg, c, &w, answer, size);
   if (rule && action && !(c->gate & 1)) {
     rule--;
     __u64 *hits = bpf_map_lookup_elem(&rule_hits, &rule);
@@ -348,7 +387,7 @@ int on_answer(struct __sk_buff *skb) {
       finish_response_head(s);
       way = first_piece(&w, u, skb, len, &done);
       if (way == TO_CLIENT)
-        way = edit_skb(&w, skb);
+        way = edit_skb(&w, skb, slot);
     }
   } else {
     way = next_piece(s, u, skb, len, &done);
@@ -404,6 +443,18 @@ static __always_inline void ctl_slot(struct ctl *ctl) {
   }
 }
 
+/* Whether a message for this client may have been decided, but not queued yet. */
+static __always_inline int on_its_way(struct conn *c) {
+  if (!c->requested)
+    return 0;
+  __u32 slot = c->upstream;
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  /* what was redirected of an answer that the agent carries on has arrived: the server sends one after the other */
+  if (in_flight(c, u))
+    return u->behind && !arrived(u->behind - 1, u->behind_served, u->behind_incarnation);
+  return !arrived(slot, c->served, c->incarnation);
+}
+
 static __always_inline void ctl_client(struct ctl *ctl) {
   __u64 cookie = ctl->cookie;
   struct bpf_sock *sk = bpf_map_lookup_elem(&clients, &cookie);
@@ -428,7 +479,7 @@ static __always_inline void ctl_client(struct ctl *ctl) {
     if (ctl->command == CTL_BODY_SENT)
       c->body_left = 0;
     unread_of(sk, c, &native, &queued);
-    ctl->queued = queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation));
+    ctl->queued = queued || on_its_way(c);
     ctl->unread = native;
     ctl->gate = gate;
     ctl->requested = c->requested;

@@ -1,4 +1,5 @@
 /** From files to an image: what one generation of the policy consists of. Pure but for reading the files. */
+import type { ProgramNumber } from '../compile/answer-edits.js';
 import { type CompiledImage, compileImage } from '../compile/image.js';
 import { buildPlan } from '../plan/build.js';
 import { clusterInfo } from '../plan/clusters.js';
@@ -27,6 +28,7 @@ export interface GenerationContext {
   /** an index for each listener name, the same in all generations */
   readonly listenerIndex: Map<string, number>;
   readonly endpointId: (address: string, port: number, proxy: boolean) => number;
+  readonly programNumber: ProgramNumber;
   /** overrides where the proxy listens; undefined: there is no proxy */
   readonly proxyAddress: (listener: ListenerPlan) => { address: string; port: number } | undefined;
 }
@@ -44,6 +46,7 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
   const compiled = compileImage(stable(plan, context.listenerIndex), {
     generation: number,
     endpointId: (address, port) => context.endpointId(address, port, false),
+    programNumber: context.programNumber,
     proxyEndpointId: (name) => {
       const at = proxies.get(name);
       return at ? context.endpointId(at.address, at.port, true) : -1;

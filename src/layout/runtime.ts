@@ -25,6 +25,8 @@ export const MAX_RULES = 16384;
 export const MAX_TOKENS = 4096;
 export const TOKEN_WAYS = 4;
 export const MAX_TOKEN = 2048;
+/** Bytes of a request that are kept for the edits of its answer. */
+export const MAX_VARIABLE_BYTES = 496;
 
 /** State of an upstream's exchange; written by the programs except where noted. */
 export const PHASE = {
@@ -213,7 +215,7 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['per_try_ms', 'u32', 'of this exchange, until the head of the answer; 0: none'],
   ['backoff_ms', 'u32', 'of this exchange: the first retry waits a random time shorter than this'],
   ['choice', 'u32', 'index of the cluster among those of the action'],
-  ['pad', 'u32', 'zero'],
+  ['edits', 'u32', 'of this exchange: number of the edits of its answer, 0: none'],
   ['retry', 'u64[7]', 'bitmap of the statuses from 200 on that are retried'],
   ['server', 'u64', "cookie of the server's end where it is on this node and paired, else 0"],
   ['server_sk', 'u64', "address of the server's socket"],
@@ -223,6 +225,11 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['behind', 'u32', 'slot + 1 of an exchange whose answer must have arrived before this one; 0: none'],
   ['behind_served', 'u32', 'conn.served of that exchange'],
   ['behind_incarnation', 'u32', 'conn.incarnation of that exchange'],
+]);
+
+export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
+  ['ends', 'u32[4]', 'where each variable ends in `bytes`; it begins where the one before ends'],
+  ['bytes', 'u8[496]', 'their values'],
 ]);
 
 export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
@@ -296,6 +303,7 @@ export const TokenSpec = struct('token', 'A verified token.', [
 export const RUNTIME_STRUCTS = [
   ConnSpec,
   UpstreamSpec,
+  VariablesSpec,
   EndpointSpec,
   CtlSpec,
   SteerKeySpec,
@@ -318,6 +326,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_TOKENS,
   TOKEN_WAYS,
   MAX_TOKEN,
+  MAX_VARIABLE_BYTES,
   N_COUNTERS,
 };
 export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, WAY, ENDPOINT_FLAG, COUNTER, CONN_FLAG, CTL };

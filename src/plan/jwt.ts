@@ -93,6 +93,7 @@ export class JwtFilter {
   readonly #questions = new Questions();
   readonly #providers = new Map<string, Provider>();
   readonly #cases: JwtOutcome;
+  readonly #headers: ReadonlySet<string>;
   readonly #bypass: boolean;
   readonly #notes: Notes;
 
@@ -112,10 +113,15 @@ export class JwtFilter {
     this.#bypass = bool(config, 'bypass_cors_preflight');
     for (const [name, value] of Object.entries(obj(config, 'providers') ?? {}))
       if (isObject(value)) this.#providers.set(name, this.#readProvider(name, value));
-    const headers = new Set([...this.#providers.values()].flatMap((p) => (p.read?.headers ?? []).map((h) => h.name)));
-    if (headers.size > MAX_TOKEN_HEADERS)
+    this.#headers = new Set([...this.#providers.values()].flatMap((p) => (p.read?.headers ?? []).map((h) => h.name)));
+    if (this.#headers.size > MAX_TOKEN_HEADERS)
       this.#notes.add('budget', `tokens in more than ${MAX_TOKEN_HEADERS} headers`, join(path, 'providers'), config);
     this.#cases = this.#rules(runtimeLayers);
+  }
+
+  /** Names of the headers in which tokens may be, lower case. */
+  get headers(): ReadonlySet<string> {
+    return this.#headers;
   }
 
   /** The providers' objects with why tokens are not judged in the kernel by them (nothing: they are). */

@@ -1,12 +1,13 @@
 /** Virtual hosts and their routes. */
 import type { JsonObject } from '../policy/resources.js';
 import { type ListenerContext, proxied, type RouteContext, type Variant } from './actions.js';
+import { hasEdits, localReply } from './answers.js';
 import { ALWAYS, all, any, headerPresent, headersOf, NEVER, test } from './conditions.js';
 import { forwardVariants } from './forward.js';
-import { responseEdits } from './header-edits.js';
-import type { FilterChain, JwtEffect } from './http-filters.js';
-import type { Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
-import { has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
+import { clusterLevel, responseEdits } from './header-edits.js';
+import { type FilterChain, type FilterOutcome, headersIn, type Removal } from './http-filters.js';
+import type { Action, Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
+import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
 import { directResponseVariants, redirectVariants } from './replies.js';
 import { routeMatch } from './route-match.js';
 
@@ -86,6 +87,35 @@ function variantsOf(notes: Notes, ctx: RouteContext): Variant[] {
   return [proxied(notes, ALWAYS)];
 }
 
+function aborted(notes: Notes, abort: NonNullable<FilterOutcome['abort']>): Variant[] {
+  if (!notes.clean) return [proxied(notes, ALWAYS)];
+  return abort.map(({ when, action }) => ({ when, action, reasons: [], guard: false }));
+}
+
+/** A variant with the edits of its answers, once for each case of them. */
+function byAnswer(notes: Notes, v: Variant, filters: FilterOutcome): Variant[] {
+  const { action } = v;
+  if (action.kind === 'proxy') return [v];
+  return filters.cases.map(({ when, edits }): Variant => {
+    if (!hasEdits(edits)) return when === ALWAYS ? v : { ...v, when: all([v.when, when]) };
+    if (v.checks) {
+      const own = notes.fork();
+      own.add('response-headers', 'answers of a filter of the cluster are edited', 'response_headers_to_add');
+      return { ...proxied(own, all([v.when, when])), guard: v.guard };
+    }
+    const answer: Action =
+      action.kind === 'forward'
+        ? { ...action, answer: edits }
+        : localReply(
+            action.status,
+            action.body,
+            edits,
+            action.headers.filter((h) => h.name !== 'content-type'),
+          );
+    return { ...v, when: all([v.when, when]), action: answer };
+  });
+}
+
 function routePlans(
   ctx: RoutesContext,
   vhost: JsonObject,
@@ -125,13 +155,14 @@ function routePlans(
     { owner: vhost, path: 'virtual_host' },
     { owner: ctx.routeConfig, path: 'route_config' },
   ];
-  responseEdits(notes, levels);
-  const filters = ctx.chain.outcome(levels);
+  const specificWins = bool(ctx.routeConfig, 'most_specific_header_mutations_wins');
+  const edits = responseEdits(notes, levels, specificWins, clusterLevel(notes, route, path));
+  const filters = ctx.chain.outcome({ levels, hasEntry: isObject(route.route), edits });
   notes.reasons.push(...filters.notes.reasons);
 
   const domains = strings(vhost, 'domains').map((d) => d.toLowerCase());
   const plain: Variant[] = filters.abort
-    ? [notes.clean ? { when: ALWAYS, action: filters.abort, reasons: [], guard: false } : proxied(notes, ALWAYS)]
+    ? aborted(notes, filters.abort)
     : variantsOf(notes, {
         listener: ctx.listener,
         routeConfig: ctx.routeConfig,
@@ -140,8 +171,9 @@ function routePlans(
         route,
         path,
         matched,
-      });
-  const variants = filters.jwt && filters.notes.clean ? withTokens(notes, plain, filters.jwt) : plain;
+        filters,
+      }).flatMap((v) => byAnswer(notes, v, filters));
+  const variants = plain.flatMap((v) => withRemovals(notes, v, filters.removals));
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {
@@ -173,31 +205,38 @@ function routePlans(
   }));
 }
 
-const UNKNOWN_TOKENS =
-  'a token is missing, or not known to be good: the proxy decides, and the next request may know it';
-
-/** Variants of a route behind a jwt_authn filter: what only the proxy can judge, and headers that a good token takes away. */
-function withTokens(notes: Notes, variants: readonly Variant[], jwt: JwtEffect): Variant[] {
-  const unknown = notes.fork();
-  unknown.add('request-dependent', UNKNOWN_TOKENS, 'jwt_authn');
-  const out: Variant[] = jwt.undecided === NEVER ? [] : [{ ...proxied(unknown, jwt.undecided), guard: true }];
-  for (const variant of variants) {
-    const { action } = variant;
-    if (action.kind === 'forward')
-      for (const { name, when } of jwt.removals) {
-        // the filter comes before the router, and with it before the route's own edits
-        const edits = [{ op: 'remove', name } as const, ...action.edits];
-        // what comes after the filter (a hash, a cluster's checks) must not see the header that is gone
-        const seen = [
-          ...(action.hash ?? []).flatMap(({ of }) => (of.kind === 'header' ? [of.name.toLowerCase()] : [])),
-          ...(variant.checks ?? []).flatMap((check) => headersOf(check.condition)),
-        ];
-        if (seen.includes(name)) out.push({ ...proxied(unknown, all([variant.when, when])), guard: true });
-        else out.push({ ...variant, when: all([variant.when, when]), action: { ...action, edits } });
-      }
-    out.push(variant);
+/** Names of the headers that what comes behind the filter chain looks at. */
+function lookedAt({ action, checks = [] }: Variant): string[] {
+  const names = checks.flatMap((check) => headersOf(check.condition));
+  if (action.kind === 'reply') names.push(...action.headers.flatMap(({ value }) => headersIn(value)));
+  if (action.kind === 'forward') {
+    const edits = [...(action.answer?.route ?? []), ...(action.answer?.filters ?? [])];
+    names.push(...edits.flatMap(({ value }) => headersIn(value)));
+    for (const { of } of action.hash ?? []) {
+      if (of.kind === 'header') names.push(of.name.toLowerCase());
+      else if (of.kind === 'cookie') names.push('cookie');
+    }
   }
-  return out;
+  return names;
+}
+
+/** A variant behind a jwt_authn filter: the same once more for each header that a good token takes away. */
+function withRemovals(notes: Notes, variant: Variant, removals: readonly Removal[]): Variant[] {
+  const { action } = variant;
+  if (action.kind === 'proxy') return [variant];
+  const looked = lookedAt(variant);
+  const without = removals.flatMap(({ name, when }): Variant[] => {
+    const both = all([variant.when, when]);
+    if (looked.includes(name)) {
+      const unknown = notes.fork();
+      unknown.add('request-dependent', 'a header that goes with a good token is looked at afterwards', 'jwt_authn');
+      return [{ ...proxied(unknown, both), guard: true }];
+    }
+    if (action.kind === 'reply') return [];
+    // the edits of filters before this one do not touch the header, and the router's come later
+    return [{ ...variant, when: both, action: { ...action, edits: [{ op: 'remove', name }, ...action.edits] } }];
+  });
+  return [...without, variant];
 }
 
 /** The same reasons, each once. */
@@ -252,35 +291,25 @@ function catchAll(id: string, reasons: readonly Reason[]): RoutePlan {
  * @param strip conditions under which the proxy would change the Host header
  */
 export function virtualHosts(ctx: RoutesContext, strip: readonly Condition[]): VirtualHostPlan[] {
-  const { notes: unmatched, jwt } = ctx.chain.outcome([]);
+  const unmatched = ctx.chain.outcome().notes;
   const rest = [...ctx.common.reasons, ...unmatched.reasons];
-  const undecided = (id: string): RoutePlan[] =>
-    jwt && jwt.undecided !== NEVER
-      ? [{ id, name: 'tokens', match: jwt.undecided, action: { kind: 'proxy' }, rbac: [], reasons: [], guard: true }]
-      : [];
   const hosts = list(ctx.routeConfig, 'virtual_hosts');
   const drafts = hosts.map((vhost) => {
     const notes = new Notes(ctx.listener.provenance);
     virtualHostNotes(notes, vhost);
     notes.reasons.push(...(ctx.listener.left?.get(vhost) ?? []));
-    if (has(vhost, 'cors') && ctx.listener.hasCorsFilter)
-      notes.add('per-route-filter', 'a CORS policy', 'virtual_host.cors', vhost, 'cors');
     const name = str(vhost, 'name');
     const routes = list(vhost, 'routes').flatMap((r, i) =>
       routePlans(ctx, vhost, notes, r, i, `${ctx.name}/${name}/${i}`),
     );
     if (has(vhost, 'matcher')) notes.add('route-match', 'a matcher tree', 'virtual_host.matcher', vhost, 'matcher');
     ctx.outcome(vhost, notes.reasons);
-    routes.push(...undecided(`${ctx.name}/${name}/tokens`));
     const tail = [...rest, ...notes.reasons];
     if (tail.length > 0) routes.push(catchAll(`${ctx.name}/${name}/rest`, tail));
     return { name, domains: strings(vhost, 'domains').map((d) => d.toLowerCase()), routes };
   });
   if (!drafts.some((d) => d.domains.includes('*'))) {
-    const routes = [
-      ...undecided(`${ctx.name}//tokens`),
-      ...(rest.length > 0 ? [catchAll(`${ctx.name}//rest`, rest)] : []),
-    ];
+    const routes = rest.length > 0 ? [catchAll(`${ctx.name}//rest`, rest)] : [];
     drafts.push({ name: '', domains: ['*'], routes });
   }
   // guards last: only now is it known whether any rule looks at the remote address
