@@ -19,6 +19,8 @@ const API_ROUTE = `${HEAD('HTTPRoute', 'reviews', 'gateway.networking.k8s.io/v1'
 PARENTS  rules:
     - backendRefs: [{ name: reviews, port: 80 }]`;
 const access = (rest: string) => `${HEAD('AuthorizationPolicy', 'reviews', 'security.istio.io/v1')}spec:\n${rest}`;
+const TOKENS = `${HEAD('RequestAuthentication', 'reviews', 'security.istio.io/v1')}spec:
+  jwtRules:`;
 const BY_PATH = access(`  action: DENY
   rules:
     - to: [{ operation: { paths: [/internal/*] } }]`);
@@ -192,13 +194,14 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     },
   },
   jwt: {
-    fix: 'Where a token need not be validated, say the same with paths, methods or headers.',
+    fix: 'Give the rule the issuer’s keys (jwks or jwksUri), and let tokens come in headers.',
     example: {
       place: 'documents',
-      before: access(`  action: DENY
-  rules:
-    - from: [{ source: { notRequestPrincipals: ["*"] } }]`),
-      after: BY_PATH,
+      before: `${TOKENS}
+    - issuer: https://issuer.example`,
+      after: `${TOKENS}
+    - issuer: https://issuer.example
+      jwks: '{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}'`,
     },
   },
   'mixed-servers': {
