@@ -1,7 +1,7 @@
 /** What a route does: its `route`, `redirect` or `direct_response` -> variants of an action. */
 import type { JsonObject, Provenance, Resources } from '../policy/resources.js';
 import type { ClusterInfo } from './clusters.js';
-import type { FilterOutcome } from './http-filters.js';
+import type { FilterOutcome } from './filter-outcome.js';
 import type { Action, ClusterPlan, Condition, RbacCheck, Reason } from './ir.js';
 import type { Notes } from './notes.js';
 

@@ -69,6 +69,11 @@ export function localReply(
   return { kind: 'reply', status, headers: edited(list, edits.filters), body };
 }
 
+/** Names of the headers that pieces are made of. */
+export function headersIn(pieces: readonly Piece[]): string[] {
+  return pieces.flatMap((p) => (p.kind === 'header' ? [p.name] : []));
+}
+
 /** A reply that a filter gives with headers of its own and no body: only the filters see it. */
 export function filterReply(
   status: number,

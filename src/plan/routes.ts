@@ -1,11 +1,12 @@
 /** Virtual hosts and their routes. */
 import type { JsonObject } from '../policy/resources.js';
 import { type ListenerContext, proxied, type RouteContext, type Variant } from './actions.js';
-import { hasEdits, localReply } from './answers.js';
+import { hasEdits, headersIn, localReply } from './answers.js';
 import { ALWAYS, all, any, headerPresent, headersOf, NEVER, test } from './conditions.js';
+import type { FilterOutcome, Removal } from './filter-outcome.js';
 import { forwardVariants } from './forward.js';
 import { clusterLevel, responseEdits } from './header-edits.js';
-import { type FilterChain, type FilterOutcome, headersIn, type Removal } from './http-filters.js';
+import type { FilterChain } from './http-filters.js';
 import type { Action, Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
 import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
 import { directResponseVariants, redirectVariants } from './replies.js';

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { buildPlan } from '../../src/plan/build.js';
+import { evaluate } from '../../src/plan/evaluate.js';
 import type { Plan, RoutePlan } from '../../src/plan/ir.js';
 import { REASONS } from '../../src/plan/reasons.js';
 import type { JsonObject } from '../../src/policy/resources.js';
@@ -456,6 +457,23 @@ describe('a route that is left to the proxy', () => {
     });
     assert.equal(plain!.action.kind, 'forward');
     assert.deepEqual(verdict(plan, 1), ['kernel']);
+  });
+
+  it('keeps its RBAC checks where a filter of the proxy is disabled', () => {
+    const deny = { action: 'DENY', policies: { p: { permissions: [{ any: true }], principals: [{ any: true }] } } };
+    const filters = [
+      { name: 'rbac', typed_config: { '@type': TYPE.rbac, rules: deny } },
+      {
+        name: 'lua',
+        typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.lua.v3.Lua' },
+      },
+    ];
+    const off = { '@type': 'type.googleapis.com/envoy.config.route.v3.FilterConfig', disabled: true };
+    const routes = [to('a', '/x', { typed_per_filter_config: { lua: off } }), to('a', '/')];
+    const plan = buildPlan(resourcesOf([listenerOf([hostOf(routes)], { filters })], [clusterOf('a', [1])]));
+    const request = (target: string) => evaluate(plan, { method: 'GET', target, headers: [['host', 'a']] });
+    assert.equal(request('/x').result?.kind, 'reply');
+    assert.equal(request('/y').verdict, 'proxy');
   });
 
   it('has unique ids', () => {
