@@ -28,6 +28,8 @@
 #define MAX_KERNEL_BODY 1048576
 #define MAX_KERNEL_CHUNKED 4096
 #define MAX_RULES 16384
+#define MAX_STAGED 4096
+#define MAX_LINEAR 16384
 #define N_COUNTERS 32
 
 #define SCAN_NONE 0
@@ -138,6 +140,11 @@
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
 #define CONN_FLAG_BROKEN 4
+#define CONN_FLAG_LISTENER 8
+
+#define INTAKE_SOCKET 0
+#define INTAKE_LISTENER 1
+#define INTAKE_LISTENER_DUMMY 2
 
 #define CTL_QUERY 0
 #define CTL_RESUME 1
@@ -398,7 +405,7 @@ struct conn {
   __u32 source[4]; /* own address, network order */
   __u16 original_port; /* host order */
   __u16 family; /* 2 or 10 (as asked for) */
-  __u32 pad; /* zero */
+  __u32 sent; /* listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32) */
 };
 _Static_assert(sizeof(struct conn) == 96, "conn");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
@@ -416,7 +423,7 @@ _Static_assert(__builtin_offsetof(struct conn, original) == 56, "conn.original")
 _Static_assert(__builtin_offsetof(struct conn, source) == 72, "conn.source");
 _Static_assert(__builtin_offsetof(struct conn, original_port) == 88, "conn.original_port");
 _Static_assert(__builtin_offsetof(struct conn, family) == 90, "conn.family");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 92, "conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, sent) == 92, "conn.sent");
 
 /* Per pool slot. */
 struct upstream {
@@ -436,8 +443,10 @@ struct upstream {
   __u32 incarnation; /* counts the connections that had this slot; written by the agent */
   __u32 dead; /* 1: the connection left ESTABLISHED */
   __u32 served; /* answers after which the connection was kept */
+  __u32 intake; /* INTAKE, of this exchange */
+  __u32 dummy; /* 1: the slot has a dummy socket; written by the agent */
 };
-_Static_assert(sizeof(struct upstream) == 80, "upstream");
+_Static_assert(sizeof(struct upstream) == 88, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -454,6 +463,8 @@ _Static_assert(__builtin_offsetof(struct upstream, replay_len) == 64, "upstream.
 _Static_assert(__builtin_offsetof(struct upstream, incarnation) == 68, "upstream.incarnation");
 _Static_assert(__builtin_offsetof(struct upstream, dead) == 72, "upstream.dead");
 _Static_assert(__builtin_offsetof(struct upstream, served) == 76, "upstream.served");
+_Static_assert(__builtin_offsetof(struct upstream, intake) == 80, "upstream.intake");
+_Static_assert(__builtin_offsetof(struct upstream, dummy) == 84, "upstream.dummy");
 
 /* Per endpoint id. */
 struct endpoint {
@@ -526,12 +537,14 @@ struct steer {
   __u16 port; /* network order */
   __u16 keep_address; /* 1: only the port is replaced */
   __u32 listener; /* index */
+  __u32 intake; /* INTAKE: SOCKET or LISTENER */
 };
-_Static_assert(sizeof(struct steer) == 24, "steer");
+_Static_assert(sizeof(struct steer) == 28, "steer");
 _Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
 _Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
 _Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
 _Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener");
+_Static_assert(__builtin_offsetof(struct steer, intake) == 24, "steer.intake");
 
 /* Local end of a client socket. */
 struct tuple {

@@ -12,6 +12,7 @@
 #include "steer.h"
 #include "answer.h"
 #include "balance.h"
+#include "intake-listener.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
@@ -95,8 +96,8 @@ static __always_inline void keep_for_replay(struct upstream *u, __u32 slot, stru
 enum { FORWARD_EDITED = 1 };
 
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
-static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
-                                   __u32 endpoint, __u32 size, int *sent) {
+static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
+                                   const struct action *action, __u32 endpoint, __u32 size, int *sent) {
   struct scratch *s = w->s;
   __u32 body = size - s->head_len;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
@@ -118,12 +119,19 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   } else if (!build_request(w, action)) {
     return to_agent(c, size, COUNTER_ODD);
   }
+  int way = skb ? way_of(s, size, action) : WAY_DIRECT;
+  if (way == WAY_NONE)
+    return to_agent(c, size, COUNTER_AGENT);
   __u32 slot = pool_take(endpoint);
   if (slot == NO_SLOT)
     return to_agent(c, size, COUNTER_POOL_EMPTY);
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (!u)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
+  if (way == WAY_DUMMY && !u->dummy) {
+    pool_return(endpoint, slot);
+    return to_agent(c, size, COUNTER_POOL_EMPTY);
+  }
   c->requested++;
   c->upstream = slot;
   c->body_left = length - body;
@@ -144,12 +152,22 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   if (!c->body_left)
     flags |= UPSTREAM_FLAG_REQUEST_DONE;
   u->flags = flags;
+  u->intake = !skb ? INTAKE_SOCKET : way == WAY_DUMMY ? INTAKE_LISTENER_DUMMY : INTAKE_LISTENER;
   u->replay_len = 0;
   if (flags & UPSTREAM_FLAG_RETRY_503)
     keep_for_replay(u, slot, s, size);
   u->owner = c->cookie;
   u->phase = PHASE_AWAIT;
   *sent = 1;
+  if (skb) {
+    int verdict = send_request(skb, s, slot, way, action != 0);
+    if (verdict >= 0) {
+      count(action ? COUNTER_KERNEL : COUNTER_PROXY);
+      return verdict;
+    }
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  }
   if (action && replace_head(msg, s, s->head_len)) {
     c->flags |= CONN_FLAG_BROKEN;
     return to_agent(c, size, COUNTER_HELPER_FAILED);
@@ -163,19 +181,29 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
 }
 
 /* Answers the request in the message's place. */
-static __always_inline int reply(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
-                                 __u32 size) {
+static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
+                                 const struct action *action, __u32 size) {
   struct scratch *s = w->s;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
   if (size - s->head_len != length || size > MAX_HEAD)
     return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
   if (!build_reply(w, action))
     return to_agent(c, size, COUNTER_ODD);
-  if (replace_head(msg, s, size)) {
+  if (skb && !pad_reply(w, size))
+    return to_agent(c, size, COUNTER_AGENT);
+  if (!skb && replace_head(msg, s, size)) {
     c->flags |= CONN_FLAG_BROKEN;
     return to_agent(c, size, COUNTER_HELPER_FAILED);
   }
   __u64 cookie = c->cookie;
+  if (skb) {
+    int verdict = send_reply(skb, s, size, cookie);
+    if (verdict < 0)
+      return to_agent(c, size, COUNTER_HELPER_FAILED);
+    count(COUNTER_KERNEL);
+    count(COUNTER_REPLIES);
+    return verdict;
+  }
   count(COUNTER_KERNEL);
   count(COUNTER_REPLIES);
   if (bpf_msg_redirect_hash(msg, &clients, &cookie, BPF_F_INGRESS) != SK_PASS) {
@@ -185,8 +213,9 @@ static __always_inline int reply(struct sk_msg_md *msg, struct conn *c, struct w
   return SK_PASS;
 }
 
-static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, struct scratch *s, __u32 size,
-                                       __u32 queued) {
+/* A new request, of a client's message or (listener intake) in an skb: the other is null. */
+static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct scratch *s,
+                                       __u32 size, __u32 queued) {
   const __u8 *image = current_image();
   if (!image)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
@@ -198,10 +227,16 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
     return to_agent(c, size, COUNTER_ODD);
   const struct listener *listener = AT(struct listener, image, at);
   __u32 n = size > MAX_HEAD ? MAX_HEAD : size;
-  if (msg->data + n > msg->data_end && bpf_msg_pull_data(msg, 0, n, 0))
-    return to_agent(c, size, COUNTER_HELPER_FAILED);
-  if (copy_bytes(s->in, n & (MAX_HEAD * 2 - 1), msg->data))
-    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  if (skb) {
+    n &= MAX_HEAD * 2 - 1;
+    if (!n || bpf_skb_load_bytes(skb, 0, s->in, n))
+      return to_agent(c, size, COUNTER_HELPER_FAILED);
+  } else {
+    if (msg->data + n > msg->data_end && bpf_msg_pull_data(msg, 0, n, 0))
+      return to_agent(c, size, COUNTER_HELPER_FAILED);
+    if (copy_bytes(s->in, n & (MAX_HEAD * 2 - 1), msg->data))
+      return to_agent(c, size, COUNTER_HELPER_FAILED);
+  }
   struct work w = {.s = s, .image = image};
   scan_head(&w, n, listener->scan, listener->scan_classes, 0);
   finish_request_head(s);
@@ -221,7 +256,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
   if (action && action->kind == ACTION_REPLY) {
     if (queued) /* a reply does not wait behind an answer that is still in the backlog */
       return to_agent(c, size, COUNTER_UNREAD);
-    verdict = reply(msg, c, &w, action, size);
+    verdict = reply(msg, skb, c, &w, action, size);
   } else {
     __u32 endpoint = NO_SLOT;
     if (action && action->kind == ACTION_FORWARD)
@@ -230,7 +265,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
       action = 0;
     if (!action && !listener->proxy_endpoint)
       return to_agent(c, size, COUNTER_AGENT);
-    verdict = forward(msg, c, &w, action, endpoint, size, &sent);
+    verdict = forward(msg, skb, c, &w, action, endpoint, size, &sent);
   }
   if (rule && action && !(c->gate & 1)) {
     rule--;
@@ -282,10 +317,12 @@ int on_message(struct sk_msg_md *msg) {
   struct scratch *s = scratch_take();
   if (!s)
     return to_agent(c, size, COUNTER_SCRATCH_BUSY);
-  int verdict = new_request(msg, c, s, size, queued);
+  int verdict = new_request(msg, 0, c, s, size, queued);
   scratch_give(s);
   return verdict;
 }
+
+#include "on-request.h"
 
 /* Everything that an upstream server sends. */
 SEC("sk_skb/stream_verdict")
@@ -337,8 +374,11 @@ int on_answer(struct __sk_buff *skb) {
   }
   u->redirected += len;
   __u64 owner = u->owner;
+  int at_listener = u->intake != INTAKE_SOCKET;
   if (done)
     pool_give(u, slot);
+  if (at_listener)
+    return to_listener_client(skb, owner);
   return bpf_sk_redirect_hash(skb, &clients, &owner, BPF_F_INGRESS);
 }
 
@@ -369,6 +409,8 @@ static __always_inline void ctl_slot(struct ctl *ctl) {
 }
 
 static __always_inline void ctl_client(struct ctl *ctl) {
+  if (ctl_intake(ctl))
+    return;
   __u64 cookie = ctl->cookie;
   struct bpf_sock *sk = bpf_map_lookup_elem(&clients, &cookie);
   if (!sk)

@@ -13,15 +13,19 @@ import {
   u32,
   u64,
 } from '../kernel/libbpf.js';
+import { announceData } from '../kernel/syscalls.js';
 import { IMAGE_SIZE, IMAGE_SLACK } from '../layout/image.js';
 import {
   COUNTER,
+  ConnSpec,
   CTL,
   CtlSpec,
   EndpointSpec,
+  INTAKE,
   MAX_ENDPOINTS,
   MAX_REPLAY,
   MAX_RULES,
+  MAX_STAGED,
   MAX_UPSTREAMS,
   SteerKeySpec,
   SteerSpec,
@@ -65,6 +69,8 @@ export class DataPlane {
     objectPath: string,
     /** answers get the headers that Envoy adds; the agent carries them then */
     readonly envoyHeaders = false,
+    /** where the requests of applications are decided that ask for nothing else */
+    readonly intake: 'socket' | 'listener' = 'socket',
   ) {
     this.#object = BpfObject.open(objectPath);
     if (envoyHeaders) this.#object.setConst('envoy_headers', 1);
@@ -77,6 +83,8 @@ export class DataPlane {
     this.blocks = this.map('blocks').mmap().view;
     this.#object.attachSockmap('on_message', 'clients', ATTACH.SK_MSG_VERDICT);
     this.#object.attachSockmap('on_answer', 'sockets', ATTACH.SK_SKB_STREAM_VERDICT);
+    this.#object.attachSockmap('on_request', 'intakes', ATTACH.SK_SKB_STREAM_VERDICT);
+    this.#object.attachSockmap('on_dummy', 'dummies', ATTACH.SK_MSG_VERDICT);
   }
 
   map(name: string): BpfMap {
@@ -94,9 +102,11 @@ export class DataPlane {
    */
   attach(groups: InstanceCgroups): number[] {
     const apps = openCgroup(groups.apps);
+    const listener = openCgroup(groups.listener);
     const root = openCgroup(groups.root);
     try {
       for (const name of ['connect4', 'connect6']) this.#links.push(this.#object.attachCgroup(name, apps));
+      for (const name of ['listener4', 'listener6']) this.#links.push(this.#object.attachCgroup(name, listener));
       this.#links.push(this.#object.attachCgroup('socket_event', root));
       const lasting = ['fallback4', 'fallback6', 'getpeername4', 'getpeername6'].map((name) =>
         this.#object.attachCgroup(name, root),
@@ -105,6 +115,7 @@ export class DataPlane {
       return lasting.map((link) => link.fd);
     } finally {
       closeCgroup(apps);
+      closeCgroup(listener);
       closeCgroup(root);
     }
   }
@@ -131,6 +142,7 @@ export class DataPlane {
     set(value, 0, SteerSpec, 'port', swap16(to.port));
     set(value, 0, SteerSpec, 'keep_address', keepAddress ? 1 : 0);
     set(value, 0, SteerSpec, 'listener', listener);
+    set(value, 0, SteerSpec, 'intake', this.intake === 'listener' ? INTAKE.LISTENER : INTAKE.SOCKET);
     this.map(map).update(steerKey(from), new Uint8Array(value.buffer));
   }
 
@@ -152,6 +164,30 @@ export class DataPlane {
     for (const [i, word] of addressWords(local).entries()) set(key, 0, TupleSpec, 'address', word, i);
     set(key, 0, TupleSpec, 'port', local.port);
     this.map('tuples').delete(new Uint8Array(key.buffer));
+  }
+
+  /**
+   * Has the requests of an accepted connection decided in the kernel (listener intake), those too that have come
+   * already. Nothing may have been read from it. @throws KernelError when it is closed already
+   */
+  adopt(fd: number, cookie: bigint, listener: number, client: Address): void {
+    const conn = new DataView(new ArrayBuffer(ConnSpec.size));
+    set(conn, 0, ConnSpec, 'cookie', cookie);
+    set(conn, 0, ConnSpec, 'listener', listener);
+    for (const [i, word] of addressWords(client).entries()) set(conn, 0, ConnSpec, 'source', word, i);
+    this.map('intake_conns').update(u64(cookie), new Uint8Array(conn.buffer));
+    try {
+      this.map('intakes').update(u64(cookie), u64(BigInt(fd)));
+    } catch (error) {
+      this.release(cookie);
+      throw error;
+    }
+    announceData(fd);
+  }
+
+  /** Forgets an adopted connection that is closed. */
+  release(cookie: bigint): void {
+    this.map('intake_conns').delete(u64(cookie));
   }
 
   /** State of a client connection; undefined when its socket is gone (or never was in the map). */
@@ -227,10 +263,28 @@ export class DataPlane {
     this.map('sockets').update(u32(slot), u64(BigInt(fd)));
   }
 
+  /** Gives a slot its dummy socket (see bpf/intake-listener.h). @throws KernelError when it is closed already */
+  insertDummy(slot: number, fd: number): void {
+    this.map('stages').update(u32(slot), new Uint8Array(8 + MAX_STAGED));
+    this.map('dummy_slots').update(u32(fd), u32(slot));
+    this.map('dummies').update(u32(slot), u64(BigInt(fd)));
+    set(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'dummy', 1);
+  }
+
+  /** Takes a slot's dummy socket away, if it has one. */
+  removeDummy(slot: number): void {
+    set(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'dummy', 0);
+    this.#vacate('dummies', slot);
+  }
+
   removeUpstream(slot: number, cookie: bigint): void {
     this.map('slots').delete(u64(cookie));
+    this.#vacate('sockets', slot);
+  }
+
+  #vacate(map: 'sockets' | 'dummies', slot: number): void {
     try {
-      this.map('sockets').delete(u32(slot));
+      this.map(map).delete(u32(slot));
     } catch (error) {
       // EINVAL: the element is empty, because closing the socket has taken it out already.
       if (!(error instanceof KernelError && error.code === 'EINVAL')) throw error;

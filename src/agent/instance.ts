@@ -27,6 +27,8 @@ export interface InstanceOptions {
   readonly admin: { host: string; port: number };
   /** answers decided in the kernel get `server`, `date` and `x-envoy-upstream-service-time` as from Envoy */
   readonly envoyHeaders: boolean;
+  /** where requests are decided: at the applications' sockets, or where the agent accepts their connections */
+  readonly intake: 'socket' | 'listener';
   readonly log: (message: string) => void;
 }
 
@@ -101,8 +103,12 @@ export class Instance {
     mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
     const stale = await stopStaleProxy(join(this.#folder, 'proxy'));
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
-    this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders);
-    this.#traffic = new Traffic(this.#plane, (listener) => this.#generation.proxies.get(listener));
+    this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, options.intake);
+    this.#traffic = new Traffic(
+      this.#plane,
+      (listener) => this.#generation.proxies.get(listener),
+      (listener) => this.#listenerIndex.get(listener) ?? 0,
+    );
     this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));
     this.#home = currentCgroup();
     this.#groups = createCgroups(options.name);

@@ -17,7 +17,8 @@ const BACKLOG = 4096;
 export interface Arrival {
   readonly socket: Socket;
   readonly listener: string;
-  readonly cookie: bigint;
+  /** of the client's socket; undefined: the requests are decided at the accepted one (listener intake) */
+  readonly cookie: bigint | undefined;
   /** local end of the client's socket */
   readonly client: Address;
 }
@@ -37,7 +38,7 @@ export class Listeners {
       if (this.#entries.has(key)) continue;
       const keep = isWildcard(intercept.address) || isLocal(intercept.address);
       const host = keep ? intercept.address : intercept.address.includes(':') ? '::1' : '127.0.0.1';
-      const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: false }, (socket) =>
+      const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) =>
         this.#accept(intercept.listener, socket),
       );
       const port = await listen(server, host);
@@ -83,7 +84,7 @@ export class Listeners {
       socket.destroy(); // nobody whom the hooks sent here
       return;
     }
-    this.arrived({ socket, listener, cookie, client });
+    this.arrived({ socket, listener, cookie: cookie === 0n ? undefined : cookie, client });
   }
 }
 

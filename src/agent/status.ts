@@ -26,7 +26,7 @@ export interface Status {
   readonly requests: { readonly kernel: number; readonly proxy: number; readonly agent: number };
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };
-  readonly intake: 'socket';
+  readonly intake: 'socket' | 'listener';
   readonly connections: number;
   readonly upstreams: number;
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
@@ -48,7 +48,7 @@ export function statusOf(input: StatusInput): Status {
     requests: { kernel: Math.max(0, counters.KERNEL - taken), proxy: counters.PROXY + proxied, agent: taken + refused },
     generation: generation.number,
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
-    intake: 'socket',
+    intake: plane.intake,
     connections: traffic.connections,
     upstreams: traffic.pool.size,
     hits: generation.compiled.rules

@@ -1,5 +1,5 @@
 /** Connections and upstreams while traffic flows: the agent's part of the data path. */
-import { fdOf, setLinger } from '../kernel/syscalls.js';
+import { fdOf, setLinger, socketCookie } from '../kernel/syscalls.js';
 import { PHASE } from '../layout/runtime.js';
 import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
@@ -20,6 +20,8 @@ export class Traffic {
     private readonly plane: DataPlane,
     /** where the proxy listens for a listener */
     private readonly proxyOf: (listener: string) => { address: string; port: number } | undefined,
+    /** the number of a listener in the image */
+    private readonly indexOf: (listener: string) => number,
   ) {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
@@ -34,10 +36,13 @@ export class Traffic {
 
   /** A client's connection has arrived. */
   accept(arrival: Arrival): void {
-    const { socket, cookie, client, listener } = arrival;
+    const { socket, client, listener } = arrival;
     const fd = fdOf(socket);
+    if (fd === undefined) return; // closed already
     // Killed, the agent must not look like the end of an answer: its connections are reset.
-    if (fd !== undefined) setLinger(fd, 0);
+    setLinger(fd, 0);
+    const atListener = arrival.cookie === undefined;
+    const cookie = arrival.cookie ?? socketCookie(fd);
     const connection = new ClientConnection(socket, cookie, client.address, {
       plane: this.plane,
       pool: this.pool,
@@ -47,11 +52,21 @@ export class Traffic {
       },
       known: (of) => this.#connections.has(of),
       closed: () => {
-        if (this.plane.cookieOf(client) === cookie) this.plane.forget(client);
+        if (atListener) this.plane.release(cookie);
+        else if (this.plane.cookieOf(client) === cookie) this.plane.forget(client);
         if (this.#connections.get(cookie) === connection) this.#connections.delete(cookie);
       },
     });
     this.#connections.set(cookie, connection);
+    if (atListener) {
+      this.pool.needDummies();
+      try {
+        this.plane.adopt(fd, cookie, this.indexOf(listener), client);
+      } catch {
+        // closed again already, or the map is full: the agent carries everything
+      }
+    }
+    socket.resume(); // nothing was read before: the programs must see it first
   }
 
   /**

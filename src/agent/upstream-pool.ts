@@ -18,6 +18,7 @@ import {
 } from '../layout/runtime.js';
 import { type Address, addressWords } from './address.js';
 import type { DataPlane } from './data-plane.js';
+import { Dummies, type Dummy } from './dummies.js';
 
 /** Room for a head and the largest body that the kernel sends: a redirected send must never find the buffer full. */
 const SEND_BUFFER = 4 * 1024 * 1024;
@@ -36,6 +37,8 @@ export interface Slot {
   inbox: Buffer[];
   /** told when something happens while the agent owns the answer */
   listener: ((event: 'data' | 'end') => void) | undefined;
+  /** its dummy socket, where there is listener intake */
+  dummy: Dummy | undefined;
 }
 
 interface Endpoint extends Address {
@@ -62,6 +65,7 @@ export class UpstreamPool {
   readonly #freeSlots: number[][] = [];
   readonly #freeBlocks = Array.from({ length: MAX_BLOCKS }, (_, i) => i).reverse();
   #closed = false;
+  #dummies: Dummies | undefined;
 
   constructor(
     private readonly plane: DataPlane,
@@ -180,6 +184,7 @@ export class UpstreamPool {
       ended: false,
       inbox: [],
       listener: undefined,
+      dummy: undefined,
     };
     this.#slots.set(index, slot);
     endpoint.open++;
@@ -194,7 +199,30 @@ export class UpstreamPool {
       this.discard(slot); // closed again already
       return;
     }
-    this.plane.give(index);
+    if (this.#dummies && !endpoint.proxy) void this.#addDummy(slot).then(() => this.#slots.get(index) === slot && this.plane.give(index));
+    else this.plane.give(index);
+  }
+
+  /** From now on each connection to a server has a dummy socket, by which requests reach it whose heads grow. */
+  needDummies(): void {
+    if (this.#dummies || this.#closed) return;
+    this.#dummies = new Dummies();
+    for (const slot of this.#slots.values()) if (!this.#endpoints[slot.endpoint]!.proxy) void this.#addDummy(slot);
+  }
+
+  async #addDummy(slot: Slot): Promise<void> {
+    const dummy = await this.#dummies!.open(() => this.#end(slot)).catch(() => undefined);
+    if (!dummy) return;
+    if (this.#slots.get(slot.slot) !== slot) {
+      dummy.close();
+      return;
+    }
+    slot.dummy = dummy;
+    try {
+      this.plane.insertDummy(slot.slot, dummy.fd);
+    } catch {
+      this.#end(slot);
+    }
   }
 
   #data(slot: Slot, bytes: Buffer): void {
@@ -265,6 +293,10 @@ export class UpstreamPool {
     slot.ended = true;
     slot.listener = undefined;
     this.plane.take(slot.slot);
+    if (slot.dummy) {
+      this.plane.removeDummy(slot.slot);
+      slot.dummy.close();
+    }
     this.plane.removeUpstream(slot.slot, slot.cookie);
     slot.socket.destroy();
     this.#release(slot.slot);
@@ -297,5 +329,6 @@ export class UpstreamPool {
   close(): void {
     this.#closed = true;
     for (const slot of [...this.#slots.values()]) this.discard(slot);
+    this.#dummies?.close();
   }
 }

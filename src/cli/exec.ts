@@ -1,5 +1,5 @@
 /** `sidestep exec`: runs a command inside the mesh. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { instanceCgroups, isInstanceName, joinCgroup } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/errors.js';
 import { type InstanceState, readInstance } from '../kernel/instance.js';
@@ -17,22 +17,27 @@ export function register(program: Command): void {
     .description('run a command inside the mesh: in its cgroup, with the service names of the policy files')
     .argument('<command...>', 'the command and its arguments')
     .option('--name <name>', 'instance to join', 'default')
+    .addOption(
+      new Option('--intake <where>', 'where its requests are decided, if not where the instance says').choices([
+        'listener',
+      ]),
+    )
     .passThroughOptions()
     .addHelpText(
       'after',
       '\nThe command replaces this process, so signals reach it and its exit code is returned (128 + n in a shell when\nsignal n ended it). 125: no such instance, or no privilege; 126: not executable; 127: not found.\n\nExample: sidestep exec -- curl http://reviews/',
     )
-    .action((command: string[], options: { name: string }) => {
-      process.exitCode = runInside(options.name, command);
+    .action((command: string[], options: { name: string; intake?: 'listener' }) => {
+      process.exitCode = runInside(options, command);
     });
 }
 
 /** @returns an exit code, when the command could not be started; otherwise it does not return. */
-function runInside(name: string, command: readonly string[]): number {
+function runInside({ name, intake }: { name: string; intake?: 'listener' }, command: readonly string[]): number {
   const found = findInstance(name);
   if (typeof found === 'string') return fail(found);
   try {
-    joinCgroup(instanceCgroups(name).apps);
+    joinCgroup(instanceCgroups(name)[intake ?? 'apps']);
     bindPrivately(found.hostsFile, '/etc/hosts');
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;

@@ -11,6 +11,7 @@ interface RunOptions {
   readonly proxy?: string;
   readonly admin: string;
   readonly answerHeaders: string;
+  readonly intake: 'socket' | 'listener';
 }
 
 /** Adds the command to the program. */
@@ -28,6 +29,14 @@ export function register(program: Command): void {
       )
         .choices(['server', 'envoy'])
         .default('server'),
+    )
+    .addOption(
+      new Option(
+        '--intake <where>',
+        'where requests are decided. socket: at the applications’ sockets (fastest); listener: where the agent accepts their connections, for applications whose sockets must not be in a socket map',
+      )
+        .choices(['socket', 'listener'])
+        .default('socket'),
     )
     .option('--admin <host:port>', 'admin address', '127.0.0.1:15090')
     .addHelpText(
@@ -61,6 +70,7 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     proxy: proxy === 'own' || proxy === 'none' ? proxy : { address: proxy.host, port: proxy.port },
     admin,
     envoyHeaders: options.answerHeaders === 'envoy',
+    intake: options.intake,
     log,
   });
   let stopping = false;

@@ -1,5 +1,6 @@
 /**
- * The cgroups of an instance: `sidestep-NAME/apps` for the applications of the mesh and `sidestep-NAME/agent` for the
+ * The cgroups of an instance: `sidestep-NAME/apps` for the applications of the mesh, `sidestep-NAME/listener` for those
+ * whose sockets must not be in a map, and `sidestep-NAME/agent` for the
  * agent itself (its sockets need the hooks that watch upstream connections). Programs are attached to these two and
  * never to an ancestor, so that nothing outside them is touched.
  */
@@ -24,6 +25,8 @@ export interface InstanceCgroups {
   readonly name: string;
   readonly root: string;
   readonly apps: string;
+  /** applications with listener intake */
+  readonly listener: string;
   readonly agent: string;
 }
 
@@ -47,13 +50,13 @@ export function cgroup2Mount(mounts: string = readFileSync('/proc/self/mounts', 
 export function instanceCgroups(name: string): InstanceCgroups {
   if (!isInstanceName(name)) throw new RangeError(`"${name}" cannot be the name of an instance`);
   const root = join(cgroup2Mount(), PREFIX + name);
-  return { name, root, apps: join(root, 'apps'), agent: join(root, 'agent') };
+  return { name, root, apps: join(root, 'apps'), listener: join(root, 'listener'), agent: join(root, 'agent') };
 }
 
 /** Creates what is missing of an instance's cgroups. @throws KernelError EPERM, EROFS ... */
 export function createCgroups(name: string): InstanceCgroups {
   const groups = instanceCgroups(name);
-  for (const path of [groups.root, groups.apps, groups.agent]) {
+  for (const path of [groups.root, groups.apps, groups.listener, groups.agent]) {
     attempt(`create the cgroup ${path}`, () => {
       if (!existsSync(path)) mkdirSync(path);
     });
@@ -96,7 +99,7 @@ export function openCgroup(path: string): number {
 export function removeCgroups(name: string): number[] {
   const groups = instanceCgroups(name);
   const moved: number[] = [];
-  for (const path of [groups.apps, groups.agent, groups.root]) {
+  for (const path of [groups.apps, groups.listener, groups.agent, groups.root]) {
     if (!existsSync(path)) continue;
     for (const pid of cgroupProcesses(path)) {
       // It may have exited since the list was read.

@@ -46,7 +46,7 @@ async function stopLeftovers(name: string): Promise<void> {
     if (readCommandLine(proxy).includes(folder)) process.kill(proxy, 'SIGKILL');
   }
   await rm(folder, { recursive: true, force: true });
-  for (const part of ['apps', 'agent', '']) await rmdir(join(found.state.cgroup, part)).catch(() => {});
+  for (const part of ['apps', 'listener', 'agent', '']) await rmdir(join(found.state.cgroup, part)).catch(() => {});
 }
 
 function readCommandLine(pid: number): string {
@@ -71,9 +71,9 @@ export class SidestepHandle {
     this.process = process;
   }
 
-  /** Command line that runs `argv` inside the mesh. */
-  execCommand(argv: readonly string[]): string[] {
-    return sidestepCommand('exec', '--name', this.name, '--', ...argv);
+  /** Command line that runs `argv` inside the mesh; `options`: more of exec's own. */
+  execCommand(argv: readonly string[], options: readonly string[] = []): string[] {
+    return sidestepCommand('exec', '--name', this.name, ...options, '--', ...argv);
   }
 
   /** Starts `argv` inside the mesh; ended with the lab. */

@@ -21,6 +21,9 @@ export const MAX_KERNEL_BODY = 1048576;
  */
 export const MAX_KERNEL_CHUNKED = 4096;
 export const MAX_RULES = 16384;
+/** Listener intake: the longest head, after edits, that a dummy socket's program writes; the longest such request. */
+export const MAX_STAGED = 4096;
+export const MAX_LINEAR = 16384;
 
 /** State of an upstream's exchange; written by the programs except where noted. */
 export const PHASE = {
@@ -110,6 +113,18 @@ export const CONN_FLAG = {
   STICKY: 2,
   /** a helper failed after the request had been changed: the agent resets the connection */
   BROKEN: 4,
+  /** the client's socket stays out of the map: its requests are decided where the agent accepts them */
+  LISTENER: 8,
+} as const;
+
+/** Where the requests of a connection are decided, and how they reach the upstream. */
+export const INTAKE = {
+  /** at the application's socket */
+  SOCKET: 0,
+  /** at the agent's accepted socket, straight to the upstream */
+  LISTENER: 1,
+  /** at the agent's accepted socket, by way of the upstream's dummy socket */
+  LISTENER_DUMMY: 2,
 } as const;
 
 /** Commands of the control program (run by the agent through BPF_PROG_TEST_RUN). */
@@ -148,7 +163,7 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['source', 'u32[4]', 'own address, network order'],
   ['original_port', 'u16', 'host order'],
   ['family', 'u16', '2 or 10 (as asked for)'],
-  ['pad', 'u32', 'zero'],
+  ['sent', 'u32', 'listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32)'],
 ]);
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
@@ -168,6 +183,8 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['incarnation', 'u32', 'counts the connections that had this slot; written by the agent'],
   ['dead', 'u32', '1: the connection left ESTABLISHED'],
   ['served', 'u32', 'answers after which the connection was kept'],
+  ['intake', 'u32', 'INTAKE, of this exchange'],
+  ['dummy', 'u32', '1: the slot has a dummy socket; written by the agent'],
 ]);
 
 export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
@@ -208,8 +225,9 @@ export const SteerSpec = struct('steer', 'Where connections to an intercepted ad
   ['port', 'u16', 'network order'],
   ['keep_address', 'u16', '1: only the port is replaced'],
   ['listener', 'u32', 'index'],
+  ['intake', 'u32', 'INTAKE: SOCKET or LISTENER'],
 ]);
-/** Key: local address and port of a client socket; value: its cookie. How the agent finds the connection it accepted. */
+/** Key: local address and port of a client socket; value: its cookie, 0 with listener intake. How the agent finds the connection it accepted. */
 export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
   ['address', 'u32[4]', 'network order'],
   ['port', 'u32', 'host order'],
@@ -227,6 +245,8 @@ export const RUNTIME_CONSTANTS = {
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
   MAX_RULES,
+  MAX_STAGED,
+  MAX_LINEAR,
   N_COUNTERS,
 };
-export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, CTL };
+export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, INTAKE, CTL };

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Intake at the listener: requests are decided where the agent accepts them (a verdict on its socket A), for clients
+ * whose own socket is not ours: of other hosts and network namespaces, or of applications whose sockets must not be in
+ * a map. Answers leave by the egress of A, behind one another and behind what the agent wrote, so the client sees one
+ * ordinary TCP stream.
+ *
+ * An skb must not change its length in a verdict. A request whose head changes its length therefore goes through the
+ * dummy socket D of its upstream connection, whose sk_msg program may edit; a reply of the mesh that is shorter than
+ * its request is filled up with white space, a longer one is left to the proxy.
+ */
+#pragma once
+#include <bpf/bpf_core_read.h>
+#include "kernel-types.h"
+#include "pool.h"
+#include "rewrite.h"
+
+/* A: accepted sockets, by cookie. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SOCKHASH);
+  __uint(max_entries, MAX_CLIENTS);
+  __type(key, __u64);
+  __type(value, __u64);
+} intakes SEC(".maps");
+
+/* Their state, by cookie (verdicts cannot reach socket storage); written by the agent before the socket enters. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, MAX_CLIENTS);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, __u64);
+  __type(value, struct conn);
+} intake_conns SEC(".maps");
+
+/* D: the dummy of a pool slot. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SOCKMAP);
+  __uint(max_entries, MAX_UPSTREAMS);
+  __type(key, __u32);
+  __type(value, __u64);
+} dummies SEC(".maps");
+
+/* D -> its slot; written by the agent. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, __u32);
+} dummy_slots SEC(".maps");
+
+/* The head that D's program puts in the place of the first `old_len` bytes that reach it; len 0: none. */
+struct staged {
+  __u32 len;
+  __u32 old_len;
+  __u8 bytes[MAX_STAGED];
+};
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_UPSTREAMS);
+  __type(key, __u32);
+  __type(value, struct staged);
+} stages SEC(".maps");
+
+/* Bytes of A's stream that are on their way: written by the agent and announced, but not in the send queue yet. */
+static __always_inline __u32 unsent_of(struct tcp_sock *tp, struct conn *c) {
+  return c->base_seq + c->native + c->sent - BPF_CORE_READ(tp, write_seq);
+}
+
+/* Whether anything that was redirected to A's egress (or passed to the agent) still waits in its backlog. */
+static __always_inline __u32 backlog_of(struct tcp_sock *tp) {
+  __u64 data = (__u64)BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_user_data) & USER_DATA_MASK;
+  struct sk_psock *psock = (struct sk_psock *)data;
+  return psock ? BPF_CORE_READ(psock, ingress_skb.qlen) != 0 : 0;
+}
+
+/* Bytes for the client of listener intake: to the egress of A. */
+static __always_inline int to_listener_client(struct __sk_buff *skb, __u64 cookie) {
+  struct conn *c = bpf_map_lookup_elem(&intake_conns, &cookie);
+  if (c)
+    __sync_fetch_and_add(&c->sent, skb->len);
+  return bpf_sk_redirect_hash(skb, &intakes, &cookie, 0);
+}
+
+/* Gives back a slot that was taken and not used. */
+static __always_inline void pool_return(__u32 endpoint_id, __u32 slot) {
+  struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
+  __u32 b = slot / BLOCK_SIZE;
+  __u64 *word = bpf_map_lookup_elem(&blocks, &b);
+  if (e)
+    __sync_fetch_and_add(&e->active, -1);
+  if (word)
+    __sync_fetch_and_or(word, 1ULL << (slot & 63));
+}
+
+/* How a request of `size` bytes reaches the upstream: as it is, edited in place, by way of D, or not at all. */
+enum { WAY_DIRECT = 0, WAY_DUMMY = 1, WAY_NONE = 2 };
+
+static __always_inline int way_of(const struct scratch *s, __u32 size, const struct action *action) {
+  if (!action || s->o == s->head_len)
+    return WAY_DIRECT;
+  return s->o <= MAX_STAGED && size <= MAX_LINEAR ? WAY_DUMMY : WAY_NONE;
+}
+
+/* Keeps the head for D's program. */
+static __always_inline int stage(struct scratch *s, __u32 slot) {
+  struct staged *st = bpf_map_lookup_elem(&stages, &slot);
+  __u32 len = s->o;
+  if (!st || len < 8 || len > MAX_STAGED)
+    return -1;
+  if (copy_bytes(st->bytes, len & (MAX_STAGED * 2 - 1), s->out))
+    return -1;
+  st->len = len;
+  st->old_len = s->head_len;
+  return 0;
+}
+
+/* Puts the staged head in the place of the first `old` bytes of a message. Returns 0, or a negative error. */
+static __noinline int replace_staged(struct sk_msg_md *msg, struct staged *st, __u32 len, __u32 old) {
+  if (!st || len > MAX_STAGED || len < 8 || msg->size < old)
+    return -1;
+  if (len > old) {
+    if (bpf_msg_push_data(msg, 0, len - old, 0))
+      return -2;
+  } else if (len < old) {
+    if (bpf_msg_pop_data(msg, 0, old - len, 0))
+      return -3;
+  }
+  if (bpf_msg_pull_data(msg, 0, len, 0))
+    return -4;
+  __u8 *data = msg->data, *end = msg->data_end;
+  __u32 last = len - 8; /* the last word first, overlapping, as in replace_head */
+  if (last > MAX_STAGED - 8)
+    return -1;
+  __u8 *tail = data + last;
+  if (tail + 8 > end)
+    return -5;
+  *(__u64 *)tail = *(__u64 *)&st->bytes[last];
+  __u32 words = len / 8;
+  for (__u32 i = 0; i < MAX_STAGED / 8; i++) {
+    if (i >= words || data + 8 > end)
+      break;
+    *(__u64 *)data = *(__u64 *)&st->bytes[i * 8];
+    data += 8;
+  }
+  return 0;
+}
+
+/* Sends a request that was decided on its way. Negative: it could not be changed. */
+static __always_inline int send_request(struct __sk_buff *skb, struct scratch *s, __u32 slot, int way, int edited) {
+  if (way == WAY_DUMMY) {
+    /* in one piece, so that D's program sees the head at once */
+    if (stage(s, slot) || bpf_skb_pull_data(skb, skb->len))
+      return -1;
+    return bpf_sk_redirect_map(skb, &dummies, slot, 0);
+  }
+  if (edited) {
+    __u32 head = s->head_len & (MAX_HEAD * 2 - 1);
+    if (!head || bpf_skb_store_bytes(skb, 0, s->out, head, 0))
+      return -1;
+  }
+  return bpf_sk_redirect_map(skb, &sockets, slot, 0);
+}
+
+static long colon_step(__u32 index, void *context) {
+  struct scratch *s = ((struct work *)context)->s;
+  __u8 c = s->out[s->run_at & OUT_MASK];
+  if (s->run_at >= s->o)
+    return 1;
+  s->run_at++;
+  if (c == '\n')
+    s->run_row = 1;
+  else if (c == ':' && s->run_row) {
+    s->run_row = 2;
+    return 1;
+  }
+  return 0;
+}
+
+/*
+ * Fills the reply in s->out up to `size` bytes, by white space before the value of its first header, and leaves it in
+ * s->in (the request is not needed any more). Returns 0 when it is longer, or has no header.
+ */
+static __always_inline int pad_reply(struct work *w, __u32 size) {
+  struct scratch *s = w->s;
+  __u32 o = s->o;
+  if (o > size || o > MAX_HEAD || size > MAX_HEAD)
+    return 0;
+  s->run_at = 0;
+  s->run_row = 0;
+  LOOP(512, colon_step, w);
+  __u32 at = s->run_at, padding = size - o;
+  if (s->run_row != 2 || at > o || at > MAX_HEAD)
+    return 0;
+  if (copy_bytes(s->in, at & (MAX_HEAD * 2 - 1), s->out))
+    return 0;
+  if (copy_bytes(&s->in[(at + padding) & IN_MASK], (o - at) & (MAX_HEAD * 2 - 1), &s->out[at & OUT_MASK]))
+    return 0;
+  s->o = 0;
+  s->run_end = padding;
+  LOOP(MAX_HEAD, pad_step, w);
+  if (padding && copy_bytes(&s->in[at & IN_MASK], padding & (MAX_HEAD * 2 - 1), s->out))
+    return 0;
+  return 1;
+}
+
+/* Answers the request in its own place. Negative: it could not be changed. */
+static __always_inline int send_reply(struct __sk_buff *skb, struct scratch *s, __u32 size, __u64 cookie) {
+  size &= MAX_HEAD * 2 - 1;
+  if (!size || bpf_skb_store_bytes(skb, 0, s->in, size, 0))
+    return -1;
+  return to_listener_client(skb, cookie);
+}
+
+/* The agent's questions and commands about a connection of listener intake (see ctl_client). */
+static __always_inline int ctl_intake(struct ctl *ctl) {
+  __u64 cookie = ctl->cookie;
+  struct conn *c = bpf_map_lookup_elem(&intake_conns, &cookie);
+  if (!c)
+    return 0;
+  struct bpf_sock *sk = bpf_map_lookup_elem(&intakes, &cookie);
+  if (!sk)
+    return 1;
+  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+  if (tp) {
+    __u32 gate = *(volatile __u32 *)&c->gate;
+    __u64 passed = *(volatile __u64 *)&c->passed;
+    ctl->result = 1;
+    if (ctl->command == CTL_RESUME) {
+      c->native = ctl->native;
+      ctl->result = 0;
+      if (gate & 1 && passed == ctl->arg && !(c->flags & (CONN_FLAG_STICKY | CONN_FLAG_BROKEN))) {
+        c->body_left = 0;
+        ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
+      }
+    }
+    if (ctl->command == CTL_NATIVE)
+      c->native = ctl->native;
+    if (ctl->command == CTL_BODY_SENT)
+      c->body_left = 0;
+    ctl->queued = backlog_of(tp);
+    ctl->unread = 0;
+    ctl->gate = gate;
+    ctl->requested = c->requested;
+    ctl->upstream = c->upstream;
+    ctl->passed = passed;
+    ctl->body_left = c->body_left;
+    ctl->listener = c->listener;
+    ctl->flags = c->flags;
+  }
+  bpf_sk_release(sk);
+  return 1;
+}
