@@ -7,7 +7,7 @@
  *
  * An skb must not change its length in a verdict. A request whose head changes its length therefore goes through the
  * dummy socket D of its upstream connection, whose sk_msg program may edit; a reply of the mesh that is shorter than
- * its request is filled up with white space, a longer one is left to the proxy.
+ * its request is filled up with white space, a longer one goes through a dummy, too.
  */
 #pragma once
 #include <bpf/bpf_core_read.h>
@@ -102,7 +102,7 @@ static __always_inline int way_of(const struct scratch *s, __u32 size, const str
 }
 
 /* Keeps the head for D's program. */
-static __always_inline int stage(struct scratch *s, __u32 slot) {
+static __always_inline int stage(struct scratch *s, __u32 slot, __u32 old_len) {
   struct staged *st = bpf_map_lookup_elem(&stages, &slot);
   __u32 len = s->o;
   if (!st || len < 8 || len > MAX_STAGED)
@@ -110,7 +110,7 @@ static __always_inline int stage(struct scratch *s, __u32 slot) {
   if (copy_bytes(st->bytes, len & (MAX_STAGED * 2 - 1), s->out))
     return -1;
   st->len = len;
-  st->old_len = s->head_len;
+  st->old_len = old_len;
   return 0;
 }
 
@@ -149,7 +149,7 @@ static __noinline int replace_staged(struct sk_msg_md *msg, struct staged *st, _
 static __always_inline int send_request(struct __sk_buff *skb, struct scratch *s, __u32 slot, int way, int edited) {
   if (way == WAY_DUMMY) {
     /* in one piece, so that D's program sees the head at once */
-    if (stage(s, slot) || bpf_skb_pull_data(skb, skb->len))
+    if (stage(s, slot, s->head_len) || bpf_skb_pull_data(skb, skb->len))
       return -1;
     return bpf_sk_redirect_map(skb, &dummies, slot, 0);
   }
@@ -211,6 +211,30 @@ static __always_inline int send_reply(struct __sk_buff *skb, struct scratch *s, 
   return to_listener_client(skb, cookie);
 }
 
+/* A reply that is longer than its request. Negative, with nothing changed: there is no dummy for it. */
+static __always_inline int send_long_reply(struct __sk_buff *skb, struct conn *c, struct scratch *s, __u32 size) {
+  if (s->o > MAX_STAGED || size > MAX_HEAD)
+    return -1;
+  __u32 slot = pool_take(REPLY_ENDPOINT);
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  if (slot == NO_SLOT || !u)
+    return -1;
+  if (!u->dummy || stage(s, slot, size) || bpf_skb_pull_data(skb, size)) {
+    pool_return(REPLY_ENDPOINT, slot);
+    return -1;
+  }
+  c->requested++;
+  c->upstream = slot;
+  u->exchange = c->requested;
+  u->timeout_ms = 0;
+  u->flags = UPSTREAM_FLAG_REQUEST_DONE;
+  u->replay_len = 0;
+  u->intake = INTAKE_REPLY;
+  u->owner = c->cookie;
+  u->phase = PHASE_AWAIT;
+  return bpf_sk_redirect_map(skb, &dummies, slot, 0);
+}
+
 /* The agent's questions and commands about a connection of listener intake (see ctl_client). */
 static __always_inline int ctl_intake(struct ctl *ctl) {
   __u64 cookie = ctl->cookie;
@@ -237,7 +261,8 @@ static __always_inline int ctl_intake(struct ctl *ctl) {
       c->native = ctl->native;
     if (ctl->command == CTL_BODY_SENT)
       c->body_left = 0;
-    ctl->queued = backlog_of(tp);
+    /* a long reply is between its dummy and A for a moment: sent, but not in A's send queue */
+    ctl->queued = backlog_of(tp) || (__s32)unsent_of(tp, c) > 0;
     ctl->unread = 0;
     ctl->gate = gate;
     ctl->requested = c->requested;

@@ -81,6 +81,15 @@ int on_dummy(struct sk_msg_md *msg) {
     if (replace_staged(msg, st, len, st->old_len))
       return SK_PASS;
   }
+  if (u->intake == INTAKE_REPLY) {
+    __u64 owner = u->owner;
+    struct conn *c = bpf_map_lookup_elem(&intake_conns, &owner);
+    if (c) /* before the slot is given back: until it is sent, the next request of this client must not overtake it */
+      __sync_fetch_and_add(&c->sent, msg->size);
+    pool_give(u, slot);
+    bpf_msg_redirect_hash(msg, &intakes, &owner, 0);
+    return SK_PASS;
+  }
   bpf_msg_redirect_map(msg, &sockets, slot, 0); /* refused, it passes, too */
   return SK_PASS;
 }

@@ -189,17 +189,16 @@ static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, s
     return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
   if (!build_reply(w, action))
     return to_agent(c, size, COUNTER_ODD);
-  if (skb && !pad_reply(w, size))
-    return to_agent(c, size, COUNTER_AGENT);
+  int padded = skb && pad_reply(w, size);
   if (!skb && replace_head(msg, s, size)) {
     c->flags |= CONN_FLAG_BROKEN;
     return to_agent(c, size, COUNTER_HELPER_FAILED);
   }
   __u64 cookie = c->cookie;
   if (skb) {
-    int verdict = send_reply(skb, s, size, cookie);
+    int verdict = padded ? send_reply(skb, s, size, cookie) : send_long_reply(skb, c, s, size);
     if (verdict < 0)
-      return to_agent(c, size, COUNTER_HELPER_FAILED);
+      return to_agent(c, size, padded ? COUNTER_HELPER_FAILED : COUNTER_POOL_EMPTY);
     count(COUNTER_KERNEL);
     count(COUNTER_REPLIES);
     return verdict;

@@ -52,37 +52,41 @@ export class Dummies {
 
   /** Opens one. @param broken called once when it cannot be used any more */
   async open(broken: () => void): Promise<Dummy> {
+    const { socket, peer } = await this.pair();
+    const fd = fdOf(socket);
+    if (fd === undefined) throw new Error('the dummy socket is closed');
+    setNoDelay(fd);
+    setSendBuffer(fd, SEND_BUFFER);
+    let told = false;
+    const fail = (): void => {
+      if (told) return;
+      told = true;
+      broken();
+    };
+    for (const end of [socket, peer]) for (const event of ['data', 'end', 'error', 'close']) end.on(event, fail);
+    const close = (): void => {
+      told = true;
+      socket.destroy();
+      peer.destroy();
+    };
+    return { fd, close };
+  }
+
+  /** A connection of the agent to itself. */
+  async pair(): Promise<{ socket: Socket; peer: Socket }> {
     const port = await this.#listening;
     return new Promise((resolve, reject) => {
-      let peer: Socket | undefined;
       const socket = connect({ host: '127.0.0.1', port, noDelay: true });
-      const close = (): void => {
-        told = true;
-        socket.destroy();
-        peer?.destroy();
-      };
-      let told = false;
-      const fail = (): void => {
-        if (!told) {
-          told = true;
-          broken();
-        }
-      };
       socket.once('error', reject);
       socket.once('connect', () => {
-        const fd = fdOf(socket);
         const own = socket.localPort;
-        if (fd === undefined || own === undefined) {
-          reject(new Error('the dummy socket is closed'));
+        if (own === undefined) {
+          reject(new Error('the connection is closed'));
           return;
         }
-        const claim = (other: Socket): void => {
+        const claim = (peer: Socket): void => {
           this.#expected.delete(own);
-          peer = other;
-          setNoDelay(fd);
-          setSendBuffer(fd, SEND_BUFFER);
-          for (const end of [socket, other]) for (const event of ['data', 'end', 'error', 'close']) end.on(event, fail);
-          resolve({ fd, close });
+          resolve({ socket, peer });
         };
         const early = this.#early.get(own);
         this.#early.delete(own);

@@ -14,6 +14,7 @@ import {
   MAX_BLOCKS,
   MAX_ENDPOINTS,
   PHASE,
+  REPLY_ENDPOINT,
   UPSTREAM_FLAG,
 } from '../layout/runtime.js';
 import { type Address, addressWords } from './address.js';
@@ -70,7 +71,12 @@ export class UpstreamPool {
   constructor(
     private readonly plane: DataPlane,
     private readonly events: PoolEvents,
-  ) {}
+  ) {
+    this.#endpoints.push({
+      ...{ id: REPLY_ENDPOINT, address: '', port: 0, proxy: false },
+      ...{ blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0 },
+    });
+  }
 
   /** The id of an endpoint, given out at its first mention and kept for the agent's life. */
   endpointId(address: string, port: number, proxy = false): number {
@@ -139,6 +145,10 @@ export class UpstreamPool {
     const index = this.#takeSlot(endpoint);
     if (index === undefined) return false;
     endpoint.connecting++;
+    if (endpoint.id === REPLY_ENDPOINT) {
+      void this.#openReply(endpoint, index);
+      return true;
+    }
     const socket = connect({ host: endpoint.address, port: endpoint.port, noDelay: true });
     let settled = false;
     const timer = setTimeout(() => socket.destroy(), CONNECT_TIMEOUT_MS);
@@ -160,6 +170,20 @@ export class UpstreamPool {
       this.#adopt(endpoint, index, socket);
     });
     return true;
+  }
+
+  /** A slot that leads nowhere: only its dummy is used. */
+  async #openReply(endpoint: Endpoint, index: number): Promise<void> {
+    try {
+      const { socket, peer } = await this.#dummies!.pair();
+      for (const event of ['end', 'error', 'close']) socket.on(event, () => peer.destroy());
+      peer.on('error', () => socket.destroy());
+      endpoint.connecting--;
+      this.#adopt(endpoint, index, socket);
+    } catch {
+      endpoint.connecting--;
+      this.#release(index);
+    }
   }
 
   #adopt(endpoint: Endpoint, index: number, socket: Socket): void {
@@ -199,7 +223,8 @@ export class UpstreamPool {
       this.discard(slot); // closed again already
       return;
     }
-    if (this.#dummies && !endpoint.proxy) void this.#addDummy(slot).then(() => this.#slots.get(index) === slot && this.plane.give(index));
+    if (this.#dummies && !endpoint.proxy)
+      void this.#addDummy(slot).then(() => this.#slots.get(index) === slot && this.plane.give(index));
     else this.plane.give(index);
   }
 

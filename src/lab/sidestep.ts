@@ -125,7 +125,10 @@ export async function startSidestep(
   lab.onClose(`instance ${name}`, () => stopLeftovers(name));
   // every instance of a machine needs an admin address of its own
   const admin = `127.0.0.1:${await freePort()}`;
-  const args = ['run', ...files, '--name', name, '--admin', admin, ...(options.args ?? [])];
+  // tests of traffic are run once more with listener intake
+  const intake = globalThis.process.env.SIDESTEP_TEST_INTAKE;
+  const more = [...(intake ? ['--intake', intake] : []), ...(options.args ?? [])];
+  const args = ['run', ...files, '--name', name, '--admin', admin, ...more];
   const process = lab.start(`sidestep ${name}`, [...(options.prefix ?? []), ...sidestepCommand(...args)]);
   await process.waitFor(/\bready\b/, 30_000);
   void process.exited.then(({ code, signal }) => {

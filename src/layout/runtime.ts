@@ -10,6 +10,8 @@ export const MAX_BLOCKS = 64;
 /** Endpoints (address and port of a server, or a proxy's listener) at most, and blocks that one of them may own. */
 export const MAX_ENDPOINTS = 1024;
 export const ENDPOINT_BLOCKS = 16;
+/** Endpoint id of the agent itself: its connections only serve to send replies through their dummy sockets. */
+export const REPLY_ENDPOINT = 0;
 export const MAX_CLIENTS = 65536;
 /** Longest request that is kept for a replay, in bytes. */
 export const MAX_REPLAY = 2048;
@@ -125,6 +127,8 @@ export const INTAKE = {
   LISTENER: 1,
   /** at the agent's accepted socket, by way of the upstream's dummy socket */
   LISTENER_DUMMY: 2,
+  /** no request, but a reply of the mesh on its way through a dummy socket */
+  REPLY: 3,
 } as const;
 
 /** Commands of the control program (run by the agent through BPF_PROG_TEST_RUN). */
@@ -240,6 +244,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_BLOCKS,
   MAX_ENDPOINTS,
   ENDPOINT_BLOCKS,
+  REPLY_ENDPOINT,
   MAX_CLIENTS,
   MAX_REPLAY,
   MAX_KERNEL_BODY,
