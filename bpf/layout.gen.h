@@ -148,6 +148,9 @@
 #define INTAKE_LISTENER_DUMMY 2
 #define INTAKE_REPLY 3
 
+#define INBOUND_PROXYS 0
+#define INBOUND_WORKLOADS 1
+
 #define CTL_QUERY 0
 #define CTL_RESUME 1
 #define CTL_DETACH 2

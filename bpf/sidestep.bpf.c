@@ -12,6 +12,7 @@
 #include "steer.h"
 #include "answer.h"
 #include "balance.h"
+#include "inbound.h"
 #include "intake-listener.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */

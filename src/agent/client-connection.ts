@@ -14,7 +14,7 @@ import { REPLAY_HEADER } from '../proxy/replay.js';
 import { AnswerPump } from './answer-pump.js';
 import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
-import { ProxySession } from './proxy-session.js';
+import { ProxySession, type ProxyTarget } from './proxy-session.js';
 import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
 import type { Slot, UpstreamPool } from './upstream-pool.js';
 
@@ -22,7 +22,9 @@ export interface ConnectionContext {
   readonly plane: DataPlane;
   readonly pool: UpstreamPool;
   /** where the proxy listens for this listener; undefined: there is none */
-  readonly proxy: () => { address: string; port: number } | undefined;
+  readonly proxy: () => ProxyTarget | undefined;
+  /** what the proxy is told first where it listens at a Unix socket */
+  readonly prologue: () => Buffer;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
   /** whether a connection with this cookie is there */
@@ -151,7 +153,7 @@ export class ClientConnection {
       return false;
     }
     this.#session = new ProxySession(
-      { ...target, source: this.source },
+      { ...target, source: this.source, ...('path' in target ? { prologue: this.context.prologue() } : {}) },
       {
         toClient: (bytes) => this.#write(bytes),
         request: () => this.context.counted('proxied'),

@@ -1,5 +1,7 @@
 /** The loaded BPF object as the agent uses it: typed access to the maps, and the control program. */
 
+import { closeSync, openSync } from 'node:fs';
+
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
 import {
   ATTACH,
@@ -21,6 +23,7 @@ import {
   CTL,
   CtlSpec,
   EndpointSpec,
+  INBOUND,
   INTAKE,
   MAX_ENDPOINTS,
   MAX_REPLAY,
@@ -55,6 +58,7 @@ export class DataPlane {
   readonly #maps = new Map<string, BpfMap>();
   readonly #links: BpfLink[] = [];
   #inner: BpfMap | undefined;
+  #lookup: BpfLink | undefined;
   readonly #ctlBytes = new Uint8Array(CTL_AT + CtlSpec.size);
   readonly #ctl = new DataView(this.#ctlBytes.buffer);
   /** live views */
@@ -148,6 +152,33 @@ export class DataPlane {
 
   unsteer(map: 'steers' | 'fallbacks', from: Address): void {
     this.map(map).delete(steerKey(from));
+  }
+
+  /**
+   * Takes the connections to an address from wherever they come, for the listening socket `fd`.
+   * @param whose who listens at the address itself
+   */
+  takeInbound(address: Address, fd: number | undefined, whose: 'proxy' | 'workload'): void {
+    if (fd === undefined) return; // closed already
+    if (!this.#lookup) {
+      const netns = openSync('/proc/self/ns/net', 'r');
+      try {
+        this.#lookup = this.#object.attachCgroup('inbound', netns);
+      } finally {
+        closeSync(netns);
+      }
+      this.#links.push(this.#lookup);
+    }
+    const key = steerKey(address);
+    this.map('inbound_agents').update(key, u64(BigInt(fd)));
+    this.map('inbounds').update(key, u32(whose === 'proxy' ? INBOUND.PROXYS : INBOUND.WORKLOADS));
+  }
+
+  /** Leaves the connections to an address alone again. */
+  leaveInbound(address: Address): void {
+    const key = steerKey(address);
+    this.map('inbounds').delete(key);
+    this.map('inbound_agents').delete(key);
   }
 
   /** The cookie of the client socket whose local end is `address`. */

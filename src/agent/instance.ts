@@ -8,7 +8,15 @@ import { bpfObjectPath } from '../kernel/object-path.js';
 import type { ListenerPlan } from '../plan/ir.js';
 import { type Diagnostic, formatDiagnostic } from '../policy/diagnostics.js';
 import { loadFiles } from '../policy/load.js';
-import { type EnvoyProxy, startProxy, stopStaleProxy, withReplayRoutes } from '../proxy/index.js';
+import {
+  type EnvoyProxy,
+  inboundPath,
+  inboundProblem,
+  startProxy,
+  stopStaleProxy,
+  withInboundListeners,
+  withReplayRoutes,
+} from '../proxy/index.js';
 import { isLocal, isWildcard } from './address.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
@@ -101,12 +109,15 @@ export class Instance {
     if (errors > 0)
       throw new StartError(`${errors} error${errors > 1 ? 's' : ''} in the policies; nothing was loaded`, 'input');
     mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
-    const stale = await stopStaleProxy(join(this.#folder, 'proxy'));
+    const stale = await stopStaleProxy(this.#proxyFolder);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, options.intake);
     this.#traffic = new Traffic(
       this.#plane,
-      (listener) => this.#generation.proxies.get(listener),
+      (listener) => {
+        const path = this.#generation.inbound.get(listener);
+        return path === undefined ? this.#generation.proxies.get(listener) : { path };
+      },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
     );
     this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));
@@ -118,8 +129,8 @@ export class Instance {
     this.#generation = generation;
     if (options.proxy === 'own')
       this.#proxy = await startProxy({
-        dir: join(this.#folder, 'proxy'),
-        resources: withReplayRoutes(resources),
+        dir: this.#proxyFolder,
+        resources: this.#forProxy(generation),
         inheritFds: lasting,
       });
     await this.#listeners.open(generation.intercepts);
@@ -140,7 +151,31 @@ export class Instance {
       listenerIndex: this.#listenerIndex,
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
+      inboundPath: (listener, of) => this.#inboundPath(listener, of),
     });
+  }
+
+  /** What the proxy is given. */
+  #forProxy(generation: Generation): Generation['resources'] {
+    return withInboundListeners(
+      withReplayRoutes(generation.resources),
+      [...generation.inbound.keys()],
+      this.#proxyFolder,
+    );
+  }
+
+  get #proxyFolder(): string {
+    return join(this.#folder, 'proxy');
+  }
+
+  /** Only an Envoy of our own can be told whose connection it gets. */
+  #inboundPath(name: string, resources: Generation['resources']): string | undefined {
+    const listener = resources.listeners.find((l) => l.name === name);
+    const problem =
+      this.options.proxy === 'own' ? listener && inboundProblem(listener, resources) : 'needs an Envoy of its own';
+    if (!listener || problem === undefined) return listener && inboundPath(this.#proxyFolder, name);
+    this.options.log(`listener ${name}: connections from outside the mesh are left to the proxy (${problem})`);
+    return undefined;
   }
 
   #proxyAddress(listener: ListenerPlan): { address: string; port: number } | undefined {
@@ -207,7 +242,7 @@ export class Instance {
     }
     const next = this.#make(this.#generation.number + 1, resources);
     await this.#listeners.open(next.intercepts);
-    const refused = (await this.#proxy?.update(withReplayRoutes(resources))) ?? [];
+    const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
     if (refused.length > 0) {
       for (const d of refused) log(formatDiagnostic(d));
       keep(refused);

@@ -5,6 +5,8 @@ import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
 import type { Arrival } from './listeners.js';
+import { proxyHeader } from './proxy-protocol.js';
+import type { ProxyTarget } from './proxy-session.js';
 import { type Slot, UpstreamPool } from './upstream-pool.js';
 
 const GROW_MS = 5;
@@ -19,7 +21,7 @@ export class Traffic {
   constructor(
     private readonly plane: DataPlane,
     /** where the proxy listens for a listener */
-    private readonly proxyOf: (listener: string) => { address: string; port: number } | undefined,
+    private readonly proxyOf: (listener: string) => ProxyTarget | undefined,
     /** the number of a listener in the image */
     private readonly indexOf: (listener: string) => number,
   ) {
@@ -36,7 +38,7 @@ export class Traffic {
 
   /** A client's connection has arrived. */
   accept(arrival: Arrival): void {
-    const { socket, client, listener } = arrival;
+    const { socket, client, asked, listener } = arrival;
     const fd = fdOf(socket);
     if (fd === undefined) return; // closed already
     // Killed, the agent must not look like the end of an answer: its connections are reset.
@@ -47,6 +49,7 @@ export class Traffic {
       plane: this.plane,
       pool: this.pool,
       proxy: () => this.proxyOf(listener),
+      prologue: () => proxyHeader(client, asked),
       counted: (what) => {
         this.counts[what]++;
       },

@@ -151,6 +151,14 @@ export const CTL = {
   BODY_SENT: 7,
 } as const;
 
+/** Whose port an inbound address is: who listens there when the connections are not steered. */
+export const INBOUND = {
+  /** the proxy's own: it keeps the policy by itself */
+  PROXYS: 0,
+  /** a workload's: without agent and proxy, connections are refused */
+  WORKLOADS: 1,
+} as const;
+
 export const ConnSpec = struct('conn', 'Per intercepted client socket (socket storage).', [
   ['cookie', 'u64', 'of the client socket'],
   ['passed', 'u64', 'request bytes that went to the agent'],
@@ -254,4 +262,4 @@ export const RUNTIME_CONSTANTS = {
   MAX_LINEAR,
   N_COUNTERS,
 };
-export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, INTAKE, CTL };
+export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, INTAKE, INBOUND, CTL };

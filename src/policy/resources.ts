@@ -68,6 +68,11 @@ export interface Intercept {
   readonly port: number;
   /** name of the listener in `listeners` */
   readonly listener: string;
+  /**
+   * connections from everywhere are decided here, not only those of the mesh's own applications. `proxy`: the address is
+   * the listener's own; `workload`: a server has it, and the listener stands before it
+   */
+  readonly inbound?: 'proxy' | 'workload';
 }
 
 /** Everything that one set of files says, in Envoy's terms: the waist between the inputs and both data paths. */
