@@ -148,7 +148,8 @@ export class ClientConnection {
   #openSession(): boolean {
     const target = this.context.proxy();
     if (!target) {
-      this.#answer(localReply(503, 'no proxy stands behind this listener', true), false);
+      const toHead = Buffer.concat(this.#pending).toString('latin1', 0, 5) === 'HEAD ';
+      this.#answer(localReply(503, 'no proxy stands behind this listener', toHead, true), false);
       this.#closeGracefully();
       return false;
     }
@@ -199,6 +200,7 @@ export class ClientConnection {
   async carry(slot: Slot): Promise<void> {
     const { plane, pool } = this.context;
     slot.listener = () => undefined;
+    slot.socket.pause();
     // An answer that is there before its request has come completely ends the connection, as with Envoy; but what is
     // on its way already (Envoy would have read it first) gets a moment to arrive.
     for (let waited = 0; waited < EARLY_ANSWER_MS && !this.#closed; waited += POLL_MS) {
@@ -208,6 +210,7 @@ export class ClientConnection {
     if (plane.owner(slot.slot) !== this.cookie) return;
     const handover = plane.upstream(slot.slot, 'phase') === PHASE.HANDOVER;
     const flags = plane.upstream(slot.slot, 'flags');
+    const toHead = (flags & UPSTREAM_FLAG.HEAD) !== 0;
     const ending =
       (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
     const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
@@ -239,8 +242,8 @@ export class ClientConnection {
       fail: (started: boolean, reason: 'protocol' | 'terminated'): void => {
         finish(false);
         if (started) this.reset();
-        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY));
-        else this.#answer(localReply(503, TERMINATED_BODY));
+        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY, toHead));
+        else this.#answer(localReply(503, TERMINATED_BODY, toHead));
       },
       head: (status: number): boolean => {
         if (status !== 503 || !(flags & UPSTREAM_FLAG.RETRY_503)) return false;
@@ -253,7 +256,7 @@ export class ClientConnection {
     };
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
-      : new AnswerPump(sink, (flags & UPSTREAM_FLAG.HEAD) !== 0, ending, sent);
+      : new AnswerPump(sink, toHead, ending, sent);
     if (!(flags & UPSTREAM_FLAG.PROXY)) this.context.counted('carried');
     let ready = false;
     const work = (): void => {
@@ -262,7 +265,6 @@ export class ClientConnection {
       if (slot.ended && !pump.done) pump.end();
     };
     slot.listener = work;
-    slot.socket.pause();
     if (!(await this.#quiet())) {
       finish(false);
       return;
@@ -297,18 +299,22 @@ export class ClientConnection {
 
   /** The upstream broke while a request of this connection was in flight on it. */
   async upstreamBroken(slot: Slot): Promise<void> {
-    const phase = this.context.plane.upstream(slot.slot, 'phase');
-    this.#giveUp(slot);
-    if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(503, TERMINATED_BODY));
+    await this.#breakOff(slot, 503, TERMINATED_BODY);
   }
 
   /** The exchange on `slot` took too long. */
   async timedOut(slot: Slot): Promise<void> {
-    const phase = this.context.plane.upstream(slot.slot, 'phase');
+    await this.#breakOff(slot, 504, TIMEOUT_BODY);
+  }
+
+  /** Ends an exchange that cannot be completed: with `status` if no byte of the answer has come, else with a reset. */
+  async #breakOff(slot: Slot, status: number, body: string): Promise<void> {
+    const { plane } = this.context;
+    const phase = plane.upstream(slot.slot, 'phase');
+    const toHead = (plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.HEAD) !== 0;
     this.#giveUp(slot);
     if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(504, TIMEOUT_BODY));
+    else if (await this.#quiet()) this.#answer(localReply(status, body, toHead));
   }
 
   #giveUp(slot: Slot): void {

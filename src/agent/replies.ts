@@ -7,8 +7,8 @@ const REASONS: Record<number, string> = {
   504: 'Gateway Timeout',
 };
 
-/** A complete answer. `close`: the connection ends with it. */
-export function localReply(status: number, body: string, close = false): Buffer {
+/** A complete answer. `toHead`: to a HEAD request, so without its body (RFC 9110 section 9.3.2). `close`: the connection ends with it. */
+export function localReply(status: number, body: string, toHead = false, close = false): Buffer {
   const lines = [
     `HTTP/1.1 ${status} ${REASONS[status] ?? 'Unknown'}`,
     `content-length: ${Buffer.byteLength(body)}`,
@@ -17,7 +17,7 @@ export function localReply(status: number, body: string, close = false): Buffer 
     'server: envoy',
     ...(close ? ['connection: close'] : []),
   ];
-  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${body}`, 'latin1');
+  return Buffer.from(`${lines.join('\r\n')}\r\n\r\n${toHead ? '' : body}`, 'latin1');
 }
 
 export const TIMEOUT_BODY = 'upstream request timeout';

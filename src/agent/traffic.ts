@@ -83,8 +83,9 @@ export class Traffic {
       action(connection);
       return;
     }
-    // Meanwhile what comes on the upstream stays in its inbox.
+    // Meanwhile what comes on the upstream waits in its own queue.
     slot.listener ??= () => undefined;
+    slot.socket.pause();
     if (!this.plane.query(owner)) this.#abandon(slot.slot, owner);
     else setTimeout(() => this.#withConnection(slot, owner, action), 1);
   }

@@ -137,8 +137,9 @@ export async function readChunked(queue: ByteQueue): Promise<{ body: Buffer; tra
 /**
  * Reads one final answer and the 1xx answers before it (RFC 9112, 6.3).
  * @param method of the request: answers to HEAD have no body
+ * @param onHead called when the final head has been read
  */
-export async function readAnswer(queue: ByteQueue, method: string): Promise<Answer> {
+export async function readAnswer(queue: ByteQueue, method: string, onHead?: () => void): Promise<Answer> {
   const interim: number[] = [];
   for (;;) {
     const { first, headers } = parseHead(await queue.until('\r\n\r\n'));
@@ -148,6 +149,7 @@ export async function readAnswer(queue: ByteQueue, method: string): Promise<Answ
       interim.push(status);
       continue;
     }
+    onHead?.();
     const common = { status, version: first[0], headers, interim };
     const none = { ...common, body: Buffer.alloc(0), framing: 'none' as const, trailers: [] };
     if (method === 'HEAD' || status === 204 || status === 304 || status === 101) return none;

@@ -166,6 +166,10 @@ export const CASES: Readonly<Record<string, readonly Exchange[]>> = {
   'an answer of 5 MB': [get('/bytes/5000000'), get('/echo')],
   'an empty answer': [get('/bytes/0'), get('/echo')],
   'upstream closes without an answer': [get('/vanish'), get('/echo')],
+  'HEAD, and the upstream closes without an answer': [
+    exchange(['HEAD'], request('HEAD /vanish HTTP/1.1')),
+    get('/echo'),
+  ],
   'upstream closes inside the head': [get('/vanish-head'), get('/echo')],
   'upstream closes inside a body of known length': [get('/vanish-length')],
   'upstream closes inside a chunk': [get('/vanish-chunked')],

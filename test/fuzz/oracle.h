@@ -124,10 +124,11 @@ static int64_t chunked_end(const uint8_t *p, uint32_t size) {
   for (;;) {
     uint64_t length = 0;
     int digits = 0;
-    for (; at < size && isxdigit(p[at]); at++, digits++)
+    for (; at < size && isxdigit(p[at]); at++, digits++) { /* any number of leading zeros */
+      if (length >> 56)
+        return BODY_BAD;
       length = length * 16 + (isdigit(p[at]) ? p[at] - '0' : tolower(p[at]) - 'a' + 10);
-    if (digits > 15)
-      return BODY_BAD;
+    }
     for (const char *c = "\r\n"; *c; c++, at++) {
       if (at >= size)
         return BODY_INCOMPLETE;

@@ -50,6 +50,7 @@ export const ANSWERS: readonly string[] = [
   head('HTTP/1.1 200 OK', 'Transfer-Encoding: chunked', 'Keep-Alive: timeout=5') +
     'A;ext=1\r\n0123456789\r\n0\r\nT: x\r\n\r\n',
   `${head('HTTP/1.1 200 OK', 'Transfer-Encoding: chunked', 'Connection: keep-alive')}00003\r\nabc\r\n000\r\n\r\n`,
+  `${head('HTTP/1.1 200 OK', 'Transfer-Encoding: chunked')}${'0'.repeat(30)}3\r\nabc\r\n0\r\n\r\n`,
   head('HTTP/1.1 204 No Content', 'Server: x'),
   head('HTTP/1.1 204', 'Content-Length: 0'),
   head('HTTP/1.1 304 Not Modified', 'ETag: "1"', 'Content-Length: 99'),

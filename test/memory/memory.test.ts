@@ -1,0 +1,116 @@
+/**
+ * Memory that connections need: many idle ones, and many whose clients read slowly. `script/memory` measures more of them
+ * and writes docs/memory.md.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { sleep } from '../../src/lab/processes.js';
+import { RulesWorld, skip } from '../rules/world.js';
+
+const CROWD = join(dirname(fileURLToPath(import.meta.url)), 'crowd.py');
+const idle = Number(process.env.SIDESTEP_MEMORY_IDLE ?? 2000);
+const slow = Number(process.env.SIDESTEP_MEMORY_SLOW ?? 200);
+const page = process.env.SIDESTEP_MEMORY_PAGE;
+
+interface Memory {
+  /** of the agent */
+  readonly agent: number;
+  /** of the proxy */
+  readonly proxy: number;
+  /** that belongs to no process: the kernel's */
+  readonly kernel: number;
+}
+
+describe('memory', { skip, timeout: 300_000 }, () => {
+  let world: RulesWorld;
+  const rows: string[] = [];
+
+  before(async () => {
+    world = await RulesWorld.open('memory');
+  });
+  after(async () => {
+    await world?.close();
+    if (page) writeFileSync(page, document(rows));
+  });
+
+  const residentMb = (pid: number): number =>
+    Number(/^VmRSS:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1] ?? 0) / 1024;
+
+  const memory = async (): Promise<Memory> => {
+    const { proxyPid } = (await world.status()) as unknown as { proxyPid: number };
+    const text = readFileSync('/proc/meminfo', 'utf8');
+    const of = (name: string): number => Number(new RegExp(`^${name}:\\s+(\\d+)`, 'm').exec(text)![1]) / 1024;
+    const kernel = of('MemTotal') - of('MemFree') - of('Cached') - of('Buffers') - of('AnonPages');
+    return { agent: residentMb(world.sidestep.process.pid), proxy: residentMb(proxyPid), kernel };
+  };
+
+  /** What `n` connections need, in KB for each, and whether all their requests were answered. */
+  const crowd = async (
+    n: number,
+    path: string,
+    rate: number,
+    meanwhile: (connections: number) => Promise<void> = async () => undefined,
+  ): Promise<Memory> => {
+    const before = await memory();
+    const argv = ['python3', CROWD, '127.0.0.4', String(world.port), String(n), path, String(rate)];
+    const client = world.sidestep.start('crowd', argv, { stdin: true });
+    await client.waitFor(/^there$/m, 120_000);
+    await sleep(rate ? 3000 : 500);
+    const now = await memory();
+    await meanwhile(((await world.status()) as unknown as { connections: number }).connections);
+    client.child.stdin!.write('\n');
+    assert.equal((await client.waitFor(/^done (\d+)$/m, 120_000))[1], '0', client.output.slice(0, 2000));
+    const each = (what: keyof Memory): number => Math.max(0, ((now[what] - before[what]) * 1024) / n);
+    return { agent: each('agent'), proxy: each('proxy'), kernel: each('kernel') };
+  };
+
+  const note = (what: string, n: number, m: Memory): string => {
+    const cells = [m.kernel, m.agent, m.proxy].map((kb) => kb.toFixed(1));
+    rows.push(`| ${what} | ${n.toLocaleString('en')} | ${cells.join(' | ')} |`);
+    return `${n} ${what}: kernel ${cells[0]} KB, agent ${cells[1]} KB, proxy ${cells[2]} KB each`;
+  };
+
+  test('idle connections', async (t) => {
+    let seen = 0;
+    const m = await crowd(idle, '/echo/x', 0, async (connections) => {
+      seen = connections;
+    });
+    t.diagnostic(note('idle connections', idle, m));
+    assert.equal(seen, idle, 'all of them at once');
+    assert.ok(m.kernel < 64, `${m.kernel} KB in the kernel`);
+    assert.ok(m.agent < 64, `${m.agent} KB in the agent`);
+  });
+
+  test('clients that read 1 KB a second of an answer of 1 MB', async (t) => {
+    const m = await crowd(slow, '/size/1000000/x', 1024);
+    t.diagnostic(note('readers of 1 KB/s of 1 MB', slow, m));
+    assert.ok(m.kernel < 4096, `${m.kernel} KB in the kernel`);
+    assert.ok(m.agent < 1024, `${m.agent} KB in the agent`);
+  });
+
+  test('clients that read 1 KB a second of an answer of 1 GB', async (t) => {
+    const m = await crowd(slow, '/size/1000000000/x', 1024);
+    t.diagnostic(note('readers of 1 KB/s of 1 GB', slow, m));
+    assert.ok(m.kernel < 8192, `${m.kernel} KB in the kernel`);
+    assert.ok(m.agent < 1024, `${m.agent} KB in the agent`);
+  });
+});
+
+function document(rows: readonly string[]): string {
+  return `# Memory
+
+\`script/memory\` writes this page: what a connection needs, measured as the growth of everything that belongs to no process
+(the kernel: sockets of client, agent and server, and what waits in them), of the agent, and of Envoy. Client and server are on
+the same machine, so both ends of every connection are counted.
+
+| what | connections | kernel KB | agent KB | Envoy KB |
+| --- | ---: | ---: | ---: | ---: |
+${rows.join('\n')}
+
+Answers of up to 1 MiB may wait for their client in the kernel as a whole; longer ones are carried by the agent, and then what
+waits is bounded by the sockets' buffers, however long the answer is.
+`;
+}
