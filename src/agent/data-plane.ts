@@ -160,6 +160,18 @@ export class DataPlane {
    */
   takeInbound(address: Address, fd: number | undefined, whose: 'proxy' | 'workload'): void {
     if (fd === undefined) return; // closed already
+    this.#attachLookup();
+    const key = steerKey(address);
+    this.map('inbound_agents').update(key, u64(BigInt(fd)));
+    this.map('inbounds').update(key, u32(whose === 'proxy' ? INBOUND.PROXYS : INBOUND.WORKLOADS));
+  }
+
+  /** The proxy's listening socket takes the connections to an address while the agent is away. */
+  keepInbound(address: Address, fd: number): void {
+    this.map('inbound_proxies').update(steerKey(address), u64(BigInt(fd)));
+  }
+
+  #attachLookup(): BpfLink {
     if (!this.#lookup) {
       const netns = openSync('/proc/self/ns/net', 'r');
       try {
@@ -169,15 +181,29 @@ export class DataPlane {
       }
       this.#links.push(this.#lookup);
     }
-    const key = steerKey(address);
-    this.map('inbound_agents').update(key, u64(BigInt(fd)));
-    this.map('inbounds').update(key, u32(whose === 'proxy' ? INBOUND.PROXYS : INBOUND.WORKLOADS));
+    return this.#lookup;
+  }
+
+  /**
+   * Attaches what steers connections to workloads' ports, and what lets the agent and the proxy through to them.
+   * @returns the links, which must be held as long as those ports are to be closed to everybody else
+   */
+  attachInbound(groups: InstanceCgroups): number[] {
+    const agent = openCgroup(groups.agent);
+    try {
+      const own = this.#object.attachCgroup('own_event', agent);
+      this.#links.push(own);
+      return [this.#attachLookup().fd, own.fd];
+    } finally {
+      closeCgroup(agent);
+    }
   }
 
   /** Leaves the connections to an address alone again. */
   leaveInbound(address: Address): void {
     const key = steerKey(address);
     this.map('inbounds').delete(key);
+    this.map('inbound_proxies').delete(key);
     this.map('inbound_agents').delete(key);
   }
 

@@ -3,10 +3,13 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
+import { listeningSocketOf } from '../kernel/foreign-sockets.js';
 import { instanceFolder, processStartTime } from '../kernel/instance.js';
 import { bpfObjectPath } from '../kernel/object-path.js';
+import { closeFd } from '../kernel/syscalls.js';
 import type { ListenerPlan } from '../plan/ir.js';
 import { type Diagnostic, formatDiagnostic } from '../policy/diagnostics.js';
+import { tcpAddress } from '../policy/envoy/walk.js';
 import { loadFiles } from '../policy/load.js';
 import {
   type EnvoyProxy,
@@ -17,15 +20,22 @@ import {
   withInboundListeners,
   withReplayRoutes,
 } from '../proxy/index.js';
-import { isLocal, isWildcard } from './address.js';
+import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
+import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
 import { errorsOf, type Generation, makeGeneration } from './policy.js';
 import { statusOf } from './status.js';
 import { Traffic } from './traffic.js';
 import { watchFiles } from './watcher.js';
+
+/** `run --inbound LISTENER=ADDRESS:PORT[/refuse]`. */
+export interface InboundOption extends Address {
+  readonly listener: string;
+  readonly away: 'proxy' | 'refuse';
+}
 
 export interface InstanceOptions {
   readonly name: string;
@@ -35,6 +45,8 @@ export interface InstanceOptions {
   readonly admin: { host: string; port: number };
   /** answers decided in the kernel get `server`, `date` and `x-envoy-upstream-service-time` as from Envoy */
   readonly envoyHeaders: boolean;
+  /** ports of workloads that a listener of the policies stands before */
+  readonly inbound: readonly InboundOption[];
   /** where requests are decided: at the applications' sockets, or where the agent accepts their connections */
   readonly intake: 'socket' | 'listener';
   readonly log: (message: string) => void;
@@ -58,6 +70,7 @@ export class Instance {
   readonly #listenerIndex = new Map<string, number>();
   #groups: InstanceCgroups | undefined;
   #home = '';
+  #holder: Holder | undefined;
   #plane!: DataPlane;
   #traffic!: Traffic;
   #listeners!: Listeners;
@@ -103,7 +116,7 @@ export class Instance {
 
   async #bringUp(): Promise<void> {
     const { options } = this;
-    const resources = await loadFiles([...options.files], { instance: options.name });
+    const resources = await this.#load();
     for (const d of resources.diagnostics) options.log(formatDiagnostic(d));
     const errors = errorsOf(resources.diagnostics).length;
     if (errors > 0)
@@ -125,6 +138,12 @@ export class Instance {
     this.#groups = createCgroups(options.name);
     joinCgroup(this.#groups.agent);
     const lasting = this.#plane.attach(this.#groups);
+    const left = leftHolder(this.#folder);
+    if (options.inbound.length > 0) {
+      const held = this.#plane.attachInbound(this.#groups);
+      this.#holder = startHolder(this.#folder, held);
+      lasting.push(...held);
+    }
     const generation = this.#make(1, resources);
     this.#generation = generation;
     if (options.proxy === 'own')
@@ -137,9 +156,31 @@ export class Instance {
     writeHosts(this.#hostsFile, resources.hosts);
     await this.#serve();
     this.#enforce(generation);
+    if (left) endHolder(this.#folder, left); // it kept the ports closed until now
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
     this.#ready = true;
+  }
+
+  /** The files' resources, with the workloads' ports among what is intercepted. */
+  async #load(): Promise<Generation['resources']> {
+    const { files, name, inbound } = this.options;
+    const resources = await loadFiles([...files], { instance: name });
+    if (errorsOf(resources.diagnostics).length > 0) return resources;
+    for (const { listener, away, address, port } of inbound) {
+      const own = tcpAddress(resources.listeners.find((l) => l.name === listener)?.address);
+      const problem = !own
+        ? `there is no listener ${listener} with a TCP address`
+        : isWildcard(own.address)
+          ? `listener ${listener} has no address of its own that its rules could see as the destination`
+          : isWildcard(address) || !isLocal(address)
+            ? `${address} is not an address of this host`
+            : this.#inboundProblem(listener, resources);
+      if (problem === undefined)
+        resources.intercepts.push({ address, port, listener, inbound: 'workload', own: own!, away });
+      else resources.diagnostics.push({ severity: 'error', code: 'inbound', message: `--inbound: ${problem}` });
+    }
+    return resources;
   }
 
   get #hostsFile(): string {
@@ -168,12 +209,19 @@ export class Instance {
     return join(this.#folder, 'proxy');
   }
 
-  /** Only an Envoy of our own can be told whose connection it gets. */
-  #inboundPath(name: string, resources: Generation['resources']): string | undefined {
+  /** Why connections from outside the mesh cannot be given to the proxy as they are. */
+  #inboundProblem(name: string, resources: Generation['resources']): string | undefined {
+    if (this.options.proxy === 'none') return undefined; // then there is nobody who could see them differently
+    if (this.options.proxy !== 'own')
+      return 'only an Envoy that this instance has started can be told who the client is';
     const listener = resources.listeners.find((l) => l.name === name);
-    const problem =
-      this.options.proxy === 'own' ? listener && inboundProblem(listener, resources) : 'needs an Envoy of its own';
-    if (!listener || problem === undefined) return listener && inboundPath(this.#proxyFolder, name);
+    return listener && inboundProblem(listener, resources);
+  }
+
+  #inboundPath(name: string, resources: Generation['resources']): string | undefined {
+    if (this.options.proxy === 'none') return undefined;
+    const problem = this.#inboundProblem(name, resources);
+    if (problem === undefined) return inboundPath(this.#proxyFolder, name);
     this.options.log(`listener ${name}: connections from outside the mesh are left to the proxy (${problem})`);
     return undefined;
   }
@@ -192,6 +240,26 @@ export class Instance {
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
     this.#fallBack(generation);
+    this.#keepInbound(generation);
+  }
+
+  /** The proxy's own listeners take connections to workloads' ports while the agent is away. */
+  #keepInbound(generation: Generation): void {
+    const { pid } = this.#proxy ?? {};
+    if (pid === undefined) return;
+    for (const { address, port, own, away, listener } of generation.intercepts) {
+      if (!own || away !== 'proxy') continue;
+      try {
+        const fd = listeningSocketOf(pid, addressBytes(own.address), own.port);
+        if (fd === undefined) throw new Error(`the proxy does not listen at ${own.address}:${own.port}`);
+        this.#plane.keepInbound({ address, port }, fd);
+        closeFd(fd);
+      } catch (error) {
+        this.options.log(
+          `listener ${listener}: while the agent is away, connections to ${address}:${port} are refused (${(error as Error).message})`,
+        );
+      }
+    }
   }
 
   /** Addresses that nobody listens on lead to the proxy's listeners when the agent does not take them. */
@@ -230,7 +298,7 @@ export class Instance {
   async #reload(): Promise<void> {
     if (!this.#ready) return;
     const { log } = this.options;
-    const resources = await loadFiles([...this.options.files], { instance: this.options.name });
+    const resources = await this.#load();
     if (same(resources, this.#generation.resources)) return;
     for (const d of resources.diagnostics) log(formatDiagnostic(d));
     const keep = (problems: readonly Diagnostic[]): void =>
@@ -287,6 +355,7 @@ export class Instance {
       admin: this.#admin,
       control: join(this.#folder, 'control.sock'),
       proxy: this.#proxy?.pid,
+      holder: this.#holder?.pid,
     };
     writeFileSync(join(this.#folder, 'state.json'), `${JSON.stringify(state, null, 2)}\n`);
   }
@@ -313,6 +382,7 @@ export class Instance {
     await this.#traffic?.drain(drainMs);
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     this.#plane?.close();
+    if (this.#holder) endHolder(this.#folder, this.#holder);
     if (this.#groups) {
       if (this.#home) joinCgroup(this.#home);
       removeCgroups(this.options.name);

@@ -22,7 +22,7 @@ export interface Arrival {
   readonly cookie: bigint | undefined;
   /** local end of the client's socket */
   readonly client: Address;
-  /** the address that the client asked for */
+  /** the destination as the listener's rules see it */
   readonly asked: Address;
 }
 
@@ -93,9 +93,10 @@ export class Listeners {
     }
     // who came through the lookup sees the address that he asked for; the connect hook replaces it
     const asked =
-      cookie === undefined || isWildcard(intercept.address)
+      intercept.own ??
+      (cookie === undefined || isWildcard(intercept.address)
         ? { address: plainAddress(socket.localAddress ?? intercept.address), port: intercept.port }
-        : { address: intercept.address, port: intercept.port };
+        : { address: intercept.address, port: intercept.port });
     const { listener } = intercept;
     this.arrived({ socket, listener, cookie: cookie === 0n ? undefined : cookie, client, asked });
   }

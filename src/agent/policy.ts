@@ -61,9 +61,14 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
     plan,
     compiled,
     report: report(resources, plan, compiled.verdicts),
+    // a workload's port is taken whatever the kernel can do with its listener: nobody else would keep the policy
     intercepts: resources.intercepts
-      .filter((i) => offloaded.has(i.listener))
-      .map((i) => (inbound.has(i.listener) ? i : { address: i.address, port: i.port, listener: i.listener })),
+      .filter((i) => offloaded.has(i.listener) || i.inbound === 'workload')
+      .map((i) => {
+        if (inbound.has(i.listener) || i.inbound !== 'proxy') return i;
+        const { inbound: _, ...rest } = i;
+        return rest;
+      }),
     inbound,
     proxies,
   };

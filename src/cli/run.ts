@@ -1,6 +1,7 @@
 /** `sidestep run`: the agent, in the foreground. */
+import { isIP } from 'node:net';
 import { type Command, Option } from 'commander';
-import { Instance, StartError } from '../agent/instance.js';
+import { type InboundOption, Instance, StartError } from '../agent/instance.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/libbpf.js';
 import { ProxyError } from '../proxy/find-envoy.js';
@@ -12,6 +13,7 @@ interface RunOptions {
   readonly admin: string;
   readonly answerHeaders: string;
   readonly intake: 'socket' | 'listener';
+  readonly inbound: readonly string[];
 }
 
 /** Adds the command to the program. */
@@ -38,6 +40,12 @@ export function register(program: Command): void {
         .choices(['socket', 'listener'])
         .default('socket'),
     )
+    .option(
+      '--inbound <listener=address:port>',
+      'LISTENER of the policies stands before the server at ADDRESS:PORT of this host, for connections from everywhere; with /refuse behind the port nobody connects while the agent is away, otherwise the proxy keeps the policy (may be given several times)',
+      (value: string, all: readonly string[]) => [...all, value],
+      [] as readonly string[],
+    )
     .option('--admin <host:port>', 'admin address', '127.0.0.1:15090')
     .addHelpText(
       'after',
@@ -60,6 +68,12 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     log(`error: ${admin ? `--proxy ${options.proxy}` : `--admin ${options.admin}`} is not HOST:PORT`);
     return EXIT.USAGE;
   }
+  const inbound = options.inbound.map(inboundOption);
+  const wrong = inbound.indexOf(undefined);
+  if (wrong >= 0) {
+    log(`error: --inbound ${options.inbound[wrong]} is not LISTENER=ADDRESS:PORT`);
+    return EXIT.USAGE;
+  }
   if (process.getuid?.() !== 0) {
     log('error: run needs root to load programs into the kernel; try: sudo sidestep run ...');
     return EXIT.UNAVAILABLE;
@@ -71,6 +85,7 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     admin,
     envoyHeaders: options.answerHeaders === 'envoy',
     intake: options.intake,
+    inbound: inbound.filter((i) => i !== undefined),
     log,
   });
   let stopping = false;
@@ -99,6 +114,14 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
   await ended;
   await instance.stop();
   return EXIT.OK;
+}
+
+/** The port is behind the last colon, the listener before the last equals sign; both names may contain such signs. */
+function inboundOption(text: string): InboundOption | undefined {
+  const match = /^(.+)=(.+?)(\/refuse)?$/.exec(text);
+  const at = match && hostPort(match[2]!);
+  if (!match || !at || isIP(at.host) === 0 || at.port === 0) return undefined;
+  return { listener: match[1]!, address: at.host, port: at.port, away: match[3] ? 'refuse' : 'proxy' };
 }
 
 function hostPort(text: string, otherwise?: number): { host: string; port: number } | undefined {

@@ -39,11 +39,12 @@ async function stopLeftovers(name: string): Promise<void> {
   if (found.kind !== 'stale') return;
   // a process id may have been given to somebody else: the proxy's command line names the instance's folder
   const folder = instanceFolder(name);
-  const { proxy } = found.state as { proxy?: number };
-  if (proxy && readCommandLine(proxy).includes(folder)) {
-    process.kill(proxy, 'SIGTERM');
-    for (let i = 0; i < 50 && readCommandLine(proxy).includes(folder); i++) await sleep(100);
-    if (readCommandLine(proxy).includes(folder)) process.kill(proxy, 'SIGKILL');
+  const { proxy, holder } = found.state as { proxy?: number; holder?: number };
+  for (const pid of [proxy, holder]) {
+    if (!pid || !readCommandLine(pid).includes(folder)) continue;
+    process.kill(pid, 'SIGTERM');
+    for (let i = 0; i < 50 && readCommandLine(pid).includes(folder); i++) await sleep(100);
+    if (readCommandLine(pid).includes(folder)) process.kill(pid, 'SIGKILL');
   }
   await rm(folder, { recursive: true, force: true });
   for (const part of ['apps', 'listener', 'agent', '']) await rmdir(join(found.state.cgroup, part)).catch(() => {});
