@@ -265,6 +265,8 @@ export class Instance {
   /** Addresses that nobody listens on lead to the proxy's listeners when the agent does not take them. */
   #fallBack(generation: Generation): void {
     const wanted = generation.resources.intercepts.flatMap((intercept) => {
+      // a workload's port is kept where connections arrive; and agent and proxy must reach it
+      if (intercept.inbound === 'workload') return [];
       const to = generation.proxies.get(intercept.listener);
       if (!to || isWildcard(intercept.address) || (to.address === intercept.address && to.port === intercept.port))
         return [];
