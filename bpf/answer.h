@@ -8,6 +8,7 @@
 #include "pool.h"
 #include "rewrite.h"
 
+/* `skb` is 0 where all bytes are in s->in (a message of a server on this node). */
 struct chunk_work {
   struct scratch *s;
   struct __sk_buff *skb;
@@ -34,14 +35,14 @@ static long chunk_step(__u32 index, void *context) {
     return 0;
   }
   __u8 c;
-#ifdef SIDESTEP_NATIVE
-  c = s->in[s->pos & IN_MASK];
-#else
-  if (bpf_skb_load_bytes(w->skb, s->pos, &c, 1)) {
+  if (!w->skb) {
+    c = s->in[s->pos & IN_MASK];
+#ifndef SIDESTEP_NATIVE
+  } else if (bpf_skb_load_bytes(w->skb, s->pos, &c, 1)) {
     s->chunk_done = CHUNKS_BAD;
     return 1;
-  }
 #endif
+  }
   s->pos++;
   switch (s->chunk_state) {
   case CHUNK_SIZE: {
@@ -121,7 +122,10 @@ enum { TO_CLIENT = 0, TO_AGENT = 1 };
   ((1ULL << SLOT_CONNECTION) | (1ULL << SLOT_KEEP_ALIVE) | (1ULL << SLOT_PROXY_CONNECTION) | (1ULL << SLOT_TE))
 #define FRAMING ((1ULL << SLOT_CONTENT_LENGTH) | (1ULL << SLOT_TRANSFER_ENCODING))
 
-/* The first skb of an answer. `len` bytes; at most MAX_HEAD of them are in s->in. */
+/*
+ * The first skb (or message: skb 0) of an answer. `len` bytes; at most MAX_HEAD of them are in s->in. What is to be
+ * removed from the head is left in s->remove; see edit_skb and edit_message.
+ */
 static __always_inline int first_piece(struct work *w, struct upstream *u, struct __sk_buff *skb, __u32 len,
                                        int *done) {
   struct scratch *s = w->s;
@@ -166,18 +170,28 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
   } else {
     return TO_AGENT; /* ends with the connection */
   }
-  if (s->present & remove || s->flags & HEAD_HTTP10) {
-    s->remove = remove;
-    if (!build_answer_head(w))
-      return TO_AGENT;
-#ifndef SIDESTEP_NATIVE
-    __u32 head = s->head_len & (MAX_HEAD * 2 - 1);
-    if (!head || bpf_skb_store_bytes(skb, 0, s->out, head, 0))
-      return TO_AGENT;
-#endif
-  }
+  s->remove = remove;
   if (s->flags & HEAD_CLOSE)
     u->flags |= UPSTREAM_FLAG_CLOSE;
+  return TO_CLIENT;
+}
+
+static __always_inline int head_changes(const struct scratch *s) {
+  return s->present & s->remove || s->flags & HEAD_HTTP10;
+}
+
+/* Takes out of an skb's head, at equal length, what first_piece left in s->remove. */
+static __always_inline int edit_skb(struct work *w, struct __sk_buff *skb) {
+  struct scratch *s = w->s;
+  if (!head_changes(s))
+    return TO_CLIENT;
+  if (!build_answer_head(w))
+    return TO_AGENT;
+#ifndef SIDESTEP_NATIVE
+  __u32 head = s->head_len & (MAX_HEAD * 2 - 1);
+  if (!head || bpf_skb_store_bytes(skb, 0, s->out, head, 0))
+    return TO_AGENT;
+#endif
   return TO_CLIENT;
 }
 

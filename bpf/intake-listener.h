@@ -12,8 +12,7 @@
 #pragma once
 #include <bpf/bpf_core_read.h>
 #include "kernel-types.h"
-#include "pool.h"
-#include "rewrite.h"
+#include "bypass.h"
 
 /* A: accepted sockets, by cookie. */
 struct {
@@ -92,13 +91,60 @@ static __always_inline void pool_return(__u32 endpoint_id, __u32 slot) {
     __sync_fetch_and_or(word, 1ULL << (slot & 63));
 }
 
-/* How a request of `size` bytes reaches the upstream: as it is, edited in place, by way of D, or not at all. */
-enum { WAY_DIRECT = 0, WAY_DUMMY = 1, WAY_NONE = 2 };
+/* How a request reaches the upstream: as it is or edited in place; by way of D; or not from here. */
+enum { BY_ITSELF = 0, BY_DUMMY = 1, BY_AGENT = 2 };
 
-static __always_inline int way_of(const struct scratch *s, __u32 size, const struct action *action) {
-  if (!action || s->o == s->head_len)
-    return WAY_DIRECT;
-  return s->o <= MAX_STAGED && size <= MAX_LINEAR ? WAY_DUMMY : WAY_NONE;
+/*
+ * `more`: bytes of the body that are still to come. They go through D, too, which sends each piece whole: in a backlog,
+ * pieces could fall behind the next request if the server answers early.
+ */
+static __always_inline int way_of(struct __sk_buff *skb, const struct scratch *s, __u32 size,
+                                  const struct action *action, __u64 more) {
+  int dummy = action && (more || s->o != s->head_len);
+  if (size > MAX_LINEAR || (more && !action) || (dummy && s->o > MAX_STAGED))
+    return BY_AGENT;
+  /* in one piece, so that it is sent at once, and D's program sees the head */
+  if ((dummy || size > s->head_len) && bpf_skb_pull_data(skb, size))
+    return BY_AGENT;
+  return dummy ? BY_DUMMY : BY_ITSELF;
+}
+
+/*
+ * The answer is complete, seen on U's socket: a piece of the request that is still on its way (the server has answered
+ * early) would meet the next request, so U is not used again.
+ */
+static __always_inline void settle(struct __sk_buff *skb, struct upstream *u) {
+  struct bpf_sock *sk = skb->sk;
+  struct tcp_sock *tp = sk ? bpf_skc_to_tcp_sock(sk) : 0;
+  __u32 seq = tp ? BPF_CORE_READ(tp, write_seq) : 0;
+  if (u->intake != INTAKE_SOCKET && u->way & WAY_PIECES &&
+      (!tp || u->way & WAY_DIRECT || (__s32)(seq - u->end_seq) < 0))
+    u->flags |= UPSTREAM_FLAG_CLOSE;
+  u->seq = seq;
+}
+
+/* The same for the agent's ends of exchanges, and for a new connection. */
+static __always_inline void settle_slot(struct upstream *u, __u32 slot) {
+  struct bpf_sock *sk = bpf_map_lookup_elem(&sockets, &slot);
+  if (!sk)
+    return;
+  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+  if (tp)
+    u->seq = BPF_CORE_READ(tp, write_seq);
+  bpf_sk_release(sk);
+}
+
+/*
+ * Begins the bookkeeping of an exchange on `u`. Requests to a paired server go to its socket, answers over TCP.
+ * `growth`: of the head.
+ */
+static __always_inline void begin_listener_way(struct upstream *u, int way, __u32 size, __u32 growth) {
+  u->end_seq = u->seq + size + growth;
+  u->intake = way == BY_DUMMY ? INTAKE_LISTENER_DUMMY : INTAKE_LISTENER;
+  u->behind = 0;
+  u->way = u->server ? WAY_DIRECT | WAY_NATIVE : 0;
+  u->taken = 0;
+  u->given = way == BY_DUMMY ? size : 0;
 }
 
 /* Keeps the head for D's program. */
@@ -146,10 +192,10 @@ static __noinline int replace_staged(struct sk_msg_md *msg, struct staged *st, _
 }
 
 /* Sends a request that was decided on its way. Negative: it could not be changed. */
-static __always_inline int send_request(struct __sk_buff *skb, struct scratch *s, __u32 slot, int way, int edited) {
-  if (way == WAY_DUMMY) {
-    /* in one piece, so that D's program sees the head at once */
-    if (stage(s, slot, s->head_len) || bpf_skb_pull_data(skb, skb->len))
+static __always_inline int send_request(struct __sk_buff *skb, struct scratch *s, struct upstream *u, __u32 slot,
+                                        int way, int edited) {
+  if (way == BY_DUMMY) {
+    if (stage(s, slot, s->head_len))
       return -1;
     return bpf_sk_redirect_map(skb, &dummies, slot, 0);
   }
@@ -157,6 +203,10 @@ static __always_inline int send_request(struct __sk_buff *skb, struct scratch *s
     __u32 head = s->head_len & (MAX_HEAD * 2 - 1);
     if (!head || bpf_skb_store_bytes(skb, 0, s->out, head, 0))
       return -1;
+  }
+  if (u->way & WAY_DIRECT) {
+    __u64 server = u->server;
+    return bpf_sk_redirect_hash(skb, &servers, &server, BPF_F_INGRESS);
   }
   return bpf_sk_redirect_map(skb, &sockets, slot, 0);
 }
@@ -229,6 +279,9 @@ static __always_inline int send_long_reply(struct __sk_buff *skb, struct conn *c
   u->timeout_ms = 0;
   u->flags = UPSTREAM_FLAG_REQUEST_DONE;
   u->replay_len = 0;
+  u->way = 0;
+  u->behind = 0;
+  u->given = u->taken = 0;
   u->intake = INTAKE_REPLY;
   u->owner = c->cookie;
   u->phase = PHASE_AWAIT;
@@ -263,6 +316,10 @@ static __always_inline int ctl_intake(struct ctl *ctl) {
       c->body_left = 0;
     /* a long reply is between its dummy and A for a moment: sent, but not in A's send queue */
     ctl->queued = backlog_of(tp) || (__s32)unsent_of(tp, c) > 0;
+    __u32 slot = c->upstream;
+    struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+    if (u && u->owner == cookie && u->given != u->taken)
+      ctl->queued |= 2; /* a part of the request is on its way to its dummy */
     ctl->unread = 0;
     ctl->gate = gate;
     ctl->requested = c->requested;

@@ -17,9 +17,36 @@ struct sk_buff_head {
   __u32 qlen;
 } __reloc;
 
+typedef struct {
+  int counter;
+} atomic_t;
+typedef struct {
+  __s64 counter;
+} atomic64_t;
+typedef struct {
+  atomic_t refs;
+} refcount_t;
+
+struct sock_common {
+  atomic64_t skc_cookie;
+} __reloc;
+
+struct wait_queue_entry {
+  void *func;
+  struct list_head entry;
+} __reloc;
+struct wait_queue_head {
+  struct list_head head;
+} __reloc;
+struct socket_wq {
+  struct wait_queue_head wait;
+} __reloc;
+
 struct sock {
+  struct sock_common __sk_common;
   struct sk_buff_head sk_receive_queue;
   void *sk_user_data;
+  struct socket_wq *sk_wq;
 } __reloc;
 
 struct inet_sock {
@@ -38,6 +65,7 @@ struct tcp_sock {
 struct sk_psock {
   struct sk_buff_head ingress_skb;
   struct list_head ingress_msg;
+  refcount_t refcnt;
 } __reloc;
 
 /* The low bits of sk_user_data are tags (SK_USER_DATA_PTRMASK). */

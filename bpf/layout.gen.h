@@ -120,6 +120,10 @@
 #define UPSTREAM_FLAG_CHUNKED 32
 #define UPSTREAM_FLAG_RETRIES_SHIFT 8
 
+#define WAY_DIRECT 1
+#define WAY_NATIVE 2
+#define WAY_PIECES 4
+
 #define ENDPOINT_FLAG_NO_POOL 1
 
 #define COUNTER_KERNEL 0
@@ -137,6 +141,10 @@
 #define COUNTER_SCRATCH_BUSY 12
 #define COUNTER_CONNECTIONS 13
 #define COUNTER_UNREAD 14
+#define COUNTER_BYPASSED 15
+#define COUNTER_BYPASSED_ANSWERS 16
+#define COUNTER_PAIRED 17
+#define COUNTER_BEHIND 18
 
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
@@ -159,6 +167,9 @@
 #define CTL_GIVE 5
 #define CTL_NATIVE 6
 #define CTL_BODY_SENT 7
+#define CTL_PAIR 8
+#define CTL_GIVE_UP 9
+#define CTL_HELLO 10
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -410,9 +421,11 @@ struct conn {
   __u32 source[4]; /* own address, network order */
   __u16 original_port; /* host order */
   __u16 family; /* 2 or 10 (as asked for) */
+  __u32 served; /* upstream.served when the exchange began */
+  __u32 incarnation; /* upstream.incarnation when the exchange began */
   __u32 sent; /* listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32) */
 };
-_Static_assert(sizeof(struct conn) == 96, "conn");
+_Static_assert(sizeof(struct conn) == 104, "conn");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
 _Static_assert(__builtin_offsetof(struct conn, passed) == 8, "conn.passed");
 _Static_assert(__builtin_offsetof(struct conn, body_left) == 16, "conn.body_left");
@@ -428,7 +441,9 @@ _Static_assert(__builtin_offsetof(struct conn, original) == 56, "conn.original")
 _Static_assert(__builtin_offsetof(struct conn, source) == 72, "conn.source");
 _Static_assert(__builtin_offsetof(struct conn, original_port) == 88, "conn.original_port");
 _Static_assert(__builtin_offsetof(struct conn, family) == 90, "conn.family");
-_Static_assert(__builtin_offsetof(struct conn, sent) == 92, "conn.sent");
+_Static_assert(__builtin_offsetof(struct conn, served) == 92, "conn.served");
+_Static_assert(__builtin_offsetof(struct conn, incarnation) == 96, "conn.incarnation");
+_Static_assert(__builtin_offsetof(struct conn, sent) == 100, "conn.sent");
 
 /* Per pool slot. */
 struct upstream {
@@ -448,10 +463,22 @@ struct upstream {
   __u32 incarnation; /* counts the connections that had this slot; written by the agent */
   __u32 dead; /* 1: the connection left ESTABLISHED */
   __u32 served; /* answers after which the connection was kept */
+  __u64 server; /* cookie of the server's end where it is on this node and paired, else 0 */
+  __u64 server_sk; /* address of the server's socket */
+  __u64 client_sk; /* address of the client's socket of this exchange */
+  __u64 answered; /* bpf_ktime_get_ns when the last message of an answer left the server directly */
+  __u32 way; /* WAY */
+  __u32 behind; /* slot + 1 of an exchange whose answer must have arrived before this one; 0: none */
+  __u32 behind_served; /* conn.served of that exchange */
+  __u32 behind_incarnation; /* conn.incarnation of that exchange */
   __u32 intake; /* INTAKE, of this exchange */
   __u32 dummy; /* 1: the slot has a dummy socket; written by the agent */
+  __u32 given; /* bytes of this request that were sent to the dummy */
+  __u32 taken; /* bytes of this request that the dummy has sent on */
+  __u32 seq; /* write_seq of U when no exchange was under way */
+  __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
 };
-_Static_assert(sizeof(struct upstream) == 88, "upstream");
+_Static_assert(sizeof(struct upstream) == 152, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -468,8 +495,20 @@ _Static_assert(__builtin_offsetof(struct upstream, replay_len) == 64, "upstream.
 _Static_assert(__builtin_offsetof(struct upstream, incarnation) == 68, "upstream.incarnation");
 _Static_assert(__builtin_offsetof(struct upstream, dead) == 72, "upstream.dead");
 _Static_assert(__builtin_offsetof(struct upstream, served) == 76, "upstream.served");
-_Static_assert(__builtin_offsetof(struct upstream, intake) == 80, "upstream.intake");
-_Static_assert(__builtin_offsetof(struct upstream, dummy) == 84, "upstream.dummy");
+_Static_assert(__builtin_offsetof(struct upstream, server) == 80, "upstream.server");
+_Static_assert(__builtin_offsetof(struct upstream, server_sk) == 88, "upstream.server_sk");
+_Static_assert(__builtin_offsetof(struct upstream, client_sk) == 96, "upstream.client_sk");
+_Static_assert(__builtin_offsetof(struct upstream, answered) == 104, "upstream.answered");
+_Static_assert(__builtin_offsetof(struct upstream, way) == 112, "upstream.way");
+_Static_assert(__builtin_offsetof(struct upstream, behind) == 116, "upstream.behind");
+_Static_assert(__builtin_offsetof(struct upstream, behind_served) == 120, "upstream.behind_served");
+_Static_assert(__builtin_offsetof(struct upstream, behind_incarnation) == 124, "upstream.behind_incarnation");
+_Static_assert(__builtin_offsetof(struct upstream, intake) == 128, "upstream.intake");
+_Static_assert(__builtin_offsetof(struct upstream, dummy) == 132, "upstream.dummy");
+_Static_assert(__builtin_offsetof(struct upstream, given) == 136, "upstream.given");
+_Static_assert(__builtin_offsetof(struct upstream, taken) == 140, "upstream.taken");
+_Static_assert(__builtin_offsetof(struct upstream, seq) == 144, "upstream.seq");
+_Static_assert(__builtin_offsetof(struct upstream, end_seq) == 148, "upstream.end_seq");
 
 /* Per endpoint id. */
 struct endpoint {
@@ -496,7 +535,7 @@ struct ctl {
   __u64 arg; /* see CTL */
   __u32 native; /* see CTL */
   __u32 slot; /* upstream slot */
-  __u32 queued; /* answer: 1 if redirected bytes wait unread at the client socket */
+  __u32 queued; /* answer: bit 0: redirected bytes wait unread at the client socket; bit 1: request bytes are underway */
   __u32 unread; /* answer: bytes of the native queue that the client has not read */
   __u32 gate; /* answer */
   __u32 requested; /* answer */
@@ -559,3 +598,14 @@ struct tuple {
 _Static_assert(sizeof(struct tuple) == 20, "tuple");
 _Static_assert(__builtin_offsetof(struct tuple, address) == 0, "tuple.address");
 _Static_assert(__builtin_offsetof(struct tuple, port) == 16, "tuple.port");
+
+/* Per paired server's socket (socket storage). */
+struct serving {
+  __u64 cookie; /* its own */
+  __u32 slot; /* the pool slot at its other end */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct serving) == 16, "serving");
+_Static_assert(__builtin_offsetof(struct serving, cookie) == 0, "serving.cookie");
+_Static_assert(__builtin_offsetof(struct serving, slot) == 8, "serving.slot");
+_Static_assert(__builtin_offsetof(struct serving, pad) == 12, "serving.pad");

@@ -41,9 +41,10 @@ int on_request(struct __sk_buff *skb) {
     if (!c->body_left)
       u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
     /* the way that its head went: two ways would overtake each other */
-    if (u->intake == INTAKE_LISTENER_DUMMY)
-      return bpf_sk_redirect_map(skb, &dummies, slot, 0);
-    return bpf_sk_redirect_map(skb, &sockets, slot, 0);
+    __sync_fetch_and_add(&u->given, size);
+    u->end_seq += size;
+    u->way |= WAY_PIECES;
+    return bpf_sk_redirect_map(skb, &dummies, slot, 0);
   }
   if (in_flight(c, u))
     return to_agent(c, size, COUNTER_PIPELINED);
@@ -75,7 +76,7 @@ int on_dummy(struct sk_msg_md *msg) {
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (!st || !u || u->dead)
     return SK_PASS;
-  __u32 len = st->len;
+  __u32 len = st->len, size = msg->size;
   if (len) {
     st->len = 0;
     if (replace_staged(msg, st, len, st->old_len))
@@ -89,6 +90,13 @@ int on_dummy(struct sk_msg_md *msg) {
     pool_give(u, slot);
     bpf_msg_redirect_hash(msg, &intakes, &owner, 0);
     return SK_PASS;
+  }
+  __sync_fetch_and_add(&u->taken, size);
+  if (u->way & WAY_DIRECT) {
+    __u64 server = u->server;
+    if (bpf_msg_redirect_hash(msg, &servers, &server, BPF_F_INGRESS) == SK_PASS)
+      return SK_PASS;
+    u->way = WAY_NATIVE; /* the server is gone: so will be the connection, and the agent says so */
   }
   bpf_msg_redirect_map(msg, &sockets, slot, 0); /* refused, it passes, too */
   return SK_PASS;

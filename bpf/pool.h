@@ -35,7 +35,7 @@ static __always_inline __u32 lowest_bit(__u64 word) {
 }
 
 /* Takes an idle, living connection of the endpoint; NO_SLOT when there is none. */
-static __noinline __u32 pool_take(__u32 endpoint_id) {
+__attribute__((noinline)) __u32 pool_take(__u32 endpoint_id) {
   struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
   if (!e || e->flags & ENDPOINT_FLAG_NO_POOL)
     return NO_SLOT;
@@ -68,12 +68,15 @@ static __noinline __u32 pool_take(__u32 endpoint_id) {
 
 /* Ends the exchange of a slot: it is idle again, or dead when it must not be used again. */
 static __always_inline void pool_give(struct upstream *u, __u32 slot) {
+  __u64 owner = u->owner;
+  if (!owner || __sync_val_compare_and_swap(&u->owner, owner, 0) != owner)
+    return; /* the agent and a program have ended it in the same moment */
   __u32 endpoint_id = u->endpoint;
   struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
   if (e)
     __sync_fetch_and_add(&e->active, -1);
-  int reusable = !u->dead && !(u->flags & UPSTREAM_FLAG_CLOSE) && u->flags & UPSTREAM_FLAG_REQUEST_DONE;
-  u->owner = 0;
+  int reusable = !u->dead && !(u->flags & UPSTREAM_FLAG_CLOSE) && u->flags & UPSTREAM_FLAG_REQUEST_DONE &&
+                 u->given == u->taken;
   u->replay_len = 0;
   if (!reusable) {
     u->phase = PHASE_DEAD;

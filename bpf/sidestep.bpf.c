@@ -12,6 +12,7 @@
 #include "steer.h"
 #include "answer.h"
 #include "balance.h"
+#include "bypass.h"
 #include "inbound.h"
 #include "intake-listener.h"
 
@@ -53,8 +54,6 @@ static __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u
   if (!s)
     return -1;
   __u32 len = s->o;
-  if (len > MAX_OUT || len < 8)
-    return -1;
   if (len > old) {
     if (bpf_msg_push_data(msg, 0, len - old, 0))
       return -2;
@@ -62,25 +61,7 @@ static __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u
     if (bpf_msg_pop_data(msg, 0, old - len, 0))
       return -3;
   }
-  if (bpf_msg_pull_data(msg, 0, len, 0))
-    return -4;
-  __u8 *data = msg->data, *end = msg->data_end;
-  /* the last word first, overlapping: no tail loop, which the verifier would walk once per exit of the other */
-  __u32 last = len - 8;
-  if (last > MAX_OUT - 8)
-    return -1;
-  __u8 *tail = data + last;
-  if (tail + 8 > end)
-    return -5;
-  *(__u64 *)tail = *(__u64 *)&s->out[last & OUT_MASK];
-  __u32 words = len / 8;
-  for (__u32 i = 0; i < MAX_OUT / 8; i++) {
-    if (i >= words || data + 8 > end)
-      break;
-    *(__u64 *)data = *(__u64 *)&s->out[i * 8];
-    data += 8;
-  }
-  return 0;
+  return overwrite(msg, s, 0, len);
 }
 
 static __always_inline void keep_for_replay(struct upstream *u, __u32 slot, struct scratch *s, __u32 size) {
@@ -98,7 +79,7 @@ enum { FORWARD_EDITED = 1 };
 
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
 static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
-                                   const struct action *action, __u32 endpoint, __u32 size, int *sent) {
+                                   const struct action *action, __u32 endpoint, __u32 size, __u32 queued) {
   struct scratch *s = w->s;
   __u32 body = size - s->head_len;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
@@ -120,19 +101,28 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   } else if (!build_request(w, action)) {
     return to_agent(c, size, COUNTER_ODD);
   }
-  int way = skb ? way_of(s, size, action) : WAY_DIRECT;
-  if (way == WAY_NONE)
-    return to_agent(c, size, COUNTER_AGENT);
-  __u32 slot = pool_take(endpoint);
+  int way = BY_ITSELF;
+  if (skb) {
+    way = way_of(skb, s, size, action, length - body);
+    if (way == BY_AGENT)
+      return to_agent(c, size, COUNTER_AGENT);
+  }
+  __u32 slot = action ? take_again(endpoint, c->upstream) : NO_SLOT;
+  if (slot == NO_SLOT)
+    slot = pool_take(endpoint);
   if (slot == NO_SLOT)
     return to_agent(c, size, COUNTER_POOL_EMPTY);
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (!u)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
-  if (way == WAY_DUMMY && !u->dummy) {
+  if (way == BY_DUMMY && !u->dummy) {
     pool_return(endpoint, slot);
     return to_agent(c, size, COUNTER_POOL_EMPTY);
   }
+  if (skb)
+    begin_listener_way(u, way, size, action ? s->o - s->head_len : 0);
+  else
+    begin_way(c, u, slot, queued, (__u64)bpf_skc_to_tcp_sock(msg->sk));
   c->requested++;
   c->upstream = slot;
   c->body_left = length - body;
@@ -153,15 +143,13 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   if (!c->body_left)
     flags |= UPSTREAM_FLAG_REQUEST_DONE;
   u->flags = flags;
-  u->intake = !skb ? INTAKE_SOCKET : way == WAY_DUMMY ? INTAKE_LISTENER_DUMMY : INTAKE_LISTENER;
   u->replay_len = 0;
   if (flags & UPSTREAM_FLAG_RETRY_503)
     keep_for_replay(u, slot, s, size);
   u->owner = c->cookie;
   u->phase = PHASE_AWAIT;
-  *sent = 1;
   if (skb) {
-    int verdict = send_request(skb, s, slot, way, action != 0);
+    int verdict = send_request(skb, s, u, slot, way, action != 0);
     if (verdict >= 0) {
       count(action ? COUNTER_KERNEL : COUNTER_PROXY);
       return verdict;
@@ -174,6 +162,14 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     return to_agent(c, size, COUNTER_HELPER_FAILED);
   }
   count(action ? COUNTER_KERNEL : COUNTER_PROXY);
+  if (u->way & WAY_DIRECT) {
+    __u64 server = u->server;
+    if (bpf_msg_redirect_hash(msg, &servers, &server, BPF_F_INGRESS) == SK_PASS) {
+      count(COUNTER_BYPASSED);
+      return SK_PASS;
+    }
+    u->way = WAY_NATIVE; /* the server is gone: so will be the connection, and the agent says so */
+  }
   if (bpf_msg_redirect_map(msg, &sockets, slot, 0) != SK_PASS) {
     c->flags |= CONN_FLAG_BROKEN;
     return to_agent(c, size, COUNTER_REDIRECT_FAILED);
@@ -247,14 +243,15 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
   s->action = at;
   __u32 rule = s->rule;
-  int sent = 0, verdict;
+  int verdict;
   const struct action *action = 0;
   if (action_at)
     action = AT(struct action, image, action_at);
   if (action && action->kind == ACTION_REPLY && (envoy_headers || !replies(s, action)))
     action = 0;
   if (action && action->kind == ACTION_REPLY) {
-    if (queued) /* a reply does not wait behind an answer that is still in the backlog */
+    /* a reply does not wait behind an answer that is still in the backlog, or on its way there */
+    if (queued || (!skb && c->requested && !arrived(c->upstream, c->served, c->incarnation)))
       return to_agent(c, size, COUNTER_UNREAD);
     verdict = reply(msg, skb, c, &w, action, size);
   } else {
@@ -265,7 +262,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
       action = 0;
     if (!action && !listener->proxy_endpoint)
       return to_agent(c, size, COUNTER_AGENT);
-    verdict = forward(msg, skb, c, &w, action, endpoint, size, &sent);
+    verdict = forward(msg, skb, c, &w, action, endpoint, size, queued);
   }
   if (rule && action && !(c->gate & 1)) {
     rule--;
@@ -299,6 +296,16 @@ int on_message(struct sk_msg_md *msg) {
     /* the agent holds an answer that came early back for a moment: the body may still complete */
     if (!in_flight(c, u) || u->dead || (u->phase != PHASE_AWAIT && u->phase != PHASE_AGENT) || size > c->body_left)
       return to_agent(c, size, COUNTER_BODY_AGENT);
+    if (u->way & WAY_DIRECT) {
+      __u64 server = u->server;
+      u->way |= WAY_PIECES;
+      if (bpf_msg_redirect_hash(msg, &servers, &server, BPF_F_INGRESS) != SK_PASS)
+        return to_agent(c, size, COUNTER_BODY_AGENT);
+      c->body_left -= size;
+      if (!c->body_left)
+        u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
+      return SK_PASS;
+    }
     c->body_left -= size;
     if (!c->body_left)
       u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
@@ -324,7 +331,10 @@ int on_message(struct sk_msg_md *msg) {
 
 #include "on-request.h"
 
-/* Everything that an upstream server sends. */
+SEC("sk_msg")
+int on_server_message(struct sk_msg_md *msg) { return server_message(msg, envoy_headers); }
+
+/* Everything that an upstream server sends over its connection. */
 SEC("sk_skb/stream_verdict")
 int on_answer(struct __sk_buff *skb) {
   __u32 len = skb->len;
@@ -345,7 +355,9 @@ int on_answer(struct __sk_buff *skb) {
   }
   if (phase != PHASE_AWAIT && phase != PHASE_BODY && phase != PHASE_CHUNKED)
     return SK_PASS;
-  struct scratch *s = scratch_take();
+  if (phase == PHASE_AWAIT && __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_BODY) != PHASE_AWAIT)
+    return SK_PASS; /* the agent has given up in this moment */
+  struct scratch *s = phase == PHASE_AWAIT && is_behind(u) ? 0 : scratch_take();
   if (!s) {
     u->phase = phase == PHASE_AWAIT ? PHASE_AGENT : PHASE_HANDOVER;
     return SK_PASS;
@@ -362,6 +374,8 @@ int on_answer(struct __sk_buff *skb) {
       scan_head(&w, n, header->response_scan, header->response_classes, 1);
       finish_response_head(s);
       way = first_piece(&w, u, skb, len, &done);
+      if (way == TO_CLIENT)
+        way = edit_skb(&w, skb);
     }
   } else {
     way = next_piece(s, u, skb, len, &done);
@@ -375,8 +389,10 @@ int on_answer(struct __sk_buff *skb) {
   u->redirected += len;
   __u64 owner = u->owner;
   int at_listener = u->intake != INTAKE_SOCKET;
-  if (done)
+  if (done) {
+    settle(skb, u);
     pool_give(u, slot);
+  }
   if (at_listener)
     return to_listener_client(skb, owner);
   return bpf_sk_redirect_hash(skb, &clients, &owner, BPF_F_INGRESS);
@@ -395,6 +411,7 @@ static __always_inline void ctl_slot(struct ctl *ctl) {
   if (ctl->command == CTL_TAKE) {
     ctl->result = (__sync_fetch_and_and(word, ~mask) & mask) != 0;
   } else if (ctl->command == CTL_GIVE) {
+    settle_slot(u, slot);
     u->phase = PHASE_IDLE;
     u->owner = 0;
     ctl->result = !(__sync_fetch_and_or(word, mask) & mask);
@@ -403,8 +420,18 @@ static __always_inline void ctl_slot(struct ctl *ctl) {
       return;
     if (!ctl->arg)
       u->flags |= UPSTREAM_FLAG_CLOSE;
+    settle_slot(u, slot);
     pool_give(u, slot);
     ctl->result = 1;
+  } else if (ctl->command == CTL_GIVE_UP) {
+    if (u->owner != ctl->cookie ||
+        __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_DEAD) != PHASE_AWAIT)
+      return;
+    u->flags |= UPSTREAM_FLAG_CLOSE;
+    pool_give(u, slot);
+    ctl->result = 1;
+  } else if (ctl->command == CTL_PAIR) {
+    ctl->result = pair(u, slot, ctl->cookie);
   }
 }
 
@@ -434,7 +461,7 @@ static __always_inline void ctl_client(struct ctl *ctl) {
     if (ctl->command == CTL_BODY_SENT)
       c->body_left = 0;
     unread_of(sk, c, &native, &queued);
-    ctl->queued = queued;
+    ctl->queued = queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation));
     ctl->unread = native;
     ctl->gate = gate;
     ctl->requested = c->requested;
@@ -457,7 +484,9 @@ int control(struct __sk_buff *skb) {
   struct ctl ctl;
   __builtin_memcpy(&ctl, in_packet, sizeof ctl);
   ctl.result = 0;
-  if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
+  if (ctl.command == CTL_HELLO)
+    agent_tgid = bpf_get_current_pid_tgid() >> 32;
+  else if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
       ctl.command == CTL_BODY_SENT)
     ctl_client(&ctl);
   else

@@ -111,6 +111,10 @@ export class ClientConnection {
           this.#closeGracefully();
           return false;
         }
+        if (state.underway) {
+          await sleep(POLL_MS);
+          continue;
+        }
         await this.#sendBody(slot, Number(state.bodyLeft));
         if (this.#pending.length === 0) return false;
         continue;
@@ -129,6 +133,8 @@ export class ClientConnection {
 
   /** The rest of a request's body that came together with other bytes goes to the upstream that has its beginning. */
   async #sendBody(slot: Slot, left: number): Promise<void> {
+    // Part of the request may have gone straight to the server's socket: the next one must not meet these bytes there.
+    this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
     let missing = left;
     while (missing > 0 && !this.#closed && !slot.ended) {
       const bytes = this.#pending.shift();
@@ -298,28 +304,44 @@ export class ClientConnection {
   }
 
   /** The upstream broke while a request of this connection was in flight on it. */
-  async upstreamBroken(slot: Slot): Promise<void> {
-    await this.#breakOff(slot, 503, TERMINATED_BODY);
+  upstreamBroken(slot: Slot): Promise<void> {
+    return this.#breakOff(slot, 503, TERMINATED_BODY);
   }
 
   /** The exchange on `slot` took too long. */
-  async timedOut(slot: Slot): Promise<void> {
-    await this.#breakOff(slot, 504, TIMEOUT_BODY);
+  timedOut(slot: Slot): Promise<void> {
+    return this.#breakOff(slot, 504, TIMEOUT_BODY);
   }
 
-  /** Ends an exchange that cannot be completed: with `status` if no byte of the answer has come, else with a reset. */
+  /**
+   * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come, else with a reset. If the
+   * request had not come as a whole, the connection ends, too, as with Envoy.
+   */
   async #breakOff(slot: Slot, status: number, body: string): Promise<void> {
     const { plane } = this.context;
-    const phase = plane.upstream(slot.slot, 'phase');
-    const toHead = (plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.HEAD) !== 0;
-    this.#giveUp(slot);
-    if (phase !== PHASE.AWAIT) this.reset();
-    else if (await this.#quiet()) this.#answer(localReply(status, body, toHead));
+    const flags = plane.upstream(slot.slot, 'flags');
+    if (plane.giveUp(slot.slot, this.cookie)) {
+      this.#drop(slot);
+      if (!(await this.#quiet())) return;
+      const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
+      this.#answer(localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly));
+      if (partly) this.#closeGracefully();
+    } else if (this.#giveUp(slot)) {
+      this.reset();
+    } else {
+      slot.listener = undefined; // the answer was complete in this very moment
+    }
   }
 
-  #giveUp(slot: Slot): void {
+  /** Ends the exchange on `slot` wherever it is. @returns false when it had ended already */
+  #giveUp(slot: Slot): boolean {
+    const ended = this.context.plane.finish(slot.slot, this.cookie, false);
+    if (ended) this.#drop(slot);
+    return ended;
+  }
+
+  #drop(slot: Slot): void {
     slot.listener = () => undefined;
-    this.context.plane.finish(slot.slot, this.cookie, false);
     this.context.pool.discard(slot);
   }
 

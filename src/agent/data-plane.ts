@@ -44,6 +44,8 @@ const CTL_AT = 16;
 /** What the control program says about a client connection. */
 export interface ConnectionState {
   readonly queued: boolean;
+  /** a part of the request is on its way to the upstream still (listener intake) */
+  readonly underway: boolean;
   readonly unread: number;
   readonly gate: number;
   readonly requested: number;
@@ -89,6 +91,8 @@ export class DataPlane {
     this.#object.attachSockmap('on_answer', 'sockets', ATTACH.SK_SKB_STREAM_VERDICT);
     this.#object.attachSockmap('on_request', 'intakes', ATTACH.SK_SKB_STREAM_VERDICT);
     this.#object.attachSockmap('on_dummy', 'dummies', ATTACH.SK_MSG_VERDICT);
+    this.#object.attachSockmap('on_server_message', 'servers', ATTACH.SK_MSG_VERDICT);
+    this.#run(CTL.HELLO, {});
   }
 
   map(name: string): BpfMap {
@@ -108,9 +112,15 @@ export class DataPlane {
     const apps = openCgroup(groups.apps);
     const listener = openCgroup(groups.listener);
     const root = openCgroup(groups.root);
+    const agent = openCgroup(groups.agent);
+    const plain = openCgroup(groups.plain);
     try {
-      for (const name of ['connect4', 'connect6']) this.#links.push(this.#object.attachCgroup(name, apps));
+      for (const name of ['connect4', 'connect6'])
+        for (const group of [apps, plain]) this.#links.push(this.#object.attachCgroup(name, group));
       for (const name of ['listener4', 'listener6']) this.#links.push(this.#object.attachCgroup(name, listener));
+      // the same-node bypass: both ends of the agent's own connections to servers among the applications
+      for (const name of ['dial4', 'dial6', 'dialled']) this.#links.push(this.#object.attachCgroup(name, agent));
+      this.#links.push(this.#object.attachCgroup('served', apps));
       this.#links.push(this.#object.attachCgroup('socket_event', root));
       const lasting = ['fallback4', 'fallback6', 'getpeername4', 'getpeername6'].map((name) =>
         this.#object.attachCgroup(name, root),
@@ -118,9 +128,7 @@ export class DataPlane {
       this.#links.push(...lasting);
       return lasting.map((link) => link.fd);
     } finally {
-      closeCgroup(apps);
-      closeCgroup(listener);
-      closeCgroup(root);
+      for (const group of [apps, listener, root, agent, plain]) closeCgroup(group);
     }
   }
 
@@ -209,18 +217,12 @@ export class DataPlane {
 
   /** The cookie of the client socket whose local end is `address`. */
   cookieOf(local: Address): bigint | undefined {
-    const key = new DataView(new ArrayBuffer(TupleSpec.size));
-    for (const [i, word] of addressWords(local).entries()) set(key, 0, TupleSpec, 'address', word, i);
-    set(key, 0, TupleSpec, 'port', local.port);
-    const value = this.map('tuples').lookup(new Uint8Array(key.buffer));
+    const value = this.map('tuples').lookup(tupleKey(local));
     return value && new DataView(value.buffer, value.byteOffset).getBigUint64(0, true);
   }
 
   forget(local: Address): void {
-    const key = new DataView(new ArrayBuffer(TupleSpec.size));
-    for (const [i, word] of addressWords(local).entries()) set(key, 0, TupleSpec, 'address', word, i);
-    set(key, 0, TupleSpec, 'port', local.port);
-    this.map('tuples').delete(new Uint8Array(key.buffer));
+    this.map('tuples').delete(tupleKey(local));
   }
 
   /**
@@ -298,7 +300,8 @@ export class DataPlane {
     const view = this.#ctl;
     const number = (name: string): number => get(view, CTL_AT, CtlSpec, name);
     return {
-      queued: number('queued') !== 0,
+      queued: (number('queued') & 1) !== 0,
+      underway: (number('queued') & 2) !== 0,
       unread: number('unread') | 0,
       gate: number('gate'),
       requested: number('requested'),
@@ -332,6 +335,25 @@ export class DataPlane {
   removeDummy(slot: number): void {
     set(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'dummy', 0);
     this.#vacate('dummies', slot);
+  }
+
+  /**
+   * Pairs a slot (after insertUpstream, before `give`) with the server's end of its connection, if that is a socket of an
+   * application of the mesh on this node: requests and answers then go from socket to socket.
+   * @param local the connection's own end
+   */
+  pair(slot: number, local: Address): void {
+    const key = tupleKey(local);
+    this.map('dials').delete(key); // first: a server's socket that is established later must not enter the map
+    const cookie = this.map('met').lookup(key);
+    if (!cookie) return;
+    this.map('met').delete(key);
+    this.#run(CTL.PAIR, { slot, cookie: new DataView(cookie.buffer, cookie.byteOffset).getBigUint64(0, true) });
+  }
+
+  /** Ends an exchange of which no byte of the answer was seen. @returns false when it is further, or ended */
+  giveUp(slot: number, cookie: bigint): boolean {
+    return this.#run(CTL.GIVE_UP, { slot, cookie });
   }
 
   removeUpstream(slot: number, cookie: bigint): void {
@@ -427,6 +449,13 @@ export const UPSTREAM_SLOTS = MAX_UPSTREAMS;
 
 function swap16(port: number): number {
   return ((port & 0xff) << 8) | (port >> 8);
+}
+
+function tupleKey(end: Address): Uint8Array {
+  const key = new DataView(new ArrayBuffer(TupleSpec.size));
+  for (const [i, word] of addressWords(end).entries()) set(key, 0, TupleSpec, 'address', word, i);
+  set(key, 0, TupleSpec, 'port', end.port);
+  return new Uint8Array(key.buffer);
 }
 
 function steerKey(from: Address): Uint8Array {

@@ -10,7 +10,8 @@ import { closeFd } from '../kernel/syscalls.js';
 import type { ListenerPlan } from '../plan/ir.js';
 import { type Diagnostic, formatDiagnostic } from '../policy/diagnostics.js';
 import { tcpAddress } from '../policy/envoy/walk.js';
-import { loadFiles } from '../policy/load.js';
+import type { Identity } from '../policy/istio/identities.js';
+import { type LoadOptions, loadFiles } from '../policy/load.js';
 import {
   type EnvoyProxy,
   inboundPath,
@@ -43,6 +44,8 @@ export interface InstanceOptions {
   /** 'own': start an Envoy; 'none': there is no proxy; else its address, port 0 meaning the listener's own */
   readonly proxy: 'own' | 'none' | { address: string; port: number };
   readonly admin: { host: string; port: number };
+  /** who clients are where no document knows their address */
+  readonly identity?: Identity;
   /** answers decided in the kernel get `server`, `date` and `x-envoy-upstream-service-time` as from Envoy */
   readonly envoyHeaders: boolean;
   /** ports of workloads that a listener of the policies stands before */
@@ -162,10 +165,15 @@ export class Instance {
     this.#ready = true;
   }
 
+  get #loadOptions(): LoadOptions {
+    const { name: instance, identity } = this.options;
+    return { instance, ...(identity ? { identity } : {}) };
+  }
+
   /** The files' resources, with the workloads' ports among what is intercepted. */
   async #load(): Promise<Generation['resources']> {
-    const { files, name, inbound } = this.options;
-    const resources = await loadFiles([...files], { instance: name });
+    const { files, inbound } = this.options;
+    const resources = await loadFiles([...files], this.#loadOptions);
     if (errorsOf(resources.diagnostics).length > 0) return resources;
     for (const { listener, away, address, port } of inbound) {
       const own = tcpAddress(resources.listeners.find((l) => l.name === listener)?.address);

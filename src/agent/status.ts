@@ -24,6 +24,8 @@ export interface Status {
    * kernel but answered or carried by the agent (large answers, broken upstreams)
    */
   readonly requests: { readonly kernel: number; readonly proxy: number; readonly agent: number };
+  /** requests that went straight to the socket of a server on this node (part of `requests.kernel`) */
+  readonly bypassed: number;
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: 'socket' | 'listener';
@@ -46,6 +48,7 @@ export function statusOf(input: StatusInput): Status {
     admin: input.admin,
     uptimeSeconds: Math.round((Date.now() - input.startedAt) / 1000),
     requests: { kernel: Math.max(0, counters.KERNEL - taken), proxy: counters.PROXY + proxied, agent: taken + refused },
+    bypassed: counters.BYPASSED,
     generation: generation.number,
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
     intake: plane.intake,

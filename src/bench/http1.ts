@@ -1,17 +1,27 @@
-/** Suite `http1`: the same load through no mesh, one Envoy, two Envoys, and Sidestep, in interleaved rounds. */
-import { writeFile } from 'node:fs/promises';
+/**
+ * Suites `http1` and `bypass`: the same load through no mesh, one Envoy, two Envoys, and Sidestep, in interleaved rounds;
+ * `bypass` has the server inside the mesh, too, so that requests and answers go from socket to socket.
+ */
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { startEnvoy } from '../lab/envoy.js';
-import { freePorts, waitForPort } from '../lab/ports.js';
-import { Lab, sleep } from '../lab/processes.js';
-import { type SidestepHandle, startSidestep } from '../lab/sidestep.js';
+import { freePort, waitForPort } from '../lab/ports.js';
+import { Lab, type LabProcess, sleep } from '../lab/processes.js';
+import { type SidestepHandle, type Status, startSidestep } from '../lab/sidestep.js';
 import { busyMicros, processMicros, processTree, userProcesses } from './cpu.js';
 import { nginxConfig, onePolicyPoint, REQUEST, twoSidecars } from './http1-config.js';
 import { describeMachine, type Machine } from './machine.js';
 import { runWrk } from './wrk.js';
 
-export const CONFIGS = ['direct', 'envoy1', 'envoy2', 'sidestep'] as const;
+export const CONFIGS = ['direct', 'envoy1', 'envoy2', 'sidestep', 'sidestep-bypass'] as const;
 export type Config = (typeof CONFIGS)[number];
+
+/** The suites, and what each measures unless told otherwise. */
+export const SUITES = {
+  http1: CONFIGS.filter((config) => config !== 'sidestep-bypass'),
+  bypass: CONFIGS,
+} as const satisfies Record<string, readonly Config[]>;
+export type Suite = keyof typeof SUITES;
 
 /** CPU time per request in microseconds, by who used it. */
 export interface CpuShare {
@@ -36,7 +46,7 @@ export interface Row {
 }
 
 export interface BenchResult {
-  readonly suite: 'http1';
+  readonly suite: Suite;
   readonly machine: Machine;
   readonly rounds: number;
   readonly seconds: number;
@@ -45,9 +55,12 @@ export interface BenchResult {
   readonly low_rate: readonly Row[];
   /** share of the measured requests that Sidestep decided in the kernel, 0 to 1; undefined if it was not measured */
   readonly kernel_share?: number;
+  /** share of the requests of `sidestep-bypass` that went from socket to socket */
+  readonly bypass_share?: number;
 }
 
 export interface BenchOptions {
+  readonly suite: Suite;
   readonly configs: readonly Config[];
   readonly connections: readonly number[];
   readonly rounds: number;
@@ -60,55 +73,68 @@ interface Target {
   readonly url: string;
   /** roots of the mesh's processes */
   readonly mesh: readonly number[];
+  /** root of the server's processes */
+  readonly server: number;
+  readonly sidestep?: SidestepHandle;
   readonly wrap?: (argv: readonly string[]) => string[];
 }
 
 const LOW_RATE_PAUSE_MS = 10;
 
-async function startTargets(
+/** nginx at `port`, started by `start` (inside a mesh, or just so). */
+async function startNginx(
   lab: Lab,
-  wanted: readonly Config[],
-): Promise<{ targets: Target[]; server: number; sidestep?: SidestepHandle }> {
-  const [nginxPort, one, two, inner, mesh] = (await freePorts(5)) as [number, number, number, number, number];
-  const file = join(lab.dir, 'nginx.conf');
-  await writeFile(file, nginxConfig(lab.dir, nginxPort));
-  const nginx = lab.start('nginx', ['nginx', '-c', file, '-e', 'stderr', '-p', lab.dir]);
-  await waitForPort('127.0.0.1', nginxPort);
-  const url = (port: number): string => `http://127.0.0.1:${port}${REQUEST.path}`;
-  const targets: Target[] = [];
-  let sidestep: SidestepHandle | undefined;
-  for (const config of wanted) {
-    if (config === 'direct') targets.push({ config, url: url(nginxPort), mesh: [] });
-    if (config === 'envoy1') {
-      const envoy = await startEnvoy(lab, 'envoy', onePolicyPoint('127.0.0.1', one, nginxPort));
-      targets.push({ config, url: url(one), mesh: [envoy.process.pid] });
-    }
-    if (config === 'envoy2') {
-      const sidecars = twoSidecars('127.0.0.1', two, inner, nginxPort);
-      const b = await startEnvoy(lab, 'server sidecar', sidecars.server);
-      const a = await startEnvoy(lab, 'client sidecar', sidecars.client);
-      targets.push({ config, url: url(two), mesh: [a.process.pid, b.process.pid] });
-    }
-    if (config === 'sidestep') {
-      const policies = join(lab.dir, 'bootstrap.json');
-      await writeFile(policies, JSON.stringify(onePolicyPoint('127.0.0.1', mesh, nginxPort)));
-      const handle = await startSidestep(lab, [policies]);
-      sidestep = handle;
-      targets.push({ config, url: url(mesh), mesh: [handle.process.pid], wrap: (argv) => handle.execCommand(argv) });
-    }
-  }
-  return { targets, server: nginx.pid, ...(sidestep ? { sidestep } : {}) };
+  port: number,
+  start: (name: string, argv: readonly string[]) => LabProcess,
+): Promise<LabProcess> {
+  const dir = join(lab.dir, `nginx-${port}`);
+  await mkdir(dir);
+  const file = join(dir, 'nginx.conf');
+  await writeFile(file, nginxConfig(dir, port));
+  const nginx = start('nginx', ['nginx', '-c', file, '-e', 'stderr', '-p', dir]);
+  await waitForPort('127.0.0.1', port);
+  return nginx;
 }
 
-async function measure(
-  lab: Lab,
-  target: Target,
-  server: number,
-  connections: number,
-  seconds: number,
-  pauseMs: number,
-): Promise<Row> {
-  const servers = processTree([server]);
+async function startTargets(lab: Lab, wanted: readonly Config[]): Promise<Target[]> {
+  const nginxPort = await freePort();
+  const { pid: server } = await startNginx(lab, nginxPort, (name, argv) => lab.start(name, argv));
+  const url = (port: number): string => `http://127.0.0.1:${port}${REQUEST.path}`;
+  const withSidestep = async (config: Config, upstream: number): Promise<Target & { sidestep: SidestepHandle }> => {
+    const port = await freePort();
+    const policies = join(lab.dir, `${config}.json`);
+    await writeFile(policies, JSON.stringify(onePolicyPoint('127.0.0.1', port, upstream)));
+    const sidestep = await startSidestep(lab, [policies]);
+    const wrap = (argv: readonly string[]): string[] => sidestep.execCommand(argv);
+    return { config, url: url(port), mesh: [sidestep.process.pid], server, sidestep, wrap };
+  };
+  const targets: Target[] = [];
+  for (const config of wanted) {
+    const port = await freePort();
+    if (config === 'direct') targets.push({ config, url: url(nginxPort), mesh: [], server });
+    if (config === 'envoy1') {
+      const envoy = await startEnvoy(lab, 'envoy', onePolicyPoint('127.0.0.1', port, nginxPort));
+      targets.push({ config, url: url(port), mesh: [envoy.process.pid], server });
+    }
+    if (config === 'envoy2') {
+      const sidecars = twoSidecars('127.0.0.1', port, await freePort(), nginxPort);
+      const b = await startEnvoy(lab, 'server sidecar', sidecars.server);
+      const a = await startEnvoy(lab, 'client sidecar', sidecars.client);
+      targets.push({ config, url: url(port), mesh: [a.process.pid, b.process.pid], server });
+    }
+    if (config === 'sidestep') targets.push(await withSidestep(config, nginxPort));
+    if (config === 'sidestep-bypass') {
+      const inside = await freePort();
+      const target = await withSidestep(config, inside);
+      const nginx = await startNginx(lab, inside, (name, argv) => target.sidestep.start(name, argv));
+      targets.push({ ...target, server: nginx.pid });
+    }
+  }
+  return targets;
+}
+
+async function measure(lab: Lab, target: Target, connections: number, seconds: number, pauseMs: number): Promise<Row> {
+  const servers = processTree([target.server]);
   const mesh = processTree(target.mesh);
   const foreign = (): Map<number, number> => {
     const pids = userProcesses().filter((pid) => !servers.includes(pid) && !mesh.includes(pid));
@@ -167,21 +193,22 @@ function medians(rows: readonly Row[]): Row {
 }
 
 /**
- * Runs the suite.
+ * Runs a suite.
  * @throws Error if a program is missing or a request fails
  */
 export async function runHttp1(options: BenchOptions): Promise<BenchResult> {
   const lab = await Lab.open('bench');
   try {
-    const { targets, server, sidestep } = await startTargets(lab, options.configs);
-    for (const t of targets) await measure(lab, t, server, 16, 1, 0);
-    const before = await sidestep?.status();
+    const targets = await startTargets(lab, options.configs);
+    const meshes = targets.flatMap((t) => t.sidestep ?? []);
+    for (const t of targets) await measure(lab, t, 16, 1, 0);
+    const before = await Promise.all(meshes.map((m) => m.status()));
     const fast: Row[] = [];
     const slow: Row[] = [];
     for (let round = 1; round <= options.rounds; round++) {
       for (const connections of options.connections) {
         for (const t of targets) {
-          const row = await measure(lab, t, server, connections, options.seconds, 0);
+          const row = await measure(lab, t, connections, options.seconds, 0);
           fast.push(row);
           options.progress(
             `round ${round}: ${t.config} c=${connections}: ${Math.round(row.rps)} requests/s, p50 ${row.p50_us} us`,
@@ -191,31 +218,35 @@ export async function runHttp1(options: BenchOptions): Promise<BenchResult> {
         }
       }
       for (const t of targets) {
-        const row = await measure(lab, t, server, 1, options.seconds, LOW_RATE_PAUSE_MS);
+        const row = await measure(lab, t, 1, options.seconds, LOW_RATE_PAUSE_MS);
         slow.push(row);
         options.progress(`round ${round}: ${t.config} at a low rate: p50 ${row.p50_us} us`);
       }
     }
-    const after = await sidestep?.status();
+    const after = await Promise.all(meshes.map((m) => m.status()));
+    const bypass = targets.find((t) => t.config === 'sidestep-bypass')?.sidestep;
+    const inside = bypass ? meshes.indexOf(bypass) : -1;
     const group = (rows: readonly Row[], connections: readonly number[]): Row[] =>
       connections.flatMap((c) =>
         targets.map((t) => medians(rows.filter((r) => r.config === t.config && r.connections === c))),
       );
     return {
-      ...{ suite: 'http1', machine: await describeMachine(), rounds: options.rounds, seconds: options.seconds },
+      ...{ suite: options.suite, machine: await describeMachine(), rounds: options.rounds, seconds: options.seconds },
       rows: group(fast, options.connections),
       low_rate: group(slow, [1]),
-      ...(before && after ? { kernel_share: share(before.requests, after.requests) } : {}),
+      ...(meshes.length ? { kernel_share: share(before, after, (s) => s.requests.kernel) } : {}),
+      ...(inside >= 0 ? { bypass_share: share([before[inside]!], [after[inside]!], (s) => s.bypassed) } : {}),
     };
   } finally {
     await lab.close();
   }
 }
 
-type Counts = { readonly kernel: number; readonly proxy: number; readonly agent: number };
-
-function share(before: Counts, after: Counts): number {
-  const kernel = after.kernel - before.kernel;
-  const all = kernel + after.proxy - before.proxy + after.agent - before.agent;
-  return all ? kernel / all : 0;
+/** Which part of all requests between two readings of some instances' counters is what `of` counts. */
+function share(before: readonly Status[], after: readonly Status[], of: (s: Status) => number): number {
+  const sum = (all: readonly Status[], count: (s: Status) => number): number =>
+    all.reduce((total, s) => total + count(s), 0);
+  const grown = (count: (s: Status) => number): number => sum(after, count) - sum(before, count);
+  const all = grown((s) => s.requests.kernel + s.requests.proxy + s.requests.agent);
+  return all ? grown(of) / all : 0;
 }

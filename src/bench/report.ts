@@ -6,6 +6,7 @@ const NAMES: Readonly<Record<Config, string>> = {
   envoy1: 'one Envoy',
   envoy2: 'two Envoys',
   sidestep: 'Sidestep',
+  'sidestep-bypass': 'Sidestep, server inside',
 };
 
 function fixed(value: number): string {
@@ -34,20 +35,27 @@ export function ratios(result: BenchResult): string[] {
   const add = (what: string, a: number | undefined, b: number | undefined): void => {
     if (a !== undefined && b) lines.push(`${what}: ${(a / b).toFixed(2)}`);
   };
-  for (const c of [...new Set(result.rows.map((r) => r.connections))]) {
-    const ours = find(result.rows, 'sidestep', c);
-    add(`c=${c}: throughput of Sidestep / two Envoys`, ours?.rps, find(result.rows, 'envoy2', c)?.rps);
-    add(`c=${c}: throughput of Sidestep / one Envoy`, ours?.rps, find(result.rows, 'envoy1', c)?.rps);
-    add(`c=${c}: throughput of Sidestep / no mesh`, ours?.rps, find(result.rows, 'direct', c)?.rps);
-    add(`c=${c}: p50 of Sidestep / no mesh`, ours?.p50_us, find(result.rows, 'direct', c)?.p50_us);
-    const envoys = find(result.rows, 'envoy2', c);
-    add(`c=${c}: CPU per request of Sidestep / two Envoys`, ours?.cpu_us_per_request, envoys?.cpu_us_per_request);
+  const ours = (['sidestep', 'sidestep-bypass'] as const).filter((c) => result.rows.some((r) => r.config === c));
+  for (const config of ours) {
+    const name = NAMES[config];
+    for (const c of [...new Set(result.rows.map((r) => r.connections))]) {
+      const row = find(result.rows, config, c);
+      const envoys = find(result.rows, 'envoy2', c);
+      add(`c=${c}: throughput of ${name} / two Envoys`, row?.rps, envoys?.rps);
+      add(`c=${c}: throughput of ${name} / one Envoy`, row?.rps, find(result.rows, 'envoy1', c)?.rps);
+      add(`c=${c}: throughput of ${name} / no mesh`, row?.rps, find(result.rows, 'direct', c)?.rps);
+      add(`c=${c}: p50 of ${name} / no mesh`, row?.p50_us, find(result.rows, 'direct', c)?.p50_us);
+      add(`c=${c}: CPU per request of ${name} / two Envoys`, row?.cpu_us_per_request, envoys?.cpu_us_per_request);
+    }
+    const slow = find(result.low_rate, config, 1);
+    add(`low rate: p50 of ${name} / two Envoys`, slow?.p50_us, find(result.low_rate, 'envoy2', 1)?.p50_us);
+    add(`low rate: p50 of ${name} / no mesh`, slow?.p50_us, find(result.low_rate, 'direct', 1)?.p50_us);
   }
-  const ours = find(result.low_rate, 'sidestep', 1);
-  add('low rate: p50 of Sidestep / two Envoys', ours?.p50_us, find(result.low_rate, 'envoy2', 1)?.p50_us);
-  add('low rate: p50 of Sidestep / no mesh', ours?.p50_us, find(result.low_rate, 'direct', 1)?.p50_us);
   if (result.kernel_share !== undefined) {
     lines.push(`requests that Sidestep decided in the kernel: ${(100 * result.kernel_share).toFixed(2)}%`);
+  }
+  if (result.bypass_share !== undefined) {
+    lines.push(`requests that went from socket to socket (server inside): ${(100 * result.bypass_share).toFixed(2)}%`);
   }
   return lines;
 }
@@ -57,7 +65,7 @@ export function markdown(result: BenchResult): string {
   const m = result.machine;
   return `# Benchmarks
 
-\`sidestep bench --suite http1 --rounds ${result.rounds} --seconds ${result.seconds} --markdown\` writes this page. Client (wrk, one
+\`sidestep bench --suite ${result.suite} --rounds ${result.rounds} --seconds ${result.seconds} --markdown\` writes this page. Client (wrk, one
 thread), mesh and server (nginx, one worker, a small answer from memory) share one machine, so what the mesh uses is taken
 from the client and the server. Figures are medians of ${result.rounds} interleaved rounds of ${result.seconds} s each.
 
@@ -66,7 +74,11 @@ Machine: ${m.cpu}, ${m.cores} cores, ${m.memory_gib} GiB; Linux ${m.kernel}; Env
 - *no mesh*: wrk -> nginx.
 - *one Envoy*: ten routes (the request takes the seventh, which adds a header) and an access policy in one Envoy, one worker thread.
 - *two Envoys*: the two sidecars of a mesh: the routes in the client's, the access policy in the server's, one worker thread each.
-- *Sidestep*: the configuration of *one Envoy*, given to \`sidestep run\`; wrk in \`sidestep exec\`.
+- *Sidestep*: the configuration of *one Envoy*, given to \`sidestep run\`; wrk in \`sidestep exec\`.${
+    result.suite === 'bypass'
+      ? '\n- *Sidestep, server inside*: nginx in `sidestep exec`, too: the same-node bypass.'
+      : ''
+  }
 
 CPU time is what all processes and the kernel use for a request: *mesh* are the Envoys, or Sidestep's agent and its Envoy;
 *kernel* is what the machine was busy with beyond processes (interrupts, kernel threads).

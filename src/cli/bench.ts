@@ -1,19 +1,19 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { type Command, InvalidArgumentError, Option } from 'commander';
-import { type BenchOptions, CONFIGS, type Config, runHttp1 } from '../bench/http1.js';
+import { type BenchOptions, CONFIGS, type Config, runHttp1, SUITES, type Suite } from '../bench/http1.js';
 import { markdown, plainText } from '../bench/report.js';
 import { packageRoot } from '../lab/paths.js';
 import { whyNoSidestep } from '../lab/sidestep.js';
 
 interface Flags {
-  readonly suite: string;
+  readonly suite: Suite;
   readonly json?: true;
   readonly markdown?: true | string;
   readonly rounds: number;
   readonly seconds: number;
   readonly connections: readonly number[];
-  readonly configs: readonly Config[];
+  readonly configs?: readonly Config[];
 }
 
 function positive(text: string): number {
@@ -35,7 +35,7 @@ export function register(program: Command): void {
   program
     .command('bench')
     .description('the same load through no mesh, the proxy, and Sidestep, side by side')
-    .addOption(new Option('--suite <name>', 'what is measured').choices(['http1']).default('http1'))
+    .addOption(new Option('--suite <name>', 'what is measured').choices(Object.keys(SUITES)).default('http1'))
     .option('--rounds <n>', 'interleaved rounds, of which medians are taken', positive, 5)
     .option('--seconds <n>', 'length of each measurement', positive, 3)
     .option(
@@ -44,7 +44,7 @@ export function register(program: Command): void {
       (text: string) => text.split(',').map(positive),
       [1, 16, 64],
     )
-    .option('--configs <list>', `some of ${CONFIGS.join(',')}`, configs, [...CONFIGS])
+    .option('--configs <list>', `some of ${CONFIGS.join(',')}`, configs)
     .option('--json', 'print the result as JSON')
     .option('--markdown [file]', 'write the table to a file (docs/benchmarks.md)')
     .addHelpText(
@@ -52,14 +52,21 @@ export function register(program: Command): void {
       '\nExit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing, or a request failed.',
     )
     .action(async (flags: Flags) => {
-      const why = flags.configs.includes('sidestep') ? whyNoSidestep() : undefined;
+      const measured = flags.configs ?? SUITES[flags.suite];
+      const why = measured.some((config) => config.startsWith('sidestep')) ? whyNoSidestep() : undefined;
       if (why) {
         console.error(`sidestep bench: ${why}`);
         process.exitCode = 3;
         return;
       }
       const options: BenchOptions = {
-        ...{ configs: flags.configs, connections: flags.connections, rounds: flags.rounds, seconds: flags.seconds },
+        ...{
+          suite: flags.suite,
+          configs: measured,
+          connections: flags.connections,
+          rounds: flags.rounds,
+          seconds: flags.seconds,
+        },
         progress: (text) => process.stderr.write(`${text}\n`),
       };
       try {

@@ -8,6 +8,12 @@ import { bindPrivately, replaceProcess } from '../kernel/process.js';
 /** Exit codes of `exec` itself; every other one is the command's. As env(1) and container tools have them. */
 const EXIT = { FAILED: 125, NOT_EXECUTABLE: 126, NOT_FOUND: 127 } as const;
 
+interface ExecOptions {
+  readonly name: string;
+  readonly bypass: boolean;
+  readonly intake?: 'listener';
+}
+
 /** Adds the command to the program. */
 export function register(program: Command): void {
   // So that options after COMMAND belong to COMMAND even without `--`.
@@ -22,22 +28,24 @@ export function register(program: Command): void {
         'listener',
       ]),
     )
+    .option('--no-bypass', "as a server, keep TCP between it and the mesh's clients on this node")
     .passThroughOptions()
     .addHelpText(
       'after',
       '\nThe command replaces this process, so signals reach it and its exit code is returned (128 + n in a shell when\nsignal n ended it). 125: no such instance, or no privilege; 126: not executable; 127: not found.\n\nExample: sidestep exec -- curl http://reviews/',
     )
-    .action((command: string[], options: { name: string; intake?: 'listener' }) => {
+    .action((command: string[], options: ExecOptions) => {
       process.exitCode = runInside(options, command);
     });
 }
 
 /** @returns an exit code, when the command could not be started; otherwise it does not return. */
-function runInside({ name, intake }: { name: string; intake?: 'listener' }, command: readonly string[]): number {
+function runInside({ name, bypass, intake }: ExecOptions, command: readonly string[]): number {
   const found = findInstance(name);
   if (typeof found === 'string') return fail(found);
   try {
-    joinCgroup(instanceCgroups(name)[intake ?? 'apps']);
+    const groups = instanceCgroups(name);
+    joinCgroup(intake ? groups[intake] : bypass ? groups.apps : groups.plain);
     bindPrivately(found.hostsFile, '/etc/hosts');
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;

@@ -4,6 +4,7 @@ import { buildPlan } from '../plan/build.js';
 import { describeAction } from '../plan/describe.js';
 import { evaluate, type PlanRequest, type Trace } from '../plan/evaluate.js';
 import type { Plan } from '../plan/ir.js';
+import { type Identity, parseIdentity, spiffe } from '../policy/istio/identities.js';
 import type { Resources } from '../policy/resources.js';
 import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { loadInput, toJsonText } from './input.js';
@@ -68,12 +69,12 @@ function parseRequest(options: Options): { method: string; url: URL; request: Om
     headers.push([h.slice(0, colon).trim(), h.slice(colon + 1).trim()]);
   }
   if (!headers.some(([n]) => n.toLowerCase() === 'host')) headers.unshift(['Host', after?.[1] ?? url.host]);
-  if (options.from !== undefined && net.isIP(options.from) === 0)
-    return `--from takes an IP address in this version, not ${options.from}`;
+  if (options.from !== undefined && net.isIP(options.from) === 0 && !parseIdentity(options.from))
+    return `--from takes an IP address or an identity (NS/SA, ns/NS/sa/SA, spiffe://TD/ns/NS/sa/SA), not ${options.from}`;
   return {
     method,
     url,
-    request: { method, target, headers, ...(options.from === undefined ? {} : { sourceIp: options.from }) },
+    request: { method, target, headers },
   };
 }
 
@@ -109,6 +110,14 @@ export function explainText(trace: Trace): string {
   return `${lines.join('\n')}\n`;
 }
 
+/**
+ * The address of a workload with this identity. Where the files know none, the client is at an address that nobody knows
+ * (RFC 5737), and has the identity because the policies were translated for an instance with it.
+ */
+function addressOf(resources: Resources, identity: Identity): string {
+  return (resources.identities ?? []).find((i) => i.identity === spiffe(identity))?.address ?? '192.0.2.2';
+}
+
 const collect = (value: string, before: string[]): string[] => [...before, value];
 
 /** `explain FILES --request ...`: which rule decides a request, on which path, and what happens to it. */
@@ -119,7 +128,7 @@ export function register(program: Command): void {
     .argument('<files...>', 'files or folders with policies, - for standard input')
     .requiredOption('--request <request>', "the request, e.g. 'GET http://host/path'")
     .option('-H, --header <header>', "a header of the request, e.g. 'x-user: a' (repeatable)", collect, [])
-    .option('--from <address>', 'IP address that the request comes from')
+    .option('--from <who>', 'IP address or identity (NS/SA or spiffe://TD/ns/NS/sa/SA) that the request comes from')
     .option('--listener <name>', 'the listener that the connection meets')
     .option('--json', 'print the decision as JSON')
     .addHelpText('after', EXIT_HELP)
@@ -130,7 +139,10 @@ export function register(program: Command): void {
         process.exitCode = EXIT.USAGE;
         return;
       }
-      const { resources, ok } = await loadInput(files, false, { assumeEndpoints: true });
+      const from = options.from ?? '';
+      const identity = net.isIP(from) === 0 ? parseIdentity(from) : undefined;
+      const load = { assumeEndpoints: true, ...(identity ? { identity } : {}) };
+      const { resources, ok } = await loadInput(files, false, load);
       if (!ok) {
         process.exitCode = EXIT.INVALID;
         return;
@@ -142,7 +154,9 @@ export function register(program: Command): void {
         process.exitCode = EXIT.INVALID;
         return;
       }
-      const trace = evaluate(plan, { ...parsed.request, listener: listener.name });
+      const sourceIp = identity ? addressOf(resources, identity) : from || undefined;
+      const request = { ...parsed.request, ...(sourceIp ? { sourceIp } : {}), listener: listener.name };
+      const trace = evaluate(plan, request);
       process.stdout.write(options.json ? `${toJsonText(trace)}\n` : explainText(trace));
     });
 }

@@ -4,6 +4,7 @@ import { type Command, Option } from 'commander';
 import { type InboundOption, Instance, StartError } from '../agent/instance.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/libbpf.js';
+import { parseIdentity } from '../policy/istio/identities.js';
 import { ProxyError } from '../proxy/find-envoy.js';
 import { EXIT } from './exit-codes.js';
 
@@ -14,6 +15,7 @@ interface RunOptions {
   readonly answerHeaders: string;
   readonly intake: 'socket' | 'listener';
   readonly inbound: readonly string[];
+  readonly identity?: string;
 }
 
 /** Adds the command to the program. */
@@ -46,6 +48,10 @@ export function register(program: Command): void {
       (value: string, all: readonly string[]) => [...all, value],
       [] as readonly string[],
     )
+    .option(
+      '--identity <identity>',
+      'who the clients of this instance are where no document knows their address: spiffe://TD/ns/NS/sa/SA, TD/ns/NS/sa/SA or NS/SA',
+    )
     .option('--admin <host:port>', 'admin address', '127.0.0.1:15090')
     .addHelpText(
       'after',
@@ -74,6 +80,15 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     log(`error: --inbound ${options.inbound[wrong]} is not LISTENER=ADDRESS:PORT`);
     return EXIT.USAGE;
   }
+  const identity = options.identity === undefined ? undefined : parseIdentity(options.identity);
+  if (options.identity !== undefined && !identity) {
+    log(`error: --identity ${options.identity} is not TRUSTDOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT`);
+    return EXIT.USAGE;
+  }
+  if (identity && inbound.length > 0) {
+    log('error: --identity says who the applications of this instance are; with --inbound, clients may be anybody');
+    return EXIT.USAGE;
+  }
   if (process.getuid?.() !== 0) {
     log('error: run needs root to load programs into the kernel; try: sudo sidestep run ...');
     return EXIT.UNAVAILABLE;
@@ -83,6 +98,7 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     files,
     proxy: proxy === 'own' || proxy === 'none' ? proxy : { address: proxy.host, port: proxy.port },
     admin,
+    ...(identity ? { identity } : {}),
     envoyHeaders: options.answerHeaders === 'envoy',
     intake: options.intake,
     inbound: inbound.filter((i) => i !== undefined),

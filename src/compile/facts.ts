@@ -42,7 +42,8 @@ function groupKey(field: Field): string {
 /** The automaton (label [0]) of one predicate over the bytes of its field, undefined when it cannot be computed. */
 function predicateDfa({ field, matcher }: Predicate): Dfa | undefined {
   // Addresses are bytes and texts are not: a text predicate on an address, or the reverse, has no meaning here.
-  if ((field.kind === 'source_ip') !== (matcher.kind === 'cidr') && matcher.kind !== 'present') return undefined;
+  const aboutAddresses = matcher.kind === 'cidr' || matcher.kind === 'addresses';
+  if ((field.kind === 'source_ip') !== aboutAddresses && matcher.kind !== 'present') return undefined;
   return matcherDfa(matcher);
 }
 

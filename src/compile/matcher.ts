@@ -95,6 +95,13 @@ function build(matcher: Matcher): Dfa | undefined {
       return constant(true);
     case 'range':
       return determinize(rangeNfa(matcher.start, matcher.end), PREDICATE_STATES);
+    case 'addresses': {
+      const parsed = matcher.addresses.map(parseAddress);
+      if (!parsed.every((bytes) => bytes !== undefined)) return undefined;
+      // Prefixes of one another are impossible: the input is 4 or 16 bytes, and a shorter one ends before a longer.
+      const entries = parsed.map((bytes) => ({ bytes, kind: 'exact' as const, id: 0 }));
+      return minimise(buildTrie(entries, false, Number.POSITIVE_INFINITY).dfa);
+    }
     case 'cidr':
       return cidr(matcher.address, matcher.prefixLength);
   }

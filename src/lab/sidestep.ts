@@ -10,6 +10,8 @@ import { type Lab, type LabProcess, runCommand, sleep } from './processes.js';
 /** What `sidestep status --json` promises. */
 export interface Status {
   readonly requests: { readonly kernel: number; readonly proxy: number; readonly agent: number };
+  /** requests that went straight to the socket of a server on this node (part of `requests.kernel`) */
+  readonly bypassed: number;
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: string;
@@ -47,7 +49,8 @@ async function stopLeftovers(name: string): Promise<void> {
     if (readCommandLine(pid).includes(folder)) process.kill(pid, 'SIGKILL');
   }
   await rm(folder, { recursive: true, force: true });
-  for (const part of ['apps', 'listener', 'agent', '']) await rmdir(join(found.state.cgroup, part)).catch(() => {});
+  for (const part of ['apps', 'plain', 'listener', 'agent', ''])
+    await rmdir(join(found.state.cgroup, part)).catch(() => {});
 }
 
 function readCommandLine(pid: number): string {

@@ -76,6 +76,16 @@ export const UPSTREAM_FLAG = {
   RETRIES_SHIFT: 8,
 } as const;
 
+/** How an exchange with a server on this node goes (upstream.way); set when the request is sent. */
+export const WAY = {
+  /** the request goes to the ingress of the server's own socket, not over the connection */
+  DIRECT: 1,
+  /** the answer is left to the connection, from its first byte or from where it stopped being plain */
+  NATIVE: 2,
+  /** the request went in several messages */
+  PIECES: 4,
+} as const;
+
 export const ENDPOINT_FLAG = {
   /** the server closes connections after each answer: nothing is gained by pooling, the proxy takes its requests */
   NO_POOL: 1,
@@ -105,6 +115,14 @@ export const COUNTER = {
   SCRATCH_BUSY: 12,
   CONNECTIONS: 13,
   UNREAD: 14,
+  /** requests that went straight to the server's socket (part of KERNEL) */
+  BYPASSED: 15,
+  /** answers that came straight from the server's socket, complete */
+  BYPASSED_ANSWERS: 16,
+  /** sockets of servers on this node that were paired with a pooled connection */
+  PAIRED: 17,
+  /** answers left to the agent because the one before might not have arrived yet */
+  BEHIND: 18,
 } as const;
 export const N_COUNTERS = 32;
 
@@ -149,6 +167,12 @@ export const CTL = {
   NATIVE: 6,
   /** the agent has sent the rest of the request's body */
   BODY_SENT: 7,
+  /** pairs a slot with the server's socket whose cookie is `cookie` */
+  PAIR: 8,
+  /** like FINISH, but only while no byte of the answer was seen */
+  GIVE_UP: 9,
+  /** the caller is the agent: connections that it opens may be paired */
+  HELLO: 10,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */
@@ -175,6 +199,8 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['source', 'u32[4]', 'own address, network order'],
   ['original_port', 'u16', 'host order'],
   ['family', 'u16', '2 or 10 (as asked for)'],
+  ['served', 'u32', 'upstream.served when the exchange began'],
+  ['incarnation', 'u32', 'upstream.incarnation when the exchange began'],
   ['sent', 'u32', 'listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32)'],
 ]);
 
@@ -195,8 +221,20 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['incarnation', 'u32', 'counts the connections that had this slot; written by the agent'],
   ['dead', 'u32', '1: the connection left ESTABLISHED'],
   ['served', 'u32', 'answers after which the connection was kept'],
+  ['server', 'u64', "cookie of the server's end where it is on this node and paired, else 0"],
+  ['server_sk', 'u64', "address of the server's socket"],
+  ['client_sk', 'u64', "address of the client's socket of this exchange"],
+  ['answered', 'u64', 'bpf_ktime_get_ns when the last message of an answer left the server directly'],
+  ['way', 'u32', 'WAY'],
+  ['behind', 'u32', 'slot + 1 of an exchange whose answer must have arrived before this one; 0: none'],
+  ['behind_served', 'u32', 'conn.served of that exchange'],
+  ['behind_incarnation', 'u32', 'conn.incarnation of that exchange'],
   ['intake', 'u32', 'INTAKE, of this exchange'],
   ['dummy', 'u32', '1: the slot has a dummy socket; written by the agent'],
+  ['given', 'u32', 'bytes of this request that were sent to the dummy'],
+  ['taken', 'u32', 'bytes of this request that the dummy has sent on'],
+  ['seq', 'u32', 'write_seq of U when no exchange was under way'],
+  ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
 ]);
 
 export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
@@ -215,7 +253,11 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
   ['arg', 'u64', 'see CTL'],
   ['native', 'u32', 'see CTL'],
   ['slot', 'u32', 'upstream slot'],
-  ['queued', 'u32', 'answer: 1 if redirected bytes wait unread at the client socket'],
+  [
+    'queued',
+    'u32',
+    'answer: bit 0: redirected bytes wait unread at the client socket; bit 1: request bytes are underway',
+  ],
   ['unread', 'u32', 'answer: bytes of the native queue that the client has not read'],
   ['gate', 'u32', 'answer'],
   ['requested', 'u32', 'answer'],
@@ -245,7 +287,22 @@ export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
   ['port', 'u32', 'host order'],
 ]);
 
-export const RUNTIME_STRUCTS = [ConnSpec, UpstreamSpec, EndpointSpec, CtlSpec, SteerKeySpec, SteerSpec, TupleSpec];
+export const ServingSpec = struct('serving', "Per paired server's socket (socket storage).", [
+  ['cookie', 'u64', 'its own'],
+  ['slot', 'u32', 'the pool slot at its other end'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const RUNTIME_STRUCTS = [
+  ConnSpec,
+  UpstreamSpec,
+  EndpointSpec,
+  CtlSpec,
+  SteerKeySpec,
+  SteerSpec,
+  TupleSpec,
+  ServingSpec,
+];
 export const RUNTIME_CONSTANTS = {
   MAX_UPSTREAMS,
   BLOCK_SIZE,
@@ -262,4 +319,15 @@ export const RUNTIME_CONSTANTS = {
   MAX_LINEAR,
   N_COUNTERS,
 };
-export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, ENDPOINT_FLAG, COUNTER, CONN_FLAG, INTAKE, INBOUND, CTL };
+export const RUNTIME_ENUMS = {
+  PHASE,
+  CHUNK,
+  UPSTREAM_FLAG,
+  WAY,
+  ENDPOINT_FLAG,
+  COUNTER,
+  CONN_FLAG,
+  INTAKE,
+  INBOUND,
+  CTL,
+};

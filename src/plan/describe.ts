@@ -17,6 +17,10 @@ export function describePredicate({ field: f, matcher: m }: Predicate): string {
       return `${name} matches /${m.pattern}/`;
     case 'range':
       return `${name} is in [${m.start}, ${m.end})`;
+    case 'addresses': {
+      const shown = m.addresses.slice(0, 4).join(', ');
+      return `${name} is ${m.addresses.length > 4 ? `one of ${m.addresses.length} (${shown} ...)` : `one of ${shown}`}`;
+    }
     case 'cidr':
       return `${name} is in ${m.address}/${m.prefixLength}`;
     default: {

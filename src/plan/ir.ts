@@ -25,7 +25,9 @@ export type Matcher =
   | { readonly kind: 'regex'; readonly pattern: string }
   | { readonly kind: 'present' }
   | { readonly kind: 'range'; readonly start: bigint; readonly end: bigint }
-  | { readonly kind: 'cidr'; readonly address: string; readonly prefixLength: number };
+  | { readonly kind: 'cidr'; readonly address: string; readonly prefixLength: number }
+  /** any of several single addresses: the workloads with an identity, for example */
+  | { readonly kind: 'addresses'; readonly addresses: readonly string[] };
 
 /** True when the field is there and its bytes match. A missing header or query parameter satisfies no predicate. */
 export interface Predicate {

@@ -64,6 +64,8 @@ export function matchesValue(matcher: Matcher, value: string): boolean {
       const n = parseInt64(value);
       return n !== undefined && n >= matcher.start && n < matcher.end;
     }
+    case 'addresses':
+      return matcher.addresses.some((a) => inCidr(value, a, net.isIPv6(a) ? 128 : 32));
     case 'cidr':
       return inCidr(value, matcher.address, matcher.prefixLength);
     default: {

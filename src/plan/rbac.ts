@@ -70,7 +70,10 @@ class Rules {
     const at = (key: string) => join(path, key);
     if (has(p, 'any')) return constant(bool(p, 'any'));
     if (isObject(p.and_ids)) return this.several(all, list(p.and_ids, 'ids'), at('and_ids.ids'), 'principal');
-    if (isObject(p.or_ids)) return this.several(any, list(p.or_ids, 'ids'), at('or_ids.ids'), 'principal');
+    if (isObject(p.or_ids)) {
+      const several = addresses(list(p.or_ids, 'ids'));
+      return several ?? this.several(any, list(p.or_ids, 'ids'), at('or_ids.ids'), 'principal');
+    }
     if (isObject(p.not_id)) return negate(this.principal(p.not_id, at('not_id')));
     if (isObject(p.header)) return headerCondition(this.notes, p.header, at('header'));
     if (isObject(p.url_path)) return this.urlPath(p.url_path, at('url_path'));
@@ -114,6 +117,21 @@ function constant(value: boolean): Condition {
 
 function negate(c: Condition | undefined): Condition | undefined {
   return c && not(c);
+}
+
+/**
+ * Alternatives that are all single addresses of the connection, as one predicate: a list of workloads may be longer than
+ * a condition may have terms.
+ */
+function addresses(ids: readonly JsonObject[]): Condition | undefined {
+  if (ids.length < 2) return undefined;
+  const found: string[] = [];
+  for (const id of ids) {
+    const range = Object.keys(id).length === 1 && isObject(id.direct_remote_ip) ? cidr(id.direct_remote_ip) : undefined;
+    if (!range || range.prefixLength !== (net.isIPv4(range.address) ? 32 : 128)) return undefined;
+    found.push(range.address);
+  }
+  return test({ kind: 'source_ip' }, { kind: 'addresses', addresses: [...new Set(found)].sort() });
 }
 
 function cidr(o: JsonObject): { address: string; prefixLength: number } | undefined {

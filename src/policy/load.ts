@@ -15,6 +15,7 @@ import {
 import type { Diagnostic, Position } from './diagnostics.js';
 import type { Document } from './documents.js';
 import { type EnvoySource, isEnvoyDocument, translateEnvoy } from './envoy/index.js';
+import type { Identity } from './istio/identities.js';
 import { mergeResources } from './merge.js';
 import type { Resources } from './resources.js';
 
@@ -34,6 +35,8 @@ export interface LoadOptions {
   readonly assumeEndpoints?: boolean;
   /** see `TranslateOptions.assumeGateways` */
   readonly assumeGateways?: boolean;
+  /** see `TranslateOptions.identity` */
+  readonly identity?: Identity;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
   readonly instance?: string;
 }
@@ -270,6 +273,6 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  const { assumeEndpoints = false, assumeGateways = false, instance = '' } = options;
-  return translate(documents, { assumeEndpoints, assumeGateways, instance });
+  const { assumeEndpoints = false, assumeGateways = false, instance = '', identity } = options;
+  return translate(documents, { assumeEndpoints, assumeGateways, instance, ...(identity ? { identity } : {}) });
 }

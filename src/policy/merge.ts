@@ -59,6 +59,7 @@ export function mergeResources(parts: readonly Resources[], diagnostics: readonl
     bootstrap: mergeBootstraps(parts.map((p) => p.bootstrap)),
     intercepts: parts.flatMap((p) => p.intercepts),
     hosts: parts.flatMap((p) => p.hosts),
+    identities: parts.flatMap((p) => p.identities ?? []),
     rules: parts.flatMap((p) => p.rules),
     documents: parts.reduce((sum, p) => sum + p.documents, 0),
     provenance: new JoinedProvenance(parts.map((p) => p.provenance)),

@@ -93,6 +93,8 @@ export interface Resources {
   readonly bootstrap: JsonObject;
   readonly intercepts: Intercept[];
   readonly hosts: HostEntry[];
+  /** who the clients at known addresses are (SPIFFE URIs), as translated policies take them to be */
+  readonly identities?: readonly { readonly address: string; readonly identity: string }[];
   readonly rules: SourceRule[];
   /** number of documents read */
   readonly documents: number;

@@ -18,6 +18,8 @@ const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 const MESH = '127.0.0.6';
 const CLIENTS = 3;
 const CONNECTIONS = 12;
+/** Load goes on for this long after the last blow, so that what came back is seen to work. */
+const CALM_MS = 3000;
 
 export interface ChaosOptions {
   readonly seconds: number;
@@ -34,6 +36,7 @@ export interface ChaosResult {
   readonly events: Readonly<Record<string, number>>;
   /** of the agent that was there at the end */
   readonly requests: Status['requests'];
+  readonly bypassed: number;
   readonly left: {
     readonly connections: number;
     readonly owned: number;
@@ -221,7 +224,7 @@ function resident(pid: number): number {
 }
 
 /** What is left of all that when no client is there any more. */
-async function leftovers(world: World): Promise<Pick<ChaosResult, 'left' | 'requests'>> {
+async function leftovers(world: World): Promise<Pick<ChaosResult, 'left' | 'requests' | 'bypassed'>> {
   const pid = world.sidestep.process.pid;
   let status = (await world.sidestep.status()) as Status & { connections: number };
   // what was under way for clients that were killed ends when its timeout (10 s) strikes at the latest
@@ -232,6 +235,7 @@ async function leftovers(world: World): Promise<Pick<ChaosResult, 'left' | 'requ
   const pool = await poolState(pid);
   return {
     requests: status.requests,
+    bypassed: status.bypassed,
     left: {
       connections: status.connections,
       ...{ owned: pool.owned, broken: pool.broken },
@@ -256,6 +260,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
       await sleep(200 + 600 * chance());
       await world.strike();
     }
+    await sleep(CALM_MS);
     await world.settle();
     return { reports: world.reports, events: world.events, ...(await leftovers(world)) };
   } finally {

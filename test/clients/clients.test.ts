@@ -8,7 +8,7 @@ import { startEnvoy } from '../../src/lab/envoy.js';
 import { freePorts } from '../../src/lab/ports.js';
 import { Lab, runCommand } from '../../src/lab/processes.js';
 import { type SidestepHandle, startSidestep, whyNoSidestep } from '../../src/lab/sidestep.js';
-import { bootstrapFor, type ClientProgram, clients, startServers } from './setup.js';
+import { bootstrapFor, type ClientProgram, clients, serverPorts, startServers } from './setup.js';
 
 const ALONE = '127.0.0.2';
 const MESH = '127.0.0.3';
@@ -17,7 +17,15 @@ const OPERATIONS = 11;
 
 const skip = whyNoSidestep()?.includes('root') ? 'needs root' : false;
 
-describe('real clients and servers', { skip, timeout: 600_000 }, () => {
+for (const inside of [false, true]) realWorld(inside);
+
+/** `inside`: the servers run inside the mesh, too, so that requests and answers go from socket to socket. */
+function realWorld(inside: boolean): void {
+  const name = `real clients and servers${inside ? ', both inside the mesh' : ''}`;
+  describe(name, { skip, timeout: 600_000 }, () => tests(inside));
+}
+
+function tests(inside: boolean): void {
   let lab: Lab;
   let programs: ClientProgram[];
   let ports: Record<string, number>;
@@ -25,7 +33,8 @@ describe('real clients and servers', { skip, timeout: 600_000 }, () => {
 
   before(async () => {
     lab = await Lab.open('clients');
-    const servers = await startServers(lab);
+    const servers = await serverPorts();
+    if (!inside) await startServers(lab, servers);
     programs = await clients(lab);
     const free = await freePorts(Object.keys(servers).length);
     ports = Object.fromEntries(Object.keys(servers).map((name, i) => [name, free[i]!]));
@@ -33,6 +42,7 @@ describe('real clients and servers', { skip, timeout: 600_000 }, () => {
     const file = join(lab.dir, 'bootstrap.json');
     await writeFile(file, JSON.stringify(bootstrapFor(MESH, ports, servers)));
     sidestep = await startSidestep(lab, [file]);
+    if (inside) await startServers(lab, servers, (name, argv) => sidestep.start(name, argv));
   });
   after(() => lab?.close());
 
@@ -48,18 +58,23 @@ describe('real clients and servers', { skip, timeout: 600_000 }, () => {
       assert.equal(alone.code, 0, alone.stderr);
       assert.equal(lines.length, OPERATIONS * Object.keys(ports).length, alone.stdout + alone.stderr);
       for (const line of lines) assert.match(line, / missing 404 | (?!missing)\S+ 200 /);
-      const counts = (await sidestep.status()).requests;
+      const before = await sidestep.status();
+      const counts = before.requests;
       const ours = await sidestep.run([...client.argv, ...targets(MESH)], { timeoutMs: 60_000 });
       assert.equal(ours.stdout, alone.stdout, ours.stderr);
       assert.equal(ours.code, 0, ours.stderr);
-      const now = (await sidestep.status()).requests;
+      const after = await sidestep.status();
+      const now = after.requests;
+      const bypassed = after.bypassed - before.bypassed;
       const all = now.kernel - counts.kernel + now.proxy - counts.proxy + now.agent - counts.agent;
+      t.diagnostic(`${bypassed} bypassed`);
+      assert.ok(inside ? bypassed >= all / 2 : bypassed === 0, `${bypassed} requests were bypassed`);
       t.diagnostic(`${now.kernel - counts.kernel} of ${all} requests decided in the kernel`);
       assert.ok(now.kernel - counts.kernel >= all / 2, 'most requests went to the proxy');
     });
   }
 
-  for (const server of ['nginx', 'node', 'python', 'go']) {
+  for (const server of ['nginx', 'node', 'python', 'java', 'go']) {
     test(`wrk against ${server}`, async (t) => {
       if (!ports[server]) return t.skip('the server is not there');
       // runWrk fails if any answer is not 2xx or any connection breaks
@@ -72,4 +87,4 @@ describe('real clients and servers', { skip, timeout: 600_000 }, () => {
       assert.ok(r.requests > 100);
     });
   }
-});
+}

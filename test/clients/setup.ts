@@ -5,7 +5,7 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onPath, packageRoot } from '../../src/lab/paths.js';
 import { freePorts, waitForPort } from '../../src/lab/ports.js';
-import { type Lab, runCommand } from '../../src/lab/processes.js';
+import { type Lab, type LabProcess, runCommand } from '../../src/lab/processes.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 
 const PROGRAMS = join(dirname(fileURLToPath(import.meta.url)), 'programs');
@@ -18,8 +18,12 @@ export interface ClientProgram {
   readonly missing?: string;
 }
 
+function goProgram(): string | undefined {
+  return onPath('go') ?? ['/usr/local/go/bin/go', '/usr/lib/go/bin/go'].find((p) => existsSync(p));
+}
+
 async function goBuild(lab: Lab, name: string): Promise<string | undefined> {
-  const go = onPath('go') ?? ['/usr/local/go/bin/go', '/usr/lib/go/bin/go'].find((p) => existsSync(p));
+  const go = goProgram();
   if (!go) return undefined;
   const binary = join(lab.dir, name);
   const r = await runCommand([go, 'build', '-o', binary, join(PROGRAMS, name, 'main.go')], { timeoutMs: 180_000 });
@@ -66,10 +70,20 @@ export async function clients(lab: Lab): Promise<ClientProgram[]> {
   ];
 }
 
-/** Starts the servers at 127.0.0.1; gives their ports by name. */
-export async function startServers(lab: Lab): Promise<Record<string, number>> {
-  const [nginx, node, python, go] = (await freePorts(4)) as [number, number, number, number];
-  const ports: Record<string, number> = { nginx, node, python };
+/** Free ports at 127.0.0.1 for the servers that can be started here, by name. */
+export async function serverPorts(): Promise<Record<string, number>> {
+  const names = ['nginx', 'node', 'python', ...(onPath('java') ? ['java'] : []), ...(goProgram() ? ['go'] : [])];
+  const ports = await freePorts(names.length);
+  return Object.fromEntries(names.map((name, i) => [name, ports[i]!]));
+}
+
+/** Starts the servers; `run` starts one process (inside a mesh, or just so). */
+export async function startServers(
+  lab: Lab,
+  ports: Readonly<Record<string, number>>,
+  run: (name: string, argv: readonly string[]) => LabProcess = (name, argv) => lab.start(name, argv),
+): Promise<void> {
+  const { nginx, node, python, java, go } = ports;
 
   const dir = join(lab.dir, 'nginx');
   await mkdir(join(dir, 'www'), { recursive: true });
@@ -80,20 +94,16 @@ export async function startServers(lab: Lab): Promise<Record<string, number>> {
   const template = await readFile(join(PROGRAMS, 'nginx.conf'), 'utf8');
   const config = join(dir, 'nginx.conf');
   await writeFile(config, template.replaceAll('@DIR@', dir).replaceAll('@PORT@', String(nginx)));
-  lab.start('nginx', ['nginx', '-c', config, '-e', 'stderr', '-p', dir]);
-  await waitForPort('127.0.0.1', nginx);
+  run('nginx', ['nginx', '-c', config, '-e', 'stderr', '-p', dir]);
+  await waitForPort('127.0.0.1', nginx!);
 
-  const start = async (name: string, argv: readonly string[], port: number): Promise<void> => {
-    await lab.start(name, [...argv, '127.0.0.1', String(port)]).waitFor(/listening/);
+  const start = async (name: string, argv: readonly string[], port: number | undefined): Promise<void> => {
+    if (port) await run(name, [...argv, '127.0.0.1', String(port)]).waitFor(/listening/, 60_000);
   };
   await start('node server', [process.execPath, join(PROGRAMS, 'server.mjs')], node);
   await start('python server', ['python3', join(PROGRAMS, 'server.py')], python);
-  const binary = await goBuild(lab, 'go-server');
-  if (binary) {
-    await start('go server', [binary], go);
-    ports.go = go;
-  }
-  return ports;
+  await start('java server', ['java', join(PROGRAMS, 'Server.java')], java);
+  if (go) await start('go server', [(await goBuild(lab, 'go-server'))!], go);
 }
 
 /** A listener for each server at `address` and its own port; the only policy adds a header. */

@@ -63,6 +63,7 @@ function matches(matcher: Matcher, value: string): boolean {
         BigInt(value.replace('+', '')) >= matcher.start &&
         BigInt(value.replace('+', '')) < matcher.end
       );
+    case 'addresses':
     case 'cidr':
       return false;
     default: {

@@ -72,3 +72,22 @@ test('routes for kernel and proxy, odd requests, on the same connections', { ski
     await d.close();
   }
 });
+
+test('servers inside the mesh: socket to socket', { skip, timeout: 900_000 }, async (t) => {
+  for (const [steps, mixed, share] of [
+    [ordinarySteps, false, 0.8],
+    [oddSteps, true, 0],
+  ] as const) {
+    const subject = { kind: 'sidestep', bypass: true } as const;
+    const d = await Differential.open({ seed: SEED + 2000, listeners: LISTENERS, mixed, subject });
+    try {
+      const { reports, counters } = await compareAll(d, steps, REQUESTS * 0.3);
+      const { bypassed, requests } = await d.sidestep!.status();
+      t.diagnostic(`${d.sent} requests, ${bypassed} of ${requests.kernel} bypassed; ${counters}`);
+      assert.equal(reports.join('\n\n'), '');
+      assert.ok(bypassed > share * 0.5 * requests.kernel, `only ${bypassed} of ${requests.kernel} were bypassed`);
+    } finally {
+      await d.close();
+    }
+  }
+});

@@ -22,7 +22,11 @@ const ECHO_SERVER = join(dirname(fileURLToPath(import.meta.url)), 'echo-server.t
 /** What is compared with the oracle: another Envoy (with its configuration changed, to plant differences), or Sidestep. */
 export type Subject =
   | { readonly kind: 'envoy'; readonly change?: (bootstrap: JsonObject) => JsonObject }
-  | { readonly kind: 'sidestep' };
+  | {
+      readonly kind: 'sidestep';
+      /** the upstream servers run inside the mesh: same-node bypass */
+      readonly bypass?: boolean;
+    };
 
 export interface DifferentialOptions {
   readonly seed: number;
@@ -75,8 +79,9 @@ export class Differential {
     const names = [...new Set(Object.values(CLUSTERS).flat())];
     const upstreamPorts = await freePorts(names.length);
     const byName = Object.fromEntries(names.map((n, i) => [n, upstreamPorts[i]!]));
-    const echo = lab.start('echo servers', [...nodeScript(ECHO_SERVER), ...names.map((n) => `${n}=${byName[n]}`)]);
-    await echo.waitFor(/listening/);
+    const echoes = [...nodeScript(ECHO_SERVER), ...names.map((n) => `${n}=${byName[n]}`)];
+    const bypass = options.subject.kind === 'sidestep' && options.subject.bypass;
+    if (!bypass) await lab.start('echo servers', echoes).waitFor(/listening/);
 
     const ports = await freePorts(options.listeners);
     const configs = ports.map(
@@ -97,6 +102,7 @@ export class Differential {
       const file = join(lab.dir, 'bootstrap.json');
       await writeFile(file, JSON.stringify(config));
       sidestep = await startSidestep(lab, [file]);
+      if (bypass) await sidestep.start('echo servers', echoes).waitFor(/listening/);
       subjectClient = sidestep.start('client of the subject', client, { stdin: true });
     }
     await subjectClient.waitFor(/raw-client/);

@@ -1,7 +1,7 @@
 /**
  * The differential test as a command, for long runs and for looking at what differs:
  * `npx tsx test/differential/run.ts [--requests N] [--seed N] [--listeners N] [--subject sidestep|envoy]
- * [--kind ordinary|odd|mixed] [--survey]`. With --survey differences are counted by kind instead of stopping at the
+ * [--kind ordinary|odd|mixed] [--survey] [--bypass]`. With --survey differences are counted by kind instead of stopping at the
  * first and shrinking it. Exit code 1 if anything differs.
  */
 import { parseArgs } from 'node:util';
@@ -17,6 +17,7 @@ const { values } = parseArgs({
     subject: { type: 'string', default: 'sidestep' },
     kind: { type: 'string', default: 'ordinary' },
     survey: { type: 'boolean', default: false },
+    bypass: { type: 'boolean', default: false },
   },
 });
 const seed = Number(values.seed);
@@ -26,7 +27,7 @@ const d = await Differential.open({
   seed,
   listeners,
   mixed: values.kind === 'mixed',
-  subject: values.subject === 'envoy' ? { kind: 'envoy' } : { kind: 'sidestep' },
+  subject: values.subject === 'envoy' ? { kind: 'envoy' } : { kind: 'sidestep', bypass: values.bypass },
 });
 let failures = 0;
 try {

@@ -21,6 +21,9 @@ const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 export const MESH = '127.0.0.3';
 export const ALONE = '127.0.0.2';
 
+/** Every server of these tests inside the mesh, so that all that can goes from socket to socket. */
+const INSIDE = process.env.SIDESTEP_SERVERS_INSIDE === '1';
+
 /** Why end-to-end tests are skipped here, or false. A missing build is no reason: then they fail. */
 export const skip: string | false = whyNoSidestep()?.includes('root') ? 'needs root' : false;
 
@@ -106,6 +109,8 @@ export class World {
   readonly port: number;
   readonly upstream: number;
   readonly file: string;
+  #first: LabProcess | undefined;
+  #sidestep: SidestepHandle | undefined;
 
   private constructor(lab: Lab, port: number, upstream: number) {
     this.lab = lab;
@@ -119,7 +124,7 @@ export class World {
     const lab = await Lab.open(name);
     try {
       const world = new World(lab, await freePort(), await freePort());
-      await world.startUpstream('one', world.upstream);
+      world.#first = await world.startUpstream('one', world.upstream);
       return world;
     } catch (error) {
       await lab.close();
@@ -128,10 +133,8 @@ export class World {
   }
 
   async startUpstream(name: string, port: number): Promise<LabProcess> {
-    const p = this.lab.start(`upstream ${name}`, [
-      ...nodeScript(join(HERE, 'odd-server.ts')),
-      ...['127.0.0.1', String(port), name],
-    ]);
+    const argv = [...nodeScript(join(HERE, 'odd-server.ts')), '127.0.0.1', String(port), name];
+    const p = this.#sidestep?.start(`upstream ${name}`, argv) ?? this.lab.start(`upstream ${name}`, argv);
     await p.waitFor(/listening/);
     return p;
   }
@@ -150,8 +153,14 @@ export class World {
   }
 
   /** `sidestep run` on the policy file, which must be written. */
-  startSidestep(name?: string): Promise<SidestepHandle> {
-    return startSidestep(this.lab, [this.file], name ? { name } : {});
+  async startSidestep(name?: string): Promise<SidestepHandle> {
+    const sidestep = await startSidestep(this.lab, [this.file], name ? { name } : {});
+    if (INSIDE) {
+      this.#sidestep = sidestep;
+      await this.#first?.stop();
+      this.#first = await this.startUpstream('one', this.upstream);
+    }
+    return sidestep;
   }
 
   /** A plain Envoy at ALONE with the same policy. */

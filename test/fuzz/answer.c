@@ -31,6 +31,8 @@ int main(int argc, char **argv) {
         finish_response_head(s);
         s->o = 0;
         way = first_piece(&w, &u, 0, len, &done);
+        if (way == TO_CLIENT)
+          way = edit_skb(&w, 0);
         edited = s->o;
         memcpy(head, s->out, edited);
       } else {

@@ -65,10 +65,13 @@ export async function echoServer(name: string): Promise<{ port: number; close():
   };
 }
 
-/** Sends one raw request (head as a list of lines) on a connection of its own. Bodiless methods only. */
-export function sendRaw(port: number, lines: readonly string[]): Promise<Answer> {
+/**
+ * Sends one raw request (head as a list of lines) on a connection of its own. Bodiless methods only.
+ * @param from the client's address, if it matters
+ */
+export function sendRaw(port: number, lines: readonly string[], from?: string): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const socket = net.connect(port, '127.0.0.1');
+    const socket = net.connect({ port, host: '127.0.0.1', ...(from ? { localAddress: from } : {}) });
     let data = Buffer.alloc(0);
     const timer = setTimeout(() => socket.destroy(new Error('no answer within 10 s')), 10_000);
     socket.on('connect', () => socket.write(`${lines.join('\r\n')}\r\n\r\n`, 'latin1'));

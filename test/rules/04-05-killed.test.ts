@@ -38,7 +38,7 @@ describe('an agent that is killed', { skip, timeout: 120_000 }, () => {
     // What is attached to the cgroups is attached by these links and in no other way.
     const attached = async (): Promise<{ id: number; name: string }[]> => {
       const found: { id: number; name: string }[] = [];
-      for (const group of [state.cgroup, join(state.cgroup, 'apps'), join(state.cgroup, 'agent')]) {
+      for (const group of ['', 'apps', 'plain', 'agent'].map((part) => join(state.cgroup, part))) {
         const text = await output(['bpftool', '-j', 'cgroup', 'show', group]);
         if (text.trim()) found.push(...(JSON.parse(text) as { id: number; name: string }[]));
       }
@@ -47,7 +47,7 @@ describe('an agent that is killed', { skip, timeout: 120_000 }, () => {
     const before = await attached();
     const byLinks = new Set(mine.map((l) => l.prog_id));
     for (const program of before) assert.ok(byLinks.has(program.id), `${program.name} is attached without a link`);
-    for (const name of ['connect4', 'connect6', 'socket_event'])
+    for (const name of ['connect4', 'connect6', 'socket_event', 'dial4', 'dialled', 'served'])
       assert.ok(
         before.some((p) => p.name === name),
         `${name} is not attached`,
@@ -73,7 +73,8 @@ describe('an agent that is killed', { skip, timeout: 120_000 }, () => {
         `link ${link} is left over (or gone though the proxy holds it)`,
       );
     const names = (await attached()).map((p) => p.name);
-    for (const name of ['connect4', 'connect6', 'socket_event']) assert.ok(!names.includes(name), `${name} is there`);
+    for (const name of ['connect4', 'connect6', 'socket_event', 'dial4', 'dialled', 'served'])
+      assert.ok(!names.includes(name), `${name} is there`);
     assert.ok(kept.size > 0 && kept.size < links.size);
   });
 

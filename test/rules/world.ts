@@ -15,6 +15,9 @@ export const MESH = '127.0.0.4';
 /** Why these tests are skipped here, or false. A missing build is no reason: then they fail. */
 export const skip: string | false = whyNoSidestep()?.includes('root') ? 'needs root' : false;
 
+/** The server inside the mesh, so that all that can goes from socket to socket. */
+const INSIDE = process.env.SIDESTEP_SERVERS_INSIDE === '1';
+
 /** What a client program prints. */
 export interface Report {
   readonly failures: readonly string[];
@@ -108,8 +111,9 @@ export class RulesWorld {
         ]);
         await world.#network.waitFor(/^up$/m);
       }
-      await world.startServer();
+      if (!INSIDE) await world.startServer();
       world.sidestep = await startSidestep(lab, [file], { prefix: world.inNetwork() });
+      if (INSIDE) await world.startServer();
       return world;
     } catch (error) {
       await lab.close();
@@ -128,7 +132,9 @@ export class RulesWorld {
 
   /** Starts the server, again after it was killed. */
   async startServer(): Promise<void> {
-    this.server = this.lab.start('server', [
+    const start = (argv: string[]): LabProcess =>
+      INSIDE ? this.sidestep.start('server', argv) : this.lab.start('server', argv);
+    this.server = start([
       ...this.inNetwork(),
       ...['python3', join(PROGRAMS, 'server.py'), '127.0.0.1', String(this.upstream)],
     ]);

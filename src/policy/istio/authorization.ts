@@ -9,6 +9,7 @@ import { canSplit, partOf, splitAction } from './authorization-groups.js';
 import { changes, guardedCluster } from './authorization-guard.js';
 import type { ClusterInfo } from './clusters.js';
 import type { Context, RuleBuilder } from './context.js';
+import type { Identities } from './identities.js';
 import { documentAnnotations, type Typed } from './kubernetes-services.js';
 import { RBAC_FILTERS } from './listeners.js';
 import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
@@ -44,7 +45,12 @@ export class Authorization {
   readonly #shared = new Map<string, Judgement>();
 
   /** @param clusters all clusters by name; guarded copies are added to it */
-  constructor(context: Context, documents: readonly Typed<AuthorizationPolicy>[], clusters: Map<string, ClusterInfo>) {
+  constructor(
+    context: Context,
+    documents: readonly Typed<AuthorizationPolicy>[],
+    clusters: Map<string, ClusterInfo>,
+    readonly identities: Identities,
+  ) {
     this.#context = context;
     this.#clusters = clusters;
     for (const { document, spec } of [...documents].sort(byAge)) this.#add(document, spec);
@@ -223,7 +229,8 @@ export class Authorization {
         spec.rules?.forEach((rule, index) => {
           const builder = rules[index];
           if (!builder) return;
-          const input = { context, document, rule: builder, deny: action === 'DENY', servers, looksAt };
+          const { identities } = this;
+          const input = { context, document, rule: builder, deny: action === 'DENY', servers, identities, looksAt };
           add(index, rbacPolicy(input, rule, ['spec', 'rules', index]));
         });
         if (!spec.rules?.length) add(0, context.origin(neverPolicy(), document, ['spec']));

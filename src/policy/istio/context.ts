@@ -2,6 +2,7 @@
 import type { Diagnostic, Position } from '../diagnostics.js';
 import type { Document } from '../documents.js';
 import { Provenance, type SourceRule } from '../resources.js';
+import { type Identity, LOCAL_TRUST_DOMAIN } from './identities.js';
 
 export type Path = readonly (string | number)[];
 
@@ -11,7 +12,7 @@ export interface TranslateOptions {
   /** tells apart translations whose proxies run on the same machine */
   readonly instance?: string;
   /** the client workload that routes are made for, as a sidecar would know it (default: no labels, and the
-   * namespace of the documents: `default` if any is there, else the one with the most services and routes) */
+   * identity's namespace, else that of the documents: `default` if any is there, else the one with the most services and routes) */
   readonly workload?: { readonly namespace?: string; readonly labels?: Readonly<Record<string, string>> };
   /** namespace whose policies apply everywhere (default `istio-system`) */
   readonly rootNamespace?: string;
@@ -27,6 +28,8 @@ export interface TranslateOptions {
   readonly assumeGateways?: boolean;
   /** the cluster's DNS domain (default `cluster.local`) */
   readonly domain?: string;
+  /** who clients are whose address no document knows (default: nobody knows); it also gives the trust domain */
+  readonly identity?: Identity;
 }
 
 /** `spec.http[0].match` */
@@ -54,18 +57,21 @@ export class Context {
   readonly labels: Readonly<Record<string, string>>;
   readonly rootNamespace: string;
   readonly domain: string;
+  /** of the workloads of this cluster; policies may call it `cluster.local` */
+  readonly trustDomain: string;
   readonly assumeEndpoints: boolean;
   readonly assumeGateways: boolean;
 
   constructor(options: TranslateOptions = {}, namespace = 'default') {
     this.basePort = options.basePort ?? 15500;
     this.instance = options.instance ?? '';
-    this.namespace = options.workload?.namespace ?? namespace;
+    this.namespace = options.workload?.namespace ?? options.identity?.namespace ?? namespace;
     this.labels = options.workload?.labels ?? {};
     this.rootNamespace = options.rootNamespace ?? 'istio-system';
     this.assumeEndpoints = options.assumeEndpoints ?? false;
     this.assumeGateways = options.assumeGateways ?? false;
     this.domain = options.domain ?? 'cluster.local';
+    this.trustDomain = options.identity?.trustDomain ?? LOCAL_TRUST_DOMAIN;
   }
 
   #report(

@@ -12,6 +12,7 @@ import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
 import { DestinationRules } from './destination-rules.js';
+import { Identities } from './identities.js';
 import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
 import { buildListeners } from './listeners.js';
@@ -45,7 +46,8 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   allocateAddresses(context, registry);
 
   const clusters = buildClusters(context, registry, destinationRules, virtualServices);
-  const authorization = new Authorization(context, input.authorizationPolicies, clusters);
+  const identities = new Identities(context, input, options.identity);
+  const authorization = new Authorization(context, input.authorizationPolicies, clusters, identities);
   const guard = (route: JsonObject) => authorization.guard(route);
   const routes = { context, registry, destinationRules };
   const { listeners, intercepts } = buildListeners(routes, registry, virtualServices, guard);
@@ -61,6 +63,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     bootstrap: BOOTSTRAP,
     intercepts,
     hosts: hostEntries(context, registry),
+    identities: identities.known(),
     rules: sourceRules(context, all),
     documents: all.length,
     provenance: context.provenance,

@@ -7,6 +7,7 @@ import { BlockList, isIP } from 'node:net';
 import type { Document } from '../documents.js';
 import type { JsonObject } from '../resources.js';
 import type { Context, Path, RuleBuilder } from './context.js';
+import { type Identities, LOCAL_TRUST_DOMAIN } from './identities.js';
 import {
   cidr,
   claimMatcher,
@@ -30,6 +31,7 @@ export interface RbacInput {
   readonly rule: RuleBuilder;
   readonly deny: boolean;
   readonly servers: Servers;
+  readonly identities: Identities;
   /** filled with what the rule looks at that a route may change: `path`, `host`, or names of headers */
   readonly looksAt: Set<string>;
 }
@@ -45,7 +47,7 @@ interface Clause {
   readonly field: string;
   readonly notField: string;
   /** values of one clause are one matcher instead of alternatives */
-  readonly together?: (values: readonly string[]) => JsonObject;
+  readonly together?: (values: readonly string[], path: Path) => JsonObject;
 }
 
 const ANY: JsonObject = { any: true };
@@ -55,12 +57,6 @@ class RuleTranslator {
 
   unsupported(path: Path, code: string, message: string): void {
     this.input.context.unsupported(this.input.rule, path, code, message);
-  }
-
-  #identity(path: Path): void {
-    const message =
-      'who the client is comes from mutual TLS, which is not spoken on this node: only the proxy can decide';
-    this.unsupported(path, 'identity', message);
   }
 
   #jwt(path: Path): void {
@@ -108,21 +104,24 @@ class RuleTranslator {
     return range && { remote_ip: range };
   };
 
-  authenticated(match: (value: string) => JsonObject): Generator {
-    return (value, path) => {
-      this.#identity(path);
-      return { authenticated: { principal_name: match(value) } };
-    };
+  /** Clients with an identity that one of the values describes: Istio's matchers of certificates, asked of what is known. */
+  identity(matcher: (value: string) => JsonObject): (values: readonly string[], path: Path) => JsonObject {
+    return (values, path) => this.input.identities.principal(values.map(matcher), this.input.document, path);
   }
 
-  readonly principal = this.authenticated((value) => stringMatcher(value, 'spiffe://'));
-  readonly namespace = this.authenticated((value) => ({
+  readonly principal = this.identity((value) => {
+    // a policy's `cluster.local` stands for the cluster's own trust domain, whatever its name
+    const own = `${this.input.context.trustDomain}/`;
+    const name = value.startsWith(`${LOCAL_TRUST_DOMAIN}/`) ? own + value.slice(LOCAL_TRUST_DOMAIN.length + 1) : value;
+    return stringMatcher(name, 'spiffe://');
+  });
+  readonly namespace = this.identity((value) => ({
     safe_regex: { regex: `.*/ns/${value.replaceAll('*', '.*')}/.*` },
   }));
-  readonly trustDomain = this.authenticated((value) => ({
+  readonly trustDomain = this.identity((value) => ({
     safe_regex: { regex: `spiffe://${value.replaceAll('.', '\\.').replaceAll('*', '[^/]*')}/.*` },
   }));
-  readonly serviceAccount = this.authenticated((value) => {
+  readonly serviceAccount = this.identity((value) => {
     const [first = '', second] = value.split('/', 2);
     const [ns, account] = second === undefined ? [this.input.document.namespace, first] : [first, second];
     return { safe_regex: { regex: `spiffe://.+/ns/${ns}/(.+/|)sa/${account}(/.+)?` } };
@@ -169,7 +168,7 @@ function clause(c: Clause, or: 'or_rules' | 'or_ids', not: 'not_rule' | 'not_id'
   const out: JsonObject[] = [];
   const any = (values: readonly string[] | undefined, field: string): JsonObject | undefined => {
     if (!values || values.length === 0) return undefined;
-    if (c.together) return { [or]: { [list]: [c.together(values)] } };
+    if (c.together) return { [or]: { [list]: [c.together(values, [...c.path, field])] } };
     const each = values.map((value, index) => c.make(value, [...c.path, field, index])).filter((v) => v !== undefined);
     return each.length > 0 ? { [or]: { [list]: each } } : undefined;
   };
@@ -218,19 +217,33 @@ function operationPermissions(t: RuleTranslator, operation: Operation, path: Pat
   ];
 }
 
+const nothing: Generator = () => undefined;
+
 function sourcePrincipals(t: RuleTranslator, source: Source, path: Path): JsonObject[] {
-  const fields: readonly (readonly [name: keyof Source, not: keyof Source, make: Generator])[] = [
+  const identities: readonly (readonly [name: keyof Source, not: keyof Source, make: typeof t.principal])[] = [
     ['principals', 'notPrincipals', t.principal],
-    ['requestPrincipals', 'notRequestPrincipals', t.requestPrincipal],
     ['namespaces', 'notNamespaces', t.namespace],
     ['trustDomains', 'notTrustDomains', t.trustDomain],
     ['serviceAccounts', 'notServiceAccounts', t.serviceAccount],
+  ];
+  const fields: readonly (readonly [name: keyof Source, not: keyof Source, make: Generator])[] = [
+    ['requestPrincipals', 'notRequestPrincipals', t.requestPrincipal],
     ['remoteIpBlocks', 'notRemoteIpBlocks', t.remoteIp],
     ['ipBlocks', 'notIpBlocks', t.sourceIp],
   ];
-  return fields.flatMap(([field, notField, make]) =>
-    principalClause({ values: source[field], notValues: source[notField], make, path, field, notField }),
-  );
+  const base = (field: keyof Source, notField: keyof Source) => ({
+    values: source[field],
+    notValues: source[notField],
+    path,
+    field,
+    notField,
+  });
+  return [
+    ...identities.flatMap(([field, notField, together]) =>
+      principalClause({ ...base(field, notField), make: nothing, together }),
+    ),
+    ...fields.flatMap(([field, notField, make]) => principalClause({ ...base(field, notField), make })),
+  ];
 }
 
 const bracketed = (key: string) => [...key.matchAll(/\[([^\]]*)\]/g)].map((m) => m[1] ?? '');
@@ -245,11 +258,15 @@ function condition(
   const base = { values, notValues, path, field: 'values', notField: 'notValues' };
   const principals = (make: Generator) => ({ permissions: [], principals: principalClause({ ...base, make }) });
   const permissions = (list: JsonObject[]) => ({ permissions: list, principals: [] });
+  const identities = (together: typeof t.principal) => ({
+    permissions: [],
+    principals: principalClause({ ...base, make: nothing, together }),
+  });
   const claims = (names: readonly string[]) => {
     const make = t.claim(names);
     return {
       permissions: [],
-      principals: principalClause({ ...base, make: () => undefined, together: (v) => make(v, [...path, 'key']) }),
+      principals: principalClause({ ...base, make: nothing, together: (v) => make(v, [...path, 'key']) }),
     };
   };
   if (key === 'destination.port')
@@ -280,10 +297,10 @@ function condition(
   }
   if (key === 'source.ip') return principals(t.sourceIp);
   if (key === 'remote.ip') return principals(t.remoteIp);
-  if (key === 'source.namespace') return principals(t.namespace);
-  if (key === 'source.principal') return principals(t.principal);
-  if (key === 'source.trustDomain') return principals(t.trustDomain);
-  if (key === 'source.serviceAccount') return principals(t.serviceAccount);
+  if (key === 'source.namespace') return identities(t.namespace);
+  if (key === 'source.principal') return identities(t.principal);
+  if (key === 'source.trustDomain') return identities(t.trustDomain);
+  if (key === 'source.serviceAccount') return identities(t.serviceAccount);
   if (key === 'request.auth.principal') return principals(t.requestPrincipal);
   if (key === 'request.auth.audiences') return claims(['aud']);
   if (key === 'request.auth.presenter') return claims(['azp']);

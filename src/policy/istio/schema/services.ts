@@ -65,6 +65,10 @@ export type Endpoints = z.infer<typeof endpoints>;
 export const pod = z.object({
   spec: z
     .object({
+      serviceAccountName: z.string().optional(),
+      // the deprecated name of the same
+      serviceAccount: z.string().optional(),
+      hostNetwork: z.boolean().optional(),
       containers: z
         .array(
           z.object({
@@ -75,7 +79,11 @@ export const pod = z.object({
     })
     .optional(),
   status: z
-    .object({ podIP: z.string().optional(), podIPs: z.array(z.object({ ip: z.string().optional() })).optional() })
+    .object({
+      phase: z.string().optional(),
+      podIP: z.string().optional(),
+      podIPs: z.array(z.object({ ip: z.string().optional() })).optional(),
+    })
     .optional(),
 });
 export type Pod = z.infer<typeof pod>;

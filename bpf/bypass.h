@@ -1,0 +1,391 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The same-node bypass. S, the server's end of a pooled connection, is a socket of this node that was accepted under our
+ * cgroups: requests go to S's ingress instead of U's egress, and what the server sends (on_server_message) to the
+ * client's ingress. No TCP, no kernel thread between the two. Answers that are not plain are passed: they reach U over the
+ * connection, as if there were no bypass.
+ *
+ * S enters the map when it is established, before its application can have accepted it: a thread that waits in the
+ * kernel's own recv would never see redirected bytes. While S is paired, all its requests come this way: FIONREAD
+ * does not count native bytes of a socket in a map, and nginx believes it.
+ */
+#pragma once
+#include "steer.h"
+#include "answer.h"
+
+/* S: the servers' sockets at the other ends of pooled connections, by cookie. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SOCKHASH);
+  __uint(max_entries, MAX_UPSTREAMS * 2);
+  __type(key, __u64);
+  __type(value, __u64);
+} servers SEC(".maps");
+
+/* S -> slot; written when the agent has adopted U. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, struct serving);
+} servings SEC(".maps");
+
+/* Connections that the agent itself opens: the socket, then (established) its local end; and what S met it. */
+struct {
+  __uint(type, BPF_MAP_TYPE_SK_STORAGE);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, int);
+  __type(value, __u32);
+} agents SEC(".maps");
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, MAX_UPSTREAMS * 2);
+  __type(key, struct tuple);
+  __type(value, __u64);
+} dials SEC(".maps");
+struct {
+  __uint(type, BPF_MAP_TYPE_LRU_HASH);
+  __uint(max_entries, MAX_UPSTREAMS * 2);
+  __type(key, struct tuple);
+  __type(value, __u64);
+} met SEC(".maps");
+
+/* Process (thread group) of the agent, in the kernel's own numbers: Envoy lives in the same cgroup. */
+static volatile __u32 agent_tgid;
+
+static __always_inline void mark_agents(struct bpf_sock *sk) {
+  if (sk && agent_tgid && bpf_get_current_pid_tgid() >> 32 == agent_tgid)
+    bpf_sk_storage_get(&agents, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+}
+
+/* On the agent's cgroup. */
+SEC("cgroup/connect4")
+int dial4(struct bpf_sock_addr *ctx) {
+  if (ctx->type == 1)
+    mark_agents(ctx->sk);
+  return 1;
+}
+SEC("cgroup/connect6")
+int dial6(struct bpf_sock_addr *ctx) {
+  if (ctx->type == 1)
+    mark_agents(ctx->sk);
+  return 1;
+}
+
+static __always_inline void end_of(struct tuple *t, __u32 family, __u32 ip4, __u32 a, __u32 b, __u32 m, __u32 d) {
+  if (family == AF_INET) {
+    t->address[0] = ip4;
+  } else if (!a && !b && m == V4_MAPPED) {
+    t->address[0] = d;
+  } else {
+    t->address[0] = a;
+    t->address[1] = b;
+    t->address[2] = m;
+    t->address[3] = d;
+  }
+}
+
+/* On the agent's cgroup: remembers its end before the server's is established. */
+SEC("sockops")
+int dialled(struct bpf_sock_ops *ops) {
+  if (ops->op != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB)
+    return 0;
+  struct bpf_sock *sk = ops->sk;
+  if (!sk || !bpf_sk_storage_get(&agents, sk, 0, 0))
+    return 0;
+  struct tuple t = {.port = ops->local_port};
+  end_of(&t, ops->family, ops->local_ip4, ops->local_ip6[0], ops->local_ip6[1], ops->local_ip6[2], ops->local_ip6[3]);
+  __u64 cookie = bpf_get_socket_cookie(ops);
+  bpf_map_update_elem(&dials, &t, &cookie, BPF_ANY);
+  return 0;
+}
+
+/* On the applications' cgroup (that of the listening socket): a server's socket whose other end is the agent's. */
+SEC("sockops")
+int served(struct bpf_sock_ops *ops) {
+  if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+    return 0;
+  struct bpf_sock *sk = ops->sk;
+  if (!sk)
+    return 0;
+  struct tuple t = {.port = bpf_ntohl(ops->remote_port)};
+  end_of(&t, ops->family, ops->remote_ip4, ops->remote_ip6[0], ops->remote_ip6[1], ops->remote_ip6[2],
+         ops->remote_ip6[3]);
+  if (!bpf_map_lookup_elem(&dials, &t))
+    return 0;
+  __u64 cookie = bpf_get_socket_cookie(ops);
+  struct serving *v = bpf_sk_storage_get(&servings, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+  if (!v)
+    return 0;
+  v->slot = NO_SLOT;
+  v->cookie = cookie;
+  if (bpf_sock_hash_update(ops, &servers, &cookie, BPF_NOEXIST))
+    return 0;
+  bpf_map_update_elem(&met, &t, &cookie, BPF_ANY);
+  return 0;
+}
+
+/* Pairs a slot with the socket of a cookie (CTL_PAIR). */
+static __always_inline int pair(struct upstream *u, __u32 slot, __u64 cookie) {
+  struct bpf_sock *sk = bpf_map_lookup_elem(&servers, &cookie);
+  if (!sk)
+    return 0;
+  struct serving *v = bpf_sk_storage_get(&servings, sk, 0, 0);
+  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+  int paired = 0;
+  if (v && tp) {
+    v->slot = slot;
+    u->server_sk = (__u64)tp;
+    u->server = cookie;
+    paired = 1;
+    count(COUNTER_PAIRED);
+  }
+  bpf_sk_release(sk);
+  return paired;
+}
+
+extern const void woken_wake_function __ksym __weak;
+
+/*
+ * Whether no thread is on its way through a send on this socket. A verdict decides first and the kernel queues the
+ * message at its target later, perhaps much later when the thread is preempted; a thread inside a call holds a
+ * reference to the socket's psock, beside the map's one. A thread that waits in recv holds one, too, and is known by how
+ * it waits. Returns 0 also when the socket is gone.
+ */
+__attribute__((noinline)) int nobody_sends(__u64 address, __u64 cookie) {
+  struct sock *sk = (struct sock *)address;
+  if (!cookie || (__u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != cookie)
+    return 0;
+  struct sk_psock *psock = (struct sk_psock *)((__u64)BPF_CORE_READ(sk, sk_user_data) & USER_DATA_MASK);
+  if (!psock)
+    return 0;
+  int holders = BPF_CORE_READ(psock, refcnt.refs.counter);
+  if (holders == 1)
+    return 1;
+  if (holders != 2)
+    return 0;
+  struct socket_wq *wq = BPF_CORE_READ(sk, sk_wq);
+  __u64 first = (__u64)BPF_CORE_READ(wq, wait.head.next);
+  struct wait_queue_entry *waiter = (void *)(first - bpf_core_field_offset(struct wait_queue_entry, entry));
+  return (__u64)BPF_CORE_READ(waiter, func) == (__u64)&woken_wake_function;
+}
+
+#define SENT_LONG_AGO 250000000ULL /* ns; longer than any thread stays preempted inside the kernel */
+
+/*
+ * Whether the answer of an earlier exchange has certainly reached its client's queue. Only the client that does not
+ * wait for answers (pipelining) can be hurt by one that has not, but it must not be.
+ */
+__attribute__((noinline)) int arrived(__u32 slot, __u32 served, __u32 incarnation) {
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  if (!u || !u->server || u->incarnation != incarnation)
+    return 1;
+  if (u->served - served >= 2) /* the server has answered somebody else since */
+    return 1;
+  if (bpf_ktime_get_ns() - u->answered > SENT_LONG_AGO)
+    return 1;
+  return nobody_sends(u->server_sk, u->server);
+}
+
+/* Begins the bookkeeping of an exchange of `c` on `slot`; `queued`: redirected bytes wait unread at the client. */
+static __always_inline void begin_way(struct conn *c, struct upstream *u, __u32 slot, __u32 queued, __u64 client) {
+  __u32 before = c->upstream;
+  u->behind = 0;
+  u->way = 0;
+  u->intake = INTAKE_SOCKET;
+  u->given = u->taken = 0;
+  /* after the same server's answer nothing can be out of order: it sends one after the other */
+  if (c->requested && before != slot) {
+    struct upstream *last = bpf_map_lookup_elem(&upstreams, &before);
+    if (last && last->server && last->incarnation == c->incarnation) {
+      u->behind = before + 1;
+      u->behind_served = c->served;
+      u->behind_incarnation = c->incarnation;
+    }
+  }
+  c->served = u->served;
+  c->incarnation = u->incarnation;
+  if (!u->server)
+    return;
+  u->client_sk = client;
+  /* an answer that waits in the client's backlog would be overtaken by one that comes directly */
+  u->way = WAY_DIRECT | (queued ? WAY_NATIVE : 0);
+}
+
+/* Whether an answer must be left to the agent, because the one before has perhaps not arrived. */
+static __always_inline int is_behind(struct upstream *u) {
+  if (!u->behind)
+    return 0;
+  if (!arrived(u->behind - 1, u->behind_served, u->behind_incarnation)) {
+    count(COUNTER_BEHIND);
+    return 1;
+  }
+  u->behind = 0;
+  return 0;
+}
+
+/* Takes the slot that the connection used last, when it is idle and of this endpoint: its caches are warm. */
+__attribute__((noinline)) __u32 take_again(__u32 endpoint_id, __u32 slot) {
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  if (!u || !u->server || u->endpoint != endpoint_id || u->phase != PHASE_IDLE || u->dead)
+    return NO_SLOT;
+  __u32 b = slot / BLOCK_SIZE;
+  __u64 *word = bpf_map_lookup_elem(&blocks, &b);
+  struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
+  if (!word || !e || e->flags & ENDPOINT_FLAG_NO_POOL)
+    return NO_SLOT;
+  __u64 mask = 1ULL << (slot & 63);
+  if (!(*(volatile __u64 *)word & mask) || !(__sync_fetch_and_and(word, ~mask) & mask))
+    return NO_SLOT;
+  if (u->dead || u->phase != PHASE_IDLE)
+    return NO_SLOT; /* as in pool_take: the agent closes it */
+  __sync_fetch_and_add(&e->active, 1);
+  return slot;
+}
+
+/* Writes s->out[0..len) over the message from `at` on. Returns 0, or a negative error. */
+__attribute__((noinline)) int overwrite(struct sk_msg_md *msg, struct scratch *s, __u32 at, __u32 len) {
+  if (!s || len > MAX_OUT || len < 8 || at > MAX_HEAD)
+    return -1;
+  if (msg->data + at + len > msg->data_end && bpf_msg_pull_data(msg, 0, at + len, 0))
+    return -4;
+  __u8 *data = msg->data + at, *end = msg->data_end;
+  /* the last word first, overlapping: no tail loop, which the verifier would walk once per exit of the other */
+  __u32 last = len - 8;
+  if (last > MAX_OUT - 8)
+    return -1;
+  __u8 *tail = data + last;
+  if (tail + 8 > end)
+    return -5;
+  *(__u64 *)tail = *(__u64 *)&s->out[last & OUT_MASK];
+  __u32 words = len / 8;
+  for (__u32 i = 0; i < MAX_OUT / 8; i++) {
+    if (i >= words || data + 8 > end)
+      break;
+    *(__u64 *)data = *(__u64 *)&s->out[i * 8];
+    data += 8;
+  }
+  return 0;
+}
+
+/* Takes out of a message's head what first_piece left in s->remove: the head moves back, and its front is cut off. */
+static __always_inline int edit_message(struct work *w, struct sk_msg_md *msg) {
+  struct scratch *s = w->s;
+  if (!head_changes(s))
+    return TO_CLIENT;
+  s->o = 0;
+  s->overflow = 0;
+  put_kept_lines(w, 0);
+  put_byte(s, '\r');
+  put_byte(s, '\n');
+  if (s->overflow || s->o > s->head_len)
+    return TO_AGENT;
+  s->out[7] = '1';
+  __u32 cut = s->head_len - s->o;
+  if (cut > MAX_HEAD || overwrite(msg, s, cut, s->o))
+    return TO_AGENT;
+  if (cut && bpf_msg_pop_data(msg, 0, cut, 0))
+    return TO_AGENT + 1; /* the message is spoilt */
+  return TO_CLIENT;
+}
+
+#define FIRST_LOOK 1024
+
+static __always_inline int load_message(struct sk_msg_md *msg, struct scratch *s, __u32 n) {
+  if (msg->data + n > msg->data_end && bpf_msg_pull_data(msg, 0, n, 0))
+    return -1;
+  return copy_bytes(s->in, n & (MAX_HEAD * 2 - 1), msg->data);
+}
+
+/* The first message of an answer. Nothing was changed where TO_AGENT is returned. */
+static __always_inline int first_message(struct work *w, struct upstream *u, struct sk_msg_md *msg, __u32 size,
+                                         int *done) {
+  struct scratch *s = w->s;
+  const struct image_header *header = (const void *)w->image;
+  __u32 n = size > FIRST_LOOK ? FIRST_LOOK : size;
+  if (load_message(msg, s, n))
+    return TO_AGENT;
+  scan_head(w, n, header->response_scan, header->response_classes, 1);
+  if (n < size && (s->result == INCOMPLETE || (s->result == COMPLETE && s->flags & HEAD_CHUNKED))) {
+    if (s->result == COMPLETE && size > MAX_HEAD)
+      return TO_AGENT; /* chunks are read from the copy */
+    n = size > MAX_HEAD ? MAX_HEAD : size;
+    if (load_message(msg, s, n))
+      return TO_AGENT;
+    scan_head(w, n, header->response_scan, header->response_classes, 1);
+    if (s->flags & HEAD_CHUNKED && size > MAX_HEAD)
+      return TO_AGENT;
+  }
+  finish_response_head(s);
+  return first_piece(w, u, 0, size, done);
+}
+
+/* Everything that a paired server sends. Runs with S's lock held. */
+static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_carries) {
+  struct bpf_sock *sk = msg->sk;
+  if (!sk)
+    return SK_PASS;
+  struct serving *v = bpf_sk_storage_get(&servings, sk, 0, 0);
+  if (!v)
+    return SK_PASS;
+  __u32 slot = v->slot;
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  if (!u || u->server != v->cookie)
+    return SK_PASS;
+  __u64 owner = u->owner;
+  if (!owner || u->way & WAY_NATIVE)
+    return SK_PASS;
+  __u32 phase = u->phase, size = msg->size;
+  int way = TO_AGENT, done = 0;
+  if (phase == PHASE_AWAIT) {
+    /* whoever answers first: the server, or the agent that has lost patience */
+    if (__sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_BODY) != PHASE_AWAIT)
+      return SK_PASS;
+    struct scratch *s = agent_carries || is_behind(u) ? 0 : scratch_take();
+    if (s) {
+      struct work w = {.s = s, .image = current_image()};
+      if (w.image)
+        way = first_message(&w, u, msg, size, &done);
+      if (way == TO_CLIENT)
+        way = edit_message(&w, msg);
+      scratch_give(s);
+    }
+    if (way != TO_CLIENT) {
+      u->phase = way == TO_AGENT ? PHASE_AWAIT : PHASE_AGENT;
+      u->way |= WAY_NATIVE;
+      return SK_PASS;
+    }
+  } else if (phase == PHASE_BODY) {
+    if (size <= u->remaining) {
+      u->remaining -= size;
+      done = !u->remaining;
+      way = TO_CLIENT;
+    }
+  } else if (phase == PHASE_CHUNKED) {
+    struct scratch *s = size > MAX_HEAD ? 0 : scratch_take();
+    if (s) {
+      if (!load_message(msg, s, size))
+        way = next_piece(s, u, 0, size, &done);
+      scratch_give(s);
+    }
+  } else {
+    return SK_PASS;
+  }
+  if (way == TO_CLIENT && bpf_msg_redirect_hash(msg, &clients, &owner, BPF_F_INGRESS) != SK_PASS)
+    way = TO_AGENT; /* the client is gone; the agent reads what is left */
+  if (way != TO_CLIENT) {
+    u->phase = PHASE_HANDOVER;
+    u->way |= WAY_NATIVE;
+    count(COUNTER_ANSWERS_AGENT);
+    return SK_PASS;
+  }
+  u->redirected += size;
+  if (done) {
+    /* the last piece of the request must not come behind the next request */
+    if (u->way & WAY_PIECES && !nobody_sends(u->client_sk, owner))
+      u->flags |= UPSTREAM_FLAG_CLOSE;
+    u->answered = bpf_ktime_get_ns();
+    count(COUNTER_BYPASSED_ANSWERS);
+    pool_give(u, slot);
+  }
+  return SK_PASS;
+}
