@@ -22,6 +22,7 @@ import {
   withReplayRoutes,
 } from '../proxy/index.js';
 import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
+import { chooseIntake } from './choose-intake.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
 import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
@@ -127,7 +128,10 @@ export class Instance {
     mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
     const stale = await stopStaleProxy(this.#proxyFolder);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
-    this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, options.intake);
+    const { intake, why } = await chooseIntake(options.intake, options.inbound.length > 0);
+    if (!intake) throw new StartError(why ?? '', 'unavailable');
+    if (why !== undefined) options.log(why);
+    this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
     this.#traffic = new Traffic(
       this.#plane,
       (listener) => {
