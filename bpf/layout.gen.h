@@ -2,7 +2,7 @@
 /* Generated from src/layout by `npm run generate`. Do not edit. */
 #pragma once
 
-#define IMAGE_SIZE 8388608
+#define IMAGE_SIZE 16777216
 #define IMAGE_SLACK 64
 #define IMAGE_MAGIC 1398031696
 #define MAX_HEAD 8192
@@ -15,6 +15,7 @@
 #define MAX_LITERALS 256
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 8
+#define MAX_MATCHES 16
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
 #define MAX_LITERAL 4096
@@ -368,11 +369,11 @@ _Static_assert(__builtin_offsetof(struct endpoint_ref, weight) == 4, "endpoint_r
 /* u32 n, then n pieces that are concatenated. */
 struct template {
   __u32 n; /* at most MAX_PIECES */
-  __u32 pad; /* zero */
+  __u32 repeat; /* not 0: for each match of the capturing automaton, looked for again behind the one before, the pieces but the last take its place; group 1 begins this many bytes, minus one, behind the first byte of the match and ends with it. Then what is left of the path, and the last piece */
 };
 _Static_assert(sizeof(struct template) == 8, "template");
 _Static_assert(__builtin_offsetof(struct template, n) == 0, "template.n");
-_Static_assert(__builtin_offsetof(struct template, pad) == 4, "template.pad");
+_Static_assert(__builtin_offsetof(struct template, repeat) == 4, "template.repeat");
 
 /* One piece of a template. */
 struct piece {

@@ -21,7 +21,8 @@ static long run_step(__u32 index, void *context) {
       return 1;
     }
     __u32 class = image[(classes + in_at(s, at)) & (IMAGE_SIZE - 1)];
-    row = image_u32(image, row + class * 4);
+    __u64 cell = image_u64(image, row + class * 8);
+    row = (__u32)cell == row ? cell >> 32 : image_u32(image, row + 4);
     at++;
   }
   s->run_row = row;

@@ -102,13 +102,13 @@ static long capture_step(__u32 index, void *context) {
   return 0;
 }
 
-/* Runs a capturing automaton over the path. Returns 1 when it matches; the registers are positions in s->in. */
-static __always_inline int capture(struct work *w, __u32 start, __u32 classes) {
+/* Runs a capturing automaton over the path from `at` on. Returns 1 when it matches; registers are positions in s->in. */
+static __always_inline int capture(struct work *w, __u32 start, __u32 classes, __u32 at) {
   struct scratch *s = w->s;
   __builtin_memset(s->cap, 0, sizeof s->cap);
   s->run_row = start;
   s->run_classes = classes;
-  s->run_at = s->method_end + 1;
+  s->run_at = at;
   s->run_end = s->path_end;
   LOOP(MAX_HEAD, capture_step, w);
   __u32 accept = image_u32(w->image, s->run_row);
@@ -182,6 +182,42 @@ static __always_inline void put_template(struct work *w, __u32 off) {
     LOOP(n > MAX_PIECES ? MAX_PIECES : n, piece_step, w);
 }
 
+/* One match of a rewrite that replaces all: what stands before it, then what takes its place. */
+static long replace_step(__u32 index, void *context) {
+  struct work *w = context;
+  struct scratch *s = w->s;
+  const struct action *action = AT(struct action, w->image, s->cond_state);
+  const struct template *t = AT(struct template, w->image, action->target);
+  if (!capture(w, action->capture, action->capture_classes, s->pos))
+    return 1;
+  if (index >= MAX_MATCHES) {
+    s->overflow = 1;
+    return 1;
+  }
+  __u32 begin = s->cap[0] - (t->repeat - 1), end = s->cap[1];
+  if (begin < s->pos || end <= s->pos || end > s->path_end) {
+    s->overflow = 1; /* not what the compiler makes */
+    return 1;
+  }
+  put_in(s, s->pos, begin - s->pos);
+  s->pos = end;
+  s->list = action->target;
+  __u32 n = t->n - 1;
+  if (n)
+    LOOP(n > MAX_PIECES ? MAX_PIECES : n, piece_step, w);
+  return 0;
+}
+
+/* The path with every match replaced, then the query. */
+static __always_inline void replace_all(struct work *w, __u32 action_at) {
+  struct scratch *s = w->s;
+  s->pos = s->method_end + 1;
+  s->cond_state = action_at;
+  LOOP(MAX_MATCHES + 1, replace_step, w);
+  put_in(s, s->pos, s->path_end - s->pos);
+  put_in(s, s->path_end, s->target_end - s->path_end);
+}
+
 static long keep_step(__u32 index, void *context) {
   struct scratch *s = ((struct work *)context)->s;
   const struct line *line = &s->lines[index & (MAX_LINES - 1)];
@@ -251,10 +287,14 @@ static __always_inline int build_request(struct work *w, const struct action *ac
   s->overflow = 0;
   s->remove = action->remove;
   __u32 from = 0;
-  if (action->target) {
+  if (action->target && AT(struct template, w->image, action->target)->repeat) {
+    put_in(s, 0, s->method_end + 1);
+    replace_all(w, (const __u8 *)action - w->image);
+    from = s->target_end;
+  } else if (action->target) {
     int rewrite = 1;
     if (action->capture)
-      rewrite = capture(w, action->capture, action->capture_classes);
+      rewrite = capture(w, action->capture, action->capture_classes, s->method_end + 1);
     if (rewrite) {
       put_in(s, 0, s->method_end + 1);
       put_template(w, action->target);

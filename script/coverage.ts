@@ -6,10 +6,10 @@
  */
 import { readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { refusedByCompiler } from '../src/cli/check.js';
 import { buildPlan } from '../src/plan/build.js';
 import { type CheckReport, report } from '../src/plan/report.js';
 import { loadFiles } from '../src/policy/load.js';
+import { refusedByCompiler } from '../src/report/check.js';
 
 interface Tally {
   rules: number;
@@ -33,11 +33,11 @@ interface Survey {
   documents: number;
 }
 
-/** Kinds whose routes are not translated yet: shown, and counted apart. */
-const UNTRANSLATED = new Set(['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute', 'UDPRoute']);
+/** Reasons shown of each survey. */
+const TOP = 20;
 
-async function check(path: string, assumeGateways: boolean): Promise<CheckReport> {
-  const resources = await loadFiles([path], { assumeEndpoints: true, assumeGateways });
+async function check(path: string): Promise<CheckReport> {
+  const resources = await loadFiles([path], { assumeEndpoints: true });
   const plan = buildPlan(resources);
   const ok = resources.diagnostics.every((d) => d.severity !== 'error');
   return report(resources, plan, ok ? refusedByCompiler(plan) : undefined);
@@ -81,7 +81,6 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
     if (rule.verdict === 'kernel') tally.kernel++;
     const seen = new Set<string>();
     for (const { code, message } of rule.reasons) {
-      if (UNTRANSLATED.has(rule.kind)) continue;
       const reason = entry(survey.reasons, code, () => ({ rules: 0, messages: new Map(), repositories: new Set() }));
       if (!seen.has(code)) reason.rules++;
       seen.add(code);
@@ -92,7 +91,7 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
   }
 }
 
-async function survey(folder: string, whole: boolean, assumeGateways: boolean): Promise<Survey> {
+async function survey(folder: string, whole: boolean): Promise<Survey> {
   const found: Survey = {
     ...{ byKind: new Map(), reasons: new Map(), errors: new Map(), crashes: [] },
     ...{ inputs: 0, rejected: 0, documents: 0 },
@@ -104,7 +103,7 @@ async function survey(folder: string, whole: boolean, assumeGateways: boolean): 
       const together = (whole && !system.endsWith('/envoy')) || !statSync(repository).isDirectory();
       for (const path of together ? [repository] : children(repository)) {
         try {
-          record(found, repository, await check(path, assumeGateways));
+          record(found, repository, await check(path));
         } catch (error) {
           found.crashes.push(`${path}: ${(error as Error).stack}`);
         }
@@ -118,32 +117,33 @@ const percent = (part: number, all: number): string => (all === 0 ? '–' : `${(
 
 function tables(found: Survey, what: string): string {
   const kinds = [...found.byKind].sort(([, a], [, b]) => b.rules - a.rules);
-  const sum = (pick: (t: Tally) => number, kept: (kind: string) => boolean = () => true): number =>
-    kinds.filter(([kind]) => kept(kind)).reduce((total, [, t]) => total + pick(t), 0);
-  const translated = (kind: string): boolean => !UNTRANSLATED.has(kind);
-  const [rules, kernel] = [sum((t) => t.rules, translated), sum((t) => t.kernel, translated)];
-  const [all, allKernel] = [sum((t) => t.rules), sum((t) => t.kernel)];
+  const sum = (pick: (t: Tally) => number): number => kinds.reduce((total, [, t]) => total + pick(t), 0);
+  const [rules, kernel] = [sum((t) => t.rules), sum((t) => t.kernel)];
+  const reasons = [...found.reasons].sort(([, a], [, b]) => b.rules - a.rules);
   const lines = [
     `${found.inputs} ${what}, ${found.documents} documents that are understood; ${found.rejected} ${what} have errors.`,
-    `**${kernel} of ${rules} rules (${percent(kernel, rules)}) are enforced in the kernel**; with the kinds that are not ` +
-      `translated yet, ${allKernel} of ${all} (${percent(allKernel, all)}).`,
+    `**${kernel} of ${rules} rules (${percent(kernel, rules)}) are enforced in the kernel.**`,
     '',
     '| kind | rules | in the kernel | share | in input with errors |',
     '| --- | ---: | ---: | ---: | ---: |',
     ...kinds.map(
-      ([kind, t]) =>
-        `| ${kind}${translated(kind) ? '' : ' (not translated)'} | ${t.rules} | ${t.kernel} | ${percent(t.kernel, t.rules)} | ${t.invalid} |`,
+      ([kind, t]) => `| ${kind} | ${t.rules} | ${t.kernel} | ${percent(t.kernel, t.rules)} | ${t.invalid} |`,
     ),
     '',
     '| reason | rules | repositories | most often |',
     '| --- | ---: | ---: | --- |',
-    ...[...found.reasons]
-      .sort(([, a], [, b]) => b.rules - a.rules)
-      .map(([code, r]) => {
-        const top = [...r.messages].sort(([, a], [, b]) => b - a).slice(0, 3);
-        const text = top.map(([message, n]) => `${message.replaceAll('|', '\\|')} (${n})`).join('; ');
-        return `| \`${code}\` | ${r.rules} | ${r.repositories.size} | ${text} |`;
-      }),
+    ...reasons.slice(0, TOP).map(([code, r]) => {
+      const top = [...r.messages].sort(([, a], [, b]) => b - a).slice(0, 3);
+      const text = top.map(([message, n]) => `${message.replaceAll('|', '\\|')} (${n})`).join('; ');
+      return `| \`${code}\` | ${r.rules} | ${r.repositories.size} | ${text} |`;
+    }),
+    '',
+    `Further reasons: ${
+      reasons
+        .slice(TOP)
+        .map(([code, r]) => `\`${code}\` ${r.rules}`)
+        .join(', ') || 'none'
+    }.`,
     '',
     `Errors: ${[...found.errors].map(([code, n]) => `\`${code}\` ${n}`).join(', ') || 'none'}.`,
   ];
@@ -155,26 +155,19 @@ if (!folder) {
   console.error('usage: npx tsx script/coverage.ts FOLDER [--write]');
   process.exit(2);
 }
-const documents = await survey(folder, false, false);
-const gateways = await survey(folder, false, true);
-const repositories = await survey(folder, true, false);
-const crashes = [documents, gateways, repositories].flatMap((found) => found.crashes);
+const documents = await survey(folder, false);
+const repositories = await survey(folder, true);
+const crashes = [documents, repositories].flatMap((found) => found.crashes);
 for (const crash of crashes) console.error(crash);
 const text = `# Policies in the wild
 
 Made by \`npx tsx script/coverage.ts FOLDER --write\` from policies of applications and platforms in public repositories,
-one document a file. Rules are judged as by \`sidestep check\`: services that no document describes are taken to exist.
+one document a file. Rules are judged as by \`sidestep check\`: services that no document describes are taken to exist,
+gateways that no document describes to speak plain HTTP.
 
 ## Document by document
 
 ${tables(documents, 'files')}
-
-## If gateways were nodes
-
-Routes that are bound to a gateway only decide nothing for clients of this node, and are counted as not in the kernel above.
-Here they are judged as if they were bound to the mesh: what Sidestep could take over on a gateway's node.
-
-${tables(gateways, 'files')}
 
 ## Repository by repository
 

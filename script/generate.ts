@@ -1,8 +1,15 @@
-/** Writes the generated files: bpf/layout.gen.h from src/layout. `--check` fails when a file would change. */
-import { readFileSync, writeFileSync } from 'node:fs';
+/**
+ * Writes the generated files: bpf/layout.gen.h from src/layout, and the documentation of reasons, warnings and JSON formats.
+ * `--check` fails when a file would change.
+ */
+import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { IMAGE_CONSTANTS, IMAGE_ENUMS, IMAGE_STRUCTS } from '../src/layout/image.js';
 import { RUNTIME_CONSTANTS, RUNTIME_ENUMS, RUNTIME_STRUCTS } from '../src/layout/runtime.js';
 import { toC } from '../src/layout/struct.js';
+import { lintMarkdown } from '../src/lint/codes.js';
+import { reasonsMarkdown } from '../src/plan/reasons.js';
+import { reasonPages } from '../src/report/pages.js';
+import { checkSchema, explainSchema, jsonSchema } from '../src/report/schema.js';
 
 function header(): string {
   const out = [
@@ -22,19 +29,40 @@ function header(): string {
   return out.join('\n');
 }
 
-const check = process.argv.includes('--check');
-const path = new URL('../bpf/layout.gen.h', import.meta.url);
-const text = header();
-let old = '';
-try {
-  old = readFileSync(path, 'utf8');
-} catch {
-  // first generation
+/** The generated files by their path in the repository. */
+async function generated(): Promise<Map<string, string>> {
+  const files = new Map([
+    ['bpf/layout.gen.h', header()],
+    ['docs/reasons.md', reasonsMarkdown()],
+    ['docs/lint.md', lintMarkdown()],
+    ['docs/check-report.schema.json', jsonSchema(checkSchema)],
+    ['docs/explanation.schema.json', jsonSchema(explainSchema)],
+  ]);
+  for (const [name, text] of await reasonPages()) files.set(`docs/reasons/${name}`, text);
+  return files;
 }
-if (old !== text) {
-  if (check) {
-    console.error('bpf/layout.gen.h is not what src/layout says: run `npm run generate` and commit the result');
-    process.exit(1);
+
+function read(path: URL): string | undefined {
+  try {
+    return readFileSync(path, 'utf8');
+  } catch {
+    return undefined;
   }
-  writeFileSync(path, text);
+}
+
+const check = process.argv.includes('--check');
+const root = new URL('..', import.meta.url);
+const files = await generated();
+const wrong = [...files].filter(([path, text]) => read(new URL(path, root)) !== text).map(([path]) => path);
+mkdirSync(new URL('docs/reasons', root), { recursive: true });
+const gone = readdirSync(new URL('docs/reasons', root))
+  .map((name) => `docs/reasons/${name}`)
+  .filter((path) => !files.has(path));
+if (check) {
+  for (const path of [...wrong, ...gone])
+    console.error(`${path} is not what the sources say: run \`npm run generate\` and commit the result`);
+  if (wrong.length + gone.length > 0) process.exit(1);
+} else {
+  for (const path of wrong) writeFileSync(new URL(path, root), files.get(path)!);
+  for (const path of gone) rmSync(new URL(path, root));
 }

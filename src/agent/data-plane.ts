@@ -147,6 +147,15 @@ export class DataPlane {
     this.#inner = map;
   }
 
+  /** Runs and run time in nanoseconds of the programs on requests and answers; 0 unless the kernel counts them. */
+  programStats(): Record<string, { runs: number; ns: number }> {
+    const of = (name: string) => {
+      const { runs, runTime } = this.#object.program(name).info();
+      return { runs: Number(runs), ns: Number(runTime) };
+    };
+    return { on_message: of('on_message'), on_answer: of('on_answer') };
+  }
+
   /** Sends connections to `from` elsewhere. `map`: `steers` (to the agent) or `fallbacks` (to the proxy). */
   steer(map: 'steers' | 'fallbacks', from: Address, to: Address, keepAddress: boolean, listener: number): void {
     const value = new DataView(new ArrayBuffer(SteerSpec.size));

@@ -86,6 +86,7 @@ export class Instance {
   #reloading: Promise<void> = Promise.resolve();
   #fallbacks: { address: string; port: number }[] = [];
   #admin = '';
+  #swapMs = 0;
   #ready = false;
   readonly #started = Date.now();
 
@@ -247,7 +248,9 @@ export class Instance {
 
   /** Puts a generation in force for every request from now on. */
   #enforce(generation: Generation): void {
+    const started = performance.now();
     this.#plane.install(generation.compiled.image);
+    this.#swapMs = performance.now() - started;
     this.#plane.clearRuleHits(generation.compiled.rules.length);
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
@@ -382,6 +385,7 @@ export class Instance {
       traffic: this.#traffic,
       generation: this.#generation,
       startedAt: this.#started,
+      swapMs: this.#swapMs,
       admin: this.#admin,
       proxyPid: this.#proxy?.pid,
     });

@@ -12,6 +12,8 @@ export interface Generation {
   readonly resources: Resources;
   readonly plan: Plan;
   readonly compiled: CompiledImage;
+  /** time from resources to image, in milliseconds */
+  readonly compileMs: number;
   readonly report: CheckReport;
   /** intercepts of offloaded listeners: the others' connections go to the proxy without us */
   readonly intercepts: readonly Intercept[];
@@ -33,6 +35,7 @@ export interface GenerationContext {
 
 /** Makes generation `number` of the resources. @throws nothing for bad input: see `resources.diagnostics` before */
 export function makeGeneration(number: number, resources: Resources, context: GenerationContext): Generation {
+  const started = performance.now();
   const plan = buildPlan(resources);
   const proxies = new Map<string, { address: string; port: number }>();
   for (const listener of plan.listeners) {
@@ -54,12 +57,14 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
       return at ? context.endpointId(at.address, at.port, true) : -1;
     },
   });
+  const compileMs = performance.now() - started;
   const offloaded = new Set(plan.listeners.filter((l) => l.offloaded).map((l) => l.name));
   return {
     number,
     resources,
     plan,
     compiled,
+    compileMs,
     report: report(resources, plan, compiled.verdicts),
     // a workload's port is taken whatever the kernel can do with its listener: nobody else would keep the policy
     intercepts: resources.intercepts

@@ -11,6 +11,7 @@ export interface StatusInput {
   readonly startedAt: number;
   readonly admin: string;
   readonly proxyPid: number | undefined;
+  readonly swapMs: number;
 }
 
 export interface Status {
@@ -33,6 +34,10 @@ export interface Status {
   readonly upstreams: number;
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly counters: Record<string, number>;
+  /** of the policy in force: the image's size, how long it took to compile (without reading) and to put in force */
+  readonly policy: { readonly bytes: number; readonly compileMs: number; readonly swapMs: number };
+  /** runs and run time of the programs, while kernel.bpf_stats_enabled is set */
+  readonly programs: Record<string, { readonly runs: number; readonly ns: number }>;
 }
 
 export function statusOf(input: StatusInput): Status {
@@ -58,5 +63,11 @@ export function statusOf(input: StatusInput): Status {
       .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
       .filter((hit) => hit.requests > 0),
     counters: Object.fromEntries(Object.entries(counters).map(([name, value]) => [name.toLowerCase(), value])),
+    policy: {
+      bytes: generation.compiled.stats.bytes,
+      compileMs: Math.round(generation.compileMs),
+      swapMs: Math.round(input.swapMs * 10) / 10,
+    },
+    programs: plane.programStats(),
   };
 }

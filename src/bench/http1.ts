@@ -68,7 +68,7 @@ export interface BenchOptions {
   readonly progress: (text: string) => void;
 }
 
-interface Target {
+export interface Target {
   readonly config: Config;
   readonly url: string;
   /** roots of the mesh's processes */
@@ -77,12 +77,14 @@ interface Target {
   readonly server: number;
   readonly sidestep?: SidestepHandle;
   readonly wrap?: (argv: readonly string[]) => string[];
+  /** what is asked for in turn instead of the one request of this suite */
+  readonly requests?: readonly { readonly host: string; readonly path: string }[];
 }
 
 const LOW_RATE_PAUSE_MS = 10;
 
 /** nginx at `port`, started by `start` (inside a mesh, or just so). */
-async function startNginx(
+export async function startNginx(
   lab: Lab,
   port: number,
   start: (name: string, argv: readonly string[]) => LabProcess,
@@ -133,7 +135,14 @@ async function startTargets(lab: Lab, wanted: readonly Config[]): Promise<Target
   return targets;
 }
 
-async function measure(lab: Lab, target: Target, connections: number, seconds: number, pauseMs: number): Promise<Row> {
+/** Measures one target under one load. */
+export async function measure(
+  lab: Lab,
+  target: Target,
+  connections: number,
+  seconds: number,
+  pauseMs: number,
+): Promise<Row> {
   const servers = processTree([target.server]);
   const mesh = processTree(target.mesh);
   const foreign = (): Map<number, number> => {
@@ -150,6 +159,7 @@ async function measure(lab: Lab, target: Target, connections: number, seconds: n
   const wrk = await runWrk({
     ...{ url: target.url, host: REQUEST.host, connections, seconds, pauseMs, dir: lab.dir },
     ...(target.wrap ? { wrap: target.wrap } : {}),
+    ...(target.requests ? { requests: target.requests } : {}),
   });
   const after = use();
   const each = (micros: number): number => Math.max(0, micros) / wrk.requests;
@@ -169,7 +179,8 @@ async function measure(lab: Lab, target: Target, connections: number, seconds: n
   };
 }
 
-function median(values: readonly number[]): number {
+/** The median, rounded to hundredths. */
+export function median(values: readonly number[]): number {
   const sorted = [...values].sort((a, b) => a - b);
   const middle = sorted.length >> 1;
   const value = sorted.length % 2 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
@@ -177,7 +188,7 @@ function median(values: readonly number[]): number {
 }
 
 /** One row from the rounds of one config and load: each figure's median. */
-function medians(rows: readonly Row[]): Row {
+export function medians(rows: readonly Row[]): Row {
   const of = (pick: (r: Row) => number): number => median(rows.map(pick));
   return {
     ...rows[0]!,

@@ -19,6 +19,8 @@ export interface WrkOptions {
   readonly seconds: number;
   /** pause before each request in milliseconds (low rate); 0: as fast as answers come */
   readonly pauseMs: number;
+  /** requests to send in turn instead of `url`'s path */
+  readonly requests?: readonly { readonly host: string; readonly path: string }[];
   /** a directory for the script */
   readonly dir: string;
   /** puts the command into the mesh */
@@ -33,17 +35,30 @@ function latency(text: string, percentile: string): number {
   return Number(match[1]) * UNITS[match[2]!]!;
 }
 
+function luaOf({ pauseMs, requests }: WrkOptions): string {
+  const delay = pauseMs ? `function delay() return ${pauseMs} end\n` : '';
+  if (!requests) return delay;
+  const texts = requests.map(({ host, path }) => JSON.stringify(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`));
+  return `${delay}local all = {${texts.join(',\n')}}
+local at = 0
+function request()
+  at = at % #all + 1
+  return all[at]
+end
+`;
+}
+
 /**
  * Runs wrk with one thread.
  * @throws Error if wrk fails, or if any request failed or was not answered with 2xx: such a measurement means nothing
  */
 export async function runWrk(options: WrkOptions): Promise<WrkResult> {
   const script = join(options.dir, 'pause.lua');
-  await writeFile(script, `function delay() return ${options.pauseMs} end\n`);
+  await writeFile(script, luaOf(options));
   const wrk = [
     ...['wrk', '-t1', `-c${options.connections}`, `-d${options.seconds}s`, '--latency', '--timeout', '5s'],
     ...['-H', `Host: ${options.host}`],
-    ...(options.pauseMs ? ['-s', script] : []),
+    ...(options.pauseMs || options.requests ? ['-s', script] : []),
     options.url,
   ];
   // bash's `time` knows the CPU time of what it waited for

@@ -7,13 +7,14 @@ import { packageRoot } from '../lab/paths.js';
 import { whyNoSidestep } from '../lab/sidestep.js';
 
 interface Flags {
-  readonly suite: Suite;
+  readonly suite: Suite | 'policy-size';
   readonly json?: true;
   readonly markdown?: true | string;
   readonly rounds: number;
   readonly seconds: number;
   readonly connections: readonly number[];
   readonly configs?: readonly Config[];
+  readonly sizes: readonly number[];
 }
 
 function positive(text: string): number {
@@ -30,12 +31,37 @@ function configs(text: string): Config[] {
   });
 }
 
+async function policySize(flags: Flags): Promise<void> {
+  const why = whyNoSidestep();
+  try {
+    if (why) throw new Error(why);
+    const { runPolicySize, sizeMarkdown, sizeText } = await import('../bench/policy-size.js');
+    const result = await runPolicySize({
+      ...{ sizes: flags.sizes, connections: flags.connections, rounds: flags.rounds, seconds: flags.seconds },
+      progress: (text) => process.stderr.write(`${text}\n`),
+    });
+    console.log(flags.json ? JSON.stringify(result, null, 2) : sizeText(result));
+    if (flags.markdown) {
+      const file = flags.markdown === true ? join(packageRoot(), 'docs/policy-size.md') : flags.markdown;
+      await writeFile(file, sizeMarkdown(result));
+      process.stderr.write(`written: ${file}\n`);
+    }
+  } catch (error) {
+    console.error(`sidestep bench: ${(error as Error).message}`);
+    process.exitCode = 3;
+  }
+}
+
 /** Adds `sidestep bench`. Exit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing or a request failed. */
 export function register(program: Command): void {
   program
     .command('bench')
     .description('the same load through no mesh, the proxy, and Sidestep, side by side')
-    .addOption(new Option('--suite <name>', 'what is measured').choices(Object.keys(SUITES)).default('http1'))
+    .addOption(
+      new Option('--suite <name>', 'what is measured')
+        .choices([...Object.keys(SUITES), 'policy-size'])
+        .default('http1'),
+    )
     .option('--rounds <n>', 'interleaved rounds, of which medians are taken', positive, 5)
     .option('--seconds <n>', 'length of each measurement', positive, 3)
     .option(
@@ -45,13 +71,20 @@ export function register(program: Command): void {
       [1, 16, 64],
     )
     .option('--configs <list>', `some of ${CONFIGS.join(',')}`, configs)
+    .option(
+      '--sizes <list>',
+      'policy-size: numbers of routes',
+      (text: string) => text.split(',').map(positive),
+      [10, 100, 1000, 10_000],
+    )
     .option('--json', 'print the result as JSON')
-    .option('--markdown [file]', 'write the table to a file (docs/benchmarks.md)')
+    .option('--markdown [file]', 'write the table to a file (docs/benchmarks.md, docs/policy-size.md)')
     .addHelpText(
       'after',
       '\nExit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing, or a request failed.',
     )
     .action(async (flags: Flags) => {
+      if (flags.suite === 'policy-size') return policySize(flags);
       const measured = flags.configs ?? SUITES[flags.suite];
       const why = measured.some((config) => config.startsWith('sidestep')) ? whyNoSidestep() : undefined;
       if (why) {

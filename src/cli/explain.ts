@@ -1,11 +1,13 @@
 import net from 'node:net';
-import type { Command } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { buildPlan } from '../plan/build.js';
-import { describeAction } from '../plan/describe.js';
-import { evaluate, type PlanRequest, type Trace } from '../plan/evaluate.js';
+import type { PlanRequest } from '../plan/evaluate.js';
 import type { Plan } from '../plan/ir.js';
 import { type Identity, parseIdentity, spiffe } from '../policy/istio/identities.js';
 import type { Resources } from '../policy/resources.js';
+import { explain } from '../report/explain.js';
+import { explainText } from '../report/explain-text.js';
+import { paintFor } from '../report/paint.js';
 import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { loadInput, toJsonText } from './input.js';
 
@@ -14,7 +16,10 @@ interface Options {
   readonly header: string[];
   readonly from?: string;
   readonly listener?: string;
+  readonly http: string;
+  readonly bodyLength?: number;
   readonly json?: boolean;
+  readonly verbose?: boolean;
 }
 
 /**
@@ -36,6 +41,7 @@ function chooseListener(
   const known = (name: string) => plan.listeners.some((l) => l.name === name);
   const found =
     resources.intercepts.find((i) => i.port === port && i.address === address && known(i.listener))?.listener ??
+    namesHost(plan, resources, host, port) ??
     resources.intercepts.find((i) => i.port === port && known(i.listener))?.listener ??
     plan.listeners.find((l) => l.proxyAddress.port === port)?.name ??
     (plan.listeners.length === 1 ? plan.listeners[0]!.name : undefined);
@@ -43,6 +49,27 @@ function chooseListener(
   return found === undefined
     ? `no listener for port ${port}; name one with --listener (${all || 'there are none'})`
     : { name: found };
+}
+
+/**
+ * The listener for a port that names the host best: a gateway's, for a host that is no service's. Gateways that are only
+ * assumed are intercepted nowhere; their port is in their name.
+ */
+function namesHost(plan: Plan, resources: Resources, host: string, port: number): string | undefined {
+  const length = (domain: string) => {
+    if (domain === host) return Number.POSITIVE_INFINITY;
+    return domain.startsWith('*.') && host.endsWith(domain.slice(1)) ? domain.length : 0;
+  };
+  const at = (name: string) =>
+    resources.intercepts.some((i) => i.port === port && i.listener === name) || name.split('|')[1] === String(port);
+  const ranked = plan.listeners
+    .filter((listener) => at(listener.name))
+    .map(({ name, virtualHosts }) => ({
+      name,
+      best: Math.max(0, ...virtualHosts.flatMap((v) => v.domains.map(length))),
+    }))
+    .sort((a, b) => b.best - a.best);
+  return ranked[0] && ranked[0].best > 0 ? ranked[0].name : undefined;
 }
 
 /** Parses `METHOD URL`; a text says what is wrong. */
@@ -71,43 +98,28 @@ function parseRequest(options: Options): { method: string; url: URL; request: Om
   if (!headers.some(([n]) => n.toLowerCase() === 'host')) headers.unshift(['Host', after?.[1] ?? url.host]);
   if (options.from !== undefined && net.isIP(options.from) === 0 && !parseIdentity(options.from))
     return `--from takes an IP address or an identity (NS/SA, ns/NS/sa/SA, spiffe://TD/ns/NS/sa/SA), not ${options.from}`;
+  const { bodyLength } = options;
+  const framed = headers.some(([n]) => /^(content-length|transfer-encoding)$/i.test(n));
+  if (bodyLength !== undefined && bodyLength > 0 && !framed) headers.push(['Content-Length', String(bodyLength)]);
   return {
     method,
     url,
-    request: { method, target, headers },
+    request: {
+      ...{ method, target, headers },
+      version: options.http,
+      ...(bodyLength === undefined ? {} : { bodyLength }),
+    },
   };
 }
 
-/** The id of the route that a variant belongs to. */
-function ruleOf(id: string): string {
-  return id.replace(/(\/\d+)\.\d+$/, '$1');
+function bytes(text: string): number {
+  if (!/^\d{1,15}$/.test(text)) throw new InvalidArgumentError('a number of bytes.');
+  return Number(text);
 }
 
-/** A trace for people. */
-export function explainText(trace: Trace): string {
-  const lines = [`listener      ${trace.listener}`, `virtual host  ${trace.virtualHost || '(none)'}`];
-  trace.considered.forEach(({ route, outcome, failed }, i) => {
-    // guards that did not strike say nothing about the user's rules, nor do all variants of a route but the last
-    const next = trace.considered[i + 1]?.route;
-    if (outcome === 'not matched' && (route.guard || (next && ruleOf(next.id) === ruleOf(route.id)))) return;
-    const where = route.position ? `  ${route.position.file}:${route.position.line}` : '';
-    lines.push(
-      `  ${outcome === 'matched' ? '=>' : '  '} ${route.name}: ${outcome}${failed ? `, needs: ${failed}` : ''}${where}`,
-    );
-  });
-  lines.push(`decided by    the ${trace.verdict}: ${trace.why}`);
-  for (const r of trace.verdict === 'proxy' ? (trace.winner?.reasons ?? []) : [])
-    lines.push(`  ${r.code}: ${r.message} [${r.field}]`);
-  if (trace.result?.kind === 'forward') {
-    lines.push(`action        ${describeAction(trace.result.action)}`, `  ${trace.result.target}`);
-    for (const [n, v] of trace.result.headers) lines.push(`  ${n}: ${v}`);
-    if (trace.result.action.timeoutMs > 0) lines.push(`timeout       ${trace.result.action.timeoutMs} ms`);
-  } else if (trace.result) {
-    lines.push(`action        answered with ${trace.result.status}`);
-    for (const [n, v] of trace.result.headers) lines.push(`  ${n}: ${v}`);
-    if (trace.result.body !== '') lines.push(`  ${trace.result.body}`);
-  }
-  return `${lines.join('\n')}\n`;
+function version(text: string): string {
+  if (!['1.0', '1.1', '2'].includes(text)) throw new InvalidArgumentError('1.0, 1.1 or 2.');
+  return text;
 }
 
 /**
@@ -126,11 +138,14 @@ export function register(program: Command): void {
     .command('explain')
     .description('say which rule decides a request, on which path, and what happens to it')
     .argument('<files...>', 'files or folders with policies, - for standard input')
-    .requiredOption('--request <request>', "the request, e.g. 'GET http://host/path'")
+    .requiredOption('-X, --request <request>', "the request, e.g. 'GET http://host/path'")
     .option('-H, --header <header>', "a header of the request, e.g. 'x-user: a' (repeatable)", collect, [])
+    .option('--body-length <bytes>', 'length of the body', bytes)
+    .option('--http <version>', 'HTTP version of the request: 1.0, 1.1 or 2', version, '1.1')
     .option('--from <who>', 'IP address or identity (NS/SA or spiffe://TD/ns/NS/sa/SA) that the request comes from')
     .option('--listener <name>', 'the listener that the connection meets')
-    .option('--json', 'print the decision as JSON')
+    .option('--json', 'print the trace as JSON (docs/explanation.schema.json describes it)')
+    .option('-v, --verbose', 'show every rule that was considered, however many')
     .addHelpText('after', EXIT_HELP)
     .action(async (files: string[], options: Options) => {
       const parsed = parseRequest(options);
@@ -156,7 +171,11 @@ export function register(program: Command): void {
       }
       const sourceIp = identity ? addressOf(resources, identity) : from || undefined;
       const request = { ...parsed.request, ...(sourceIp ? { sourceIp } : {}), listener: listener.name };
-      const trace = evaluate(plan, request);
-      process.stdout.write(options.json ? `${toJsonText(trace)}\n` : explainText(trace));
+      const explanation = explain(plan, request);
+      process.stdout.write(
+        options.json
+          ? `${toJsonText(explanation)}\n`
+          : explainText(explanation, paintFor(process.stdout), options.verbose === true),
+      );
     });
 }

@@ -8,6 +8,7 @@ import { register as doctor } from './doctor.js';
 import { register as exec } from './exec.js';
 import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { register as explain } from './explain.js';
+import { register as reasons } from './reasons.js';
 import { register as run } from './run.js';
 import { register as status } from './status.js';
 import { register as translate } from './translate.js';
@@ -15,6 +16,7 @@ import { register as translate } from './translate.js';
 const COMMANDS: readonly ((program: Command) => void)[] = [
   check,
   explain,
+  reasons,
   translate,
   run,
   exec,

@@ -52,8 +52,11 @@ function literalPiece(blob: Blob, text: string) {
   return { kind: PIECE.LITERAL, off: blob.intern(bytes), len: bytes.length };
 }
 
-/** Stores a template; neighbouring literals become one. Returns its offset, or undefined when it has too many pieces. */
-export function template(blob: Blob, pieces: readonly Piece[]): number | undefined {
+/**
+ * Stores a template; neighbouring literals become one. Returns its offset, or undefined when it has too many pieces.
+ * @param repeat see CaptureRewrite; the last piece then stands behind all repetitions.
+ */
+export function template(blob: Blob, pieces: readonly Piece[], repeat?: number): number | undefined {
   const merged: Piece[] = [];
   for (const piece of pieces) {
     const last = merged.at(-1);
@@ -83,6 +86,7 @@ export function template(blob: Blob, pieces: readonly Piece[]): number | undefin
   });
   const head = new Uint8Array(TemplateSpec.size);
   new DataView(head.buffer).setUint32(0, list.length, true);
+  if (repeat !== undefined) new DataView(head.buffer).setUint32(4, repeat + 1, true);
   return blob.structs(PieceSpec, list, head);
 }
 
@@ -128,7 +132,7 @@ function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): T
   }
   const compiled = captureRewrite(rewrite.pattern, rewrite.substitution);
   if (typeof compiled === 'string') return refuse('path-rewrite', compiled);
-  const target = template(context.blob, compiled.pieces);
+  const target = template(context.blob, [...compiled.pieces, { kind: 'query' }], compiled.repeat);
   if (target === undefined) return refuse('budget', 'the new path has too many or too long pieces');
   const rows = context.blob.actionRows(compiled.table);
   return { target, capture: rows.start, capture_classes: rows.classes };

@@ -1,7 +1,9 @@
 /** The image's bytes while they are put together. */
 import { ImageHeader } from '../layout/image.js';
 import { type StructSpec, set } from '../layout/struct.js';
-import { type Dfa, stateCount } from './dfa.js';
+import type { Dfa } from './dfa.js';
+import { pack } from './pack.js';
+import { type Sparse, sparse, sparseStates } from './sparse.js';
 
 /** Thrown when the image would be larger than it may be; caught by compileImage. */
 export class ImageFull extends Error {}
@@ -93,30 +95,39 @@ export class Blob {
   }
 
   /**
-   * Stores an automaton as rows.
-   * @param accept what stands in the accept member of the rows, by label.
+   * Stores a matching automaton (src/layout/image.ts says how).
+   * @param accept what acceptance means to the automaton's user, by label: 0 or the offset of what was stored before.
    * @throws ImageFull also when the automaton has more classes than a map can tell apart
    */
-  rows(dfa: Dfa, accept: (label: readonly number[]) => number): Rows {
-    if (dfa.width > MAX_CLASSES) throw new ImageFull();
-    const values = dfa.labels.map((label) => accept(label));
-    const n = stateCount(dfa);
-    const size = 4 * (dfa.width + 1);
+  rows(automaton: Dfa | Sparse, accept: (label: readonly number[]) => number): Rows {
+    const table = 'next' in automaton ? sparse(automaton) : automaton;
+    if (table.width > MAX_CLASSES) throw new ImageFull();
+    const values = table.labels.map((label) => accept(label));
+    const classes = this.classes(table.classes);
     // Small automata are often the same for many hosts.
     const key =
-      n <= 4096 ? `rows:${dfa.width},${dfa.start},${dfa.classes},${dfa.next},${dfa.accept.map((a) => values[a]!)}` : '';
+      sparseStates(table) <= 4096
+        ? `rows:${table.width},${table.start},${table.classes},${table.other},${table.first},${table.on},${table.to},${table.accept.map((a) => values[a]!)}`
+        : '';
     const known = key ? this.#pieces.get(key) : undefined;
-    const classes = this.classes(dfa.classes);
-    if (known !== undefined) return { start: known + dfa.start * size, classes };
-    const base = this.allocate(n * size);
-    if (key) this.#remember(key, base);
-    const cells = new Uint32Array(this.#bytes.buffer, base, (n * size) / 4);
-    let i = 0;
-    for (let s = 0; s < n; s++) {
-      cells[i++] = values[dfa.accept[s]!]!;
-      for (let c = 0; c < dfa.width; c++) cells[i++] = base + dfa.next[s * dfa.width + c]! * size;
+    if (known !== undefined) return { start: known, classes };
+    const { places, size } = pack(table);
+    const base = this.allocate(8 * size, 8);
+    const words = new Uint32Array(this.#bytes.buffer, base, 2 * size);
+    const rowAt = (state: number) => base + 8 * places[state]!;
+    for (let s = 0; s < places.length; s++) {
+      const place = places[s]!;
+      words[2 * place] = values[table.accept[s]!]!;
+      words[2 * place + 1] = rowAt(table.other[s]!);
+      for (let i = table.first[s]!; i < table.first[s + 1]!; i++) {
+        const cell = place + table.on[i]! + 1;
+        words[2 * cell] = rowAt(s);
+        words[2 * cell + 1] = rowAt(table.to[i]!);
+      }
     }
-    return { start: base + dfa.start * size, classes };
+    const start = rowAt(table.start);
+    if (key) this.#remember(key, start);
+    return { start, classes };
   }
 
   /**

@@ -1,9 +1,11 @@
 /**
  * Regex rewrites (RE2::GlobalReplace over the path) as an automaton that notes where groups begin and end.
  *
- * Only patterns that are anchored at the start are taken: those match at most once. The path is read once from left to
- * right with one register for each end of a group, so the threads of a backtracking matcher that are alive together must
- * agree on every register that they may still need; where they do not, the rewrite is left to the proxy.
+ * A pattern that is anchored at the start matches at most once. Any other is looked for again behind each match, by the
+ * same automaton, which then also notes where the match begins and ends; such a pattern must not look at what stands
+ * around it and must not match the empty string. The path is read from left to right with one register for each end of a
+ * group, so the threads of a backtracking matcher that are alive together must agree on every register that they may still
+ * need; where they do not, the rewrite is left to the proxy.
  */
 import type { Piece } from '../plan/ir.js';
 import { Explorer } from './dfa.js';
@@ -15,7 +17,13 @@ import type { Scanner } from './scanner.js';
 export interface CaptureRewrite {
   /** action: mask of registers; accept: as image.ts says */
   readonly table: Scanner;
+  /** without the query; for `repeat`, what takes the place of each match */
   readonly pieces: readonly Piece[];
+  /**
+   * undefined: one match at most, and the pieces are the whole path. Else every match is replaced: group 1 of the automaton
+   * begins that many bytes behind the match's first one and ends with it
+   */
+  readonly repeat?: number;
 }
 
 const MAX_GROUPS = 4;
@@ -44,8 +52,11 @@ function parseSubstitution(text: string): (string | number)[] | undefined {
   return parts;
 }
 
-/** The pattern, then any bytes; groups that are not in `slots` are not noted. */
-function withRest(nfa: Nfa, slots: ReadonlyMap<number, number>): Nfa {
+/**
+ * The pattern, then any bytes; groups that are not in `slots` are not noted.
+ * @param end a register for the end of the match.
+ */
+function withRest(nfa: Nfa, slots: ReadonlyMap<number, number>, end?: number): Nfa {
   const states: NfaState[] = [];
   const add = (state: NfaState) => states.push(state) - 1;
   const capture = (group: number, end: 0 | 1, to: number): NfaState => {
@@ -61,11 +72,55 @@ function withRest(nfa: Nfa, slots: ReadonlyMap<number, number>): Nfa {
   const loop = add({ kind: 'alt', to: [] });
   states[loop] = { kind: 'alt', to: [add({ kind: 'byte', low: 0, high: 255, to: loop }), restEnd] };
   const restStart = add(capture(REST, 0, loop));
-  const wholeEnd = capture(0, 1, restStart);
+  const wholeEnd: NfaState =
+    end === undefined ? capture(0, 1, restStart) : { kind: 'capture', register: end, to: restStart };
   nfa.states.forEach((state, i) => {
     if (state.kind === 'match') states[i] = wholeEnd;
   });
   return { states, start: add(capture(0, 0, nfa.start)), groups: nfa.groups };
+}
+
+/** The bytes that every match begins with, as far as one state after the other says, and the last of these states. */
+function literalPrefix(nfa: Nfa): { text: number[]; last: number } {
+  const before = new Int32Array(nfa.states.length);
+  for (const state of nfa.states) {
+    const next = state.kind === 'alt' ? state.to : state.kind === 'match' ? [] : [state.to];
+    for (const to of next) before[to]!++;
+  }
+  const text: number[] = [];
+  let last = -1;
+  let at = nfa.start;
+  for (let state = nfa.states[at]!; ; state = nfa.states[at]!) {
+    // States that are reached in another way, too, are in a loop.
+    if (at !== nfa.start && before[at]! > 1) break;
+    if (state.kind === 'alt' && state.to.length === 1) at = state.to[0]!;
+    else if (state.kind === 'byte' && state.low === state.high) {
+      text.push(state.low);
+      last = at;
+      at = state.to;
+    } else break;
+  }
+  return { text, last };
+}
+
+/**
+ * Any bytes, as few as possible, then the pattern, then any bytes. Group 0 begins behind the literal that all matches begin
+ * with (`last`: its last state), because only there it is certain that there is one.
+ */
+function withLead(nfa: Nfa, slots: ReadonlyMap<number, number>, last: number): Nfa {
+  const inner = withRest(nfa, new Map([...slots].filter(([group]) => group !== 0)), 2 * slots.get(0)! + 1);
+  const states = [...inner.states];
+  const add = (state: NfaState) => states.push(state) - 1;
+  const begin = 2 * slots.get(0)!;
+  let { start } = inner;
+  if (last < 0) start = add({ kind: 'capture', register: begin, to: start });
+  else {
+    const state = states[last]! as NfaState & { kind: 'byte' };
+    states[last] = { ...state, to: add({ kind: 'capture', register: begin, to: state.to }) };
+  }
+  const lead = add({ kind: 'alt', to: [] });
+  states[lead] = { kind: 'alt', to: [start, add({ kind: 'byte', low: 0, high: 255, to: lead })] };
+  return { ...inner, states, start: lead };
 }
 
 /** True when no match can begin anywhere but at the start of the text. */
@@ -287,26 +342,35 @@ export function captureRewrite(pattern: string, substitution: string): CaptureRe
   if (!nfa) return `regex ${pattern} is not supported`;
   const parts = parseSubstitution(substitution);
   if (!parts) return `substitution ${substitution} is not well formed`;
-  if (!anchored(nfa)) return `regex ${pattern} is not anchored at the start, so that it may match more than once`;
-  const slots = new Map<number, number>();
+  const once = anchored(nfa);
+  if (!once && nfa.states.some((state) => state.kind === 'assert' && state.flags !== EMPTY.TEXT_END))
+    return `regex ${pattern} may match more than once and looks at what stands around a match`;
+  if (!once && !neverEmpty(nfa, 0)) return `regex ${pattern} may match the empty string anywhere`;
+  const slots = new Map<number, number>(once ? [] : [[0, 0]]);
   const slotOf = (group: number): number => {
     const slot = slots.get(group) ?? slots.size;
     slots.set(group, slot);
     return slot;
   };
   const pieces: Piece[] = [];
+  const prefix = once ? { text: [], last: -1 } : literalPrefix(nfa);
+  const literal = Buffer.from(prefix.text).toString('latin1');
   for (const part of parts) {
     if (typeof part === 'string') pieces.push({ kind: 'literal', value: part });
-    else if (part > nfa.groups) return `substitution ${substitution} refers to a group that the regex does not have`;
+    else if (part === 0 && literal !== '') {
+      pieces.push({ kind: 'literal', value: literal }, { kind: 'capture', group: 1 });
+    } else if (part > nfa.groups) return `substitution ${substitution} refers to a group that the regex does not have`;
     else pieces.push({ kind: 'capture', group: slotOf(part) + 1 });
   }
   // Envoy does not rewrite at all when the new path would be empty.
   if (!parts.some((part) => typeof part === 'string' || neverEmpty(nfa, part)))
     return `the rewrite of ${pattern} to ${substitution} may give an empty path`;
-  pieces.push({ kind: 'capture', group: slotOf(REST) + 1 }, { kind: 'query' });
+  if (once) pieces.push({ kind: 'capture', group: slotOf(REST) + 1 });
   if (slots.size > MAX_GROUPS) return 'the substitution uses too many groups';
   try {
-    return { table: new Builder(withRest(nfa, slots)).build(), pieces };
+    if (once) return { table: new Builder(withRest(nfa, slots)).build(), pieces };
+    const table = new Builder(withLead(nfa, slots, prefix.last)).build();
+    return { table, pieces, repeat: prefix.text.length };
   } catch (error) {
     if (error instanceof Conflict) return `where the groups of regex ${pattern} end cannot be known while it is read`;
     throw error;

@@ -7,6 +7,7 @@ import type { Field, Predicate } from '../plan/ir.js';
 import { type Dfa, minimise, product, relabel, stateCount } from './dfa.js';
 import { matcherDfa, matcherKey } from './matcher.js';
 import { queryDfa } from './query.js';
+import { dense } from './sparse.js';
 import { buildTrie, type TrieEntry } from './trie.js';
 
 /** Where a fact is: bit `bit` of word `word`. */
@@ -126,7 +127,7 @@ export class Facts {
           return { bytes: Buffer.from(value), kind, id: this.#ids.length + j };
         });
         this.#ids.push(...members);
-        const dfa = minimise(buildTrie(entries, ignoreCase, Number.POSITIVE_INFINITY).dfa);
+        const dfa = minimise(dense(buildTrie(entries, ignoreCase, Number.POSITIVE_INFINITY).automaton));
         bins.push({ dfa, ids: entries.map((entry) => entry.id) });
       }
       return new Set(simple);

@@ -1,5 +1,6 @@
 /** The Host value to a virtual host, in Envoy's order of preference. */
 import { type Dfa, explore, minimise, product, refine, stateCount } from './dfa.js';
+import { dense } from './sparse.js';
 import { buildTrie, lower, type TrieEntry } from './trie.js';
 
 const COLON = 0x3a;
@@ -117,9 +118,9 @@ export function hostDfa(
       else add(EXACT, 'exact', name);
     }
   });
-  const trie = buildTrie(exact, true, budget * 4 * 40);
+  const trie = buildTrie(exact, true, budget);
   if (trie.truncated.length > 0) return undefined;
-  let dfa: Dfa | undefined = trie.dfa;
+  let dfa: Dfa | undefined = dense(trie.automaton);
   if (suffixes.length > 0) dfa = product(dfa, longestSuffix(suffixes), budget);
   if (!dfa || stateCount(dfa) > budget) return undefined;
   const best = (label: readonly number[]): number[] => {

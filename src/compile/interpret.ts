@@ -212,7 +212,10 @@ function isOdd(head: Head): boolean {
 /** Runs a matching automaton, returns the accept value of the row where the input ends. */
 function match(image: DataView, start: number, classes: number, input: Uint8Array): number {
   let row = start;
-  for (const byte of input) row = image.getUint32(row + 4 * image.getUint8(classes + byte), true);
+  for (const byte of input) {
+    const cell = row + 8 * image.getUint8(classes + byte);
+    row = image.getUint32((image.getUint32(cell, true) === row ? cell : row) + 4, true);
+  }
   return image.getUint32(row, true);
 }
 

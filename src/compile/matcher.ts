@@ -5,6 +5,7 @@ import { type Dfa, Labels, minimise } from './dfa.js';
 import { rangeNfa } from './range.js';
 import { determinize } from './regex/determinize.js';
 import { compileRegex, type NfaState } from './regex/nfa.js';
+import { dense } from './sparse.js';
 import { buildTrie, lower } from './trie.js';
 
 /** Most states that one predicate's automaton may have before it is minimised. */
@@ -82,7 +83,7 @@ function build(matcher: Matcher): Dfa | undefined {
     case 'exact':
     case 'prefix': {
       const entry = { bytes: Buffer.from(matcher.value), kind: matcher.kind, id: 0 };
-      return minimise(buildTrie([entry], matcher.ignoreCase, Number.POSITIVE_INFINITY).dfa);
+      return minimise(dense(buildTrie([entry], matcher.ignoreCase, Number.POSITIVE_INFINITY).automaton));
     }
     case 'suffix':
     case 'contains':
@@ -100,7 +101,7 @@ function build(matcher: Matcher): Dfa | undefined {
       if (!parsed.every((bytes) => bytes !== undefined)) return undefined;
       // Prefixes of one another are impossible: the input is 4 or 16 bytes, and a shorter one ends before a longer.
       const entries = parsed.map((bytes) => ({ bytes, kind: 'exact' as const, id: 0 }));
-      return minimise(buildTrie(entries, false, Number.POSITIVE_INFINITY).dfa);
+      return minimise(dense(buildTrie(entries, false, Number.POSITIVE_INFINITY).automaton));
     }
     case 'cidr':
       return cidr(matcher.address, matcher.prefixLength);

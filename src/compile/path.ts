@@ -1,9 +1,10 @@
 /** Which routes of a virtual host come into question for a path: one automaton that leads to short lists. */
 
 import type { Condition, Predicate } from '../plan/ir.js';
-import { type Dfa, product, relabel, stateCount } from './dfa.js';
+import { type Dfa, relabel } from './dfa.js';
 import { predicateKey } from './facts.js';
 import { matcherDfa } from './matcher.js';
+import { type JoinBudget, join, recast, refineAll, type Sparse, sparse, sparseBytes, sparseStates } from './sparse.js';
 import { buildTrie, type TrieEntry } from './trie.js';
 
 /** A condition split into the paths that it is about (one of them must match) and the rest. */
@@ -14,9 +15,6 @@ export interface Split {
 }
 
 const ALWAYS: Condition = { op: 'const', value: true };
-/** Most states of the automaton for what is neither an exact path nor a prefix, and of the whole. */
-const OTHER_STATES = 3000;
-const STATES = 150_000;
 
 /** The alternatives of a condition that is one test of the path, or a sum of such tests. */
 function pathTests(condition: Condition): Predicate[] | undefined {
@@ -43,11 +41,53 @@ export function splitPath(condition: Condition): Split {
 
 export interface PathAutomaton {
   /** labels: ids of predicates */
-  readonly dfa: Dfa;
+  readonly automaton: Sparse;
   /** id of a predicate; undefined: it did not fit and must be looked at as a fact */
   readonly id: (predicate: Predicate) => number | undefined;
   /** ids that hold for more paths than they should: their routes' matches are unknown */
   readonly truncated: ReadonlySet<number>;
+}
+
+/** Bytes that a state with one exception has in the image. */
+const STATE_BYTES = 16;
+/** How many times larger than its parts a union may be, and how much it may have in any case. */
+const GROWTH = 3;
+const FREE = 1000;
+/** Unions that were not joined to their neighbours, tried again with the whole. */
+const MAX_PARTS = 64;
+
+/**
+ * Joins neighbours, then the results, and so on: patterns with the same beginning are neighbours, and those with
+ * different beginnings have few states together. What would explode stays apart.
+ */
+function unions(list: readonly Sparse[], budget: JoinBudget): Sparse[] {
+  if (list.length <= 1) return [...list];
+  const middle = list.length >> 1;
+  const parts = [...unions(list.slice(0, middle), budget), ...unions(list.slice(middle), budget)];
+  const kept: Sparse[] = [];
+  for (const part of parts) {
+    let joined: Sparse | undefined;
+    for (let i = kept.length - 1; i >= 0 && i >= kept.length - 4 && !joined; i--) {
+      const states = GROWTH * (sparseStates(kept[i]!) + sparseStates(part)) + FREE;
+      joined = join(kept[i]!, part, { ...budget, states: Math.min(states, budget.states) });
+      if (joined) kept[i] = joined;
+    }
+    if (!joined) kept.push(part);
+  }
+  return kept;
+}
+
+/** Classes that tell apart what any of `list` does, of the bytes that can stand in a path. */
+function pathClasses(list: readonly Uint8Array[]): { classes: Uint8Array; width: number } {
+  // NUL stands for all that the scanner does not let into a path: no pattern has a reason to name it.
+  const never = (byte: number) => byte <= 0x20 || byte >= 0x7f || byte === 0x23 || byte === 0x3f;
+  return refineAll(list.map((classes) => classes.map((c, byte) => (never(byte) ? classes[0]! : c))));
+}
+
+/** What a pattern begins with, roughly: only to have similar ones next to each other. */
+function beginning(predicate: Predicate): string {
+  const { matcher } = predicate;
+  return matcher.kind === 'regex' ? matcher.pattern.replace(/^\^?(\(\?i\))?\^?/, '') : '';
 }
 
 /**
@@ -58,7 +98,8 @@ export function pathAutomaton(predicates: readonly Predicate[], budgetBytes: num
   const ids = new Map<string, number>();
   const exact: TrieEntry[] = [];
   const folded: TrieEntry[] = [];
-  const others: [number, Predicate][] = [];
+  const others: { readonly id: number; readonly begins: string; readonly dfa: Dfa }[] = [];
+  const left = new Set<number>();
   for (const predicate of predicates) {
     const key = predicateKey(predicate);
     if (ids.has(key)) continue;
@@ -67,35 +108,43 @@ export function pathAutomaton(predicates: readonly Predicate[], budgetBytes: num
     const { matcher } = predicate;
     if (matcher.kind === 'exact' || matcher.kind === 'prefix')
       (matcher.ignoreCase ? folded : exact).push({ bytes: Buffer.from(matcher.value), kind: matcher.kind, id });
-    else others.push([id, predicate]);
+    else {
+      const own = matcherDfa(matcher);
+      if (own) others.push({ id, begins: beginning(predicate), dfa: relabel(own, () => id) });
+      else left.add(id);
+    }
   }
-  const left = new Set<number>();
-  const truncated = new Set<number>();
-  const trie = buildTrie(exact, false, budgetBytes);
-  for (const id of trie.truncated) truncated.add(id);
-  let dfa = trie.dfa;
-  const size = (d: Dfa) => stateCount(d) * (d.width + 1) * 4;
-  const join = (other: Dfa): boolean => {
-    const joined = product(dfa, other, STATES);
-    if (!joined || size(joined) > budgetBytes) return false;
-    dfa = joined;
-    return true;
+  const maxStates = Math.floor(budgetBytes / STATE_BYTES);
+  const tries = [buildTrie(exact, false, maxStates), buildTrie(folded, true, maxStates)];
+  const { classes, width } = pathClasses([
+    ...tries.map(({ automaton }) => automaton.classes),
+    ...others.map(({ dfa }) => dfa.classes),
+  ]);
+  const truncated = new Set(tries[0]!.truncated);
+  let whole = recast(tries[0]!.automaton, classes, width);
+  const budget = { states: maxStates, bytes: budgetBytes };
+  const add = (part: Sparse): boolean => {
+    const joined = join(whole, part, budget);
+    if (joined) whole = joined;
+    return joined !== undefined;
   };
+  const idsOf = ({ labels }: Sparse) => labels.flat();
   if (folded.length > 0) {
-    const tree = buildTrie(folded, true, budgetBytes);
-    if (tree.truncated.length > 0 || !join(tree.dfa)) for (const entry of folded) left.add(entry.id);
+    const { automaton, truncated: over } = tries[1]!;
+    if (over.length > 0 || !add(recast(automaton, classes, width))) for (const entry of folded) left.add(entry.id);
   }
-  let rest: Dfa | undefined;
-  for (const [id, predicate] of others) {
-    const own = matcherDfa(predicate.matcher);
-    const labelled = own && relabel(own, () => id);
-    const joined = labelled && (rest ? product(rest, labelled, OTHER_STATES) : labelled);
-    if (joined) rest = joined;
-    else left.add(id);
-  }
-  if (rest && !join(rest)) for (const [id] of others) left.add(id);
+  others.sort((a, b) => (a.begins < b.begins ? -1 : a.begins > b.begins ? 1 : a.id - b.id));
+  const parts = unions(
+    others.map(({ dfa }) => sparse(dfa, classes, width)),
+    budget,
+  );
+  // The largest union first: what is left over becomes facts, of which there are few.
+  parts.sort((a, b) => idsOf(b).length - idsOf(a).length || sparseBytes(a) - sparseBytes(b));
+  parts.forEach((part, i) => {
+    if (i >= MAX_PARTS || !add(part)) for (const id of idsOf(part)) left.add(id);
+  });
   return {
-    dfa,
+    automaton: whole,
     id: (predicate) => {
       const id = ids.get(predicateKey(predicate));
       return id === undefined || left.has(id) ? undefined : id;

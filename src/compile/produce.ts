@@ -1,5 +1,15 @@
 /** The bytes that the reference interpreter sends: templates, edited heads. */
-import { ActionSpec, ADD, AddSpec, MAX_HEAD, PIECE, PieceSpec, SLOT, TemplateSpec } from '../layout/image.js';
+import {
+  ActionSpec,
+  ADD,
+  AddSpec,
+  MAX_HEAD,
+  MAX_MATCHES,
+  PIECE,
+  PieceSpec,
+  SLOT,
+  TemplateSpec,
+} from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
 import { type Head, headerValue, type Span, slice } from './interpret.js';
 
@@ -34,8 +44,20 @@ export function expand(
   captures: readonly (Span | undefined)[],
 ): Uint8Array {
   const n = get(image, template, TemplateSpec, 'n');
+  return expandPieces(image, template, head, captures, 0, n);
+}
+
+/** The pieces `from` to `to` (exclusive) of a template. */
+function expandPieces(
+  image: DataView,
+  template: number,
+  head: Head,
+  captures: readonly (Span | undefined)[],
+  from: number,
+  to: number,
+): Uint8Array {
   const parts: Uint8Array[] = [];
-  for (let i = 0; i < n; i++) {
+  for (let i = from; i < to; i++) {
     const at = template + TemplateSpec.size + i * PieceSpec.size;
     const off = get(image, at, PieceSpec, 'off');
     const host = headerValue(head, SLOT.HOST)!;
@@ -66,14 +88,23 @@ export function expand(
 
 const REGISTERS = 8;
 
-/** Runs a capturing automaton over the path. Returns the spans of groups 1 to 4, or undefined when it does not match. */
-function capture(image: DataView, start: number, classes: number, head: Head): (Span | undefined)[] | undefined {
+/**
+ * Runs a capturing automaton over the path from `from` on. Returns the spans of groups 1 to 4, or undefined when it does not
+ * match.
+ */
+function capture(
+  image: DataView,
+  start: number,
+  classes: number,
+  head: Head,
+  from: number,
+): (Span | undefined)[] | undefined {
   const registers = new Array<number>(REGISTERS).fill(-1);
   const store = (mask: number, position: number) => {
     for (let r = 0; r < REGISTERS; r++) if (mask & (1 << r)) registers[r] = position;
   };
   let row = start;
-  for (let i = head.path.from; i < head.path.to; i++) {
+  for (let i = from; i < head.path.to; i++) {
     const cell = image.getUint32(row + 4 * image.getUint8(classes + head.bytes[i]!), true);
     store(cell >>> 24, i);
     row = (cell & 0xffffff) * 4;
@@ -87,14 +118,43 @@ function capture(image: DataView, start: number, classes: number, head: Head): (
   });
 }
 
+/** The path with every match replaced, and the last piece; undefined when there are too many matches. */
+function replaceAll(image: DataView, action: number, template: number, head: Head): Produced {
+  const start = get(image, action, ActionSpec, 'capture');
+  const classes = get(image, action, ActionSpec, 'capture_classes');
+  const lead = get(image, template, TemplateSpec, 'repeat') - 1;
+  const n = get(image, template, TemplateSpec, 'n');
+  const parts: Uint8Array[] = [];
+  let at = head.path.from;
+  for (let matches = 0; ; matches++) {
+    const captures = capture(image, start, classes, head, at);
+    if (!captures) break;
+    if (matches === MAX_MATCHES) return undefined;
+    const whole = captures[0]!;
+    parts.push(slice(head, { from: at, to: whole.from - lead }));
+    parts.push(expandPieces(image, template, head, captures, 0, n - 1));
+    at = whole.to;
+  }
+  parts.push(slice(head, { from: at, to: head.path.to }), expandPieces(image, template, head, [], n - 1, n));
+  return Buffer.concat(parts);
+}
+
+/** The target that a forward action sends. */
+function targetOf(image: DataView, action: number, head: Head): Produced {
+  const template = get(image, action, ActionSpec, 'target');
+  if (template === 0) return slice(head, head.target);
+  if (get(image, template, TemplateSpec, 'repeat') !== 0) return replaceAll(image, action, template, head);
+  const automaton = get(image, action, ActionSpec, 'capture');
+  const classes = get(image, action, ActionSpec, 'capture_classes');
+  const captures = automaton === 0 ? [] : capture(image, automaton, classes, head, head.path.from);
+  return captures ? expand(image, template, head, captures) : slice(head, head.target);
+}
+
 /** The request head that a forward action sends. */
 export function buildHead(image: DataView, action: number, head: Head, uuid: string): Produced {
-  const template = get(image, action, ActionSpec, 'target');
-  const automaton = get(image, action, ActionSpec, 'capture');
-  const captures =
-    automaton === 0 ? [] : capture(image, automaton, get(image, action, ActionSpec, 'capture_classes'), head);
   const received = slice(head, head.target);
-  const target = template === 0 || !captures ? received : expand(image, template, head, captures);
+  const target = targetOf(image, action, head);
+  if (!target) return undefined;
   const parts: Uint8Array[] = [slice(head, head.method), Buffer.from(' '), target, Buffer.from(' HTTP/1.1\r\n')];
   const method = Buffer.from(slice(head, head.method)).toString('latin1');
   const remove = getBig(image, action, ActionSpec, 'remove');

@@ -5,11 +5,11 @@ import type { Condition, Predicate, RoutePlan, VirtualHostPlan } from '../plan/i
 import { forwardAction, type Refusal, replyAction } from './actions.js';
 import type { Rows } from './blob.js';
 import { type Compiled, compileCondition, forEachPredicate } from './condition.js';
-import { stateCount } from './dfa.js';
 import { Facts, type Job } from './facts.js';
 import { pathAutomaton, type Split, splitPath } from './path.js';
 import { compileRegex } from './regex/nfa.js';
 import { computable, lookUp, type Scope, storeCondition, storeRbac } from './scope.js';
+import { sparseStates } from './sparse.js';
 
 export interface RoutesResult {
   readonly path: Rows;
@@ -19,7 +19,7 @@ export interface RoutesResult {
 }
 
 /** Bytes that one virtual host's path automaton may have; an image has room for one such and much else. */
-const PATH_BYTES = 5 * 1024 * 1024;
+const PATH_BYTES = 10 * 1024 * 1024;
 
 interface Entry {
   readonly route: RoutePlan;
@@ -116,7 +116,11 @@ export function compileRoutes(host: VirtualHostPlan, listenerFacts: Facts, scope
   const byPath = new Map<number, number[]>();
   entries.forEach((entry, i) => {
     if (!entry.paths) always.push(i);
-    for (const id of new Set(entry.paths)) byPath.set(id, [...(byPath.get(id) ?? []), i]);
+    for (const id of new Set(entry.paths)) {
+      const list = byPath.get(id);
+      if (list) list.push(i);
+      else byPath.set(id, [i]);
+    }
   });
   const final = (i: number) => entries[i]!.unknown || entries[i]!.condition === true;
   const stored = new Map<number, number>();
@@ -128,7 +132,7 @@ export function compileRoutes(host: VirtualHostPlan, listenerFacts: Facts, scope
     }
     return offset;
   };
-  const path = blob.rows(automaton.dfa, (label) => {
+  const path = blob.rows(automaton.automaton, (label) => {
     const indexes = new Set(always);
     for (const id of label) for (const i of byPath.get(id) ?? []) indexes.add(i);
     const sorted = [...indexes].sort((a, b) => a - b);
@@ -145,5 +149,5 @@ export function compileRoutes(host: VirtualHostPlan, listenerFacts: Facts, scope
     }
     return blob.words([offsets.length, ...offsets]);
   });
-  return { path, jobs: facts.jobs, states: stateCount(automaton.dfa), routes: stored.size };
+  return { path, jobs: facts.jobs, states: sparseStates(automaton.automaton), routes: stored.size };
 }

@@ -269,17 +269,36 @@ function headers(b: Builder, names: ReadonlyMap<string, number>, valueBytes: Byt
   return line;
 }
 
+/** What the proxy unescapes when it normalises a path: RFC 3986's unreserved characters (and it refuses %00). */
+const UNRESERVED = /[A-Za-z0-9._~-]|\0/;
+const HEX = '0123456789abcdef';
+
+/** Percent escapes that the proxy leaves as they are, from any of `states` to `after`; others are ODD, like half ones. */
+function escapes(b: Builder, rules: PathRules, states: readonly number[], after: number): void {
+  if (!rules.normalize && !rules.escapedSlashes) return;
+  const percent = b.state();
+  for (const s of states) b.on(s, chars('%'), percent);
+  for (const high of HEX) {
+    const kept = [...HEX].filter((low) => {
+      const character = String.fromCharCode(Number.parseInt(high + low, 16));
+      if (rules.escapedSlashes && '/\\'.includes(character)) return false;
+      return !(rules.normalize && UNRESERVED.test(character));
+    });
+    const second = b.state();
+    b.on(percent, chars(high + high.toUpperCase()), second);
+    for (const low of kept) b.on(second, chars(low + low.toUpperCase()), after);
+  }
+}
+
 /** Adds the request target. `target` is the state after its first '/', `version` the one after the space that ends it. */
 function requestTarget(b: Builder, rules: PathRules, slash: number, version: number): void {
   const segment = b.state();
   const query = b.state();
   const dots = rules.normalize ? [b.state(), b.state()] : [];
-  const noPercent = rules.normalize || rules.escapedSlashes;
   const plain = VISIBLE.filter((byte) => {
     if ('#?/'.includes(String.fromCharCode(byte))) return false;
-    if (byte === 0x25) return !noPercent;
-    if (rules.normalize && ESCAPED_BY_PROXY.includes(byte)) return false;
-    return !(byte === 0x5c && rules.escapedSlashes);
+    if (byte === 0x25) return !rules.normalize && !rules.escapedSlashes;
+    return !(rules.normalize && ESCAPED_BY_PROXY.includes(byte));
   });
   for (const s of [slash, segment, ...dots]) {
     b.on(s, plain, segment);
@@ -287,6 +306,7 @@ function requestTarget(b: Builder, rules: PathRules, slash: number, version: num
     b.on(s, chars('?'), query, SCAN.QUERY);
     b.on(s, [SP], version, SCAN.TARGET_END);
   }
+  escapes(b, rules, [slash, segment, ...dots], segment);
   if (rules.mergeSlashes) b.on(slash, chars('/'), b.odd, SCAN.ODD);
   const [dot, dotdot] = dots;
   if (dot !== undefined && dotdot !== undefined) {

@@ -1,5 +1,6 @@
 /** Many exact strings and prefixes in one automaton, built directly: linear in the length of the strings. */
-import { type Dfa, Labels, mergeSorted } from './dfa.js';
+import { Labels, mergeSorted } from './dfa.js';
+import { type Sparse, SparseBuilder } from './sparse.js';
 
 /** `wildcard` is a prefix that must be followed by at least one more byte. */
 export interface TrieEntry {
@@ -9,7 +10,7 @@ export interface TrieEntry {
 }
 
 export interface Trie {
-  readonly dfa: Dfa;
+  readonly automaton: Sparse;
   /**
    * Entries that did not fit: their ids hold for every input that starts with the part that did fit, which is more than
    * they should.
@@ -33,17 +34,19 @@ const node = (): Node => ({ children: new Map(), exact: [], prefix: [], wildcard
 
 /**
  * @param entries strings with the ids that hold for them. @param ignoreCase ASCII letters match both cases.
- * @param budgetBytes size in the image that the automaton may have (a row is 4 bytes and 4 more a class).
+ * @param maxStates most states that the automaton may have.
  */
-export function buildTrie(entries: readonly TrieEntry[], ignoreCase: boolean, budgetBytes: number): Trie {
+export function buildTrie(entries: readonly TrieEntry[], ignoreCase: boolean, maxStates: number): Trie {
   const fold = (byte: number) => (ignoreCase ? lower(byte) : byte);
   const used = new Set<number>();
   for (const entry of entries) for (const byte of entry.bytes) used.add(fold(byte));
   const bytes = [...used].sort((a, b) => a - b);
-  const width = bytes.length + 1;
-  const classOf = new Map(bytes.map((byte, i) => [byte, i + 1]));
-  const classes = Uint8Array.from({ length: 256 }, (_, byte) => classOf.get(fold(byte)) ?? 0);
-  const budget = Math.max(2, Math.floor(budgetBytes / (4 * (width + 1))));
+  const classOf = new Uint8Array(256);
+  bytes.forEach((byte, i) => {
+    classOf[byte] = i + 1;
+  });
+  const classes = Uint8Array.from({ length: 256 }, (_, byte) => classOf[fold(byte)]!);
+  const budget = Math.max(2, maxStates);
 
   const nodes: Node[] = [node()];
   const truncated: number[] = [];
@@ -53,7 +56,7 @@ export function buildTrie(entries: readonly TrieEntry[], ignoreCase: boolean, bu
     let at = 0;
     let fits = true;
     for (const byte of entry.bytes) {
-      const key = classOf.get(fold(byte))!;
+      const key = classOf[fold(byte)]!;
       let child = nodes[at]!.children.get(key);
       if (child === undefined) {
         if (states >= budget) {
@@ -74,16 +77,13 @@ export function buildTrie(entries: readonly TrieEntry[], ignoreCase: boolean, bu
     } else end[entry.kind].push(entry.id);
     if (entry.kind !== 'exact' || !fits) states++;
   }
-  return { dfa: automaton(nodes, classes, width), truncated };
+  return { automaton: automaton(nodes, classes, bytes.length + 1), truncated };
 }
 
 /** States: the nodes, then one for each set of prefixes that inputs may have left the tree with. */
-function automaton(nodes: readonly Node[], classes: Uint8Array, width: number): Dfa {
+function automaton(nodes: readonly Node[], classes: Uint8Array, width: number): Sparse {
   const labels = new Labels();
   const sorted = (ids: number[]) => [...new Set(ids)].sort((a, b) => a - b);
-  /** per node: label of the prefixes that hold below it */
-  const below = new Int32Array(nodes.length);
-  const accept: number[] = new Array(nodes.length).fill(0);
   const away = new Map<number, number>();
   const awayLabels: number[] = [];
   const awayState = (label: number): number => {
@@ -95,26 +95,22 @@ function automaton(nodes: readonly Node[], classes: Uint8Array, width: number): 
     }
     return state;
   };
-  const next: Int32Array = new Int32Array(nodes.length * width);
+  const builder = new SparseBuilder();
   // Parents come before their children, because nodes are numbered as they are made.
   const inherited = new Int32Array(nodes.length);
   nodes.forEach((n, i) => {
-    const before = labels.list[inherited[i]!]!;
-    const here = n.prefix.length > 0 ? mergeSorted(before, sorted(n.prefix)) : before;
-    accept[i] = n.exact.length > 0 ? labels.intern(mergeSorted(here, sorted(n.exact))) : labels.intern(here);
-    below[i] = labels.intern(n.wildcard.length > 0 ? mergeSorted(here, sorted(n.wildcard)) : here);
-    const out = awayState(below[i]!);
-    for (let c = 0; c < width; c++) next[i * width + c] = out;
-    for (const [c, child] of n.children) {
-      next[i * width + c] = child;
-      inherited[child] = below[i]!;
+    const before = inherited[i]!;
+    const here = n.prefix.length > 0 ? labels.intern(mergeSorted(labels.list[before]!, sorted(n.prefix))) : before;
+    const accept = n.exact.length > 0 ? labels.intern(mergeSorted(labels.list[here]!, sorted(n.exact))) : here;
+    const below = n.wildcard.length > 0 ? labels.intern(mergeSorted(labels.list[here]!, sorted(n.wildcard))) : here;
+    builder.state(accept, awayState(below));
+    for (const [c, child] of [...n.children].sort((a, b) => a[0] - b[0])) {
+      builder.except(c, child);
+      inherited[child] = below;
     }
   });
-  const all = new Int32Array((nodes.length + awayLabels.length) * width);
-  all.set(next);
   awayLabels.forEach((label, i) => {
-    accept.push(label);
-    all.fill(nodes.length + i, (nodes.length + i) * width, (nodes.length + i + 1) * width);
+    builder.state(label, nodes.length + i);
   });
-  return { classes, width, start: 0, next: all, accept: Int32Array.from(accept), labels: labels.list };
+  return builder.build(classes, width, 0, labels.list);
 }

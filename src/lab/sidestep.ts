@@ -17,6 +17,8 @@ export interface Status {
   readonly intake: string;
   /** what the programs counted */
   readonly counters?: Readonly<Record<string, number>>;
+  readonly policy: { readonly bytes: number; readonly compileMs: number; readonly swapMs: number };
+  readonly programs: Readonly<Record<string, { readonly runs: number; readonly ns: number }>>;
 }
 
 /** The command line `sidestep ARGS`. */

@@ -2,11 +2,14 @@
  * The policy image: one relocatable-free blob per generation, placed in a BPF array of one element. Every reference is
  * a byte offset from the start of the blob; 0 means "none" (offset 0 is the header, which nothing refers to).
  *
- * Automata are rows. A row at byte offset `r` is `u32 accept` followed by one u32 cell for each byte class. The class
- * map of an automaton is 256 bytes; entry `b` is the class of byte `b` plus one, so that the cell of byte `b` is the u32
- * at `r + 4 * classes[b]`.
- * - matching automata: the cell is the byte offset of the next row; `accept` is what the acceptance means to the user
- *   of the automaton (see `job`, `listener`, `virtual_host`).
+ * The class map of an automaton is 256 bytes; entry `b` is the class of byte `b` plus one.
+ * Matching automata: a row at byte offset `r` (a multiple of 8) is `u32 accept, u32 other`. The cell of byte `b` is
+ * `u32 row, u32 next` at `r + 8 * classes[b]`; it belongs to the row when `row == r`, and then `next` is the offset of the
+ * next row, which else is `other`. Rows share the space between them, so a state takes 8 bytes and 8 more for each class
+ * that does not lead to `other`. `accept` is what the acceptance means to the user of the automaton (see `job`,
+ * `listener`, `virtual_host`): 0, or the offset of something that is not a row, so that a row is never taken for a cell.
+ * Scanners and capturing automata: a row is `u32 accept` followed by one u32 cell for each class, so that the cell of
+ * byte `b` is the u32 at `r + 4 * classes[b]`.
  * - scanners (request and response heads): the low 24 bits of the cell are the next row's offset divided by 4, the high
  *   8 bits are an action of `SCAN`.
  * - capturing automata (regex rewrite): as scanners, but the high 8 bits are the mask of capture registers (2 a group,
@@ -16,7 +19,7 @@
 import { struct } from './struct.js';
 
 /** Size in bytes of the blob (a power of two); reads are masked with IMAGE_SIZE - 1. Eight slack bytes follow. */
-export const IMAGE_SIZE = 8 * 1024 * 1024;
+export const IMAGE_SIZE = 16 * 1024 * 1024;
 export const IMAGE_SLACK = 64;
 export const IMAGE_MAGIC = 0x53544550;
 
@@ -35,6 +38,8 @@ export const MAX_JOBS = 64;
 export const MAX_LITERALS = 256;
 export const MAX_CANDIDATES = 512;
 export const MAX_RBAC = 8;
+/** Most matches of a regex rewrite in one path; more are left to the proxy. */
+export const MAX_MATCHES = 16;
 /** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
 export const MAX_LITERAL = 4096;
 
@@ -250,7 +255,11 @@ export const EndpointRefSpec = struct('endpoint_ref', 'A global endpoint id.', [
 
 export const TemplateSpec = struct('template', 'u32 n, then n pieces that are concatenated.', [
   ['n', 'u32', 'at most MAX_PIECES'],
-  ['pad', 'u32', 'zero'],
+  [
+    'repeat',
+    'u32',
+    'not 0: for each match of the capturing automaton, looked for again behind the one before, the pieces but the last take its place; group 1 begins this many bytes, minus one, behind the first byte of the match and ends with it. Then what is left of the path, and the last piece',
+  ],
 ]);
 export const PieceSpec = struct('piece', 'One piece of a template.', [
   ['kind', 'u8', 'PIECE'],
@@ -302,6 +311,7 @@ export const IMAGE_CONSTANTS = {
   MAX_LITERALS,
   MAX_CANDIDATES,
   MAX_RBAC,
+  MAX_MATCHES,
   MAX_SLOTS,
   MAX_WATCHED_SLOTS,
   MAX_LITERAL,

@@ -1,5 +1,5 @@
 /** What a route does: its `route`, `redirect` or `direct_response` -> variants of an action. */
-import type { JsonObject, Provenance } from '../policy/resources.js';
+import type { JsonObject, Provenance, Resources } from '../policy/resources.js';
 import type { ClusterInfo } from './clusters.js';
 import type { Action, ClusterPlan, Condition, RbacCheck, Reason } from './ir.js';
 import type { Notes } from './notes.js';
@@ -22,6 +22,8 @@ export interface Variant {
 /** What applies to all routes of a listener. */
 export interface ListenerContext {
   readonly provenance: Provenance;
+  /** objects that the translation leaves to the proxy */
+  readonly left: Resources['left'];
   readonly clusters: ReadonlyMap<string, ClusterInfo>;
   /** clusters that kernel routes use, by the name in the plan */
   readonly used: Map<string, ClusterPlan>;

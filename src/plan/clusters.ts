@@ -261,6 +261,7 @@ function percent(o: Json | undefined, absent: number): number {
 /** Reads one cluster. Whatever keeps it from the kernel is in the notes of the result. */
 export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterInfo {
   const notes = new Notes(resources.provenance);
+  notes.reasons.push(...(resources.left?.get(cluster) ?? []));
   onlyFields(notes, cluster, '', KNOWN);
   if (has(cluster, 'health_checks'))
     notes.add('health-check', 'endpoints are checked actively', 'health_checks', cluster, 'health_checks');

@@ -1,7 +1,8 @@
 /** Conditions, predicates and actions in words, for people. */
 import type { Action, Condition, Field, Piece, Predicate } from './ir.js';
 
-function field(f: Field): string {
+/** e.g. `header x-user`. */
+export function describeField(f: Field): string {
   if (f.kind === 'query') return `query parameter ${f.name}`;
   if (f.kind === 'header') return `header ${f.name}`;
   return f.kind.replace('_', ' ');
@@ -9,7 +10,7 @@ function field(f: Field): string {
 
 /** e.g. `header x-user has prefix "a"`. */
 export function describePredicate({ field: f, matcher: m }: Predicate): string {
-  const name = field(f);
+  const name = describeField(f);
   switch (m.kind) {
     case 'present':
       return `${name} is present`;

@@ -1,6 +1,7 @@
 /** The plan's reference evaluator: what happens to one request, and why. Slow and plain on purpose. */
 
 import { describeCondition } from './describe.js';
+import { formProblems } from './form.js';
 import type {
   Condition,
   ForwardAction,
@@ -24,6 +25,10 @@ export interface PlanRequest {
   readonly headers: readonly (readonly [string, string])[];
   /** IPv4 or IPv6 literal of the client */
   readonly sourceIp?: string;
+  /** HTTP version; 1.1 if it is not given */
+  readonly version?: string;
+  /** bytes of the body; by default what Content-Length says */
+  readonly bodyLength?: number;
 }
 
 export interface Considered {
@@ -61,7 +66,7 @@ export interface Trace {
 }
 
 /** A request taken apart, as predicates see it. */
-class View {
+export class View {
   readonly path: string;
   readonly query: string | undefined;
   readonly host: string;
@@ -136,6 +141,10 @@ function headersIn(c: Condition, into: Set<string>): void {
 /** Methods that are decided here; Envoy refuses methods that it does not know, and tunnels CONNECT. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'TRACE']);
 
+/** What the proxy would change: dot segments, backslashes, characters to escape, escapes of what needs none; half escapes. */
+const NOT_NORMAL =
+  /["<>\\^`{|}]|\/\.\.?(?:[/;]|$)|%(?![0-9a-f]{2})|%(?:00|2[de]|3[0-9]|4[1-9a-f]|5[0-9af]|6[1-9a-f]|7[0-9ae])/i;
+
 /** Why the form of a request sends it to the proxy whatever the rules say; undefined: it does not. */
 export function oddity(listener: ListenerPlan, view: View): string | undefined {
   const { method, target } = view.request;
@@ -156,10 +165,10 @@ export function oddity(listener: ListenerPlan, view: View): string | undefined {
     .map((t) => asciiLower(t.trim()));
   if (tokens.some((t) => t !== '' && t !== 'close' && t !== 'keep-alive')) return 'Connection names headers';
   const { paths } = listener;
-  if (paths.normalize && /%|\\|\/\.\.?(\/|$)/.test(view.path)) return 'the path may need normalising';
+  if (paths.normalize && NOT_NORMAL.test(view.path)) return 'the path may need normalising';
   if (paths.mergeSlashes && view.path.includes('//')) return 'the path has double slashes';
-  if (paths.escapedSlashes && /%2f|%5c/i.test(view.path)) return 'the path has escaped slashes';
-  return undefined;
+  if (paths.escapedSlashes && /%2f|%5c|%(?![0-9a-f]{2})/i.test(view.path)) return 'the path has escaped slashes';
+  return formProblems(view.request)[0];
 }
 
 /** The host without its port (the part after the last colon that is not inside brackets). */

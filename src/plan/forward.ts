@@ -7,6 +7,7 @@ import { requestEdits } from './header-edits.js';
 import type { ForwardAction, HeaderEdit, RbacCheck } from './ir.js';
 import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
+import { type PolicyPart, policiesOf, rememberPolicies } from './rbac-policies.js';
 import { type RetryPlan, retryPolicy } from './retry.js';
 import { beforeRewrite } from './rewritten.js';
 import { targetRewrite } from './target.js';
@@ -196,10 +197,19 @@ function upstreamChecks(
     const rbac = rbacOutcome(notes, config, listener, `cluster ${name}: rbac`);
     notes.reasons.push(...rbac.notes.reasons);
     if (rbac.remoteIp) listener.usesRemoteIp();
-    for (const { action, condition } of rbac.checks) {
-      const before = beforeRewrite(condition, obj(ctx.route, 'match') ?? {}, forward);
-      if (before) checks.push({ action, condition: before });
-      else notes.add('rbac-rule', 'a rule on the rewritten request', `cluster ${name}: rbac`, ctx.route);
+    for (const original of rbac.checks) {
+      const { action, condition } = original;
+      const match = obj(ctx.route, 'match') ?? {};
+      const before = beforeRewrite(condition, match, forward);
+      if (before) {
+        const check: RbacCheck = { action, condition: before };
+        const parts = policiesOf(original).map((p) => ({
+          ...p,
+          condition: beforeRewrite(p.condition, match, forward),
+        }));
+        if (parts.every((p): p is PolicyPart => p.condition !== undefined)) rememberPolicies(check, parts);
+        checks.push(check);
+      } else notes.add('rbac-rule', 'a rule on the rewritten request', `cluster ${name}: rbac`, ctx.route);
     }
   }
   return checks;

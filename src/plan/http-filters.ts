@@ -14,6 +14,7 @@ const INERT: Record<string, readonly string[]> = {
   [`${FILTERS}header_mutation.v3.HeaderMutation`]: [],
   [`${FILTERS}local_ratelimit.v3.LocalRateLimit`]: ['stat_prefix'],
   [`${FILTERS}set_metadata.v3.Config`]: [],
+  [`${FILTERS}stateful_session.v3.StatefulSession`]: [],
 };
 
 interface Filter {

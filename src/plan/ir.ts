@@ -125,7 +125,7 @@ export interface VirtualHostPlan {
 
 /** How request targets must look to be decided here: what needs normalising goes to the proxy. */
 export interface PathRules {
-  /** normalize_path: targets with percent escapes, dot segments or backslashes go to the proxy */
+  /** normalize_path: targets with dot segments, backslashes, what would be escaped or unescaped go to the proxy */
   readonly normalize: boolean;
   /** merge_slashes: targets with `//` go to the proxy */
   readonly mergeSlashes: boolean;

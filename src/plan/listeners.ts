@@ -217,6 +217,7 @@ export function listenerPlan(
   outcome: Outcome,
 ): ListenerPlan {
   const notes = new Notes(resources.provenance);
+  notes.reasons.push(...(resources.left?.get(listener) ?? []));
   const socket = obj(obj(listener, 'address'), 'socket_address');
   const address = str(socket, 'address');
   const port = num(socket, 'port_value');
@@ -257,6 +258,7 @@ export function listenerPlan(
   const clientPorts = resources.intercepts.filter((i) => i.listener === name).map((i) => i.port);
   const context: ListenerContext = {
     provenance: resources.provenance,
+    left: resources.left,
     clusters,
     used,
     address,

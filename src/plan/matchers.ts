@@ -1,6 +1,7 @@
 /** What a matcher says about a value: used to fold constants, by the reference evaluator, and by tests. */
 import net from 'node:net';
 import { RE2JS } from 're2js';
+import { parseRegex, withoutNames } from '../regex/syntax.js';
 import type { Matcher } from './ir.js';
 
 const compiled = new Map<string, RE2JS>();
@@ -9,7 +10,8 @@ const compiled = new Map<string, RE2JS>();
 export function compileRegex(pattern: string): RE2JS {
   let regex = compiled.get(pattern);
   if (!regex) {
-    regex = RE2JS.compile(pattern);
+    // names may appear twice in RE2, and nobody asks for them here
+    regex = RE2JS.compile(withoutNames(pattern));
     if (compiled.size > 10_000) compiled.clear();
     compiled.set(pattern, regex);
   }
@@ -18,15 +20,9 @@ export function compileRegex(pattern: string): RE2JS {
 
 /** Why this regex cannot be taken into the kernel, or undefined. */
 export function regexProblem(pattern: string): string | undefined {
-  // Unicode classes differ between Unicode versions, so that the automaton could disagree with the proxy.
-  if (/\\[pP]/.test(pattern)) return 'Unicode classes (\\p) are left to the proxy';
-  if (/\\C/.test(pattern)) return '\\C is left to the proxy';
-  try {
-    compileRegex(pattern);
-    return undefined;
-  } catch (e) {
-    return `not RE2 syntax: ${e instanceof Error ? e.message : String(e)}`;
-  }
+  const parsed = parseRegex(pattern);
+  if (parsed.kind === 'valid') return undefined;
+  return parsed.kind === 'invalid' ? `not RE2 syntax: ${parsed.message}` : parsed.message;
 }
 
 const INT64_MAX = (1n << 63n) - 1n;

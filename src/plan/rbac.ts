@@ -6,6 +6,7 @@ import { headerCondition } from './header-match.js';
 import type { Condition, RbacCheck } from './ir.js';
 import { inCidr, matchesValue } from './matchers.js';
 import { bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
+import { type PolicyPart, placeOf, rememberPolicies } from './rbac-policies.js';
 import { stringMatcher } from './string-match.js';
 
 /** What RBAC rules may refer to beside the request. */
@@ -168,6 +169,7 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
   const reader = new Rules(notes, context);
   const policies: Condition[] = [];
   const objects: JsonObject[] = [];
+  const parts: PolicyPart[] = [];
   // Envoy keeps policies in a sorted map; any that matches is enough, so the order does not matter
   for (const [name, policy] of Object.entries(obj(rules, 'policies') ?? {})) {
     if (!isObject(policy)) continue;
@@ -178,7 +180,9 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
     const principals = list(policy, 'principals').map((p, i) => reader.principal(p, `${where}.principals[${i}]`));
     const known = (c: Condition | undefined): c is Condition => c !== undefined;
     policies.push(all([any(permissions.filter(known)), any(principals.filter(known))]));
+    parts.push({ name, condition: policies.at(-1)!, ...placeOf(notes, policy) });
   }
   const check: RbacCheck = { action: action === 'DENY' ? 'deny' : 'allow', condition: any(policies) };
+  rememberPolicies(check, parts);
   return { checks: notes.clean ? [check] : [], notes, remoteIp: reader.remoteIp, policies: objects };
 }

@@ -41,6 +41,14 @@ const TEXT = {
     'An access log is configured',
     'The proxy writes its access log only for requests that it sees. Leaving requests out of the log would be a change of behaviour.',
   ],
+  'envoy-filter': [
+    'An EnvoyFilter patches it',
+    'Patches to a configuration that Istio generates are not applied here, nor looked into: the listeners, virtual hosts, routes and clusters that a patch is about are left to the proxy.',
+  ],
+  wasm: [
+    'A WasmPlugin runs on its requests',
+    'WebAssembly plugins are not loaded here. Listeners of the clients and gateways that a plugin selects, and clusters of the servers that it selects, are left to the proxy.',
+  ],
   tracing: ['Tracing is configured', 'Spans are made by the proxy, for requests that it sees.'],
   'remote-address': [
     'use_remote_address is on',
@@ -71,7 +79,7 @@ const TEXT = {
   ],
   regex: [
     'A regular expression outside the supported syntax',
-    'Regular expressions are compiled to byte automata from RE2 syntax. Unicode classes (\\p) and what RE2 itself refuses are left to the proxy.',
+    'Regular expressions are compiled to byte automata from RE2 syntax. \\C and what RE2 itself refuses are left to the proxy.',
   ],
   'runtime-fraction': [
     'A runtime fraction between 0 and 100%, or one that a runtime layer can change',
@@ -162,10 +170,121 @@ const TEXT = {
     'More than the kernel has room for',
     'Automata, header slots, terms of a condition, candidates for one path and literals have bounds in the policy image, so that the programs stay verifiable. A rule that does not fit is left to the proxy.',
   ],
+  gateway: [
+    'A gateway that is not run on this node',
+    'No document describes the gateway, or none of its plain HTTP servers takes the route. Connections to it are not intercepted; what is on its way there is decided elsewhere.',
+  ],
+  'no-parent': [
+    'A route that is attached to nothing',
+    'Without parentRefs (or with such that only another controller knows) a route decides nothing here.',
+  ],
+  'parent-kind': [
+    'A route for a kind of parent that is not known',
+    'Routes are attached to Gateways and Services. Other kinds belong to other controllers.',
+  ],
+  'backend-kind': [
+    'A backend of a kind that is not known',
+    'Backends are Services and Istio’s Hostnames. As the Gateway API demands, requests for others are answered 500; the controller that knows the kind would do something else.',
+  ],
+  'unknown-filter': [
+    'A filter of the Gateway API that is not known',
+    'As the Gateway API demands, requests that would pass it are answered 500; the controller that knows it would do something else.',
+  ],
+  sidecar: [
+    'A setting of a Sidecar that is not translated, or something that a Sidecar hides',
+    'Which services and VirtualServices the clients see is translated; what a Sidecar says of servers, ports and unknown addresses is not.',
+  ],
+  telemetry: [
+    'Metrics of a proxy',
+    'Metrics that a proxy makes of each request do not contain what the kernel decides.',
+  ],
   translation: [
     'The translation to proxy resources says so',
     'A construct of the source language that the fast path does not have.',
   ],
+  'source-match': [
+    'A match on who the client is',
+    'sourceLabels, sourceNamespace and workload selectors make one configuration for each client. There is one for all clients of a node here.',
+  ],
+  'not-http': [
+    'A route for connections',
+    'TCP and TLS routes decide about connections, not about requests; they are not intercepted.',
+  ],
+  'no-host': [
+    'It names no host',
+    'A VirtualService without hosts decides something only where another one delegates to it.',
+  ],
+  'not-exported': [
+    'Not visible to the clients of this node',
+    'exportTo keeps it from the namespace that the clients are in.',
+  ],
+  'no-http-port': [
+    'No port that carries HTTP',
+    'Only ports that are declared as HTTP are intercepted: on others the bytes may be anything.',
+  ],
+  'unknown-delegate': [
+    'It delegates to a VirtualService that is not in the files',
+    'Without the delegate the rule has no routes.',
+  ],
+  'delegate-conflict': [
+    'The matches of a delegate and of its root exclude each other',
+    'Istio takes a route of a delegate only if its match lies inside a match of the rule that delegates.',
+  ],
+  'no-service': [
+    'No service has this host',
+    'The settings concern a service that is not in the files, so nothing of it is intercepted.',
+  ],
+  'traffic-policy': [
+    'A traffic policy that is not translated',
+    'The proxy has no counterpart of the setting in what is generated here.',
+  ],
+  'mesh-tls': [
+    'Mutual TLS with the certificates of the mesh',
+    'Sidecars would encrypt this hop with certificates that they get from the control plane. There are none on this node.',
+  ],
+  'tls-secret': ['Certificates in a Kubernetes secret', 'Secrets cannot be read from policy files.'],
+  passthrough: [
+    'The original destination is asked for',
+    'PASSTHROUGH forwards to the address that the client had chosen, which interception replaces.',
+  ],
+  locality: ['Settings about localities', 'Endpoints have no localities here: all of them count as one.'],
+  jwt: ['A validated token decides', 'Signatures of JSON web tokens are checked by the proxy.'],
+  'mixed-servers': [
+    'The outcome is not the same for all servers',
+    'The rule asks for a port or address of the server, and the servers of one cluster differ in it. The choice of a server comes after the check.',
+  ],
+  sni: [
+    'The name in the TLS handshake decides',
+    'Connections in plain text have no such name; others are left to the proxy.',
+  ],
+  metadata: ['Metadata of other filters decides', 'Filters of the proxy write it, and only the proxy can read it.'],
+  'target-ref': [
+    'A policy of a gateway or waypoint',
+    'targetRefs attach it to a proxy that does not run on this node.',
+  ],
+  'dry-run': ['A dry run', 'The policy is evaluated for its statistics only; it decides nothing.'],
+  audit: ['An audit policy', 'It only marks requests for auditing; it decides nothing.'],
+  'custom-authorization': [
+    'An external authorizer decides',
+    'CUSTOM policies ask a service that the mesh configuration names. It is not known here, and requests are denied, as Istio does then.',
+  ],
+  'partial-selection': [
+    'The policy selects only some of the servers',
+    'Which server gets a request is chosen after the check, so the stricter outcome counts for all of them.',
+  ],
+  'unknown-labels': [
+    'The labels of the servers are not known',
+    'Whether the selector means these servers cannot be told from the files.',
+  ],
+  'no-workload': [
+    'The policy selects nobody',
+    'No service with HTTP ports has servers that it selects, so there is nothing to enforce.',
+  ],
+  'unsupported-kind': [
+    'A kind of document that is not translated',
+    'It is recognised, and what it says is not carried out on this node; see KNOWN_ISSUES.md.',
+  ],
+  invalid: ['The document is invalid', 'Nothing of an invalid document is carried out.'],
 } as const satisfies Record<string, readonly [string, string]>;
 
 export type ReasonCode = keyof typeof TEXT;
@@ -181,11 +300,11 @@ export function reasonsMarkdown(): string {
     '# Why a rule is left to the proxy',
     '',
     'Generated from `src/plan/reasons.ts` by `npx tsx src/plan/reasons-doc.ts`.',
-    'Codes are stable; `sidestep check --json` reports them.',
+    'Codes are stable; `sidestep check --json` reports them. Each has a page with what to change, and an example.',
     '',
   ];
   for (const [code, { title, explanation }] of Object.entries(REASONS)) {
-    parts.push(`## \`${code}\``, '', `**${title}.** ${explanation}`, '');
+    parts.push(`## [\`${code}\`](reasons/${code}.md)`, '', `**${title}.** ${explanation}`, '');
   }
   return parts.join('\n');
 }

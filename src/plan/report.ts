@@ -1,4 +1,5 @@
 /** What `check` says: every rule of the user's files, where it is enforced, and why. */
+import type { Diagnostic } from '../policy/diagnostics.js';
 import type { Resources, SourceRule } from '../policy/resources.js';
 import { buildPlan, type Outcomes, outcomesOf } from './build.js';
 import type { Plan, Reason } from './ir.js';
@@ -8,13 +9,16 @@ export interface ReportReason {
   readonly code: string;
   readonly message: string;
   readonly field: string;
-  /** line in the rule's file; 0 if unknown */
+  /** line in `file`; 0 if unknown */
   readonly line: number;
+  /** the rule's file, or another one that is to blame */
+  readonly file: string;
 }
 
 export interface ReportResult {
   readonly file: string;
   readonly line: number;
+  readonly column: number;
   readonly kind: string;
   readonly name: string;
   readonly rule: string;
@@ -37,6 +41,8 @@ export interface CheckReport {
   readonly rules: number;
   readonly kernel: number;
   readonly proxy: number;
+  /** rules in files with errors */
+  readonly invalid: number;
   readonly documents: number;
   readonly errors: readonly ReportError[];
   readonly warnings: readonly ReportError[];
@@ -74,12 +80,16 @@ function reasonsOf(
     reasons.push(...outcomes.reasons.get(at)!);
     for (const id of outcomes.routeIds.get(at) ?? []) reasons.push(...(refused.get(id) ?? []));
   }
-  const own = rule.unsupported.map(({ code, message, field, line }) => ({ code, message, field, line }));
+  const own = rule.unsupported.map(({ code, message, field, line }) => ({
+    ...{ code, message, field, line },
+    file: rule.position.file,
+  }));
   const found = dedupe(reasons).map((r) => ({
     code: r.code,
     message: r.message,
     field: r.field,
     line: r.position?.line ?? rule.position.line,
+    file: r.position?.file ?? rule.position.file,
   }));
   return [...own, ...found];
 }
@@ -87,12 +97,18 @@ function reasonsOf(
 /**
  * The verdict on every rule of the files. A plan that `buildPlan` did not make is made anew from the resources.
  * @param refused reasons, by route id, of what the plan offloads and the compiler has no room for
+ * @param lints more warnings than the translation has
  */
-export function report(resources: Resources, plan: Plan, refused: Refused = new Map()): CheckReport {
+export function report(
+  resources: Resources,
+  plan: Plan,
+  refused: Refused = new Map(),
+  lints: readonly Diagnostic[] = [],
+): CheckReport {
   const outcomes = outcomesOf(plan) ?? outcomesOf(buildPlan(resources))!;
   const holders = parents(resources);
   const findings = (severity: 'error' | 'warning'): ReportError[] =>
-    resources.diagnostics
+    [...resources.diagnostics, ...lints]
       .filter((d) => d.severity === severity)
       .map((d) => ({
         file: d.position?.file ?? '',
@@ -106,9 +122,9 @@ export function report(resources: Resources, plan: Plan, refused: Refused = new 
   const errors = findings('error');
   const broken = new Set(errors.map((e) => e.file));
   const results = resources.rules.map((rule): ReportResult => {
-    const { file, line } = rule.position;
+    const { file, line, column } = rule.position;
     const { kind, name } = rule;
-    const head = { file, line, kind, name, rule: rule.rule };
+    const head = { file, line, column, kind, name, rule: rule.rule };
     if (broken.has(file)) return { ...head, verdict: 'invalid', reasons: [] };
     const reasons = reasonsOf(rule, outcomes, holders, refused);
     return { ...head, verdict: reasons.length === 0 ? 'kernel' : 'proxy', reasons };
@@ -118,6 +134,7 @@ export function report(resources: Resources, plan: Plan, refused: Refused = new 
     rules: results.length,
     kernel: count('kernel'),
     proxy: count('proxy'),
+    invalid: count('invalid'),
     documents: resources.documents,
     errors,
     warnings: findings('warning'),

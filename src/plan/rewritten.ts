@@ -15,8 +15,10 @@ function knownPrefix(match: JsonObject): string | undefined {
   return typeof prefix === 'string' ? prefix : undefined;
 }
 
-function constant(value: boolean): Condition {
-  return value ? ALWAYS : NEVER;
+/** What a matcher says about a value from the configuration, which (unlike requests) may have letters outside ASCII. */
+function constant(m: Matcher, value: string): Condition | undefined {
+  if (m.kind === 'regex' && /[^\0-\x7f]/.test(value)) return undefined;
+  return matchesValue(m, value) ? ALWAYS : NEVER;
 }
 
 /** A test of `literal` + (what follows `matched` in the path) as a test of the path. */
@@ -37,7 +39,7 @@ function pathTest(p: Predicate, match: JsonObject, action: ForwardAction): Condi
   if (p.field.kind !== 'path' || target.kind !== 'pieces') return undefined;
   const [first, second] = target.pieces;
   if (first?.kind !== 'literal') return undefined;
-  if (second?.kind !== 'path') return constant(matchesValue(p.matcher, first.value));
+  if (second?.kind !== 'path') return constant(p.matcher, first.value);
   const matched = knownPrefix(match);
   return matched === undefined ? undefined : afterPrefix(p.matcher, first.value, matched);
 }
@@ -47,7 +49,7 @@ function headerTest(p: Predicate & { field: { kind: 'header' } }, action: Forwar
   if (edits.length === 0) return { op: 'test', predicate: p };
   const only = edits.length === 1 ? edits[0]! : undefined;
   if (only?.op === 'remove') return NEVER;
-  return only?.op === 'overwrite' ? constant(matchesValue(p.matcher, only.value)) : undefined;
+  return only?.op === 'overwrite' ? constant(p.matcher, only.value) : undefined;
 }
 
 /**
@@ -72,7 +74,7 @@ export function beforeRewrite(c: Condition, match: JsonObject, action: ForwardAc
     case 'test': {
       const { field, matcher } = c.predicate;
       if (field.kind === 'path' || field.kind === 'target') return pathTest(c.predicate, match, action);
-      if (field.kind === 'host') return action.host === undefined ? c : constant(matchesValue(matcher, action.host));
+      if (field.kind === 'host') return action.host === undefined ? c : constant(matcher, action.host);
       if (field.kind === 'header') return headerTest({ field, matcher }, action);
       return c;
     }

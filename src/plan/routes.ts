@@ -104,7 +104,7 @@ function routePlans(
   );
 
   const notes = ctx.common.fork();
-  notes.reasons.push(...ctx.common.reasons, ...vhostNotes.reasons);
+  notes.reasons.push(...ctx.common.reasons, ...vhostNotes.reasons, ...(ctx.listener.left?.get(route) ?? []));
   onlyFields(notes, route, path, [
     ...ACTIONS,
     'name',
@@ -230,6 +230,7 @@ export function virtualHosts(ctx: RoutesContext, strip: readonly Condition[]): V
   const drafts = hosts.map((vhost) => {
     const notes = new Notes(ctx.listener.provenance);
     virtualHostNotes(notes, vhost);
+    notes.reasons.push(...(ctx.listener.left?.get(vhost) ?? []));
     if (has(vhost, 'cors') && ctx.listener.hasCorsFilter)
       notes.add('per-route-filter', 'a CORS policy', 'virtual_host.cors', vhost, 'cors');
     const name = str(vhost, 'name');

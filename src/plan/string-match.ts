@@ -25,13 +25,14 @@ export function stringMatcher(notes: Notes, o: JsonObject, path: string): Matche
     }
   }
   const regex = obj(o, 'safe_regex');
-  if (regex && !ignoreCase) {
+  if (regex) {
     const before = notes.reasons.length;
-    onlyFields(notes, o, path, ['safe_regex']);
+    // ignore_case has no effect on regexes
+    onlyFields(notes, o, path, ['safe_regex', 'ignore_case']);
     const m = regexMatcher(notes, regex, join(path, 'safe_regex'));
     return notes.reasons.length > before ? undefined : m;
   }
-  const what = has(o, 'custom') ? 'custom' : has(o, 'safe_regex') ? 'safe_regex with ignore_case' : 'an empty matcher';
+  const what = has(o, 'custom') ? 'custom' : 'an empty matcher';
   notes.add('route-match', `string matcher: ${what} is left to the proxy`, path, o);
   return undefined;
 }

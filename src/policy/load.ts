@@ -33,8 +33,8 @@ export interface LoadOptions {
    * that the verdict is about what the policies say. Never for resources that traffic is to follow
    */
   readonly assumeEndpoints?: boolean;
-  /** see `TranslateOptions.assumeGateways` */
-  readonly assumeGateways?: boolean;
+  /** is given the text of every file that could be read, by the name that positions have */
+  readonly onText?: (file: string, text: string) => void;
   /** see `TranslateOptions.identity` */
   readonly identity?: Identity;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
@@ -61,7 +61,9 @@ export async function loadFiles(paths: readonly string[], options: LoadOptions =
     const name = file === '-' ? STDIN_NAME : file;
     const stream = file === '-' ? (options.stdin ?? process.stdin) : createReadStream(file);
     const text = await readText(stream, name, parsed.diagnostics);
-    if (text !== undefined) parseText(text, name, parsed);
+    if (text === undefined) continue;
+    options.onText?.(name, text);
+    parseText(text, name, parsed);
   }
   const results: Resources[] = [translateEnvoy(parsed.envoy)];
   if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed, options));
@@ -273,6 +275,6 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  const { assumeEndpoints = false, assumeGateways = false, instance = '', identity } = options;
-  return translate(documents, { assumeEndpoints, assumeGateways, instance, ...(identity ? { identity } : {}) });
+  const { assumeEndpoints = false, instance = '', identity } = options;
+  return translate(documents, { assumeEndpoints, instance, ...(identity ? { identity } : {}) });
 }

@@ -55,6 +55,14 @@ export interface SourceRule {
   }[];
 }
 
+/** Why a translator leaves an object of the resources to the proxy; the codes are those of the plan's reasons. */
+export interface LeftReason {
+  readonly code: 'envoy-filter' | 'wasm' | 'access-log' | 'tracing';
+  readonly message: string;
+  readonly field: string;
+  readonly position: Position;
+}
+
 /** A name that applications may look up, with the address that stands for it. */
 export interface HostEntry {
   readonly address: string;
@@ -96,6 +104,11 @@ export interface Resources {
   /** who the clients at known addresses are (SPIFFE URIs), as translated policies take them to be */
   readonly identities?: readonly { readonly address: string; readonly identity: string }[];
   readonly rules: SourceRule[];
+  /**
+   * Listeners, virtual hosts, routes and clusters, by identity, that are the proxy's whatever they say: something in the
+   * files changes them in a way that the resources do not show
+   */
+  readonly left?: ReadonlyMap<object, readonly LeftReason[]>;
   /** number of documents read */
   readonly documents: number;
   readonly provenance: Provenance;

@@ -1,7 +1,7 @@
 /** The commands that only read files, as a user runs them. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -100,9 +100,38 @@ describe('commands that read files', { concurrency: 2 }, () => {
   it('check for people names every rule with its line', async () => {
     const { code, out } = await sidestep(['check', good]);
     assert.equal(code, 0);
-    assert.match(out, /^kernel {2}\S+good\.json:\d+ {2}Route all api$/m);
-    assert.match(out, /^proxy {3}\S+good\.json:\d+ {2}Route all copied$/m);
-    assert.match(out, /^4 rules in 1 documents: 3 in the kernel \(75\.0%\), 1 through the proxy$/m);
+    assert.match(out, /^\S+good\.json {2}3 of 4 rules in the kernel$/m);
+    assert.match(out, /^ {2}kernel +\d+ {2}Route all api$/m);
+    assert.match(out, /^ {2}proxy +\d+ {2}Route all copied$/m);
+    assert.match(out, /^4 rules in 1 document: 3 in the kernel \(75\.0%\), 1 through the proxy \(25\.0%\)$/m);
+    assert.match(out, /^ +1 {2}mirror +Traffic is mirrored$/m);
+  });
+
+  it('check --html writes one page; a place that cannot be written is wrong usage', async () => {
+    const page = path.join(dir, 'report.html');
+    const { code } = await sidestep(['check', good, '--html', page]);
+    assert.equal(code, 0);
+    const html = readFileSync(page, 'utf8');
+    assert.match(html, /^<!doctype html>/);
+    assert.match(html, /75\.0% of the rules are enforced in the kernel/);
+    const missing = await sidestep(['check', good, '--html', path.join(dir, 'no', 'such', 'folder.html')]);
+    assert.equal(missing.code, 2);
+    assert.match(missing.err, /cannot be written/);
+  });
+
+  it('check warns, with a code, and the verdicts and the exit code stay', async () => {
+    const shadowed = bootstrap().replace('"prefix": "/copied"', '"prefix": "/api/copied"');
+    const { code, err } = await sidestep(['check', '-'], shadowed);
+    assert.equal(code, 0);
+    assert.match(err, /^<stdin>:\d+:\d+: warning: match: never reached: api .*\[unreachable-route\]$/m);
+  });
+
+  it('reasons: all, one, and one that there is not', async () => {
+    assert.match((await sidestep(['reasons'])).out, /^mirror +Traffic is mirrored$/m);
+    const { code, out } = await sidestep(['reasons', 'mirror']);
+    assert.equal(code, 0);
+    assert.match(out, /^## Before$/m);
+    assert.equal((await sidestep(['reasons', 'nothing'])).code, 2);
   });
 
   it('check --require', async () => {
@@ -167,10 +196,26 @@ describe('commands that read files', { concurrency: 2 }, () => {
     assert.equal((await explain('GET http://shop.example/old/x')).result.headers[0][1], 'https://shop.example/old/x');
   });
 
+  it('explain knows the forms that go to the proxy', async () => {
+    const verdict = async (...args: string[]) =>
+      JSON.parse((await sidestep(['explain', good, '--json', '-X', 'POST http://shop.example/api/x', ...args])).out)
+        .verdict;
+    assert.equal(await verdict('--body-length', '10'), 'kernel');
+    for (const args of [
+      ['-H', 'Connection: close'],
+      ['-H', 'Transfer-Encoding: chunked'],
+      ['--http', '1.0'],
+      ['--body-length', '2000000'],
+    ])
+      assert.equal(await verdict(...args), 'proxy', args.join(' '));
+    assert.equal((await sidestep(['explain', good, '-X', 'GET http://x/', '--http', '3'])).code, 2);
+  });
+
   it('explain for people', async () => {
     const { code, out } = await sidestep(['explain', good, '--request', 'GET http://shop.example/old']);
     assert.equal(code, 0);
-    assert.match(out, /api: not matched, needs: path has prefix "\/api\/"/);
+    assert.match(out, /^ +api: not matched .*good\.json:\d+$/m);
+    assert.match(out, /needs: path has prefix "\/api\/"; it is "\/old"/);
     assert.match(out, /=> all\[2\]: matched/);
     assert.match(out, /location: https:\/\/shop\.example\/old/);
   });

@@ -65,7 +65,7 @@ describe('budgets', () => {
       plan(
         listener([
           route('first', path(text('exact', '/first'))),
-          route('second', { op: 'and', of: [path(text('prefix', '/a')), header('x', regex('\\p{Greek}'))] }),
+          route('second', { op: 'and', of: [path(text('prefix', '/a')), header('x', regex('\\C'))] }),
           route('third', path(text('prefix', '/'))),
         ]),
       ),

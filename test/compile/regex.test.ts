@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { spawnSync } from 'node:child_process';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { RE2JS } from 're2js';
@@ -101,31 +100,7 @@ describe('regex automata', () => {
   }
 
   it('refuses what cannot be promised to mean the same in the proxy', () => {
-    for (const pattern of ['\\p{Greek}', '\\PL', '\\C', '(?<=a)b', 'a(?=b)', '(', 'a**'])
+    for (const pattern of ['\\C', '\\p{Alphabetic}', '\\p{greek}', '(?<=a)b', 'a(?=b)', '(', 'a**'])
       assert.equal(matcherDfa({ kind: 'regex', pattern }), undefined, pattern);
-  });
-
-  it('agrees with the C++ library on arbitrary bytes where its Python binding is installed', (t) => {
-    const program = `
-import json, sys
-try:
-    import re2
-except ImportError:
-    sys.exit(3)
-for p, xs in json.load(sys.stdin):
-    r = re2.compile(p.encode())
-    print(json.dumps([r.fullmatch(bytes(x)) is not None for x in xs]))`;
-    const inputs = fc.sample(fc.uint8Array({ maxLength: 6 }), { numRuns: 200, seed: 3 });
-    const cases = PATTERNS.map((p) => [p, [...inputs, Buffer.from('a'), Buffer.from('foo')].map((x) => [...x])]);
-    const result = spawnSync('python3', ['-c', program], { input: JSON.stringify(cases), encoding: 'utf8' });
-    if (result.status === 3 || result.error) return t.skip('python3 with google-re2 is not installed');
-    const lines = result.stdout.trim().split('\n');
-    PATTERNS.forEach((pattern, i) => {
-      const dfa = matcherDfa({ kind: 'regex', pattern })!;
-      const wanted = JSON.parse(lines[i]!) as boolean[];
-      (cases[i]![1] as number[][]).forEach((x, j) => {
-        assert.equal(run(dfa, Uint8Array.from(x)).length > 0, wanted[j], `${pattern} on ${x}`);
-      });
-    });
   });
 });

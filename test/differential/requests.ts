@@ -95,11 +95,15 @@ function ordinary(hint: Hint): fc.Arbitrary<Request> {
 
 /** Single requests of the kind that clients usually send, which must stay in the kernel. */
 export function ordinarySteps(config: ListenerConfig): fc.Arbitrary<Step[]> {
-  const request = fc.nat({ max: config.hints.length - 1 }).chain((i) => ordinary(config.hints[i]!));
   return fc.array(
-    request.map((r) => [r]),
+    ordinaryRequest(config).map((r) => [r]),
     { minLength: 1, maxLength: 5 },
   );
+}
+
+/** One request of the usual kind. */
+export function ordinaryRequest(config: ListenerConfig): fc.Arbitrary<Request> {
+  return fc.nat({ max: config.hints.length - 1 }).chain((i) => ordinary(config.hints[i]!));
 }
 
 type Twist = (r: Request) => Request;
@@ -112,6 +116,7 @@ function withHeader(name: string, value: string): Twist {
 const TWISTS: Readonly<Record<string, Twist>> = {
   'absolute form': (r) => ({ ...r, target: `http://${hostOf(r)}${r.target}` }),
   'percent escapes': (r) => ({ ...r, target: r.target.replace('/a', '/%61') }),
+  'harmless escapes': (r) => ({ ...r, target: r.target.replace(/(?=\?|$)/, '%20x%C3%A9') }),
   'escaped slash': (r) => ({ ...r, target: `/a%2Fb${r.target}` }),
   'dot segments': (r) => ({ ...r, target: `/x/..${r.target}` }),
   'two slashes': (r) => ({ ...r, target: `/${r.target}` }),
@@ -156,14 +161,20 @@ function hostOf(r: Request): string {
   return r.headers.find(([n]) => n === 'Host')?.[1] ?? 'shop.test';
 }
 
+/** One odd request. */
+export function oddRequest(config: ListenerConfig): fc.Arbitrary<Request> {
+  return (
+    fc
+      .tuple(ordinaryRequest(config), fc.constantFrom(...Object.keys(TWISTS)))
+      // a twist's own x-answer counts, not the one of the ordinary request
+      .map(([r, name]) => TWISTS[name]!({ ...r, headers: r.headers.filter(([n]) => n !== 'x-answer') }))
+  );
+}
+
 /** Odd requests, alone or as pipelined pairs, among ordinary ones on the same connection. */
 export function oddSteps(config: ListenerConfig): fc.Arbitrary<Step[]> {
-  const plain = fc.nat({ max: config.hints.length - 1 }).chain((i) => ordinary(config.hints[i]!));
-  const odd = fc.tuple(plain, fc.constantFrom(...Object.keys(TWISTS))).map(([r, name]) => {
-    // a twist's own x-answer counts, not the one of the ordinary request
-    const base = { ...r, headers: r.headers.filter(([n]) => n !== 'x-answer') };
-    return TWISTS[name]!(base);
-  });
+  const plain = ordinaryRequest(config);
+  const odd = oddRequest(config);
   const step: fc.Arbitrary<Step> = fc.oneof(
     { weight: 3, arbitrary: odd.map((r) => [r]) },
     { weight: 1, arbitrary: plain.map((r) => [r]) },

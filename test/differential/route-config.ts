@@ -85,13 +85,20 @@ const ANCHORED: readonly JsonObject[] = [
   regexRewrite('^/(a|b|items)/', '/new/\\1/'),
   regexRewrite('^/shop', '/store'),
 ];
-/** These may match more than once, which only the proxy does. */
-const UNANCHORED: readonly JsonObject[] = [regexRewrite('[0-9]+', 'N'), regexRewrite('/', '/_')];
+/** These may match more than once. */
+const UNANCHORED: readonly JsonObject[] = [
+  regexRewrite('[0-9]+', 'N'),
+  regexRewrite('/', '/_'),
+  regexRewrite('/v([0-9])', '/\\1\\0'),
+  regexRewrite('/(items|api)', '/<\\1>'),
+];
+/** These look at what stands around a match, which only the proxy does. */
+const PROXY_REWRITES: readonly JsonObject[] = [regexRewrite('\\b[a-z]', 'N')];
 
 const prefixRewrite = fc.constantFrom('/', '/new', '/new/', '/deep/er').map((p): JsonObject => ({ prefix_rewrite: p }));
 
 function pathRewrite(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
-  const regex = fc.constantFrom(...ANCHORED, ...(mixed ? UNANCHORED : []));
+  const regex = fc.constantFrom(...ANCHORED, ...UNANCHORED, ...(mixed ? PROXY_REWRITES : []));
   return match.kind === 'safe_regex' ? regex : fc.oneof(prefixRewrite, regex);
 }
 

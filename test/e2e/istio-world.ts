@@ -100,6 +100,8 @@ export function outcome(result: JobResult): Outcome {
 export interface Ask {
   /** `host` or `host:port` of a service of the files */
   readonly host: string;
+  /** the name of the files to connect to, if it is not `host` */
+  readonly to?: string;
   readonly method?: string;
   readonly path: string;
   readonly headers?: HeaderList;
@@ -179,13 +181,13 @@ export class IstioWorld {
 
   /** Sends a request through Sidestep, to the service's own address. */
   mesh(ask: Ask): Promise<JobResult> {
-    const [name = '', port = '80'] = ask.host.split(':');
+    const [name = '', port = '80'] = (ask.to ?? ask.host).split(':');
     return this.#inside.run(this.#job(ask, this.address(name), Number(port)));
   }
 
   /** Sends the same request to the plain Envoy. */
   alone(ask: Ask): Promise<JobResult> {
-    const [name = '', port = '80'] = ask.host.split(':');
+    const [name = '', port = '80'] = (ask.to ?? ask.host).split(':');
     const address = this.address(name);
     const listener = this.resources.intercepts.find((i) => i.address === address && i.port === Number(port))?.listener;
     return this.#outside.run(this.#job(ask, ALONE, this.#alone.get(listener ?? '') ?? 0));

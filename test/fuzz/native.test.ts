@@ -75,6 +75,7 @@ const TOKENS = [
     '/moved/',
     '/rewrite',
     '/users/7/',
+    '/all/1/23/4',
     '/h',
     '/q',
     '?debug=1',

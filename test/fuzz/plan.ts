@@ -85,6 +85,10 @@ const ROUTES: readonly RoutePlan[] = [
     ...forward('b'),
     target: { kind: 'regex', pattern: '^/users/([0-9]+)/(.*)$', substitution: '/u/\\2/\\1' },
   }),
+  route(path(prefix('/all')), {
+    ...forward('b'),
+    target: { kind: 'regex', pattern: '/([0-9])', substitution: '/<\\1\\0>' },
+  }),
   route(and(path(prefix('/h')), header('x-version', { kind: 'range', start: 1n, end: 10n })), forward('weighted')),
   route(and(path(prefix('/h')), not(header('x-skip', { kind: 'present' }))), {
     ...forward('a'),

@@ -9,6 +9,7 @@ export const REQUESTS: readonly string[] = [
   head('GET /moved/there?q=1&r=2 HTTP/1.1', 'Host: c.example:80'),
   head('HEAD /moved/ HTTP/1.1', 'Host: c.org'),
   head('GET /rewrite/me?keep=1 HTTP/1.1', 'Host: a.example', 'Connection: keep-alive', 'Keep-Alive: timeout=5'),
+  head('GET /all/1/22/3 HTTP/1.1', 'Host: a.example'),
   head('GET /users/42/photos HTTP/1.1', 'Host: a.example', 'x-request-id: 1'),
   head('GET /h HTTP/1.1', 'Host: a.example', 'X-Version: 7', 'x-secret: s', 'x-maybe: 1', 'X-Secret: t'),
   head('GET /h HTTP/1.1', 'Host: a.example', 'x-skip:', 'x-version: -0012'),

@@ -56,6 +56,8 @@ export function byteClasses(nfa: Nfa): { classes: Uint8Array; representatives: n
   return { classes, representatives };
 }
 
+const NOTHING: readonly number[] = [];
+
 /**
  * The minimal automaton that accepts (with label [0]) exactly the inputs that `nfa` matches as a whole.
  * @param budget most states before minimisation; @returns undefined when there would be more.
@@ -83,7 +85,20 @@ export function determinize(nfa: Nfa, budget: number): Dfa | undefined {
     return out.sort((a, b) => a - b);
   };
   const found = new Explorer<readonly [readonly number[], number]>();
+  let nowhere = -1;
+  const known = new Map<number, number>();
   const id = (set: readonly number[], context: number): number => {
+    if (set === NOTHING && nowhere >= 0) return nowhere;
+    // One state after another: the usual case.
+    const single = set.length === 1 ? set[0]! * 8 + context : -1;
+    const before = single < 0 ? undefined : known.get(single);
+    if (before !== undefined) return before;
+    const made = newId(set, context);
+    if (single >= 0) known.set(single, made);
+    if (set === NOTHING) nowhere = made;
+    return made;
+  };
+  const newId = (set: readonly number[], context: number): number => {
     const core = closure(set, -1);
     // Without assertions the context makes no difference, and must not split states.
     const used = core.some((s) => states[s]!.kind === 'assert') ? context : 0;
@@ -96,6 +111,25 @@ export function determinize(nfa: Nfa, budget: number): Dfa | undefined {
   for (let i = 0; i < found.states.length; i++) {
     if (i >= budget) return undefined;
     const [core, context] = found.states[i]!;
+    if (core.every((s) => states[s]!.kind !== 'assert')) {
+      // Without assertions only the bytes that are tested lead anywhere.
+      const lists: (number[] | undefined)[] = new Array(representatives.length);
+      for (const s of core) {
+        const state = states[s]!;
+        if (state.kind !== 'byte') continue;
+        const last = classes[state.high]!;
+        for (let c = classes[state.low]!; c <= last; c++) {
+          const list = lists[c];
+          if (!list) lists[c] = [state.to];
+          else if (!list.includes(state.to)) list.push(state.to);
+        }
+      }
+      representatives.forEach((byte, c) => {
+        next.push(id(lists[c] ?? NOTHING, contextAfter(byte)));
+      });
+      accept.push(labels.intern(core.some((s) => states[s]!.kind === 'match') ? [0] : []));
+      continue;
+    }
     for (const byte of representatives) {
       const to: number[] = [];
       for (const s of closure(core, flagsBetween(context, byte))) {

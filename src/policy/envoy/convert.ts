@@ -17,7 +17,7 @@ import type { Json, JsonObject, Provenance } from '../resources.js';
 import { closest } from '../suggest.js';
 import { envoyRegistry, fieldsOf, isDisallowed, typeOfUrl } from './descriptors.js';
 import { isDefault, isNothing, isPosition, put, resolveAliases, takesNull, typeName } from './nodes.js';
-import { regexProblem } from './regex.js';
+import { isLarge, type LargeRegex, regexProblem } from './regex.js';
 import { checkRules } from './rules.js';
 import {
   type Converted,
@@ -57,6 +57,8 @@ export class Converter {
   #aliases: Map<Alias, Node> | undefined;
   /** fields that could not be converted, by object */
   readonly #broken = new WeakMap<object, Set<string>>();
+  /** regexes that Envoy refuses unless its runtime allows larger programs */
+  readonly large: LargeRegex[] = [];
 
   constructor(
     readonly source: EnvoySource,
@@ -209,7 +211,12 @@ export class Converter {
     });
     if (desc.typeName === 'envoy.type.matcher.v3.RegexMatcher' && typeof object.regex === 'string') {
       const problem = regexProblem(object.regex);
-      if (problem) this.error(keys.get('regex') ?? at, `${path}.regex`, 'invalid-regex', problem);
+      const spot = keys.get('regex') ?? at;
+      if (problem) this.error(spot, `${path}.regex`, 'invalid-regex', problem);
+      else if (isLarge(object.regex)) {
+        const position = isPosition(spot) ? spot : this.position(spot);
+        this.large.push({ at: position, field: `${path}.regex`, pattern: object.regex });
+      }
     }
     if (desc.typeName === 'envoy.config.core.v3.CidrRange' && isIP(String(object.address_prefix)) === 0) {
       const message = `${object.address_prefix} is not an IP address`;

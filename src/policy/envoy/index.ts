@@ -2,6 +2,7 @@ import { isMap } from 'yaml';
 import { type JsonObject, Provenance, type Resources } from '../resources.js';
 import { Converter, type EnvoySource } from './convert.js';
 import { envoyMessage, fieldsOf } from './descriptors.js';
+import { type LargeRegex, tooLarge } from './regex.js';
 import { checkSemantics, hasFields } from './semantics.js';
 import { interceptsOf, sourceRules } from './source-rules.js';
 import { asObject, asObjects, asString, TYPE, tcpAddress } from './walk.js';
@@ -38,7 +39,9 @@ export function translateEnvoy(sources: readonly EnvoySource[]): Resources {
     provenance: new Provenance(),
     diagnostics: [],
   };
-  for (const source of sources) readDocument(source, resources);
+  const large = sources.flatMap((source) => readDocument(source, resources));
+  for (const { at, field, message } of tooLarge(large, resources.bootstrap))
+    resources.diagnostics.push({ severity: 'error', code: 'invalid-regex', message, position: at, field });
   for (const listener of resources.listeners) nameListener(listener);
   resources.intercepts.push(...resources.listeners.flatMap(interceptsOf));
   resources.rules.push(...sourceRules(resources));
@@ -54,8 +57,13 @@ function nameListener(listener: JsonObject): void {
   listener.name = address ? `${address.address}:${address.port}` : 'listener';
 }
 
-function readDocument(source: EnvoySource, resources: Resources): void {
+function readDocument(source: EnvoySource, resources: Resources): readonly LargeRegex[] {
   const converter = new Converter(source, resources.provenance, resources.diagnostics);
+  addDocument(source, converter, resources);
+  return converter.large;
+}
+
+function addDocument(source: EnvoySource, converter: Converter, resources: Resources): void {
   const root = source.doc.contents;
   if (!isMap(root)) {
     converter.error(root, '', 'unknown-document', 'expected an object');

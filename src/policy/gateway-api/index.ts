@@ -1,18 +1,34 @@
-/** Gateway API documents: recognised, and left to the proxy for now. */
+/** Gateway API documents -> Envoy resources, together with those of Istio and Kubernetes (see ../istio). */
 import type { Document } from '../documents.js';
 import type { Context } from '../istio/context.js';
+import type { Typed } from '../istio/kubernetes-services.js';
+import type { ApiGateway, BackendTlsPolicy, GrpcRoute, HttpRoute, ReferenceGrant } from './schema.js';
 
-const ROUTES = new Set(['HTTPRoute', 'GRPCRoute', 'TCPRoute', 'TLSRoute', 'UDPRoute']);
+export { BackendTls } from './backend-tls.js';
+export { Backends } from './backends.js';
+export { ApiGateways } from './listeners.js';
+export { ApiRoutes } from './routes.js';
 
-/** Registers the rules of a Gateway API document with the reason why they are not carried out in the kernel. */
-export function unsupportedGatewayApi(context: Context, document: Document): void {
-  if (!ROUTES.has(document.kind)) return;
+/** The documents of the Gateway API, validated. */
+export interface GatewayApiInput {
+  readonly apiGateways: Typed<ApiGateway>[];
+  readonly httpRoutes: Typed<HttpRoute>[];
+  readonly grpcRoutes: Typed<GrpcRoute>[];
+  readonly referenceGrants: Typed<ReferenceGrant>[];
+  readonly backendTls: Typed<BackendTlsPolicy>[];
+}
+
+const NOT_HTTP = new Set(['TCPRoute', 'TLSRoute', 'UDPRoute']);
+
+/** Registers the rules of routes that are not about HTTP. */
+export function recogniseRoutes(context: Context, document: Document): void {
+  if (!NOT_HTTP.has(document.kind)) return;
   const { spec } = document.json;
   const rules =
     spec && typeof spec === 'object' && !Array.isArray(spec) && Array.isArray(spec.rules) ? spec.rules : [null];
   rules.forEach((_, index) => {
     const path = ['spec', 'rules', index];
     const rule = context.rule(document, path, `rules[${index}]`);
-    context.unsupported(rule, path, 'unsupported-kind', `${document.kind}: Gateway API routes are not translated yet`);
+    context.unsupported(rule, path, 'not-http', `${document.kind}: only HTTP is intercepted`);
   });
 }

@@ -4,8 +4,10 @@
  * other services' routes send there are answered 503, as with Istio.
  */
 import type { Document } from '../documents.js';
+import { policyTargets } from './authorization.js';
 import type { Context } from './context.js';
 import type { DestinationRules } from './destination-rules.js';
+import { isGatewaySelector } from './gateways.js';
 import { hostMatches } from './hosts.js';
 import type { Typed } from './kubernetes-services.js';
 import { labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
@@ -14,6 +16,15 @@ import type { VirtualServices } from './virtual-services.js';
 
 /** The port that is assumed where no document names one. */
 const ASSUMED_PORT = 80;
+
+/** A host, or a host and port of it, that a document speaks of. */
+export interface HostMention {
+  readonly host: string;
+  readonly port?: number;
+  readonly subset?: string;
+  readonly document: Document;
+  readonly path: readonly (string | number)[];
+}
 
 interface Mention {
   readonly document: Document;
@@ -48,15 +59,15 @@ export function assumedService(
   };
 }
 
-/** Adds a service for every host that VirtualServices and DestinationRules mention and the registry lacks. */
+/** Adds a service for every host that routes and DestinationRules mention and the registry lacks. */
 export function assumeServices(
   context: Context,
   registry: Registry,
-  virtualServices: VirtualServices,
+  spoken: Iterable<HostMention>,
   rules: DestinationRules,
 ): void {
   const mentions = new Map<string, Mention>();
-  for (const { host, port, document, path } of virtualServices.mentions()) {
+  for (const { host, port, document, path } of spoken) {
     const service = registry.get(host);
     if (service) continue;
     if (host.startsWith('*') && registry.all().some((s) => hostMatches(host, s.host))) continue;
@@ -124,10 +135,17 @@ export function assumeProtected(
   policies: readonly Typed<AuthorizationPolicy>[],
 ): void {
   for (const { document, spec } of policies) {
-    if (spec.targetRef || spec.targetRefs) continue;
+    const targets = policyTargets(spec);
+    for (const { kind, name } of targets) {
+      const host = `${name}.${document.namespace}.svc.${context.domain}`;
+      if (kind !== 'Service' || registry.get(host)) continue;
+      const path = ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'];
+      registry.add(assumedService(host, document, path, policyPorts(spec)));
+      context.warn(document, path, 'unknown-service', `no Service describes ${host}: its traffic is not intercepted`);
+    }
+    if (targets.length > 0) continue;
     const wanted = spec.selector?.matchLabels ?? {};
-    // Istio's own gateways select themselves by this label.
-    if (/gateway/.test(wanted.istio ?? '')) continue;
+    if (isGatewaySelector(wanted)) continue;
     const { namespace } = document;
     const everywhere = namespace === context.rootNamespace;
     const may = (service: Service) =>

@@ -9,17 +9,20 @@ import { canSplit, partOf, splitAction } from './authorization-groups.js';
 import { changes, guardedCluster } from './authorization-guard.js';
 import type { ClusterInfo } from './clusters.js';
 import type { Context, RuleBuilder } from './context.js';
+import { type GatewayWorkload, mayRun } from './gateways.js';
 import type { Identities } from './identities.js';
 import { documentAnnotations, type Typed } from './kubernetes-services.js';
 import { RBAC_FILTERS } from './listeners.js';
 import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
-import { labelsMatch } from './registry.js';
+import { labelsMatch, type Service } from './registry.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
 import { byAge } from './virtual-services.js';
 
 interface Policy {
   readonly document: Document;
   readonly spec: AuthorizationPolicy;
+  /** what it is attached to instead of selecting servers */
+  readonly targets?: readonly { readonly kind: string; readonly name: string }[];
   readonly action: 'ALLOW' | 'DENY';
   /** one for each of `rules`, or one for the whole */
   readonly rules: readonly RuleBuilder[];
@@ -32,6 +35,11 @@ interface Judgement {
   readonly looksAt: ReadonlySet<string>;
 }
 
+/** What a policy is attached to; nothing if it selects servers. */
+export function policyTargets(spec: AuthorizationPolicy): { kind: string; name: string }[] {
+  return [...(spec.targetRef ? [spec.targetRef] : []), ...(spec.targetRefs ?? [])];
+}
+
 type Labels = Readonly<Record<string, string>>;
 /** Whether a policy selects a server; `maybe` where its labels are not all known */
 type Answer = 'yes' | 'no' | 'maybe';
@@ -40,6 +48,7 @@ export class Authorization {
   readonly #context: Context;
   readonly #policies: Policy[] = [];
   readonly #clusters: Map<string, ClusterInfo>;
+  readonly #gateways: readonly GatewayWorkload[];
   readonly #judgements = new Map<string, Judgement | undefined>();
   readonly #split = new Map<string, readonly ClusterInfo[]>();
   readonly #shared = new Map<string, Judgement>();
@@ -50,8 +59,10 @@ export class Authorization {
     documents: readonly Typed<AuthorizationPolicy>[],
     clusters: Map<string, ClusterInfo>,
     readonly identities: Identities,
+    gateways: readonly GatewayWorkload[],
   ) {
     this.#context = context;
+    this.#gateways = gateways;
     this.#clusters = clusters;
     for (const { document, spec } of [...documents].sort(byAge)) this.#add(document, spec);
   }
@@ -65,12 +76,17 @@ export class Authorization {
       for (const rule of rules) context.unsupported(rule, path, code, message);
     };
     const action = spec.action ?? 'ALLOW';
-    if (spec.targetRef || spec.targetRefs) {
-      skip(
-        ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'],
-        'target-ref',
-        'policies of gateways and waypoints are not run on this node',
-      );
+    if (action === 'DENY') {
+      spec.rules?.forEach(({ from, to, when }, index) => {
+        if (from?.length || to?.length || when?.length) return;
+        context.warn(document, ['spec', 'rules', index], 'deny-all', 'it denies every request to what it selects');
+      });
+    }
+    const targets = policyTargets(spec);
+    const foreign = targets.find(({ kind }) => kind !== 'Service' && kind !== 'Gateway');
+    if (foreign) {
+      const path = ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'];
+      skip(path, 'target-ref', `policies of a ${foreign.kind} are not translated`);
       return;
     }
     if (documentAnnotations(document)['istio.io/dry-run'] === 'true') {
@@ -90,7 +106,16 @@ export class Authorization {
       const message = `provider "${spec.provider?.name ?? ''}" is not known: requests that match are denied, as Istio does then`;
       context.warn(document, ['spec', 'provider'], 'unknown-provider', message);
     }
-    this.#policies.push({ document, spec, action: action === 'ALLOW' ? 'ALLOW' : 'DENY', rules });
+    const attached = targets.length > 0 ? { targets } : {};
+    this.#policies.push({ document, spec, ...attached, action: action === 'ALLOW' ? 'ALLOW' : 'DENY', rules });
+  }
+
+  /** As `#selects`, for a server of a service: a policy may be attached to the service itself. */
+  #counts(policy: Policy, service: Service, labels: Labels, known: boolean): Answer {
+    if (!policy.targets) return this.#selects(policy, service.namespace, labels, known);
+    const { domain } = this.#context;
+    const host = (name: string) => `${name}.${policy.document.namespace}.svc.${domain}`;
+    return policy.targets.some((t) => t.kind === 'Service' && host(t.name) === service.host) ? 'yes' : 'no';
   }
 
   #selects(policy: Policy, namespace: string, labels: Labels, known: boolean): Answer {
@@ -101,16 +126,22 @@ export class Authorization {
     const contradicted = Object.entries(wanted).some(
       ([key, value]) => labels[key] !== undefined && labels[key] !== value,
     );
-    return known || contradicted ? 'no' : 'maybe';
+    // A selector that is a gateway's is about that, and not about servers of which little is known.
+    return known || contradicted || this.#meansGateway(wanted) ? 'no' : 'maybe';
+  }
+
+  #meansGateway(wanted: Labels): boolean {
+    const { length } = Object.keys(wanted);
+    return length > 0 && this.#gateways.some((workload) => labelsMatch(wanted, workload.labels));
   }
 
   /** Whether the policy counts for each of the cluster's servers (for the cluster as such, if it has none). */
   #answers(policy: Policy, cluster: ClusterInfo): Answer[] {
     const { service, endpoints } = cluster;
     const assumed = service.assumed && !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector);
-    const answers = endpoints.map((e) => this.#selects(policy, service.namespace, e.labels, e.labelsKnown));
+    const answers = endpoints.map((e) => this.#counts(policy, service, e.labels, e.labelsKnown));
     if (answers.length === 0) {
-      answers.push(this.#selects(policy, service.namespace, { ...service.selector, ...cluster.labels }, false));
+      answers.push(this.#counts(policy, service, { ...service.selector, ...cluster.labels }, false));
     }
     return answers.map((answer) => (answer === 'maybe' && assumed ? 'no' : answer));
   }
@@ -160,10 +191,10 @@ export class Authorization {
     const cluster = this.#clusters.get(name);
     const groups = new Map<string, number[]>();
     if (cluster && !cluster.service.external && canSplit(cluster)) {
-      const namespace = cluster.service.namespace;
+      const { service } = cluster;
       for (const [index, endpoint] of cluster.endpoints.entries()) {
         const answers = this.#policies.map((policy) =>
-          this.#selects(policy, namespace, endpoint.labels, endpoint.labelsKnown),
+          this.#counts(policy, service, endpoint.labels, endpoint.labelsKnown),
         );
         const key = answers.map((answer) => (answer === 'no' ? '-' : '+')).join('');
         groups.set(key, [...(groups.get(key) ?? []), index]);
@@ -192,12 +223,14 @@ export class Authorization {
     const servers: Servers = {
       ports: ports.size > 0 ? [...ports] : [target],
       addresses: endpoints.map((e) => e.address),
+      servicePort: port.number,
     };
     // Clusters with the same policies and servers that look the same share one object.
     const key = JSON.stringify([
       closed,
       policies.map((p) => `${p.document.namespace}/${p.document.name}`),
       servers.ports,
+      policies.some((p) => p.targets) ? servers.servicePort : 0,
       this.#usesAddress(policies) ? servers.addresses : [],
     ]);
     let judgement = this.#shared.get(key);
@@ -221,7 +254,9 @@ export class Authorization {
       const nobody = action === 'ALLOW' && closed;
       if (own.length === 0 && !nobody) continue;
       const translated: JsonObject = nobody ? { 'no-policy-of-all-servers': neverPolicy() } : {};
-      for (const { document, spec, rules } of own) {
+      for (const { document, spec, rules, targets } of own) {
+        // A waypoint or gateway sees the port that clients mean.
+        const seen = targets ? { ...servers, ports: [servers.servicePort] } : servers;
         const add = (index: number, json: JsonObject) => {
           translated[`ns[${document.namespace}]-policy[${document.name}]-rule[${index}]`] = json;
           rules[index]?.objects.push(json);
@@ -230,7 +265,15 @@ export class Authorization {
           const builder = rules[index];
           if (!builder) return;
           const { identities } = this;
-          const input = { context, document, rule: builder, deny: action === 'DENY', servers, identities, looksAt };
+          const input = {
+            context,
+            document,
+            rule: builder,
+            deny: action === 'DENY',
+            servers: seen,
+            identities,
+            looksAt,
+          };
           add(index, rbacPolicy(input, rule, ['spec', 'rules', index]));
         });
         if (!spec.rules?.length) add(0, context.origin(neverPolicy(), document, ['spec']));
@@ -311,6 +354,42 @@ export class Authorization {
       if (changed[index]) cluster.name = this.#guarded(String(cluster.name), judgement);
       else attach(cluster, judgement);
     }
+  }
+
+  /**
+   * The filters of a gateway's listener: what the policies for its workload ask of every request.
+   *
+   * @param port the port that the workload opens
+   */
+  gatewayFilters(workload: GatewayWorkload, port: number): JsonObject[] {
+    const policies = this.#policies.filter((policy) => this.#protects(policy, workload));
+    if (policies.length === 0) return [];
+    const { rbac } = this.#build(policies, { ports: [port], addresses: [], servicePort: port }, false);
+    return Object.entries(rbac).map(([name, config]) => ({
+      name: name.replace('rbac', 'rbac.gateway'),
+      typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC', ...config },
+    }));
+  }
+
+  #protects(policy: Policy, workload: GatewayWorkload): boolean {
+    const { document, spec, targets } = policy;
+    const { namespace, gatewayApi } = workload;
+    if (targets) {
+      return targets.some((t) => t.kind === 'Gateway' && `${document.namespace}/${t.name}` === gatewayApi);
+    }
+    const wanted = spec.selector?.matchLabels ?? {};
+    const everywhere = document.namespace === this.#context.rootNamespace;
+    if (workload.assumed) return Object.keys(wanted).length > 0 && labelsMatch(wanted, workload.labels);
+    if (!everywhere && namespace !== undefined && document.namespace !== namespace) return false;
+    if (labelsMatch(wanted, workload.labels)) return true;
+    if (workload.service?.endpoints.some((endpoint) => labelsMatch(wanted, endpoint.labels))) return true;
+    if (this.#meansGateway(wanted) || !mayRun(wanted, workload.labels)) return false;
+    const path = ['spec', 'selector'];
+    const message = `it may select the servers of gateway ${workload.key}: it is enforced there`;
+    const hint = "give the labels of the gateway's pods: a Service in front of them, or a Pod document";
+    this.#context.warn(document, path, 'unknown-labels', message, hint);
+    for (const rule of policy.rules) this.#context.unsupported(rule, path, 'unknown-labels', message);
+    return true;
   }
 
   /** Gives reasons to rules that protect nothing here. */

@@ -1,4 +1,5 @@
 /** Envoy clusters: one for each service port, and one for each of its subsets. */
+import type { BackendTls } from '../gateway-api/backend-tls.js';
 import type { JsonObject } from '../resources.js';
 import type { Context, RuleBuilder } from './context.js';
 import type { DestinationRules, Subset } from './destination-rules.js';
@@ -37,6 +38,7 @@ function build(
   service: Service,
   port: ServicePort,
   subset: Subset | undefined,
+  backendTls: BackendTls,
 ): ClusterInfo {
   const name = clusterName(port.number, subset?.name ?? '', service.host);
   const endpoints = service.endpoints.filter(
@@ -56,6 +58,7 @@ function build(
   context.origin(json, subset?.document ?? service.document, subset?.path ?? service.path);
   const policy = rules.effective(service.host, service.namespace, port.number, subset?.name ?? '');
   applyTrafficPolicy(json, policy, port.protocol === 'http2');
+  backendTls.apply(json, service, port);
   for (const block of policy.blocks) {
     block.rule.objects.push(json);
     for (const key of Object.keys(block.fields)) {
@@ -125,6 +128,7 @@ export function buildClusters(
   registry: Registry,
   rules: DestinationRules,
   virtualServices: VirtualServices,
+  backendTls: BackendTls,
 ): Map<string, ClusterInfo> {
   const out = new Map<string, ClusterInfo>();
   for (const service of registry.all()) {
@@ -136,7 +140,7 @@ export function buildClusters(
       const subsets =
         service.assumed && defined.length === 0 ? mentionedSubsets(virtualServices, service.host) : defined;
       for (const subset of [undefined, ...subsets]) {
-        const cluster = build(context, rules, service, port, subset);
+        const cluster = build(context, rules, service, port, subset, backendTls);
         if (!out.has(cluster.name)) out.set(cluster.name, cluster);
         if (subset && cluster.endpoints.length === 0 && service.endpoints.length > 0) {
           const known = service.endpoints.every((e) => e.labelsKnown);

@@ -17,15 +17,10 @@ export interface TranslateOptions {
   /** namespace whose policies apply everywhere (default `istio-system`) */
   readonly rootNamespace?: string;
   /**
-   * for checking without a cluster: services and subsets without servers get one that nobody has (192.0.2.1), so that
-   * the verdict is about the policies and not about missing servers
+   * for checking without a cluster: services and subsets without servers get one that nobody has (192.0.2.1), and
+   * gateways that no document describes are taken to speak plain HTTP, so that the verdict is about the policies
    */
   readonly assumeEndpoints?: boolean;
-  /**
-   * for surveys: routes that are bound to gateways only are judged as if they were bound to the mesh, that is, as if the
-   * gateway's clients were on this node
-   */
-  readonly assumeGateways?: boolean;
   /** the cluster's DNS domain (default `cluster.local`) */
   readonly domain?: string;
   /** who clients are whose address no document knows (default: nobody knows); it also gives the trust domain */
@@ -60,7 +55,6 @@ export class Context {
   /** of the workloads of this cluster; policies may call it `cluster.local` */
   readonly trustDomain: string;
   readonly assumeEndpoints: boolean;
-  readonly assumeGateways: boolean;
 
   constructor(options: TranslateOptions = {}, namespace = 'default') {
     this.basePort = options.basePort ?? 15500;
@@ -69,7 +63,6 @@ export class Context {
     this.labels = options.workload?.labels ?? {};
     this.rootNamespace = options.rootNamespace ?? 'istio-system';
     this.assumeEndpoints = options.assumeEndpoints ?? false;
-    this.assumeGateways = options.assumeGateways ?? false;
     this.domain = options.domain ?? 'cluster.local';
     this.trustDomain = options.identity?.trustDomain ?? LOCAL_TRUST_DOMAIN;
   }

@@ -45,3 +45,25 @@ export function shortNames(host: string, namespace: string, domain: string): str
   const longer = [`${name}.${ns}`, `${name}.${ns}.svc`];
   return ns === namespace ? [name, ...longer] : longer;
 }
+
+/** What VirtualServices are bound to when they are about the mesh's own clients. */
+export const MESH = 'mesh';
+
+/** `namespace/name` of a gateway as VirtualServices write it: also by its name alone, or as a host name. */
+export function gatewayName(text: string, namespace: string): string {
+  if (text === MESH || text.includes('/')) return text;
+  const [name = '', other] = text.split('.');
+  return `${other ?? namespace}/${name}`;
+}
+
+/** Hosts that both name: of two that overlap the narrower one. */
+export function hostIntersection(offered: readonly string[], wanted: readonly string[]): string[] {
+  const out = new Set<string>();
+  for (const a of offered) {
+    for (const b of wanted) {
+      if (hostMatches(b, a)) out.add(a);
+      else if (hostMatches(a, b)) out.add(b);
+    }
+  }
+  return [...out];
+}

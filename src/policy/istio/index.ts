@@ -5,6 +5,7 @@
 
 import type { Diagnostic } from '../diagnostics.js';
 import { type Document, flattenLists } from '../documents.js';
+import { ApiGateways, ApiRoutes, Backends, BackendTls } from '../gateway-api/index.js';
 import type { JsonObject, Resources, SourceRule } from '../resources.js';
 import { allocateAddresses, hostEntries } from './addresses.js';
 import { assumeEndpoints, assumeProtected, assumeServices, checkSubsets } from './assumptions.js';
@@ -12,12 +13,16 @@ import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
 import { DestinationRules } from './destination-rules.js';
+import { GatewayListeners } from './gateway-listeners.js';
+import { Gateways } from './gateways.js';
 import { Identities } from './identities.js';
 import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
-import { buildListeners } from './listeners.js';
+import { LeftToProxy } from './left-to-proxy.js';
+import { buildListeners, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
 import { Registry } from './registry.js';
 import { addServiceEntries } from './service-entries.js';
+import { Sidecars } from './sidecars.js';
 import { VirtualServices } from './virtual-services.js';
 
 export type { TranslateOptions } from './context.js';
@@ -37,21 +42,57 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const registry = new Registry();
   addKubernetesServices(context, registry, input);
   addServiceEntries(context, registry, input.serviceEntries, input.workloadEntries, input.pods);
-  const virtualServices = new VirtualServices(context, input.virtualServices);
+  const sidecars = new Sidecars(context, input.sidecars);
+  const virtualServices = new VirtualServices(context, input.virtualServices, sidecars);
   const destinationRules = new DestinationRules(context, input.destinationRules);
-  assumeServices(context, registry, virtualServices, destinationRules);
+  const gateways = new Gateways(context, registry, input.gateways);
+  const apiGateways = new ApiGateways(context, registry, input.apiGateways, input.namespaces);
+  const apiRoutes = new ApiRoutes(context, apiGateways, [...input.httpRoutes, ...input.grpcRoutes]);
+  const mentions = [...virtualServices.mentions(), ...apiRoutes.mentions()];
+  assumeServices(context, registry, mentions, destinationRules);
+  for (const { host, port, protocol } of apiRoutes.spoken()) registry.speak(host, port, protocol);
   assumeProtected(context, registry, input.authorizationPolicies);
-  if (context.assumeEndpoints) assumeEndpoints(registry);
+  if (context.assumeEndpoints) {
+    assumeEndpoints(registry);
+    gateways.assumeBound(virtualServices);
+    gateways.assumeProtected(input.authorizationPolicies);
+  }
+  virtualServices.explainUnknownGateways((name) => gateways.has(name));
   checkSubsets(context, registry, virtualServices, destinationRules);
-  allocateAddresses(context, registry);
+  const workloads = [...gateways.workloads, ...apiGateways.workloads];
+  allocateAddresses(context, registry, workloads);
 
-  const clusters = buildClusters(context, registry, destinationRules, virtualServices);
+  const backendTls = new BackendTls(context, input.backendTls);
+  const clusters = buildClusters(context, registry, destinationRules, virtualServices, backendTls);
   const identities = new Identities(context, input, options.identity);
-  const authorization = new Authorization(context, input.authorizationPolicies, clusters, identities);
-  const guard = (route: JsonObject) => authorization.guard(route);
+  const authorization = new Authorization(context, input.authorizationPolicies, clusters, identities, workloads);
+  const guard = once((route: JsonObject) => authorization.guard(route));
+  const place = proxyPlaces(context);
   const routes = { context, registry, destinationRules };
-  const { listeners, intercepts } = buildListeners(routes, registry, virtualServices, guard);
-  virtualServices.explainUnused(registry.all());
+  const atGateways = new GatewayListeners(routes, workloads, virtualServices);
+  const backends = new Backends(context, registry, input.referenceGrants);
+  const serviceRoutes: ServiceRoutes = (service, port) => {
+    const attached = apiRoutes.ofService(routes, backends, service, port);
+    if (attached) {
+      virtualServices.supersede(service);
+      return { routes: attached, anyHost: true };
+    }
+    const given = virtualServices.routes(routes, service, port);
+    return given && { routes: given, anyHost: false };
+  };
+  const seen = registry.all().filter((s) => s.assumed || sidecars.imports(s.namespace, s.host));
+  const own = buildListeners(routes, seen, serviceRoutes, guard, place, atGateways.claimed());
+  const theirs = atGateways.build(guard, place, authorization, (workload, port) =>
+    apiRoutes.ofGateway(routes, backends, workload, port),
+  );
+  const known = [...own.listeners, ...theirs.listeners];
+  const listeners = known.map(({ json }) => json);
+  const intercepts = [...own.intercepts, ...theirs.intercepts];
+  const left = new LeftToProxy(context, known, clusters.values());
+  for (const typed of input.envoyFilters) left.envoyFilter(typed);
+  for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
+  for (const typed of input.telemetries) left.telemetry(typed);
+  virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));
   destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
 
@@ -62,9 +103,10 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     endpoints: [],
     bootstrap: BOOTSTRAP,
     intercepts,
-    hosts: hostEntries(context, registry),
+    hosts: hostEntries(context, registry, workloads),
     identities: identities.known(),
     rules: sourceRules(context, all),
+    left: left.reasons,
     documents: all.length,
     provenance: context.provenance,
     diagnostics: inOrder(context.diagnostics, all),
@@ -84,7 +126,15 @@ function clientNamespace(documents: readonly Document[]): string {
   return [...count].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1))[0]?.[0] ?? 'default';
 }
 
-const CLIENT_KINDS = new Set(['Service', 'VirtualService', 'DestinationRule', 'ServiceEntry']);
+const CLIENT_KINDS = new Set([
+  'Service',
+  'VirtualService',
+  'DestinationRule',
+  'ServiceEntry',
+  'HTTPRoute',
+  'GRPCRoute',
+  'Sidecar',
+]);
 
 /** Envoy refuses regexes of more than 100 instructions; the proxies that Istio starts are told to take these. */
 const MAX_REGEX_PROGRAM = 32768;

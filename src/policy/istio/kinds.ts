@@ -1,11 +1,23 @@
 /** Sorts documents by kind, validates those that matter, and says what becomes of the others. */
 import type { z } from 'zod';
 import type { Document } from '../documents.js';
-import { unsupportedGatewayApi } from '../gateway-api/index.js';
+import { type GatewayApiInput, recogniseRoutes } from '../gateway-api/index.js';
+import { apiGateway, backendTlsPolicy, grpcRoute, httpRoute, referenceGrant } from '../gateway-api/schema.js';
 import type { Context, Path } from './context.js';
 import type { KubernetesInput, Typed } from './kubernetes-services.js';
 import { type AuthorizationPolicy, authorizationPolicy } from './schema/authorization-policy.js';
 import { type DestinationRule, destinationRule } from './schema/destination-rule.js';
+import {
+  type EnvoyFilter,
+  envoyFilter,
+  type Sidecar,
+  sidecar,
+  type Telemetry,
+  telemetry,
+  type WasmPlugin,
+  wasmPlugin,
+} from './schema/extensions.js';
+import { gateway, type IstioGateway } from './schema/gateway.js';
 import {
   endpointSlice,
   endpoints,
@@ -19,27 +31,29 @@ import {
 import { type VirtualService, virtualService } from './schema/virtual-service.js';
 import { didYouMean, validate } from './validate.js';
 
-export interface Input extends KubernetesInput {
+export interface Input extends KubernetesInput, GatewayApiInput {
+  /** Namespace documents */
+  readonly namespaces: Document[];
   readonly serviceEntries: Typed<ServiceEntry>[];
   readonly workloadEntries: Typed<WorkloadEntry>[];
   readonly virtualServices: Typed<VirtualService>[];
   readonly destinationRules: Typed<DestinationRule>[];
   readonly authorizationPolicies: Typed<AuthorizationPolicy>[];
+  readonly gateways: Typed<IstioGateway>[];
+  readonly envoyFilters: Typed<EnvoyFilter>[];
+  readonly wasmPlugins: Typed<WasmPlugin>[];
+  readonly telemetries: Typed<Telemetry>[];
+  readonly sidecars: Typed<Sidecar>[];
 }
 
 /** Istio kinds that are left to the proxy, and why. */
 const LEFT_TO_PROXY: Readonly<Record<string, string>> = {
-  EnvoyFilter: 'patches to a generated configuration are not applied',
   RequestAuthentication: 'JWT authentication is not translated yet',
   PeerAuthentication: 'mutual TLS between workloads is not translated yet',
-  Telemetry: 'telemetry settings are not translated',
-  Gateway: 'gateways are not run on this node',
-  Sidecar: 'sidecar scoping is not translated: clients see every service',
-  WasmPlugin: 'WebAssembly plugins are not loaded',
   ProxyConfig: 'settings of proxies are not translated',
 };
 /** Of those, the kinds that decide nothing about requests. */
-const NO_RULES = new Set(['Gateway', 'ProxyConfig']);
+const NO_RULES = new Set(['ProxyConfig']);
 
 /** Their content is written by the cluster and its operators: unknown fields there are nobody's typing errors. */
 const TOLERANT = false;
@@ -81,6 +95,17 @@ class Reader {
     virtualServices: [],
     destinationRules: [],
     authorizationPolicies: [],
+    gateways: [],
+    envoyFilters: [],
+    wasmPlugins: [],
+    telemetries: [],
+    sidecars: [],
+    apiGateways: [],
+    httpRoutes: [],
+    grpcRoutes: [],
+    referenceGrants: [],
+    backendTls: [],
+    namespaces: [],
   };
 
   constructor(readonly context: Context) {}
@@ -121,7 +146,7 @@ class Reader {
     const istio = /^(networking|security|telemetry|extensions)\.istio\.io$/.test(group);
     const kubernetes = group === '' || group === 'discovery.k8s.io';
     if (group === 'gateway.networking.k8s.io') {
-      unsupportedGatewayApi(context, document);
+      this.#gatewayApi(document);
       return;
     }
     if (!istio && !kubernetes) {
@@ -146,12 +171,10 @@ class Reader {
     if (istio && version !== undefined && !/^v1((alpha|beta)\d+)?$/.test(version)) {
       context.error(document, ['apiVersion'], 'invalid-value', `"${document.apiVersion}" is not a version of ${group}`);
     }
+    if (document.kind === 'Namespace' && group === '') input.namespaces.push(document);
     const relevant = istio || ['Service', 'EndpointSlice', 'Endpoints', 'Pod'].includes(document.kind);
     if (!relevant) return;
-    if (document.name === '' && document.kind !== 'EndpointSlice') {
-      const generated = (document.json.metadata as Record<string, unknown> | undefined)?.generateName;
-      if (generated === undefined) context.error(document, ['metadata', 'name'], 'missing-field', 'is required');
-    } else if (document.name !== '' && !this.remember(document)) return;
+    if (!this.#named(document)) return;
     switch (document.kind) {
       case 'Service':
         this.take(document, service, input.services, ['spec'], TOLERANT);
@@ -171,6 +194,24 @@ class Reader {
       case 'WorkloadEntry':
         this.take(document, workloadEntrySpec, input.workloadEntries, ['spec'], true);
         break;
+      case 'Gateway':
+        this.take(document, gateway, input.gateways, ['spec'], true);
+        break;
+      case 'EnvoyFilter':
+        if (!this.take(document, envoyFilter, input.envoyFilters, ['spec'], false))
+          invalidRules(context, document, '', true);
+        break;
+      case 'WasmPlugin':
+        if (!this.take(document, wasmPlugin, input.wasmPlugins, ['spec'], false))
+          invalidRules(context, document, '', true);
+        break;
+      case 'Telemetry':
+        if (!this.take(document, telemetry, input.telemetries, ['spec'], false))
+          invalidRules(context, document, '', true);
+        break;
+      case 'Sidecar':
+        if (!this.take(document, sidecar, input.sidecars, ['spec'], false)) invalidRules(context, document, '', true);
+        break;
       case 'VirtualService':
         if (!this.take(document, virtualService, input.virtualServices, ['spec'], true))
           invalidRules(context, document, 'http', true);
@@ -185,6 +226,42 @@ class Reader {
         break;
       default:
         this.#other(document);
+    }
+  }
+
+  /** False for a document of which a later one of the same name counts; says so if it has no name. */
+  #named(document: Document): boolean {
+    if (document.name !== '') return this.remember(document);
+    const generated = (document.json.metadata as Record<string, unknown> | undefined)?.generateName;
+    if (generated === undefined && document.kind !== 'EndpointSlice')
+      this.context.error(document, ['metadata', 'name'], 'missing-field', 'is required');
+    return true;
+  }
+
+  #gatewayApi(document: Document): void {
+    const { context, input } = this;
+    if (!this.#named(document)) return;
+    switch (document.kind) {
+      case 'Gateway':
+        this.take(document, apiGateway, input.apiGateways, ['spec'], true);
+        break;
+      case 'HTTPRoute':
+        if (!this.take(document, httpRoute, input.httpRoutes, ['spec'], true))
+          invalidRules(context, document, 'rules', true);
+        break;
+      case 'GRPCRoute':
+        if (!this.take(document, grpcRoute, input.grpcRoutes, ['spec'], true))
+          invalidRules(context, document, 'rules', true);
+        break;
+      case 'ReferenceGrant':
+        this.take(document, referenceGrant, input.referenceGrants, ['spec'], true);
+        break;
+      case 'BackendTLSPolicy':
+        if (!this.take(document, backendTlsPolicy, input.backendTls, ['spec'], true))
+          invalidRules(context, document, '', true);
+        break;
+      default:
+        recogniseRoutes(context, document);
     }
   }
 

@@ -1,13 +1,15 @@
 /** Envoy listeners: one for each service port that carries HTTP, with istiod's settings for sidecars' outbound traffic. */
+
+import type { Document } from '../documents.js';
+import { SESSION_FILTER } from '../gateway-api/session.js';
 import type { Intercept, JsonObject } from '../resources.js';
-import type { Context } from './context.js';
+import type { Context, Path } from './context.js';
 import { clusterName, shortNames, urlHost } from './hosts.js';
 import { visible } from './kubernetes-services.js';
-import { isHttp, type Registry, type Service } from './registry.js';
+import { isHttp, type Service } from './registry.js';
 import { CORS_FILTER, FAULT_FILTER } from './route-policies.js';
 import { defaultRoute, type RouteInput } from './routes.js';
 import { hash, stablePlace } from './stable.js';
-import type { VirtualServices } from './virtual-services.js';
 
 /**
  * Istio puts the virtual hosts of all services of a port into one table; here every service's listener has its own. It
@@ -25,11 +27,14 @@ const FILTER_TYPES: readonly (readonly [name: string, type: string])[] = [
   [CORS_FILTER, 'envoy.extensions.filters.http.cors.v3.Cors'],
   [DENY_FILTER, 'envoy.extensions.filters.http.rbac.v3.RBAC'],
   [ALLOW_FILTER, 'envoy.extensions.filters.http.rbac.v3.RBAC'],
+  [SESSION_FILTER, 'envoy.extensions.filters.http.stateful_session.v3.StatefulSession'],
 ];
 
 interface Candidate {
   readonly service: Service;
   readonly routes: JsonObject[];
+  /** the routes count for whatever host a client asks the service's address for */
+  readonly anyHost: boolean;
 }
 
 function virtualHost(
@@ -80,12 +85,29 @@ function usedFilters(routes: readonly JsonObject[]): Set<string> {
   return used;
 }
 
-function listener(name: string, place: string, virtualHosts: JsonObject[]): JsonObject {
+/** What listeners differ in besides their virtual hosts. */
+export interface ListenerOptions {
+  /** HTTP filters of the whole listener, before those that routes configure */
+  readonly filters?: readonly JsonObject[];
+  /** append the client's address to x-forwarded-for, and trust none that the client sends */
+  readonly useRemoteAddress?: boolean;
+}
+
+/** A listener at `place` (`address:port`) for the given virtual hosts. */
+export function listener(
+  name: string,
+  place: string,
+  virtualHosts: JsonObject[],
+  options: ListenerOptions = {},
+): JsonObject {
   const [, address = '', port] = /^(.*):(\d+)$/.exec(place) ?? [];
   const used = usedFilters(virtualHosts.flatMap((host) => host.routes as JsonObject[]));
-  const filters = FILTER_TYPES.filter(([filter]) => used.has(filter)).map(
-    ([filter, type]): JsonObject => ({ name: filter, typed_config: { '@type': `type.googleapis.com/${type}` } }),
-  );
+  const filters = [
+    ...(options.filters ?? []),
+    ...FILTER_TYPES.filter(([filter]) => used.has(filter)).map(
+      ([filter, type]): JsonObject => ({ name: filter, typed_config: { '@type': `type.googleapis.com/${type}` } }),
+    ),
+  ];
   filters.push({
     name: 'envoy.filters.http.router',
     typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router' },
@@ -112,7 +134,7 @@ function listener(name: string, place: string, virtualHosts: JsonObject[]): Json
                 max_direct_response_body_size_bytes: 1048576,
               },
               http_filters: filters,
-              use_remote_address: false,
+              use_remote_address: options.useRemoteAddress ?? false,
               upgrade_configs: [{ upgrade_type: 'websocket' }],
               stream_idle_timeout: '0s',
               normalize_path: true,
@@ -131,12 +153,18 @@ const IPV6_PORTS = 16384;
 /** Ports that instances choose from. */
 const INSTANCE_PORTS = 512;
 
+/** Gives a listener its place; `of` is what is intercepted for it. */
+export type Places = (
+  name: string,
+  of: { readonly addresses: readonly string[]; readonly document: Document; readonly path: Path },
+) => string;
+
 /**
  * Where the proxy listens: Envoys let others share their ports without a word, and refuse two listeners that swap
  * theirs, so a listener's place follows from its name and the instance's. It is of the service's address family, since
  * without the agent connections are led there by the kernel.
  */
-function proxyPlaces(context: Context): (name: string, service: Service) => string {
+export function proxyPlaces(context: Context): Places {
   const taken = new Set<string>();
   const { basePort, instance } = context;
   const port = basePort + (instance === '' ? 0 : hash(instance) % INSTANCE_PORTS);
@@ -145,12 +173,11 @@ function proxyPlaces(context: Context): (name: string, service: Service) => stri
     return `127.${64 + (third >> 8)}.${third & 255}.${(index % 254) + 1}:${port}`;
   };
   const ipv6 = (index: number) => `::1:${basePort + index}`;
-  return (name, service) => {
-    const six = service.addresses.length > 0 && service.addresses.every((address) => address.includes(':'));
+  return (name, { addresses, document, path }) => {
+    const six = addresses.length > 0 && addresses.every((address) => address.includes(':'));
     const key = `${instance}\0${name}`;
     const place = six ? stablePlace(key, IPV6_PORTS, ipv6, taken) : stablePlace(key, LOOPBACKS, ipv4, taken);
-    if (place === undefined)
-      context.error(service.document, service.path, 'too-many-services', 'no port is left for the proxy');
+    if (place === undefined) context.error(document, path, 'too-many-services', 'no port is left for the proxy');
     return place ?? `127.0.0.1:${basePort}`;
   };
 }
@@ -158,27 +185,45 @@ function proxyPlaces(context: Context): (name: string, service: Service) => stri
 /** Called once with every route, before listeners are made: adds what the servers' policies ask for. */
 export type Guard = (route: JsonObject) => void;
 
-/** Builds the listeners and what is intercepted for them. */
-export function buildListeners(
-  input: RouteInput,
-  registry: Registry,
-  virtualServices: VirtualServices,
-  guard: Guard,
-): { listeners: JsonObject[]; intercepts: Intercept[] } {
-  const { context } = input;
-  const services = registry.all().filter((service) => service.assumed || visible(service.exportTo, context.namespace));
-  const byPort = new Map<number, Candidate[]>();
+/** The same guard, which leaves a route that it has seen alone. */
+export function once(guard: Guard): Guard {
   const guarded = new Set<JsonObject>();
-  const check = (route: JsonObject) => {
+  return (route) => {
     if (guarded.has(route)) return;
     guarded.add(route);
     guard(route);
   };
+}
+
+/** The routes that policies give the clients of a service's port; undefined where none speaks of it. */
+export type ServiceRoutes = (
+  service: Service,
+  port: number,
+) => { readonly routes: JsonObject[]; readonly anyHost: boolean } | undefined;
+
+/**
+ * Builds the listeners and what is intercepted for them.
+ *
+ * @param seen the services that clients see
+ * @param claimed `address port` of what gateways answer instead of their Service
+ */
+export function buildListeners(
+  input: RouteInput,
+  seen: readonly Service[],
+  serviceRoutes: ServiceRoutes,
+  check: Guard,
+  place: Places,
+  claimed: ReadonlySet<string>,
+): { listeners: { json: JsonObject; port: number }[]; intercepts: Intercept[] } {
+  const { context } = input;
+  const services = seen.filter((service) => service.assumed || visible(service.exportTo, context.namespace));
+  const byPort = new Map<number, Candidate[]>();
   for (const service of services) {
     if (service.resolution === 'none') continue;
     for (const port of service.ports) {
       if (!isHttp(port.protocol)) continue;
-      const routes = virtualServices.routes(input, service, port.number) ?? [
+      const given = serviceRoutes(service, port.number);
+      const routes = given?.routes ?? [
         context.origin(
           defaultRoute(input, service.host, service.namespace, port.number),
           service.document,
@@ -186,12 +231,14 @@ export function buildListeners(
         ),
       ];
       routes.forEach(check);
-      byPort.set(port.number, [...(byPort.get(port.number) ?? []), { service, routes }]);
+      byPort.set(port.number, [
+        ...(byPort.get(port.number) ?? []),
+        { service, routes, anyHost: given?.anyHost ?? false },
+      ]);
     }
   }
-  const listeners: JsonObject[] = [];
+  const listeners: { json: JsonObject; port: number }[] = [];
   const intercepts: Intercept[] = [];
-  const place = proxyPlaces(context);
   for (const [port, candidates] of [...byPort].sort(([a], [b]) => a - b)) {
     const routes = candidates.reduce((sum, candidate) => sum + candidate.routes.length, 0);
     const shared = candidates.length === 1 || candidates.length * routes <= MAX_SHARED_ROUTES;
@@ -202,20 +249,27 @@ export function buildListeners(
     }
     for (const candidate of candidates) {
       const { service } = candidate;
+      const addresses = service.addresses.filter((address) => !claimed.has(`${address} ${port}`));
+      if (addresses.length === 0 && service.addresses.length > 0) continue;
       const taken = new Set<string>();
       // Services that are only assumed have no clients that could mean them.
       const others = shared ? candidates.filter((c) => c !== candidate && !c.service.assumed) : [];
       const hosts = [candidate, ...others]
         .map((c) => virtualHost(context, c, port, c === candidate, taken))
         .filter((host) => host !== undefined);
-      if (!taken.has('*')) {
+      if (candidate.anyHost) {
+        const any: JsonObject = { name: 'any_host', domains: ['*'], routes: candidate.routes };
+        any.include_request_attempt_count = true;
+        hosts.push(context.origin(any, service.document, service.path));
+      } else if (!taken.has('*')) {
         const any = anyHost(context, service, port);
         (any.routes as JsonObject[]).forEach(check);
         hosts.push(any);
       }
       const name = clusterName(port, '', service.host);
-      listeners.push(context.origin(listener(name, place(name, service), hosts), service.document, service.path));
-      for (const address of service.addresses) intercepts.push({ address, port, listener: name });
+      const json = listener(name, place(name, service), hosts);
+      listeners.push({ json: context.origin(json, service.document, service.path), port });
+      for (const address of addresses) intercepts.push({ address, port, listener: name });
     }
   }
   return { listeners, intercepts };

@@ -23,6 +23,8 @@ import type { Condition, Operation, PolicyRule, Source } from './schema/authoriz
 export interface Servers {
   readonly ports: readonly number[];
   readonly addresses: readonly string[];
+  /** the port that clients connect to */
+  readonly servicePort: number;
 }
 
 export interface RbacInput {

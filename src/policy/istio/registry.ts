@@ -7,7 +7,7 @@ export type Protocol = 'http' | 'http2' | 'tcp' | 'tls' | 'udp' | 'auto';
 export interface ServicePort {
   readonly number: number;
   readonly name: string;
-  readonly protocol: Protocol;
+  protocol: Protocol;
   /** port of the servers if it is known without endpoints */
   readonly targetPort?: number | string;
 }
@@ -110,6 +110,13 @@ export class Registry {
     if (this.#services.has(service.host)) return false;
     this.#services.set(service.host, service);
     return true;
+  }
+
+  /** Says what a service's port (undefined: each) speaks, where the service itself does not say it. */
+  speak(host: string, port: number | undefined, protocol: 'http' | 'http2'): void {
+    for (const own of this.#services.get(host)?.ports ?? []) {
+      if (own.protocol === 'auto' && (port === undefined || own.number === port)) own.protocol = protocol;
+    }
   }
 
   get(host: string): Service | undefined {

@@ -4,7 +4,7 @@ import type { JsonObject } from '../resources.js';
 import type { Context, Path, RuleBuilder } from './context.js';
 import type { DestinationRules } from './destination-rules.js';
 import { envoyDuration } from './duration.js';
-import { clusterName, resolveHost } from './hosts.js';
+import { clusterName, gatewayName, MESH, resolveHost } from './hosts.js';
 import type { Registry } from './registry.js';
 import { appendHeaderFields, headerOperations } from './route-headers.js';
 import { isCatchAll, routeMatch } from './route-match.js';
@@ -164,11 +164,12 @@ function buildRoute(
   match: HttpMatch | undefined,
   index: number,
   listenPort: number,
+  audience: Audience,
 ): JsonObject | undefined {
   const { context } = input;
   const { document, route, path } = http;
   if (match?.port !== undefined && match.port !== listenPort) return undefined;
-  if (match && !fromHere(context, match)) return undefined;
+  if (match && !fromHere(audience, match, document)) return undefined;
   const matchPath = match ? [...path, 'match', index] : path;
   const out: JsonObject = {};
   const name = [route.name, match?.name].filter((n) => n).join('.');
@@ -201,19 +202,38 @@ function buildRoute(
   return context.origin(out, document, matchPath);
 }
 
-/** True if a match is about the mesh's clients, and about a client such as ours. */
-function fromHere(context: Context, match: HttpMatch): boolean {
-  if (match.gateways && match.gateways.length > 0) return context.assumeGateways || match.gateways.includes('mesh');
+/** Whose requests routes are made for: those of the mesh's clients, or those that a gateway receives. */
+export interface Audience {
+  /** names (`namespace/name`) of the gateway's documents; none: the mesh */
+  readonly gateways: readonly string[];
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+const meshClients = (context: Context): Audience => ({
+  gateways: [],
+  namespace: context.namespace,
+  labels: context.labels,
+});
+
+/** True if a match is about this audience. */
+function fromHere(audience: Audience, match: HttpMatch, document: Document): boolean {
+  if (match.gateways && match.gateways.length > 0) {
+    const names = match.gateways.map((name) => gatewayName(name, document.namespace));
+    return audience.gateways.length === 0
+      ? names.includes(MESH)
+      : names.some((name) => audience.gateways.includes(name));
+  }
   const labels = Object.entries(match.sourceLabels ?? {});
-  if (!labels.every(([key, value]) => context.labels[key] === value)) return false;
-  return !match.sourceNamespace || match.sourceNamespace === context.namespace;
+  if (!labels.every(([key, value]) => audience.labels[key] === value)) return false;
+  return !match.sourceNamespace || match.sourceNamespace === audience.namespace;
 }
 
 function explainSkipped(context: Context, http: HttpRule, match: HttpMatch, index: number): void {
   const path = [...http.path, 'match', index];
-  if (match.gateways && match.gateways.length > 0 && !match.gateways.includes('mesh') && !context.assumeGateways) {
-    context.unsupported(http.rule, [...path, 'gateways'], 'gateway', `only for gateway ${match.gateways.join(', ')}`);
-  } else if (match.sourceLabels || match.sourceNamespace) {
+  // a match for gateways is carried out there
+  if (match.gateways && match.gateways.length > 0) return;
+  if (match.sourceLabels || match.sourceNamespace) {
     const field = match.sourceLabels ? 'sourceLabels' : 'sourceNamespace';
     const message = 'who the client is decides, which one configuration for all clients of a node cannot express';
     context.unsupported(http.rule, [...path, field], 'source-match', message);
@@ -224,9 +244,14 @@ function explainSkipped(context: Context, http: HttpRule, match: HttpMatch, inde
  * The routes that the rules of one VirtualService give the clients of one port, in order. What follows a route that
  * matches everything is dropped, as istiod does.
  *
- * @param listenPort the service port that clients connect to
+ * @param listenPort the port of the service or gateway that clients connect to
  */
-export function buildRoutes(input: RouteInput, rules: readonly HttpRule[], listenPort: number): JsonObject[] {
+export function buildRoutes(
+  input: RouteInput,
+  rules: readonly HttpRule[],
+  listenPort: number,
+  audience: Audience = meshClients(input.context),
+): JsonObject[] {
   const { context } = input;
   const out: JsonObject[] = [];
   for (const [position, http] of rules.entries()) {
@@ -235,7 +260,7 @@ export function buildRoutes(input: RouteInput, rules: readonly HttpRule[], liste
     for (const [index, match] of (matches.length > 0 ? matches : [undefined]).entries()) {
       if (match && (match.sourceLabels || match.sourceNamespace || match.gateways))
         explainSkipped(context, http, match, index);
-      const route = buildRoute(input, http, match, index, listenPort);
+      const route = buildRoute(input, http, match, index, listenPort, audience);
       if (!route) continue;
       out.push(route);
       http.rule.objects.push(route);

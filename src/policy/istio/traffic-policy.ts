@@ -7,7 +7,8 @@ import type { Tls } from './schema/destination-rule.js';
 const UNLIMITED = 4294967295;
 const HTTP_OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 /** What istiod means by the system's authorities, on Debian and its like. */
-const SYSTEM_CA = '/etc/ssl/certs/ca-certificates.crt';
+/** The certificate authorities that the system trusts. */
+export const SYSTEM_CA = '/etc/ssl/certs/ca-certificates.crt';
 
 /** Parts of HttpProtocolOptions that several settings contribute to. */
 interface HttpOptions {

@@ -1,19 +1,30 @@
 /** Which VirtualService speaks for which host, and the routes that it gives each port. */
 import type { Document } from '../documents.js';
 import type { JsonObject } from '../resources.js';
-import type { Context } from './context.js';
+import type { Context, Path } from './context.js';
 import { expandDelegates } from './delegates.js';
-import { hostMatches, resolveHost } from './hosts.js';
+import { gatewayName, hostMatches, MESH, resolveHost } from './hosts.js';
 import { exportTo, metadata, type Typed, visible } from './kubernetes-services.js';
 import { isHttp, type Service } from './registry.js';
 import { buildRoutes, type HttpRule, type RouteInput } from './routes.js';
-import type { VirtualService } from './schema/virtual-service.js';
+import type { HttpRoute, VirtualService } from './schema/virtual-service.js';
+import type { Sidecars } from './sidecars.js';
 
 interface Bound {
   readonly document: Document;
   readonly hosts: readonly string[];
   readonly rules: readonly HttpRule[];
   readonly routes: Map<number, JsonObject[]>;
+}
+
+/** A VirtualService that is bound to gateways. */
+export interface GatewayBound {
+  readonly document: Document;
+  readonly hosts: readonly string[];
+  readonly rules: readonly HttpRule[];
+  /** `namespace/name` of the gateways */
+  readonly gateways: readonly string[];
+  readonly exportTo: readonly string[];
 }
 
 function created(document: Document): string {
@@ -31,14 +42,30 @@ export function byAge(a: { document: Document }, b: { document: Document }): num
   return nameA < nameB ? -1 : nameA > nameB ? 1 : 0;
 }
 
-/** The VirtualServices that are bound to the mesh and visible to its clients. */
+/** Sums that look as if percentages were meant; 1 and 1, or 9 and 1, are proportions and meant so. */
+const LOOKS_LIKE_PERCENT = { least: 50, most: 200 };
+
+/** Weights are proportions: who writes 90 and 20 may have meant something else. */
+function weights(context: Context, document: Document, path: Path, { route = [] }: HttpRoute): void {
+  const sum = route.reduce((total, { weight = 0 }) => total + weight, 0);
+  if (route.length < 2 || sum === 100 || sum < LOOKS_LIKE_PERCENT.least || sum > LOOKS_LIKE_PERCENT.most) return;
+  const shares = route.map(({ weight = 0 }) => `${Number(((100 * weight) / sum).toFixed(1))}%`);
+  const message = `the weights add up to ${sum}, not 100: the shares are ${shares.join(', ')}`;
+  context.warn(document, [...path, 'route'], 'weights', message);
+}
+
+/** The VirtualServices: those that are visible to the mesh's clients, and those that are bound to gateways. */
 export class VirtualServices {
   readonly #bound: Bound[] = [];
+  /** in the order in which they count */
+  readonly atGateways: GatewayBound[] = [];
   readonly #delegates = new Map<string, HttpRule[]>();
   readonly #context: Context;
+  readonly #sidecars: Sidecars;
 
-  constructor(context: Context, documents: readonly Typed<VirtualService>[]) {
+  constructor(context: Context, documents: readonly Typed<VirtualService>[], sidecars: Sidecars) {
     this.#context = context;
+    this.#sidecars = sidecars;
     const read = [...documents]
       .sort(byAge)
       .map(({ document, spec }) => ({ document, spec, rules: this.#rules(document, spec) }));
@@ -47,8 +74,8 @@ export class VirtualServices {
     }
     for (const { document, spec, rules } of read) this.#bind(document, spec, rules);
     for (const rule of [...this.#delegates.values()].flat().map((http) => http.rule)) {
-      if (rule.unsupported.length > 0 || this.#bound.some((bound) => bound.rules.some((http) => http.rule === rule)))
-        continue;
+      const used = [...this.#bound, ...this.atGateways].some((b) => b.rules.some((http) => http.rule === rule));
+      if (rule.unsupported.length > 0 || used) continue;
       context.unsupported(rule, ['spec', 'hosts'], 'no-host', 'names no host, and no rule delegates to it');
     }
   }
@@ -64,6 +91,7 @@ export class VirtualServices {
     }
     return (spec.http ?? []).map((route, index): HttpRule => {
       const path = ['spec', 'http', index];
+      weights(context, document, path, route);
       return { document, path, route, rule: context.rule(document, path, `http[${index}]`) };
     });
   }
@@ -74,37 +102,66 @@ export class VirtualServices {
     const why = (code: string, path: string[], message: string) => {
       for (const http of own) context.unsupported(http.rule, ['spec', ...path], code, message);
     };
-    const gateways = spec.gateways ?? [];
-    const gatewayOnly = gateways.length > 0 && !gateways.includes('mesh');
-    if (gatewayOnly && !context.assumeGateways) {
-      why(
-        'gateway',
-        ['gateways'],
-        `bound to gateway ${gateways.join(', ')} only, which the clients of this node do not go through`,
-      );
-      return;
-    }
-    if (!visible(exportTo(spec.exportTo, document.namespace), context.namespace)) {
+    const gateways = (spec.gateways ?? []).map((name) => gatewayName(name, document.namespace));
+    const others = gateways.filter((name) => name !== MESH);
+    const mesh = gateways.length === 0 || gateways.includes(MESH);
+    const exported = exportTo(spec.exportTo, document.namespace);
+    const shown = mesh && visible(exported, context.namespace);
+    if (mesh && !shown && others.length === 0) {
       why('not-exported', ['exportTo'], `not exported to namespace ${context.namespace}`);
       return;
     }
-    const hosts: string[] = [];
-    spec.hosts.forEach((host, index) => {
-      const resolved = resolveHost(host.toLowerCase(), document.namespace, context.domain);
-      if (resolved === '*' && gatewayOnly) hosts.push(`${document.name || 'any'}.any-host.${document.namespace}`);
-      else if (resolved === '*') {
-        const hint = 'name the services, or bind it to a gateway';
-        context.error(
-          document,
-          ['spec', 'hosts', index],
-          'invalid-value',
-          'the host * is not allowed for the mesh',
-          hint,
-        );
-      } else hosts.push(resolved);
-    });
+    const resolved = spec.hosts.map((host) => resolveHost(host.toLowerCase(), document.namespace, context.domain));
+    const imported = resolved.some((host) => this.#sidecars.imports(document.namespace, host));
+    const seen = shown && imported;
+    if (shown && !imported && others.length === 0) {
+      why('sidecar', ['hosts'], 'the Sidecar of the clients does not import it');
+      return;
+    }
+    if (mesh && resolved.includes('*')) {
+      const hint = 'name the services, or bind it to a gateway';
+      const message = 'the host * is not allowed for the mesh';
+      context.error(document, ['spec', 'hosts', resolved.indexOf('*')], 'invalid-value', message, hint);
+    }
     const rules = expandDelegates(context, own, (namespace, name) => this.#delegates.get(`${namespace}/${name}`));
-    if (rules.length > 0 && hosts.length > 0) this.#bound.push({ document, hosts, rules, routes: new Map() });
+    if (rules.length === 0) return;
+    const hosts = resolved.filter((host) => host !== '*');
+    if (seen && hosts.length > 0) this.#bound.push({ document, hosts, rules, routes: new Map() });
+    if (others.length > 0)
+      this.atGateways.push({ document, hosts: resolved, rules, gateways: others, exportTo: exported });
+  }
+
+  /** The gateways that VirtualServices are bound to, with the ports that matches ask for. */
+  *gatewayMentions(): Iterable<{ name: string; document: Document; path: Path; ports: Set<number> }> {
+    const found = new Map<string, { name: string; document: Document; path: Path; ports: Set<number> }>();
+    for (const { document, rules, gateways } of this.atGateways) {
+      const ports = rules.flatMap((http) => (http.route.match ?? []).flatMap((match) => match.port ?? []));
+      for (const name of gateways) {
+        const known = found.get(name);
+        if (known) for (const port of ports) known.ports.add(port);
+        else found.set(name, { name, document, path: ['spec', 'gateways'], ports: new Set(ports) });
+      }
+    }
+    yield* found.values();
+  }
+
+  /** Gives reasons to the rules of VirtualServices that are bound to gateways that nothing describes, and to no other. */
+  explainUnknownGateways(known: (name: string) => boolean): void {
+    const meshed = new Set(this.#bound.map((bound) => bound.document));
+    for (const bound of this.atGateways) {
+      const { rules, gateways } = bound;
+      for (const { rule, route, path, document } of rules) {
+        route.match?.forEach((match, index) => {
+          const names = (match.gateways ?? []).map((name) => gatewayName(name, document.namespace));
+          if (names.length === 0 || names.some((name) => name === MESH || known(name))) return;
+          const message = `only for gateway ${names.join(', ')}, which no document describes`;
+          this.#context.unsupported(rule, [...path, 'match', index, 'gateways'], 'gateway', message);
+        });
+      }
+      if (gateways.some(known) || meshed.has(bound.document)) continue;
+      const message = `no document describes gateway ${gateways.join(', ')}: nothing is intercepted for it`;
+      for (const { rule } of rules) this.#context.unsupported(rule, ['spec', 'gateways'], 'gateway', message);
+    }
   }
 
   /** Hosts, and hosts and ports of destinations, that the bound VirtualServices speak of. */
@@ -116,7 +173,9 @@ export class VirtualServices {
     path: (string | number)[];
   }> {
     const { domain } = this.#context;
-    for (const bound of this.#bound) {
+    const meshed = new Set(this.#bound.map((bound) => bound.document));
+    const gatewayOnly = this.atGateways.filter((bound) => !meshed.has(bound.document));
+    for (const bound of [...this.#bound, ...gatewayOnly]) {
       for (const http of bound.rules) {
         const { route, document } = http;
         const all = [
@@ -134,6 +193,7 @@ export class VirtualServices {
           };
         }
       }
+      if ('gateways' in bound) continue;
       const ports = new Set(
         bound.rules.flatMap((http) => (http.route.match ?? []).flatMap((match) => match.port ?? [])),
       );
@@ -174,14 +234,25 @@ export class VirtualServices {
     return routes.length > 0 ? routes : undefined;
   }
 
+  /** Says that routes of the Gateway API count for a service instead of a VirtualService. */
+  supersede(service: Service): void {
+    const bound = this.#for(service.host);
+    if (!bound) return;
+    const message = `decides nothing for ${service.host}: a route of the Gateway API is attached to it`;
+    this.#context.warn(bound.document, ['spec', 'hosts'], 'superseded', message);
+  }
+
   /** Gives reasons to rules that no listener uses. */
-  explainUnused(services: readonly Service[]): void {
+  explainUnused(services: readonly Service[], seen: (service: Service) => boolean): void {
     for (const bound of this.#bound) {
       const covered = services.filter((service) => bound.hosts.some((host) => hostMatches(host, service.host)));
       const withHttp = covered.some((service) => service.ports.some((p) => isHttp(p.protocol)));
       for (const { rule } of bound.rules) {
         if (rule.objects.length > 0 || rule.unsupported.length > 0) continue;
-        if (!withHttp) {
+        if (covered.length > 0 && !covered.some(seen)) {
+          const message = 'the Sidecar of the clients imports none of its hosts';
+          this.#context.unsupported(rule, ['spec', 'hosts'], 'sidecar', message);
+        } else if (!withHttp) {
           this.#context.unsupported(
             rule,
             ['spec', 'hosts'],

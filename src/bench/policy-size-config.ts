@@ -1,0 +1,151 @@
+/** The policies that the `policy-size` suite measures: N routes of every kind over several hosts, one cluster. */
+import type { JsonObject } from '../policy/resources.js';
+
+/** Hosts that the routes are spread over: small policies have fewer. */
+export function hostsFor(routes: number): number {
+  return Math.max(1, Math.min(20, Math.floor(routes / 10)));
+}
+
+/** One request of the measurement, and the number of the route that takes it. */
+export interface Probe {
+  readonly host: string;
+  readonly path: string;
+  readonly route: number;
+}
+
+const TEAMS = ['shop', 'find', 'news', 'maps', 'film', 'cash', 'mail', 'docs'];
+const WORDS = ['items', 'carts', 'users', 'posts', 'files', 'bills', 'pages', 'notes'];
+/** Numbers of routes have five digits, so that paths are as long in small policies as in large ones. */
+const FIRST = 10_000;
+/** Forms of matches; the last one of each ten routes is never asked for, because ten routes end with a catch-all. */
+const FORMS = 10;
+const ASKED = 9;
+
+const word = (list: readonly string[], i: number): string => list[i % list.length]!;
+const regex = (pattern: string): JsonObject => ({ safe_regex: { regex: pattern } });
+
+interface Shape {
+  readonly match: JsonObject;
+  /** a path that this route takes */
+  readonly example: string;
+}
+
+/**
+ * The match of route `i`: half of them regular expressions, some of which begin alike, or with a wildcard; the others
+ * exact paths, with and without a condition on the method, and prefixes of both kinds.
+ */
+function shape(i: number): Shape {
+  const team = word(TEAMS, i);
+  const kind = word(WORDS, i >> 3);
+  const n = FIRST + i;
+  switch (i % FORMS) {
+    case 0:
+    case 9:
+      return { match: { path: `/${team}/v1/${kind}-${n}` }, example: `/${team}/v1/${kind}-${n}` };
+    case 1:
+      return { match: { prefix: `/${team}/v1/${kind}-${n}/` }, example: `/${team}/v1/${kind}-${n}/42/detail` };
+    case 2:
+      return { match: { path_separated_prefix: `/api/${team}-${n}/${kind}` }, example: `/api/${team}-${n}/${kind}/7` };
+    case 3:
+      return {
+        match: {
+          path: `/${team}/internal/${n}`,
+          headers: [{ name: ':method', string_match: { exact: 'GET' } }],
+        },
+        example: `/${team}/internal/${n}`,
+      };
+    case 4:
+      return { match: regex(`/${team}/v2/${kind}-${n}/[0-9]+`), example: `/${team}/v2/${kind}-${n}/1234` };
+    case 5:
+      return {
+        match: regex(`/${team}/v[0-9]+/svc${n}/[^/]+/${kind}(/.*)?`),
+        example: `/${team}/v3/svc${n}/eu-1/${kind}/x`,
+      };
+    case 6:
+      return { match: regex(`^/(en|de|fr)/${team}-${n}/.*$`), example: `/de/${team}-${n}/page` };
+    case 7:
+      return { match: regex(`/[^/]+/tenant-${n}/${kind}`), example: `/${team}/tenant-${n}/${kind}` };
+    default:
+      return {
+        match: regex(`(?i)/${team}/files/${n}/[\\w.-]+\\.(png|jpg)`),
+        example: `/${team}/files/${n}/a-picture.png`,
+      };
+  }
+}
+
+/** The host of route `i`, when there are `n` routes. */
+function hostOf(i: number, n: number): number {
+  return Math.floor((i * hostsFor(n)) / n);
+}
+
+const domainOf = (host: number): string => `host-${10 + host}.example.test`;
+
+/** Virtual hosts with `n` routes to `cluster` in all, each with a last route that answers 404. */
+export function virtualHosts(n: number, cluster: string): JsonObject[] {
+  const hosts = Array.from({ length: hostsFor(n) }, (_, h) => ({
+    name: `host-${10 + h}`,
+    domains: [domainOf(h)],
+    routes: [] as JsonObject[],
+  }));
+  for (let i = 0; i < n - hosts.length; i++)
+    hosts[hostOf(i, n)]!.routes.push({ match: shape(i).match, route: { cluster } });
+  for (const host of hosts) host.routes.push({ match: { prefix: '/' }, direct_response: { status: 404 } });
+  return hosts;
+}
+
+/** At most `count` requests spread evenly over the routes, with as many of each form in policies of every size. */
+export function probes(n: number, count: number): Probe[] {
+  const tens = Math.max(1, Math.floor((n - hostsFor(n)) / FORMS));
+  const wanted = Math.max(1, Math.min(tens, Math.floor(count / ASKED)));
+  return Array.from({ length: wanted * ASKED }, (_, k) => {
+    const route = Math.floor((Math.floor(k / ASKED) * tens) / wanted) * FORMS + (k % ASKED);
+    return { host: domainOf(hostOf(route, n)), path: shape(route).example, route };
+  });
+}
+
+/** A bootstrap with these routes on one listener. */
+export function policyOfSize(n: number, address: string, port: number, server: number): JsonObject {
+  const type = 'type.googleapis.com/envoy.extensions.filters';
+  const at = (host: string, p: number): JsonObject => ({ socket_address: { address: host, port_value: p } });
+  return {
+    static_resources: {
+      listeners: [
+        {
+          name: 'policy',
+          address: at(address, port),
+          filter_chains: [
+            {
+              filters: [
+                {
+                  name: 'envoy.filters.network.http_connection_manager',
+                  typed_config: {
+                    '@type': `${type}.network.http_connection_manager.v3.HttpConnectionManager`,
+                    stat_prefix: 'policy',
+                    route_config: { name: 'policy', virtual_hosts: virtualHosts(n, 'server') },
+                    http_filters: [
+                      {
+                        name: 'envoy.filters.http.router',
+                        typed_config: { '@type': `${type}.http.router.v3.Router` },
+                      },
+                    ],
+                  },
+                },
+              ],
+            },
+          ],
+        },
+      ],
+      clusters: [
+        {
+          name: 'server',
+          connect_timeout: '2s',
+          type: 'STATIC',
+          load_assignment: {
+            cluster_name: 'server',
+            endpoints: [{ lb_endpoints: [{ endpoint: { address: at('127.0.0.1', server) } }] }],
+          },
+        },
+      ],
+    },
+  };
+}

@@ -1,0 +1,61 @@
+/** BackendTLSPolicy: connections to the Services that it names are TLS, which the proxy speaks. */
+import type { Context, RuleBuilder } from '../istio/context.js';
+import type { Typed } from '../istio/kubernetes-services.js';
+import type { Service, ServicePort } from '../istio/registry.js';
+import { SYSTEM_CA } from '../istio/traffic-policy.js';
+import type { JsonObject } from '../resources.js';
+import type { BackendTlsPolicy } from './schema.js';
+
+interface Policy extends Typed<BackendTlsPolicy> {
+  readonly rule: RuleBuilder;
+}
+
+export class BackendTls {
+  readonly #context: Context;
+  readonly #policies: Policy[];
+
+  constructor(context: Context, documents: readonly Typed<BackendTlsPolicy>[]) {
+    this.#context = context;
+    this.#policies = documents.map(({ document, spec }) => {
+      const rule = context.rule(document, ['spec'], 'spec');
+      const message = `the servers are spoken to in TLS (as ${spec.validation.hostname}), by the proxy`;
+      context.unsupported(rule, ['spec', 'validation'], 'tls', message);
+      if (spec.validation.caCertificateRefs?.length) {
+        const unread = "certificates in the cluster cannot be read here: the system's are used instead";
+        context.warn(document, ['spec', 'validation', 'caCertificateRefs'], 'not-translated', unread);
+      }
+      return { document, spec, rule };
+    });
+  }
+
+  /** Makes a cluster speak TLS if a policy says so for its Service or port. */
+  apply(cluster: JsonObject, service: Service, port: ServicePort): void {
+    const { domain } = this.#context;
+    for (const { document, spec, rule } of this.#policies) {
+      const target = spec.targetRefs.find(
+        (ref) =>
+          (ref.kind ?? 'Service') === 'Service' &&
+          `${ref.name}.${document.namespace}.svc.${domain}` === service.host &&
+          (ref.sectionName === undefined || ref.sectionName === port.name),
+      );
+      if (!target) continue;
+      const { hostname } = spec.validation;
+      cluster.transport_socket = {
+        name: 'envoy.transport_sockets.tls',
+        typed_config: {
+          '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
+          sni: hostname,
+          common_tls_context: {
+            validation_context: {
+              trusted_ca: { filename: SYSTEM_CA },
+              match_typed_subject_alt_names: [{ san_type: 'DNS', matcher: { exact: hostname } }],
+            },
+          },
+        },
+      };
+      this.#context.origin(cluster, document, ['spec', 'validation'], 'transport_socket');
+      rule.objects.push(cluster);
+      return;
+    }
+  }
+}

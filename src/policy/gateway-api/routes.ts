@@ -1,0 +1,233 @@
+/**
+ * Routes of the Gateway API: to which Services and Gateways they are attached, and what becomes of requests there.
+ * Follows the specification's rules on attachment, hostnames and precedence (gateway-api.sigs.k8s.io/reference/spec).
+ */
+
+import type { Document } from '../documents.js';
+import type { HostMention } from '../istio/assumptions.js';
+import type { Context, Path } from '../istio/context.js';
+import type { HostRoutes } from '../istio/gateway-listeners.js';
+import type { GatewayWorkload } from '../istio/gateways.js';
+import { hostIntersection, hostMatches } from '../istio/hosts.js';
+import type { Typed } from '../istio/kubernetes-services.js';
+import type { Service } from '../istio/registry.js';
+import { isCatchAll } from '../istio/route-match.js';
+import type { RouteInput } from '../istio/routes.js';
+import type { JsonObject } from '../resources.js';
+import { type Backends, backendHost } from './backends.js';
+import { type ApiGateways, type ApiListener, createdAt } from './listeners.js';
+import { byPrecedence, type Ranked } from './match.js';
+import { type ApiRule, ruleRoutes } from './rules.js';
+import type { GrpcRoute, HttpRoute, ParentRef } from './schema.js';
+
+interface ApiRoute {
+  readonly document: Document;
+  readonly spec: HttpRoute | GrpcRoute;
+  readonly rules: readonly ApiRule[];
+  readonly services: { readonly host: string; readonly namespace: string; readonly port: number | undefined }[];
+  readonly listeners: { readonly listener: ApiListener; readonly hosts: readonly string[] }[];
+  readonly built: Map<number, Ranked[]>;
+}
+
+type Reason = readonly [path: Path, code: string, message: string];
+
+/** All HTTPRoutes and GRPCRoutes of the input. */
+export class ApiRoutes {
+  readonly #context: Context;
+  readonly #gateways: ApiGateways;
+  readonly #routes: ApiRoute[];
+
+  constructor(context: Context, gateways: ApiGateways, documents: readonly Typed<HttpRoute | GrpcRoute>[]) {
+    this.#context = context;
+    this.#gateways = gateways;
+    this.#routes = documents.map(({ document, spec }) => this.#read(document, spec));
+    for (const route of this.#routes) this.#attach(route);
+  }
+
+  #read(document: Document, spec: HttpRoute | GrpcRoute): ApiRoute {
+    const context = this.#context;
+    const rules = spec.rules?.length
+      ? spec.rules.map((rule, index): ApiRule => {
+          const path = ['spec', 'rules', index];
+          return { document, path, spec: rule, rule: context.rule(document, path, `rules[${index}]`) };
+        })
+      : [{ document, path: ['spec'], spec: {}, rule: context.rule(document, ['spec'], 'spec') }];
+    if (document.kind === 'GRPCRoute') {
+      const message = 'gRPC needs HTTP/2, which the proxy speaks';
+      for (const { rule, path } of rules) context.unsupported(rule, path, 'grpc', message);
+    }
+    return { document, spec, rules, services: [], listeners: [], built: new Map() };
+  }
+
+  #attach(route: ApiRoute): void {
+    const { document, spec } = route;
+    const reasons: Reason[] = [];
+    const refs = spec.parentRefs ?? [];
+    if (refs.length === 0) reasons.push([['spec'], 'no-parent', 'is attached to nothing here']);
+    refs.forEach((ref, index) => {
+      const reason = this.#attachTo(route, ref, ['spec', 'parentRefs', index]);
+      if (reason) reasons.push(reason);
+    });
+    const attached = route.services.length > 0 || route.listeners.length > 0;
+    for (const [path, code, message] of reasons) {
+      // A rule is the kernel's only if everything that leads to it is; a parent that takes no route leads nowhere.
+      if (attached && code !== 'tls' && code !== 'parent-kind') this.#context.warn(document, path, code, message);
+      else for (const { rule } of route.rules) this.#context.unsupported(rule, path, code, message);
+    }
+  }
+
+  #attachTo(route: ApiRoute, ref: ParentRef, path: Path): Reason | undefined {
+    const { document } = route;
+    const group = ref.group ?? 'gateway.networking.k8s.io';
+    const kind = ref.kind ?? 'Gateway';
+    const host =
+      kind === 'Gateway' ? undefined : backendHost({ ...ref, kind }, document.namespace, this.#context.domain);
+    if (host) return this.#attachToService(route, host, ref, path);
+    if (group !== 'gateway.networking.k8s.io' || kind !== 'Gateway')
+      return [path, 'parent-kind', `parents of kind ${group ? `${group}/` : ''}${kind} are not known here`];
+    const gateway = `${ref.namespace ?? document.namespace}/${ref.name}`;
+    if (this.#context.assumeEndpoints) this.#gateways.assume(gateway, ref.port, document, path);
+    if (!this.#gateways.listeners(gateway))
+      return [path, 'gateway', `no document describes gateway ${gateway}: nothing is intercepted for it`];
+    const taking = this.#gateways.taking(document, gateway, ref);
+    if (typeof taking === 'string') return [path, 'gateway', taking];
+    let reason: Reason = [path, 'gateway', `no listener of gateway ${gateway} has its hostnames`];
+    let attached = false;
+    for (const listener of taking) {
+      const wanted = (route.spec.hostnames ?? []).map((name) => name.toLowerCase());
+      const hosts = wanted.length > 0 ? hostIntersection([listener.hostname], wanted) : [listener.hostname];
+      if (hosts.length === 0) continue;
+      const where = `listener ${listener.name} of gateway ${gateway}`;
+      if (listener.protocol === 'http') {
+        attached = true;
+        route.listeners.push({ listener, hosts });
+      } else if (listener.protocol === 'tls') {
+        const message = `${where} speaks TLS on port ${listener.port}: connections there are not intercepted`;
+        for (const { rule } of route.rules) this.#context.unsupported(rule, path, 'tls', message);
+        attached = true;
+      } else reason = [path, 'gateway', `${where} does not speak HTTP`];
+    }
+    return attached ? undefined : reason;
+  }
+
+  #attachToService(
+    route: ApiRoute,
+    { host, namespace }: { host: string; namespace: string },
+    ref: ParentRef,
+    path: Path,
+  ): Reason | undefined {
+    const { document } = route;
+    const client = this.#context.namespace;
+    if (document.namespace !== namespace && document.namespace !== client)
+      return [path, 'source-match', `counts only for clients of namespace ${document.namespace}, not of ${client}`];
+    route.services.push({ host, namespace, port: ref.port });
+    return undefined;
+  }
+
+  /** Hosts and ports of Services that routes speak of. */
+  *mentions(): Iterable<HostMention> {
+    const { domain } = this.#context;
+    for (const { document, rules, services, spec } of this.#routes) {
+      for (const { host, port } of services) {
+        const index = (spec.parentRefs ?? []).findIndex(
+          (ref) => backendHost({ ...ref, kind: ref.kind ?? 'Gateway' }, document.namespace, domain)?.host === host,
+        );
+        yield { host, document, path: ['spec', 'parentRefs', index], ...(port === undefined ? {} : { port }) };
+      }
+      for (const { path, spec: rule } of rules) {
+        const mirrors = (rule.filters ?? []).flatMap((filter, index) =>
+          filter.requestMirror
+            ? [{ ref: filter.requestMirror.backendRef, at: ['filters', index, 'requestMirror', 'backendRef'] }]
+            : [],
+        );
+        const refs = [
+          ...(rule.backendRefs ?? []).map((ref, index) => ({ ref, at: ['backendRefs', index] })),
+          ...mirrors,
+        ];
+        for (const { ref, at } of refs) {
+          const place = backendHost(ref, document.namespace, domain);
+          const port = ref.port === undefined ? {} : { port: ref.port };
+          if (place) yield { host: place.host, document, path: [...path, ...at], ...port };
+        }
+      }
+    }
+  }
+
+  /** What routes tell of the protocols of Services: host -> ports (undefined: all) that carry HTTP, or gRPC. */
+  *spoken(): Iterable<{ host: string; port: number | undefined; protocol: 'http' | 'http2' }> {
+    for (const { document, services } of this.#routes) {
+      const protocol = document.kind === 'GRPCRoute' ? 'http2' : 'http';
+      for (const { host, port } of services) yield { host, port, protocol };
+    }
+  }
+
+  #build(input: RouteInput, backends: Backends, route: ApiRoute, port: number): Ranked[] {
+    let built = route.built.get(port);
+    if (!built) {
+      const created = createdAt(route.document);
+      built = route.rules.flatMap((rule) => ruleRoutes(input, backends, rule, port, created));
+      route.built.set(port, built);
+    }
+    return built;
+  }
+
+  /** The routes for clients of a Service's port; undefined if none is attached to it. */
+  ofService(input: RouteInput, backends: Backends, service: Service, port: number): JsonObject[] | undefined {
+    const attached = this.#routes.filter((route) =>
+      route.services.some((s) => s.host === service.host && (s.port === undefined || s.port === port)),
+    );
+    if (attached.length === 0) return undefined;
+    // The routes of the clients' own namespace count instead of those of the Service's.
+    const consumer = attached.filter(({ document }) => document.namespace !== service.namespace);
+    const counting = consumer.length > 0 ? consumer : attached;
+    for (const { document } of attached.filter((route) => !counting.includes(route))) {
+      const message = `decides nothing here: routes of namespace ${this.#context.namespace} count instead`;
+      this.#context.warn(document, ['spec', 'parentRefs'], 'superseded', message);
+    }
+    return inOrder(counting.flatMap((route) => this.#build(input, backends, route, port)));
+  }
+
+  /** The routes of a gateway's port by host. */
+  ofGateway(input: RouteInput, backends: Backends, workload: GatewayWorkload, port: number): HostRoutes {
+    const listeners = (this.#gateways.listeners(workload.gatewayApi ?? '') ?? []).filter(
+      (listener) => listener.port === port && listener.protocol === 'http',
+    );
+    const out = new Map<string, JsonObject[]>();
+    for (const listener of listeners) {
+      const attached = this.#routes.flatMap((route) =>
+        route.listeners.filter((a) => a.listener === listener).map(({ hosts }) => ({ route, hosts })),
+      );
+      // A host belongs to the listener that names it best, and to none besides.
+      const foreign = (host: string) =>
+        listeners.some(
+          (other) =>
+            other !== listener &&
+            hostMatches(other.hostname, host) &&
+            other.hostname !== listener.hostname &&
+            hostMatches(listener.hostname, other.hostname),
+        );
+      const hosts = new Set([...attached.flatMap((a) => a.hosts), listener.hostname]);
+      for (const host of hosts) {
+        if (host !== listener.hostname && foreign(host)) continue;
+        // Rules of routes with a better hostname come first; where none matches, those of wider hostnames do.
+        const wider = [...hosts]
+          .filter((other) => hostMatches(other, host))
+          .sort((a, b) => specificity(b) - specificity(a));
+        const used = new Set<ApiRoute>();
+        const routes = wider.flatMap((name) => {
+          const own = attached.filter((a) => a.hosts.includes(name) && !used.has(a.route)).map((a) => a.route);
+          for (const route of own) used.add(route);
+          return inOrder(own.flatMap((route) => this.#build(input, backends, route, port)));
+        });
+        const end = routes.findIndex((route) => isCatchAll(route.match as JsonObject));
+        out.set(host, end < 0 ? routes : routes.slice(0, end + 1));
+      }
+    }
+    return out;
+  }
+}
+
+/** Hosts without a wildcard first, then those with more characters. */
+const specificity = (host: string) => host.length + (host.includes('*') ? 0 : 1000);
+
+const inOrder = (routes: readonly Ranked[]): JsonObject[] => [...routes].sort(byPrecedence).map(({ route }) => route);

@@ -1,0 +1,263 @@
+/** One rule of an HTTPRoute or GRPCRoute -> Envoy routes for one port. */
+import type { Document } from '../documents.js';
+import type { Path, RuleBuilder } from '../istio/context.js';
+import { envoyDuration, parseDuration } from '../istio/duration.js';
+import { hashPolicy, retryPolicy } from '../istio/route-policies.js';
+import type { RouteInput } from '../istio/routes.js';
+import type { JsonObject } from '../resources.js';
+import type { Backends } from './backends.js';
+import { filterConfigs, foreignFilter, headerFields, pathVariants, redirectAction, type Variant } from './filters.js';
+import { grpcMatch, httpMatch, type Match, type Ranked } from './match.js';
+import type { BackendRef, Filter, GrpcRule, HttpRule } from './schema.js';
+import { SESSION_FILTER, sessionConfig } from './session.js';
+
+export interface ApiRule {
+  readonly document: Document;
+  readonly path: Path;
+  readonly spec: HttpRule | GrpcRule;
+  readonly rule: RuleBuilder;
+}
+
+/** The cluster of requests that are to be answered 500: none has this name. */
+const NOWHERE = 'invalid-backend';
+
+const ERROR: JsonObject = { status: 500 };
+
+class Translator {
+  constructor(
+    readonly input: RouteInput,
+    readonly backends: Backends,
+    readonly api: ApiRule,
+    readonly listenPort: number,
+  ) {}
+
+  matches(): Match[] {
+    const { context } = this.input;
+    const { document, path, spec } = this.api;
+    const grpc = document.kind === 'GRPCRoute';
+    const list = spec.matches?.length ? spec.matches : [undefined];
+    return list.map((match, index) => {
+      const at = match ? [...path, 'matches', index] : path;
+      return grpc
+        ? grpcMatch(context, document, match as Parameters<typeof grpcMatch>[2], at)
+        : httpMatch(context, document, match as Parameters<typeof httpMatch>[2], at);
+    });
+  }
+
+  /** Says that requests are answered 500 because nobody here can do what is asked. */
+  #foreign(path: Path, type: string): void {
+    const message = `the filter ${type} is not known here: requests are answered 500`;
+    this.input.context.warn(this.api.document, path, 'unknown-filter', message);
+    this.input.context.unsupported(this.api.rule, path, 'unknown-filter', message);
+  }
+
+  /** The backends that take requests, each with its share. */
+  #destinations(refs: readonly BackendRef[]): { ref: BackendRef; cluster: string; weight: number; path: Path }[] {
+    const { path } = this.api;
+    return refs.flatMap((ref, index) => {
+      const at = [...path, 'backendRefs', index];
+      const weight = ref.weight ?? 1;
+      const found = this.backends.report(this.api.rule, ref, at);
+      if (weight === 0) return [];
+      const only = refs.filter((r) => r.weight !== 0).length === 1;
+      const foreign = only ? -1 : foreignFilter(ref.filters, true);
+      if (foreign >= 0) this.#foreign([...at, 'filters', foreign], ref.filters?.[foreign]?.type ?? '');
+      const usable = 'cluster' in found && foreign < 0;
+      return [{ ref, cluster: usable ? found.cluster : NOWHERE, weight, path: at }];
+    });
+  }
+
+  /** What happens to the requests of the rule: the action's field of a Route, and further fields of it. */
+  action(variant: Variant): JsonObject {
+    const { input, api, listenPort } = this;
+    const { context } = input;
+    const { document, path, spec } = api;
+    const refs = spec.backendRefs ?? [];
+    const used = refs.filter((ref) => ref.weight !== 0);
+    // The filters of an only backend are as good as the rule's.
+    const filters: readonly Filter[] = [
+      ...(spec.filters ?? []),
+      ...(used.length === 1 ? (used[0]?.filters ?? []) : []),
+    ];
+    const { fields, host } = headerFields(filters);
+    const out: JsonObject = { ...fields };
+    for (const key of Object.keys(fields)) context.origin(out, document, [...path, 'filters'], key);
+    const foreign = foreignFilter(filters, false);
+    if (foreign >= 0) {
+      this.#foreign([...path, 'filters', foreign], filters[foreign]?.type ?? '');
+      return { ...out, direct_response: { ...ERROR } };
+    }
+    const redirect = filters.find((filter) => filter.requestRedirect)?.requestRedirect;
+    if (redirect) {
+      const action = { ...redirectAction(redirect, listenPort), ...variant.redirect };
+      return { ...out, redirect: context.origin(action, document, [...path, 'filters']) };
+    }
+    const configs = filterConfigs(context, api.rule, filters, [...path, 'filters']);
+    if (spec.sessionPersistence) {
+      const config = sessionConfig(spec.sessionPersistence, api.rule.id);
+      configs[SESSION_FILTER] = context.origin(config, document, [...path, 'sessionPersistence']);
+    }
+    if (Object.keys(configs).length > 0) out.typed_per_filter_config = configs;
+    const destinations = this.#destinations(refs);
+    if (destinations.every(({ cluster }) => cluster === NOWHERE)) {
+      if (refs.length === 0) {
+        const message = 'no backend takes its requests: they are answered 500';
+        context.warn(document, [...path, 'backendRefs'], 'no-backend', message);
+      }
+      return { ...out, direct_response: { ...ERROR } };
+    }
+    return { ...out, route: this.#forward(variant, filters, destinations, host) };
+  }
+
+  #forward(
+    variant: Variant,
+    filters: readonly Filter[],
+    destinations: readonly { ref: BackendRef; cluster: string; weight: number; path: Path }[],
+    host: string,
+  ): JsonObject {
+    const { input, api } = this;
+    const { context } = input;
+    const { document, path } = api;
+    const action: JsonObject = { ...this.#timeouts(), ...variant.rewrite };
+    const rewrite = filters.find((filter) => filter.urlRewrite)?.urlRewrite;
+    const authority = rewrite?.hostname ?? host;
+    if (authority) action.host_rewrite_literal = authority;
+    for (const key of ['prefix_rewrite', 'regex_rewrite', 'host_rewrite_literal'])
+      context.origin(action, document, [...path, 'filters'], key);
+    const mirrors = this.#mirrors(filters);
+    if (mirrors.length > 0) action.request_mirror_policies = mirrors;
+    const [only] = destinations;
+    if (only && destinations.length === 1) {
+      action.cluster = only.cluster;
+      context.origin(action, document, only.path, 'cluster');
+    } else {
+      action.weighted_clusters = {
+        clusters: destinations.map(({ ref, cluster, weight, path: at }) => {
+          const own = headerFields(ref.filters);
+          const name = ref.filters?.find((filter) => filter.urlRewrite)?.urlRewrite?.hostname ?? own.host;
+          const weighted: JsonObject = { name: cluster, weight, ...own.fields };
+          if (name) weighted.host_rewrite_literal = name;
+          return context.origin(weighted, document, at);
+        }),
+      };
+    }
+    // A share that leads nowhere is answered 500, not 503.
+    if (destinations.some(({ cluster }) => cluster === NOWHERE))
+      action.cluster_not_found_response_code = 'INTERNAL_SERVER_ERROR';
+    const hashes = destinations.flatMap(({ ref }) => {
+      const found = this.backends.resolve(document, ref);
+      if (!('cluster' in found)) return [];
+      const namespace = input.registry.get(found.host)?.namespace ?? document.namespace;
+      const hash = hashPolicy(
+        input.destinationRules.effective(found.host, namespace, found.port, '').loadBalancer?.consistentHash,
+      );
+      return hash ? [hash] : [];
+    });
+    if (hashes.length > 0) action.hash_policy = hashes;
+    const retry = this.#retry(destinations.length === 1 && hashes.length > 0);
+    if (retry) action.retry_policy = retry;
+    return action;
+  }
+
+  #mirrors(filters: readonly Filter[]): JsonObject[] {
+    const { context } = this.input;
+    const { document, path, rule } = this.api;
+    return filters.flatMap((filter, index): JsonObject[] => {
+      const mirror = filter.requestMirror;
+      if (!mirror) return [];
+      const at = [...path, 'filters', index, 'requestMirror'];
+      const found = this.backends.resolve(document, mirror.backendRef);
+      if (!('cluster' in found)) {
+        context.warn(document, at, found.code, `${found.message}: nothing is mirrored`);
+        if (found.foreign) context.unsupported(rule, at, found.code, found.message);
+        return [];
+      }
+      const { numerator, denominator = 100 } = mirror.fraction ?? { numerator: mirror.percent ?? 100 };
+      const share = Math.min(1_000_000, Math.round((numerator / denominator) * 1_000_000));
+      if (share === 0) return [];
+      const fraction = { default_value: { numerator: share, denominator: 'MILLION' } };
+      const policy = { cluster: found.cluster, runtime_fraction: fraction, trace_sampled: false };
+      return [context.origin(policy, document, at)];
+    });
+  }
+
+  #timeouts(): JsonObject {
+    const spec = this.api.spec as HttpRule;
+    const { request, backendRequest } = spec.timeouts ?? {};
+    const nanoseconds = (text: string | undefined) => (text === undefined ? 0n : (parseDuration(text) ?? 0n));
+    const [whole, each] = [nanoseconds(request), nanoseconds(backendRequest)];
+    // With one try, the time for a try is the time for the request.
+    const single = !this.#retries() && each > 0n && (whole === 0n || each < whole);
+    const timeout = envoyDuration((single ? backendRequest : request) ?? '0s');
+    const out: JsonObject = { timeout, max_grpc_timeout: timeout };
+    if (spec.timeouts) this.input.context.origin(out, this.api.document, [...this.api.path, 'timeouts'], 'timeout');
+    return out;
+  }
+
+  #retries(): boolean {
+    const { retry } = this.api.spec as HttpRule;
+    return retry !== undefined && (retry.attempts ?? 1) > 0;
+  }
+
+  #retry(consistentHash: boolean): JsonObject | undefined {
+    const { retry, timeouts } = this.api.spec as HttpRule;
+    // Without a word about retries: those of every service of the mesh.
+    if (!retry) return retryPolicy(undefined, consistentHash);
+    if (!this.#retries()) return undefined;
+    const on = ['connect-failure', 'refused-stream', 'reset-before-request'];
+    const out: JsonObject = {
+      retry_on: [...on, ...(retry.codes?.length ? ['retriable-status-codes'] : [])].join(','),
+      num_retries: retry.attempts ?? 1,
+    };
+    if (retry.codes?.length) out.retriable_status_codes = retry.codes;
+    if (retry.backoff) out.retry_back_off = { base_interval: envoyDuration(retry.backoff) };
+    if (timeouts?.backendRequest && parseDuration(timeouts.backendRequest) !== 0n)
+      out.per_try_timeout = envoyDuration(timeouts.backendRequest);
+    return this.input.context.origin(out, this.api.document, [...this.api.path, 'retry']);
+  }
+}
+
+/** What changes the path: a filter of the rule, or of its only backend. */
+function pathModifier(spec: HttpRule | GrpcRule) {
+  const used = (spec.backendRefs ?? []).filter((ref) => ref.weight !== 0);
+  const all = [...(spec.filters ?? []), ...(used.length === 1 ? (used[0]?.filters ?? []) : [])];
+  return all.map((filter) => filter.requestRedirect?.path ?? filter.urlRewrite?.path).find((path) => path);
+}
+
+/**
+ * Translates one rule.
+ *
+ * @param listenPort the port of the Service or the listener that clients connect to
+ * @returns its routes with what their order depends on
+ */
+export function ruleRoutes(
+  input: RouteInput,
+  backends: Backends,
+  api: ApiRule,
+  listenPort: number,
+  created: string,
+): Ranked[] {
+  const { context } = input;
+  const { document, path, rule, spec } = api;
+  const translator = new Translator(input, backends, api, listenPort);
+  const modifier = pathModifier(spec);
+  const name = `${document.namespace}/${document.name}`;
+  return translator.matches().flatMap((match, index) => {
+    if (modifier?.type === 'ReplacePrefixMatch' && match.prefix === undefined) {
+      const message = 'ReplacePrefixMatch needs matches of type PathPrefix';
+      context.error(document, [...path, 'matches', index, 'path'], 'invalid-value', message);
+      return [];
+    }
+    return pathVariants(match, modifier).map((variant): Ranked => {
+      const route: JsonObject = {
+        name: `${document.namespace}.${document.name}.${rule.rule}`,
+        match: variant.match,
+        ...translator.action(variant),
+      };
+      context.origin(route, document, spec.matches?.length ? [...path, 'matches', index] : path);
+      context.origin(variant.match, document, [...path, 'matches', index]);
+      rule.objects.push(route);
+      return { route, rank: match.rank, created, name };
+    });
+  });
+}
