@@ -3,8 +3,11 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { packageRoot } from '../../src/lab/paths.js';
-import { MESH, one, request, skip, World } from '../e2e/world.js';
+import { Driver } from '../../src/lab/driver.js';
+import { nodeScript, packageRoot } from '../../src/lab/paths.js';
+import { freePort } from '../../src/lab/ports.js';
+import type { OddEcho } from '../e2e/odd-server.js';
+import { bodyOf, MESH, one, request, skip, World } from '../e2e/world.js';
 
 const AGAIN = ['odd-traffic', 'bodies', 'ipv6', 'vanishing', 'reload', 'closing-servers', 'istio-retry'];
 
@@ -68,6 +71,69 @@ test('exec --intake listener: splice works, the kernel decides, beside socket in
     assert.equal(denied.answers[0]?.status, 403);
     const after = await sidestep.status();
     assert.ok(after.requests.kernel - before.requests.kernel >= 10, JSON.stringify(after.requests));
+  } finally {
+    await world.close();
+  }
+});
+
+test('to a server inside the mesh, whose connections are paired for the bypass', {
+  skip,
+  timeout: 90_000,
+}, async (t) => {
+  const world = await World.open('paired');
+  try {
+    const port = await freePort();
+    await world.writePolicy({ gen: '1', upstream: port });
+    const sidestep = await world.startSidestep();
+    const script = join(packageRoot(), 'test/e2e/odd-server.ts');
+    await sidestep
+      .start('server inside', [...nodeScript(script), '127.0.0.1', String(port), 'inside'])
+      .waitFor(/listening/);
+    const raw = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
+    const p = world.lab.start('client', sidestep.execCommand(raw, ['--intake', 'listener']), { stdin: true });
+    await p.waitFor(/raw-client/);
+    const clients = [new Driver(p), await world.driver(sidestep)];
+    const pieces = (n: number): string[] => {
+      const whole = Buffer.from(
+        request('POST /echo HTTP/1.1', [['Content-Length', String(n)]], Buffer.alloc(n, 'body ')),
+        'base64',
+      );
+      const cuts = [0, whole.length - Math.floor(n / 2), whole.length - Math.floor(n / 3), whole.length];
+      return [0, 1, 2].map((i) => whole.subarray(cuts[i], cuts[i + 1]).toString('base64'));
+    };
+    const exchange = (i: number) =>
+      i % 3 === 0
+        ? { pieces: [request('GET /echo HTTP/1.1')], methods: ['GET'] }
+        : {
+            pieces:
+              i % 3 === 1
+                ? pieces(300 * (i + 1))
+                : [
+                    pieces(3000 + i)
+                      .map((b) => Buffer.from(b, 'base64'))
+                      .reduce((a, b) => Buffer.concat([a, b]))
+                      .toString('base64'),
+                  ],
+            methods: ['POST'],
+          };
+    const length = (i: number): number => (i % 3 === 0 ? 0 : i % 3 === 1 ? 300 * (i + 1) : 3000 + i);
+    // both intakes share the pooled connections
+    const results = await Promise.all(
+      [0, 1, 2, 3, 4, 5].map((n) =>
+        clients[n % 2]!.run({
+          address: MESH,
+          port: world.port,
+          exchanges: Array.from({ length: 30 }, (_, i) => exchange(i)),
+        }),
+      ),
+    );
+    for (const result of results) {
+      assert.equal(result.answers.length, 30, result.error);
+      for (let i = 0; i < 30; i++) assert.equal(bodyOf<OddEcho>(result, i).length, length(i));
+    }
+    const status = await sidestep.status();
+    t.diagnostic(JSON.stringify([status.requests, status.counters]));
+    assert.ok(status.requests.kernel > status.requests.proxy, JSON.stringify(status.requests));
   } finally {
     await world.close();
   }
