@@ -288,6 +288,32 @@ static __always_inline int send_long_reply(struct __sk_buff *skb, struct conn *c
   return bpf_sk_redirect_map(skb, &dummies, slot, 0);
 }
 
+/* What the agent commands about a connection, and its state but for what is unread. */
+static __always_inline void ctl_gate(struct ctl *ctl, struct conn *c) {
+  __u32 gate = *(volatile __u32 *)&c->gate;
+  __u64 passed = *(volatile __u64 *)&c->passed;
+  ctl->result = 1;
+  if (ctl->command == CTL_RESUME) {
+    c->native = ctl->native;
+    ctl->result = 0;
+    if (gate & 1 && passed == ctl->arg && !(c->flags & (CONN_FLAG_STICKY | CONN_FLAG_BROKEN))) {
+      c->body_left = 0;
+      ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
+    }
+  }
+  if (ctl->command == CTL_NATIVE)
+    c->native = ctl->native;
+  if (ctl->command == CTL_BODY_SENT)
+    c->body_left = 0;
+  ctl->gate = gate;
+  ctl->requested = c->requested;
+  ctl->upstream = c->upstream;
+  ctl->passed = passed;
+  ctl->body_left = c->body_left;
+  ctl->listener = c->listener;
+  ctl->flags = c->flags;
+}
+
 /* The agent's questions and commands about a connection of listener intake (see ctl_client). */
 static __always_inline int ctl_intake(struct ctl *ctl) {
   __u64 cookie = ctl->cookie;
@@ -299,21 +325,7 @@ static __always_inline int ctl_intake(struct ctl *ctl) {
     return 1;
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   if (tp) {
-    __u32 gate = *(volatile __u32 *)&c->gate;
-    __u64 passed = *(volatile __u64 *)&c->passed;
-    ctl->result = 1;
-    if (ctl->command == CTL_RESUME) {
-      c->native = ctl->native;
-      ctl->result = 0;
-      if (gate & 1 && passed == ctl->arg && !(c->flags & (CONN_FLAG_STICKY | CONN_FLAG_BROKEN))) {
-        c->body_left = 0;
-        ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
-      }
-    }
-    if (ctl->command == CTL_NATIVE)
-      c->native = ctl->native;
-    if (ctl->command == CTL_BODY_SENT)
-      c->body_left = 0;
+    ctl_gate(ctl, c);
     /* a long reply is between its dummy and A for a moment: sent, but not in A's send queue */
     ctl->queued = backlog_of(tp) || (__s32)unsent_of(tp, c) > 0;
     __u32 slot = c->upstream;
@@ -321,13 +333,6 @@ static __always_inline int ctl_intake(struct ctl *ctl) {
     if (u && u->owner == cookie && u->given != u->taken)
       ctl->queued |= 2; /* a part of the request is on its way to its dummy */
     ctl->unread = 0;
-    ctl->gate = gate;
-    ctl->requested = c->requested;
-    ctl->upstream = c->upstream;
-    ctl->passed = passed;
-    ctl->body_left = c->body_left;
-    ctl->listener = c->listener;
-    ctl->flags = c->flags;
   }
   bpf_sk_release(sk);
   return 1;

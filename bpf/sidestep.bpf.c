@@ -445,31 +445,10 @@ static __always_inline void ctl_client(struct ctl *ctl) {
   struct conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
   if (c) {
     __u32 native = 0, queued = 0;
-    __u32 gate = *(volatile __u32 *)&c->gate;
-    __u64 passed = *(volatile __u64 *)&c->passed;
-    ctl->result = 1;
-    if (ctl->command == CTL_RESUME) {
-      c->native = ctl->native;
-      ctl->result = 0;
-      if (gate & 1 && passed == ctl->arg && !(c->flags & (CONN_FLAG_STICKY | CONN_FLAG_BROKEN))) {
-        c->body_left = 0;
-        ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
-      }
-    }
-    if (ctl->command == CTL_NATIVE)
-      c->native = ctl->native;
-    if (ctl->command == CTL_BODY_SENT)
-      c->body_left = 0;
+    ctl_gate(ctl, c);
     unread_of(sk, c, &native, &queued);
     ctl->queued = queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation));
     ctl->unread = native;
-    ctl->gate = gate;
-    ctl->requested = c->requested;
-    ctl->upstream = c->upstream;
-    ctl->passed = passed;
-    ctl->body_left = c->body_left;
-    ctl->listener = c->listener;
-    ctl->flags = c->flags;
   }
   bpf_sk_release(sk);
 }
