@@ -72,6 +72,8 @@ export const UPSTREAM_FLAG = {
   REQUEST_DONE: 16,
   /** the answer's body is chunked */
   CHUNKED: 32,
+  /** do not reuse after this answer, for a reason that is not the server's */
+  SPENT: 64,
   /** bits from here on: tries left to the proxy after a 503 */
   RETRIES_SHIFT: 8,
 } as const;
