@@ -122,6 +122,13 @@ enum { TO_CLIENT = 0, TO_AGENT = 1 };
   ((1ULL << SLOT_CONNECTION) | (1ULL << SLOT_KEEP_ALIVE) | (1ULL << SLOT_PROXY_CONNECTION) | (1ULL << SLOT_TE))
 #define FRAMING ((1ULL << SLOT_CONTENT_LENGTH) | (1ULL << SLOT_TRANSFER_ENCODING))
 
+static __always_inline int is_retried(const struct upstream *u, __u32 status) {
+  __u32 bit = status - 200;
+  if (bit >= STATUS_WORDS * 64)
+    return 0;
+  return u->retry[bit >> 6] >> (bit & 63) & 1;
+}
+
 /*
  * The first skb (or message: skb 0) of an answer. `len` bytes; at most MAX_HEAD of them are in s->in. What is to be
  * removed from the head is left in s->remove; see edit_skb and edit_message.
@@ -137,7 +144,7 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
   /* answered before the request has come completely: Envoy closes the client's connection behind it */
   if (!(u->flags & UPSTREAM_FLAG_REQUEST_DONE))
     return TO_AGENT;
-  if (s->status == 503 && u->flags & UPSTREAM_FLAG_RETRY_503)
+  if (u->flags & UPSTREAM_FLAG_RETRY && is_retried(u, s->status))
     return TO_AGENT;
   __u32 body = len - s->head_len;
   int bodiless = u->flags & UPSTREAM_FLAG_HEAD || s->status == 204 || s->status == 304;

@@ -119,7 +119,7 @@ static __always_inline void settle(struct __sk_buff *skb, struct upstream *u) {
   __u32 seq = tp ? BPF_CORE_READ(tp, write_seq) : 0;
   if (u->intake != INTAKE_SOCKET && u->way & WAY_PIECES &&
       (!tp || u->way & WAY_DIRECT || (__s32)(seq - u->end_seq) < 0))
-    u->flags |= UPSTREAM_FLAG_SPENT;
+    u->flags |= UPSTREAM_FLAG_LIMIT;
   u->seq = seq;
 }
 

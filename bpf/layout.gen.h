@@ -3,7 +3,7 @@
 #pragma once
 
 #define IMAGE_SIZE 16777216
-#define IMAGE_SLACK 64
+#define IMAGE_SLACK 256
 #define IMAGE_MAGIC 1398031696
 #define MAX_HEAD 8192
 #define MAX_LINES 64
@@ -19,6 +19,9 @@
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
 #define MAX_LITERAL 4096
+#define STATUS_WORDS 7
+#define MAX_HASHES 8
+#define MAX_TABLE 131072
 #define MAX_UPSTREAMS 4096
 #define BLOCK_SIZE 64
 #define MAX_BLOCKS 64
@@ -74,11 +77,25 @@
 #define ACTION_FORWARD 1
 #define ACTION_REPLY 2
 
-#define ACTION_FLAG_RETRY_503 1
+#define ACTION_FLAG_RETRY 1
+#define ACTION_FLAG_RETRY_RESETS 2
+
+#define HASH_HEADER 0
+#define HASH_HOST 1
+#define HASH_TARGET 2
+#define HASH_METHOD 3
+#define HASH_COOKIE 4
+#define HASH_QUERY 5
+#define HASH_SOURCE_IP 6
+
+#define HASH_FLAG_TERMINAL 1
+#define HASH_FLAG_GENERATED 2
 
 #define LB_ROUND_ROBIN 0
 #define LB_RANDOM 1
 #define LB_LEAST_REQUEST 2
+#define LB_RING_HASH 3
+#define LB_MAGLEV 4
 
 #define PIECE_LITERAL 0
 #define PIECE_PATH_FROM 1
@@ -115,11 +132,12 @@
 
 #define UPSTREAM_FLAG_HEAD 1
 #define UPSTREAM_FLAG_CLOSE 2
-#define UPSTREAM_FLAG_RETRY_503 4
+#define UPSTREAM_FLAG_RETRY 4
 #define UPSTREAM_FLAG_PROXY 8
 #define UPSTREAM_FLAG_REQUEST_DONE 16
 #define UPSTREAM_FLAG_CHUNKED 32
-#define UPSTREAM_FLAG_SPENT 64
+#define UPSTREAM_FLAG_LIMIT 64
+#define UPSTREAM_FLAG_RETRY_RESETS 128
 #define UPSTREAM_FLAG_RETRIES_SHIFT 8
 
 #define WAY_DIRECT 1
@@ -172,6 +190,7 @@
 #define CTL_PAIR 8
 #define CTL_GIVE_UP 9
 #define CTL_HELLO 10
+#define CTL_TAKE_OVER 11
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -318,8 +337,14 @@ struct action {
   __u32 reply_head; /* REPLY: template of everything up to and including the empty line */
   __u32 reply_body; /* REPLY: offset of the body; left out for HEAD */
   __u32 reply_body_len; /* REPLY: its length in bytes */
+  __u32 retry; /* offset of u64[STATUS_WORDS], the statuses that are retried; 0: none */
+  __u32 per_try_ms; /* until the head of the answer; 0: none */
+  __u32 hashes; /* offset of hash_source[n_hashes] */
+  __u32 n_hashes; /* at most MAX_HASHES */
+  __u32 backoff_ms; /* the first retry waits a random time shorter than this */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct action) == 56, "action");
+_Static_assert(sizeof(struct action) == 80, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
 _Static_assert(__builtin_offsetof(struct action, flags) == 1, "action.flags");
 _Static_assert(__builtin_offsetof(struct action, n_adds) == 2, "action.n_adds");
@@ -335,6 +360,12 @@ _Static_assert(__builtin_offsetof(struct action, capture_classes) == 40, "action
 _Static_assert(__builtin_offsetof(struct action, reply_head) == 44, "action.reply_head");
 _Static_assert(__builtin_offsetof(struct action, reply_body) == 48, "action.reply_body");
 _Static_assert(__builtin_offsetof(struct action, reply_body_len) == 52, "action.reply_body_len");
+_Static_assert(__builtin_offsetof(struct action, retry) == 56, "action.retry");
+_Static_assert(__builtin_offsetof(struct action, per_try_ms) == 60, "action.per_try_ms");
+_Static_assert(__builtin_offsetof(struct action, hashes) == 64, "action.hashes");
+_Static_assert(__builtin_offsetof(struct action, n_hashes) == 68, "action.n_hashes");
+_Static_assert(__builtin_offsetof(struct action, backoff_ms) == 72, "action.backoff_ms");
+_Static_assert(__builtin_offsetof(struct action, pad) == 76, "action.pad");
 
 /* One choice of a forward action. */
 struct weighted_cluster {
@@ -345,27 +376,59 @@ _Static_assert(sizeof(struct weighted_cluster) == 8, "weighted_cluster");
 _Static_assert(__builtin_offsetof(struct weighted_cluster, cluster) == 0, "weighted_cluster.cluster");
 _Static_assert(__builtin_offsetof(struct weighted_cluster, weight) == 4, "weighted_cluster.weight");
 
+/* One source of the hash that chooses an endpoint. */
+struct hash_source {
+  __u8 kind; /* HASH */
+  __u8 slot; /* header slot */
+  __u16 flags; /* HASH_FLAG */
+  __u32 find; /* start row of the capturing automaton */
+  __u32 find_classes; /* its class map */
+};
+_Static_assert(sizeof(struct hash_source) == 12, "hash_source");
+_Static_assert(__builtin_offsetof(struct hash_source, kind) == 0, "hash_source.kind");
+_Static_assert(__builtin_offsetof(struct hash_source, slot) == 1, "hash_source.slot");
+_Static_assert(__builtin_offsetof(struct hash_source, flags) == 2, "hash_source.flags");
+_Static_assert(__builtin_offsetof(struct hash_source, find) == 4, "hash_source.find");
+_Static_assert(__builtin_offsetof(struct hash_source, find_classes) == 8, "hash_source.find_classes");
+
 /* Endpoints and how one of them is chosen. */
 struct cluster {
   __u32 lb; /* LB */
-  __u32 n_endpoints; /* number of endpoints; 0: 503 from the proxy */
-  __u32 endpoints; /* offset of endpoint_ref[n_endpoints] */
+  __u32 endpoints; /* offset of an endpoint_list; the agent changes it where the endpoints are found out at run time */
   __u32 counter; /* index of the round robin counter */
+  __u32 table; /* hash tables: offset of u64[n_table], ascending (RING_HASH) */
+  __u32 members; /* hash tables: offset of u16[n_table], indexes of endpoints */
+  __u32 n_table; /* at most MAX_TABLE */
+  __u32 max_requests; /* requests after which a connection is closed; 0: any number */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct cluster) == 16, "cluster");
+_Static_assert(sizeof(struct cluster) == 32, "cluster");
 _Static_assert(__builtin_offsetof(struct cluster, lb) == 0, "cluster.lb");
-_Static_assert(__builtin_offsetof(struct cluster, n_endpoints) == 4, "cluster.n_endpoints");
-_Static_assert(__builtin_offsetof(struct cluster, endpoints) == 8, "cluster.endpoints");
-_Static_assert(__builtin_offsetof(struct cluster, counter) == 12, "cluster.counter");
+_Static_assert(__builtin_offsetof(struct cluster, endpoints) == 4, "cluster.endpoints");
+_Static_assert(__builtin_offsetof(struct cluster, counter) == 8, "cluster.counter");
+_Static_assert(__builtin_offsetof(struct cluster, table) == 12, "cluster.table");
+_Static_assert(__builtin_offsetof(struct cluster, members) == 16, "cluster.members");
+_Static_assert(__builtin_offsetof(struct cluster, n_table) == 20, "cluster.n_table");
+_Static_assert(__builtin_offsetof(struct cluster, max_requests) == 24, "cluster.max_requests");
+_Static_assert(__builtin_offsetof(struct cluster, pad) == 28, "cluster.pad");
+
+/* u32 n, then n endpoint_refs; empty: the proxy answers. */
+struct endpoint_list {
+  __u32 n; /* number of endpoints */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct endpoint_list) == 8, "endpoint_list");
+_Static_assert(__builtin_offsetof(struct endpoint_list, n) == 0, "endpoint_list.n");
+_Static_assert(__builtin_offsetof(struct endpoint_list, pad) == 4, "endpoint_list.pad");
 
 /* A global endpoint id. */
 struct endpoint_ref {
   __u32 id; /* index into the endpoints map */
-  __u32 weight; /* kept for later; only equal weights are offloaded */
+  __u32 pad; /* zero */
 };
 _Static_assert(sizeof(struct endpoint_ref) == 8, "endpoint_ref");
 _Static_assert(__builtin_offsetof(struct endpoint_ref, id) == 0, "endpoint_ref.id");
-_Static_assert(__builtin_offsetof(struct endpoint_ref, weight) == 4, "endpoint_ref.weight");
+_Static_assert(__builtin_offsetof(struct endpoint_ref, pad) == 4, "endpoint_ref.pad");
 
 /* u32 n, then n pieces that are concatenated. */
 struct template {
@@ -465,6 +528,11 @@ struct upstream {
   __u32 incarnation; /* counts the connections that had this slot; written by the agent */
   __u32 dead; /* 1: the connection left ESTABLISHED */
   __u32 served; /* answers after which the connection was kept */
+  __u32 per_try_ms; /* of this exchange, until the head of the answer; 0: none */
+  __u32 backoff_ms; /* of this exchange: the first retry waits a random time shorter than this */
+  __u32 choice; /* index of the cluster among those of the action */
+  __u32 pad; /* zero */
+  __u64 retry[7]; /* bitmap of the statuses from 200 on that are retried */
   __u64 server; /* cookie of the server's end where it is on this node and paired, else 0 */
   __u64 server_sk; /* address of the server's socket */
   __u64 client_sk; /* address of the client's socket of this exchange */
@@ -480,7 +548,7 @@ struct upstream {
   __u32 seq; /* write_seq of U when no exchange was under way */
   __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
 };
-_Static_assert(sizeof(struct upstream) == 152, "upstream");
+_Static_assert(sizeof(struct upstream) == 224, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -497,20 +565,25 @@ _Static_assert(__builtin_offsetof(struct upstream, replay_len) == 64, "upstream.
 _Static_assert(__builtin_offsetof(struct upstream, incarnation) == 68, "upstream.incarnation");
 _Static_assert(__builtin_offsetof(struct upstream, dead) == 72, "upstream.dead");
 _Static_assert(__builtin_offsetof(struct upstream, served) == 76, "upstream.served");
-_Static_assert(__builtin_offsetof(struct upstream, server) == 80, "upstream.server");
-_Static_assert(__builtin_offsetof(struct upstream, server_sk) == 88, "upstream.server_sk");
-_Static_assert(__builtin_offsetof(struct upstream, client_sk) == 96, "upstream.client_sk");
-_Static_assert(__builtin_offsetof(struct upstream, answered) == 104, "upstream.answered");
-_Static_assert(__builtin_offsetof(struct upstream, way) == 112, "upstream.way");
-_Static_assert(__builtin_offsetof(struct upstream, behind) == 116, "upstream.behind");
-_Static_assert(__builtin_offsetof(struct upstream, behind_served) == 120, "upstream.behind_served");
-_Static_assert(__builtin_offsetof(struct upstream, behind_incarnation) == 124, "upstream.behind_incarnation");
-_Static_assert(__builtin_offsetof(struct upstream, intake) == 128, "upstream.intake");
-_Static_assert(__builtin_offsetof(struct upstream, dummy) == 132, "upstream.dummy");
-_Static_assert(__builtin_offsetof(struct upstream, given) == 136, "upstream.given");
-_Static_assert(__builtin_offsetof(struct upstream, taken) == 140, "upstream.taken");
-_Static_assert(__builtin_offsetof(struct upstream, seq) == 144, "upstream.seq");
-_Static_assert(__builtin_offsetof(struct upstream, end_seq) == 148, "upstream.end_seq");
+_Static_assert(__builtin_offsetof(struct upstream, per_try_ms) == 80, "upstream.per_try_ms");
+_Static_assert(__builtin_offsetof(struct upstream, backoff_ms) == 84, "upstream.backoff_ms");
+_Static_assert(__builtin_offsetof(struct upstream, choice) == 88, "upstream.choice");
+_Static_assert(__builtin_offsetof(struct upstream, pad) == 92, "upstream.pad");
+_Static_assert(__builtin_offsetof(struct upstream, retry) == 96, "upstream.retry");
+_Static_assert(__builtin_offsetof(struct upstream, server) == 152, "upstream.server");
+_Static_assert(__builtin_offsetof(struct upstream, server_sk) == 160, "upstream.server_sk");
+_Static_assert(__builtin_offsetof(struct upstream, client_sk) == 168, "upstream.client_sk");
+_Static_assert(__builtin_offsetof(struct upstream, answered) == 176, "upstream.answered");
+_Static_assert(__builtin_offsetof(struct upstream, way) == 184, "upstream.way");
+_Static_assert(__builtin_offsetof(struct upstream, behind) == 188, "upstream.behind");
+_Static_assert(__builtin_offsetof(struct upstream, behind_served) == 192, "upstream.behind_served");
+_Static_assert(__builtin_offsetof(struct upstream, behind_incarnation) == 196, "upstream.behind_incarnation");
+_Static_assert(__builtin_offsetof(struct upstream, intake) == 200, "upstream.intake");
+_Static_assert(__builtin_offsetof(struct upstream, dummy) == 204, "upstream.dummy");
+_Static_assert(__builtin_offsetof(struct upstream, given) == 208, "upstream.given");
+_Static_assert(__builtin_offsetof(struct upstream, taken) == 212, "upstream.taken");
+_Static_assert(__builtin_offsetof(struct upstream, seq) == 216, "upstream.seq");
+_Static_assert(__builtin_offsetof(struct upstream, end_seq) == 220, "upstream.end_seq");
 
 /* Per endpoint id. */
 struct endpoint {

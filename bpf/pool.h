@@ -75,8 +75,8 @@ static __always_inline void pool_give(struct upstream *u, __u32 slot) {
   struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
   if (e)
     __sync_fetch_and_add(&e->active, -1);
-  int reusable = !u->dead && !(u->flags & (UPSTREAM_FLAG_CLOSE | UPSTREAM_FLAG_SPENT)) && u->flags & UPSTREAM_FLAG_REQUEST_DONE &&
-                 u->given == u->taken;
+  int reusable = !u->dead && !(u->flags & (UPSTREAM_FLAG_CLOSE | UPSTREAM_FLAG_LIMIT)) &&
+                 u->flags & UPSTREAM_FLAG_REQUEST_DONE && u->given == u->taken;
   u->replay_len = 0;
   if (!reusable) {
     u->phase = PHASE_DEAD;

@@ -47,6 +47,19 @@ static __always_inline __u32 random_u32(void) {
 
 static const char request_id_name[] = "x-request-id: ";
 
+/* The eight hexadecimal digits of a number as characters, the lowest digit in the lowest byte. */
+static __always_inline __u64 hex_digits(__u32 number) {
+  __u64 x = number;
+  x = (x | x << 16) & 0x0000ffff0000ffffULL;
+  x = (x | x << 8) & 0x00ff00ff00ff00ffULL;
+  x = (x | x << 4) & EACH_BYTE(0x0f);
+  return x + EACH_BYTE('0') + ((x + EACH_BYTE(6)) >> 4 & EACH_BYTE(1)) * ('a' - '0' - 10);
+}
+
+static __always_inline void put_word(struct scratch *s, __u32 at, __u64 word) {
+  *(__u64 *)&s->out[at & OUT_MASK] = word;
+}
+
 /* A random UUID, version 4, variant 1 (RFC 9562), as Envoy makes them. */
 static __noinline int put_request_id(struct scratch *s) {
   if (!s)
@@ -59,23 +72,18 @@ static __noinline int put_request_id(struct scratch *s) {
   for (__u32 i = 0; i < sizeof(request_id_name) - 1; i++)
     s->out[(o + i) & OUT_MASK] = request_id_name[i];
   o += sizeof(request_id_name) - 1;
-  for (int group = 0; group < 4; group++) {
-    __u32 r = random_u32();
-    for (int k = 0; k < 8; k++) {
-      /* 8-4-4-4-12: dashes before digits 8, 12, 16 and 20 */
-      if ((group == 1 && (k == 0 || k == 4)) || (group == 2 && (k == 0 || k == 4))) {
-        s->out[o & OUT_MASK] = '-';
-        o++;
-      }
-      __u32 digit = (r >> (4 * k)) & 15;
-      if (group == 1 && k == 4)
-        digit = 4;
-      if (group == 2 && k == 0)
-        digit = 8 | (digit & 3);
-      s->out[o & OUT_MASK] = digit < 10 ? '0' + digit : 'a' + digit - 10;
-      o++;
-    }
-  }
+  /* 8-4-4-4-12 digits; the first of the third group is the version, that of the fourth has the variant */
+  __u64 first = hex_digits(random_u32());
+  __u64 second = hex_digits((random_u32() & 0xfff0ffff) | 0x00040000);
+  __u64 third = hex_digits((random_u32() & 0xfffffff3) | 8);
+  __u64 fourth = hex_digits(random_u32());
+  put_word(s, o, first);
+  put_word(s, o + 8, '-' | second << 8);
+  put_word(s, o + 13, '-' | (second >> 32) << 8);
+  put_word(s, o + 18, '-' | third << 8);
+  put_word(s, o + 23, '-' | (third >> 32) << 8);
+  put_word(s, o + 28, fourth);
+  o += 36;
   s->out[o & OUT_MASK] = '\r';
   o++;
   s->out[o & OUT_MASK] = '\n';
@@ -102,22 +110,27 @@ static long capture_step(__u32 index, void *context) {
   return 0;
 }
 
-/* Runs a capturing automaton over the path from `at` on. Returns 1 when it matches; registers are positions in s->in. */
-static __always_inline int capture(struct work *w, __u32 start, __u32 classes, __u32 at) {
+/* Runs a capturing automaton over in[at..end). Returns 1 when it matches; the registers are positions in s->in. */
+static __always_inline int capture_over(struct work *w, __u32 start, __u32 classes, __u32 at, __u32 end) {
   struct scratch *s = w->s;
   __builtin_memset(s->cap, 0, sizeof s->cap);
   s->run_row = start;
   s->run_classes = classes;
   s->run_at = at;
-  s->run_end = s->path_end;
+  s->run_end = end;
   LOOP(MAX_HEAD, capture_step, w);
   __u32 accept = image_u32(w->image, s->run_row);
   if (!(accept & 1))
     return 0;
   for (int k = 0; k < 8; k++)
     if (accept & (0x100 << k))
-      s->cap[k] = s->path_end;
+      s->cap[k] = end;
   return 1;
+}
+
+/* Over the path. */
+static __always_inline int capture(struct work *w, __u32 start, __u32 classes, __u32 at) {
+  return capture_over(w, start, classes, at, w->s->path_end);
 }
 
 static long piece_step(__u32 index, void *context) {

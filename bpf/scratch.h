@@ -48,6 +48,10 @@ struct scratch {
   __u64 chunk_left;
   __u32 target_rest;
   __u32 pad;
+  /* consistent hashing */
+  __u64 hash, hash_value, lanes[4];
+  __u32 hashed, max_requests;
+  __u32 choice, pad2;
   struct line lines[MAX_LINES];
   __u8 line_slot[MAX_LINES];
   __u8 first[64];     /* slot -> line index + 1, where `present` */

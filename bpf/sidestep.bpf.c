@@ -75,7 +75,15 @@ static __always_inline void keep_for_replay(struct upstream *u, __u32 slot, stru
     u->replay_len = size;
 }
 
-enum { FORWARD_EDITED = 1 };
+/* What the answer must be for the request to be tried again; the flags that say so. */
+static __always_inline __u32 note_retry(struct upstream *u, struct work *w, const struct action *action) {
+  for (__u32 i = 0; i < STATUS_WORDS; i++)
+    u->retry[i] = image_u64(w->image, action->retry + i * 8);
+  u->backoff_ms = action->backoff_ms;
+  u->choice = w->s->choice;
+  __u32 flags = UPSTREAM_FLAG_RETRY | (action->flags >> 4) << UPSTREAM_FLAG_RETRIES_SHIFT;
+  return action->flags & ACTION_FLAG_RETRY_RESETS ? flags | UPSTREAM_FLAG_RETRY_RESETS : flags;
+}
 
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
 static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
@@ -88,7 +96,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   if (length > MAX_KERNEL_BODY)
     return to_agent(c, size, COUNTER_BODY_AGENT);
   /* a retriable request must be here as a whole and fit, so that it can be replayed */
-  if (action && action->flags & ACTION_FLAG_RETRY_503 && (size > MAX_REPLAY || body < length))
+  if (action && action->flags & ACTION_FLAG_RETRY && (size > MAX_REPLAY || body < length))
     action = 0;
   if (!action) {
     const struct listener *listener = AT(struct listener, w->image, s->action);
@@ -138,13 +146,16 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     flags |= UPSTREAM_FLAG_HEAD;
   if (!action)
     flags |= UPSTREAM_FLAG_PROXY;
-  else if (action->flags & ACTION_FLAG_RETRY_503)
-    flags |= UPSTREAM_FLAG_RETRY_503 | (action->flags >> 4) << UPSTREAM_FLAG_RETRIES_SHIFT;
+  else if (action->flags & ACTION_FLAG_RETRY)
+    flags |= note_retry(u, w, action);
+  u->per_try_ms = action ? action->per_try_ms : 0;
+  if (action && s->max_requests && u->served + 1 >= s->max_requests)
+    flags |= UPSTREAM_FLAG_LIMIT;
   if (!c->body_left)
     flags |= UPSTREAM_FLAG_REQUEST_DONE;
   u->flags = flags;
   u->replay_len = 0;
-  if (flags & UPSTREAM_FLAG_RETRY_503)
+  if (flags & UPSTREAM_FLAG_RETRY)
     keep_for_replay(u, slot, s, size);
   u->owner = c->cookie;
   u->phase = PHASE_AWAIT;
@@ -430,9 +441,24 @@ static __always_inline void ctl_slot(struct ctl *ctl) {
     u->flags |= UPSTREAM_FLAG_CLOSE;
     pool_give(u, slot);
     ctl->result = 1;
+  } else if (ctl->command == CTL_TAKE_OVER) {
+    ctl->result = u->owner == ctl->cookie &&
+                  __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_AGENT) == PHASE_AWAIT;
   } else if (ctl->command == CTL_PAIR) {
     ctl->result = pair(u, slot, ctl->cookie);
   }
+}
+
+/* Whether a message for this client may have been decided, but not queued yet. */
+static __always_inline int on_its_way(struct conn *c) {
+  if (!c->requested)
+    return 0;
+  __u32 slot = c->upstream;
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  /* what was redirected of an answer that the agent carries on has arrived: the server sends one after the other */
+  if (in_flight(c, u))
+    return u->behind && !arrived(u->behind - 1, u->behind_served, u->behind_incarnation);
+  return !arrived(slot, c->served, c->incarnation);
 }
 
 static __always_inline void ctl_client(struct ctl *ctl) {
@@ -447,7 +473,7 @@ static __always_inline void ctl_client(struct ctl *ctl) {
     __u32 native = 0, queued = 0;
     ctl_gate(ctl, c);
     unread_of(sk, c, &native, &queued);
-    ctl->queued = queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation));
+    ctl->queued = queued || on_its_way(c);
     ctl->unread = native;
   }
   bpf_sk_release(sk);

@@ -22,7 +22,7 @@ export interface PumpSink {
    */
   fail(started: boolean, reason: 'protocol' | 'terminated'): void;
   /** The final head was read; returning true means that the caller takes care of it (retries) and the pump stops. */
-  head?(status: number): boolean;
+  head?(status: number, head: Head): boolean;
 }
 
 const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'te', 'upgrade']);
@@ -67,6 +67,11 @@ export class AnswerPump {
       pump.#raw = true;
     }
     return pump;
+  }
+
+  /** Whether the final head was written to the client. */
+  get started(): boolean {
+    return this.#started;
   }
 
   get done(): boolean {
@@ -121,7 +126,7 @@ export class AnswerPump {
       return Buffer.alloc(0);
     }
     if (status < 200) return rest; // interim answers are not for the client (Envoy drops them, too)
-    if (this.sink.head?.(status)) {
+    if (this.sink.head?.(status, head)) {
       this.#state = 'done';
       return rest;
     }

@@ -10,10 +10,11 @@
 import type { Socket } from 'node:net';
 import { fdOf, setLinger } from '../kernel/syscalls.js';
 import { CONN_FLAG, PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
-import { REPLAY_HEADER } from '../proxy/replay.js';
+import { REPLAY_HEADER, replayMark } from '../proxy/replay.js';
 import { AnswerPump } from './answer-pump.js';
 import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
+import { type Head, headerValues } from './http-framing.js';
 import { ProxySession, type ProxyTarget } from './proxy-session.js';
 import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
 import type { Slot, UpstreamPool } from './upstream-pool.js';
@@ -41,6 +42,13 @@ export class ClientConnection {
   #written = 0;
   #pending: Buffer[] = [];
   #session: ProxySession | undefined;
+  /** the answer that is being carried */
+  #carried: { readonly slot: Slot; readonly pump: AnswerPump } | undefined;
+  /**
+   * The exchange whose request is tried again through the proxy. Its slot stays in flight, so that what the client sends
+   * meanwhile waits, and that the route's timeout goes on.
+   */
+  #replaying: { readonly slot: Slot; started: boolean } | undefined;
   /** the kernel passes everything on this connection to the agent (as far as the agent knows) */
   #agentMode = false;
   #busy = false;
@@ -162,7 +170,10 @@ export class ClientConnection {
     this.#session = new ProxySession(
       { ...target, source: this.source, ...('path' in target ? { prologue: this.context.prologue() } : {}) },
       {
-        toClient: (bytes) => this.#write(bytes),
+        toClient: (bytes) => {
+          if (this.#replaying) this.#replaying.started = true;
+          return this.#write(bytes);
+        },
         request: () => this.context.counted('proxied'),
         boundary: (length) => this.#tryResume(length),
         closed: (graceful, idle) => this.#sessionClosed(graceful, idle),
@@ -181,6 +192,11 @@ export class ClientConnection {
 
   /** Nothing is under way once `length` more bytes are written: gives the connection back to the kernel. */
   #tryResume(length: number): void {
+    if (this.#replaying) {
+      // first the state, then the bytes: the next request may follow at once
+      this.context.plane.native(this.cookie, this.#written + length);
+      this.#endReplay();
+    }
     if (this.#pending.length > 0) return;
     if (this.#draining || this.#ended) {
       setImmediate(() => this.#closeGracefully());
@@ -246,23 +262,27 @@ export class ClientConnection {
         }
       },
       fail: (started: boolean, reason: 'protocol' | 'terminated'): void => {
+        if (!started && flags & UPSTREAM_FLAG.RETRY_RESETS && this.#replay(slot)) {
+          finished = true;
+          return;
+        }
         finish(false);
         if (started) this.reset();
         else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY, toHead));
         else this.#answer(localReply(503, TERMINATED_BODY, toHead));
       },
-      head: (status: number): boolean => {
-        if (status !== 503 || !(flags & UPSTREAM_FLAG.RETRY_503)) return false;
-        const request = Buffer.from(plane.replay(slot.slot));
-        const left = flags >>> UPSTREAM_FLAG.RETRIES_SHIFT;
-        finish(false);
-        this.#replay(request, left);
-        return true;
+      head: (status: number, head: Head): boolean => {
+        if (!(flags & UPSTREAM_FLAG.RETRY) || !plane.retries(slot.slot, status)) return false;
+        // a rate limiter's answer is not retried
+        if (headerValues(head, 'x-envoy-ratelimited').length > 0) return false;
+        finished = this.#replay(slot);
+        return finished;
       },
     };
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
       : new AnswerPump(sink, toHead, ending, sent);
+    this.#carried = { slot, pump };
     if (!(flags & UPSTREAM_FLAG.PROXY)) this.context.counted('carried');
     let ready = false;
     const work = (): void => {
@@ -275,21 +295,50 @@ export class ClientConnection {
       finish(false);
       return;
     }
+    if (slot.listener !== work) return; // given up, or tried again, meanwhile
     ready = true;
     slot.socket.resume();
     work();
   }
 
-  /** Gives a request whose first try was answered with 503 to the proxy, which carries out what is left of the retries. */
-  #replay(request: Buffer, retriesLeft: number): void {
+  /**
+   * Gives a request whose first try failed to the proxy, which carries out what is left of the retry policy, after the
+   * time that it would have waited itself.
+   * @returns false when the request was not kept
+   */
+  #replay(slot: Slot): boolean {
+    const { plane } = this.context;
+    const request = Buffer.from(plane.replay(slot.slot));
+    if (request.length === 0) return false;
+    const left = plane.upstream(slot.slot, 'flags') >>> UPSTREAM_FLAG.RETRIES_SHIFT;
     const end = request.indexOf('\r\n\r\n');
     // `x-envoy-max-retries` is for proxies of others that believe it; our own has routes for the mark.
-    const mark = `${REPLAY_HEADER.name}: ${REPLAY_HEADER.value}`;
-    const header = Buffer.from(`\r\nx-envoy-max-retries: ${Math.max(0, retriesLeft)}\r\n${mark}`, 'latin1');
+    const mark = `${REPLAY_HEADER.name}: ${replayMark(plane.upstream(slot.slot, 'choice'))}`;
+    const header = Buffer.from(`\r\nx-envoy-max-retries: ${Math.max(0, left)}\r\n${mark}`, 'latin1');
     const bytes = Buffer.concat([request.subarray(0, end), header, request.subarray(end)]);
-    if (!this.#session && !this.#openSession()) return;
-    this.context.plane.native(this.cookie, this.#written);
-    this.#session?.send(bytes, () => undefined);
+    slot.listener = () => undefined;
+    slot.inbox = [];
+    slot.socket.destroy();
+    const replaying = { slot, started: false };
+    this.#replaying = replaying;
+    this.#carried = undefined;
+    const wait = Math.floor(Math.random() * plane.upstream(slot.slot, 'backoff_ms'));
+    void sleep(wait).then(async () => {
+      if (!(await this.#quiet()) || this.#replaying !== replaying) return;
+      if (!this.#session && !this.#openSession()) return;
+      plane.native(this.cookie, this.#written);
+      this.#session?.send(bytes, () => undefined);
+    });
+    return true;
+  }
+
+  /** The exchange that was tried again is over. */
+  #endReplay(): void {
+    const slot = this.#replaying?.slot;
+    this.#replaying = undefined;
+    if (!slot) return;
+    this.context.plane.finish(slot.slot, this.cookie, false);
+    this.context.pool.discard(slot);
   }
 
   /** Resolves when the client has read all that the kernel redirected; false when it is gone. */
@@ -304,23 +353,56 @@ export class ClientConnection {
   }
 
   /** The upstream broke while a request of this connection was in flight on it. */
-  upstreamBroken(slot: Slot): Promise<void> {
-    return this.#breakOff(slot, 503, TERMINATED_BODY);
+  async upstreamBroken(slot: Slot): Promise<void> {
+    if (this.#tryAgain(slot)) return;
+    await this.#breakOff(slot, 503, TERMINATED_BODY);
   }
 
   /** The exchange on `slot` took too long. */
-  timedOut(slot: Slot): Promise<void> {
-    return this.#breakOff(slot, 504, TIMEOUT_BODY);
+  async timedOut(slot: Slot): Promise<void> {
+    if (this.#replaying?.slot === slot) {
+      const { started } = this.#replaying;
+      this.#replaying = undefined;
+      this.#session?.destroy();
+      this.#session = undefined;
+      if (started) this.reset();
+      else await this.#breakOff(slot, 504, TIMEOUT_BODY, true);
+      return;
+    }
+    // what the agent carries may not have got as far as the client
+    const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
+    await this.#breakOff(slot, 504, TIMEOUT_BODY, held);
+  }
+
+  /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
+  async tryTimedOut(slot: Slot): Promise<void> {
+    if (this.#replaying?.slot === slot || this.#tryAgain(slot)) return;
+    const phase = this.context.plane.upstream(slot.slot, 'phase');
+    const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
+    if (phase === PHASE.AWAIT || held) await this.timedOut(slot);
+  }
+
+  /** Tries a request again whose first try was lost before the head of its answer, if its policy says so. */
+  #tryAgain(slot: Slot): boolean {
+    const { plane } = this.context;
+    const kept = plane.upstream(slot.slot, 'replay_len') > 0;
+    if (!kept || !(plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.RETRY_RESETS)) return false;
+    const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
+    return (held || plane.takeOver(slot.slot, this.cookie)) && this.#replay(slot);
+  }
+
+  #isAgents(slot: Slot): boolean {
+    return this.context.plane.upstream(slot.slot, 'phase') === PHASE.AGENT;
   }
 
   /**
-   * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come, else with a reset. If the
-   * request had not come as a whole, the connection ends, too, as with Envoy.
+   * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come (or the agent `held` it
+   * back), else with a reset. If the request had not come as a whole, the connection ends, too, as with Envoy.
    */
-  async #breakOff(slot: Slot, status: number, body: string): Promise<void> {
+  async #breakOff(slot: Slot, status: number, body: string, held = false): Promise<void> {
     const { plane } = this.context;
     const flags = plane.upstream(slot.slot, 'flags');
-    if (plane.giveUp(slot.slot, this.cookie)) {
+    if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.cookie)) {
       this.#drop(slot);
       if (!(await this.#quiet())) return;
       const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;

@@ -1,7 +1,7 @@
 /** The loaded BPF object as the agent uses it: typed access to the maps, and the control program. */
 
 import { closeSync, openSync } from 'node:fs';
-
+import { type DiscoveredCluster, writeEndpointList } from '../compile/clusters.js';
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
 import {
   ATTACH,
@@ -12,11 +12,12 @@ import {
   KernelError,
   MAP_FLAG,
   MAP_TYPE,
+  type Mapping,
   u32,
   u64,
 } from '../kernel/libbpf.js';
 import { announceData } from '../kernel/syscalls.js';
-import { IMAGE_SIZE, IMAGE_SLACK } from '../layout/image.js';
+import { IMAGE_SIZE, IMAGE_SLACK, STATUS_WORDS } from '../layout/image.js';
 import {
   COUNTER,
   ConnSpec,
@@ -61,6 +62,7 @@ export class DataPlane {
   readonly #links: BpfLink[] = [];
   #inner: BpfMap | undefined;
   #lookup: BpfLink | undefined;
+  #image: Mapping | undefined;
   readonly #ctlBytes = new Uint8Array(CTL_AT + CtlSpec.size);
   readonly #ctl = new DataView(this.#ctlBytes.buffer);
   /** live views */
@@ -140,9 +142,10 @@ export class DataPlane {
     );
     const mapping = map.mmap();
     mapping.bytes.set(image);
-    mapping.unmap();
     // The update returns only when no program uses the old map any more.
     this.map('policy').update(u32(0), u32(map.fd));
+    this.#image?.unmap();
+    this.#image = mapping;
     this.#inner?.close();
     this.#inner = map;
   }
@@ -154,6 +157,20 @@ export class DataPlane {
       return { runs: Number(runs), ns: Number(runTime) };
     };
     return { on_message: of('on_message'), on_answer: of('on_answer') };
+  }
+
+  /**
+   * Changes the endpoints of a cluster of the image in force, for every request decided from now on. The list that is
+   * written is the one that was given up at the change before, so no program reads it.
+   */
+  setEndpoints(cluster: DiscoveredCluster, ids: readonly number[]): void {
+    if (!this.#image) return;
+    const { view, buffer, bytes } = this.#image;
+    const at = bytes.byteOffset + cluster.pointer;
+    const [first, second] = cluster.lists;
+    const next = view.getUint32(cluster.pointer, true) === first ? second : first;
+    writeEndpointList(bytes, next, ids);
+    Atomics.store(new Int32Array(buffer, at, 1), 0, next);
   }
 
   /** Sends connections to `from` elsewhere. `map`: `steers` (to the agent) or `fallbacks` (to the proxy). */
@@ -365,6 +382,11 @@ export class DataPlane {
     return this.#run(CTL.GIVE_UP, { slot, cookie });
   }
 
+  /** Makes the answer the agent's, so that the kernel sends none of it to the client. @returns false when it has begun */
+  takeOver(slot: number, cookie: bigint): boolean {
+    return this.#run(CTL.TAKE_OVER, { slot, cookie });
+  }
+
   removeUpstream(slot: number, cookie: bigint): void {
     this.map('slots').delete(u64(cookie));
     this.#vacate('sockets', slot);
@@ -385,6 +407,14 @@ export class DataPlane {
 
   owner(slot: number): bigint {
     return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'owner');
+  }
+
+  /** Whether an answer with this status is not for the client, because the request is tried again. */
+  retries(slot: number, status: number): boolean {
+    const bit = status - 200;
+    if (bit < 0 || bit >= STATUS_WORDS * 64) return false;
+    const word = getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'retry', bit >> 6);
+    return ((word >> BigInt(bit & 63)) & 1n) === 1n;
   }
 
   /** Bytes to come of the body or chunk. */
@@ -449,6 +479,7 @@ export class DataPlane {
   /** Detaches everything. Upstreams must have been removed before. */
   close(): void {
     for (const link of this.#links.splice(0)) link.close();
+    this.#image?.unmap();
     this.#inner?.close();
     this.#object.close();
   }

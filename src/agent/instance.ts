@@ -25,6 +25,7 @@ import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
 import { chooseIntake } from './choose-intake.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
+import { Discovery } from './discovery.js';
 import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
@@ -78,6 +79,7 @@ export class Instance {
   #plane!: DataPlane;
   #traffic!: Traffic;
   #listeners!: Listeners;
+  #discovery!: Discovery;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
   #servers: Server[] = [];
@@ -141,6 +143,12 @@ export class Instance {
       },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
     );
+    this.#discovery = new Discovery({
+      clusters: () => this.#proxy?.admin.call('GET', '/clusters?format=json').then(({ body }) => body),
+      endpointId: (address, port) => this.#traffic.pool.endpointId(address, port),
+      setEndpoints: (cluster, ids) => this.#plane.setEndpoints(cluster, ids),
+      retire: (endpoint) => this.#traffic.pool.retire(endpoint),
+    });
     this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));
     this.#home = currentCgroup();
     this.#groups = createCgroups(options.name);
@@ -163,6 +171,7 @@ export class Instance {
     await this.#listeners.open(generation.intercepts);
     writeHosts(this.#hostsFile, resources.hosts);
     await this.#serve();
+    await this.#discovery.prepare(generation.compiled);
     this.#enforce(generation);
     if (left) endHolder(this.#folder, left); // it kept the ports closed until now
     this.#writeState();
@@ -251,6 +260,9 @@ export class Instance {
     const started = performance.now();
     this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
+    const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
+    const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
+    this.#discovery.enforce(generation.compiled, new Set(ids));
     this.#plane.clearRuleHits(generation.compiled.rules.length);
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
@@ -333,6 +345,7 @@ export class Instance {
       keep(refused);
       return;
     }
+    await this.#discovery.prepare(next.compiled);
     this.#enforce(next);
     this.#traffic.pool.retireProxies();
     writeHosts(this.#hostsFile, resources.hosts);
@@ -396,6 +409,7 @@ export class Instance {
     this.#ready = false;
     this.#unwatch?.();
     await this.#reloading;
+    this.#discovery?.stop();
     this.#listeners?.closeAll();
     await this.#traffic?.drain(drainMs);
     await this.#proxy?.stop(Math.min(drainMs, 1000));

@@ -102,11 +102,14 @@ export class Traffic {
     const now = process.hrtime.bigint();
     for (const slot of this.pool.all()) {
       const timeout = this.plane.upstream(slot.slot, 'timeout_ms');
-      if (timeout === 0) continue;
+      const perTry = this.plane.upstream(slot.slot, 'per_try_ms');
+      if (timeout === 0 && perTry === 0) continue;
       const owner = this.plane.owner(slot.slot);
       if (owner === 0n || this.plane.upstream(slot.slot, 'phase') === PHASE.IDLE) continue;
-      if (now - this.plane.started(slot.slot) < BigInt(timeout) * 1_000_000n) continue;
-      this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
+      const passed = now - this.plane.started(slot.slot);
+      const over = (ms: number): boolean => ms > 0 && passed >= BigInt(ms) * 1_000_000n;
+      if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
+      else if (over(perTry)) this.#withConnection(slot, owner, (c) => void c.tryTimedOut(slot));
     }
     this.pool.reap();
   }

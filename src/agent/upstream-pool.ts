@@ -50,6 +50,8 @@ interface Endpoint extends Address {
   wanted: number;
   open: number;
   closes: number;
+  /** no cluster leads to it any more */
+  retired: boolean;
 }
 
 export interface PoolEvents {
@@ -74,7 +76,7 @@ export class UpstreamPool {
   ) {
     this.#endpoints.push({
       ...{ id: REPLY_ENDPOINT, address: '', port: 0, proxy: false },
-      ...{ blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0 },
+      ...{ blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0, retired: false },
     });
   }
 
@@ -85,10 +87,11 @@ export class UpstreamPool {
     if (!endpoint) {
       const id = this.#endpoints.length;
       if (id >= MAX_ENDPOINTS) throw new RangeError(`more than ${MAX_ENDPOINTS} endpoints`);
-      endpoint = { id, address, port, proxy, blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0 };
+      endpoint = { id, address, port, proxy, blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0, retired: false };
       this.#endpoints.push(endpoint);
       this.#byKey.set(key, endpoint);
     }
+    endpoint.retired = false;
     return endpoint.id;
   }
 
@@ -287,6 +290,7 @@ export class UpstreamPool {
     if (phase === PHASE.DEAD) {
       this.#noteClose(slot);
       this.discard(slot);
+      this.#replace(slot);
     } else if (owner !== 0n && phase !== PHASE.IDLE) {
       this.events.broken(slot, owner);
     } else if (tries < 5) {
@@ -341,15 +345,35 @@ export class UpstreamPool {
       if (this.plane.owner(slot.slot) !== 0n) continue;
       this.#noteClose(slot);
       this.discard(slot);
+      this.#replace(slot);
     }
+  }
+
+  /**
+   * A connection that had served as many requests as it may is followed by another one: where that are few, the next
+   * request would find none and be the proxy's.
+   */
+  #replace(slot: Slot): void {
+    const endpoint = this.#endpoints[slot.endpoint]!;
+    if (this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.LIMIT && !endpoint.retired) this.#open(endpoint);
   }
 
   /** Replaces the connections to the proxy: the idle ones at once, the busy ones after their exchange. */
   retireProxies(): void {
+    this.#retireWhere((endpoint) => endpoint.proxy);
+  }
+
+  /** Closes the connections to an endpoint: the idle ones at once, the busy ones after their exchange. */
+  retire(id: number): void {
+    this.#endpoints[id]!.retired = true;
+    this.#retireWhere((endpoint) => endpoint.id === id);
+  }
+
+  #retireWhere(concerned: (endpoint: Endpoint) => boolean): void {
     for (const slot of this.#slots.values()) {
-      if (!this.#endpoints[slot.endpoint]!.proxy) continue;
+      if (!concerned(this.#endpoints[slot.endpoint]!)) continue;
       if (this.plane.take(slot.slot)) this.discard(slot);
-      else this.plane.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
+      else this.plane.addFlags(slot.slot, UPSTREAM_FLAG.LIMIT);
     }
   }
 

@@ -83,7 +83,7 @@ async function startPolicy(lab: Lab, routes: number, server: { pid: number; port
   const file = join(lab.dir, `policy-${routes}.json`);
   const text = JSON.stringify(policyOfSize(routes, '127.0.0.1', meshPort, server.port));
   await writeFile(file, text);
-  const sidestep = await startSidestep(lab, [file]);
+  const sidestep = await startSidestep(lab, [file], { readyMs: 180_000 });
   const requests = probes(routes, PROBES);
   const url = (port: number): string => `http://127.0.0.1:${port}/`;
   return {

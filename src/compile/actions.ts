@@ -5,22 +5,25 @@ import {
   ActionSpec,
   ADD,
   AddSpec,
-  ClusterSpec,
-  EndpointRefSpec,
-  LB,
+  HASH,
+  HASH_FLAG,
+  HashSourceSpec,
   MAX_ADDS,
   MAX_LITERAL,
   MAX_PIECES,
   PIECE,
   PieceSpec,
   SLOT,
+  STATUS_WORDS,
   TemplateSpec,
   WeightedClusterSpec,
 } from '../layout/image.js';
-import type { ClusterPlan, ForwardAction, ListenerPlan, Piece, ReplyAction, TargetRewrite } from '../plan/ir.js';
+import type { ForwardAction, HashPolicy, ListenerPlan, Piece, ReplyAction, TargetRewrite } from '../plan/ir.js';
 import type { Blob } from './blob.js';
 import { captureRewrite } from './capture.js';
+import type { Clusters } from './clusters.js';
 import { type NetAdd, netEdits } from './edits.js';
+import { cookieFinder, queryFinder } from './find.js';
 import { isOddName } from './scanner.js';
 import { reasonPhrase } from './status.js';
 
@@ -36,15 +39,14 @@ export interface ActionContext {
   readonly listener: Pick<ListenerPlan, 'generateRequestId' | 'forwardedProto'>;
   /** the slot of a header name, undefined when there was none left */
   readonly slot: (name: string) => number | undefined;
-  readonly clusters: ReadonlyMap<string, { readonly plan: ClusterPlan; readonly counter: number }>;
-  readonly endpointId: (address: string, port: number) => number;
+  readonly clusters: Clusters;
 }
 
 const MAX_CLUSTERS = 64;
 const HOP_BY_HOP = [SLOT.CONNECTION, SLOT.KEEP_ALIVE, SLOT.PROXY_CONNECTION, SLOT.TE, SLOT.UPGRADE];
-const LBS = { round_robin: LB.ROUND_ROBIN, random: LB.RANDOM, least_request: LB.LEAST_REQUEST };
 
 const refuse = (code: string, message: string): Refusal => ({ code, message });
+const isRefusal = (x: Refusal | Record<string, number>): x is Refusal => typeof x.code === 'string';
 const bit = (slot: number) => 1n << BigInt(slot);
 
 function literalPiece(blob: Blob, text: string) {
@@ -90,15 +92,50 @@ export function template(blob: Blob, pieces: readonly Piece[], repeat?: number):
   return blob.structs(PieceSpec, list, head);
 }
 
-function cluster(context: ActionContext, name: string): number | Refusal {
-  const known = context.clusters.get(name);
-  if (!known) return refuse('cluster-unknown', `cluster ${name} is not known`);
-  const { plan, counter } = known;
-  if (plan.endpoints.some((endpoint) => endpoint.weight !== plan.endpoints[0]!.weight))
-    return refuse('cluster-endpoints', `endpoints of cluster ${name} have different weights`);
-  const refs = plan.endpoints.map((e) => ({ id: context.endpointId(e.address, e.port), weight: e.weight }));
-  const endpoints = refs.length === 0 ? 0 : context.blob.structs(EndpointRefSpec, refs);
-  return context.blob.structs(ClusterSpec, [{ lb: LBS[plan.lb], n_endpoints: refs.length, endpoints, counter }]);
+/** Where a hash comes from; the offset of the list, 0: there is none. */
+function hashes(context: ActionContext, policies: readonly HashPolicy[]): number | Refusal {
+  const list: Record<string, number>[] = [];
+  for (const { of, terminal, generated } of policies) {
+    const flags = (terminal ? HASH_FLAG.TERMINAL : 0) | (generated ? HASH_FLAG.GENERATED : 0);
+    const source = hashSource(context, of);
+    if (isRefusal(source)) return source;
+    list.push({ ...source, flags });
+  }
+  return list.length === 0 ? 0 : context.blob.structs(HashSourceSpec, list);
+}
+
+function hashSource(context: ActionContext, of: HashPolicy['of']): Record<string, number> | Refusal {
+  const { blob } = context;
+  switch (of.kind) {
+    case 'header':
+    case 'cookie': {
+      const name = of.kind === 'header' ? of.name : 'cookie';
+      const slot = context.slot(name);
+      if (slot === undefined) return refuse('budget', `no slot left for header ${name}`);
+      if (of.kind === 'header') return { kind: HASH.HEADER, slot };
+      const rows = blob.actionRows(cookieFinder(of.name));
+      return { kind: HASH.COOKIE, slot, find: rows.start, find_classes: rows.classes };
+    }
+    case 'query': {
+      const rows = blob.actionRows(queryFinder(of.name));
+      return { kind: HASH.QUERY, find: rows.start, find_classes: rows.classes };
+    }
+    case 'host':
+      return { kind: HASH.HOST };
+    case 'target':
+      return { kind: HASH.TARGET };
+    case 'method':
+      return { kind: HASH.METHOD };
+    case 'source_ip':
+      return { kind: HASH.SOURCE_IP };
+  }
+}
+
+/** The bitmap of statuses that are retried. */
+function statusBits(blob: Blob, statuses: readonly number[]): number {
+  const words = new BigUint64Array(STATUS_WORDS);
+  for (const status of statuses) words[(status - 200) >> 6]! |= 1n << BigInt((status - 200) & 63);
+  return blob.intern(new Uint8Array(words.buffer), 8);
 }
 
 function additions(context: ActionContext, adds: readonly NetAdd[]): number | Refusal {
@@ -142,10 +179,11 @@ function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): T
 const RETRIES_LEFT_SHIFT = 4;
 const MAX_RETRIES_LEFT = 15;
 
-function retryFlags({ retry503, retries = 1 }: ForwardAction): number {
-  if (!retry503) return 0;
-  const left = Math.min(Math.max(retries - 1, 0), MAX_RETRIES_LEFT);
-  return ACTION_FLAG.RETRY_503 | (left << RETRIES_LEFT_SHIFT);
+function retryFlags({ retry }: ForwardAction): number {
+  if (!retry) return 0;
+  const left = Math.min(Math.max(retry.retries - 1, 0), MAX_RETRIES_LEFT);
+  const resets = retry.resets ? ACTION_FLAG.RETRY_RESETS : 0;
+  return ACTION_FLAG.RETRY | resets | (left << RETRIES_LEFT_SHIFT);
 }
 
 /**
@@ -180,13 +218,15 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
     return refuse('budget', `${choices.length} clusters to choose from`);
   const weighted: Record<string, number>[] = [];
   for (const choice of choices) {
-    const at = cluster(context, choice.cluster);
+    const at = context.clusters.store(choice.cluster);
     if (typeof at !== 'number') return at;
     weighted.push({ cluster: at, weight: choice.weight });
   }
   const total = choices.reduce((sum, { weight }) => sum + weight, 0);
   const target = targetOf(context, action.target);
   if ('code' in target) return target;
+  const hashesAt = hashes(context, action.hash ?? []);
+  if (typeof hashesAt !== 'number') return hashesAt;
   return blob.structs(ActionSpec, [
     {
       kind: ACTION.FORWARD,
@@ -199,6 +239,11 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
       clusters: blob.structs(WeightedClusterSpec, weighted),
       n_clusters: weighted.length,
       total_weight: total,
+      retry: action.retry ? statusBits(blob, action.retry.statuses) : 0,
+      per_try_ms: Math.min(action.perTryTimeoutMs ?? 0, 0xffffffff),
+      hashes: hashesAt,
+      n_hashes: action.hash?.length ?? 0,
+      backoff_ms: Math.min(action.retry?.backoffMs ?? 0, 0xffffffff),
     },
   ]);
 }
@@ -230,7 +275,10 @@ export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
   ]);
 }
 
-/** Header names whose lines an action's edits look at or remove. */
+/** Header names whose lines an action looks at or removes. */
 export function headerNames(action: ForwardAction): string[] {
-  return action.edits.map((edit) => edit.name).filter((name) => !isOddName(name));
+  const hashed = (action.hash ?? []).flatMap(({ of }) =>
+    of.kind === 'header' ? [of.name] : of.kind === 'cookie' ? ['cookie'] : [],
+  );
+  return [...action.edits.map((edit) => edit.name), ...hashed].filter((name) => !isOddName(name));
 }

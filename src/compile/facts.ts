@@ -7,7 +7,7 @@ import type { Field, Predicate } from '../plan/ir.js';
 import { type Dfa, minimise, product, relabel, stateCount } from './dfa.js';
 import { matcherDfa, matcherKey } from './matcher.js';
 import { queryDfa } from './query.js';
-import { dense } from './sparse.js';
+import { dense, sparse, sparseBytes } from './sparse.js';
 import { buildTrie, type TrieEntry } from './trie.js';
 
 /** Where a fact is: bit `bit` of word `word`. */
@@ -27,6 +27,8 @@ export interface Job {
 const UNION_STATES = 3000;
 const QUERY_STATES = 6000;
 const BITS = 64;
+/** Bytes of the image that the automata of one scope may have: what is beyond has no fact, so that the rest is kept. */
+const SCOPE_BYTES = 2 * 1024 * 1024;
 /** How many automata are tried for each one that is to be joined to another. */
 const JOIN_TRIES = 4;
 
@@ -63,6 +65,8 @@ export class Facts {
   /** bits used per word */
   readonly #used: number[];
   readonly #firstWord: number;
+  /** of the automata, in the image */
+  #bytes = 0;
 
   /**
    * Computes automata for `predicates` (those that `parent` has are not computed again). What does not fit in the words,
@@ -148,7 +152,7 @@ export class Facts {
   #join(bins: Bin[], bin: Bin): boolean {
     for (const other of bins.slice(-JOIN_TRIES)) {
       if (other.ids.length + bin.ids.length > BITS) continue;
-      const budget = Math.min(UNION_STATES, 4 * (stateCount(other.dfa) + stateCount(bin.dfa)) + 64);
+      const budget = Math.min(UNION_STATES, 2 * (stateCount(other.dfa) + stateCount(bin.dfa)) + 64);
       const joined = product(other.dfa, bin.dfa, budget);
       if (!joined) continue;
       other.dfa = minimise(joined);
@@ -159,7 +163,8 @@ export class Facts {
   }
 
   #place(bin: Bin, field: Field): void {
-    if (this.jobs.length >= MAX_JOBS) return;
+    const bytes = sparseBytes(sparse(bin.dfa));
+    if (this.jobs.length >= MAX_JOBS || this.#bytes + bytes > SCOPE_BYTES) return;
     let word = this.#firstWord;
     while (word < FACT_WORDS && this.#used[word]! + bin.ids.length > BITS) word++;
     if (word === FACT_WORDS) return;
@@ -169,6 +174,7 @@ export class Facts {
       bits.set(id, bit);
       this.#facts.set(predicateKey(this.#ids[id]!), { word, bit });
     });
+    this.#bytes += bytes;
     this.#used[word]! += bin.ids.length;
     this.jobs.push({ field, word, dfa: relabel(bin.dfa, (id) => bits.get(id)!) });
   }

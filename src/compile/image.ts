@@ -2,6 +2,7 @@
 import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader } from '../layout/image.js';
 import type { Plan, Reason, RoutePlan } from '../plan/ir.js';
 import { Blob, ImageFull } from './blob.js';
+import { Clusters, type DiscoveredCluster } from './clusters.js';
 import { compileListener, type ListenerResult } from './listener.js';
 import { responseScanner } from './scanner.js';
 
@@ -34,6 +35,8 @@ export interface CompiledImage {
   /** what had to be left to the proxy here, by route id, beyond what the plan says */
   readonly verdicts: ReadonlyMap<string, readonly Reason[]>;
   readonly stats: CompileStats;
+  /** clusters whose endpoints the agent writes into the image as they are found out, by name */
+  readonly discovered: ReadonlyMap<string, DiscoveredCluster>;
 }
 
 /**
@@ -59,7 +62,8 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     if (!list.some((other) => other.code === code && other.message === message)) list.push(reason);
     verdicts.set(route.id, list);
   };
-  const clusters = new Map(plan.clusters.map((cluster, counter) => [cluster.name, { plan: cluster, counter }]));
+  const plans = new Map(plan.clusters.map((cluster, counter) => [cluster.name, { plan: cluster, counter }]));
+  const clusters = new Clusters(blob, plans, options.endpointId);
   const response = blob.actionRows(responseScanner());
   const total = { virtualHosts: 0, routes: 0, pathStates: 0, jobs: 0 };
   const offsets = plan.listeners.map((listener): number => {
@@ -70,7 +74,6 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
       result = compileListener(listener, {
         blob,
         clusters,
-        endpointId: options.endpointId,
         proxyEndpoint: options.proxyEndpointId(listener.name) + 1,
         rule: (route) => ruleOf.get(route.id)!,
         report,
@@ -81,6 +84,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     }
     if (typeof result === 'string') {
       blob.rollback(mark);
+      clusters.rollback(mark);
       for (const host of listener.virtualHosts) for (const route of host.routes) report(route, 'budget', result);
       return 0;
     }
@@ -100,5 +104,5 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   });
   blob.write(0, ImageHeader, { size: blob.used });
   const stats = { bytes: blob.used, listeners: offsets.filter((offset) => offset !== 0).length, ...total };
-  return { image: blob.finish(), rules, verdicts, stats };
+  return { image: blob.finish(), rules, verdicts, stats, discovered: clusters.discovered() };
 }

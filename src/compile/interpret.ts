@@ -14,8 +14,6 @@
 import {
   ACTION,
   ActionSpec,
-  ClusterSpec,
-  EndpointRefSpec,
   FACT_WORDS,
   FIELD,
   ImageHeader,
@@ -32,9 +30,9 @@ import {
   SCAN,
   SLOT,
   VirtualHostSpec,
-  WeightedClusterSpec,
 } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
+import { choose } from './choose.js';
 import { buildHead, expand, MAX_PRODUCED, type Produced } from './produce.js';
 
 /** A half-open range of bytes of the head. */
@@ -77,7 +75,7 @@ export interface Decision {
   readonly action: 'proxy' | 'forward' | 'reply';
   /** index of the rule that decided, -1: none, or one whose match is unknown */
   readonly rule: number;
-  /** FORWARD: ids of the endpoints of the chosen cluster */
+  /** FORWARD: ids of the endpoints that come into question: of the chosen cluster, or the one that the hash leads to */
   readonly endpoints: readonly number[];
   /** FORWARD: LB of the chosen cluster */
   readonly lb: number;
@@ -278,19 +276,6 @@ function denies(image: DataView, list: number, facts: readonly bigint[]): boolea
   return false;
 }
 
-function chooseCluster(image: DataView, action: number, random: number): number {
-  const clusters = get(image, action, ActionSpec, 'clusters');
-  const n = get(image, action, ActionSpec, 'n_clusters');
-  let left = random % get(image, action, ActionSpec, 'total_weight');
-  for (let i = 0; i < n; i++) {
-    const at = clusters + i * WeightedClusterSpec.size;
-    const weight = get(image, at, WeightedClusterSpec, 'weight');
-    if (left < weight) return get(image, at, WeightedClusterSpec, 'cluster');
-    left -= weight;
-  }
-  return get(image, clusters + (n - 1) * WeightedClusterSpec.size, WeightedClusterSpec, 'cluster');
-}
-
 /**
  * The bytes of an answer, undefined when the proxy gives it: it is too long for the kernel, the request has a body (Envoy
  * closes the connection when it answers before that has come), or HEAD has no length to tell (Envoy announces chunks).
@@ -365,17 +350,12 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
   if (kind !== ACTION.FORWARD) return decided;
   const output = buildHead(view, action, head, around.uuid);
   if (!output) return decided;
-  const cluster = chooseCluster(view, action, around.random);
-  const refs = get(view, cluster, ClusterSpec, 'endpoints');
-  const endpoints = Array.from({ length: get(view, cluster, ClusterSpec, 'n_endpoints') }, (_, i) =>
-    get(view, refs + i * EndpointRefSpec.size, EndpointRefSpec, 'id'),
-  );
-  if (endpoints.length === 0) return decided;
+  const choice = choose(view, action, head, around);
+  if (!choice) return decided;
   return {
     ...decided,
     action: 'forward',
-    endpoints,
-    lb: get(view, cluster, ClusterSpec, 'lb'),
+    ...choice,
     timeoutMs: get(view, action, ActionSpec, 'timeout_ms'),
     flags: get(view, action, ActionSpec, 'flags'),
     output,

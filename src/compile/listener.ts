@@ -17,7 +17,7 @@ export interface ListenerResult {
   readonly jobs: number;
 }
 
-const HOST_STATES = 60_000;
+const HOST_STATES = 250_000;
 
 /** Header names that the listener's rules look at or change, those of its own checks first. */
 function namesOf(listener: ListenerPlan): Set<string> {

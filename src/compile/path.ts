@@ -51,8 +51,11 @@ export interface PathAutomaton {
 /** Bytes that a state with one exception has in the image. */
 const STATE_BYTES = 16;
 /** How many times larger than its parts a union may be, and how much it may have in any case. */
-const GROWTH = 3;
-const FREE = 1000;
+const GROWTH = 2;
+const FREE = 300;
+/** The same for joining a union to the strings and prefixes, which many unions have to be joined to. */
+const WHOLE_GROWTH = 4;
+const WHOLE_FREE = 20_000;
 /** Unions that were not joined to their neighbours, tried again with the whole. */
 const MAX_PARTS = 64;
 
@@ -124,7 +127,8 @@ export function pathAutomaton(predicates: readonly Predicate[], budgetBytes: num
   let whole = recast(tries[0]!.automaton, classes, width);
   const budget = { states: maxStates, bytes: budgetBytes };
   const add = (part: Sparse): boolean => {
-    const joined = join(whole, part, budget);
+    const states = WHOLE_GROWTH * (sparseStates(whole) + sparseStates(part)) + WHOLE_FREE;
+    const joined = join(whole, part, { ...budget, states: Math.min(states, budget.states) });
     if (joined) whole = joined;
     return joined !== undefined;
   };

@@ -89,29 +89,29 @@ function expandPieces(
 const REGISTERS = 8;
 
 /**
- * Runs a capturing automaton over the path from `from` on. Returns the spans of groups 1 to 4, or undefined when it does not
- * match.
+ * Runs a capturing automaton over a part of the head, by default the path. Returns the spans of groups 1 to 4, or
+ * undefined when it does not match.
  */
-function capture(
+export function capture(
   image: DataView,
   start: number,
   classes: number,
   head: Head,
-  from: number,
+  over: Span = head.path,
 ): (Span | undefined)[] | undefined {
   const registers = new Array<number>(REGISTERS).fill(-1);
   const store = (mask: number, position: number) => {
     for (let r = 0; r < REGISTERS; r++) if (mask & (1 << r)) registers[r] = position;
   };
   let row = start;
-  for (let i = from; i < head.path.to; i++) {
+  for (let i = over.from; i < over.to; i++) {
     const cell = image.getUint32(row + 4 * image.getUint8(classes + head.bytes[i]!), true);
     store(cell >>> 24, i);
     row = (cell & 0xffffff) * 4;
   }
   const accept = image.getUint32(row, true);
   if ((accept & 1) === 0) return undefined;
-  store(accept >>> 8, head.path.to);
+  store(accept >>> 8, over.to);
   return [0, 2, 4, 6].map((r) => {
     const [from, to] = [registers[r]!, registers[r + 1]!];
     return from >= 0 && to >= from ? { from, to } : undefined;
@@ -127,7 +127,7 @@ function replaceAll(image: DataView, action: number, template: number, head: Hea
   const parts: Uint8Array[] = [];
   let at = head.path.from;
   for (let matches = 0; ; matches++) {
-    const captures = capture(image, start, classes, head, at);
+    const captures = capture(image, start, classes, head, { from: at, to: head.path.to });
     if (!captures) break;
     if (matches === MAX_MATCHES) return undefined;
     const whole = captures[0]!;
@@ -146,7 +146,7 @@ function targetOf(image: DataView, action: number, head: Head): Produced {
   if (get(image, template, TemplateSpec, 'repeat') !== 0) return replaceAll(image, action, template, head);
   const automaton = get(image, action, ActionSpec, 'capture');
   const classes = get(image, action, ActionSpec, 'capture_classes');
-  const captures = automaton === 0 ? [] : capture(image, automaton, classes, head, head.path.from);
+  const captures = automaton === 0 ? [] : capture(image, automaton, classes, head);
   return captures ? expand(image, template, head, captures) : slice(head, head.target);
 }
 

@@ -10,7 +10,6 @@ import { isOddName } from './scanner.js';
 export interface ListenerInput {
   readonly blob: Blob;
   readonly clusters: ActionContext['clusters'];
-  readonly endpointId: ActionContext['endpointId'];
   /** endpoint id plus one */
   readonly proxyEndpoint: number;
   readonly rule: (route: RoutePlan) => number;

@@ -115,7 +115,7 @@ export function instanceName(prefix: string): string {
 
 /**
  * `sidestep run FILES` until it says `ready`. The lab ends it, also what it leaves if it was killed.
- * @throws Error with its output if it does not become ready within 30 s
+ * @throws Error with its output if it does not become ready in time
  */
 export async function startSidestep(
   lab: Lab,
@@ -125,6 +125,8 @@ export async function startSidestep(
     readonly args?: readonly string[];
     /** a command that runs its arguments somewhere else, as `nsenter` does */
     readonly prefix?: readonly string[];
+    /** how long it may take to become ready, in milliseconds (30 s) */
+    readonly readyMs?: number;
   } = {},
 ): Promise<SidestepHandle> {
   const name = options.name ?? instanceName('lab');
@@ -136,7 +138,7 @@ export async function startSidestep(
   const more = [...(intake ? ['--intake', intake] : []), ...(options.args ?? [])];
   const args = ['run', ...files, '--name', name, '--admin', admin, ...more];
   const process = lab.start(`sidestep ${name}`, [...(options.prefix ?? []), ...sidestepCommand(...args)]);
-  await process.waitFor(/\bready\b/, 30_000);
+  await process.waitFor(/\bready\b/, options.readyMs ?? 30_000);
   void process.exited.then(({ code, signal }) => {
     // SIGKILL is what tests do; anything else but 0 is a crash that must not pass unseen
     if (code !== 0 && signal !== 'SIGKILL')

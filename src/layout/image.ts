@@ -20,7 +20,7 @@ import { struct } from './struct.js';
 
 /** Size in bytes of the blob (a power of two); reads are masked with IMAGE_SIZE - 1. Eight slack bytes follow. */
 export const IMAGE_SIZE = 16 * 1024 * 1024;
-export const IMAGE_SLACK = 64;
+export const IMAGE_SLACK = 256;
 export const IMAGE_MAGIC = 0x53544550;
 
 /** Longest request or response head that the kernel looks at, in bytes; longer ones go to the proxy. */
@@ -109,10 +109,37 @@ export const FIELD = {
 
 export const ACTION = { PROXY: 0, FORWARD: 1, REPLY: 2 } as const;
 export const ACTION_FLAG = {
-  /** an answer of 503 is retried: the agent replays the request through the proxy (x-envoy retry policy offloaded) */
-  RETRY_503: 1,
+  /** some answers are retried (`retry`): the agent replays the request through the proxy */
+  RETRY: 1,
+  /** so are tries that are reset, or take too long, before the head of their answer */
+  RETRY_RESETS: 2,
 } as const;
-export const LB = { ROUND_ROBIN: 0, RANDOM: 1, LEAST_REQUEST: 2 } as const;
+/** Words of a bitmap of statuses: bit s - 200 for status s (200 to 599). */
+export const STATUS_WORDS = 7;
+export const LB = { ROUND_ROBIN: 0, RANDOM: 1, LEAST_REQUEST: 2, RING_HASH: 3, MAGLEV: 4 } as const;
+/** Most sources of a hash, and entries of a hash table. */
+export const MAX_HASHES = 8;
+export const MAX_TABLE = 131072;
+/** What a hash is made of. */
+export const HASH = {
+  /** a header by slot */
+  HEADER: 0,
+  HOST: 1,
+  TARGET: 2,
+  METHOD: 3,
+  /** what the capturing automaton finds in the header with `slot` (cookies): registers 0 and 1, without quotes */
+  COOKIE: 4,
+  /** what it finds in the query */
+  QUERY: 5,
+  /** the source address as text */
+  SOURCE_IP: 6,
+} as const;
+export const HASH_FLAG = {
+  /** a hash ends the evaluation */
+  TERMINAL: 1,
+  /** where there is nothing to hash, the proxy makes it up */
+  GENERATED: 2,
+} as const;
 export const PIECE = {
   LITERAL: 0,
   /** the path (no query) from byte `off` on */
@@ -235,6 +262,20 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['reply_head', 'u32', 'REPLY: template of everything up to and including the empty line'],
   ['reply_body', 'u32', 'REPLY: offset of the body; left out for HEAD'],
   ['reply_body_len', 'u32', 'REPLY: its length in bytes'],
+  ['retry', 'u32', 'offset of u64[STATUS_WORDS], the statuses that are retried; 0: none'],
+  ['per_try_ms', 'u32', 'until the head of the answer; 0: none'],
+  ['hashes', 'u32', 'offset of hash_source[n_hashes]'],
+  ['n_hashes', 'u32', 'at most MAX_HASHES'],
+  ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
+  ['kind', 'u8', 'HASH'],
+  ['slot', 'u8', 'header slot'],
+  ['flags', 'u16', 'HASH_FLAG'],
+  ['find', 'u32', 'start row of the capturing automaton'],
+  ['find_classes', 'u32', 'its class map'],
 ]);
 
 export const WeightedClusterSpec = struct('weighted_cluster', 'One choice of a forward action.', [
@@ -244,13 +285,25 @@ export const WeightedClusterSpec = struct('weighted_cluster', 'One choice of a f
 
 export const ClusterSpec = struct('cluster', 'Endpoints and how one of them is chosen.', [
   ['lb', 'u32', 'LB'],
-  ['n_endpoints', 'u32', 'number of endpoints; 0: 503 from the proxy'],
-  ['endpoints', 'u32', 'offset of endpoint_ref[n_endpoints]'],
+  [
+    'endpoints',
+    'u32',
+    'offset of an endpoint_list; the agent changes it where the endpoints are found out at run time',
+  ],
   ['counter', 'u32', 'index of the round robin counter'],
+  ['table', 'u32', 'hash tables: offset of u64[n_table], ascending (RING_HASH)'],
+  ['members', 'u32', 'hash tables: offset of u16[n_table], indexes of endpoints'],
+  ['n_table', 'u32', 'at most MAX_TABLE'],
+  ['max_requests', 'u32', 'requests after which a connection is closed; 0: any number'],
+  ['pad', 'u32', 'zero'],
+]);
+export const EndpointListSpec = struct('endpoint_list', 'u32 n, then n endpoint_refs; empty: the proxy answers.', [
+  ['n', 'u32', 'number of endpoints'],
+  ['pad', 'u32', 'zero'],
 ]);
 export const EndpointRefSpec = struct('endpoint_ref', 'A global endpoint id.', [
   ['id', 'u32', 'index into the endpoints map'],
-  ['weight', 'u32', 'kept for later; only equal weights are offloaded'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const TemplateSpec = struct('template', 'u32 n, then n pieces that are concatenated.', [
@@ -291,7 +344,9 @@ export const IMAGE_STRUCTS = [
   RbacEntrySpec,
   ActionSpec,
   WeightedClusterSpec,
+  HashSourceSpec,
   ClusterSpec,
+  EndpointListSpec,
   EndpointRefSpec,
   TemplateSpec,
   PieceSpec,
@@ -315,5 +370,21 @@ export const IMAGE_CONSTANTS = {
   MAX_SLOTS,
   MAX_WATCHED_SLOTS,
   MAX_LITERAL,
+  STATUS_WORDS,
+  MAX_HASHES,
+  MAX_TABLE,
 };
-export const IMAGE_ENUMS = { SCAN, SLOT, FIELD, ACTION, ACTION_FLAG, LB, PIECE, ADD, RBAC, ROUTE_FLAG };
+export const IMAGE_ENUMS = {
+  SCAN,
+  SLOT,
+  FIELD,
+  ACTION,
+  ACTION_FLAG,
+  HASH,
+  HASH_FLAG,
+  LB,
+  PIECE,
+  ADD,
+  RBAC,
+  ROUTE_FLAG,
+};

@@ -64,16 +64,18 @@ export const UPSTREAM_FLAG = {
   HEAD: 1,
   /** do not reuse after this answer (Connection: close, HTTP/1.0) */
   CLOSE: 2,
-  /** a 503 is given to the agent, which replays the request through the proxy */
-  RETRY_503: 4,
+  /** some answers are given to the agent, which replays the request through the proxy */
+  RETRY: 4,
   /** the proxy's endpoint: answers are already in the proxy's form */
   PROXY: 8,
   /** request complete (no body outstanding) */
   REQUEST_DONE: 16,
   /** the answer's body is chunked */
   CHUNKED: 32,
-  /** do not reuse after this answer, for a reason that is not the server's */
-  SPENT: 64,
+  /** the connection has served as many requests as it may with this one */
+  LIMIT: 64,
+  /** tries that are reset, or take too long, before the head of their answer are replayed, too */
+  RETRY_RESETS: 128,
   /** bits from here on: tries left to the proxy after a 503 */
   RETRIES_SHIFT: 8,
 } as const;
@@ -175,6 +177,8 @@ export const CTL = {
   GIVE_UP: 9,
   /** the caller is the agent: connections that it opens may be paired */
   HELLO: 10,
+  /** from now on the answer is the agent's, if no byte of it was seen */
+  TAKE_OVER: 11,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */
@@ -223,6 +227,11 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['incarnation', 'u32', 'counts the connections that had this slot; written by the agent'],
   ['dead', 'u32', '1: the connection left ESTABLISHED'],
   ['served', 'u32', 'answers after which the connection was kept'],
+  ['per_try_ms', 'u32', 'of this exchange, until the head of the answer; 0: none'],
+  ['backoff_ms', 'u32', 'of this exchange: the first retry waits a random time shorter than this'],
+  ['choice', 'u32', 'index of the cluster among those of the action'],
+  ['pad', 'u32', 'zero'],
+  ['retry', 'u64[7]', 'bitmap of the statuses from 200 on that are retried'],
   ['server', 'u64', "cookie of the server's end where it is on this node and paired, else 0"],
   ['server_sk', 'u64', "address of the server's socket"],
   ['client_sk', 'u64', "address of the client's socket of this exchange"],

@@ -1,17 +1,9 @@
 /** envoy.config.cluster.v3.Cluster -> endpoints and how one is chosen. */
-import net from 'node:net';
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
+import { type EndpointInfo, type EndpointSet, endpointSet } from './endpoints.js';
 import type { ClusterPlan } from './ir.js';
+import { lbPolicy } from './lb-policy.js';
 import { anyType, bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
-
-export interface EndpointInfo {
-  readonly address: string;
-  readonly port: number;
-  readonly healthy: boolean;
-  readonly hostname: string;
-  /** metadata for subset load balancing (`envoy.lb`) */
-  readonly labels: JsonObject;
-}
 
 /** A cluster as far as it is understood; offloadable only if the notes are clean. */
 export interface ClusterInfo {
@@ -20,7 +12,16 @@ export interface ClusterInfo {
   readonly notes: Notes;
   readonly lb: ClusterPlan['lb'];
   readonly endpoints: readonly EndpointInfo[];
+  /** the proxy finds the endpoints out while it runs */
+  readonly discovered: boolean;
   readonly panicThreshold: number;
+  readonly overprovisioning: number;
+  /** requests after which a connection is closed, 0: any number */
+  readonly maxRequests: number;
+  /** retries that may be under way at a time */
+  readonly maxRetries: number;
+  /** consistent hashing: how the table is built */
+  readonly table: ClusterPlan['table'];
   /** configurations of RBAC filters that run on the request as it leaves */
   readonly upstreamRbac: readonly JsonObject[];
 }
@@ -32,6 +33,7 @@ const KNOWN = [
   'name',
   'alt_stat_name',
   'type',
+  'cluster_type',
   'eds_cluster_config',
   'connect_timeout',
   'load_assignment',
@@ -59,8 +61,18 @@ const KNOWN = [
   'circuit_breakers',
   'health_checks',
   'outlier_detection',
-  // the deprecated way to say HTTP/1.1
+  // how connections are opened, which the fast path does on demand
+  'preconnect_policy',
+  'track_cluster_stats',
+  'ring_hash_lb_config',
+  'maglev_lb_config',
+  'use_tcp_for_dns_lookups',
+  'dns_resolution_config',
+  'dns_resolvers',
+  // the deprecated ways to say HTTP/1.1 and its options
   'http_protocol_options',
+  'common_http_protocol_options',
+  'upstream_http_protocol_options',
 ];
 
 const RBAC = 'envoy.extensions.filters.http.rbac.v3.RBAC';
@@ -94,20 +106,48 @@ function protocolOptions(notes: Notes, cluster: JsonObject): JsonObject[] {
       'explicit_http_config',
       'use_downstream_protocol_config',
       'common_http_protocol_options',
+      'upstream_http_protocol_options',
       'http_filters',
     ]);
     rbac.push(...upstreamFilters(notes, value, at));
-    const common = obj(value, 'common_http_protocol_options');
-    if (common) onlyFields(notes, common, join(at, 'common_http_protocol_options'), ['idle_timeout']);
+    connectionOptions(notes, value, at);
     const choice = obj(value, 'explicit_http_config') ?? obj(value, 'use_downstream_protocol_config') ?? {};
     if (obj(value, 'explicit_http_config') && !has(choice, 'http_protocol_options')) {
       notes.add('upstream-protocol', 'the endpoints speak HTTP/2 or HTTP/3', join(at, 'explicit_http_config'), value);
       continue;
     }
-    const http1 = obj(choice, 'http_protocol_options');
-    if (http1) onlyFields(notes, http1, join(at, 'http_protocol_options'), []);
+    http1Options(notes, choice, at);
   }
   return rbac;
+}
+
+/** HTTP/1.1 options of connections to endpoints: what changes nothing for requests that the kernel forwards. */
+function http1Options(notes: Notes, owner: JsonObject, at: string): void {
+  const http1 = obj(owner, 'http_protocol_options');
+  // the kernel sends no absolute URLs, and forwards neither HTTP/1.0 nor trailers
+  const harmless = ['allow_absolute_url', 'accept_http_10', 'default_host_for_http_10', 'enable_trailers'];
+  if (http1) onlyFields(notes, http1, join(at, 'http_protocol_options'), harmless);
+}
+
+/** Options of the connections to endpoints that do not depend on the protocol. */
+function connectionOptions(notes: Notes, owner: JsonObject, at: string): void {
+  const common = obj(owner, 'common_http_protocol_options');
+  if (common)
+    onlyFields(notes, common, join(at, 'common_http_protocol_options'), [
+      'idle_timeout',
+      'max_requests_per_connection',
+    ]);
+  const upstream = obj(owner, 'upstream_http_protocol_options');
+  // about TLS, which such a cluster would have a transport socket for
+  if (upstream)
+    onlyFields(notes, upstream, join(at, 'upstream_http_protocol_options'), ['auto_sni', 'auto_san_validation']);
+}
+
+/** max_requests_per_connection of a cluster; 0: no limit. */
+function requestsPerConnection(cluster: JsonObject): number {
+  const options = Object.values(obj(cluster, 'typed_extension_protocol_options') ?? {}).filter(isObject);
+  const owners = [...options, cluster].map((o) => obj(o, 'common_http_protocol_options'));
+  return owners.map((o) => num(o, 'max_requests_per_connection')).find((n) => n > 0) ?? 0;
 }
 
 function circuitBreakers(notes: Notes, cluster: JsonObject): void {
@@ -115,6 +155,8 @@ function circuitBreakers(notes: Notes, cluster: JsonObject): void {
   if (!breakers) return;
   onlyFields(notes, breakers, 'circuit_breakers', ['thresholds']);
   list(breakers, 'thresholds').forEach((t, i) => {
+    // routes of high priority are not offloaded
+    if (str(t, 'priority') === 'HIGH') return;
     const at = `circuit_breakers.thresholds[${i}]`;
     // retries and their budget are carried out, and so counted, by the proxy alone
     const counted = ['max_connections', 'max_pending_requests', 'max_requests', 'max_connection_pools'];
@@ -127,131 +169,39 @@ function circuitBreakers(notes: Notes, cluster: JsonObject): void {
   });
 }
 
-function lbPolicy(notes: Notes, cluster: JsonObject): ClusterPlan['lb'] {
-  for (const key of ['least_request_lb_config', 'round_robin_lb_config']) {
-    const config = obj(cluster, key);
-    if (!config) continue;
-    onlyFields(notes, config, key, ['choice_count', 'active_request_bias']);
-    if (has(config, 'choice_count') && num(config, 'choice_count') !== 2) {
-      notes.add('lb-policy', 'choice_count is not 2', join(key, 'choice_count'), config, 'choice_count');
-    }
-  }
-  const policies = list(obj(cluster, 'load_balancing_policy'), 'policies');
-  const typed = policies[0] ? obj(obj(policies[0], 'typed_extension_config'), 'typed_config') : undefined;
-  let policy = str(cluster, 'lb_policy') || 'ROUND_ROBIN';
-  if (typed) {
-    policy =
-      { RoundRobin: 'ROUND_ROBIN', Random: 'RANDOM', LeastRequest: 'LEAST_REQUEST' }[
-        anyType(typed).split('.').pop()!
-      ] ?? anyType(typed);
-    onlyFields(notes, typed, 'load_balancing_policy', []);
-  }
-  const lb = { ROUND_ROBIN: 'round_robin', RANDOM: 'random', LEAST_REQUEST: 'least_request' } as const;
-  if (policy in lb) return lb[policy as keyof typeof lb];
-  notes.add(
-    'lb-policy',
-    `${policy} is left to the proxy`,
-    typed ? 'load_balancing_policy' : 'lb_policy',
-    cluster,
-    'lb_policy',
-  );
-  return 'random';
+/** Envoy's max_ejection_percent. */
+const MAX_EJECTION = 10;
+
+/**
+ * Whether outlier detection can never take an endpoint out: already the first one would be a larger part of the cluster
+ * than may be ejected (Envoy: DetectorImpl::ejectHost). So it is for clusters of less than ten endpoints by default.
+ */
+function neverEjects(cluster: JsonObject, set: EndpointSet, resources: Resources): boolean {
+  const config = obj(cluster, 'outlier_detection');
+  // a runtime key may say otherwise; how many there are is not known beforehand
+  if (has(resources.bootstrap, 'layered_runtime') || set.discovered || set.all === 0) return false;
+  if (bool(config, 'always_eject_one_host')) return false;
+  return 100 / set.all > Math.min(num(config, 'max_ejection_percent', MAX_EJECTION), 100);
 }
 
-function loadAssignment(notes: Notes, cluster: JsonObject, resources: Resources): JsonObject | undefined {
-  const type = str(cluster, 'type') || 'STATIC';
-  if (has(cluster, 'cluster_type') || !['STATIC', 'STRICT_DNS', 'LOGICAL_DNS', 'EDS'].includes(type)) {
-    notes.add('cluster-discovery', `clusters of type ${type} are resolved by the proxy`, 'type', cluster, 'type');
-    return undefined;
-  }
-  const inline = obj(cluster, 'load_assignment');
-  if (inline) return inline;
-  const wanted = str(obj(cluster, 'eds_cluster_config'), 'service_name') || str(cluster, 'name');
-  return resources.endpoints.find((e) => str(e, 'cluster_name') === wanted);
+/** How many retries may be under way at a time (Envoy: 3 unless told otherwise); a budget counts as none. */
+function maxRetries(cluster: JsonObject): number {
+  const thresholds = list(obj(cluster, 'circuit_breakers'), 'thresholds');
+  const own = thresholds.find((t) => str(t, 'priority') !== 'HIGH');
+  return has(own, 'retry_budget') ? 0 : num(own, 'max_retries', 3);
 }
 
-function endpoint(notes: Notes, e: JsonObject, at: string): EndpointInfo | undefined {
-  onlyFields(notes, e, at, ['endpoint', 'health_status', 'metadata', 'load_balancing_weight']);
-  const target = obj(e, 'endpoint') ?? {};
-  onlyFields(notes, target, join(at, 'endpoint'), ['address', 'hostname', 'health_check_config']);
-  const socket = obj(obj(target, 'address'), 'socket_address');
-  if (!socket) {
-    notes.add('cluster-endpoints', 'not a TCP address', join(at, 'endpoint.address'), target);
-    return undefined;
-  }
-  onlyFields(notes, socket, join(at, 'endpoint.address.socket_address'), [
-    'protocol',
-    'address',
-    'port_value',
-    'ipv4_compat',
-  ]);
-  const address = str(socket, 'address');
-  const port = num(socket, 'port_value');
-  if (net.isIP(address) === 0 || port === 0 || (str(socket, 'protocol') || 'TCP') !== 'TCP') {
-    notes.add(
-      'cluster-discovery',
-      `${address} is not an IP address with a port`,
-      join(at, 'endpoint.address.socket_address.address'),
-      socket,
-      'address',
-    );
-    return undefined;
-  }
-  const health = str(e, 'health_status') || 'UNKNOWN';
-  if (health === 'DEGRADED')
-    notes.add('cluster-endpoints', 'a degraded endpoint', join(at, 'health_status'), e, 'health_status');
-  return {
-    address,
-    port,
-    healthy: health === 'UNKNOWN' || health === 'HEALTHY' || health === 'DEGRADED',
-    hostname: str(target, 'hostname'),
-    labels: obj(obj(obj(e, 'metadata'), 'filter_metadata'), 'envoy.lb') ?? {},
-  };
-}
-
-function endpoints(notes: Notes, cluster: JsonObject, resources: Resources): EndpointInfo[] {
-  const assignment = loadAssignment(notes, cluster, resources);
-  if (!assignment) {
-    if (notes.clean) notes.add('no-endpoints', 'no endpoints are known', 'load_assignment', cluster);
-    return [];
-  }
-  onlyFields(notes, assignment, 'load_assignment', ['cluster_name', 'endpoints', 'policy']);
-  const policy = obj(assignment, 'policy');
-  if (policy) onlyFields(notes, policy, 'load_assignment.policy', ['overprovisioning_factor', 'endpoint_stale_after']);
-  // an empty locality takes part in nothing
-  const localities = list(assignment, 'endpoints').filter((l) => has(l, 'lb_endpoints'));
-  if (localities.length > 1) {
-    notes.add(
-      'cluster-endpoints',
-      `${localities.length} localities`,
-      'load_assignment.endpoints',
-      assignment,
-      'endpoints',
-    );
-  }
-  const found: EndpointInfo[] = [];
-  localities.forEach((locality, i) => {
-    const at = `load_assignment.endpoints[${i}]`;
-    onlyFields(notes, locality, at, ['locality', 'lb_endpoints', 'load_balancing_weight', 'priority', 'metadata']);
-    if (num(locality, 'priority') !== 0)
-      notes.add('cluster-endpoints', 'a priority', join(at, 'priority'), locality, 'priority');
-    const weights = new Set(list(locality, 'lb_endpoints').map((e) => num(e, 'load_balancing_weight', 1)));
-    if (weights.size > 1)
-      notes.add(
-        'cluster-endpoints',
-        'endpoints with different weights',
-        join(at, 'lb_endpoints'),
-        locality,
-        'lb_endpoints',
-      );
-    list(locality, 'lb_endpoints').forEach((e, k) => {
-      const info = endpoint(notes, e, `${at}.lb_endpoints[${k}]`);
-      if (info) found.push(info);
-    });
-  });
-  if (notes.clean && found.length === 0)
-    notes.add('no-endpoints', 'the cluster has no endpoint', 'load_assignment', cluster);
-  return found;
+/** What a load balancing policy cannot do with the endpoints. */
+function balanceable(notes: Notes, cluster: JsonObject, lb: ClusterPlan['lb'], set: EndpointSet): void {
+  const at = 'load_assignment.endpoints';
+  const weights = new Set(set.endpoints.map((e) => e.weight));
+  // Envoy divides the weight by the requests under way, in a schedule of its own
+  if (lb === 'least_request' && weights.size > 1)
+    notes.add('cluster-endpoints', 'endpoints with different weights under least request', at, cluster);
+  if (set.discovered && (lb === 'ring_hash' || lb === 'maglev'))
+    notes.add('lb-policy', 'a hash table over endpoints that are looked up', 'lb_policy', cluster, 'lb_policy');
+  if (set.discovered && has(cluster, 'lb_subset_config'))
+    notes.add('subset-lb', 'subsets of endpoints that are looked up', 'lb_subset_config', cluster, 'lb_subset_config');
 }
 
 function percent(o: Json | undefined, absent: number): number {
@@ -265,8 +215,6 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
   onlyFields(notes, cluster, '', KNOWN);
   if (has(cluster, 'health_checks'))
     notes.add('health-check', 'endpoints are checked actively', 'health_checks', cluster, 'health_checks');
-  if (has(cluster, 'outlier_detection'))
-    notes.add('outlier-detection', 'outliers are ejected', 'outlier_detection', cluster, 'outlier_detection');
   const transport = obj(cluster, 'transport_socket');
   const transportType = anyType(obj(transport, 'typed_config'));
   if (transport && !transportType.endsWith('.RawBuffer')) {
@@ -278,8 +226,8 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
       'transport_socket',
     );
   }
-  const http1 = obj(cluster, 'http_protocol_options');
-  if (http1) onlyFields(notes, http1, 'http_protocol_options', []);
+  http1Options(notes, cluster, '');
+  connectionOptions(notes, cluster, '');
   const connection = obj(cluster, 'upstream_connection_options');
   if (connection)
     onlyFields(notes, connection, 'upstream_connection_options', [
@@ -292,30 +240,34 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
       'healthy_panic_threshold',
       'zone_aware_lb_config',
       'locality_weighted_lb_config',
+      'consistent_hashing_lb_config',
       'update_merge_window',
       'close_connections_on_host_set_change',
     ]);
     const zone = obj(common, 'zone_aware_lb_config');
+    const hashing = obj(common, 'consistent_hashing_lb_config');
+    if (hashing)
+      onlyFields(notes, hashing, 'common_lb_config.consistent_hashing_lb_config', ['use_hostname_for_hashing']);
     if (bool(zone, 'fail_traffic_on_panic'))
       notes.add('lb-policy', 'fail_traffic_on_panic', 'common_lb_config.zone_aware_lb_config', common);
   }
   const upstreamRbac = protocolOptions(notes, cluster);
   circuitBreakers(notes, cluster);
+  const { lb, table } = lbPolicy(notes, cluster);
+  const set = endpointSet(notes, cluster, resources, has(common, 'locality_weighted_lb_config'));
+  balanceable(notes, cluster, lb, set);
+  if (has(cluster, 'outlier_detection') && !neverEjects(cluster, set, resources))
+    notes.add('outlier-detection', 'outliers are ejected', 'outlier_detection', cluster, 'outlier_detection');
   return {
     name: str(cluster, 'name'),
     resource: cluster,
     notes,
-    lb: lbPolicy(notes, cluster),
-    endpoints: endpoints(notes, cluster, resources),
+    lb,
+    table,
+    ...set,
     panicThreshold: percent(common?.healthy_panic_threshold, 50),
+    maxRequests: requestsPerConnection(cluster),
+    maxRetries: maxRetries(cluster),
     upstreamRbac,
   };
-}
-
-/**
- * The endpoints that take traffic: the healthy ones, or all of them while fewer than the panic threshold are healthy.
- */
-export function serving(all: readonly EndpointInfo[], panicThreshold: number): readonly EndpointInfo[] {
-  const healthy = all.filter((e) => e.healthy);
-  return all.length > 0 && (healthy.length * 100) / all.length < panicThreshold ? all : healthy;
 }

@@ -1,5 +1,5 @@
 /** Conditions, predicates and actions in words, for people. */
-import type { Action, Condition, Field, Piece, Predicate } from './ir.js';
+import type { Action, Condition, Field, ForwardAction, Piece, Predicate } from './ir.js';
 
 /** e.g. `header x-user`. */
 export function describeField(f: Field): string {
@@ -65,4 +65,33 @@ export function describeAction(a: Action): string {
   const total = a.clusters.reduce((sum, c) => sum + c.weight, 0);
   const to = a.clusters.map((c) => (a.clusters.length === 1 ? c.cluster : `${c.cluster} (${c.weight} of ${total})`));
   return `forwarded to ${to.join(', ')}`;
+}
+
+/** `500-503, 505` */
+function ranges(numbers: readonly number[]): string {
+  const parts: string[] = [];
+  for (let i = 0; i < numbers.length; ) {
+    let last = i;
+    while (numbers[last + 1] === numbers[last]! + 1) last++;
+    parts.push(last === i ? `${numbers[i]}` : `${numbers[i]}-${numbers[last]}`);
+    i = last + 1;
+  }
+  return parts.join(', ');
+}
+
+/** What is done when a try fails, and how an endpoint is chosen: label and text, where the action says something. */
+export function describeForwarding(a: ForwardAction): [label: string, text: string][] {
+  const lines: [string, string][] = [];
+  if (a.timeoutMs > 0) lines.push(['timeout', `${a.timeoutMs} ms`]);
+  if (a.perTryTimeoutMs) lines.push(['per try', `${a.perTryTimeoutMs} ms`]);
+  if (a.retry) {
+    const { statuses, resets, retries } = a.retry;
+    const on = [...(statuses.length > 0 ? [ranges(statuses)] : []), ...(resets ? ['resets'] : [])];
+    lines.push(['retries', `at most ${retries}, by the proxy, on ${on.join(' and ')}`]);
+  }
+  if (a.hash) {
+    const sources = a.hash.map(({ of }) => ('name' in of ? `${of.kind} ${of.name}` : of.kind.replace('_', ' ')));
+    lines.push(['endpoint', `by the hash of ${sources.join(', ')}`]);
+  }
+  return lines;
 }

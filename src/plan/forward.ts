@@ -3,8 +3,10 @@ import type { JsonObject } from '../policy/resources.js';
 import { proxied, type RouteContext, type Variant } from './actions.js';
 import { ALWAYS, headerPresent, test } from './conditions.js';
 import { type Choice, choices } from './destinations.js';
+import { usesDns } from './endpoints.js';
+import { hashPolicies } from './hash-policy.js';
 import { requestEdits } from './header-edits.js';
-import type { ForwardAction, HeaderEdit, RbacCheck } from './ir.js';
+import type { ForwardAction, HeaderEdit, RbacCheck, RetryAction } from './ir.js';
 import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
 import { type PolicyPart, policiesOf, rememberPolicies } from './rbac-policies.js';
@@ -15,6 +17,8 @@ import { targetRewrite } from './target.js';
 const DEFAULT_TIMEOUT_MS = 15_000;
 /** Domains of a virtual host for which a variant of a host rewrite is made, at most. */
 const MAX_HOSTS = 24;
+/** Retries at a time that the pools of the fast path do not reach. */
+const MANY_RETRIES = 1024;
 
 const KNOWN = [
   'cluster',
@@ -55,11 +59,16 @@ function mirrors(notes: Notes, ctx: RouteContext, action: JsonObject, path: stri
   }
 }
 
-function timeouts(notes: Notes, ctx: RouteContext, action: JsonObject, retry: RetryPlan, path: string): number {
-  const global = durationMs(action, 'timeout') ?? DEFAULT_TIMEOUT_MS;
-  const perTry = retry.perTryTimeoutMs;
-  // a per-try timeout that is not retried is an answer of 504, as the route timeout's is
-  const timeout = perTry > 0 && (global === 0 || perTry < global) ? perTry : global;
+/** The time for the complete answer, and for the head of a try's; 0: none. */
+function timeouts(
+  notes: Notes,
+  ctx: RouteContext,
+  action: JsonObject,
+  retry: RetryPlan,
+  path: string,
+): { timeout: number; perTry: number } {
+  const timeout = durationMs(action, 'timeout') ?? DEFAULT_TIMEOUT_MS;
+  const perTry = timeout > 0 && retry.perTryTimeoutMs >= timeout ? 0 : retry.perTryTimeoutMs;
   const idle = durationMs(action, 'idle_timeout') ?? ctx.listener.streamIdleTimeoutMs;
   if (idle > 0 && (timeout === 0 || idle < timeout)) {
     const longer = timeout === 0 ? 'no timeout' : `a timeout of ${timeout} ms`;
@@ -78,7 +87,7 @@ function timeouts(notes: Notes, ctx: RouteContext, action: JsonObject, retry: Re
       notes.add('timeout', 'max_stream_duration', join(path, 'max_stream_duration'), action, 'max_stream_duration');
     }
   }
-  return timeout;
+  return { timeout, perTry };
 }
 
 function otherFields(
@@ -95,10 +104,7 @@ function otherFields(
     if (has(action, key)) notes.add('path-rewrite', key, join(path, key), action, key);
   }
   if (bool(action, 'auto_host_rewrite')) {
-    const named = chosen.some(({ info }) => {
-      const type = str(info.resource, 'type') || 'STATIC';
-      return type.endsWith('_DNS') || info.endpoints.some((e) => e.hostname !== '');
-    });
+    const named = chosen.some(({ info }) => usesDns(info.resource) || info.endpoints.some((e) => e.hostname !== ''));
     if (named)
       notes.add(
         'host-rewrite',
@@ -215,6 +221,32 @@ function upstreamChecks(
   return checks;
 }
 
+function retryAction({ statuses, resets, retries, backoffMs }: RetryPlan): RetryAction {
+  return { statuses, resets, retries, backoffMs };
+}
+
+/**
+ * The proxy, which makes the tries after the kernel's first one, does not know where that went, nor count it among its
+ * retries: where either could matter the proxy makes them all.
+ */
+function retryAmong(
+  notes: Notes,
+  chosen: readonly Choice[],
+  retry: RetryPlan,
+  policy: JsonObject | undefined,
+  path: string,
+): void {
+  if (retry.retries === 0 || (retry.statuses.length === 0 && !retry.resets)) return;
+  const at = join(path, 'retry_policy');
+  const several = chosen.some(({ cluster }) => cluster.discovered || cluster.endpoints.length > 1);
+  if (retry.avoidsTried && several)
+    notes.add('retry', 'retries go to other endpoints than the tries before', at, policy, 'retry_host_predicate');
+  for (const { info } of chosen) {
+    if (info.maxRetries < MANY_RETRIES)
+      notes.add('retry', `cluster ${info.name} allows ${info.maxRetries} retries at a time`, at, policy, 'retry_on');
+  }
+}
+
 /** A RouteAction as variants; `notes` may already hold reasons, and then the only variant is the proxy. */
 export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteContext, path: string): Variant[] {
   const { listener } = ctx;
@@ -236,7 +268,8 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     own ?? obj(ctx.virtualHost, 'retry_policy'),
     own ? join(path, 'retry_policy') : 'virtual_host.retry_policy',
   );
-  const timeoutMs = timeouts(notes, ctx, action, retry, path);
+  retryAmong(notes, chosen, retry, own ?? obj(ctx.virtualHost, 'retry_policy'), path);
+  const { timeout: timeoutMs, perTry } = timeouts(notes, ctx, action, retry, path);
   const target = targetRewrite(notes, ctx, action, path);
   otherFields(notes, ctx, action, chosen, path);
   const levels = [
@@ -247,13 +280,18 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   const edits: HeaderEdit[] = [];
   if (listener.removeClientCert) edits.push({ op: 'remove', name: 'x-forwarded-client-cert' });
   edits.push(...requestEdits(notes, levels, bool(ctx.routeConfig, 'most_specific_header_mutations_wins')));
-  if (!listener.suppressEnvoyHeaders && timeoutMs > 0) {
-    edits.push({ op: 'overwrite', name: 'x-envoy-expected-rq-timeout-ms', value: String(timeoutMs) });
+  if (!listener.suppressEnvoyHeaders && (perTry > 0 || timeoutMs > 0)) {
+    edits.push({ op: 'overwrite', name: 'x-envoy-expected-rq-timeout-ms', value: String(perTry || timeoutMs) });
   }
   if (bool(ctx.virtualHost, 'include_request_attempt_count')) {
     edits.push({ op: 'overwrite', name: 'x-envoy-attempt-count', value: '1' });
   }
+  const hashing = chosen.some(({ cluster }) => cluster.table);
+  const host = str(action, 'host_rewrite_literal');
+  const changes = { edits, target: target !== undefined, host: host !== '' };
+  const hash = hashing ? hashPolicies(notes, ctx, action, path, changes) : [];
   if (!notes.clean) return [proxied(notes, ALWAYS)];
+  const retries = retry.retries > 0 && (retry.statuses.length > 0 || retry.resets);
   const forward: ForwardAction = {
     kind: 'forward',
     clusters: chosen.map(({ cluster, weight }) => ({ cluster: cluster.name, weight })),
@@ -261,10 +299,10 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     edits,
     originalPath: target !== undefined && !listener.suppressEnvoyHeaders,
     timeoutMs,
-    retry503: retry.retry503,
-    ...(retry.retry503 ? { retries: retry.retries } : {}),
+    ...(perTry > 0 ? { perTryTimeoutMs: perTry } : {}),
+    ...(retries ? { retry: retryAction(retry) } : {}),
+    ...(hash.length > 0 ? { hash } : {}),
   };
-  const host = str(action, 'host_rewrite_literal');
   const checks = upstreamChecks(notes, ctx, chosen, host === '' ? forward : { ...forward, host }, path);
   if (!notes.clean) return [proxied(notes, ALWAYS)];
   const variants = hostVariants(notes, ctx, action, forward, path).map((v) =>

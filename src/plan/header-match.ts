@@ -13,7 +13,7 @@ import { bool, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { regexMatcher, stringMatcher } from './string-match.js';
 
 /** Headers that the connection manager itself sets, removes or rewrites before routes are matched. */
-const MANAGED = new Set([
+export const MANAGED = new Set([
   'connection',
   'keep-alive',
   'proxy-connection',

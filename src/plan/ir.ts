@@ -79,10 +79,23 @@ export interface ForwardAction {
   readonly originalPath: boolean;
   /** 0: none */
   readonly timeoutMs: number;
-  /** a 503 answer is replayed through the proxy, which carries out what is left of the retry policy */
-  readonly retry503: boolean;
-  /** with `retry503`: the policy's number of retries, at least 1 */
-  readonly retries?: number;
+  /** until the head of the answer to one try; absent: none */
+  readonly perTryTimeoutMs?: number;
+  /** answers that are not given to the client: the proxy carries out what is left of the retry policy */
+  readonly retry?: RetryAction;
+  /** for clusters with hash tables; none: a random endpoint */
+  readonly hash?: readonly HashPolicy[];
+}
+
+export interface RetryAction {
+  /** statuses of answers that are retried, from 200 to 599 */
+  readonly statuses: readonly number[];
+  /** a try that is reset or takes longer than `perTryTimeoutMs` before its answer's head is retried, too */
+  readonly resets: boolean;
+  /** the policy's number of retries, at least 1 */
+  readonly retries: number;
+  /** the first one waits a random time shorter than this */
+  readonly backoffMs: number;
 }
 
 /** An answer that the mesh gives itself. Header names in lower case, in order; content-length is added by the compiler. */
@@ -152,10 +165,37 @@ export interface ListenerPlan {
   readonly forwardedProto: string;
 }
 
+export interface EndpointPlan {
+  readonly address: string;
+  readonly port: number;
+  readonly weight: number;
+  /** what the hash table knows it by */
+  readonly hashKey?: string;
+}
+
 export interface ClusterPlan {
   readonly name: string;
-  readonly lb: 'round_robin' | 'random' | 'least_request';
-  readonly endpoints: readonly { readonly address: string; readonly port: number; readonly weight: number }[];
+  readonly lb: 'round_robin' | 'random' | 'least_request' | 'ring_hash' | 'maglev';
+  readonly endpoints: readonly EndpointPlan[];
+  /** the proxy finds the endpoints out while it runs (`name` is its cluster's), `endpoints` is empty; both in percent */
+  readonly discovered?: { readonly panicThreshold: number; readonly overprovisioning: number };
+  /** for ring_hash and maglev: sizes as configured; whether endpoints are known by their names */
+  readonly table?:
+    | { readonly kind: 'ring'; readonly minimum: number; readonly maximum: number; readonly hostnames: boolean }
+    | { readonly kind: 'maglev'; readonly size: number; readonly hostnames: boolean };
+  /** requests after which a connection is closed; absent: any number */
+  readonly maxRequests?: number;
+}
+
+/** One source of a request's hash (RouteAction.HashPolicy), in the order of evaluation. */
+export interface HashPolicy {
+  readonly of:
+    | { readonly kind: 'header' | 'cookie' | 'query'; readonly name: string }
+    | { readonly kind: 'source_ip' | 'host' | 'target' | 'method' };
+  /** later ones do not count once there is a hash */
+  readonly terminal: boolean;
+  /** cookie: the proxy makes one up where it is missing */
+  readonly generated: boolean;
 }
 
 export interface Plan {

@@ -103,8 +103,8 @@ const TEXT = {
     'Answers are handed on unchanged in the kernel; the proxy edits response headers.',
   ],
   retry: [
-    'A retry policy that needs more than the first try',
-    'Offloaded are connect-failure, refused-stream, reset-before-request, unavailable, cancelled and retriable-status-codes with 503. Other conditions need the answer to be judged by the proxy.',
+    'A retry policy that the fast path does not have',
+    'The first try is made in the kernel, the rest by the proxy. Left to the proxy as a whole are retriable headers, priorities, more than 16 retries, policies that avoid the endpoints of earlier tries where there are several endpoints, and clusters that limit the retries at a time to less than 1024 (max_retries, 3 by default; a retry budget).',
   ],
   timeout: [
     'A timeout that the fast path does not have',
@@ -127,24 +127,27 @@ const TEXT = {
   ],
   'require-tls': ['The virtual host requires TLS', 'The proxy redirects plain-text requests to https.'],
   'cluster-discovery': [
-    'The endpoints are not fixed',
-    'Offloaded are clusters whose endpoints are IP addresses in the files.',
+    'The endpoints are known to the proxy only',
+    'Offloaded are clusters whose endpoints are in the files, or names that the proxy looks up (STRICT_DNS, LOGICAL_DNS).',
   ],
   'cluster-endpoints': [
     'Endpoints that the fast path cannot balance',
-    'Offloaded are endpoints with one locality, one priority and equal weights.',
+    'Left to the proxy are locality weights, priorities of which a lower one gets traffic, degraded endpoints, different weights under least request or of endpoints with names, and endpoints that are there twice.',
   ],
   'no-endpoints': ['The cluster has no endpoint', 'The proxy answers 503.'],
   'lb-policy': [
     'A load balancing policy that the fast path does not have',
-    'Offloaded are ROUND_ROBIN, RANDOM and LEAST_REQUEST with two choices.',
+    'Offloaded are ROUND_ROBIN, RANDOM, LEAST_REQUEST with two choices, RING_HASH (xxHash) and MAGLEV over endpoints that are in the files; hashes of headers that nothing rewrites, cookies, query parameters and the source address.',
   ],
   'upstream-protocol': [
     'The upstream does not speak plain HTTP/1.1',
     'HTTP/2, HTTP/3 and TLS to the endpoint are spoken by the proxy.',
   ],
   'health-check': ['Active health checks', 'The proxy checks endpoints and knows which are healthy.'],
-  'outlier-detection': ['Outlier detection', 'Statistics of an endpoint must live on one side only.'],
+  'outlier-detection': [
+    'Outlier detection',
+    'Statistics of an endpoint must live on one side only. Where it can never eject, because one endpoint is already more than max_ejection_percent (10 by default) of the cluster, it keeps nothing from the kernel.',
+  ],
   'circuit-breaker': [
     'Circuit breaker thresholds below the default of 1024',
     'Connections and requests are counted by the proxy. Thresholds of 1024 and more are not reached by the fast path’s own pools.',

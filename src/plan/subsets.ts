@@ -3,7 +3,8 @@
  * a cluster of its own, named `cluster|key=value,...`.
  */
 import type { JsonObject } from '../policy/resources.js';
-import { type ClusterInfo, type EndpointInfo, serving } from './clusters.js';
+import type { ClusterInfo } from './clusters.js';
+import { type EndpointInfo, serving } from './endpoints.js';
 import type { ClusterPlan } from './ir.js';
 import { has, list, type Notes, obj, onlyFields, str, strings } from './notes.js';
 
@@ -17,9 +18,30 @@ function fits(endpoint: EndpointInfo, wanted: JsonObject): boolean {
   return Object.entries(wanted).every(([k, v]) => endpoint.labels[k] === v);
 }
 
+/** What a hash table knows an endpoint by. */
+function hashKey(info: ClusterInfo, { address, port, hostname, labels }: EndpointInfo): string {
+  if (typeof labels.hash_key === 'string') return labels.hash_key;
+  if (info.table?.hostnames) return hostname;
+  return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
 function plan(info: ClusterInfo, name: string, endpoints: readonly EndpointInfo[]): ClusterPlan {
-  const chosen = serving(endpoints, info.panicThreshold);
-  return { name, lb: info.lb, endpoints: chosen.map(({ address, port }) => ({ address, port, weight: 1 })) };
+  const chosen = serving(endpoints, info.panicThreshold, info.overprovisioning);
+  return {
+    name,
+    lb: info.lb,
+    endpoints: chosen.map((e) => ({
+      address: e.address,
+      port: e.port,
+      weight: e.weight,
+      ...(info.table ? { hashKey: hashKey(info, e) } : {}),
+    })),
+    ...(info.table ? { table: info.table } : {}),
+    ...(info.discovered
+      ? { discovered: { panicThreshold: info.panicThreshold, overprovisioning: info.overprovisioning } }
+      : {}),
+    ...(info.maxRequests > 0 ? { maxRequests: info.maxRequests } : {}),
+  };
 }
 
 /**
@@ -33,7 +55,7 @@ export function clusterFor(
   path: string,
 ): ClusterPlan | undefined {
   const selected = select(notes, info, criteria, path);
-  if (selected && selected.endpoints.length === 0) {
+  if (selected && selected.endpoints.length === 0 && !selected.discovered) {
     notes.add('no-endpoints', `no endpoint of ${selected.name}`, path, info.resource);
     return undefined;
   }

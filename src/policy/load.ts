@@ -65,7 +65,7 @@ export async function loadFiles(paths: readonly string[], options: LoadOptions =
     options.onText?.(name, text);
     parseText(text, name, parsed);
   }
-  const results: Resources[] = [translateEnvoy(parsed.envoy)];
+  const results: Resources[] = [translateEnvoy(parsed.envoy, options.assumeEndpoints)];
   if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed, options));
   const merged = mergeResources(results, parsed.diagnostics);
   const order = new Map([...paths, ...files].map((file, i) => [file === '-' ? STDIN_NAME : file, i]));

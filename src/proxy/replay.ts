@@ -3,7 +3,8 @@
  * `x-envoy-max-retries` from requests of clients that it does not call internal (by default all), so its routes say it.
  */
 import { randomUUID } from 'node:crypto';
-import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
+import { backOffOf, retried, retriesOf } from '../plan/retry.js';
+import { asObject, asObjects } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
 
@@ -13,58 +14,76 @@ export const REPLAY_HEADER = { name: 'x-sidestep-replay', value: randomUUID() } 
 /** Right for the proxy's first try; it counts on from its own first try, so later ones say one less than without us. */
 const ATTEMPTS = 'x-envoy-attempt-count';
 
-/** The number of retries after a 503 of a policy; undefined if it does not retry then. */
-function retriesAfter503(policy: JsonObject | undefined): number | undefined {
-  const conditions = asString(policy?.retry_on)
-    .split(',')
-    .map((condition) => condition.trim());
-  const codes = Array.isArray(policy?.retriable_status_codes) ? policy.retriable_status_codes : [];
-  if (!conditions.includes('retriable-status-codes') || !codes.map(Number).includes(503)) return undefined;
-  const retries = Number(policy?.num_retries ?? 1);
-  return retries > 0 ? retries : undefined;
+/** The header's value for a request whose first try went to the cluster at `choice` of those with a weight. */
+export function replayMark(choice: number): string {
+  return `${REPLAY_HEADER.value}-${choice}`;
 }
 
-/** The route for replayed requests that stands before `route`. */
-function replayRoute(route: JsonObject, virtualHost: JsonObject): JsonObject | undefined {
+/** A policy after its first retry: one less, and the next one waits up to twice as long as the first. */
+function rest(policy: JsonObject): JsonObject {
+  const { base, max } = backOffOf(policy);
+  const seconds = (ms: number) => `${ms / 1000}s`;
+  return {
+    ...policy,
+    num_retries: retriesOf(policy) - 1,
+    retry_back_off: { base_interval: seconds(Math.min(2 * base, max)), max_interval: seconds(max) },
+  };
+}
+
+/** The action for a request whose first try went to the cluster at `choice`: the others do not come into question. */
+function settled(action: JsonObject, choice: number): JsonObject | undefined {
+  const weighted = asObject(action.weighted_clusters);
+  if (!weighted) return choice === 0 ? action : undefined;
+  const chosen = asObjects(weighted.clusters).filter((c) => Number(c.weight ?? 0) > 0)[choice];
+  if (!chosen) return undefined;
+  const { total_weight: _, ...others } = weighted;
+  return { ...action, weighted_clusters: { ...others, clusters: [chosen] } };
+}
+
+/** The routes for replayed requests that stand before `route`, one for each cluster that it leads to. */
+function replayRoutes(route: JsonObject, virtualHost: JsonObject): JsonObject[] {
   const action = asObject(route.route);
   const match = asObject(route.match);
   const policy = asObject(action?.retry_policy) ?? asObject(virtualHost.retry_policy);
-  const retries = retriesAfter503(policy);
-  if (!action || !match || retries === undefined) return undefined;
+  if (!action || !match || !policy || retriesOf(policy) < 1) return [];
+  const { statuses, resets } = retried(policy);
+  if (statuses.length === 0 && !resets) return [];
   const removed = Array.isArray(route.request_headers_to_remove) ? route.request_headers_to_remove : [];
-  const copy: JsonObject = {
-    ...route,
-    match: {
-      ...match,
-      headers: [
-        ...asObjects(match.headers),
-        { name: REPLAY_HEADER.name, string_match: { exact: REPLAY_HEADER.value } },
-      ],
-    },
-    route: { ...action, retry_policy: { ...policy, num_retries: retries - 1 } },
-    request_headers_to_remove: [...removed, REPLAY_HEADER.name],
-  };
-  if (virtualHost.include_request_attempt_count === true) {
-    copy.request_headers_to_add = [
-      ...asObjects(route.request_headers_to_add),
-      { header: { key: ATTEMPTS, value: '2' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
-    ];
+  const found: JsonObject[] = [];
+  for (let choice = 0; ; choice++) {
+    const own = settled(action, choice);
+    if (!own) return found;
+    const copy: JsonObject = {
+      ...route,
+      match: {
+        ...match,
+        headers: [
+          ...asObjects(match.headers),
+          { name: REPLAY_HEADER.name, string_match: { exact: replayMark(choice) } },
+        ],
+      },
+      route: { ...own, retry_policy: rest(policy) },
+      request_headers_to_remove: [...removed, REPLAY_HEADER.name],
+    };
+    if (virtualHost.include_request_attempt_count === true) {
+      copy.request_headers_to_add = [
+        ...asObjects(route.request_headers_to_add),
+        { header: { key: ATTEMPTS, value: '2' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
+      ];
+    }
+    found.push(copy);
   }
-  return copy;
 }
 
 function withReplays(config: JsonObject): JsonObject {
   const hosts = asObjects(config.virtual_hosts).map((host): JsonObject => {
-    const routes = asObjects(host.routes).flatMap((route) => {
-      const replay = replayRoute(route, host);
-      return replay ? [replay, route] : [route];
-    });
+    const routes = asObjects(host.routes).flatMap((route) => [...replayRoutes(route, host), route]);
     return host.routes ? { ...host, routes } : host;
   });
   return config.virtual_hosts ? { ...config, virtual_hosts: hosts } : config;
 }
 
-/** What the proxy is given: the resources, with a route for replayed requests before each that retries after a 503. */
+/** What the proxy is given: the resources, with routes for replayed requests before each that retries after an answer. */
 export function withReplayRoutes(resources: Resources): Resources {
   return {
     ...resources,

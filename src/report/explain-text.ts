@@ -83,8 +83,7 @@ class Writer {
     if (result.edits.length > 0) this.lines.push('edits', ...result.edits.map((edit) => `  ${edit}`));
     this.lines.push('as', `  ${this.x.request.method} ${result.target}`);
     for (const [name, value] of result.headers) this.lines.push(`  ${name}: ${value}`);
-    if (result.timeoutMs > 0) this.lines.push(`${label('timeout')}${result.timeoutMs} ms`);
-    if (result.retries > 0) this.lines.push(`${label('retries')}${result.retries}, made by the proxy`);
+    for (const { name, text } of result.settings) this.lines.push(`${label(name)}${text}`);
   }
 }
 

@@ -3,7 +3,7 @@ import { parseAddress } from '../compile/address.js';
 import { compileImage } from '../compile/image.js';
 import { interpret } from '../compile/interpret.js';
 import { MAX_REPLAY } from '../layout/runtime.js';
-import { describeCondition, describeField, describePredicate } from '../plan/describe.js';
+import { describeCondition, describeField, describeForwarding, describePredicate } from '../plan/describe.js';
 import { evaluate, oddity, type PlanRequest, type Trace, View } from '../plan/evaluate.js';
 import { formProblems, headText } from '../plan/form.js';
 import type { Condition, ForwardAction, HeaderEdit, ListenerPlan, Plan, Reason, RoutePlan } from '../plan/ir.js';
@@ -64,6 +64,7 @@ export type ExplainedResult =
       readonly timeoutMs: number;
       /** tries after a 503 or a failed connection, made by the proxy */
       readonly retries: number;
+      readonly settings: readonly { readonly name: string; readonly text: string }[];
     }
   | {
       readonly kind: 'reply';
@@ -246,7 +247,7 @@ export function explain(plan: Plan, request: PlanRequest): Explanation {
   if (verdict === 'kernel') {
     const image = askImage(plan, trace, request);
     const result = trace.result;
-    const retried = result?.kind === 'forward' && result.action.retry503;
+    const retried = result?.kind === 'forward' && result.action.retry !== undefined;
     if (!image.kernel) {
       verdict = 'proxy';
       ({ why, reasons } = image);
@@ -287,7 +288,8 @@ export function explain(plan: Plan, request: PlanRequest): Explanation {
               edits: edits(result.action, request, result.target),
               clusters: candidates(plan, result.action),
               timeoutMs: result.action.timeoutMs,
-              retries: result.action.retry503 ? (result.action.retries ?? 1) : 0,
+              retries: result.action.retry?.retries ?? 0,
+              settings: describeForwarding(result.action).map(([name, text]) => ({ name, text })),
             },
   };
 }

@@ -100,6 +100,9 @@ const forwarded = z.strictObject({
   ),
   timeoutMs: count('0: none'),
   retries: count('tries after the first one, made by the proxy'),
+  settings: z
+    .array(z.strictObject({ name: z.string(), text: z.string() }))
+    .describe('timeouts, retries and how an endpoint is chosen, in words'),
 });
 
 const replied = z.strictObject({ kind: z.literal('reply'), status: z.int(), headers: pairs, body: z.string() });

@@ -1,8 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { policyOfSize, probes } from '../../src/bench/policy-size-config.js';
 import { compileImage } from '../../src/compile/image.js';
 import { IMAGE_SIZE } from '../../src/layout/image.js';
+import { buildPlan } from '../../src/plan/build.js';
 import type { Condition, RoutePlan } from '../../src/plan/ir.js';
+import type { JsonObject } from '../../src/policy/resources.js';
+import { resourcesOf } from '../plan/resources.js';
 import {
   compile,
   decide,
@@ -37,6 +41,54 @@ describe('budgets', () => {
       assert.equal(ruleOf(compiled, decision), `r${i}`);
     }
     assert.equal(ruleOf(compiled, decide(compiled, get('/service-10/'))), 'last');
+  });
+
+  it('are not met by 10,000 routes of every kind', () => {
+    const { static_resources: all } = policyOfSize(10_000, '127.0.0.1', 1, 2) as {
+      static_resources: { listeners: JsonObject[]; clusters: JsonObject[] };
+    };
+    const started = process.cpuUsage();
+    const compiled = compile(buildPlan(resourcesOf(all.listeners, all.clusters)));
+    // CPU time, because others may run at the same time; two seconds on an idle machine
+    const took = process.cpuUsage(started).user / 1000;
+    assert.ok(took < 10_000, `${took} ms`);
+    assert.deepEqual([...compiled.verdicts], []);
+    assert.ok(compiled.image.length < IMAGE_SIZE / 2);
+    for (const probe of probes(10_000, 500)) {
+      const decision = decide(compiled, `GET ${probe.path} HTTP/1.1\nhost: ${probe.host}\n\n`);
+      assert.equal(decision.action, 'forward', probe.path);
+      assert.match(ruleOf(compiled, decision)!, new RegExp(`/${probe.route % 500}$`), probe.path);
+    }
+  });
+
+  it('are not met by 2,000 hosts with seven names each', () => {
+    const virtualHosts = Array.from({ length: 2000 }, (_, i) => ({
+      name: `s${i}`,
+      domains: ['', '.ns', '.ns.svc', '.ns.svc.cluster.local', ':80', '.ns:80', '.ns.svc:80'].map((d) => `s${i}${d}`),
+      routes: [route(`r${i}`, path(text('prefix', '/')))],
+    }));
+    const compiled = compile(plan(listener([], { virtualHosts })));
+    assert.deepEqual([...compiled.verdicts], []);
+    for (const i of [0, 7, 1000, 1999]) {
+      const decision = decide(compiled, `GET / HTTP/1.1\nhost: s${i}.ns.svc:80\n\n`);
+      assert.equal(ruleOf(compiled, decision), `r${i}`);
+    }
+  });
+
+  it('hold for patterns whose unions explode, and the rest of the listener stays', () => {
+    const routes = Array.from({ length: 400 }, (_, i) => route(`r${i}`, path(regex(`.*key-${i}-.*end`))));
+    const first = route('first', path(text('exact', '/first')));
+    const compiled = compile(plan(listener([first, ...routes])));
+    assert.equal(compiled.stats.listeners, 1);
+    assert.equal(ruleOf(compiled, decide(compiled, get('/first'))), 'first');
+    let kernel = 0;
+    for (let i = 0; i < 400; i++) {
+      const decision = decide(compiled, get(`/x/key-${i}-y/end`));
+      if (decision.action === 'proxy') continue;
+      kernel++;
+      assert.equal(ruleOf(compiled, decision), `r${i}`);
+    }
+    assert.ok(kernel > 20, `${kernel} in the kernel`);
   });
 
   it('send what does not fit to the proxy, never elsewhere', () => {

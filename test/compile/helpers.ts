@@ -24,7 +24,6 @@ export function forward(changes: Partial<ForwardAction> = {}): ForwardAction {
     edits: [],
     originalPath: false,
     timeoutMs: 0,
-    retry503: false,
     ...changes,
   };
 }

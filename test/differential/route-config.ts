@@ -28,7 +28,22 @@ export const CLUSTERS: Readonly<Record<string, readonly string[]>> = {
   pair: ['pair-1', 'pair-2'],
   'split-1': ['split-1'],
   'split-2': ['split-2'],
+  ring: ['ring-a', 'ring-b', 'ring-c', 'ring-d'],
+  maglev: ['maglev-a', 'maglev-b', 'maglev-c'],
 };
+
+/** What clusters say beside their endpoints. */
+const BALANCE: Readonly<Record<string, JsonObject>> = {
+  ring: { lb_policy: 'RING_HASH', ring_hash_lb_config: { minimum_ring_size: '100' } },
+  maglev: { lb_policy: 'MAGLEV', maglev_lb_config: { table_size: '503' } },
+};
+/** Of headers that no level edits; the address makes sure that there is a hash. */
+const HASH: readonly JsonObject[] = [
+  { query_parameter: { name: 'q' } },
+  { query_parameter: { name: 'page' } },
+  { header: { header_name: 'accept' } },
+  { connection_properties: { source_ip: true } },
+];
 
 const APPEND_ACTIONS = [
   'APPEND_IF_EXISTS_OR_ADD',
@@ -125,14 +140,22 @@ function forward(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
       },
     }),
   );
+  const hashed = fc.constantFrom('ring', 'maglev').map((cluster): JsonObject => ({ cluster, hash_policy: [...HASH] }));
+  const retry = fc.constantFrom('5xx', 'gateway-error,retriable-4xx', 'reset');
   return fc
     .record({
-      to: fc.oneof({ weight: 4, arbitrary: single }, determined, split),
+      to: fc.oneof({ weight: 4, arbitrary: single }, determined, split, hashed),
+      retry: oneIn(5, retry),
       rewrite: oneIn(3, pathRewrite(match, mixed)),
       host: oneIn(4, fc.constantFrom('backend.internal', 'other:8080')),
     })
-    .map(({ to, rewrite, host }) => ({
-      route: { ...to, ...rewrite, ...(host ? { host_rewrite_literal: host } : {}) },
+    .map(({ to, retry, rewrite, host }) => ({
+      route: {
+        ...to,
+        ...rewrite,
+        ...(host ? { host_rewrite_literal: host } : {}),
+        ...(retry ? { retry_policy: { retry_on: retry, num_retries: 2 } } : {}),
+      },
     }));
 }
 
@@ -365,6 +388,8 @@ export function bootstrap(
         name,
         connect_timeout: '2s',
         type: 'STATIC',
+        circuit_breakers: { thresholds: [{ max_retries: 4096 }] },
+        ...BALANCE[name],
         load_assignment: {
           cluster_name: name,
           endpoints: [

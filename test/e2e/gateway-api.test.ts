@@ -102,7 +102,10 @@ metadata: { name: ingress }
 spec:
   selector: { matchLabels: { app: ingress } }
   action: DENY
-  rules: [{ to: [{ operation: { paths: [/admin*] } }] }]
+  rules:
+    - to: [{ operation: { paths: [/admin*] } }]
+    - from: [{ source: { remoteIpBlocks: [127.0.0.0/8] } }]
+      to: [{ operation: { paths: [/part/by-address] } }]
 `;
 }
 
@@ -139,6 +142,12 @@ const CASES: readonly [what: string, ask: Ask, status: number, upstream: string,
   ['Istio’s gateway: the newer route', { ...INGRESS, host: 'www.istio.test', path: '/part/1' }, 200, 'v2'],
   ['Istio’s gateway: a wildcard', { ...INGRESS, host: 'b.istio.test', path: '/part' }, 200, 'v2'],
   ['Istio’s gateway: denied', { ...INGRESS, host: 'b.istio.test', path: '/admin/1' }, 403, ''],
+  [
+    'Istio’s gateway: denied by address, whatever the client says of it',
+    { ...INGRESS, host: 'b.istio.test', path: '/part/by-address', headers: [['x-forwarded-for', '192.0.2.1']] },
+    403,
+    '',
+  ],
 ];
 
 describe('Gateway API and gateways', { skip, timeout: 200_000 }, () => {

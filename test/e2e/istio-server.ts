@@ -2,6 +2,8 @@
  * An upstream that tells what it was asked: `node istio-server.ts NAME=ADDRESS:PORT…`; prints `listening`.
  *
  * /fail/STATUS/N/KEY   answers STATUS to the first N requests with this key, then 200
+ * /reset/N/KEY         resets the connections of the first N requests with this key, then answers 200
+ * /slow/MS/N/KEY       answers the first N requests with this key after MS milliseconds, then at once
  * /tries/KEY           how many requests with this key have come, as JSON
  * /sleep/MS            answers after MS milliseconds
  *
@@ -15,6 +17,8 @@ export interface Received {
   readonly server: string;
   readonly method: string;
   readonly target: string;
+  /** x-token, for the load client */
+  readonly token?: string;
   /** raw, in order */
   readonly headers: readonly (readonly [string, string])[];
 }
@@ -35,20 +39,36 @@ async function serve(name: string, address: string, port: number): Promise<void>
         'content-type': 'application/json',
         'content-length': Buffer.byteLength(text),
         'x-upstream': name,
+        ...(target.endsWith('/peer') ? { 'x-peer': `${request.socket.remotePort}` } : {}),
       });
       response.end(text);
     };
-    const received: Received = { server: name, method: request.method ?? '', target, headers };
+    const token = request.headers['x-token'];
+    const received: Received = {
+      ...{ server: name, method: request.method ?? '', target, headers },
+      ...(typeof token === 'string' ? { token } : {}),
+    };
     request.on('error', () => undefined).resume();
     request.on('end', () => {
+      const counted = (key: string): number => {
+        const count = (tries.get(key) ?? 0) + 1;
+        tries.set(key, count);
+        return count;
+      };
+      const reset = /\/reset\/(\d+)\/([^/?]+)/.exec(target);
+      const late = /\/slow\/(\d+)\/(\d+)\/([^/?]+)/.exec(target);
       const fail = /\/fail\/(\d+)\/(\d+)\/([^/?]+)/.exec(target);
       const asked = /\/tries\/([^/?]+)/.exec(target);
       const slow = /\/sleep\/(\d+)/.exec(target);
       if (fail) {
-        const key = fail[3] ?? '';
-        const count = (tries.get(key) ?? 0) + 1;
-        tries.set(key, count);
+        const count = counted(fail[3] ?? '');
         answer(count <= Number(fail[2]) ? Number(fail[1]) : 200, { ...received, count });
+      } else if (reset) {
+        if (counted(reset[2] ?? '') <= Number(reset[1])) request.socket.resetAndDestroy();
+        else answer(200, received);
+      } else if (late) {
+        const wait = counted(late[3] ?? '') <= Number(late[2]) ? Number(late[1]) : 0;
+        void sleep(wait).then(() => answer(200, received));
       } else if (asked) answer(200, tries.get(asked[1] ?? '') ?? 0);
       else void sleep(Number(slow?.[1] ?? 0)).then(() => answer(200, received));
     });

@@ -34,7 +34,6 @@ const forward = (cluster: string): Extract<RoutePlan['action'], { kind: 'forward
   edits: [],
   originalPath: false,
   timeoutMs: 15000,
-  retry503: false,
 });
 
 let count = 0;
@@ -108,7 +107,7 @@ const ROUTES: readonly RoutePlan[] = [
     ),
     {
       ...forward('a'),
-      retry503: true,
+      retry: { statuses: [503], resets: false, retries: 1, backoffMs: 25 },
     },
   ),
   route(and(test('host', { kind: 'suffix', value: '.b.example', ignoreCase: true }), test('target', prefix('/t?x'))), {

@@ -310,7 +310,7 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
     }
     const port = (name: string) => clusterPorts.get(name)!;
     const clusters = [
-      clusterOf('a', [port('a')]),
+      clusterOf('a', [port('a')], { circuit_breakers: { thresholds: [{ max_retries: 4096 }] } }),
       clusterOf('b', [port('b')], { lb_policy: 'LEAST_REQUEST' }),
       clusterOf('none', [port('b')]),
       clusterOf('guarded', [port('a')], {

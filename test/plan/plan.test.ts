@@ -158,7 +158,34 @@ const CASES: Case[] = [
     route: to('a', '/', {}, { retry_policy: { retry_on: 'connect-failure,refused-stream' } }),
     expect: 'kernel',
   },
-  { name: 'retries on 5xx', route: to('a', '/', {}, { retry_policy: { retry_on: '5xx' } }), expect: 'retry' },
+  {
+    name: 'retries on 5xx, many at a time',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', per_try_timeout: '1s' } }),
+    cluster: { circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
+    expect: 'kernel',
+  },
+  {
+    name: 'retries elsewhere, among two',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', retry_host_predicate: [{ name: 'p' }] } }),
+    cluster: { ...endpoints({}), circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
+    expect: 'retry',
+  },
+  {
+    name: 'retries elsewhere, where there is but one',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', retry_host_predicate: [{ name: 'p' }] } }),
+    cluster: { circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
+    expect: 'kernel',
+  },
+  {
+    name: 'retries on headers',
+    route: to('a', '/', {}, { retry_policy: { retry_on: 'retriable-headers' } }),
+    expect: 'retry',
+  },
+  {
+    name: 'retries on 5xx, three at a time',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx' } }),
+    expect: 'retry',
+  },
   {
     name: 'retries on 429',
     route: to('a', '/', {}, { retry_policy: { retry_on: 'retriable-status-codes', retriable_status_codes: [429] } }),
@@ -236,7 +263,36 @@ const CASES: Case[] = [
         ],
       },
     },
-    expect: 'cluster-discovery',
+    expect: 'kernel',
+  },
+  {
+    name: 'the DNS cluster extension',
+    cluster: {
+      type: null,
+      cluster_type: {
+        name: 'envoy.clusters.dns',
+        typed_config: { '@type': 'type.googleapis.com/envoy.extensions.clusters.dns.v3.DnsCluster' },
+      },
+      load_assignment: {
+        endpoints: [
+          { lb_endpoints: [{ endpoint: { address: { socket_address: { address: 'example.org', port_value: 80 } } } }] },
+        ],
+      },
+    },
+    expect: 'kernel',
+  },
+  {
+    name: 'hashing of what is looked up',
+    cluster: {
+      type: 'STRICT_DNS',
+      lb_policy: 'MAGLEV',
+      load_assignment: {
+        endpoints: [
+          { lb_endpoints: [{ endpoint: { address: { socket_address: { address: 'example.org', port_value: 80 } } } }] },
+        ],
+      },
+    },
+    expect: 'lb-policy',
   },
   { name: 'DNS with IP addresses', cluster: { type: 'STRICT_DNS' }, expect: 'kernel' },
   {
@@ -244,7 +300,18 @@ const CASES: Case[] = [
     cluster: { type: 'EDS', load_assignment: null, eds_cluster_config: { service_name: 'eds' } },
     expect: 'kernel',
   },
-  { name: 'ring hash', cluster: { lb_policy: 'RING_HASH' }, expect: 'lb-policy' },
+  { name: 'ring hash', cluster: { lb_policy: 'RING_HASH' }, expect: 'kernel' },
+  { name: 'Maglev', cluster: { lb_policy: 'MAGLEV', maglev_lb_config: { table_size: '101' } }, expect: 'kernel' },
+  {
+    name: 'another hash function',
+    cluster: { lb_policy: 'RING_HASH', ring_hash_lb_config: { hash_function: 'MURMUR_HASH_2' } },
+    expect: 'lb-policy',
+  },
+  {
+    name: 'bounded loads',
+    cluster: { lb_policy: 'MAGLEV', maglev_lb_config: { consistent_hashing_lb_config: { hash_balance_factor: 120 } } },
+    expect: 'unsupported-field',
+  },
   {
     name: 'least request of three',
     cluster: { lb_policy: 'LEAST_REQUEST', least_request_lb_config: { choice_count: 3 } },
@@ -253,12 +320,33 @@ const CASES: Case[] = [
   {
     name: 'weights',
     cluster: endpoints({}, [{ load_balancing_weight: 1 }, { load_balancing_weight: 2 }]),
+    expect: 'kernel',
+  },
+  {
+    name: 'weights under least request',
+    cluster: {
+      ...endpoints({}, [{ load_balancing_weight: 1 }, { load_balancing_weight: 2 }]),
+      lb_policy: 'LEAST_REQUEST',
+    },
     expect: 'cluster-endpoints',
+  },
+  {
+    name: 'requests per connection',
+    cluster: protocol({
+      common_http_protocol_options: { max_requests_per_connection: 2 },
+      explicit_http_config: { http_protocol_options: {} },
+    }),
+    expect: 'kernel',
   },
   { name: 'priorities', cluster: endpoints({ priority: 1 }), expect: 'cluster-endpoints' },
   { name: 'no endpoints', cluster: { load_assignment: { cluster_name: 'a' } }, expect: 'no-endpoints' },
   { name: 'health checks', cluster: { health_checks: [{}] }, expect: 'health-check' },
-  { name: 'outlier detection', cluster: { outlier_detection: {} }, expect: 'outlier-detection' },
+  { name: 'outlier detection that never ejects', cluster: { outlier_detection: {} }, expect: 'kernel' },
+  {
+    name: 'outlier detection',
+    cluster: { outlier_detection: { max_ejection_percent: 100 } },
+    expect: 'outlier-detection',
+  },
   {
     name: 'a low threshold',
     cluster: { circuit_breakers: { thresholds: [{ max_requests: 10 }] } },

@@ -24,8 +24,10 @@ export function isEnvoyDocument(keys: readonly string[]): boolean {
 /**
  * Translates documents of Envoy's own configuration: bootstraps, discovery responses (`resources: [...]`) and single
  * resources with "@type". Follows Envoy 1.40's API; problems are in the `diagnostics` of what is returned.
+ *
+ * @param parts for checking: files that only hold discovered listeners and routes need not come with their clusters
  */
-export function translateEnvoy(sources: readonly EnvoySource[]): Resources {
+export function translateEnvoy(sources: readonly EnvoySource[], parts = false): Resources {
   const resources: Resources = {
     listeners: [],
     routeConfigs: [],
@@ -46,8 +48,14 @@ export function translateEnvoy(sources: readonly EnvoySource[]): Resources {
   resources.intercepts.push(...resources.listeners.flatMap(interceptsOf));
   resources.rules.push(...sourceRules(resources));
   // what is half read would only give errors that follow from others
-  if (!resources.diagnostics.some((d) => d.severity === 'error')) checkSemantics(resources);
+  if (!resources.diagnostics.some((d) => d.severity === 'error'))
+    checkSemantics(resources, parts && onlyRoutes(resources));
   return resources;
+}
+
+/** True for resources without any cluster or bootstrap: a part of a configuration. */
+function onlyRoutes(resources: Resources): boolean {
+  return resources.clusters.length === 0 && Object.keys(resources.bootstrap).length === 0;
 }
 
 /** Envoy names listeners that have none by chance; they need a stable name to be updated. */

@@ -17,8 +17,10 @@ type Report = (object: object, key: string | undefined, field: string, code: str
 /**
  * Finds what Envoy refuses although every field by itself is right: names that appear twice, routes to clusters that
  * do not exist, weights that add up to nothing, names where addresses must stand. Adds diagnostics to `resources`.
+ *
+ * @param part the clusters are in other files, which are not at hand: that they are missing is only a warning
  */
-export function checkSemantics(resources: Resources): void {
+export function checkSemantics(resources: Resources, part: boolean): void {
   const report =
     (severity: Diagnostic['severity']): Report =>
     (object, key, field, code, message) => {
@@ -63,7 +65,7 @@ export function checkSemantics(resources: Resources): void {
     for (const hcm of connectionManagers(listener)) {
       checkFilterChain(hcm, `listener ${name}`, error);
       const routes = asObject(hcm.route_config);
-      if (routes) checkRoutes(routes, clusters, routes.validate_clusters !== false ? error : warning, error);
+      if (routes) checkRoutes(routes, clusters, routes.validate_clusters !== false && !part ? error : warning, error);
     }
   }
   for (const routes of resources.routeConfigs) {

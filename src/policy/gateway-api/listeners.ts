@@ -1,6 +1,7 @@
 /** Gateways of the Gateway API: their listeners, their addresses, and which routes they take. */
 import { isIP } from 'node:net';
 import type { Document } from '../documents.js';
+import { policyTargets } from '../istio/authorization.js';
 import type { Context, Path } from '../istio/context.js';
 import {
   ASSUMED_GATEWAY_PORT,
@@ -11,6 +12,7 @@ import {
 } from '../istio/gateways.js';
 import { documentLabels, metadata, type Typed } from '../istio/kubernetes-services.js';
 import { labelsMatch, type Registry, type Service } from '../istio/registry.js';
+import type { AuthorizationPolicy } from '../istio/schema/authorization-policy.js';
 import type { AllowedRoutes, ApiGateway, ParentRef } from './schema.js';
 
 export interface ApiListener extends GatewayServer {
@@ -140,7 +142,7 @@ export class ApiGateways {
     const number = port ?? ASSUMED_GATEWAY_PORT;
     const [namespace = '', name = ''] = gateway.split('/');
     let servers = this.#listeners.get(gateway);
-    if (servers?.some((server) => server.port === number || !server.assumed)) return;
+    if (servers?.some((server) => server.port === number || !server.assumed || port === undefined)) return;
     const message = `no Gateway describes ${gateway}: one with plain HTTP on port ${number} is assumed`;
     this.#context.warn(document, path, 'unknown-gateway', message);
     if (!servers) {
@@ -156,6 +158,17 @@ export class ApiGateways {
       ...{ gateway, name: '', port: number, protocol: 'http', hostname: '*', httpsRedirect: false, document, path },
       ...{ hosts: [{ namespace: '*', host: '*' }], allowed: { namespaces: { from: 'All' } }, assumed: true },
     });
+  }
+
+  /** Assumes the gateways that policies are attached to and no document describes. */
+  assumeProtected(policies: readonly Typed<AuthorizationPolicy>[]): void {
+    for (const { document, spec } of policies) {
+      for (const { kind, name } of policyTargets(spec)) {
+        if (kind !== 'Gateway') continue;
+        const path = ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'];
+        this.assume(`${document.namespace}/${name}`, undefined, document, path);
+      }
+    }
   }
 
   /** The listeners that a parentRef means and that take routes of this document; else why there are none. */

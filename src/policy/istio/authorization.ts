@@ -364,7 +364,7 @@ export class Authorization {
   gatewayFilters(workload: GatewayWorkload, port: number): JsonObject[] {
     const policies = this.#policies.filter((policy) => this.#protects(policy, workload));
     if (policies.length === 0) return [];
-    const { rbac } = this.#build(policies, { ports: [port], addresses: [], servicePort: port }, false);
+    const { rbac } = this.#build(policies, { ports: [port], addresses: [], servicePort: port, edge: true }, false);
     return Object.entries(rbac).map(([name, config]) => ({
       name: name.replace('rbac', 'rbac.gateway'),
       typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC', ...config },
@@ -379,7 +379,8 @@ export class Authorization {
     }
     const wanted = spec.selector?.matchLabels ?? {};
     const everywhere = document.namespace === this.#context.rootNamespace;
-    if (workload.assumed) return Object.keys(wanted).length > 0 && labelsMatch(wanted, workload.labels);
+    const { length } = Object.keys(wanted);
+    if (workload.assumed) return length === 0 ? everywhere : labelsMatch(wanted, workload.labels);
     if (!everywhere && namespace !== undefined && document.namespace !== namespace) return false;
     if (labelsMatch(wanted, workload.labels)) return true;
     if (workload.service?.endpoints.some((endpoint) => labelsMatch(wanted, endpoint.labels))) return true;
@@ -397,6 +398,11 @@ export class Authorization {
     for (const policy of this.#policies) {
       for (const rule of policy.rules) {
         if (rule.objects.length > 0 || rule.unsupported.length > 0) continue;
+        if (policy.targets) {
+          const message = 'nothing that it is attached to has a plain HTTP listener on this node';
+          this.#context.unsupported(rule, ['spec', 'targetRefs'], 'target-ref', message);
+          continue;
+        }
         this.#context.unsupported(
           rule,
           ['spec', 'selector'],

@@ -1,7 +1,7 @@
 /**
  * Envoy listeners of gateways: one for each port of a workload that speaks plain HTTP, with the virtual hosts that
  * istiod makes (pilot/pkg/networking/core/gateway.go). They differ from a gateway's own in one thing: no x-forwarded-for
- * is added unless a policy looks at it, since the clients are on this node.
+ * is added unless a policy of a server behind them looks at it, since the clients are on this node.
  */
 import type { Intercept, JsonObject } from '../resources.js';
 import type { Authorization } from './authorization.js';

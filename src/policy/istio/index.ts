@@ -56,6 +56,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     assumeEndpoints(registry);
     gateways.assumeBound(virtualServices);
     gateways.assumeProtected(input.authorizationPolicies);
+    apiGateways.assumeProtected(input.authorizationPolicies);
   }
   virtualServices.explainUnknownGateways((name) => gateways.has(name));
   checkSubsets(context, registry, virtualServices, destinationRules);
@@ -119,11 +120,21 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
  */
 function clientNamespace(documents: readonly Document[]): string {
   const count = new Map<string, number>();
-  for (const { kind, namespace } of documents) {
-    if (CLIENT_KINDS.has(kind)) count.set(namespace, (count.get(namespace) ?? 0) + 1);
+  for (const document of documents) {
+    if (!CLIENT_KINDS.has(document.kind)) continue;
+    for (const namespace of audience(document)) count.set(namespace, (count.get(namespace) ?? 0) + 1);
   }
   if (count.size === 0 || count.has('default')) return 'default';
   return [...count].sort(([a, n], [b, m]) => m - n || (a < b ? -1 : 1))[0]?.[0] ?? 'default';
+}
+
+/** Namespaces whose clients a document is for: its own, unless it is exported to others only. */
+function audience({ json, namespace }: Document): string[] {
+  const { spec } = json;
+  const list = spec && typeof spec === 'object' && !Array.isArray(spec) ? spec.exportTo : undefined;
+  const names = Array.isArray(list) ? list.filter((name) => typeof name === 'string') : [];
+  const own = names.length === 0 || names.some((name) => ['*', '.', '~', namespace].includes(name));
+  return own ? [namespace] : names;
 }
 
 const CLIENT_KINDS = new Set([

@@ -25,6 +25,8 @@ export interface Servers {
   readonly addresses: readonly string[];
   /** the port that clients connect to */
   readonly servicePort: number;
+  /** clients come straight to where the rule is enforced: no x-forwarded-for of theirs is believed */
+  readonly edge?: boolean;
 }
 
 export interface RbacInput {
@@ -103,7 +105,7 @@ class RuleTranslator {
 
   readonly remoteIp: Generator = (value) => {
     const range = cidr(value);
-    return range && { remote_ip: range };
+    return range && (this.input.servers.edge ? { direct_remote_ip: range } : { remote_ip: range });
   };
 
   /** Clients with an identity that one of the values describes: Istio's matchers of certificates, asked of what is known. */

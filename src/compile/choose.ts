@@ -1,0 +1,122 @@
+/** From a forward action of the image to endpoints: what bpf/balance.h does, for the reference interpreter. */
+import {
+  ActionSpec,
+  ClusterSpec,
+  EndpointListSpec,
+  EndpointRefSpec,
+  HASH,
+  HASH_FLAG,
+  HashSourceSpec,
+  LB,
+  SLOT,
+  WeightedClusterSpec,
+} from '../layout/image.js';
+import { get } from '../layout/struct.js';
+import { tableIndex } from './hash-table.js';
+import { type Head, headerValue, type Span, slice } from './interpret.js';
+import { capture } from './produce.js';
+import { xxh64 } from './xxhash.js';
+
+export interface Choice {
+  /** ids of the endpoints that come into question, as often as their share says */
+  readonly endpoints: readonly number[];
+  readonly lb: number;
+}
+
+function chooseCluster(image: DataView, action: number, random: number): number {
+  const clusters = get(image, action, ActionSpec, 'clusters');
+  const n = get(image, action, ActionSpec, 'n_clusters');
+  let left = random % get(image, action, ActionSpec, 'total_weight');
+  for (let i = 0; i < n; i++) {
+    const at = clusters + i * WeightedClusterSpec.size;
+    const weight = get(image, at, WeightedClusterSpec, 'weight');
+    if (left < weight) return get(image, at, WeightedClusterSpec, 'cluster');
+    left -= weight;
+  }
+  return get(image, clusters + (n - 1) * WeightedClusterSpec.size, WeightedClusterSpec, 'cluster');
+}
+
+/** The address as text; undefined for IPv6, whose text has many forms. */
+function addressText(ip: Uint8Array): Uint8Array | undefined {
+  return ip.length === 4 ? Buffer.from([...ip].join('.')) : undefined;
+}
+
+const QUOTE = 0x22;
+
+/** The bytes that a source gives; 'absent', or 'proxy' where the proxy must decide. */
+function sourceBytes(image: DataView, at: number, head: Head, sourceIp: Uint8Array): Uint8Array | 'absent' | 'proxy' {
+  const found = (over: Span): Span | undefined => {
+    const start = get(image, at, HashSourceSpec, 'find');
+    return capture(image, start, get(image, at, HashSourceSpec, 'find_classes'), head, over)?.[0];
+  };
+  const slot = get(image, at, HashSourceSpec, 'slot');
+  switch (get(image, at, HashSourceSpec, 'kind')) {
+    case HASH.HEADER:
+      return headerValue(head, slot) ?? 'absent';
+    case HASH.HOST:
+      return headerValue(head, SLOT.HOST) ?? 'absent';
+    case HASH.TARGET:
+      return slice(head, head.target);
+    case HASH.METHOD:
+      return slice(head, head.method);
+    case HASH.QUERY: {
+      const span = head.query && found(head.query);
+      return span ? slice(head, span) : 'absent';
+    }
+    case HASH.COOKIE: {
+      const line = head.lines.find((l) => l.slot === slot);
+      const span = line && found(line.value);
+      let value = span ? slice(head, span) : new Uint8Array();
+      if (value.length >= 2 && value[0] === QUOTE && value.at(-1) === QUOTE) value = value.subarray(1, -1);
+      if (value.length > 0) return value;
+      return get(image, at, HashSourceSpec, 'flags') & HASH_FLAG.GENERATED ? 'proxy' : 'absent';
+    }
+    default:
+      return addressText(sourceIp) ?? 'proxy';
+  }
+}
+
+/** The hash of a request: undefined when no source gives one, 'proxy' when it must decide. */
+export function requestHash(image: DataView, action: number, head: Head, sourceIp: Uint8Array) {
+  let hash: bigint | undefined;
+  const n = get(image, action, ActionSpec, 'n_hashes');
+  for (let i = 0; i < n; i++) {
+    const at = get(image, action, ActionSpec, 'hashes') + i * HashSourceSpec.size;
+    const bytes = sourceBytes(image, at, head, sourceIp);
+    if (bytes === 'proxy') return 'proxy';
+    if (bytes !== 'absent') {
+      const before = hash ?? 0n;
+      hash = (((before << 1n) | (before >> 63n)) & 0xffffffffffffffffn) ^ xxh64(bytes);
+    }
+    if (hash !== undefined && get(image, at, HashSourceSpec, 'flags') & HASH_FLAG.TERMINAL) break;
+  }
+  return hash;
+}
+
+/** The endpoints that a forward action may send the request to; undefined: the proxy chooses. */
+export function choose(
+  image: DataView,
+  action: number,
+  head: Head,
+  around: { readonly random: number; readonly sourceIp: Uint8Array },
+): Choice | undefined {
+  const cluster = chooseCluster(image, action, around.random);
+  const list = get(image, cluster, ClusterSpec, 'endpoints');
+  const n = get(image, list, EndpointListSpec, 'n');
+  if (n === 0) return undefined;
+  const idAt = (i: number): number =>
+    get(image, list + EndpointListSpec.size + i * EndpointRefSpec.size, EndpointRefSpec, 'id');
+  const lb = get(image, cluster, ClusterSpec, 'lb');
+  if (lb === LB.RING_HASH || lb === LB.MAGLEV) {
+    const hash = requestHash(image, action, head, around.sourceIp);
+    if (hash === 'proxy') return undefined;
+    if (hash !== undefined) {
+      const table = get(image, cluster, ClusterSpec, 'table');
+      const hashAt = table === 0 ? undefined : (i: number) => image.getBigUint64(table + 8 * i, true);
+      const entry = tableIndex(hash, get(image, cluster, ClusterSpec, 'n_table'), hashAt);
+      const members = get(image, cluster, ClusterSpec, 'members');
+      return { endpoints: [idAt(image.getUint16(members + 2 * entry, true))], lb };
+    }
+  }
+  return { endpoints: Array.from({ length: n }, (_, i) => idAt(i)), lb };
+}
