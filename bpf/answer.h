@@ -6,7 +6,7 @@
  */
 #pragma once
 #include "pool.h"
-#include "rewrite.h"
+#include "answer-edit.h"
 
 /* `skb` is 0 where all bytes are in s->in (a message of a server on this node). */
 struct chunk_work {
@@ -130,8 +130,8 @@ static __always_inline int is_retried(const struct upstream *u, __u32 status) {
 }
 
 /*
- * The first skb (or message: skb 0) of an answer. `len` bytes; at most MAX_HEAD of them are in s->in. What is to be
- * removed from the head is left in s->remove; see edit_skb and edit_message.
+ * The first skb (or message: skb 0) of an answer. `len` bytes; at most MAX_HEAD of them are in s->in. How the head
+ * changes is left in s->remove and s->edits; see edit_skb and edit_message.
  */
 static __always_inline int first_piece(struct work *w, struct upstream *u, struct __sk_buff *skb, __u32 len,
                                        int *done) {
@@ -145,6 +145,9 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
   if (!(u->flags & UPSTREAM_FLAG_REQUEST_DONE))
     return TO_AGENT;
   if (u->flags & UPSTREAM_FLAG_RETRY && is_retried(u, s->status))
+    return TO_AGENT;
+  __u32 edits = answer_edits(w->image, u->edits);
+  if (u->edits && !edits)
     return TO_AGENT;
   __u32 body = len - s->head_len;
   int bodiless = u->flags & UPSTREAM_FLAG_HEAD || s->status == 204 || s->status == 304;
@@ -178,21 +181,35 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
     return TO_AGENT; /* ends with the connection */
   }
   s->remove = remove;
+  s->edits = edits;
   if (s->flags & HEAD_CLOSE)
     u->flags |= UPSTREAM_FLAG_CLOSE;
   return TO_CLIENT;
 }
 
 static __always_inline int head_changes(const struct scratch *s) {
-  return s->present & s->remove || s->flags & HEAD_HTTP10;
+  return s->edits || s->present & s->remove || s->flags & HEAD_HTTP10;
 }
 
-/* Takes out of an skb's head, at equal length, what first_piece left in s->remove. */
-static __always_inline int edit_skb(struct work *w, struct __sk_buff *skb) {
+/* The head that the client gets, in s->out, as first_piece has left it to be. Returns 0 when it does not fit. */
+static __always_inline int build_answer(struct work *w, __u32 slot) {
+  struct scratch *s = w->s;
+#ifndef SIDESTEP_NATIVE
+  if (s->edits) {
+    struct variables *v = bpf_map_lookup_elem(&variables, &slot);
+    if (!v || load_variables(s, v))
+      return 0;
+  }
+#endif
+  return build_edited_answer(w);
+}
+
+/* Edits an skb's head, at equal length, as first_piece left it to be. */
+static __always_inline int edit_skb(struct work *w, struct __sk_buff *skb, __u32 slot) {
   struct scratch *s = w->s;
   if (!head_changes(s))
     return TO_CLIENT;
-  if (!build_answer_head(w))
+  if (!build_answer(w, slot) || !pad_answer(w))
     return TO_AGENT;
 #ifndef SIDESTEP_NATIVE
   __u32 head = s->head_len & (MAX_HEAD * 2 - 1);

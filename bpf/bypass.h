@@ -267,24 +267,29 @@ __attribute__((noinline)) int overwrite(struct sk_msg_md *msg, struct scratch *s
   return 0;
 }
 
-/* Takes out of a message's head what first_piece left in s->remove: the head moves back, and its front is cut off. */
-static __always_inline int edit_message(struct work *w, struct sk_msg_md *msg) {
+/*
+ * Edits a message's head as first_piece left it to be. A shorter head is moved back, and its front is cut off; a longer
+ * one gets room in front.
+ */
+static __always_inline int edit_message(struct work *w, struct sk_msg_md *msg, __u32 slot) {
   struct scratch *s = w->s;
   if (!head_changes(s))
     return TO_CLIENT;
-  s->o = 0;
-  s->overflow = 0;
-  put_kept_lines(w, 0);
-  put_byte(s, '\r');
-  put_byte(s, '\n');
-  if (s->overflow || s->o > s->head_len)
+  if (!build_answer(w, slot))
     return TO_AGENT;
-  s->out[7] = '1';
-  __u32 cut = s->head_len - s->o;
+  __u32 cut = 0;
+  if (s->o > s->head_len) {
+    if (bpf_msg_push_data(msg, 0, s->o - s->head_len, 0))
+      return TO_AGENT;
+    if (overwrite(msg, s, 0, s->o))
+      return TO_AGENT + 1; /* the message is spoilt */
+    return TO_CLIENT;
+  }
+  cut = s->head_len - s->o;
   if (cut > MAX_HEAD || overwrite(msg, s, cut, s->o))
     return TO_AGENT;
   if (cut && bpf_msg_pop_data(msg, 0, cut, 0))
-    return TO_AGENT + 1; /* the message is spoilt */
+    return TO_AGENT + 1;
   return TO_CLIENT;
 }
 
@@ -346,7 +351,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
       if (w.image)
         way = first_message(&w, u, msg, size, &done);
       if (way == TO_CLIENT)
-        way = edit_message(&w, msg);
+        way = edit_message(&w, msg, slot);
       scratch_give(s);
     }
     if (way != TO_CLIENT) {

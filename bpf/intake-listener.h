@@ -80,17 +80,6 @@ static __always_inline int to_listener_client(struct __sk_buff *skb, __u64 cooki
   return bpf_sk_redirect_hash(skb, &intakes, &cookie, 0);
 }
 
-/* Gives back a slot that was taken and not used. */
-static __always_inline void pool_return(__u32 endpoint_id, __u32 slot) {
-  struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
-  __u32 b = slot / BLOCK_SIZE;
-  __u64 *word = bpf_map_lookup_elem(&blocks, &b);
-  if (e)
-    __sync_fetch_and_add(&e->active, -1);
-  if (word)
-    __sync_fetch_and_or(word, 1ULL << (slot & 63));
-}
-
 /* How a request reaches the upstream: as it is or edited in place; by way of D; or not from here. */
 enum { BY_ITSELF = 0, BY_DUMMY = 1, BY_AGENT = 2 };
 
@@ -270,13 +259,14 @@ static __always_inline int send_long_reply(struct __sk_buff *skb, struct conn *c
   if (slot == NO_SLOT || !u)
     return -1;
   if (!u->dummy || stage(s, slot, size) || bpf_skb_pull_data(skb, size)) {
-    pool_return(REPLY_ENDPOINT, slot);
+    pool_return(u, slot);
     return -1;
   }
   c->requested++;
   c->upstream = slot;
   u->exchange = c->requested;
-  u->timeout_ms = 0;
+  u->timeout_ms = u->per_try_ms = 0;
+  u->edits = 0;
   u->flags = UPSTREAM_FLAG_REQUEST_DONE;
   u->replay_len = 0;
   u->way = 0;

@@ -14,7 +14,7 @@
 #define MAX_JOBS 64
 #define MAX_LITERALS 256
 #define MAX_CANDIDATES 512
-#define MAX_RBAC 8
+#define MAX_RBAC 24
 #define MAX_MATCHES 16
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
@@ -22,6 +22,9 @@
 #define STATUS_WORDS 7
 #define MAX_HASHES 8
 #define MAX_TABLE 131072
+#define MAX_VARIABLES 4
+#define MAX_ANSWER_EDITS 4096
+#define REPLY_PROXY 1
 #define MAX_UPSTREAMS 4096
 #define BLOCK_SIZE 64
 #define MAX_BLOCKS 64
@@ -35,6 +38,7 @@
 #define MAX_RULES 16384
 #define MAX_STAGED 4096
 #define MAX_LINEAR 16384
+#define MAX_VARIABLE_BYTES 496
 #define N_COUNTERS 32
 
 #define SCAN_NONE 0
@@ -79,6 +83,7 @@
 
 #define ACTION_FLAG_RETRY 1
 #define ACTION_FLAG_RETRY_RESETS 2
+#define ACTION_FLAG_WHOLE 4
 
 #define HASH_HEADER 0
 #define HASH_HOST 1
@@ -103,6 +108,7 @@
 #define PIECE_HOST 3
 #define PIECE_HOST_NAME 4
 #define PIECE_CAPTURE 5
+#define PIECE_HEADER 6
 
 #define ADD_ALWAYS 0
 #define ADD_IF_ABSENT 1
@@ -201,9 +207,11 @@ struct image_header {
   __u32 listeners; /* offset of u32[n_listeners], each the offset of a listener or 0 (everything to the proxy) */
   __u32 response_scan; /* start row of the scanner for response heads */
   __u32 response_classes; /* its class map */
+  __u32 n_answer_edits; /* number of the last of the answer edits, at most MAX_ANSWER_EDITS */
+  __u32 answer_edits; /* offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits */
   __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct image_header) == 32, "image_header");
+_Static_assert(sizeof(struct image_header) == 40, "image_header");
 _Static_assert(__builtin_offsetof(struct image_header, magic) == 0, "image_header.magic");
 _Static_assert(__builtin_offsetof(struct image_header, generation) == 4, "image_header.generation");
 _Static_assert(__builtin_offsetof(struct image_header, size) == 8, "image_header.size");
@@ -211,7 +219,9 @@ _Static_assert(__builtin_offsetof(struct image_header, n_listeners) == 12, "imag
 _Static_assert(__builtin_offsetof(struct image_header, listeners) == 16, "image_header.listeners");
 _Static_assert(__builtin_offsetof(struct image_header, response_scan) == 20, "image_header.response_scan");
 _Static_assert(__builtin_offsetof(struct image_header, response_classes) == 24, "image_header.response_classes");
-_Static_assert(__builtin_offsetof(struct image_header, pad) == 28, "image_header.pad");
+_Static_assert(__builtin_offsetof(struct image_header, n_answer_edits) == 28, "image_header.n_answer_edits");
+_Static_assert(__builtin_offsetof(struct image_header, answer_edits) == 32, "image_header.answer_edits");
+_Static_assert(__builtin_offsetof(struct image_header, pad) == 36, "image_header.pad");
 
 /* What is decided for connections to one listener. */
 struct listener {
@@ -307,18 +317,22 @@ _Static_assert(sizeof(struct rbac_list) == 8, "rbac_list");
 _Static_assert(__builtin_offsetof(struct rbac_list, n) == 0, "rbac_list.n");
 _Static_assert(__builtin_offsetof(struct rbac_list, pad) == 4, "rbac_list.pad");
 
-/* ALLOW denies what does not match; DENY denies what matches. */
+/* ALLOW stops what does not match; DENY stops what matches. */
 struct rbac_entry {
   __u32 action; /* RBAC */
   __u32 never; /* 1: the condition never matches */
   __u32 condition; /* offset of literals; 0 with never == 0: always matches */
-  __u32 pad; /* zero */
+  __u32 reply; /* offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy */
+  __u32 numerator; /* with a denominator: stops this share of what it would stop, drawn per request */
+  __u32 denominator; /* 0: always */
 };
-_Static_assert(sizeof(struct rbac_entry) == 16, "rbac_entry");
+_Static_assert(sizeof(struct rbac_entry) == 24, "rbac_entry");
 _Static_assert(__builtin_offsetof(struct rbac_entry, action) == 0, "rbac_entry.action");
 _Static_assert(__builtin_offsetof(struct rbac_entry, never) == 4, "rbac_entry.never");
 _Static_assert(__builtin_offsetof(struct rbac_entry, condition) == 8, "rbac_entry.condition");
-_Static_assert(__builtin_offsetof(struct rbac_entry, pad) == 12, "rbac_entry.pad");
+_Static_assert(__builtin_offsetof(struct rbac_entry, reply) == 12, "rbac_entry.reply");
+_Static_assert(__builtin_offsetof(struct rbac_entry, numerator) == 16, "rbac_entry.numerator");
+_Static_assert(__builtin_offsetof(struct rbac_entry, denominator) == 20, "rbac_entry.denominator");
 
 /* What is done with a request. */
 struct action {
@@ -342,9 +356,11 @@ struct action {
   __u32 hashes; /* offset of hash_source[n_hashes] */
   __u32 n_hashes; /* at most MAX_HASHES */
   __u32 backoff_ms; /* the first retry waits a random time shorter than this */
+  __u32 answer; /* FORWARD: number of the edits of the answer, 0: none */
+  __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
   __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct action) == 80, "action");
+_Static_assert(sizeof(struct action) == 88, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
 _Static_assert(__builtin_offsetof(struct action, flags) == 1, "action.flags");
 _Static_assert(__builtin_offsetof(struct action, n_adds) == 2, "action.n_adds");
@@ -365,7 +381,9 @@ _Static_assert(__builtin_offsetof(struct action, per_try_ms) == 60, "action.per_
 _Static_assert(__builtin_offsetof(struct action, hashes) == 64, "action.hashes");
 _Static_assert(__builtin_offsetof(struct action, n_hashes) == 68, "action.n_hashes");
 _Static_assert(__builtin_offsetof(struct action, backoff_ms) == 72, "action.backoff_ms");
-_Static_assert(__builtin_offsetof(struct action, pad) == 76, "action.pad");
+_Static_assert(__builtin_offsetof(struct action, answer) == 76, "action.answer");
+_Static_assert(__builtin_offsetof(struct action, variables) == 80, "action.variables");
+_Static_assert(__builtin_offsetof(struct action, pad) == 84, "action.pad");
 
 /* One choice of a forward action. */
 struct weighted_cluster {
@@ -457,17 +475,39 @@ _Static_assert(__builtin_offsetof(struct piece, len) == 8, "piece.len");
 /* A complete header line "name: value CR LF" that is added before the empty line. */
 struct add {
   __u8 when; /* ADD */
-  __u8 slot; /* slot whose presence in the request as received decides (IF_ABSENT, IF_PRESENT) */
-  __u16 pad; /* zero */
+  __u8 slot; /* slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT) */
+  __u8 variable; /* answers: a variable (plus one) and CR LF that follow the line; 0: none */
+  __u8 value; /* answers: where the value begins in the line */
   __u32 off; /* offset of the line */
   __u32 len; /* its length (at most MAX_LITERAL) */
 };
 _Static_assert(sizeof(struct add) == 12, "add");
 _Static_assert(__builtin_offsetof(struct add, when) == 0, "add.when");
 _Static_assert(__builtin_offsetof(struct add, slot) == 1, "add.slot");
-_Static_assert(__builtin_offsetof(struct add, pad) == 2, "add.pad");
+_Static_assert(__builtin_offsetof(struct add, variable) == 2, "add.variable");
+_Static_assert(__builtin_offsetof(struct add, value) == 3, "add.value");
 _Static_assert(__builtin_offsetof(struct add, off) == 4, "add.off");
 _Static_assert(__builtin_offsetof(struct add, len) == 8, "add.len");
+
+/* What is kept of a request for its answer. */
+struct answer_variables {
+  __u32 n; /* at most MAX_VARIABLES */
+  __u32 templates[4]; /* their values */
+};
+_Static_assert(sizeof(struct answer_variables) == 20, "answer_variables");
+_Static_assert(__builtin_offsetof(struct answer_variables, n) == 0, "answer_variables.n");
+_Static_assert(__builtin_offsetof(struct answer_variables, templates) == 4, "answer_variables.templates");
+
+/* Edits of an answer, in slots of the response scanner. */
+struct answer_edit {
+  __u64 remove; /* slots whose lines go */
+  __u32 adds; /* offset of add[n_adds] */
+  __u32 n_adds; /* at most MAX_ADDS */
+};
+_Static_assert(sizeof(struct answer_edit) == 16, "answer_edit");
+_Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit.remove");
+_Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
+_Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
 
 /* Per intercepted client socket (socket storage). */
 struct conn {
@@ -531,7 +571,7 @@ struct upstream {
   __u32 per_try_ms; /* of this exchange, until the head of the answer; 0: none */
   __u32 backoff_ms; /* of this exchange: the first retry waits a random time shorter than this */
   __u32 choice; /* index of the cluster among those of the action */
-  __u32 pad; /* zero */
+  __u32 edits; /* of this exchange: number of the edits of its answer, 0: none */
   __u64 retry[7]; /* bitmap of the statuses from 200 on that are retried */
   __u64 server; /* cookie of the server's end where it is on this node and paired, else 0 */
   __u64 server_sk; /* address of the server's socket */
@@ -568,7 +608,7 @@ _Static_assert(__builtin_offsetof(struct upstream, served) == 76, "upstream.serv
 _Static_assert(__builtin_offsetof(struct upstream, per_try_ms) == 80, "upstream.per_try_ms");
 _Static_assert(__builtin_offsetof(struct upstream, backoff_ms) == 84, "upstream.backoff_ms");
 _Static_assert(__builtin_offsetof(struct upstream, choice) == 88, "upstream.choice");
-_Static_assert(__builtin_offsetof(struct upstream, pad) == 92, "upstream.pad");
+_Static_assert(__builtin_offsetof(struct upstream, edits) == 92, "upstream.edits");
 _Static_assert(__builtin_offsetof(struct upstream, retry) == 96, "upstream.retry");
 _Static_assert(__builtin_offsetof(struct upstream, server) == 152, "upstream.server");
 _Static_assert(__builtin_offsetof(struct upstream, server_sk) == 160, "upstream.server_sk");
@@ -584,6 +624,15 @@ _Static_assert(__builtin_offsetof(struct upstream, given) == 208, "upstream.give
 _Static_assert(__builtin_offsetof(struct upstream, taken) == 212, "upstream.taken");
 _Static_assert(__builtin_offsetof(struct upstream, seq) == 216, "upstream.seq");
 _Static_assert(__builtin_offsetof(struct upstream, end_seq) == 220, "upstream.end_seq");
+
+/* Per pool slot: what the edits of the answer need of the request. */
+struct variables {
+  __u32 ends[4]; /* where each variable ends in `bytes`; it begins where the one before ends */
+  __u8 bytes[496]; /* their values */
+};
+_Static_assert(sizeof(struct variables) == 512, "variables");
+_Static_assert(__builtin_offsetof(struct variables, ends) == 0, "variables.ends");
+_Static_assert(__builtin_offsetof(struct variables, bytes) == 16, "variables.bytes");
 
 /* Per endpoint id. */
 struct endpoint {

@@ -48,6 +48,15 @@ struct {
   __type(value, struct replay);
 } replays SEC(".maps");
 
+/* What the edits of the answer in flight need of its request. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_UPSTREAMS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct variables);
+} variables SEC(".maps");
+
 /* Bit i of word b: slot b * 64 + i is idle. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);

@@ -143,11 +143,15 @@ static long rbac_step(__u32 index, void *context) {
   const struct rbac_entry *e =
       AT(struct rbac_entry, w->image, s->list + sizeof(struct rbac_list) + index * sizeof(struct rbac_entry));
   int match = !e->never && holds(w, e->condition);
-  if (match == (e->action == RBAC_DENY)) {
-    s->rbac_denied = 1;
-    return 1;
+  if (match != (e->action == RBAC_DENY))
+    return 0;
+  if (e->denominator) { /* drawn when it is sure that the request does not go to the proxy, which draws itself */
+    s->lot = s->list + sizeof(struct rbac_list) + index * sizeof(struct rbac_entry);
+    return 0;
   }
-  return 0;
+  s->rbac_denied = 1;
+  s->stop_reply = e->reply;
+  return 1;
 }
 
 /*
@@ -161,6 +165,7 @@ static __always_inline __u32 decide(struct work *w, const struct listener *liste
   s->stop = 0;
   s->chosen = 0;
   s->rbac_denied = 0;
+  s->lot = 0;
   s->target_rest = source_len;
   run_jobs(w, listener->jobs, listener->n_jobs);
   __u32 action = listener->not_found, rbac = listener->rbac;
@@ -192,8 +197,11 @@ static __always_inline __u32 decide(struct work *w, const struct listener *liste
     s->list = rbac;
     if (n)
       LOOP(n > MAX_RBAC ? MAX_RBAC : n, rbac_step, w);
-    if (s->rbac_denied)
-      return listener->denied;
+    if (s->rbac_denied) {
+      if (s->stop_reply == REPLY_PROXY)
+        return 0;
+      return s->stop_reply ? s->stop_reply : listener->denied;
+    }
   }
   return action;
 }

@@ -34,7 +34,10 @@ static __always_inline __u32 lowest_bit(__u64 word) {
   return n + !(word & 1);
 }
 
-/* Takes an idle, living connection of the endpoint; NO_SLOT when there is none. */
+/*
+ * Takes an idle, living connection of the endpoint; NO_SLOT when there is none. Not static: the verifier looks at such a
+ * function once, whoever calls it from wherever.
+ */
 __attribute__((noinline)) __u32 pool_take(__u32 endpoint_id) {
   struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
   if (!e || e->flags & ENDPOINT_FLAG_NO_POOL)
@@ -64,6 +67,18 @@ __attribute__((noinline)) __u32 pool_take(__u32 endpoint_id) {
   }
   __sync_fetch_and_add(&e->wanted, 1);
   return NO_SLOT;
+}
+
+/* Puts a slot back that was taken and not used. */
+static __always_inline void pool_return(struct upstream *u, __u32 slot) {
+  __u32 endpoint_id = u->endpoint;
+  struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
+  if (e)
+    __sync_fetch_and_add(&e->active, -1);
+  __u32 b = slot / BLOCK_SIZE;
+  __u64 *word = bpf_map_lookup_elem(&blocks, &b);
+  if (word)
+    __sync_fetch_and_or(word, 1ULL << (slot & 63));
 }
 
 /* Ends the exchange of a slot: it is idle again, or dead when it must not be used again. */

@@ -173,6 +173,15 @@ static long piece_step(__u32 index, void *context) {
     }
     break;
   }
+  case PIECE_HEADER: {
+    __u32 slot = p->arg & (MAX_SLOTS - 1);
+    if (!(s->present & (1ULL << slot)))
+      return 0;
+    const struct line *line = &s->lines[(s->first[slot] - 1) & (MAX_LINES - 1)];
+    at = line->vstart;
+    end = line->vend;
+    break;
+  }
   case PIECE_CAPTURE: {
     __u32 group = (p->arg - 1) & 3;
     at = s->cap[(group * 2) & 7];
@@ -344,41 +353,4 @@ static __always_inline int build_reply(struct work *w, const struct action *acti
   if (!is_head_request(s) && action->reply_body_len)
     put_image(w, action->reply_body, action->reply_body_len);
   return !s->overflow;
-}
-
-static long pad_step(__u32 index, void *context) {
-  struct scratch *s = ((struct work *)context)->s;
-  if (s->o >= s->run_end)
-    return 1;
-  s->out[s->o & OUT_MASK] = ' ';
-  s->o++;
-  return 0;
-}
-
-/*
- * The head of an answer at its own length: the lines in s->remove go, the version becomes 1.1, and what is saved is put
- * as white space before the last value that stays, because an skb must not change its length. Before, not behind it:
- * both are allowed (RFC 9112 section 5), but Python's http.client keeps white space behind a value, and then takes
- * `chunked   ` for no chunked body. Returns 0 when no line stays that could take the padding.
- */
-static __always_inline int build_answer_head(struct work *w) {
-  struct scratch *s = w->s;
-  s->o = 0;
-  s->overflow = 0;
-  put_kept_lines(w, 0);
-  if (s->overflow || !s->kept)
-    return 0;
-  const struct line *line = &s->lines[(s->kept - 1) & (MAX_LINES - 1)];
-  __u32 value = line->next - line->vstart;
-  __u32 padding = s->head_len - 2 - s->o;
-  if (value > s->o || padding > MAX_HEAD)
-    return 0;
-  s->o -= value;
-  s->run_end = s->o + padding;
-  LOOP(MAX_HEAD, pad_step, w);
-  put_in(s, line->vstart, value);
-  put_byte(s, '\r');
-  put_byte(s, '\n');
-  s->out[7] = '1';
-  return !s->overflow && s->o == s->head_len;
 }

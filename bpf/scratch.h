@@ -36,11 +36,15 @@ struct scratch {
   __u32 chosen; /* offset of the route */
   __u32 stop;   /* 1: to the proxy */
   __u32 cond_state, cond_result;
-  __u32 list, rbac_denied;
+  __u32 list, rbac_denied, stop_reply;
+  __u32 lot; /* offset of an rbac_entry that stops the request with some probability */
   __u32 action, rule;
   __u64 facts[FACT_WORDS];
   /* output */
   __u32 o, overflow, copied_to, kept;
+  __u32 edits;    /* answers: offset of an answer_edit, 0: none */
+  __u32 value_at; /* answers: where the last value begins in `out` */
+  __u32 ends[MAX_VARIABLES];
   __u64 remove;
   __u32 cap[8];
   /* chunked parser */

@@ -49,8 +49,8 @@ static __always_inline int in_flight(struct conn *c, struct upstream *u) {
   return u && u->owner == c->cookie && u->exchange == c->requested;
 }
 
-/* Replaces the first `old` bytes of the message by s->out[0..s->o). Returns 0, or a negative error. */
-static __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old) {
+/* Replaces the first `old` bytes of the message by s->out[0..s->o). Returns 0, or a negative error. Not static: see pool_take. */
+__noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old) {
   if (!s)
     return -1;
   __u32 len = s->o;
@@ -85,9 +85,50 @@ static __always_inline __u32 note_retry(struct upstream *u, struct work *w, cons
   return action->flags & ACTION_FLAG_RETRY_RESETS ? flags | UPSTREAM_FLAG_RETRY_RESETS : flags;
 }
 
+/* Answers the request in the message's place. */
+static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
+                                 const struct action *action, __u32 size) {
+  struct scratch *s = w->s;
+  __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
+  if (size - s->head_len != length || size > MAX_HEAD)
+    return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
+  if (!build_reply(w, action))
+    return to_agent(c, size, COUNTER_ODD);
+  int padded = skb && pad_reply(w, size);
+  if (!skb && replace_head(msg, s, size)) {
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  }
+  __u64 cookie = c->cookie;
+  if (skb) {
+    int verdict = padded ? send_reply(skb, s, size, cookie) : send_long_reply(skb, c, s, size);
+    if (verdict < 0)
+      return to_agent(c, size, padded ? COUNTER_HELPER_FAILED : COUNTER_POOL_EMPTY);
+    count(COUNTER_KERNEL);
+    count(COUNTER_REPLIES);
+    return verdict;
+  }
+  count(COUNTER_KERNEL);
+  count(COUNTER_REPLIES);
+  if (bpf_msg_redirect_hash(msg, &clients, &cookie, BPF_F_INGRESS) != SK_PASS) {
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_REDIRECT_FAILED);
+  }
+  return SK_PASS;
+}
+
+/* Whether the lot falls on the request. */
+static __always_inline int strikes(const struct rbac_entry *lot) {
+  __u32 denominator = lot->denominator;
+  return denominator && random_u32() % denominator < lot->numerator;
+}
+
+enum { FORWARD_EDITED = 1 };
+
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
 static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
-                                   const struct action *action, __u32 endpoint, __u32 size, __u32 queued) {
+                                   const struct action *action, __u32 endpoint, __u32 size, __u32 queued,
+                                   const struct rbac_entry *lot, int *struck) {
   struct scratch *s = w->s;
   __u32 body = size - s->head_len;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
@@ -97,6 +138,10 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     return to_agent(c, size, COUNTER_BODY_AGENT);
   /* a retriable request must be here as a whole and fit, so that it can be replayed */
   if (action && action->flags & ACTION_FLAG_RETRY && (size > MAX_REPLAY || body < length))
+    action = 0;
+  if (action && action->flags & ACTION_FLAG_WHOLE && body < length)
+    action = 0;
+  if (action && action->variables && !take_variables(w, action))
     action = 0;
   if (!action) {
     const struct listener *listener = AT(struct listener, w->image, s->action);
@@ -124,8 +169,13 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   if (!u)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
   if (way == BY_DUMMY && !u->dummy) {
-    pool_return(endpoint, slot);
+    pool_return(u, slot);
     return to_agent(c, size, COUNTER_POOL_EMPTY);
+  }
+  if (action && lot && strikes(lot)) {
+    pool_return(u, slot);
+    *struck = 1;
+    return SK_PASS;
   }
   if (skb)
     begin_listener_way(u, way, size, action ? s->o - s->head_len : 0);
@@ -141,6 +191,12 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   u->listener = c->listener;
   u->rule = s->rule;
   u->timeout_ms = action ? action->timeout_ms : 0;
+  u->edits = action ? action->answer : 0;
+  if (action && action->variables) {
+    struct variables *v = bpf_map_lookup_elem(&variables, &slot);
+    if (v)
+      keep_variables(s, v);
+  }
   __u32 flags = 0;
   if (is_head_request(s))
     flags |= UPSTREAM_FLAG_HEAD;
@@ -188,38 +244,6 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   return SK_PASS;
 }
 
-/* Answers the request in the message's place. */
-static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
-                                 const struct action *action, __u32 size) {
-  struct scratch *s = w->s;
-  __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
-  if (size - s->head_len != length || size > MAX_HEAD)
-    return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
-  if (!build_reply(w, action))
-    return to_agent(c, size, COUNTER_ODD);
-  int padded = skb && pad_reply(w, size);
-  if (!skb && replace_head(msg, s, size)) {
-    c->flags |= CONN_FLAG_BROKEN;
-    return to_agent(c, size, COUNTER_HELPER_FAILED);
-  }
-  __u64 cookie = c->cookie;
-  if (skb) {
-    int verdict = padded ? send_reply(skb, s, size, cookie) : send_long_reply(skb, c, s, size);
-    if (verdict < 0)
-      return to_agent(c, size, padded ? COUNTER_HELPER_FAILED : COUNTER_POOL_EMPTY);
-    count(COUNTER_KERNEL);
-    count(COUNTER_REPLIES);
-    return verdict;
-  }
-  count(COUNTER_KERNEL);
-  count(COUNTER_REPLIES);
-  if (bpf_msg_redirect_hash(msg, &clients, &cookie, BPF_F_INGRESS) != SK_PASS) {
-    c->flags |= CONN_FLAG_BROKEN;
-    return to_agent(c, size, COUNTER_REDIRECT_FAILED);
-  }
-  return SK_PASS;
-}
-
 /* A new request, of a client's message or (listener intake) in an skb: the other is null. */
 static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct scratch *s,
                                        __u32 size, __u32 queued) {
@@ -254,17 +278,29 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
   s->action = at;
   __u32 rule = s->rule;
-  int verdict;
+  int verdict = SK_PASS;
   const struct action *action = 0;
   if (action_at)
     action = AT(struct action, image, action_at);
   if (action && action->kind == ACTION_REPLY && (envoy_headers || !replies(s, action)))
     action = 0;
+  const struct rbac_entry *lot = 0;
+  if (action && s->lot) {
+    lot = AT(struct rbac_entry, image, s->lot);
+    /* in an skb, a reply that is longer than its request may find no dummy: drawn here, it would be drawn twice */
+    if (skb || envoy_headers || !replies(s, AT(struct action, image, lot->reply)))
+      action = 0;
+    else if (queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation)))
+      return to_agent(c, size, COUNTER_UNREAD); /* as below: it may become a reply */
+    else if (action->kind == ACTION_REPLY && strikes(lot))
+      action = AT(struct action, image, lot->reply);
+  }
+  const struct action *answer = 0;
   if (action && action->kind == ACTION_REPLY) {
     /* a reply does not wait behind an answer that is still in the backlog, or on its way there */
     if (queued || (!skb && c->requested && !arrived(c->upstream, c->served, c->incarnation)))
       return to_agent(c, size, COUNTER_UNREAD);
-    verdict = reply(msg, skb, c, &w, action, size);
+    answer = action;
   } else {
     __u32 endpoint = NO_SLOT;
     if (action && action->kind == ACTION_FORWARD)
@@ -273,8 +309,13 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
       action = 0;
     if (!action && !listener->proxy_endpoint)
       return to_agent(c, size, COUNTER_AGENT);
-    verdict = forward(msg, skb, c, &w, action, endpoint, size, queued);
+    int struck = 0;
+    verdict = forward(msg, skb, c, &w, action, endpoint, size, queued, lot, &struck);
+    if (struck && lot)
+      answer = AT(struct action, image, lot->reply);
   }
+  if (answer)
+    verdict = reply(msg, skb, c, &w, answer, size);
   if (rule && action && !(c->gate & 1)) {
     rule--;
     __u64 *hits = bpf_map_lookup_elem(&rule_hits, &rule);
@@ -386,7 +427,7 @@ int on_answer(struct __sk_buff *skb) {
       finish_response_head(s);
       way = first_piece(&w, u, skb, len, &done);
       if (way == TO_CLIENT)
-        way = edit_skb(&w, skb);
+        way = edit_skb(&w, skb, slot);
     }
   } else {
     way = next_piece(s, u, skb, len, &done);

@@ -3,6 +3,8 @@
  * connection in the form that the proxy would give it. Either the whole answer (phase AGENT), or the rest of one whose
  * beginning went through the kernel (phase HANDOVER), which the caller starts only behind the barrier.
  */
+import { JOINED_ANSWER_HEADERS } from '../plan/answers.js';
+import { type ExchangeEdits, editAnswer } from './answer-programs.js';
 import {
   announcedBody,
   type BodyKind,
@@ -51,6 +53,7 @@ export class AnswerPump {
     private readonly ending: 'always' | 'with-server' | 'never' = 'never',
     /** when the request was sent (monotonic, ns), where the headers that Envoy adds are wanted */
     private readonly envoyHeaders?: bigint,
+    private readonly edits?: ExchangeEdits,
   ) {}
 
   /** A pump for the rest of an answer. */
@@ -142,7 +145,7 @@ export class AnswerPump {
     this.closing = this.ending === 'always' || (this.ending === 'with-server' && !this.reusable);
     this.#started = true;
     this.#body = body;
-    const text = clientHead(head, status, body, this.closing, this.envoyHeaders);
+    const text = clientHead(head, status, body, this.closing, this.envoyHeaders, this.edits, this.isHead);
     if (body.kind === 'none' || (body.kind === 'length' && body.length === 0)) {
       this.#finish(text);
       return rest;
@@ -184,20 +187,44 @@ function chunk(data: Buffer): Buffer {
   return Buffer.concat([Buffer.from(`${data.length.toString(16)}\r\n`, 'latin1'), data, Buffer.from('\r\n', 'latin1')]);
 }
 
-/** The head for the client: HTTP/1.1, without hop-by-hop headers, framed by length or by chunks. */
-function clientHead(head: Head, status: number, body: BodyKind, closing: boolean, envoyHeaders?: bigint): Buffer {
-  const lines = [`HTTP/1.1${head.startLine.slice(8)}`];
+/**
+ * The head for the client: HTTP/1.1, without hop-by-hop headers, framed by length or by chunks, with the route's edits.
+ * In the order of Envoy: the router adds the service time and edits, then filters, then the connection manager.
+ */
+function clientHead(
+  head: Head,
+  status: number,
+  body: BodyKind,
+  closing: boolean,
+  envoyHeaders: bigint | undefined,
+  edits: ExchangeEdits | undefined,
+  isHead: boolean,
+): Buffer {
+  let headers: [name: string, value: string][] = [];
   for (const [name, value] of head.headers) {
     if (HOP_BY_HOP.has(name) || (status === 204 && name === 'content-length')) continue;
-    if (envoyHeaders !== undefined && name === 'server') continue;
-    lines.push(`${name}: ${value}`);
+    const before = JOINED_ANSWER_HEADERS.has(name) ? headers.find(([n]) => n === name) : undefined;
+    if (before) before[1] += `,${value}`;
+    else headers.push([name, value]);
   }
   if (envoyHeaders !== undefined) {
-    if (headerValues(head, 'date').length === 0) lines.push(`date: ${new Date().toUTCString()}`);
-    lines.push('server: envoy');
-    lines.push(`x-envoy-upstream-service-time: ${(process.hrtime.bigint() - envoyHeaders) / 1_000_000n}`);
+    const elapsed = (process.hrtime.bigint() - envoyHeaders) / 1_000_000n;
+    headers.push(['x-envoy-upstream-service-time', String(elapsed)]);
   }
-  if (closing) lines.push('connection: close');
-  if (body.kind === 'chunked' || body.kind === 'close') lines.push('transfer-encoding: chunked');
+  headers = editAnswer(headers, edits).map(([name, value]) => [name, value]);
+  if (envoyHeaders !== undefined) {
+    headers = headers.filter(([name]) => name !== 'server');
+    if (!headers.some(([name]) => name === 'date')) headers.push(['date', new Date().toUTCString()]);
+    headers.push(['server', 'envoy']);
+  }
+  // Envoy announces chunks to HEAD where there is no length
+  const lengthless = isHead && status !== 204 && status !== 304 && !headers.some(([n]) => n === 'content-length');
+  const chunked = body.kind === 'chunked' || body.kind === 'close' || lengthless;
+  const lines = [
+    `HTTP/1.1${head.startLine.slice(8)}`,
+    ...headers.map(([name, value]) => `${name}: ${value}`),
+    ...(closing ? ['connection: close'] : []),
+    ...(chunked ? ['transfer-encoding: chunked'] : []),
+  ];
   return Buffer.from(`${lines.join('\r\n')}\r\n\r\n`, 'latin1');
 }

@@ -11,6 +11,7 @@ import type { Socket } from 'node:net';
 import { fdOf, setLinger } from '../kernel/syscalls.js';
 import { CONN_FLAG, PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
 import { REPLAY_HEADER, replayMark } from '../proxy/replay.js';
+import type { AnswerPrograms, ExchangeEdits } from './answer-programs.js';
 import { AnswerPump } from './answer-pump.js';
 import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
@@ -26,6 +27,7 @@ export interface ConnectionContext {
   readonly proxy: () => ProxyTarget | undefined;
   /** what the proxy is told first where it listens at a Unix socket */
   readonly prologue: () => Buffer;
+  readonly programs: AnswerPrograms;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
   /** whether a connection with this cookie is there */
@@ -218,6 +220,13 @@ export class ClientConnection {
     this.#write(bytes);
   }
 
+  /** The edits of the answer on a slot. */
+  #edits(slot: Slot): ExchangeEdits | undefined {
+    const { plane, programs } = this.context;
+    const program = programs.get(plane.upstream(slot.slot, 'edits'));
+    return program && { program, variables: plane.variables(slot.slot) };
+  }
+
   /** Carries the answer that the kernel left to the agent on `slot`. */
   async carry(slot: Slot): Promise<void> {
     const { plane, pool } = this.context;
@@ -236,6 +245,7 @@ export class ClientConnection {
     const ending =
       (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
     const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
+    const edits = this.#edits(slot);
     let finished = false;
     const finish = (reusable: boolean): void => {
       if (finished) return;
@@ -268,8 +278,8 @@ export class ClientConnection {
         }
         finish(false);
         if (started) this.reset();
-        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY, toHead));
-        else this.#answer(localReply(503, TERMINATED_BODY, toHead));
+        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY, toHead, false, edits));
+        else this.#answer(localReply(503, TERMINATED_BODY, toHead, false, edits));
       },
       head: (status: number, head: Head): boolean => {
         if (!(flags & UPSTREAM_FLAG.RETRY) || !plane.retries(slot.slot, status)) return false;
@@ -281,7 +291,7 @@ export class ClientConnection {
     };
     const pump = handover
       ? AnswerPump.resume(sink, restOf(plane, slot.slot))
-      : new AnswerPump(sink, toHead, ending, sent);
+      : new AnswerPump(sink, toHead, ending, sent, edits);
     this.#carried = { slot, pump };
     if (!(flags & UPSTREAM_FLAG.PROXY)) this.context.counted('carried');
     let ready = false;
@@ -402,11 +412,12 @@ export class ClientConnection {
   async #breakOff(slot: Slot, status: number, body: string, held = false): Promise<void> {
     const { plane } = this.context;
     const flags = plane.upstream(slot.slot, 'flags');
+    const edits = this.#edits(slot);
     if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.cookie)) {
       this.#drop(slot);
       if (!(await this.#quiet())) return;
       const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
-      this.#answer(localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly));
+      this.#answer(localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits));
       if (partly) this.#closeGracefully();
     } else if (this.#giveUp(slot)) {
       this.reset();

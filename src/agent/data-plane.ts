@@ -17,7 +17,7 @@ import {
   u64,
 } from '../kernel/libbpf.js';
 import { announceData } from '../kernel/syscalls.js';
-import { IMAGE_SIZE, IMAGE_SLACK, STATUS_WORDS } from '../layout/image.js';
+import { IMAGE_SIZE, IMAGE_SLACK, MAX_VARIABLES, STATUS_WORDS } from '../layout/image.js';
 import {
   COUNTER,
   ConnSpec,
@@ -31,10 +31,12 @@ import {
   MAX_RULES,
   MAX_STAGED,
   MAX_UPSTREAMS,
+  MAX_VARIABLE_BYTES,
   SteerKeySpec,
   SteerSpec,
   TupleSpec,
   UpstreamSpec,
+  VariablesSpec,
 } from '../layout/runtime.js';
 import { get, getBig, set } from '../layout/struct.js';
 import { type Address, addressWords } from './address.js';
@@ -70,6 +72,7 @@ export class DataPlane {
   readonly upstreamWords: Int32Array;
   readonly endpoints: DataView;
   readonly replays: Uint8Array;
+  readonly #variables: { readonly view: DataView; readonly bytes: Uint8Array };
   readonly blocks: DataView;
 
   /** Loads the object and attaches its socket map programs. @throws KernelError */
@@ -88,6 +91,7 @@ export class DataPlane {
     this.upstreamWords = new Int32Array(upstreams.buffer);
     this.endpoints = this.map('endpoints').mmap().view;
     this.replays = this.map('replays').mmap().bytes;
+    this.#variables = this.map('variables').mmap();
     this.blocks = this.map('blocks').mmap().view;
     this.#object.attachSockmap('on_message', 'clients', ATTACH.SK_MSG_VERDICT);
     this.#object.attachSockmap('on_answer', 'sockets', ATTACH.SK_SKB_STREAM_VERDICT);
@@ -437,6 +441,19 @@ export class DataPlane {
   replay(slot: number): Uint8Array {
     const length = Math.min(this.upstream(slot, 'replay_len'), MAX_REPLAY);
     return this.replays.slice(slot * MAX_REPLAY, slot * MAX_REPLAY + length);
+  }
+
+  /** What was kept of the request in flight for the edits of its answer. */
+  variables(slot: number): string[] {
+    const { view, bytes } = this.#variables;
+    const base = slot * VariablesSpec.size;
+    const ends = Array.from({ length: MAX_VARIABLES }, (_, k) =>
+      Math.min(get(view, base, VariablesSpec, 'ends', k), MAX_VARIABLE_BYTES),
+    );
+    const start = base + VariablesSpec.at.bytes!.offset;
+    return ends.map((end, k) =>
+      Buffer.from(bytes.slice(start + (k === 0 ? 0 : ends[k - 1]!), start + end)).toString('latin1'),
+    );
   }
 
   endpoint(id: number, name: string): number {

@@ -212,6 +212,7 @@ export class Instance {
   #make(number: number, resources: Parameters<typeof makeGeneration>[1]): Generation {
     return makeGeneration(number, resources, {
       listenerIndex: this.#listenerIndex,
+      programNumber: (program) => this.#traffic.programs.number(program),
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
       inboundPath: (listener, of) => this.#inboundPath(listener, of),

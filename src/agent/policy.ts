@@ -1,4 +1,5 @@
 /** From files to an image: what one generation of the policy consists of. Pure but for reading the files. */
+import type { ProgramNumber } from '../compile/answer-edits.js';
 import { type CompiledImage, compileImage } from '../compile/image.js';
 import { buildPlan } from '../plan/build.js';
 import type { ListenerPlan, Plan } from '../plan/ir.js';
@@ -27,6 +28,7 @@ export interface GenerationContext {
   /** an index for each listener name, the same in all generations */
   readonly listenerIndex: Map<string, number>;
   readonly endpointId: (address: string, port: number, proxy: boolean) => number;
+  readonly programNumber: ProgramNumber;
   /** overrides where the proxy listens; undefined: there is no proxy */
   readonly proxyAddress: (listener: ListenerPlan) => { address: string; port: number } | undefined;
   /** the Unix socket of an inbound listener; undefined: none, the listener is for the mesh's own applications only */
@@ -51,6 +53,7 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
   const compiled = compileImage(stable(plan, context.listenerIndex), {
     generation: number,
     endpointId: (address, port) => context.endpointId(address, port, false),
+    programNumber: context.programNumber,
     proxyEndpointId: (name) => {
       // the kernel's connections to the proxy cannot say whose they are
       const at = inbound.has(name) ? undefined : proxies.get(name);

@@ -1,4 +1,5 @@
 /** Answers that the agent gives itself, as Envoy words them. */
+import { type ExchangeEdits, editLocalReply } from './answer-programs.js';
 
 const REASONS: Record<number, string> = {
   408: 'Request Timeout',
@@ -7,12 +8,14 @@ const REASONS: Record<number, string> = {
   504: 'Gateway Timeout',
 };
 
-/** A complete answer. `toHead`: to a HEAD request, so without its body (RFC 9110 section 9.3.2). `close`: the connection ends with it. */
-export function localReply(status: number, body: string, toHead = false, close = false): Buffer {
+/**
+ * A complete answer. `toHead`: to a HEAD request, so without its body (RFC 9110 section 9.3.2). `close`: the connection
+ * ends with it. `edits`: of the route's answers.
+ */
+export function localReply(status: number, body: string, toHead = false, close = false, edits?: ExchangeEdits): Buffer {
   const lines = [
     `HTTP/1.1 ${status} ${REASONS[status] ?? 'Unknown'}`,
-    `content-length: ${Buffer.byteLength(body)}`,
-    'content-type: text/plain',
+    ...editLocalReply(body, edits).map(([name, value]) => `${name}: ${value}`),
     `date: ${new Date().toUTCString()}`,
     'server: envoy',
     ...(close ? ['connection: close'] : []),

@@ -1,6 +1,7 @@
 /** Connections and upstreams while traffic flows: the agent's part of the data path. */
 import { fdOf, setLinger, socketCookie } from '../kernel/syscalls.js';
 import { PHASE } from '../layout/runtime.js';
+import { AnswerPrograms } from './answer-programs.js';
 import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
@@ -14,6 +15,7 @@ const SWEEP_MS = 20;
 
 export class Traffic {
   readonly pool: UpstreamPool;
+  readonly programs = new AnswerPrograms();
   readonly counts: AgentCounts = { proxied: 0, answered: 0, refused: 0, carried: 0 };
   readonly #connections = new Map<bigint, ClientConnection>();
   readonly #timers: NodeJS.Timeout[];
@@ -48,6 +50,7 @@ export class Traffic {
     const connection = new ClientConnection(socket, cookie, client.address, {
       plane: this.plane,
       pool: this.pool,
+      programs: this.programs,
       proxy: () => this.proxyOf(listener),
       prologue: () => proxyHeader(client, asked),
       counted: (what) => {

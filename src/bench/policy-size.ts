@@ -121,7 +121,7 @@ async function timeCompiler(file: string): Promise<{ load: number; compile: numb
 async function timeSwaps(policy: Policy): Promise<number> {
   const times: number[] = [];
   for (let i = 0; i < 3; i++) {
-    const { generation } = await policy.sidestep.status();
+    const { generation } = await statusOf(policy.sidestep);
     const changed = policy.text.replace('"status":404', `"status":${405 + i}`);
     await writeFile(policy.file, changed);
     const end = Date.now() + 120_000;
@@ -137,6 +137,18 @@ async function timeSwaps(policy: Policy): Promise<number> {
     }
   }
   return median(times);
+}
+
+/** The status, also from an agent that is busy for a while. */
+async function statusOf(sidestep: SidestepHandle): Promise<Status> {
+  for (let tries = 0; ; tries++) {
+    try {
+      return await sidestep.status();
+    } catch (error) {
+      if (tries >= 20) throw error;
+      await sleep(1000);
+    }
+  }
 }
 
 const share = (before: Status, after: Status): number => {
@@ -163,14 +175,14 @@ export async function runPolicySize(options: SizeOptions): Promise<SizeResult> {
     for (const { targets } of policies) for (const t of targets) await measureSize(lab, t, 16, 1);
     restore = countRunTimes();
     const rows: SizeRow[] = [];
-    const starts = await Promise.all(policies.map(({ sidestep }) => sidestep.status()));
+    const starts = await Promise.all(policies.map(({ sidestep }) => statusOf(sidestep)));
     for (let round = 1; round <= options.rounds; round++)
       for (const connections of options.connections)
         for (const { routes, targets, sidestep } of policies)
           for (const target of targets) {
-            const before = await sidestep.status();
+            const before = await statusOf(sidestep);
             const row = await measureSize(lab, target, connections, options.seconds);
-            const { programs } = await sidestep.status();
+            const { programs } = await statusOf(sidestep);
             const runs = programs.on_message!.runs - before.programs.on_message!.runs;
             const ns = programs.on_message!.ns - before.programs.on_message!.ns;
             const own = target.config === 'sidestep' ? { program_ns: runs ? ns / runs : 0 } : {};
@@ -181,7 +193,7 @@ export async function runPolicySize(options: SizeOptions): Promise<SizeResult> {
             );
             await sleep(100);
           }
-    const ends = await Promise.all(policies.map(({ sidestep }) => sidestep.status()));
+    const ends = await Promise.all(policies.map(({ sidestep }) => statusOf(sidestep)));
     restore();
     restore = undefined;
     const costs: PolicyRow[] = [];

@@ -5,6 +5,7 @@ import {
   ActionSpec,
   ADD,
   AddSpec,
+  AnswerVariablesSpec,
   HASH,
   HASH_FLAG,
   HashSourceSpec,
@@ -18,7 +19,17 @@ import {
   TemplateSpec,
   WeightedClusterSpec,
 } from '../layout/image.js';
-import type { ForwardAction, HashPolicy, ListenerPlan, Piece, ReplyAction, TargetRewrite } from '../plan/ir.js';
+import { set } from '../layout/struct.js';
+import type {
+  AnswerEdits,
+  ForwardAction,
+  HashPolicy,
+  ListenerPlan,
+  Piece,
+  ReplyAction,
+  TargetRewrite,
+} from '../plan/ir.js';
+import { answerProgram, type ProgramNumber } from './answer-edits.js';
 import type { Blob } from './blob.js';
 import { captureRewrite } from './capture.js';
 import type { Clusters } from './clusters.js';
@@ -40,6 +51,7 @@ export interface ActionContext {
   /** the slot of a header name, undefined when there was none left */
   readonly slot: (name: string) => number | undefined;
   readonly clusters: Clusters;
+  readonly programNumber: ProgramNumber;
 }
 
 const MAX_CLUSTERS = 64;
@@ -55,10 +67,17 @@ function literalPiece(blob: Blob, text: string) {
 }
 
 /**
- * Stores a template; neighbouring literals become one. Returns its offset, or undefined when it has too many pieces.
+ * Stores a template; neighbouring literals become one.
+ * @param slot the slot of a header name
  * @param repeat see CaptureRewrite; the last piece then stands behind all repetitions.
+ * @returns its offset, or undefined when it has too many pieces or needs headers that have no slot.
  */
-export function template(blob: Blob, pieces: readonly Piece[], repeat?: number): number | undefined {
+export function template(
+  blob: Blob,
+  pieces: readonly Piece[],
+  slot: ActionContext['slot'],
+  repeat?: number,
+): number | undefined {
   const merged: Piece[] = [];
   for (const piece of pieces) {
     const last = merged.at(-1);
@@ -70,6 +89,7 @@ export function template(blob: Blob, pieces: readonly Piece[], repeat?: number):
   if (merged.length > MAX_PIECES) return undefined;
   const total = merged.reduce((sum, p) => sum + (p.kind === 'literal' ? Buffer.byteLength(p.value) : 0), 0);
   if (total > MAX_LITERAL) return undefined;
+  if (merged.some((p) => p.kind === 'header' && slot(p.name) === undefined)) return undefined;
   const list = merged.map((piece): Record<string, number> => {
     switch (piece.kind) {
       case 'literal':
@@ -82,6 +102,8 @@ export function template(blob: Blob, pieces: readonly Piece[], repeat?: number):
         return { kind: PIECE.HOST };
       case 'host_name':
         return { kind: PIECE.HOST_NAME };
+      case 'header':
+        return { kind: PIECE.HEADER, arg: slot(piece.name)! };
       default:
         return { kind: PIECE.CAPTURE, arg: piece.group };
     }
@@ -162,14 +184,14 @@ interface Target {
 function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): Target | Refusal {
   if (!rewrite) return { target: 0, capture: 0, capture_classes: 0 };
   if (rewrite.kind === 'pieces') {
-    const target = template(context.blob, rewrite.pieces);
+    const target = template(context.blob, rewrite.pieces, context.slot);
     return target === undefined
       ? refuse('budget', 'the new path has too many or too long pieces')
       : { target, capture: 0, capture_classes: 0 };
   }
   const compiled = captureRewrite(rewrite.pattern, rewrite.substitution);
   if (typeof compiled === 'string') return refuse('path-rewrite', compiled);
-  const target = template(context.blob, [...compiled.pieces, { kind: 'query' }], compiled.repeat);
+  const target = template(context.blob, [...compiled.pieces, { kind: 'query' }], context.slot, compiled.repeat);
   if (target === undefined) return refuse('budget', 'the new path has too many or too long pieces');
   const rows = context.blob.actionRows(compiled.table);
   return { target, capture: rows.start, capture_classes: rows.classes };
@@ -179,11 +201,31 @@ function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): T
 const RETRIES_LEFT_SHIFT = 4;
 const MAX_RETRIES_LEFT = 15;
 
-function retryFlags({ retry }: ForwardAction): number {
-  if (!retry) return 0;
+function flagsOf({ retry, whole }: ForwardAction): number {
+  const flags = whole ? ACTION_FLAG.WHOLE : 0;
+  if (!retry) return flags;
   const left = Math.min(Math.max(retry.retries - 1, 0), MAX_RETRIES_LEFT);
   const resets = retry.resets ? ACTION_FLAG.RETRY_RESETS : 0;
-  return ACTION_FLAG.RETRY | resets | (left << RETRIES_LEFT_SHIFT);
+  return flags | ACTION_FLAG.RETRY | resets | (left << RETRIES_LEFT_SHIFT);
+}
+
+/** The number of the answer's edits, and what they need of the request. */
+function answerOf(
+  context: ActionContext,
+  edits: AnswerEdits | undefined,
+): Refusal | { answer: number; variables: number } {
+  if (!edits) return { answer: 0, variables: 0 };
+  const made = answerProgram(edits);
+  if (!made) return refuse('budget', 'the answer needs too much of the request');
+  const answer = context.programNumber(made.program);
+  if (made.variables.length === 0) return { answer, variables: 0 };
+  const templates = made.variables.map((pieces) => template(context.blob, pieces, context.slot));
+  if (templates.includes(undefined)) return refuse('budget', 'the answer needs too much of the request');
+  const head = new Uint8Array(AnswerVariablesSpec.size);
+  const view = new DataView(head.buffer);
+  set(view, 0, AnswerVariablesSpec, 'n', templates.length);
+  for (const [i, at] of templates.entries()) set(view, 0, AnswerVariablesSpec, 'templates', at!, i);
+  return { answer, variables: context.blob.intern(head, 8) };
 }
 
 /**
@@ -227,10 +269,13 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
   if ('code' in target) return target;
   const hashesAt = hashes(context, action.hash ?? []);
   if (typeof hashesAt !== 'number') return hashesAt;
+  const answer = answerOf(context, action.answer);
+  if ('code' in answer) return answer;
   return blob.structs(ActionSpec, [
     {
       kind: ACTION.FORWARD,
-      flags: retryFlags(action),
+      flags: flagsOf(action),
+      ...answer,
       n_adds: adds.length,
       timeout_ms: Math.min(action.timeoutMs, 0xffffffff),
       remove,
@@ -252,7 +297,10 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
  * Stores an answer of the mesh's own, framed as Envoy frames it: content-length, but none for 204 and 304.
  * @returns its offset, or why it is left to the proxy.
  */
-export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
+export function replyAction(
+  { blob, slot }: Pick<ActionContext, 'blob' | 'slot'>,
+  action: ReplyAction,
+): number | Refusal {
   const body = Buffer.from(action.body);
   const bodiless = action.status === 204 || action.status === 304;
   if (action.status < 200 || action.status > 599) return refuse('direct-response', `status ${action.status}`);
@@ -267,7 +315,7 @@ export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
     { kind: 'literal', value: bodiless ? '\r\n' : `content-length: ${body.length}\r\n\r\n` },
   ];
   if (body.length > MAX_LITERAL) return refuse('budget', `the body is longer than ${MAX_LITERAL} bytes`);
-  const head = template(blob, pieces);
+  const head = template(blob, pieces, slot);
   if (head === undefined) return refuse('budget', 'the head of the answer has too many or too long pieces');
   const bodyAt = body.length === 0 ? 0 : blob.intern(body);
   return blob.structs(ActionSpec, [
@@ -275,10 +323,15 @@ export function replyAction(blob: Blob, action: ReplyAction): number | Refusal {
   ]);
 }
 
-/** Header names whose lines an action looks at or removes. */
-export function headerNames(action: ForwardAction): string[] {
+const inPieces = (pieces: readonly Piece[]): string[] => pieces.flatMap((p) => (p.kind === 'header' ? [p.name] : []));
+
+/** Header names of requests whose lines an action looks at or removes. */
+export function headerNames(action: ForwardAction | ReplyAction): string[] {
+  if (action.kind === 'reply') return action.headers.flatMap(({ value }) => inPieces(value));
   const hashed = (action.hash ?? []).flatMap(({ of }) =>
     of.kind === 'header' ? [of.name] : of.kind === 'cookie' ? ['cookie'] : [],
   );
-  return [...action.edits.map((edit) => edit.name), ...hashed].filter((name) => !isOddName(name));
+  const answer = [...(action.answer?.route ?? []), ...(action.answer?.filters ?? [])];
+  const looked = [...action.edits.map((edit) => edit.name), ...hashed].filter((name) => !isOddName(name));
+  return [...looked, ...answer.flatMap(({ value }) => inPieces(value))];
 }

@@ -1,6 +1,7 @@
 /** A plan to the image that the programs in the kernel (and `interpret.ts`) read. */
-import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader } from '../layout/image.js';
+import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader, MAX_ANSWER_EDITS } from '../layout/image.js';
 import type { Plan, Reason, RoutePlan } from '../plan/ir.js';
+import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './answer-edits.js';
 import { Blob, ImageFull } from './blob.js';
 import { Clusters, type DiscoveredCluster } from './clusters.js';
 import { compileListener, type ListenerResult } from './listener.js';
@@ -13,6 +14,8 @@ export interface CompileOptions {
   readonly endpointId: (address: string, port: number) => number;
   /** the id of the endpoint that is the proxy behind a listener (by name) */
   readonly proxyEndpointId: (listener: string) => number;
+  /** numbers of edits of answers, which the agent knows them by; default: numbers of this image only */
+  readonly programNumber?: ProgramNumber;
   /** most bytes of the image; default IMAGE_SIZE */
   readonly limit?: number;
 }
@@ -37,6 +40,17 @@ export interface CompiledImage {
   readonly stats: CompileStats;
   /** clusters whose endpoints the agent writes into the image as they are found out, by name */
   readonly discovered: ReadonlyMap<string, DiscoveredCluster>;
+}
+
+/** Numbers programs from 1 on. */
+export function numbering(): ProgramNumber {
+  const numbers = new Map<string, number>();
+  return (program) => {
+    const key = JSON.stringify(program);
+    const number = numbers.get(key) ?? numbers.size + 1;
+    numbers.set(key, number);
+    return number;
+  };
 }
 
 /**
@@ -64,7 +78,17 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   };
   const plans = new Map(plan.clusters.map((cluster, counter) => [cluster.name, { plan: cluster, counter }]));
   const clusters = new Clusters(blob, plans, options.endpointId);
-  const response = blob.actionRows(responseScanner());
+  const programNumber = options.programNumber ?? numbering();
+  const programs = programsOf(plan);
+  const slots = answerSlots(programs);
+  const response = blob.actionRows(responseScanner(slots));
+  const edits: number[] = [0];
+  for (const program of programs) {
+    const number = programNumber(program);
+    if (number > MAX_ANSWER_EDITS) continue;
+    while (edits.length <= number) edits.push(0);
+    edits[number] = storeProgram(blob, program, slots);
+  }
   const total = { virtualHosts: 0, routes: 0, pathStates: 0, jobs: 0 };
   const offsets = plan.listeners.map((listener): number => {
     if (!listener.offloaded) return 0;
@@ -74,6 +98,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
       result = compileListener(listener, {
         blob,
         clusters,
+        programNumber,
         proxyEndpoint: options.proxyEndpointId(listener.name) + 1,
         rule: (route) => ruleOf.get(route.id)!,
         report,
@@ -101,6 +126,8 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     listeners: offsets.length === 0 ? 0 : blob.words(offsets),
     response_scan: response.start,
     response_classes: response.classes,
+    n_answer_edits: edits.length - 1,
+    answer_edits: blob.words(edits),
   });
   blob.write(0, ImageHeader, { size: blob.used });
   const stats = { bytes: blob.used, listeners: offsets.filter((offset) => offset !== 0).length, ...total };

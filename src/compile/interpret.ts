@@ -14,6 +14,7 @@
 import {
   ACTION,
   ActionSpec,
+  AnswerVariablesSpec,
   FACT_WORDS,
   FIELD,
   ImageHeader,
@@ -25,12 +26,14 @@ import {
   RBAC,
   RbacEntrySpec,
   RbacListSpec,
+  REPLY_PROXY,
   ROUTE_FLAG,
   RouteSpec,
   SCAN,
   SLOT,
   VirtualHostSpec,
 } from '../layout/image.js';
+import { MAX_VARIABLE_BYTES } from '../layout/runtime.js';
 import { get, getBig } from '../layout/struct.js';
 import { choose } from './choose.js';
 import { buildHead, expand, MAX_PRODUCED, type Produced } from './produce.js';
@@ -63,7 +66,7 @@ export interface Head {
 export interface Surroundings {
   /** 4 or 16 bytes, network order */
   readonly sourceIp: Uint8Array;
-  /** unsigned, 32 bits: chooses among weighted clusters */
+  /** unsigned, 32 bits: chooses among weighted clusters, and is what steps with a chance draw */
   readonly random: number;
   /** for x-request-id, 36 characters */
   readonly uuid: string;
@@ -81,6 +84,9 @@ export interface Decision {
   readonly lb: number;
   readonly timeoutMs: number;
   readonly flags: number;
+  /** FORWARD: number of the edits of the answer, 0: none, and the variables that they need */
+  readonly answer: number;
+  readonly variables: readonly Uint8Array[];
   /** FORWARD: the head as it is sent; REPLY: the whole answer */
   readonly output: Uint8Array;
   /** FACT_WORDS words of 64 bits */
@@ -96,6 +102,8 @@ const NOTHING: Decision = {
   lb: 0,
   timeoutMs: 0,
   flags: 0,
+  answer: 0,
+  variables: [],
   output: new Uint8Array(),
   facts: [],
   virtualHost: 0,
@@ -263,17 +271,31 @@ function holds(image: DataView, condition: number, facts: readonly bigint[]): bo
   }
 }
 
-/** Whether one of the checks denies. */
-function denies(image: DataView, list: number, facts: readonly bigint[]): boolean {
-  if (list === 0) return false;
-  const n = get(image, list, RbacListSpec, 'n');
+/** What becomes of a request on its way through the checks. */
+interface Stop {
+  /** 0: RBAC's denial, REPLY_PROXY, or an action; undefined: nothing stops it */
+  readonly by: number | undefined;
+  /** offset of the check that stops it with some probability, 0: none */
+  readonly lot: number;
+}
+
+function checked(image: DataView, list: number, facts: readonly bigint[]): Stop {
+  let lot = 0;
+  const n = list === 0 ? 0 : get(image, list, RbacListSpec, 'n');
   for (let i = 0; i < n; i++) {
     const at = list + RbacListSpec.size + i * RbacEntrySpec.size;
     const never = get(image, at, RbacEntrySpec, 'never') !== 0;
     const matched = !never && holds(image, get(image, at, RbacEntrySpec, 'condition'), facts);
-    if (matched === (get(image, at, RbacEntrySpec, 'action') === RBAC.DENY)) return true;
+    if (matched !== (get(image, at, RbacEntrySpec, 'action') === RBAC.DENY)) continue;
+    if (get(image, at, RbacEntrySpec, 'denominator') === 0) return { by: get(image, at, RbacEntrySpec, 'reply'), lot };
+    lot = at;
   }
-  return false;
+  return { by: undefined, lot };
+}
+
+/** Whether the lot of a check falls on a request. */
+function strikes(image: DataView, lot: number, random: number): boolean {
+  return random % get(image, lot, RbacEntrySpec, 'denominator') < get(image, lot, RbacEntrySpec, 'numerator');
 }
 
 /**
@@ -341,7 +363,15 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
   }
   const decided = { ...NOTHING, result: 'decided', rule, facts, virtualHost } as const;
   if (action === 0) return decided;
-  if (denies(view, rbac, facts)) action = get(view, at, ListenerSpec, 'denied');
+  const { by, lot } = checked(view, rbac, facts);
+  if (by === REPLY_PROXY) return decided;
+  if (by !== undefined) action = by || get(view, at, ListenerSpec, 'denied');
+  if (lot !== 0) {
+    // drawn only where the kernel can carry out both; else the proxy draws
+    const fault = get(view, lot, RbacEntrySpec, 'reply');
+    if (!reply(view, fault, head)) return decided;
+    if (strikes(view, lot, around.random)) action = fault;
+  }
   const kind = get(view, action, ActionSpec, 'kind');
   if (kind === ACTION.REPLY) {
     const output = reply(view, action, head);
@@ -349,7 +379,8 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
   }
   if (kind !== ACTION.FORWARD) return decided;
   const output = buildHead(view, action, head, around.uuid);
-  if (!output) return decided;
+  const variables = variablesOf(view, action, head);
+  if (!output || !variables) return decided;
   const choice = choose(view, action, head, around);
   if (!choice) return decided;
   return {
@@ -358,6 +389,18 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
     ...choice,
     timeoutMs: get(view, action, ActionSpec, 'timeout_ms'),
     flags: get(view, action, ActionSpec, 'flags'),
+    answer: get(view, action, ActionSpec, 'answer'),
+    variables,
     output,
   };
+}
+
+/** The values of the variables that the answer's edits need; undefined: too long to be kept. */
+function variablesOf(image: DataView, action: number, head: Head): Uint8Array[] | undefined {
+  const at = get(image, action, ActionSpec, 'variables');
+  if (at === 0) return [];
+  const values = Array.from({ length: get(image, at, AnswerVariablesSpec, 'n') }, (_, i) =>
+    expand(image, get(image, at, AnswerVariablesSpec, 'templates', i), head, []),
+  );
+  return values.reduce((sum, v) => sum + v.length, 0) > MAX_VARIABLE_BYTES ? undefined : values;
 }

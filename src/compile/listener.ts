@@ -27,14 +27,17 @@ function namesOf(listener: ListenerPlan): Set<string> {
       if (field.kind === 'header') names.add(field.name);
     });
   const checks = (list: readonly RbacCheck[]) => {
-    for (const check of list) collect(check.condition);
+    for (const check of list) {
+      collect(check.condition);
+      if (check.reply?.kind === 'reply') for (const name of headerNames(check.reply)) names.add(name);
+    }
   };
   checks(listener.rbac);
   for (const host of listener.virtualHosts)
     for (const route of host.routes) {
       if (route.match) collect(route.match);
       if (route.rbac) checks(route.rbac);
-      if (route.action.kind === 'forward') for (const name of headerNames(route.action)) names.add(name);
+      if (route.action.kind !== 'proxy') for (const name of headerNames(route.action)) names.add(name);
     }
   return names;
 }
@@ -70,7 +73,7 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
 
   const conditions = listener.rbac.map((check) => check.condition);
   const facts = new Facts(computable(conditions, scope.slot));
-  const rbac = storeRbac(blob, listener.rbac, facts);
+  const rbac = storeRbac(scope, listener.rbac, facts);
   if (rbac === undefined) return "the listener's access control cannot be computed in the kernel";
   const hosts = hostDfa(
     listener.virtualHosts.map((host) => host.domains),
@@ -94,8 +97,9 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
     ]);
   });
   const hostRows = blob.rows(hosts, (label) => (label.length === 0 ? 0 : offsets[label[0]!]!));
-  const notFound = replyAction(blob, { kind: 'reply', status: 404, headers: [], body: '' });
-  const denied = replyAction(blob, {
+  const notFound = replyAction(scope, listener.notFound ?? { kind: 'reply', status: 404, headers: [], body: '' });
+  if (typeof notFound !== 'number') return notFound.message;
+  const denied = replyAction(scope, {
     kind: 'reply',
     status: 403,
     headers: [{ name: 'content-type', value: [{ kind: 'literal', value: 'text/plain' }] }],
@@ -110,7 +114,7 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
       jobs: storeJobs(blob, facts.jobs, scope.slot),
       n_jobs: facts.jobs.length,
       rbac,
-      not_found: notFound as number,
+      not_found: notFound,
       denied: denied as number,
       proxy_endpoint: input.proxyEndpoint,
     },

@@ -11,6 +11,24 @@ export interface Packed {
   readonly size: number;
 }
 
+/** The states along paths: each before what it leads to by its exceptions, one path after the other. */
+function depthFirst({ start, first, to, other, accept }: Sparse): Int32Array {
+  const n = accept.length;
+  const order = new Int32Array(n);
+  const seen = new Uint8Array(n);
+  let count = 0;
+  const stack = [start];
+  for (let s = stack.pop(); s !== undefined; s = stack.pop()) {
+    if (seen[s]) continue;
+    seen[s] = 1;
+    order[count++] = s;
+    stack.push(other[s]!);
+    for (let i = first[s + 1]! - 1; i >= first[s]!; i--) stack.push(to[i]!);
+  }
+  for (let s = 0; s < n; s++) if (!seen[s]) order[count++] = s;
+  return order;
+}
+
 /**
  * Gives each state a place such that its row, and a cell for each exception at `class + 1` behind it, are nobody else's.
  * Cells of successive states come to lie next to each other, so that a walk along a path stays in few cache lines.
@@ -30,7 +48,7 @@ export function pack(table: Sparse): Packed {
       used = grown;
     }
   };
-  for (let s = 0; s < n; s++) {
+  for (const s of depthFirst(table)) {
     const from = first[s]!;
     const to = first[s + 1]!;
     while (used[low]) low++;

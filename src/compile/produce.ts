@@ -77,6 +77,9 @@ function expandPieces(
       case PIECE.HOST_NAME:
         parts.push(hostName(host));
         break;
+      case PIECE.HEADER:
+        parts.push(headerValue(head, get(image, at, PieceSpec, 'arg')) ?? new Uint8Array());
+        break;
       case PIECE.CAPTURE: {
         const span = captures[get(image, at, PieceSpec, 'arg') - 1];
         if (span) parts.push(slice(head, span));

@@ -49,7 +49,7 @@ function storeAction(route: RoutePlan, scope: Scope): number {
   const { action } = route;
   if (action.kind === 'proxy') return 0;
   const stored: number | Refusal =
-    action.kind === 'forward' ? forwardAction(scope, action) : replyAction(scope.blob, action);
+    action.kind === 'forward' ? forwardAction(scope, action) : replyAction(scope, action);
   if (typeof stored === 'number') return stored;
   scope.report(route, stored.code, stored.message);
   return 0;
@@ -62,7 +62,7 @@ function storeRoute(entry: Entry, facts: Facts, scope: Scope): number {
   let action = storeAction(route, scope);
   let rbac = 0;
   if (action !== 0 && route.rbac) {
-    const stored = storeRbac(scope.blob, route.rbac, facts);
+    const stored = storeRbac(scope, route.rbac, facts);
     if (stored === undefined) {
       scope.report(route, ...blame(route.rbac.map((check) => check.condition)));
       action = 0;

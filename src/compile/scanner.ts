@@ -47,6 +47,11 @@ const RESPONSE_NAMES = [
   'trailer',
 ];
 
+/** Slots that every response scanner knows by name. */
+export const RESPONSE_SLOTS: ReadonlyMap<string, number> = new Map(
+  RESPONSE_NAMES.map((name) => [name, REQUEST_SLOTS.get(name)!]),
+);
+
 /** True for header names whose presence sends a request to the proxy, so that rules never see them here. */
 export function isOddName(name: string): boolean {
   return name.startsWith(PREFIX_ODD);
@@ -363,11 +368,13 @@ export function requestScanner(rules: PathRules, names: ReadonlyMap<string, numb
   return b.build(start);
 }
 
-/** The scanner for response heads: `HTTP/1.0` or `HTTP/1.1`, three digits (bytes 9 to 11), an optional reason. */
-export function responseScanner(): Scanner {
+/**
+ * The scanner for response heads: `HTTP/1.0` or `HTTP/1.1`, three digits (bytes 9 to 11), an optional reason.
+ * @param names lower-case header names with their slots, those of RESPONSE_SLOTS among them.
+ */
+export function responseScanner(names: ReadonlyMap<string, number> = RESPONSE_SLOTS): Scanner {
   const b = new Builder();
   const bytes = [...VISIBLE, ...range(0x80, 0xff)];
-  const names = new Map(RESPONSE_NAMES.map((name) => [name, REQUEST_SLOTS.get(name)!]));
   const line = headers(b, names, bytes, false);
   const start = b.state();
   const minor = b.state();

@@ -1,7 +1,16 @@
 /** What everything that belongs to a listener is compiled against, and how its conditions are stored. */
-import { FIELD, JobSpec, LiteralSpec, MAX_RBAC, RBAC, RbacEntrySpec, RbacListSpec } from '../layout/image.js';
+import {
+  FIELD,
+  JobSpec,
+  LiteralSpec,
+  MAX_RBAC,
+  RBAC,
+  RbacEntrySpec,
+  RbacListSpec,
+  REPLY_PROXY,
+} from '../layout/image.js';
 import type { Condition, Field, Predicate, RbacCheck, RoutePlan } from '../plan/ir.js';
-import type { ActionContext } from './actions.js';
+import { type ActionContext, replyAction } from './actions.js';
 import type { Blob } from './blob.js';
 import { type Compiled, compileCondition, forEachPredicate } from './condition.js';
 import type { Fact, Facts, Job } from './facts.js';
@@ -10,6 +19,7 @@ import { isOddName } from './scanner.js';
 export interface ListenerInput {
   readonly blob: Blob;
   readonly clusters: ActionContext['clusters'];
+  readonly programNumber: ActionContext['programNumber'];
   /** endpoint id plus one */
   readonly proxyEndpoint: number;
   readonly rule: (route: RoutePlan) => number;
@@ -86,17 +96,31 @@ export function storeCondition(blob: Blob, products: Exclude<Compiled, boolean>)
   return blob.structs(LiteralSpec, literals);
 }
 
+/** What `rbac_entry.reply` says; undefined: the reply does not fit. */
+function storeReply(scope: Scope, reply: RbacCheck['reply']): number | undefined {
+  if (!reply) return 0;
+  if (reply.kind === 'proxy') return REPLY_PROXY;
+  const stored = replyAction(scope, reply);
+  return typeof stored === 'number' ? stored : undefined;
+}
+
 /** Stores RBAC checks. Returns the offset of the list, or undefined when one cannot be computed. */
-export function storeRbac(blob: Blob, checks: readonly RbacCheck[], facts: Facts): number | undefined {
-  if (checks.length > MAX_RBAC) return undefined;
+export function storeRbac(scope: Scope, checks: readonly RbacCheck[], facts: Facts): number | undefined {
+  const { blob } = scope;
+  // one lot at most: what it decides is carried out when nothing else can go wrong any more
+  if (checks.length > MAX_RBAC || checks.filter((c) => c.chance).length > 1) return undefined;
   const entries: Record<string, number>[] = [];
   for (const check of checks) {
     const compiled = compileCondition(check.condition, lookUp(facts));
     if (compiled === undefined) return undefined;
+    const reply = storeReply(scope, check.reply);
+    if (reply === undefined) return undefined;
     entries.push({
       action: check.action === 'allow' ? RBAC.ALLOW : RBAC.DENY,
       never: compiled === false ? 1 : 0,
       condition: typeof compiled === 'boolean' ? 0 : storeCondition(blob, compiled),
+      reply,
+      ...check.chance,
     });
   }
   const head = new Uint8Array(RbacListSpec.size);

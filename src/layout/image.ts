@@ -37,11 +37,14 @@ export const MAX_ADDS = 32;
 export const MAX_JOBS = 64;
 export const MAX_LITERALS = 256;
 export const MAX_CANDIDATES = 512;
-export const MAX_RBAC = 8;
+export const MAX_RBAC = 24;
 /** Most matches of a regex rewrite in one path; more are left to the proxy. */
 export const MAX_MATCHES = 16;
 /** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
 export const MAX_LITERAL = 4096;
+/** Most variables that an exchange keeps for its answer, and most kinds of answer edits that the kernel knows. */
+export const MAX_VARIABLES = 4;
+export const MAX_ANSWER_EDITS = 4096;
 
 /** Actions on the transitions of a scanner. */
 export const SCAN = {
@@ -113,6 +116,8 @@ export const ACTION_FLAG = {
   RETRY: 1,
   /** so are tries that are reset, or take too long, before the head of their answer */
   RETRY_RESETS: 2,
+  /** forwarded only when the whole request is in the message, else the proxy's */
+  WHOLE: 4,
 } as const;
 /** Words of a bitmap of statuses: bit s - 200 for status s (200 to 599). */
 export const STATUS_WORDS = 7;
@@ -152,6 +157,8 @@ export const PIECE = {
   HOST_NAME: 4,
   /** capture group `arg` (1..4) of the action's capturing automaton */
   CAPTURE: 5,
+  /** value of the header in slot `arg`, or nothing */
+  HEADER: 6,
 } as const;
 export const ADD = {
   ALWAYS: 0,
@@ -165,6 +172,8 @@ export const ADD = {
   EMPTY_LENGTH: 5,
 } as const;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
+/** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
+export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {
   /** whether the route matches cannot be computed: a request that gets as far as it goes to the proxy */
   UNKNOWN: 1,
@@ -178,6 +187,8 @@ export const ImageHeader = struct('image_header', 'The first bytes of the blob.'
   ['listeners', 'u32', 'offset of u32[n_listeners], each the offset of a listener or 0 (everything to the proxy)'],
   ['response_scan', 'u32', 'start row of the scanner for response heads'],
   ['response_classes', 'u32', 'its class map'],
+  ['n_answer_edits', 'u32', 'number of the last of the answer edits, at most MAX_ANSWER_EDITS'],
+  ['answer_edits', 'u32', 'offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits'],
   ['pad', 'u32', 'zero'],
 ]);
 
@@ -239,11 +250,13 @@ export const RbacListSpec = struct(
     ['pad', 'u32', 'zero'],
   ],
 );
-export const RbacEntrySpec = struct('rbac_entry', 'ALLOW denies what does not match; DENY denies what matches.', [
+export const RbacEntrySpec = struct('rbac_entry', 'ALLOW stops what does not match; DENY stops what matches.', [
   ['action', 'u32', 'RBAC'],
   ['never', 'u32', '1: the condition never matches'],
   ['condition', 'u32', 'offset of literals; 0 with never == 0: always matches'],
-  ['pad', 'u32', 'zero'],
+  ['reply', 'u32', "offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy"],
+  ['numerator', 'u32', 'with a denominator: stops this share of what it would stop, drawn per request'],
+  ['denominator', 'u32', '0: always'],
 ]);
 
 export const ActionSpec = struct('action', 'What is done with a request.', [
@@ -267,6 +280,8 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['hashes', 'u32', 'offset of hash_source[n_hashes]'],
   ['n_hashes', 'u32', 'at most MAX_HASHES'],
   ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
+  ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
+  ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
   ['pad', 'u32', 'zero'],
 ]);
 
@@ -276,6 +291,16 @@ export const HashSourceSpec = struct('hash_source', 'One source of the hash that
   ['flags', 'u16', 'HASH_FLAG'],
   ['find', 'u32', 'start row of the capturing automaton'],
   ['find_classes', 'u32', 'its class map'],
+]);
+
+export const AnswerVariablesSpec = struct('answer_variables', 'What is kept of a request for its answer.', [
+  ['n', 'u32', 'at most MAX_VARIABLES'],
+  ['templates', 'u32[4]', 'their values'],
+]);
+export const AnswerEditSpec = struct('answer_edit', 'Edits of an answer, in slots of the response scanner.', [
+  ['remove', 'u64', 'slots whose lines go'],
+  ['adds', 'u32', 'offset of add[n_adds]'],
+  ['n_adds', 'u32', 'at most MAX_ADDS'],
 ]);
 
 export const WeightedClusterSpec = struct('weighted_cluster', 'One choice of a forward action.', [
@@ -326,8 +351,9 @@ export const AddSpec = struct(
   'A complete header line "name: value CR LF" that is added before the empty line.',
   [
     ['when', 'u8', 'ADD'],
-    ['slot', 'u8', 'slot whose presence in the request as received decides (IF_ABSENT, IF_PRESENT)'],
-    ['pad', 'u16', 'zero'],
+    ['slot', 'u8', 'slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT)'],
+    ['variable', 'u8', 'answers: a variable (plus one) and CR LF that follow the line; 0: none'],
+    ['value', 'u8', 'answers: where the value begins in the line'],
     ['off', 'u32', 'offset of the line'],
     ['len', 'u32', 'its length (at most MAX_LITERAL)'],
   ],
@@ -351,6 +377,8 @@ export const IMAGE_STRUCTS = [
   TemplateSpec,
   PieceSpec,
   AddSpec,
+  AnswerVariablesSpec,
+  AnswerEditSpec,
 ];
 export const IMAGE_CONSTANTS = {
   IMAGE_SIZE,
@@ -373,6 +401,9 @@ export const IMAGE_CONSTANTS = {
   STATUS_WORDS,
   MAX_HASHES,
   MAX_TABLE,
+  MAX_VARIABLES,
+  MAX_ANSWER_EDITS,
+  REPLY_PROXY,
 };
 export const IMAGE_ENUMS = {
   SCAN,

@@ -26,6 +26,8 @@ export const MAX_RULES = 16384;
 /** Listener intake: the longest head, after edits, that a dummy socket's program writes; the longest such request. */
 export const MAX_STAGED = 4096;
 export const MAX_LINEAR = 16384;
+/** Bytes of a request that are kept for the edits of its answer. */
+export const MAX_VARIABLE_BYTES = 496;
 
 /** State of an upstream's exchange; written by the programs except where noted. */
 export const PHASE = {
@@ -230,7 +232,7 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['per_try_ms', 'u32', 'of this exchange, until the head of the answer; 0: none'],
   ['backoff_ms', 'u32', 'of this exchange: the first retry waits a random time shorter than this'],
   ['choice', 'u32', 'index of the cluster among those of the action'],
-  ['pad', 'u32', 'zero'],
+  ['edits', 'u32', 'of this exchange: number of the edits of its answer, 0: none'],
   ['retry', 'u64[7]', 'bitmap of the statuses from 200 on that are retried'],
   ['server', 'u64', "cookie of the server's end where it is on this node and paired, else 0"],
   ['server_sk', 'u64', "address of the server's socket"],
@@ -246,6 +248,11 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['taken', 'u32', 'bytes of this request that the dummy has sent on'],
   ['seq', 'u32', 'write_seq of U when no exchange was under way'],
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
+]);
+
+export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
+  ['ends', 'u32[4]', 'where each variable ends in `bytes`; it begins where the one before ends'],
+  ['bytes', 'u8[496]', 'their values'],
 ]);
 
 export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
@@ -307,6 +314,7 @@ export const ServingSpec = struct('serving', "Per paired server's socket (socket
 export const RUNTIME_STRUCTS = [
   ConnSpec,
   UpstreamSpec,
+  VariablesSpec,
   EndpointSpec,
   CtlSpec,
   SteerKeySpec,
@@ -328,6 +336,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_RULES,
   MAX_STAGED,
   MAX_LINEAR,
+  MAX_VARIABLE_BYTES,
   N_COUNTERS,
 };
 export const RUNTIME_ENUMS = {

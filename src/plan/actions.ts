@@ -1,6 +1,7 @@
 /** What a route does: its `route`, `redirect` or `direct_response` -> variants of an action. */
 import type { JsonObject, Provenance, Resources } from '../policy/resources.js';
 import type { ClusterInfo } from './clusters.js';
+import type { FilterOutcome } from './http-filters.js';
 import type { Action, ClusterPlan, Condition, RbacCheck, Reason } from './ir.js';
 import type { Notes } from './notes.js';
 
@@ -44,7 +45,6 @@ export interface ListenerContext {
   readonly stripPort: 'none' | 'any' | number;
   /** filters of the chain that act on rate limit descriptors */
   readonly hasRateLimitFilter: boolean;
-  readonly hasCorsFilter: boolean;
 }
 
 /** What applies to one route beside its own fields. */
@@ -58,6 +58,8 @@ export interface RouteContext {
   readonly path: string;
   /** bytes of the path that the match covered */
   readonly matched: number | 'whole';
+  /** what the HTTP filters do to its requests */
+  readonly filters: Pick<FilterOutcome, 'request' | 'whole'>;
 }
 
 /** The one variant of a route that is left to the proxy. */

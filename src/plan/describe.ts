@@ -53,6 +53,7 @@ export function describePieces(pieces: readonly Piece[]): string {
     .map((p) => {
       if (p.kind === 'literal') return p.value;
       if (p.kind === 'path') return p.from === 0 ? '{path}' : `{path from ${p.from}}`;
+      if (p.kind === 'header') return `{header ${p.name}}`;
       return p.kind === 'capture' ? `{group ${p.group}}` : `{${p.kind}}`;
     })
     .join('');

@@ -2,6 +2,7 @@
 import type { JsonObject } from '../policy/resources.js';
 import type { RouteContext } from './actions.js';
 import type { ClusterInfo } from './clusters.js';
+import { CLUSTER_EDITS } from './header-edits.js';
 import type { ClusterPlan } from './ir.js';
 import { has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
 import { clusterFor, subsetCriteria } from './subsets.js';
@@ -65,7 +66,7 @@ export function choices(notes: Notes, ctx: RouteContext, action: JsonObject, pat
   let total = 0;
   list(weighted, 'clusters').forEach((c, i) => {
     const where = `${at}.clusters[${i}]`;
-    onlyFields(notes, c, where, ['name', 'weight', 'metadata_match']);
+    onlyFields(notes, c, where, ['name', 'weight', 'metadata_match', ...CLUSTER_EDITS]);
     const weight = num(c, 'weight');
     total += weight;
     if (weight === 0) return;

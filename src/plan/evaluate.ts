@@ -3,12 +3,14 @@
 import { describeCondition } from './describe.js';
 import { formProblems } from './form.js';
 import type {
+  AnswerEdit,
   Condition,
   ForwardAction,
   ListenerPlan,
   Piece,
   Plan,
   Predicate,
+  RbacCheck,
   ReplyAction,
   RoutePlan,
   VirtualHostPlan,
@@ -25,6 +27,8 @@ export interface PlanRequest {
   readonly headers: readonly (readonly [string, string])[];
   /** IPv4 or IPv6 literal of the client */
   readonly sourceIp?: string;
+  /** unsigned, 32 bits: what steps with a chance draw; undefined: none of them strikes */
+  readonly random?: number;
   /** HTTP version; 1.1 if it is not given */
   readonly version?: string;
   /** bytes of the body; by default what Content-Length says */
@@ -45,6 +49,8 @@ export type Result =
       readonly target: string;
       /** lower case names; `x-request-id: <uuid>` stands for a random one */
       readonly headers: readonly (readonly [string, string])[];
+      /** edits of the answer, in order */
+      readonly answer: readonly { readonly op: AnswerEdit['op']; readonly name: string; readonly value: string }[];
     }
   | {
       readonly kind: 'reply';
@@ -138,6 +144,25 @@ function headersIn(c: Condition, into: Set<string>): void {
   if (c.op === 'and' || c.op === 'or') for (const p of c.of) headersIn(p, into);
 }
 
+function valuesIn(pieces: readonly Piece[], into: Set<string>): void {
+  for (const p of pieces) if (p.kind === 'header') into.add(p.name);
+}
+
+function piecesIn(reply: ReplyAction, into: Set<string>): void {
+  for (const { value } of reply.headers) valuesIn(value, into);
+}
+
+function checksIn(checks: readonly RbacCheck[], into: Set<string>): void {
+  for (const { condition, reply } of checks) {
+    headersIn(condition, into);
+    if (reply?.kind === 'reply') piecesIn(reply, into);
+  }
+}
+
+function answerEdits(action: ForwardAction): readonly AnswerEdit[] {
+  return [...(action.answer?.route ?? []), ...(action.answer?.filters ?? [])];
+}
+
 /** Methods that are decided here; Envoy refuses methods that it does not know, and tunnels CONNECT. */
 const METHODS = new Set(['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'OPTIONS', 'PATCH', 'TRACE']);
 
@@ -219,6 +244,8 @@ function piece(view: View, p: Piece): string {
       return p.value;
     case 'path':
       return view.path.slice(p.from);
+    case 'header':
+      return view.headers.get(p.name)?.[0] ?? '';
     case 'query':
       return view.query === undefined ? '' : `?${view.query}`;
     case 'host':
@@ -267,7 +294,12 @@ function forward(listener: ListenerPlan, view: View, action: ForwardAction): Res
     target = path + (view.query === undefined ? '' : `?${view.query}`);
   }
   if (action.originalPath) headers.push(['x-envoy-original-path', view.request.target]);
-  return { kind: 'forward', action, target, headers };
+  const answer = answerEdits(action).map(({ op, name, value }) => ({
+    op,
+    name,
+    value: expand(view, value),
+  }));
+  return { kind: 'forward', action, target, headers, answer };
 }
 
 function reply(view: View, action: ReplyAction): Result {
@@ -292,10 +324,13 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
   const vhost = findVirtualHost(listener, view.host);
   const named = vhost ? { virtualHost: vhost.name } : {};
   const looked = new Set<string>();
-  for (const check of listener.rbac) headersIn(check.condition, looked);
+  checksIn(listener.rbac, looked);
   for (const r of vhost?.routes ?? []) {
     if (r.match) headersIn(r.match, looked);
-    for (const check of r.rbac ?? []) headersIn(check.condition, looked);
+    checksIn(r.rbac ?? [], looked);
+    const { action } = r;
+    if (action.kind === 'reply') piecesIn(action, looked);
+    if (action.kind === 'forward') for (const e of answerEdits(action)) valuesIn(e.value, looked);
   }
   const repeated = [...looked].find((name) => (view.headers.get(name)?.length ?? 0) > 1);
   if (repeated !== undefined) return proxy(`the header ${repeated}, which a rule looks at, is repeated`, named);
@@ -315,25 +350,34 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
   }
   const found = { ...named, ...(winner ? { winner } : {}) };
   if (winner?.action.kind === 'proxy') return proxy(winner.reasons.map((r) => r.message).join('; '), found);
+  let perhaps = '';
   for (const check of winner?.rbac ?? listener.rbac) {
-    if (view.holds(check.condition) !== (check.action === 'allow')) {
-      const why = check.action === 'allow' ? 'no ALLOW policy matches' : 'a DENY policy matches';
-      return { ...base, ...found, verdict: 'kernel', why: `RBAC: ${why}`, result: DENIED };
+    if (view.holds(check.condition) === (check.action === 'allow')) continue;
+    const { chance, reply: answer } = check;
+    if (chance && (request.random === undefined || request.random % chance.denominator >= chance.numerator)) {
+      const { numerator, denominator } = chance;
+      perhaps += `; a filter stops ${numerator} of ${denominator} such requests`;
+      continue;
     }
+    if (answer?.kind === 'proxy') return proxy('a filter that the proxy runs looks at such requests', found);
+    const rbac = check.action === 'allow' ? 'no ALLOW policy matches' : 'a DENY policy matches';
+    const why = answer && answer.body !== DENIED.body ? `a filter answers with ${answer.status}` : `RBAC: ${rbac}`;
+    return { ...base, ...found, verdict: 'kernel', why, result: answer ? reply(view, answer) : DENIED };
   }
   if (!winner) {
     const why = vhost && vhost.name !== '' ? 'no route matches' : 'no virtual host matches';
-    return { ...base, ...found, verdict: 'kernel', why, result: NOT_FOUND };
+    const result = listener.notFound ? reply(view, listener.notFound) : NOT_FOUND;
+    return { ...base, ...found, verdict: 'kernel', why, result };
   }
   const { action } = winner;
   const result = action.kind === 'forward' ? forward(listener, view, action) : reply(view, action);
-  return { ...base, ...found, verdict: 'kernel', why: `the route ${winner.name} matches`, result };
+  return { ...base, ...found, verdict: 'kernel', why: `the route ${winner.name} matches${perhaps}`, result };
 }
 
-const DENIED: Result = {
+const DENIED = {
   kind: 'reply',
   status: 403,
   headers: [['content-type', 'text/plain']],
   body: 'RBAC: access denied',
-};
+} as const satisfies Result;
 const NOT_FOUND: Result = { kind: 'reply', status: 404, headers: [], body: '' };

@@ -5,7 +5,7 @@ import { ALWAYS, headerPresent, test } from './conditions.js';
 import { type Choice, choices } from './destinations.js';
 import { usesDns } from './endpoints.js';
 import { hashPolicies } from './hash-policy.js';
-import { requestEdits } from './header-edits.js';
+import { clusterLevel, requestEdits } from './header-edits.js';
 import type { ForwardAction, HeaderEdit, RbacCheck, RetryAction } from './ir.js';
 import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
@@ -119,9 +119,6 @@ function otherFields(
     notes.add('unsupported-field', `priority ${priority}`, join(path, 'priority'), action, 'priority');
   if (ctx.listener.hasRateLimitFilter && (has(action, 'rate_limits') || has(ctx.virtualHost, 'rate_limits'))) {
     notes.add('rate-limit', 'rate limit descriptors', join(path, 'rate_limits'), action, 'rate_limits');
-  }
-  if (ctx.listener.hasCorsFilter && (has(action, 'cors') || has(ctx.virtualHost, 'cors'))) {
-    notes.add('per-route-filter', 'a CORS policy', join(path, 'cors'), action, 'cors');
   }
   mirrors(notes, ctx, action, path);
 }
@@ -279,7 +276,15 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   ];
   const edits: HeaderEdit[] = [];
   if (listener.removeClientCert) edits.push({ op: 'remove', name: 'x-forwarded-client-cert' });
-  edits.push(...requestEdits(notes, levels, bool(ctx.routeConfig, 'most_specific_header_mutations_wins')));
+  edits.push(
+    ...requestEdits(
+      notes,
+      levels,
+      bool(ctx.routeConfig, 'most_specific_header_mutations_wins'),
+      clusterLevel(notes, ctx.route, ctx.path),
+      ctx.filters.request,
+    ),
+  );
   if (!listener.suppressEnvoyHeaders && (perTry > 0 || timeoutMs > 0)) {
     edits.push({ op: 'overwrite', name: 'x-envoy-expected-rq-timeout-ms', value: String(perTry || timeoutMs) });
   }
@@ -302,6 +307,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     ...(perTry > 0 ? { perTryTimeoutMs: perTry } : {}),
     ...(retries ? { retry: retryAction(retry) } : {}),
     ...(hash.length > 0 ? { hash } : {}),
+    ...(ctx.filters.whole ? { whole: true } : {}),
   };
   const checks = upstreamChecks(notes, ctx, chosen, host === '' ? forward : { ...forward, host }, path);
   if (!notes.clean) return [proxied(notes, ALWAYS)];

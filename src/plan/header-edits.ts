@@ -1,15 +1,14 @@
 /**
- * request_headers_to_add / request_headers_to_remove -> edits. Within one level Envoy removes first, then overwrites,
- * then adds, presence being tested before any addition of the level. The result holds, for each name, edits whose
- * conditions are about the request as received.
+ * request_headers_to_add / request_headers_to_remove, and those of responses -> edits. Within one level Envoy removes
+ * first, then overwrites, then adds, presence being tested before any addition of the level. The edits of requests hold,
+ * for each name, edits whose conditions are about the request as received.
  */
 import type { JsonObject } from '../policy/resources.js';
-import type { HeaderEdit } from './ir.js';
-import { bool, has, join, list, type Notes, obj, onlyFields, str, strings } from './notes.js';
+import type { AnswerEdit, HeaderEdit } from './ir.js';
+import { bool, has, join, list, type Notes, num, obj, onlyFields, str, strings } from './notes.js';
 
-/** Headers that frame the message, or that the fast path or the proxy maintain: an edit of them is left to the proxy. */
-const HANDLED = new Set([
-  'host',
+/** Headers that frame a message. */
+const FRAMING = [
   'connection',
   'keep-alive',
   'proxy-connection',
@@ -18,6 +17,13 @@ const HANDLED = new Set([
   'te',
   'trailer',
   'upgrade',
+];
+const FRAMES = new Set(FRAMING);
+
+/** Headers of requests that the fast path or the proxy maintain: an edit of them is left to the proxy. */
+const HANDLED = new Set([
+  ...FRAMING,
+  'host',
   'expect',
   'x-request-id',
   'x-forwarded-proto',
@@ -63,57 +69,60 @@ export function literalValue(value: string): string | undefined {
   return parts.some((p) => p.includes('%')) ? undefined : parts.join('%');
 }
 
-interface Level {
+/** A resource that may have edits, with its field path. */
+export interface Level {
   readonly owner: JsonObject;
   readonly path: string;
 }
 
-function additions(notes: Notes, { owner, path }: Level): HeaderEdit[] {
+/** Whose headers are edited. */
+export type Side = 'request' | 'response';
+
+const OPS = {
+  APPEND_IF_EXISTS_OR_ADD: 'append',
+  ADD_IF_ABSENT: 'add_if_absent',
+  OVERWRITE_IF_EXISTS_OR_ADD: 'overwrite',
+  OVERWRITE_IF_EXISTS: 'overwrite_if_present',
+} as const;
+
+/** A HeaderValueOption as an edit; undefined if it adds nothing, or, with a reason, if it is for the proxy. */
+export function headerOption(notes: Notes, option: JsonObject, at: string, side: Side): HeaderEdit | undefined {
+  onlyFields(notes, option, at, ['header', 'append', 'append_action', 'keep_empty_value']);
+  const header = obj(option, 'header') ?? {};
+  onlyFields(notes, header, join(at, 'header'), ['key', 'value']);
+  const name = str(header, 'key').toLowerCase();
+  const value = literalValue(str(header, 'value'));
+  if (value === undefined) {
+    const what = `the value of ${name} is computed per request`;
+    notes.add('header-format', what, join(at, 'header.value'), header, 'value');
+    return undefined;
+  }
+  if (value === '' && !bool(option, 'keep_empty_value')) return undefined;
+  const deprecated = !has(option, 'append')
+    ? 'APPEND_IF_EXISTS_OR_ADD'
+    : bool(option, 'append')
+      ? 'APPEND_IF_EXISTS_OR_ADD'
+      : 'OVERWRITE_IF_EXISTS_OR_ADD';
+  const action = str(option, 'append_action') || deprecated;
+  const op = OPS[action as keyof typeof OPS];
+  if (op === undefined) {
+    notes.add('header-edit', `append_action ${action} is not known`, at, option);
+    return undefined;
+  }
+  if (side === 'request' && op === 'append' && JOINED.has(name)) {
+    notes.add('header-edit', `the proxy joins ${name} in one line`, at, option);
+    return undefined;
+  }
+  return { op, name, value };
+}
+
+function additions(notes: Notes, { owner, path }: Level, side: Side): HeaderEdit[] {
   const overwrites: HeaderEdit[] = [];
   const adds: HeaderEdit[] = [];
-  list(owner, 'request_headers_to_add').forEach((option, i) => {
-    const at = join(path, `request_headers_to_add[${i}]`);
-    onlyFields(notes, option, at, ['header', 'append', 'append_action', 'keep_empty_value']);
-    const header = obj(option, 'header') ?? {};
-    onlyFields(notes, header, join(at, 'header'), ['key', 'value']);
-    const name = str(header, 'key').toLowerCase();
-    const value = literalValue(str(header, 'value'));
-    if (value === undefined) {
-      notes.add(
-        'header-format',
-        `the value of ${name} is computed per request`,
-        join(at, 'header.value'),
-        header,
-        'value',
-      );
-      return;
-    }
-    if (value === '' && !bool(option, 'keep_empty_value')) return;
-    const deprecated = has(option, 'append')
-      ? bool(option, 'append')
-        ? 'APPEND_IF_EXISTS_OR_ADD'
-        : 'OVERWRITE_IF_EXISTS_OR_ADD'
-      : '';
-    switch (str(option, 'append_action') || deprecated || 'APPEND_IF_EXISTS_OR_ADD') {
-      case 'APPEND_IF_EXISTS_OR_ADD':
-        if (JOINED.has(name)) {
-          notes.add('header-edit', `the proxy joins ${name} in one line`, at, option);
-          return;
-        }
-        adds.push({ op: 'append', name, value });
-        return;
-      case 'ADD_IF_ABSENT':
-        adds.push({ op: 'add_if_absent', name, value });
-        return;
-      case 'OVERWRITE_IF_EXISTS_OR_ADD':
-        overwrites.push({ op: 'overwrite', name, value });
-        return;
-      case 'OVERWRITE_IF_EXISTS':
-        overwrites.push({ op: 'overwrite_if_present', name, value });
-        return;
-      default:
-        notes.add('header-edit', `append_action ${str(option, 'append_action')} is not known`, at, option);
-    }
+  const key = `${side}_headers_to_add`;
+  list(owner, key).forEach((option, i) => {
+    const edit = headerOption(notes, option, join(path, `${key}[${i}]`), side);
+    if (edit) (edit.op.startsWith('overwrite') ? overwrites : adds).push(edit);
   });
   const names = [...overwrites, ...adds].map((e) => e.name);
   const conditional = [...overwrites, ...adds].filter(
@@ -121,13 +130,7 @@ function additions(notes: Notes, { owner, path }: Level): HeaderEdit[] {
   );
   for (const e of conditional) {
     if (names.filter((n) => n === e.name).length > 1) {
-      notes.add(
-        'header-edit',
-        `several edits of ${e.name} that depend on its presence`,
-        join(path, 'request_headers_to_add'),
-        owner,
-        'request_headers_to_add',
-      );
+      notes.add('header-edit', `several edits of ${e.name} that depend on its presence`, join(path, key), owner, key);
     }
   }
   return [...overwrites, ...adds];
@@ -153,33 +156,102 @@ function fold(before: readonly HeaderEdit[], edit: HeaderEdit): HeaderEdit[] {
   }
 }
 
+/** Why an edit of a request's header is left to the proxy, noted; false: it is not. */
+export function handledByProxy(notes: Notes, name: string, field: string, owner: JsonObject): boolean {
+  if (!HANDLED.has(name) && !name.startsWith(':') && !name.startsWith('x-envoy-')) return false;
+  notes.add('header-edit', `${name} is maintained by the proxy`, field, owner);
+  return true;
+}
+
+function inOrder(levels: readonly Level[], mostSpecificWins: boolean, first: Level | undefined): Level[] {
+  return [...(first ? [first] : []), ...(mostSpecificWins ? [...levels].reverse() : levels)];
+}
+
+/** Fields of a weighted cluster that edit headers. */
+export const CLUSTER_EDITS = [
+  'request_headers_to_add',
+  'request_headers_to_remove',
+  'response_headers_to_add',
+  'response_headers_to_remove',
+];
+
+/** The edits that the weighted clusters of a route have in common; a reason if they differ, since one is drawn later. */
+export function clusterLevel(notes: Notes, route: JsonObject, path: string): Level | undefined {
+  const weighted = obj(obj(route, 'route'), 'weighted_clusters');
+  const clusters = list(weighted, 'clusters').filter((c) => num(c, 'weight') > 0);
+  const [owner] = clusters;
+  if (!owner) return undefined;
+  const edits = clusters.map((c) => JSON.stringify(CLUSTER_EDITS.map((key) => c[key] ?? [])));
+  const at = join(path, 'route.weighted_clusters.clusters');
+  if (new Set(edits).size > 1) notes.add('header-edit', 'the clusters edit headers in different ways', at, weighted);
+  return { owner, path: at };
+}
+
+function removals(level: Level, side: Side): HeaderEdit[] {
+  const names = strings(level.owner, `${side}_headers_to_remove`);
+  return names.map((name) => ({ op: 'remove', name: name.toLowerCase() }));
+}
+
 /**
  * The edits of all levels, outermost effect last: route, virtual host, route configuration, or the other way round with
  * most_specific_header_mutations_wins. What the fast path cannot do becomes a reason.
+ * @param first the chosen cluster's own, which come first in either order
+ * @param before edits that filters have made before
  */
-export function requestEdits(notes: Notes, levels: readonly Level[], mostSpecificWins: boolean): HeaderEdit[] {
+export function requestEdits(
+  notes: Notes,
+  levels: readonly Level[],
+  mostSpecificWins: boolean,
+  first?: Level,
+  before: readonly HeaderEdit[] = [],
+): HeaderEdit[] {
   const byName = new Map<string, HeaderEdit[]>();
-  for (const level of mostSpecificWins ? [...levels].reverse() : levels) {
-    const removals = strings(level.owner, 'request_headers_to_remove').map(
-      (name): HeaderEdit => ({ op: 'remove', name: name.toLowerCase() }),
-    );
-    for (const edit of [...removals, ...additions(notes, level)]) {
-      if (HANDLED.has(edit.name) || edit.name.startsWith(':') || edit.name.startsWith('x-envoy-')) {
-        const field = join(level.path, edit.op === 'remove' ? 'request_headers_to_remove' : 'request_headers_to_add');
-        notes.add('header-edit', `${edit.name} is maintained by the proxy`, field, level.owner);
-        continue;
-      }
+  for (const edit of before) byName.set(edit.name, fold(byName.get(edit.name) ?? [], edit));
+  for (const level of inOrder(levels, mostSpecificWins, first)) {
+    for (const edit of [...removals(level, 'request'), ...additions(notes, level, 'request')]) {
+      const field = join(level.path, edit.op === 'remove' ? 'request_headers_to_remove' : 'request_headers_to_add');
+      if (handledByProxy(notes, edit.name, field, level.owner)) continue;
       byName.set(edit.name, fold(byName.get(edit.name) ?? [], edit));
     }
   }
   return [...byName.values()].flat();
 }
 
-/** Response header edits are left to the proxy. */
-export function responseEdits(notes: Notes, levels: readonly Level[]): void {
-  for (const { owner, path } of levels) {
-    for (const key of ['response_headers_to_add', 'response_headers_to_remove']) {
-      if (has(owner, key)) notes.add('response-headers', 'response headers are edited', join(path, key), owner, key);
-    }
+/** Headers that the proxy sets behind all edits. */
+const SET_BY_PROXY = new Set(['server', 'date', 'via']);
+
+/** An edit of an answer's header; undefined, with a reason, if it is left to the proxy. */
+export function answerEdit(notes: Notes, edit: HeaderEdit, field: string, owner: JsonObject): AnswerEdit | undefined {
+  const { name } = edit;
+  const removed = edit.op === 'remove';
+  if (FRAMES.has(name) || name.startsWith(':')) {
+    notes.add('response-headers', `${name} frames the message`, field, owner);
+    return undefined;
   }
+  if (!removed && (SET_BY_PROXY.has(name) || name.startsWith('x-envoy-'))) {
+    notes.add('response-headers', `${name} is maintained by the proxy`, field, owner);
+    return undefined;
+  }
+  if (!/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name) || (edit.op !== 'remove' && !/^[\t\x20-\x7e]*$/.test(edit.value))) {
+    notes.add('response-headers', `${name} is not plain ASCII`, field, owner);
+    return undefined;
+  }
+  return edit.op === 'remove'
+    ? { op: 'remove', name, value: [] }
+    : { op: edit.op, name, value: [{ kind: 'literal', value: edit.value }] };
+}
+
+/** The router's edits of answers: response_headers_to_remove and _to_add of all levels, in the order of `requestEdits`. */
+export function responseEdits(
+  notes: Notes,
+  levels: readonly Level[],
+  mostSpecificWins: boolean,
+  first?: Level,
+): AnswerEdit[] {
+  return inOrder(levels, mostSpecificWins, first).flatMap((level) =>
+    [...removals(level, 'response'), ...additions(notes, level, 'response')].flatMap((edit) => {
+      const field = join(level.path, edit.op === 'remove' ? 'response_headers_to_remove' : 'response_headers_to_add');
+      return answerEdit(notes, edit, field, level.owner) ?? [];
+    }),
+  );
 }

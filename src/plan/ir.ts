@@ -51,6 +51,8 @@ export type Piece =
   | { readonly kind: 'host' }
   /** the host without its port */
   | { readonly kind: 'host_name' }
+  /** the value of a request header, nothing if it is not there */
+  | { readonly kind: 'header'; readonly name: string }
   | { readonly kind: 'capture'; readonly group: number };
 
 /** One edit of the request's headers, applied in order. Values are literal. Names are lower case. */
@@ -61,6 +63,26 @@ export type HeaderEdit =
       readonly name: string;
       readonly value: string;
     };
+
+/**
+ * One edit of an answer's headers, applied in order. `overwrite` takes all lines of the name out and adds one at the end;
+ * `set` changes the value where it stands (and adds the header if it is not there). Pieces are about the request as
+ * received. Names are lower case.
+ */
+export interface AnswerEdit {
+  readonly op: 'remove' | 'append' | 'overwrite' | 'set' | 'add_if_absent' | 'overwrite_if_present';
+  readonly name: string;
+  /** empty for `remove` */
+  readonly value: readonly Piece[];
+}
+
+/** What is done to the headers of an answer that an upstream gives, or that the mesh gives in its place. */
+export interface AnswerEdits {
+  /** by the router (route, virtual host, route configuration) */
+  readonly route: readonly AnswerEdit[];
+  /** by the HTTP filters, afterwards; of the mesh's own replies, when they have content-length and content-type */
+  readonly filters: readonly AnswerEdit[];
+}
 
 /** How the target (path and query) of a forwarded request is made. */
 export type TargetRewrite =
@@ -85,6 +107,10 @@ export interface ForwardAction {
   readonly retry?: RetryAction;
   /** for clusters with hash tables; none: a random endpoint */
   readonly hash?: readonly HashPolicy[];
+  /** edits of the answer, if there are any */
+  readonly answer?: AnswerEdits;
+  /** the request is forwarded only when it is here as a whole (buffer filter); else it goes to the proxy */
+  readonly whole?: boolean;
 }
 
 export interface RetryAction {
@@ -108,9 +134,15 @@ export interface ReplyAction {
 
 export type Action = ForwardAction | ReplyAction | { readonly kind: 'proxy' };
 
+/** One step of the filter chain that may answer a request before it is routed: RBAC, faults, preflights. */
 export interface RbacCheck {
+  /** `allow` stops what does not match, `deny` what matches */
   readonly action: 'allow' | 'deny';
   readonly condition: Condition;
+  /** what is stopped is answered so, or left to the proxy; undefined: RBAC's own 403 */
+  readonly reply?: ReplyAction | { readonly kind: 'proxy' };
+  /** what would be stopped is stopped with this probability only, drawn per request */
+  readonly chance?: { readonly numerator: number; readonly denominator: number };
 }
 
 export interface RoutePlan {
@@ -159,6 +191,8 @@ export interface ListenerPlan {
   readonly virtualHosts: readonly VirtualHostPlan[];
   /** in order; apply to every request, also to those without a route */
   readonly rbac: readonly RbacCheck[];
+  /** the answer to requests without a route; undefined: 404 without anything */
+  readonly notFound?: ReplyAction;
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
   /** value of x-forwarded-proto added when there is none */

@@ -1,11 +1,12 @@
 /** envoy.config.listener.v3.Listener with an HTTP connection manager -> ListenerPlan. */
 import type { JsonObject, Resources } from '../policy/resources.js';
 import type { ListenerContext } from './actions.js';
+import { localReply } from './answers.js';
 import type { ClusterInfo } from './clusters.js';
 import { test } from './conditions.js';
 import { runtimeMayChangeFaults } from './fault.js';
-import { FilterChain } from './http-filters.js';
-import type { ClusterPlan, Condition, ListenerPlan } from './ir.js';
+import { FilterChain, type FilterOutcome } from './http-filters.js';
+import type { ClusterPlan, Condition, ListenerPlan, ReplyAction } from './ir.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 
@@ -230,8 +231,9 @@ export function listenerPlan(
   const path = 'http_connection_manager';
   if (hcm) hcmNotes(notes, hcm, path);
 
-  const mayChange = runtimeMayChangeFaults(resources.bootstrap);
-  const chain = new FilterChain(notes, hcm ?? {}, { address, port }, path, mayChange);
+  const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
+  const faultsMayChange = runtimeMayChangeFaults(resources.bootstrap);
+  const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers }, path);
   const rds = str(obj(hcm, 'rds'), 'route_config_name');
   const routeConfig =
     obj(hcm, 'route_config') ?? resources.routeConfigs.find((r) => rds !== '' && str(r, 'name') === rds);
@@ -267,23 +269,25 @@ export function listenerPlan(
     usesRemoteIp: () => {
       chain.remoteIp = true;
     },
-    runtimeLayers: list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0,
+    runtimeLayers,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
     stripPort,
     hasRateLimitFilter: chain.has('ratelimit') || chain.has('local_ratelimit'),
-    hasCorsFilter: chain.has('cors'),
   };
   const withListener: Outcome = (object, reasons, ids) => outcome(object, [...notes.reasons, ...reasons], ids);
   const hosts = virtualHosts(
     { listener: context, name, chain, routeConfig: routeConfig ?? {}, common, outcome: withListener },
     strip,
   );
-  const unmatched = chain.outcome([]);
+  const unmatched = chain.outcome();
   for (const [policy, reasons] of chain.policies) withListener(policy, reasons);
   for (const filter of chain.filters)
-    withListener(filter.resource, filterReasons(filter.kind, filter.rbac?.notes, unmatched.notes, filter.resource));
+    withListener(
+      filter.resource,
+      filterReasons(filter.kind, filter.rbac?.notes ?? filter.own, unmatched.notes, filter.resource),
+    );
 
   const everythingProxied =
     hosts.every((h) => h.routes.every((r) => r.action.kind === 'proxy')) && unmatched.notes.reasons.length > 0;
@@ -303,9 +307,15 @@ export function listenerPlan(
     stripPort,
     virtualHosts: hosts,
     rbac: unmatched.notes.clean ? unmatched.checks : [],
+    ...(unmatched.notes.clean ? { notFound: notFound(unmatched) } : {}),
     generateRequestId: bool(hcm, 'generate_request_id', true),
     forwardedProto: 'http',
   };
+}
+
+/** What requests without a route get: a fault, or 404. */
+function notFound({ abort, cases }: FilterOutcome): ReplyAction {
+  return abort?.at(-1)?.action ?? localReply(404, '', cases.at(-1)!.edits);
 }
 
 /** Why a filter is not offloaded: RBAC for its own reasons, others as the chain says. */

@@ -30,8 +30,8 @@ const TEXT = {
     'Every request of the filter chain passes this filter. Disable it for a route (typed_per_filter_config with disabled: true) and that route can be offloaded.',
   ],
   'per-route-filter': [
-    'Per-route configuration of a filter that the fast path does not have',
-    'The filter acts only where it is configured, so only these routes are left to the proxy.',
+    'Configuration of a filter that the fast path does not have',
+    'The filter is understood, or acts only where it is configured, but not with these settings (delays, rate limits ...). Only the routes that they apply to are left to the proxy.',
   ],
   tls: [
     'TLS on the connection',
@@ -99,8 +99,8 @@ const TEXT = {
     'Headers that frame the message or that the proxy maintains (host, connection, content-length, x-request-id, x-envoy-* ...), and appending to headers that the proxy joins in one line.',
   ],
   'response-headers': [
-    'Edits of response headers',
-    'Answers are handed on unchanged in the kernel; the proxy edits response headers.',
+    'An edit of response headers that the fast path does not have',
+    'Headers of answers are edited in the kernel or by the agent. Left to the proxy are edits of headers that frame the message, additions to those that the proxy sets itself (server, date, via, x-envoy-*), and answers of filters of the cluster.',
   ],
   retry: [
     'A retry policy that the fast path does not have',

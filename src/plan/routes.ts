@@ -1,12 +1,13 @@
 /** Virtual hosts and their routes. */
 import type { JsonObject } from '../policy/resources.js';
 import { type ListenerContext, proxied, type RouteContext, type Variant } from './actions.js';
+import { hasEdits, localReply } from './answers.js';
 import { ALWAYS, all, any, headerPresent, NEVER, test } from './conditions.js';
 import { forwardVariants } from './forward.js';
-import { responseEdits } from './header-edits.js';
-import type { FilterChain } from './http-filters.js';
-import type { Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
-import { has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
+import { clusterLevel, responseEdits } from './header-edits.js';
+import type { FilterChain, FilterOutcome } from './http-filters.js';
+import type { Action, Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
+import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
 import { directResponseVariants, redirectVariants } from './replies.js';
 import { routeMatch } from './route-match.js';
 
@@ -86,6 +87,35 @@ function variantsOf(notes: Notes, ctx: RouteContext): Variant[] {
   return [proxied(notes, ALWAYS)];
 }
 
+function aborted(notes: Notes, abort: NonNullable<FilterOutcome['abort']>): Variant[] {
+  if (!notes.clean) return [proxied(notes, ALWAYS)];
+  return abort.map(({ when, action }) => ({ when, action, reasons: [], guard: false }));
+}
+
+/** A variant with the edits of its answers, once for each case of them. */
+function byAnswer(notes: Notes, v: Variant, filters: FilterOutcome): Variant[] {
+  const { action } = v;
+  if (action.kind === 'proxy') return [v];
+  return filters.cases.map(({ when, edits }): Variant => {
+    if (!hasEdits(edits)) return when === ALWAYS ? v : { ...v, when: all([v.when, when]) };
+    if (v.checks) {
+      const own = notes.fork();
+      own.add('response-headers', 'answers of a filter of the cluster are edited', 'response_headers_to_add');
+      return { ...proxied(own, all([v.when, when])), guard: v.guard };
+    }
+    const answer: Action =
+      action.kind === 'forward'
+        ? { ...action, answer: edits }
+        : localReply(
+            action.status,
+            action.body,
+            edits,
+            action.headers.filter((h) => h.name !== 'content-type'),
+          );
+    return { ...v, when: all([v.when, when]), action: answer };
+  });
+}
+
 function routePlans(
   ctx: RoutesContext,
   vhost: JsonObject,
@@ -125,13 +155,14 @@ function routePlans(
     { owner: vhost, path: 'virtual_host' },
     { owner: ctx.routeConfig, path: 'route_config' },
   ];
-  responseEdits(notes, levels);
-  const filters = ctx.chain.outcome(levels);
+  const specificWins = bool(ctx.routeConfig, 'most_specific_header_mutations_wins');
+  const edits = responseEdits(notes, levels, specificWins, clusterLevel(notes, route, path));
+  const filters = ctx.chain.outcome({ levels, hasEntry: isObject(route.route), edits });
   notes.reasons.push(...filters.notes.reasons);
 
   const domains = strings(vhost, 'domains').map((d) => d.toLowerCase());
   const variants: Variant[] = filters.abort
-    ? [notes.clean ? { when: ALWAYS, action: filters.abort, reasons: [], guard: false } : proxied(notes, ALWAYS)]
+    ? aborted(notes, filters.abort)
     : variantsOf(notes, {
         listener: ctx.listener,
         routeConfig: ctx.routeConfig,
@@ -140,7 +171,8 @@ function routePlans(
         route,
         path,
         matched,
-      });
+        filters,
+      }).flatMap((v) => byAnswer(notes, v, filters));
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {
@@ -224,15 +256,13 @@ function catchAll(id: string, reasons: readonly Reason[]): RoutePlan {
  * @param strip conditions under which the proxy would change the Host header
  */
 export function virtualHosts(ctx: RoutesContext, strip: readonly Condition[]): VirtualHostPlan[] {
-  const unmatched = ctx.chain.outcome([]).notes;
+  const unmatched = ctx.chain.outcome().notes;
   const rest = [...ctx.common.reasons, ...unmatched.reasons];
   const hosts = list(ctx.routeConfig, 'virtual_hosts');
   const drafts = hosts.map((vhost) => {
     const notes = new Notes(ctx.listener.provenance);
     virtualHostNotes(notes, vhost);
     notes.reasons.push(...(ctx.listener.left?.get(vhost) ?? []));
-    if (has(vhost, 'cors') && ctx.listener.hasCorsFilter)
-      notes.add('per-route-filter', 'a CORS policy', 'virtual_host.cors', vhost, 'cors');
     const name = str(vhost, 'name');
     const routes = list(vhost, 'routes').flatMap((r, i) =>
       routePlans(ctx, vhost, notes, r, i, `${ctx.name}/${name}/${i}`),

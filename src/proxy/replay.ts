@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { backOffOf, retried, retriesOf } from '../plan/retry.js';
-import { asObject, asObjects } from '../policy/envoy/walk.js';
+import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
 
@@ -17,6 +17,20 @@ const ATTEMPTS = 'x-envoy-attempt-count';
 /** The header's value for a request whose first try went to the cluster at `choice` of those with a weight. */
 export function replayMark(choice: number): string {
   return `${REPLAY_HEADER.value}-${choice}`;
+}
+
+const FAULT = 'type.googleapis.com/envoy.extensions.filters.http.fault.v3.HTTPFault';
+
+/** Faults were drawn for the first try: configurations that let every replay pass. */
+function withoutFaults(...levels: readonly JsonObject[]): JsonObject {
+  const filters: JsonObject = {};
+  for (const level of levels)
+    for (const [name, config] of Object.entries(asObject(level.typed_per_filter_config) ?? {})) {
+      const typed = asObject(config);
+      const inner = asObject(typed?.config) ?? typed;
+      if (asString(inner?.['@type']) === FAULT) filters[name] = { '@type': FAULT };
+    }
+  return filters;
 }
 
 /** A policy after its first retry: one less, and the next one waits up to twice as long as the first. */
@@ -41,7 +55,7 @@ function settled(action: JsonObject, choice: number): JsonObject | undefined {
 }
 
 /** The routes for replayed requests that stand before `route`, one for each cluster that it leads to. */
-function replayRoutes(route: JsonObject, virtualHost: JsonObject): JsonObject[] {
+function replayRoutes(route: JsonObject, virtualHost: JsonObject, config: JsonObject): JsonObject[] {
   const action = asObject(route.route);
   const match = asObject(route.match);
   const policy = asObject(action?.retry_policy) ?? asObject(virtualHost.retry_policy);
@@ -65,6 +79,9 @@ function replayRoutes(route: JsonObject, virtualHost: JsonObject): JsonObject[] 
       route: { ...own, retry_policy: rest(policy) },
       request_headers_to_remove: [...removed, REPLAY_HEADER.name],
     };
+    const faults = withoutFaults(config, virtualHost, route);
+    if (Object.keys(faults).length > 0)
+      copy.typed_per_filter_config = { ...asObject(route.typed_per_filter_config), ...faults };
     if (virtualHost.include_request_attempt_count === true) {
       copy.request_headers_to_add = [
         ...asObjects(route.request_headers_to_add),
@@ -77,7 +94,7 @@ function replayRoutes(route: JsonObject, virtualHost: JsonObject): JsonObject[] 
 
 function withReplays(config: JsonObject): JsonObject {
   const hosts = asObjects(config.virtual_hosts).map((host): JsonObject => {
-    const routes = asObjects(host.routes).flatMap((route) => [...replayRoutes(route, host), route]);
+    const routes = asObjects(host.routes).flatMap((route) => [...replayRoutes(route, host, config), route]);
     return host.routes ? { ...host, routes } : host;
   });
   return config.virtual_hosts ? { ...config, virtual_hosts: hosts } : config;

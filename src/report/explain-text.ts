@@ -26,6 +26,8 @@ function candidateLines(c: Candidate, several: boolean, paint: Paint): string[] 
   const more = all.length > ENDPOINTS ? ` and ${all.length - ENDPOINTS} more` : '';
   const endpoints = all.slice(0, ENDPOINTS).join(', ');
   const lines = [`  ${c.cluster}${share}`];
+  if (all.length === 0 && c.lb !== '')
+    lines.push(paint.dim(`      ${c.lb.replace('_', ' ')}: the endpoints that the proxy looks up`));
   if (all.length > 0) lines.push(paint.dim(`      ${c.lb.replace('_', ' ')}: ${endpoints}${more}`));
   return lines;
 }

@@ -1,5 +1,6 @@
 /** What happens to one request, step by step: the trace that `explain` prints. */
 import { parseAddress } from '../compile/address.js';
+import { writeEndpointList } from '../compile/clusters.js';
 import { compileImage } from '../compile/image.js';
 import { interpret } from '../compile/interpret.js';
 import { MAX_REPLAY } from '../layout/runtime.js';
@@ -206,6 +207,8 @@ interface ImageVerdict {
 /** What the policy image, which is what the kernel runs, does with the request. */
 function askImage(plan: Plan, trace: Trace, request: PlanRequest): ImageVerdict {
   const compiled = compileImage(plan, { generation: 1, endpointId: () => 0, proxyEndpointId: () => 0 });
+  // which endpoints the proxy will find is not known here, but that there are any is what is asked about
+  for (const { lists } of compiled.discovered.values()) writeEndpointList(compiled.image, lists[0], [0]);
   const index = plan.listeners.findIndex((l) => l.name === trace.listener);
   const decision = interpret(compiled.image, index, Buffer.from(headText(request), 'latin1'), {
     sourceIp: parseAddress(request.sourceIp ?? '127.0.0.1') ?? new Uint8Array(4),
@@ -224,7 +227,9 @@ function askImage(plan: Plan, trace: Trace, request: PlanRequest): ImageVerdict 
   const why =
     trace.result?.kind === 'reply'
       ? 'answers to requests with a body, and to HEAD without a body to describe, are given by the proxy'
-      : 'the rules that come into question do not fit into the policy image, or the request grows too long';
+      : trace.result?.kind === 'forward' && trace.result.action.hash?.some((source) => source.generated)
+        ? 'the cookie that decides about the endpoint is missing, and the proxy makes it up'
+        : 'the rules that come into question do not fit into the policy image, or the request grows too long';
   return { kernel: false, why, reasons: [] };
 }
 
@@ -285,11 +290,24 @@ export function explain(plan: Plan, request: PlanRequest): Explanation {
               kind: 'forward',
               target: result.target,
               headers: result.headers,
-              edits: edits(result.action, request, result.target),
+              edits: [...edits(result.action, request, result.target), ...result.answer.map(answerEdit)],
               clusters: candidates(plan, result.action),
               timeoutMs: result.action.timeoutMs,
               retries: result.action.retry?.retries ?? 0,
               settings: describeForwarding(result.action).map(([name, text]) => ({ name, text })),
             },
   };
+}
+
+/** e.g. `answer: overwrite x-a: 1`. */
+function answerEdit({
+  op,
+  name,
+  value,
+}: {
+  readonly op: string;
+  readonly name: string;
+  readonly value: string;
+}): string {
+  return `answer: ${op.replaceAll('_', ' ')} ${name}${op === 'remove' ? '' : `: ${value}`}`;
 }

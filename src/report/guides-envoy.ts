@@ -202,11 +202,11 @@ request_headers_to_remove: [x-shop-internal]`,
     },
   },
   'response-headers': {
-    fix: 'Set the header in the application, or keep the edit on the routes that need it.',
+    fix: 'Leave these headers to the proxy, or edit a header of your own instead.',
     example: {
       place: 'route',
       before: `${FORWARD}
-response_headers_to_add: [{ header: { key: x-served, value: "%START_TIME%" } }]`,
+response_headers_to_add: [{ header: { key: server, value: shop } }]`,
       after: FORWARD,
     },
   },
@@ -291,13 +291,11 @@ redirect: { regex_rewrite: { pattern: { regex: "/old/(.*)" }, substitution: '/ne
     example: { place: 'virtual host', before: 'require_tls: ALL', after: '{}' },
   },
   'cluster-discovery': {
-    fix: 'Give the cluster its endpoints as IP addresses (type STATIC, or EDS with a ClusterLoadAssignment in the files).',
+    fix: 'Give the cluster its endpoints in the files (type STATIC, or EDS with a ClusterLoadAssignment), or names to look up (STRICT_DNS).',
     example: {
       place: 'cluster',
-      before: `type: STRICT_DNS
-load_assignment:
-  cluster_name: shop
-  endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: shop.internal, port_value: 80 } } } }] }]`,
+      before: `type: ORIGINAL_DST
+lb_policy: CLUSTER_PROVIDED`,
       after: `type: STATIC
 load_assignment:
   cluster_name: shop
@@ -305,14 +303,18 @@ load_assignment:
     },
   },
   'cluster-endpoints': {
-    fix: 'Put the endpoints into one locality with one priority.',
+    fix: 'Put the endpoints into one locality, or leave the weights of localities out.',
     example: {
       place: 'cluster',
-      before: `load_assignment:
+      before: `common_lb_config: { locality_weighted_lb_config: {} }
+load_assignment:
   cluster_name: shop
   endpoints:
-    - lb_endpoints: [{ endpoint: { address: { socket_address: { address: 10.0.0.1, port_value: 80 } } } }]
-    - priority: 1
+    - locality: { zone: a }
+      load_balancing_weight: 1
+      lb_endpoints: [{ endpoint: { address: { socket_address: { address: 10.0.0.1, port_value: 80 } } } }]
+    - locality: { zone: b }
+      load_balancing_weight: 2
       lb_endpoints: [{ endpoint: { address: { socket_address: { address: 10.0.0.2, port_value: 80 } } } }]`,
       after: `load_assignment:
   cluster_name: shop
@@ -331,8 +333,13 @@ load_assignment:
     },
   },
   'lb-policy': {
-    fix: 'Use ROUND_ROBIN, RANDOM or LEAST_REQUEST, where it does not matter which endpoint gets a request.',
-    example: { place: 'cluster', before: 'lb_policy: MAGLEV', after: 'lb_policy: LEAST_REQUEST' },
+    fix: 'Use one of the policies that the explanation names, without settings that change how they choose.',
+    example: {
+      place: 'cluster',
+      before: `lb_policy: LEAST_REQUEST
+least_request_lb_config: { choice_count: 5 }`,
+      after: 'lb_policy: LEAST_REQUEST',
+    },
   },
   'upstream-protocol': {
     fix: 'Let the server speak HTTP/1.1 in plain text.',
@@ -360,7 +367,11 @@ load_assignment:
   },
   'outlier-detection': {
     fix: 'Remove outlier_detection from clusters whose platform takes bad endpoints out.',
-    example: { place: 'cluster', before: 'outlier_detection: { consecutive_5xx: 5 }', after: '{}' },
+    example: {
+      place: 'cluster',
+      before: 'outlier_detection: { consecutive_5xx: 5, max_ejection_percent: 100 }',
+      after: '{}',
+    },
   },
   'circuit-breaker': {
     fix: 'Raise the thresholds to 1024 or more.',

@@ -75,6 +75,11 @@ export class Kernel {
     };
   }
 
+  /** Runs and run time of the program, while the kernel counts them. */
+  stats(): { runs: bigint; runTime: bigint } {
+    return this.#object.program('decide_one').info();
+  }
+
   close(): void {
     this.#object.close();
   }

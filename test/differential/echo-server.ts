@@ -58,6 +58,9 @@ function answer(socket: Socket, name: string, method: string, form: string, echo
   const headers: HeaderList = [
     ['Content-Type', 'application/json'],
     ['X-Upstream', name],
+    ['X-Powered-By', 'an echo server that names itself at length'],
+    ['Cache-Control', 'no-cache'],
+    ['Vary', 'Accept'],
   ];
   const head = method === 'HEAD';
   let body = echo;

@@ -8,6 +8,7 @@ import { startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { freePorts } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
+import type { JobResult, WireAnswer } from '../../src/lab/raw-client.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { differences } from './compare.js';
@@ -34,6 +35,20 @@ export interface DifferentialOptions {
   /** configurations with routes that only the proxy can do */
   readonly mixed: boolean;
   readonly subject: Subject;
+}
+
+function ofUpstream(answer: WireAnswer): boolean {
+  return answer.headers.some(([name]) => name.toLowerCase() === 'x-upstream');
+}
+
+/** Whether the connection ended between two requests that were sent back to back. */
+function cutShort(steps: readonly Step[], { answers }: JobResult): boolean {
+  let before = 0;
+  for (const step of steps) {
+    if (answers.length > before && answers.length < before + step.length) return true;
+    before += step.length;
+  }
+  return false;
 }
 
 /** Everything running, ready for requests. */
@@ -128,6 +143,15 @@ export class Differential {
     if (found.length && expected.error && !actual.error && steps.some((s) => s.length > 1)) {
       const single = steps.flat().map((r) => exchange([r]));
       return differences(await this.#oracle.run({ address: ORACLE, port, exchanges: single }), actual);
+    }
+    // The Envoy behind Sidestep does the same; whether the next request was there is a matter of time on either side.
+    const own = actual.answers.at(-1);
+    if (found.length && actual.error && !expected.error && own && !ofUpstream(own) && cutShort(steps, actual)) {
+      const single = steps.flat().map((r) => exchange([r]));
+      return differences(
+        await this.#oracle.run({ address: ORACLE, port, exchanges: single }),
+        await this.#subject.run({ address: SUBJECT, port, exchanges: single }),
+      );
     }
     return found;
   }

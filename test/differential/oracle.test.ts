@@ -33,6 +33,13 @@ const PLANTED: Readonly<Record<string, (text: string) => string>> = {
   'case counts where it should not': (text) => text.replaceAll('"case_sensitive":false', '"case_sensitive":true'),
   'access is denied and allowed the wrong way round': (text) =>
     text.replaceAll(/"(ALLOW|DENY)"/g, (_, action) => (action === 'ALLOW' ? '"DENY"' : '"ALLOW"')),
+  'an edit of answers is forgotten': (text) =>
+    text.replaceAll(/"response_headers_to_add":\[.*?\}\]/g, '"response_headers_to_add":[]'),
+  'an allowed origin is not allowed': (text) =>
+    text.replaceAll(
+      /\{"(exact|prefix|suffix)":"(\*|https:\/\/|\.test|http:\/\/shop\.test)"/g,
+      '{"exact":"http://nobody.test"',
+    ),
   'a redirect leads elsewhere': (text) => text.replaceAll('"host_redirect":"', '"host_redirect":"not-'),
 };
 

@@ -2,6 +2,7 @@
 import fc from 'fast-check';
 import type { Exchange } from '../../src/lab/raw-client.js';
 import { chunkedBytes, formatHead, type HeaderList } from '../../src/lab/wire.js';
+import { ORIGINS } from './filters.js';
 import { word } from './matchers.js';
 import type { Hint, ListenerConfig } from './route-config.js';
 
@@ -65,6 +66,15 @@ function ordinary(hint: Hint): fc.Arbitrary<Request> {
       body: fc.constantFrom(...BODY_SIZES),
       withBody: oneIn(8),
       answer: fc.constantFrom(...ANSWERS),
+      origin: fc.option(fc.constantFrom(...ORIGINS), { freq: 2, nil: undefined }),
+      preflight: fc.option(
+        fc.record({
+          method: fc.constantFrom('PUT', 'GET', ''),
+          headers: fc.option(fc.constantFrom('x-user', 'x-user, x-env'), { nil: undefined }),
+          network: fc.option(fc.constantFrom('true', 'false'), { freq: 2, nil: undefined }),
+        }),
+        { freq: 2, nil: undefined },
+      ),
       requestId: oneIn(8),
       authorityLast: oneIn(3),
     })
@@ -77,16 +87,24 @@ function ordinary(hint: Hint): fc.Arbitrary<Request> {
       // a repeated header is odd, and comes as such below
       headers.push(...r.more.filter(([n]) => !headers.some(([name]) => name.toLowerCase() === n.toLowerCase())));
       if (r.answer !== 'length') headers.push(['x-answer', r.answer]);
+      const preflight = r.origin === undefined ? undefined : r.preflight;
+      if (r.origin !== undefined) headers.push(['Origin', r.origin]);
+      if (preflight) {
+        headers.push(['Access-Control-Request-Method', preflight.method]);
+        if (preflight.headers) headers.push(['Access-Control-Request-Headers', preflight.headers]);
+        if (preflight.network) headers.push(['Access-Control-Request-Private-Network', preflight.network]);
+      }
+      const method = preflight ? 'OPTIONS' : r.method;
       if (r.requestId) headers.push(['x-request-id', 'chosen-by-the-client']);
       if (r.authorityLast) headers.push(['Host', r.host]);
       const query = [...(r.keepQuery ? [] : hint.query), ...r.moreQuery];
-      const withBody = r.withBody && r.method !== 'GET' && r.method !== 'HEAD';
+      const withBody = !preflight && r.withBody && method !== 'GET' && method !== 'HEAD';
       return {
-        method: r.method,
+        method,
         target: r.path + (query.length ? `?${query.join('&')}` : ''),
         version: 'HTTP/1.1' as const,
         headers,
-        body: withBody || r.method === 'POST' || r.method === 'PUT' ? r.body : -1,
+        body: withBody || method === 'POST' || method === 'PUT' ? r.body : -1,
         chunked: false,
         cuts: [],
       };

@@ -1,6 +1,7 @@
 /** Generated listeners: route configuration and filters, with hints how to make requests that its rules match. */
 import fc from 'fast-check';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { APPEND_ACTIONS, answerEdits, forChain, moreFilters, perFilter } from './filters.js';
 import { headerMatcher, headerName, type PathMatch, pathMatch, queryMatcher, word } from './matchers.js';
 import { rbacRules } from './rbac.js';
 
@@ -44,13 +45,6 @@ const HASH: readonly JsonObject[] = [
   { header: { header_name: 'accept' } },
   { connection_properties: { source_ip: true } },
 ];
-
-const APPEND_ACTIONS = [
-  'APPEND_IF_EXISTS_OR_ADD',
-  'ADD_IF_ABSENT',
-  'OVERWRITE_IF_EXISTS_OR_ADD',
-  'OVERWRITE_IF_EXISTS',
-] as const;
 
 /**
  * request_headers_to_add / _to_remove, of any of the levels that have them.
@@ -206,9 +200,19 @@ interface SampledRoute {
 }
 
 const RBAC_TYPE = 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3';
-const perRoute = (config: JsonObject): JsonObject => ({
-  typed_per_filter_config: { 'envoy.filters.http.rbac': { '@type': `${RBAC_TYPE}.RBACPerRoute`, ...config } },
+const perRoute = (rbac: JsonObject | undefined, filters: JsonObject): JsonObject => ({
+  typed_per_filter_config: {
+    ...filters,
+    ...(rbac ? { 'envoy.filters.http.rbac': { '@type': `${RBAC_TYPE}.RBACPerRoute`, ...rbac } } : {}),
+  },
 });
+
+/** A route or virtual host with configuration for filters of the chain only. */
+function fitting(owner: JsonObject, chain: readonly JsonObject[]): JsonObject {
+  const { typed_per_filter_config: config, ...rest } = owner;
+  const left = forChain(config as JsonObject, chain);
+  return Object.keys(left).length > 0 ? { ...rest, typed_per_filter_config: left } : rest;
+}
 
 function route(port: number, mixed: boolean): fc.Arbitrary<SampledRoute> {
   const extra = mixed ? fc.constantFrom(...PROXY_ONLY) : fc.constant<JsonObject>({});
@@ -221,6 +225,8 @@ function route(port: number, mixed: boolean): fc.Arbitrary<SampledRoute> {
         query: oneIn(4, queryMatcher),
         action: fc.oneof({ weight: 7, arbitrary: forward(path, mixed) }, redirect(path, mixed), directResponse),
         edits: oneIn(2, headerEdits(mixed ? undefined : EDITED.route)),
+        answers: oneIn(4, answerEdits),
+        filters: perFilter,
         rbac: oneIn(
           6,
           fc.oneof(
@@ -230,7 +236,7 @@ function route(port: number, mixed: boolean): fc.Arbitrary<SampledRoute> {
         ),
         extra,
       })
-      .map(({ method, headers, manyHeaders, query, action, edits, rbac, extra }) => {
+      .map(({ method, headers, manyHeaders, query, action, edits, answers, filters, rbac, extra }) => {
         const used = manyHeaders ? headers : headers.slice(0, 0);
         const matchers: JsonObject[] = used.map((h) => h.json);
         if (method) matchers.push({ name: ':method', string_match: { exact: method } });
@@ -243,7 +249,8 @@ function route(port: number, mixed: boolean): fc.Arbitrary<SampledRoute> {
             },
             ...action,
             ...edits,
-            ...(rbac ? perRoute(rbac) : {}),
+            ...answers,
+            ...perRoute(rbac, filters),
             ...extra,
           },
           hint: {
@@ -292,6 +299,8 @@ export function listenerConfig(name: string, port: number, mixed: boolean): fc.A
     routes: fc.array(route(port, mixed), { minLength: 1, maxLength: 6 }),
     edits: oneIn(3, headerEdits(mixed ? undefined : EDITED.vhost)),
     catchAll: fc.boolean(),
+    answers: oneIn(4, answerEdits),
+    filters: oneIn(3, perFilter),
     rbac: oneIn(
       8,
       rbacRules(port).map((rules): JsonObject => ({ rbac: { rules } })),
@@ -304,12 +313,24 @@ export function listenerConfig(name: string, port: number, mixed: boolean): fc.A
       vhosts: fc.array(vhost, { minLength: 6, maxLength: 6 }),
       edits: oneIn(3, headerEdits(mixed ? undefined : EDITED.config)),
       specificWins: fc.boolean(),
+      answers: oneIn(4, answerEdits),
       rbac: oneIn(3, fc.array(rbacRules(port), { minLength: 1, maxLength: 2 })),
+      more: moreFilters(mixed),
+      rbacFirst: fc.boolean(),
       normalize: fc.boolean(),
       merge: oneIn(4, fc.constant(true)),
       strip: oneIn(4, fc.constantFrom<JsonObject>({ strip_matching_host_port: true }, { strip_any_host_port: true })),
     })
-    .map(({ domains, star, vhosts, edits, specificWins, rbac, normalize, merge, strip }) => {
+    .map(({ domains, star, vhosts, edits, answers, specificWins, rbac, more, rbacFirst, normalize, merge, strip }) => {
+      const checks = (rbac ?? []).map(
+        (rules, i): JsonObject => ({
+          // per-route settings go by this name: they replace the first filter's rules only
+          name: i === 0 ? 'envoy.filters.http.rbac' : `rbac-${i}`,
+          typed_config: { '@type': `${RBAC_TYPE}.RBAC`, rules },
+        }),
+      );
+      const half = Math.floor(more.length / 2);
+      const filters = rbacFirst ? [...checks, ...more] : [...more.slice(0, half), ...checks, ...more.slice(half)];
       const all = star ? [...domains, ['*', ['anything.example', 'x']] as const] : domains;
       const hints: Hint[] = [];
       const virtual_hosts = all.map(([domain, hosts], i) => {
@@ -319,11 +340,14 @@ export function listenerConfig(name: string, port: number, mixed: boolean): fc.A
           name: `vhost-${i}`,
           domains: [domain],
           routes: [
-            ...v.routes.map((r) => (mixed || !domain.includes('*') ? r.json : withoutHostRewrite(r.json))),
+            ...v.routes.map((r) =>
+              fitting(mixed || !domain.includes('*') ? r.json : withoutHostRewrite(r.json), filters),
+            ),
             ...(v.catchAll ? [{ match: { prefix: '/' }, route: { cluster: 'd' } }] : []),
           ],
           ...v.edits,
-          ...(v.rbac ? perRoute(v.rbac) : {}),
+          ...v.answers,
+          ...fitting(perRoute(v.rbac, v.filters ?? {}), filters),
         };
       });
       return {
@@ -338,14 +362,11 @@ export function listenerConfig(name: string, port: number, mixed: boolean): fc.A
             name: `routes-${name}`,
             virtual_hosts,
             ...edits,
+            ...answers,
             ...(specificWins ? { most_specific_header_mutations_wins: true } : {}),
           },
         },
-        filters: (rbac ?? []).map((rules, i) => ({
-          // per-route settings go by this name: they replace the first filter's rules only
-          name: i === 0 ? 'envoy.filters.http.rbac' : `rbac-${i}`,
-          typed_config: { '@type': `${RBAC_TYPE}.RBAC`, rules },
-        })),
+        filters,
       };
     });
 }

@@ -32,7 +32,7 @@ int main(int argc, char **argv) {
         s->o = 0;
         way = first_piece(&w, &u, 0, len, &done);
         if (way == TO_CLIENT)
-          way = edit_skb(&w, 0);
+          way = edit_skb(&w, 0, 0);
         edited = s->o;
         memcpy(head, s->out, edited);
       } else {

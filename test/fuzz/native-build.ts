@@ -15,13 +15,13 @@ export const FUZZ_IMAGE = compileImage(FUZZ_PLAN, {
   proxyEndpointId: () => 9,
 }).image;
 
-/** @param name C file in this folder, without `.c`. @returns a function that runs it over the image, bytes to bytes. */
-export function buildNative(name: string): (input: Uint8Array) => Buffer {
+/** @param name C file in this folder, without `.c`. @param policy the image that it gets. @returns a function that runs it over the image, bytes to bytes. */
+export function buildNative(name: string, policy: Uint8Array = FUZZ_IMAGE): (input: Uint8Array) => Buffer {
   const folder = mkdtempSync(join(tmpdir(), 'sidestep-native-'));
   process.on('exit', () => rmSync(folder, { recursive: true, force: true }));
   const program = join(folder, name);
   const image = join(folder, 'image');
-  writeFileSync(image, FUZZ_IMAGE);
+  writeFileSync(image, policy);
   const flags = ['-g', '-O1', '-fsanitize=address,undefined', '-fno-sanitize-recover=all', '-Wno-everything'];
   const multiarch = ['/usr/include/x86_64-linux-gnu', '/usr/include/aarch64-linux-gnu'].filter((p) => existsSync(p));
   const includes = [join(ROOT, 'bpf'), ...multiarch].map((p) => `-I${p}`);

@@ -160,7 +160,7 @@ static void fuzz_answer(uint8_t mode, uint8_t seed, const uint8_t *data, uint32_
       one->o = 0;
       way = first_piece(&w, &u, 0, len, &done);
         if (way == TO_CLIENT)
-          way = edit_skb(&w, 0);
+          way = edit_skb(&w, 0, 0);
       if (way == TO_AGENT)
         return;
       REQUIRE(one->result == COMPLETE);

@@ -119,6 +119,14 @@ const CASES: Case[] = [
     route: to('a', '/', {
       typed_per_filter_config: { f: { '@type': 'x/envoy.extensions.filters.http.cors.v3.CorsPolicy' } },
     }),
+    expect: 'kernel',
+  },
+  {
+    name: 'a rate limit for the route',
+    options: filter('x/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit', {}),
+    route: to('a', '/', {
+      typed_per_filter_config: { f: { '@type': 'x/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit' } },
+    }),
     expect: 'per-route-filter',
   },
   // matches
@@ -235,11 +243,16 @@ const CASES: Case[] = [
     route: { match: { prefix: '/' }, non_forwarding_action: {} },
     expect: 'route-action',
   },
-  { name: 'response headers', route: to('a', '/', { response_headers_to_remove: ['x'] }), expect: 'response-headers' },
+  { name: 'response headers', route: to('a', '/', { response_headers_to_remove: ['x'] }), expect: 'kernel' },
+  {
+    name: 'a response header that frames the message',
+    route: to('a', '/', { response_headers_to_remove: ['connection'] }),
+    expect: 'response-headers',
+  },
   {
     name: 'response headers of the virtual host',
     vhost: { response_headers_to_add: [{ header: { key: 'a', value: 'b' } }] },
-    expect: 'response-headers',
+    expect: 'kernel',
   },
   {
     name: 'a computed header',

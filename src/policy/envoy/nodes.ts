@@ -43,7 +43,9 @@ export function isDefault(field: DescField, value: Json): boolean {
   if (field.fieldKind === 'map') return Object.keys(value as object).length === 0;
   if (field.fieldKind === 'message' || field.presence !== IMPLICIT) return false;
   if (field.fieldKind === 'enum') return value === field.enum.values.find((v) => v.number === 0)?.name;
-  return value === '' || value === false || value === 0 || value === '0';
+  // 64-bit integers are strings in JSON; a string "0" is none of them
+  const isText = field.scalar === ScalarType.STRING || field.scalar === ScalarType.BYTES;
+  return value === '' || value === false || value === 0 || (value === '0' && !isText);
 }
 
 /** Sets a key that may be called `__proto__`. */

@@ -50,6 +50,18 @@ describe('reading files', () => {
     assert.match((await said())[0]!, /no files given/);
   });
 
+  test('a text "0" is not a default', async () => {
+    const header = '{header: {key: x, value: "0"}, append_action: OVERWRITE_IF_EXISTS_OR_ADD}';
+    const config = `{name: r, virtual_hosts: [{name: v, domains: [a], routes: [{match: {prefix: /}, route: {cluster: a},
+      request_headers_to_add: [${header}]}]}]}`;
+    const file = write(
+      'zero.yaml',
+      `{"@type": type.googleapis.com/envoy.config.route.v3.RouteConfiguration, ${config.slice(1)}`,
+    );
+    const { routeConfigs } = await loadFiles([file], { stdin: Readable.from([]) });
+    assert.match(JSON.stringify(routeConfigs), /"key":"x","value":"0"/);
+  });
+
   test('hostile files end in an error, soon', { timeout: 60_000 }, async () => {
     const lines = ['x0: &x0 [a, a, a, a, a, a, a, a, a, a]'];
     for (let i = 1; i < 12; i++)

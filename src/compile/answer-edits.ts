@@ -1,0 +1,137 @@
+/**
+ * Edits of answers: as a program that the agent runs on any head, and, where they come down to removed lines and added
+ * ones, as a structure of the image. What an answer needs of the request is kept with the exchange as variables.
+ */
+import {
+  ADD,
+  AddSpec,
+  AnswerEditSpec,
+  MAX_ADDS,
+  MAX_LITERAL,
+  MAX_SLOTS,
+  MAX_VARIABLES,
+  SLOT,
+} from '../layout/image.js';
+import { JOINED_ANSWER_HEADERS } from '../plan/answers.js';
+import type { AnswerEdit, AnswerEdits, Piece, Plan } from '../plan/ir.js';
+import type { Blob } from './blob.js';
+import { RESPONSE_SLOTS } from './scanner.js';
+
+/** A value of an edit: text, or the number of a variable of the exchange. */
+export type ProgramValue = string | number;
+
+export interface ProgramEdit {
+  readonly op: AnswerEdit['op'];
+  readonly name: string;
+  readonly value: ProgramValue;
+}
+
+/** What is done to an answer's head; equal programs are one, whatever policy they come from. */
+export interface AnswerProgram {
+  /** the router's, then those of filters (see AnswerEdits) */
+  readonly route: readonly ProgramEdit[];
+  readonly filters: readonly ProgramEdit[];
+}
+
+/** Gives a program its number, from 1, the same for equal programs as long as the agent lives. */
+export type ProgramNumber = (program: AnswerProgram) => number;
+
+/** A program and the variables that it needs, or undefined if these are too many. */
+export function answerProgram(
+  edits: AnswerEdits,
+): { readonly program: AnswerProgram; readonly variables: readonly (readonly Piece[])[] } | undefined {
+  const variables: (readonly Piece[])[] = [];
+  const value = (pieces: readonly Piece[]): ProgramValue => {
+    if (pieces.every((p) => p.kind === 'literal')) return pieces.map((p) => p.value).join('');
+    const key = JSON.stringify(pieces);
+    const known = variables.findIndex((v) => JSON.stringify(v) === key);
+    return known >= 0 ? known : variables.push(pieces) - 1;
+  };
+  const list = (of: readonly AnswerEdit[]) => of.map(({ op, name, value: v }) => ({ op, name, value: value(v) }));
+  const program = { route: list(edits.route), filters: list(edits.filters) };
+  return variables.length > MAX_VARIABLES ? undefined : { program, variables };
+}
+
+/** The programs of a plan's forward actions. */
+export function programsOf(plan: Plan): AnswerProgram[] {
+  return plan.listeners.flatMap((l) =>
+    l.virtualHosts.flatMap((v) =>
+      v.routes.flatMap(({ action }) => {
+        const made = action.kind === 'forward' && action.answer ? answerProgram(action.answer) : undefined;
+        return made ? [made.program] : [];
+      }),
+    ),
+  );
+}
+
+interface Fate {
+  kept: boolean;
+  present: ProgramValue[];
+  absent: ProgramValue[];
+}
+
+/** The fate of each header; undefined when a line would have to be changed where it stands. */
+function fates(program: AnswerProgram): Map<string, Fate> | undefined {
+  const found = new Map<string, Fate>();
+  for (const { op, name, value } of [...program.route, ...program.filters]) {
+    let fate = found.get(name);
+    if (!fate) {
+      fate = { kept: true, present: [], absent: [] };
+      found.set(name, fate);
+    }
+    const there = fate.kept || fate.present.length > 0;
+    if (op === 'remove') {
+      Object.assign(fate, { kept: false, present: [], absent: [] });
+    } else if (op === 'append') {
+      if (JOINED_ANSWER_HEADERS.has(name) && (there || fate.absent.length > 0)) return undefined;
+      fate.present.push(value);
+      fate.absent.push(value);
+    } else if (op === 'add_if_absent') {
+      if (!there) fate.present.push(value);
+      if (fate.absent.length === 0) fate.absent.push(value);
+    } else {
+      const always = op === 'overwrite' || op === 'set';
+      if (always || there) Object.assign(fate, { kept: false, present: [value] });
+      if (always || fate.absent.length > 0) fate.absent = [value];
+    }
+  }
+  return found;
+}
+
+/** Slots for the names that programs look at, beside those that every response scanner knows; as many as there are. */
+export function answerSlots(programs: readonly AnswerProgram[]): Map<string, number> {
+  const slots = new Map(RESPONSE_SLOTS);
+  let next: number = SLOT.FIRST_FREE;
+  for (const program of programs)
+    for (const { name } of [...program.route, ...program.filters])
+      if (!slots.has(name) && next < MAX_SLOTS) slots.set(name, next++);
+  return slots;
+}
+
+/** Stores a program, returns its offset, or 0 when the agent has to carry it out. @throws ImageFull */
+export function storeProgram(blob: Blob, program: AnswerProgram, slots: ReadonlyMap<string, number>): number {
+  const found = fates(program);
+  if (!found) return 0;
+  let remove = 0n;
+  const adds: Record<string, number>[] = [];
+  for (const [name, fate] of found) {
+    const slot = slots.get(name);
+    if (slot === undefined) return 0;
+    if (!fate.kept) remove |= 1n << BigInt(slot);
+    const add = (when: number, value: ProgramValue) => {
+      const line = Buffer.from(typeof value === 'string' ? `${name}: ${value}\r\n` : `${name}: `);
+      const variable = typeof value === 'string' ? 0 : value + 1;
+      adds.push({ when, slot, variable, value: name.length + 2, off: blob.intern(line), len: line.length });
+    };
+    const same = fate.present.length === fate.absent.length && fate.present.every((v, i) => v === fate.absent[i]);
+    if (same) for (const v of fate.present) add(ADD.ALWAYS, v);
+    else {
+      for (const v of fate.present) add(ADD.IF_PRESENT, v);
+      for (const v of fate.absent) add(ADD.IF_ABSENT, v);
+    }
+  }
+  if (adds.length > MAX_ADDS || adds.some((a) => a.len! > MAX_LITERAL || a.value! > 255)) return 0;
+  return blob.structs(AnswerEditSpec, [
+    { remove, n_adds: adds.length, adds: adds.length === 0 ? 0 : blob.structs(AddSpec, adds) },
+  ]);
+}

@@ -1,0 +1,86 @@
+/** Edits of answers, applied to header lists: for the mesh's own replies when the plan is made, and by the agent. */
+import type { AnswerEdit, AnswerEdits, Piece, ReplyAction } from './ir.js';
+
+/** Response headers of which Envoy keeps one line, joining what is added by ',' (tried with 1.40). */
+export const JOINED_ANSWER_HEADERS: ReadonlySet<string> = new Set(
+  (
+    'access-control-allow-origin access-control-allow-credentials access-control-allow-headers ' +
+    'access-control-allow-methods access-control-allow-private-network access-control-expose-headers ' +
+    'access-control-max-age age cache-control content-encoding content-type date etag expires grpc-message grpc-status ' +
+    'last-modified location proxy-status vary via x-request-id'
+  ).split(' '),
+);
+
+/** A header with a value of any kind. */
+export type Named<V> = readonly [name: string, value: V];
+
+/**
+ * Applies edits to headers in order, as Envoy's header map does.
+ * @param join how two values become one, for headers that Envoy keeps in one line
+ */
+export function editHeaders<V>(
+  headers: readonly Named<V>[],
+  edits: readonly { readonly op: AnswerEdit['op']; readonly name: string; readonly value: V }[],
+  join: (a: V, b: V) => V,
+): Named<V>[] {
+  let out = [...headers];
+  for (const { op, name, value } of edits) {
+    const at = out.findIndex(([n]) => n === name);
+    if (op === 'overwrite_if_present' && at < 0) continue;
+    if (op === 'add_if_absent' && at >= 0) continue;
+    if (op === 'set' && at >= 0) {
+      out[at] = [name, value];
+    } else if (op === 'append' && at >= 0 && JOINED_ANSWER_HEADERS.has(name)) {
+      out[at] = [name, join(out[at]![1], value)];
+    } else {
+      if (op === 'remove' || op.startsWith('overwrite')) out = out.filter(([n]) => n !== name);
+      if (op !== 'remove') out.push([name, value]);
+    }
+  }
+  return out;
+}
+
+const literal = (value: string): Piece[] => [{ kind: 'literal', value }];
+
+/** Two values of a header that is kept in one line. */
+function joined(a: readonly Piece[], b: readonly Piece[]): readonly Piece[] {
+  return [...a, ...literal(','), ...b];
+}
+
+function edited(headers: ReplyAction['headers'], edits: readonly AnswerEdit[]): ReplyAction['headers'] {
+  const list = headers.map(({ name, value }): Named<readonly Piece[]> => [name, value]);
+  return editHeaders(list, edits, joined).map(([name, value]) => ({ name, value }));
+}
+
+/**
+ * A reply as Envoy's sendLocalReply makes it: headers of the sender, the route's edits, then the type of the body (which
+ * an edit may have chosen), then the edits of filters.
+ */
+export function localReply(
+  status: number,
+  body: string,
+  edits: AnswerEdits = NO_EDITS,
+  headers: ReplyAction['headers'] = [],
+): ReplyAction {
+  let list = edited(headers, edits.route);
+  if (body === '') list = list.filter((h) => h.name !== 'content-type');
+  else if (!list.some((h) => h.name === 'content-type'))
+    list = [...list, { name: 'content-type', value: literal('text/plain') }];
+  return { kind: 'reply', status, headers: edited(list, edits.filters), body };
+}
+
+/** A reply that a filter gives with headers of its own and no body: only the filters see it. */
+export function filterReply(
+  status: number,
+  headers: ReplyAction['headers'],
+  edits: readonly AnswerEdit[],
+): ReplyAction {
+  return { kind: 'reply', status, headers: edited(headers, edits), body: '' };
+}
+
+export const NO_EDITS: AnswerEdits = { route: [], filters: [] };
+
+/** Whether there is anything to do. */
+export function hasEdits(edits: AnswerEdits): boolean {
+  return edits.route.length + edits.filters.length > 0;
+}

@@ -1,0 +1,187 @@
+/** Edits of answers and faults, end to end: on which path, on the mesh's own answers, across policies. */
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { type AddressInfo, createServer, type Server } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Driver } from '../../src/lab/driver.js';
+import { startEnvoy } from '../../src/lab/envoy.js';
+import { nodeScript, packageRoot } from '../../src/lab/paths.js';
+import { freePort } from '../../src/lab/ports.js';
+import { Lab } from '../../src/lab/processes.js';
+import type { Exchange, WireAnswer } from '../../src/lab/raw-client.js';
+import { startSidestep } from '../../src/lab/sidestep.js';
+import type { JsonObject } from '../../src/policy/resources.js';
+import { ALONE, MESH, skip } from './world.js';
+
+const HTTP = 'type.googleapis.com/envoy.extensions.filters.http';
+const add = (key: string, value: string): JsonObject => ({
+  header: { key, value },
+  append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
+});
+const SHARE = 30;
+const REQUESTS = 1500;
+
+/** Answers of 200, except: `/slow` never, `/gone` closes, `/half` closes in the head. */
+function server(): Promise<Server> {
+  const s = createServer((socket) => {
+    socket.on('error', () => undefined);
+    socket.on('data', (bytes) => {
+      const path = bytes.toString('latin1').split(' ')[1] ?? '';
+      if (path.endsWith('/slow')) return;
+      if (path.endsWith('/gone')) return void socket.end();
+      if (path.endsWith('/half')) return void socket.end('HTTP/1.1 200 OK\r\nx-');
+      socket.write(
+        'HTTP/1.1 200 OK\r\nX-Powered-By: a server\r\nVary: Accept\r\nServer: upstream\r\nContent-Length: 2\r\n\r\nok',
+      );
+    });
+  });
+  return new Promise((resolve) => s.listen(0, '127.0.0.1', () => resolve(s)));
+}
+
+function bootstrap(address: string, port: number, upstream: number): JsonObject {
+  const forward: JsonObject = { cluster: 'one', timeout: '0.3s' };
+  const edited: JsonObject = {
+    response_headers_to_add: [add('x-a', '1'), { header: { key: 'vary', value: 'Origin' } }],
+    response_headers_to_remove: ['x-powered-by'],
+  };
+  const shorter: JsonObject = { response_headers_to_add: [add('x-powered-by', 'us')] };
+  const fault: JsonObject = {
+    'envoy.filters.http.fault': {
+      '@type': `${HTTP}.fault.v3.HTTPFault`,
+      abort: { http_status: 418, percentage: { numerator: SHARE * 10_000, denominator: 'MILLION' } },
+    },
+  };
+  const routes: JsonObject[] = [
+    { match: { prefix: '/less' }, route: forward, response_headers_to_remove: ['x-powered-by', 'server', 'x-none'] },
+    { match: { prefix: '/other' }, route: forward, ...shorter },
+    { match: { prefix: '/more' }, route: forward, ...edited },
+    { match: { prefix: '/fault' }, route: forward, ...shorter, typed_per_filter_config: fault },
+    { match: { prefix: '/' }, route: forward },
+  ];
+  const manager = {
+    '@type': 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+    stat_prefix: 'test',
+    route_config: { name: 'routes', virtual_hosts: [{ name: 'all', domains: ['*'], routes }] },
+    http_filters: [
+      { name: 'envoy.filters.http.fault', typed_config: { '@type': `${HTTP}.fault.v3.HTTPFault` } },
+      { name: 'envoy.filters.http.router', typed_config: { '@type': `${HTTP}.router.v3.Router` } },
+    ],
+  };
+  const at = (host: string, port_value: number): JsonObject => ({ socket_address: { address: host, port_value } });
+  const endpoint = { endpoint: { address: at('127.0.0.1', upstream) } };
+  return {
+    static_resources: {
+      listeners: [
+        {
+          name: 'test',
+          address: at(address, port),
+          filter_chains: [{ filters: [{ name: 'hcm', typed_config: manager }] }],
+        },
+      ],
+      clusters: [
+        {
+          name: 'one',
+          connect_timeout: '1s',
+          type: 'STATIC',
+          load_assignment: { cluster_name: 'one', endpoints: [{ lb_endpoints: [endpoint] }] },
+        },
+      ],
+    },
+  };
+}
+
+const get = (path: string): Exchange => ({
+  pieces: [Buffer.from(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`).toString('base64')],
+  methods: ['GET'],
+});
+
+/** What both must have alike; `server`, `date` and times are documented differences. */
+function shown(answer: WireAnswer | undefined): unknown {
+  if (!answer) return 'no answer';
+  const headers = answer.headers
+    .map(([n, v]) => [n.toLowerCase(), v.trim()] as const)
+    .filter(([n]) => !['server', 'date', 'x-envoy-upstream-service-time'].includes(n))
+    .map(([n, v]) => `${n}: ${v}`)
+    .sort();
+  return { status: answer.status, headers, body: Buffer.from(answer.body, 'base64').toString() };
+}
+
+test('answers are edited and faults injected as Envoy does', { skip, timeout: 120_000 }, async (t) => {
+  const lab = await Lab.open('filters');
+  const upstream = await server();
+  try {
+    const port = await freePort();
+    const target = (upstream.address() as AddressInfo).port;
+    const file = join(lab.dir, 'bootstrap.json');
+    await writeFile(file, JSON.stringify(bootstrap(MESH, port, target)));
+    await startEnvoy(lab, 'alone', bootstrap(ALONE, port, target));
+    const sidestep = await startSidestep(lab, [file]);
+    const client = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
+    const inside = sidestep.start('client inside', client, { stdin: true });
+    const outside = lab.start('client outside', client, { stdin: true });
+    await Promise.all([inside.waitFor(/raw-client/), outside.waitFor(/raw-client/)]);
+    const [mesh, alone] = [new Driver(inside), new Driver(outside)];
+    const ask = async (path: string): Promise<WireAnswer | undefined> =>
+      (await mesh.run({ address: MESH, port, exchanges: [get(path)] })).answers[0];
+    const same = async (path: string): Promise<void> => {
+      const expected = (await alone.run({ address: ALONE, port, exchanges: [get(path)] })).answers[0];
+      assert.deepEqual(shown(await ask(path)), shown(expected), path);
+    };
+    const counters = async () => {
+      const { requests, counters = {} } = await sidestep.status();
+      return { ...requests, carried: counters.answers_agent ?? 0 };
+    };
+    // the first request of an endpoint opens a connection
+    await ask('/warm');
+    await new Promise((resolve) => setTimeout(resolve, 100));
+
+    await t.test('shorter heads are edited in the kernel', async () => {
+      const before = await counters();
+      for (const path of ['/less', '/other', '/less']) await same(path);
+      const after = await counters();
+      assert.equal(after.kernel - before.kernel, 3);
+      assert.equal(after.carried, before.carried);
+    });
+    await t.test('longer heads are edited by the agent', async () => {
+      const before = await counters();
+      for (const path of ['/more', '/more']) await same(path);
+      const after = await counters();
+      assert.equal(after.agent - before.agent, 2);
+      assert.equal(after.carried - before.carried, 2);
+    });
+    await t.test('answers of the mesh to broken exchanges are edited', async () => {
+      for (const path of ['/more/slow', '/less/slow', '/more/gone', '/more/half', '/less/gone']) {
+        await ask('/warm');
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        await same(path);
+      }
+    });
+    await t.test('a fault strikes its share of the requests, whichever path they take', async () => {
+      const before = await counters();
+      let struck = 0;
+      let other = 0;
+      // many connections at once, so that some requests find no idle connection and are the proxy's
+      for (let round = 0; round < REQUESTS / 30; round++) {
+        const results = await Promise.all(
+          Array.from({ length: 10 }, () => mesh.run({ address: MESH, port, exchanges: Array(3).fill(get('/fault')) })),
+        );
+        for (const answer of results.flatMap((r) => r.answers)) {
+          if (answer.status === 418) struck++;
+          else if (answer.status === 200) other++;
+          assert.equal(answer.headers.find(([n]) => n.toLowerCase() === 'x-powered-by')?.[1].trim(), 'us');
+        }
+      }
+      assert.equal(struck + other, REQUESTS);
+      const expected = (REQUESTS * SHARE) / 100;
+      const deviation = Math.sqrt((expected * (100 - SHARE)) / 100);
+      const after = await counters();
+      t.diagnostic(`${struck} of ${REQUESTS}; ${after.kernel - before.kernel} in the kernel`);
+      assert.ok(Math.abs(struck - expected) < 5 * deviation, `${struck} of ${REQUESTS} requests were struck`);
+      assert.ok(after.kernel - before.kernel > REQUESTS / 2);
+    });
+  } finally {
+    upstream.close();
+    await lab.close();
+  }
+});
