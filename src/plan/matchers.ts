@@ -1,6 +1,7 @@
 /** What a matcher says about a value: used to fold constants, by the reference evaluator, and by tests. */
 import net from 'node:net';
 import { RE2JS } from 're2js';
+import { byteText } from '../regex/program.js';
 import { parseRegex, withoutNames } from '../regex/syntax.js';
 import type { Matcher } from './ir.js';
 
@@ -11,7 +12,7 @@ export function compileRegex(pattern: string): RE2JS {
   let regex = compiled.get(pattern);
   if (!regex) {
     // names may appear twice in RE2, and nobody asks for them here
-    regex = RE2JS.compile(withoutNames(pattern));
+    regex = RE2JS.compile(byteText(withoutNames(pattern)));
     if (compiled.size > 10_000) compiled.clear();
     compiled.set(pattern, regex);
   }
@@ -49,13 +50,13 @@ export function inCidr(address: string, range: string, prefixLength: number): bo
   return block.check(address, family);
 }
 
-/** Whether a value that is there matches. Values are byte strings (latin1); regexes see them as UTF-8. */
+/** Whether a value that is there matches. Values are byte strings (latin1), also to regexes, as in Envoy. */
 export function matchesValue(matcher: Matcher, value: string): boolean {
   switch (matcher.kind) {
     case 'present':
       return true;
     case 'regex':
-      return compileRegex(matcher.pattern).matches(Buffer.from(value, 'latin1').toString('utf8'));
+      return compileRegex(matcher.pattern).matches(value);
     case 'range': {
       const n = parseInt64(value);
       return n !== undefined && n >= matcher.start && n < matcher.end;

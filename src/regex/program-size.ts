@@ -2,8 +2,7 @@
  * How large the proxy's regular expression library makes the program of a pattern: Envoy refuses those over a limit
  * (`re2.max_program_size.error_level`, 100 unless configured), and a size cannot be had without that library.
  */
-import { EMPTY, type Instruction, OP, type Program, runeRanges } from './program.js';
-import { type ByteRange, utf8Sequences } from './utf8.js';
+import { type ByteRange, byteRanges, EMPTY, type Instruction, OP, type Program } from './program.js';
 
 /** As RE2's compiler emits them before it flattens a program. */
 type Inst =
@@ -12,15 +11,6 @@ type Inst =
   | { op: 'nop'; out: number }
   | { op: 'match' }
   | { op: 'fail' };
-
-/** A byte range with what follows it, while a class is put together. */
-interface Link {
-  readonly low: number;
-  readonly high: number;
-  readonly fold: boolean;
-  readonly next: Chain | undefined;
-}
-type Chain = Link[];
 
 /** ASCII letters of a class that holds both cases of each: one instruction that ignores case. */
 function foldsAscii(ranges: readonly ByteRange[]): boolean {
@@ -40,43 +30,16 @@ class Builder {
     return this.insts.push(inst) - 1;
   }
 
-  /** The instructions of one class of runes, which continues at `out`: leading bytes and whole tails are shared. */
+  /** The instructions of one class, which continues at `out`. */
   class(ranges: readonly ByteRange[], out: number): number {
     const fold = foldsAscii(ranges);
-    const root: Chain = [];
+    let at = -1;
     for (const [low, high] of ranges) {
       if (fold && low >= 0x41 && high <= 0x5a) continue;
-      for (const sequence of utf8Sequences(low, high)) this.#insert(root, sequence);
+      const step = this.add({ op: 'step', out });
+      at = at < 0 ? step : this.add({ op: 'alt', out: at, out1: step });
     }
-    const tails = new Map<string, number>();
-    const emit = (chain: Chain, depth: number): number => {
-      const key = JSON.stringify(chain);
-      const known = depth > 0 ? tails.get(key) : undefined;
-      if (known !== undefined) return known;
-      let at = -1;
-      for (const link of chain) {
-        const step = this.add({ op: 'step', out: link.next ? emit(link.next, depth + 1) : out });
-        at = at < 0 ? step : this.add({ op: 'alt', out: at, out1: step });
-      }
-      const entry = at < 0 ? 0 : at;
-      tails.set(key, entry);
-      return entry;
-    };
-    return emit(root, 0);
-  }
-
-  #insert(chain: Chain, sequence: readonly ByteRange[]): void {
-    const [[low, high], ...rest] = sequence as [ByteRange, ...ByteRange[]];
-    if (rest.length === 0) {
-      chain.push({ low, high, fold: false, next: undefined });
-      return;
-    }
-    let link = chain.at(-1);
-    if (!link?.next || link.low !== low || link.high !== high) {
-      link = { low, high, fold: false, next: [] };
-      chain.push(link);
-    }
-    this.#insert(link.next!, rest);
+    return at < 0 ? 0 : at;
   }
 }
 
@@ -148,7 +111,7 @@ export function sizeBound(program: Program): number {
     const instruction = program.getInst(i);
     const isClass = instruction.op === OP.RUNE && instruction.runes.length > 1;
     if (!isClass || instruction.runes.at(-1)! < 0x80) bound += 2 + (isClass ? instruction.runes.length : 0);
-    else for (const [low, high] of runeRanges(instruction)) bound += 2 + 5 * [...utf8Sequences(low, high)].length;
+    else bound += 2 * byteRanges(instruction).length + 2;
   }
   return 2 * bound;
 }
@@ -192,7 +155,7 @@ export function programSize(program: Program): number {
         b.insts[at] = { op: 'nop', out };
         break;
       default:
-        b.insts[at] = { op: 'nop', out: b.class(runeRanges(instruction), out) };
+        b.insts[at] = { op: 'nop', out: b.class(byteRanges(instruction), out) };
     }
   }
   const start = base + program.start;

@@ -1,6 +1,8 @@
 /** The programs that re2js compiles patterns to; its version is pinned because they are not part of its interface. */
 import { RE2JS } from 're2js';
-import type { ByteRange } from './utf8.js';
+
+/** First and last byte, both included. */
+export type ByteRange = readonly [low: number, high: number];
 
 export const OP = {
   ALT: 1,
@@ -16,8 +18,6 @@ export const OP = {
   ANY_NOT_NL: 11,
 } as const;
 const FOLD_CASE = 1;
-/** Beyond this no code point has a simple case folding (the last is U+1E943). */
-const LAST_FOLDING = 0x1e943;
 
 /** Empty-width flags as RE2 programs have them. */
 export const EMPTY = { LINE_BEGIN: 1, LINE_END: 2, TEXT_BEGIN: 4, TEXT_END: 8, WORD: 16, NO_WORD: 32 } as const;
@@ -37,46 +37,36 @@ export interface Program {
   getInst(index: number): Instruction;
 }
 
+/** A pattern, or an input, as the proxy's library sees it: each byte of its UTF-8 form is one character. */
+export function byteText(text: string): string {
+  return Buffer.from(text, 'utf8').toString('latin1');
+}
+
 /** A pattern's program and its number of capturing groups. @throws re2js's own error on bad syntax */
 export function compileProgram(pattern: string): { program: Program; groups: number } {
-  const compiled = RE2JS.compile(pattern);
+  const compiled = RE2JS.compile(byteText(pattern));
   const inner = compiled.re2() as unknown as { prog: Program };
   return { program: inner.prog, groups: compiled.groupCount() };
 }
 
-let cased: number[] | undefined;
-
-/** Code points that have another case: all that can fold to each other are among them. */
-function casedRunes(): number[] {
-  if (!cased) {
-    cased = [];
-    for (let rune = 0; rune <= LAST_FOLDING; rune++) {
-      if (rune >= 0xd800 && rune <= 0xdfff) continue;
-      const text = String.fromCodePoint(rune);
-      if (text.toLowerCase() !== text || text.toUpperCase() !== text) cased.push(rune);
-    }
-  }
-  return cased;
-}
-
-const foldings = new Map<number, ByteRange[]>();
-
-/** The code points that differ from that of `instruction` by case only. */
+/** The characters that differ from that of `instruction` by case only; in Latin-1, RE2 folds ASCII letters only. */
 function foldingsOf(instruction: Instruction): ByteRange[] {
   const rune = instruction.runes[0]!;
-  let found = foldings.get(rune);
-  if (!found) {
-    found = casedRunes()
-      .filter((other) => instruction.matchRune(other))
-      .map((other): ByteRange => [other, other]);
-    if (found.length === 0) found.push([rune, rune]);
-    foldings.set(rune, found);
-  }
-  return found;
+  const letters = rune < 0x80 ? [rune & ~0x20, rune | 0x20] : [rune];
+  return letters.filter((other) => instruction.matchRune(other)).map((other): ByteRange => [other, other]);
 }
 
-/** The code points that an instruction of kind RUNE, RUNE1, ANY or ANY_NOT_NL takes, ascending. */
-export function runeRanges(instruction: Instruction): ByteRange[] {
+/**
+ * The bytes that an instruction of kind RUNE, RUNE1, ANY or ANY_NOT_NL takes, ascending. Envoy's regular expressions are
+ * matched in Latin-1 (seen with Envoy 1.40: `.` takes one byte of a character in UTF-8, and `\pL` takes 0xe9).
+ */
+export function byteRanges(instruction: Instruction): ByteRange[] {
+  return runeRanges(instruction).flatMap(([low, high]): ByteRange[] =>
+    low > 0xff ? [] : [[low, Math.min(high, 0xff)]],
+  );
+}
+
+function runeRanges(instruction: Instruction): ByteRange[] {
   if (instruction.op === OP.ANY) return [[0, 0x10ffff]];
   if (instruction.op === OP.ANY_NOT_NL)
     return [

@@ -1,6 +1,6 @@
 /**
  * Regular expressions as the proxy reads them (RE2, https://github.com/google/re2/wiki/Syntax), by way of re2js, which
- * differs in a few places.
+ * differs in a few places. Envoy has RE2 match in Latin-1: patterns and inputs are bytes.
  *
  * Unicode classes and case folding come from tables: re2js has those of Unicode 17, the proxy those of 15.1. They agree on
  * ASCII, and nothing else is ever matched in the kernel, because the scanner leaves heads with other bytes to the proxy.
@@ -72,9 +72,14 @@ export function withoutNames(pattern: string): string {
 }
 
 function parse(pattern: string): ParsedRegex {
-  for (const { escaped, text } of tokens(pattern)) {
+  for (const { at, escaped, text } of tokens(pattern)) {
     if (!escaped) continue;
     if (text === '\\C') return { kind: 'unsupported', message: '\\C is left to the proxy' };
+    if (text === '\\x') {
+      const wide = /^\\x\{([0-9a-fA-F]+)\}/.exec(pattern.slice(at));
+      if (wide && Number.parseInt(wide[1]!, 16) > 0xff)
+        return { kind: 'invalid', message: `${wide[0]} is no byte, and the proxy matches bytes` };
+    }
     const name = /^\\[pP](?:\{\^?(.*)\}|(.))$/su.exec(text);
     const wanted = name?.[1] ?? name?.[2];
     if (wanted !== undefined && !UNICODE_NAMES.has(wanted))

@@ -20,16 +20,16 @@ except ImportError:
     sys.exit(3)
 options = re2.Options()
 options.log_errors = False
+options.encoding = re2.Options.Encoding.LATIN1  # as Envoy's
 for line in sys.stdin:
     pattern, inputs = json.loads(line)
     try:
-        r = re2.compile(pattern, options)
         b = re2.compile(pattern.encode(), options)
     except Exception:
         print(json.dumps([False, 0, []]))
         continue
     found = [b.fullmatch(base64.b64decode(x)) is not None for x in inputs]
-    print(json.dumps([True, r.programsize, found]))
+    print(json.dumps([True, b.programsize, found]))
 `;
 
 /** Asks RE2 about patterns and inputs. Returns undefined when its binding is not installed. */

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { RE2JS } from 're2js';
 import { type Dfa, run, stateCount } from '../../src/compile/dfa.js';
 import { matcherDfa } from '../../src/compile/matcher.js';
+import { byteText } from '../../src/regex/program.js';
 
 const PATTERNS = [
   '',
@@ -15,7 +16,7 @@ const PATTERNS = [
   '.*\\Ba\\B.*',
   '(?m)^a$',
   '(?s).*x.*',
-  '(?i)stra\u00dfe|K',
+  '(?i)strasse|K',
   '(?i)[a-z]+\\d*',
   '(a|ab)(c|bcd)(d*)',
   'x{0,30}',
@@ -29,7 +30,7 @@ const PATTERNS = [
   '(.*?;)?(user=jason)(;.*)?',
   '\\d{1,3}(\\.\\d{1,3}){3}',
   '[\u00e0-\u00ff]+',
-  '(?i)\u00e9+',
+  '\u00e9+',
   '[^\\x00-\\x7F]+',
   '[[:alpha:]]{2,8}',
   '(foo|bar|baz)*',
@@ -71,22 +72,18 @@ function sample(dfa: Dfa, choices: readonly number[]): Uint8Array {
   return Uint8Array.from(bytes);
 }
 
-const decoder = new TextDecoder('utf-8', { fatal: true });
-
 describe('regex automata', () => {
   for (const pattern of PATTERNS) {
     it(`agrees with re2js: ${pattern}`, () => {
       const dfa = matcherDfa({ kind: 'regex', pattern });
       assert.ok(dfa);
-      const oracle = RE2JS.compile(pattern);
+      const oracle = RE2JS.compile(byteText(pattern));
+      // Envoy's RE2 folds the case of ASCII letters only, re2js that of all letters.
+      const asciiOnly = pattern.includes('(?i)');
       let positive = 0;
       const check = (bytes: Uint8Array) => {
-        let input: string;
-        try {
-          input = decoder.decode(bytes);
-        } catch {
-          return;
-        }
+        if (asciiOnly && bytes.some((byte) => byte > 0x7f)) return;
+        const input = Buffer.from(bytes).toString('latin1');
         const holds = run(dfa, bytes).length > 0;
         if (holds) positive++;
         assert.equal(holds, oracle.matches(input), JSON.stringify(input));

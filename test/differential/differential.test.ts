@@ -31,9 +31,11 @@ async function compareAll(
     .map(([name, n]) => `${name} ${n}`)
     .join(', ');
   // decided in the kernel, also where the agent carries the answer because its head grows
-  const kernel = (status.counters?.kernel ?? 0) - (before.counters?.kernel ?? 0);
+  const counted = (name: string): number => (status.counters?.[name] ?? 0) - (before.counters?.[name] ?? 0);
+  const kernel = counted('kernel');
   const sum = ({ requests }: typeof status): number => requests.kernel + requests.proxy + requests.agent;
-  const all = sum(status) - sum(before);
+  // a request for which no connection is idle is the proxy's whatever the policy says: how many depends on the machine
+  const all = sum(status) - sum(before) - counted('pool_empty');
   return {
     reports: [...warmUp, ...reports].filter((r) => r !== undefined),
     kernelShare: all ? kernel / all : 0,
@@ -50,7 +52,7 @@ test('offloadable configurations, ordinary requests', { skip, timeout: 900_000 }
     assert.equal(reports.join('\n\n'), '');
     assert.ok(d.sent >= REQUESTS * 0.6, `only ${d.sent} requests were sent`);
     // or the test would pass by leaving everything to the proxy (which gets what the buffer filter may not let pass)
-    assert.ok(kernelShare > 0.85, `only ${(100 * kernelShare).toFixed(1)}% were decided in the kernel`);
+    assert.ok(kernelShare > 0.9, `only ${(100 * kernelShare).toFixed(1)}% were decided in the kernel`);
   } finally {
     await d.close();
   }

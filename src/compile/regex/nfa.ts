@@ -1,7 +1,6 @@
 /** RE2 syntax to a nondeterministic automaton over bytes. */
-import { OP, runeRanges } from '../../regex/program.js';
+import { type ByteRange, byteRanges, OP } from '../../regex/program.js';
 import { parseRegex } from '../../regex/syntax.js';
-import { type ByteRange, utf8Sequences } from '../../regex/utf8.js';
 
 export { EMPTY } from '../../regex/program.js';
 
@@ -50,11 +49,7 @@ export function compileRegex(pattern: string): Nfa | undefined {
     else if (op === OP.EMPTY_WIDTH) states[i] = { kind: 'assert', flags: arg, to: out };
     else if (op === OP.MATCH) states[i] = { kind: 'match' };
     else if (op === OP.ANY || op === OP.ANY_NOT_NL || op === OP.RUNE || op === OP.RUNE1) {
-      const to = new Set<number>();
-      for (const [low, high] of runeRanges(instruction))
-        for (const sequence of utf8Sequences(low, high))
-          to.add(sequence.reduceRight((after, r) => byteState(r, after), out));
-      states[i] = { kind: 'alt', to: [...to] };
+      states[i] = { kind: 'alt', to: byteRanges(instruction).map((range) => byteState(range, out)) };
     } else if (op !== OP.FAIL) return undefined;
   }
   return { states, start: program.start, groups };
