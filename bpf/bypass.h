@@ -191,6 +191,8 @@ static __always_inline void begin_way(struct conn *c, struct upstream *u, __u32 
   __u32 before = c->upstream;
   u->behind = 0;
   u->way = 0;
+  u->intake = INTAKE_SOCKET;
+  u->given = u->taken = 0;
   /* after the same server's answer nothing can be out of order: it sends one after the other */
   if (c->requested && before != slot) {
     struct upstream *last = bpf_map_lookup_elem(&upstreams, &before);

@@ -32,6 +32,7 @@
 #define MAX_BLOCKS 64
 #define MAX_ENDPOINTS 1024
 #define ENDPOINT_BLOCKS 16
+#define REPLY_ENDPOINT 0
 #define MAX_CLIENTS 65536
 #define MAX_REPLAY 2048
 #define MAX_KERNEL_BODY 1048576
@@ -40,6 +41,8 @@
 #define MAX_TOKENS 4096
 #define TOKEN_WAYS 4
 #define MAX_TOKEN 2048
+#define MAX_STAGED 4096
+#define MAX_LINEAR 16384
 #define MAX_VARIABLE_BYTES 496
 #define N_COUNTERS 32
 
@@ -179,6 +182,15 @@
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
 #define CONN_FLAG_BROKEN 4
+#define CONN_FLAG_LISTENER 8
+
+#define INTAKE_SOCKET 0
+#define INTAKE_LISTENER 1
+#define INTAKE_LISTENER_DUMMY 2
+#define INTAKE_REPLY 3
+
+#define INBOUND_PROXYS 0
+#define INBOUND_WORKLOADS 1
 
 #define CTL_QUERY 0
 #define CTL_RESUME 1
@@ -528,7 +540,7 @@ struct conn {
   __u16 family; /* 2 or 10 (as asked for) */
   __u32 served; /* upstream.served when the exchange began */
   __u32 incarnation; /* upstream.incarnation when the exchange began */
-  __u32 pad; /* zero */
+  __u32 sent; /* listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32) */
 };
 _Static_assert(sizeof(struct conn) == 104, "conn");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
@@ -548,7 +560,7 @@ _Static_assert(__builtin_offsetof(struct conn, original_port) == 88, "conn.origi
 _Static_assert(__builtin_offsetof(struct conn, family) == 90, "conn.family");
 _Static_assert(__builtin_offsetof(struct conn, served) == 92, "conn.served");
 _Static_assert(__builtin_offsetof(struct conn, incarnation) == 96, "conn.incarnation");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 100, "conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, sent) == 100, "conn.sent");
 
 /* Per pool slot. */
 struct upstream {
@@ -581,8 +593,14 @@ struct upstream {
   __u32 behind; /* slot + 1 of an exchange whose answer must have arrived before this one; 0: none */
   __u32 behind_served; /* conn.served of that exchange */
   __u32 behind_incarnation; /* conn.incarnation of that exchange */
+  __u32 intake; /* INTAKE, of this exchange */
+  __u32 dummy; /* 1: the slot has a dummy socket; written by the agent */
+  __u32 given; /* bytes of this request that were sent to the dummy */
+  __u32 taken; /* bytes of this request that the dummy has sent on */
+  __u32 seq; /* write_seq of U when no exchange was under way */
+  __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
 };
-_Static_assert(sizeof(struct upstream) == 200, "upstream");
+_Static_assert(sizeof(struct upstream) == 224, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -612,6 +630,12 @@ _Static_assert(__builtin_offsetof(struct upstream, way) == 184, "upstream.way");
 _Static_assert(__builtin_offsetof(struct upstream, behind) == 188, "upstream.behind");
 _Static_assert(__builtin_offsetof(struct upstream, behind_served) == 192, "upstream.behind_served");
 _Static_assert(__builtin_offsetof(struct upstream, behind_incarnation) == 196, "upstream.behind_incarnation");
+_Static_assert(__builtin_offsetof(struct upstream, intake) == 200, "upstream.intake");
+_Static_assert(__builtin_offsetof(struct upstream, dummy) == 204, "upstream.dummy");
+_Static_assert(__builtin_offsetof(struct upstream, given) == 208, "upstream.given");
+_Static_assert(__builtin_offsetof(struct upstream, taken) == 212, "upstream.taken");
+_Static_assert(__builtin_offsetof(struct upstream, seq) == 216, "upstream.seq");
+_Static_assert(__builtin_offsetof(struct upstream, end_seq) == 220, "upstream.end_seq");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {
@@ -647,7 +671,7 @@ struct ctl {
   __u64 arg; /* see CTL */
   __u32 native; /* see CTL */
   __u32 slot; /* upstream slot */
-  __u32 queued; /* answer: 1 if redirected bytes wait unread at the client socket */
+  __u32 queued; /* answer: bit 0: redirected bytes wait unread at the client socket; bit 1: request bytes are underway */
   __u32 unread; /* answer: bytes of the native queue that the client has not read */
   __u32 gate; /* answer */
   __u32 requested; /* answer */
@@ -693,12 +717,14 @@ struct steer {
   __u16 port; /* network order */
   __u16 keep_address; /* 1: only the port is replaced */
   __u32 listener; /* index */
+  __u32 intake; /* INTAKE: SOCKET or LISTENER */
 };
-_Static_assert(sizeof(struct steer) == 24, "steer");
+_Static_assert(sizeof(struct steer) == 28, "steer");
 _Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
 _Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
 _Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
 _Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener");
+_Static_assert(__builtin_offsetof(struct steer, intake) == 24, "steer.intake");
 
 /* Local end of a client socket. */
 struct tuple {

@@ -91,7 +91,7 @@ static __always_inline void pool_give(struct upstream *u, __u32 slot) {
   if (e)
     __sync_fetch_and_add(&e->active, -1);
   int reusable = !u->dead && !(u->flags & (UPSTREAM_FLAG_CLOSE | UPSTREAM_FLAG_LIMIT)) &&
-                 u->flags & UPSTREAM_FLAG_REQUEST_DONE;
+                 u->flags & UPSTREAM_FLAG_REQUEST_DONE && u->given == u->taken;
   u->replay_len = 0;
   if (!reusable) {
     u->phase = PHASE_DEAD;

@@ -14,6 +14,8 @@
 #include "balance.h"
 #include "bypass.h"
 #include "token.h"
+#include "inbound.h"
+#include "intake-listener.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
@@ -83,20 +85,30 @@ static __always_inline __u32 note_retry(struct upstream *u, struct work *w, cons
   __u32 flags = UPSTREAM_FLAG_RETRY | (action->flags >> 4) << UPSTREAM_FLAG_RETRIES_SHIFT;
   return action->flags & ACTION_FLAG_RETRY_RESETS ? flags | UPSTREAM_FLAG_RETRY_RESETS : flags;
 }
+
 /* Answers the request in the message's place. */
-static __always_inline int reply(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
-                                 __u32 size) {
+static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
+                                 const struct action *action, __u32 size) {
   struct scratch *s = w->s;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
   if (size - s->head_len != length || size > MAX_HEAD)
     return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
   if (!build_reply(w, action))
     return to_agent(c, size, COUNTER_ODD);
-  if (replace_head(msg, s, size)) {
+  int padded = skb && pad_reply(w, size);
+  if (!skb && replace_head(msg, s, size)) {
     c->flags |= CONN_FLAG_BROKEN;
     return to_agent(c, size, COUNTER_HELPER_FAILED);
   }
   __u64 cookie = c->cookie;
+  if (skb) {
+    int verdict = padded ? send_reply(skb, s, size, cookie) : send_long_reply(skb, c, s, size);
+    if (verdict < 0)
+      return to_agent(c, size, padded ? COUNTER_HELPER_FAILED : COUNTER_POOL_EMPTY);
+    count(COUNTER_KERNEL);
+    count(COUNTER_REPLIES);
+    return verdict;
+  }
   count(COUNTER_KERNEL);
   count(COUNTER_REPLIES);
   if (bpf_msg_redirect_hash(msg, &clients, &cookie, BPF_F_INGRESS) != SK_PASS) {
@@ -115,9 +127,9 @@ static __always_inline int strikes(const struct rbac_entry *lot) {
 enum { FORWARD_EDITED = 1 };
 
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
-static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct work *w, const struct action *action,
-                                   __u32 endpoint, __u32 size, __u32 queued, const struct rbac_entry *lot,
-                                   int *struck) {
+static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
+                                   const struct action *action, __u32 endpoint, __u32 size, __u32 queued,
+                                   const struct rbac_entry *lot, int *struck) {
   struct scratch *s = w->s;
   __u32 body = size - s->head_len;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
@@ -143,6 +155,12 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   } else if (!build_request(w, action)) {
     return to_agent(c, size, COUNTER_ODD);
   }
+  int way = BY_ITSELF;
+  if (skb) {
+    way = way_of(skb, s, size, action, length - body);
+    if (way == BY_AGENT)
+      return to_agent(c, size, COUNTER_AGENT);
+  }
   __u32 slot = action ? take_again(endpoint, c->upstream) : NO_SLOT;
   if (slot == NO_SLOT)
     slot = pool_take(endpoint);
@@ -151,12 +169,19 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (!u)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
+  if (way == BY_DUMMY && !u->dummy) {
+    pool_return(u, slot);
+    return to_agent(c, size, COUNTER_POOL_EMPTY);
+  }
   if (action && lot && strikes(lot)) {
     pool_return(u, slot);
     *struck = 1;
     return SK_PASS;
   }
-  begin_way(c, u, slot, queued, (__u64)bpf_skc_to_tcp_sock(msg->sk));
+  if (skb)
+    begin_listener_way(u, way, size, action ? s->o - s->head_len : 0);
+  else
+    begin_way(c, u, slot, queued, (__u64)bpf_skc_to_tcp_sock(msg->sk));
   c->requested++;
   c->upstream = slot;
   c->body_left = length - body;
@@ -191,6 +216,15 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
     keep_for_replay(u, slot, s, size);
   u->owner = c->cookie;
   u->phase = PHASE_AWAIT;
+  if (skb) {
+    int verdict = send_request(skb, s, u, slot, way, action != 0);
+    if (verdict >= 0) {
+      count(action ? COUNTER_KERNEL : COUNTER_PROXY);
+      return verdict;
+    }
+    c->flags |= CONN_FLAG_BROKEN;
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  }
   if (action && replace_head(msg, s, s->head_len)) {
     c->flags |= CONN_FLAG_BROKEN;
     return to_agent(c, size, COUNTER_HELPER_FAILED);
@@ -211,8 +245,9 @@ static __always_inline int forward(struct sk_msg_md *msg, struct conn *c, struct
   return SK_PASS;
 }
 
-static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, struct scratch *s, __u32 size,
-                                       __u32 queued) {
+/* A new request, of a client's message or (listener intake) in an skb: the other is null. */
+static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct scratch *s,
+                                       __u32 size, __u32 queued) {
   const __u8 *image = current_image();
   if (!image)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
@@ -224,10 +259,16 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
     return to_agent(c, size, COUNTER_ODD);
   const struct listener *listener = AT(struct listener, image, at);
   __u32 n = size > MAX_HEAD ? MAX_HEAD : size;
-  if (msg->data + n > msg->data_end && bpf_msg_pull_data(msg, 0, n, 0))
-    return to_agent(c, size, COUNTER_HELPER_FAILED);
-  if (copy_bytes(s->in, n & (MAX_HEAD * 2 - 1), msg->data))
-    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  if (skb) {
+    n &= MAX_HEAD * 2 - 1;
+    if (!n || bpf_skb_load_bytes(skb, 0, s->in, n))
+      return to_agent(c, size, COUNTER_HELPER_FAILED);
+  } else {
+    if (msg->data + n > msg->data_end && bpf_msg_pull_data(msg, 0, n, 0))
+      return to_agent(c, size, COUNTER_HELPER_FAILED);
+    if (copy_bytes(s->in, n & (MAX_HEAD * 2 - 1), msg->data))
+      return to_agent(c, size, COUNTER_HELPER_FAILED);
+  }
   struct work w = {.s = s, .image = image};
   scan_head(&w, n, listener->scan, listener->scan_classes, 0);
   finish_request_head(s);
@@ -248,7 +289,8 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
   const struct rbac_entry *lot = 0;
   if (action && s->lot) {
     lot = AT(struct rbac_entry, image, s->lot);
-    if (envoy_headers || !replies(s, AT(struct action, image, lot->reply)))
+    /* in an skb, a reply that is longer than its request may find no dummy: drawn here, it would be drawn twice */
+    if (skb || envoy_headers || !replies(s, AT(struct action, image, lot->reply)))
       action = 0;
     else if (queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation)))
       return to_agent(c, size, COUNTER_UNREAD); /* as below: it may become a reply */
@@ -258,7 +300,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
   const struct action *answer = 0;
   if (action && action->kind == ACTION_REPLY) {
     /* a reply does not wait behind an answer that is still in the backlog, or on its way there */
-    if (queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation)))
+    if (queued || (!skb && c->requested && !arrived(c->upstream, c->served, c->incarnation)))
       return to_agent(c, size, COUNTER_UNREAD);
     answer = action;
   } else {
@@ -272,12 +314,12 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct conn *c, st
     if (!action && !listener->proxy_endpoint)
       return to_agent(c, size, COUNTER_AGENT);
     int struck = 0;
-    verdict = forward(msg, c, &w, action, endpoint, size, queued, lot, &struck);
+    verdict = forward(msg, skb, c, &w, action, endpoint, size, queued, lot, &struck);
     if (struck && lot)
       answer = AT(struct action, image, lot->reply);
   }
   if (answer)
-    verdict = reply(msg, c, &w, answer, size);
+    verdict = reply(msg, skb, c, &w, answer, size);
   if (rule && action && !(c->gate & 1)) {
     rule--;
     __u64 *hits = bpf_map_lookup_elem(&rule_hits, &rule);
@@ -338,10 +380,12 @@ int on_message(struct sk_msg_md *msg) {
   struct scratch *s = scratch_take();
   if (!s)
     return to_agent(c, size, COUNTER_SCRATCH_BUSY);
-  int verdict = new_request(msg, c, s, size, queued);
+  int verdict = new_request(msg, 0, c, s, size, queued);
   scratch_give(s);
   return verdict;
 }
+
+#include "on-request.h"
 
 SEC("sk_msg")
 int on_server_message(struct sk_msg_md *msg) { return server_message(msg, envoy_headers); }
@@ -400,8 +444,13 @@ int on_answer(struct __sk_buff *skb) {
   }
   u->redirected += len;
   __u64 owner = u->owner;
-  if (done)
+  int at_listener = u->intake != INTAKE_SOCKET;
+  if (done) {
+    settle(skb, u);
     pool_give(u, slot);
+  }
+  if (at_listener)
+    return to_listener_client(skb, owner);
   return bpf_sk_redirect_hash(skb, &clients, &owner, BPF_F_INGRESS);
 }
 
@@ -418,6 +467,7 @@ static __always_inline void ctl_slot(struct ctl *ctl) {
   if (ctl->command == CTL_TAKE) {
     ctl->result = (__sync_fetch_and_and(word, ~mask) & mask) != 0;
   } else if (ctl->command == CTL_GIVE) {
+    settle_slot(u, slot);
     u->phase = PHASE_IDLE;
     u->owner = 0;
     ctl->result = !(__sync_fetch_and_or(word, mask) & mask);
@@ -426,6 +476,7 @@ static __always_inline void ctl_slot(struct ctl *ctl) {
       return;
     if (!ctl->arg)
       u->flags |= UPSTREAM_FLAG_CLOSE;
+    settle_slot(u, slot);
     pool_give(u, slot);
     ctl->result = 1;
   } else if (ctl->command == CTL_GIVE_UP) {
@@ -456,6 +507,8 @@ static __always_inline int on_its_way(struct conn *c) {
 }
 
 static __always_inline void ctl_client(struct ctl *ctl) {
+  if (ctl_intake(ctl))
+    return;
   __u64 cookie = ctl->cookie;
   struct bpf_sock *sk = bpf_map_lookup_elem(&clients, &cookie);
   if (!sk)
@@ -463,31 +516,10 @@ static __always_inline void ctl_client(struct ctl *ctl) {
   struct conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
   if (c) {
     __u32 native = 0, queued = 0;
-    __u32 gate = *(volatile __u32 *)&c->gate;
-    __u64 passed = *(volatile __u64 *)&c->passed;
-    ctl->result = 1;
-    if (ctl->command == CTL_RESUME) {
-      c->native = ctl->native;
-      ctl->result = 0;
-      if (gate & 1 && passed == ctl->arg && !(c->flags & (CONN_FLAG_STICKY | CONN_FLAG_BROKEN))) {
-        c->body_left = 0;
-        ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
-      }
-    }
-    if (ctl->command == CTL_NATIVE)
-      c->native = ctl->native;
-    if (ctl->command == CTL_BODY_SENT)
-      c->body_left = 0;
+    ctl_gate(ctl, c);
     unread_of(sk, c, &native, &queued);
     ctl->queued = queued || on_its_way(c);
     ctl->unread = native;
-    ctl->gate = gate;
-    ctl->requested = c->requested;
-    ctl->upstream = c->upstream;
-    ctl->passed = passed;
-    ctl->body_left = c->body_left;
-    ctl->listener = c->listener;
-    ctl->flags = c->flags;
   }
   bpf_sk_release(sk);
 }

@@ -12,7 +12,7 @@
 #define V4_MAPPED bpf_htonl(0xffff)
 
 static __always_inline struct conn *remember(struct bpf_sock *sk, const struct steer_key *asked,
-                                             const struct steer *steer, __u16 family) {
+                                             const struct steer *steer, __u16 family, int at_listener) {
   struct conn *c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
   if (!c)
     return 0;
@@ -23,17 +23,17 @@ static __always_inline struct conn *remember(struct bpf_sock *sk, const struct s
   c->original[3] = asked->address[3];
   c->original_port = bpf_ntohs(asked->port);
   c->family = family;
+  c->flags = at_listener || steer->intake == INTAKE_LISTENER ? CONN_FLAG_LISTENER : 0;
   return c;
 }
 
-SEC("cgroup/connect4")
-int connect4(struct bpf_sock_addr *ctx) {
+static __always_inline int steer4(struct bpf_sock_addr *ctx, int at_listener) {
   if (ctx->type != 1 /* SOCK_STREAM */ || !ctx->sk)
     return 1;
   struct steer_key key = {.port = (__u16)ctx->user_port, .family = AF_INET};
   key.address[0] = ctx->user_ip4;
   struct steer *steer = bpf_map_lookup_elem(&steers, &key);
-  if (!steer || !remember(ctx->sk, &key, steer, AF_INET))
+  if (!steer || !remember(ctx->sk, &key, steer, AF_INET, at_listener))
     return 1;
   if (!steer->keep_address)
     ctx->user_ip4 = steer->address[0];
@@ -41,8 +41,14 @@ int connect4(struct bpf_sock_addr *ctx) {
   return 1;
 }
 
-SEC("cgroup/connect6")
-int connect6(struct bpf_sock_addr *ctx) {
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx) { return steer4(ctx, 0); }
+
+/* For the workloads whose sockets must not be in a map. */
+SEC("cgroup/connect4")
+int listener4(struct bpf_sock_addr *ctx) { return steer4(ctx, 1); }
+
+static __always_inline int steer6(struct bpf_sock_addr *ctx, int at_listener) {
   if (ctx->type != 1 || !ctx->sk)
     return 1;
   struct steer_key key = {.port = (__u16)ctx->user_port};
@@ -59,7 +65,7 @@ int connect6(struct bpf_sock_addr *ctx) {
     key.address[3] = d;
   }
   struct steer *steer = bpf_map_lookup_elem(&steers, &key);
-  if (!steer || !remember(ctx->sk, &key, steer, mapped ? AF_INET : AF_INET6))
+  if (!steer || !remember(ctx->sk, &key, steer, mapped ? AF_INET : AF_INET6, at_listener))
     return 1;
   if (!steer->keep_address) {
     if (mapped) {
@@ -74,6 +80,12 @@ int connect6(struct bpf_sock_addr *ctx) {
   ctx->user_port = steer->port;
   return 1;
 }
+
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx) { return steer6(ctx, 0); }
+
+SEC("cgroup/connect6")
+int listener6(struct bpf_sock_addr *ctx) { return steer6(ctx, 1); }
 
 /* The proxy holds links to these two as well: when the agent is gone, connections go to the proxy's own listeners. */
 SEC("cgroup/connect4")
@@ -204,6 +216,11 @@ int socket_event(struct bpf_sock_ops *ops) {
   own_address(ops, c, &t);
   c->cookie = cookie;
   c->base_seq = ops->rcv_nxt;
+  if (c->flags & CONN_FLAG_LISTENER) {
+    __u64 none = 0; /* one of ours, but decided where the agent accepts it */
+    bpf_map_update_elem(&tuples, &t, &none, BPF_ANY);
+    return 0;
+  }
   bpf_map_update_elem(&tuples, &t, &cookie, BPF_ANY);
   count(COUNTER_CONNECTIONS);
   if (ops->snd_nxt != ops->snd_una || ops->data_segs_out) {

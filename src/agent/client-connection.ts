@@ -16,7 +16,7 @@ import { AnswerPump } from './answer-pump.js';
 import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
 import { type Head, headerValues } from './http-framing.js';
-import { ProxySession } from './proxy-session.js';
+import { ProxySession, type ProxyTarget } from './proxy-session.js';
 import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
 import type { Slot, UpstreamPool } from './upstream-pool.js';
 
@@ -24,7 +24,9 @@ export interface ConnectionContext {
   readonly plane: DataPlane;
   readonly pool: UpstreamPool;
   /** where the proxy listens for this listener; undefined: there is none */
-  readonly proxy: () => { address: string; port: number } | undefined;
+  readonly proxy: () => ProxyTarget | undefined;
+  /** what the proxy is told first where it listens at a Unix socket */
+  readonly prologue: () => Buffer;
   /** a request's head that goes to the proxy */
   readonly head: (head: Head) => void;
   readonly programs: AnswerPrograms;
@@ -121,6 +123,10 @@ export class ClientConnection {
           this.#closeGracefully();
           return false;
         }
+        if (state.underway) {
+          await sleep(POLL_MS);
+          continue;
+        }
         await this.#sendBody(slot, Number(state.bodyLeft));
         if (this.#pending.length === 0) return false;
         continue;
@@ -166,7 +172,7 @@ export class ClientConnection {
       return false;
     }
     this.#session = new ProxySession(
-      { ...target, source: this.source },
+      { ...target, source: this.source, ...('path' in target ? { prologue: this.context.prologue() } : {}) },
       {
         toClient: (bytes) => {
           if (this.#replaying) this.#replaying.started = true;

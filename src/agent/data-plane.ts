@@ -1,6 +1,7 @@
 /** The loaded BPF object as the agent uses it: typed access to the maps, and the control program. */
 
 import { randomBytes } from 'node:crypto';
+import { closeSync, openSync } from 'node:fs';
 import { type DiscoveredCluster, writeEndpointList } from '../compile/clusters.js';
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
 import {
@@ -16,15 +17,20 @@ import {
   u32,
   u64,
 } from '../kernel/libbpf.js';
+import { announceData } from '../kernel/syscalls.js';
 import { IMAGE_SIZE, IMAGE_SLACK, MAX_VARIABLES, STATUS_WORDS } from '../layout/image.js';
 import {
   COUNTER,
+  ConnSpec,
   CTL,
   CtlSpec,
   EndpointSpec,
+  INBOUND,
+  INTAKE,
   MAX_ENDPOINTS,
   MAX_REPLAY,
   MAX_RULES,
+  MAX_STAGED,
   MAX_UPSTREAMS,
   MAX_VARIABLE_BYTES,
   SteerKeySpec,
@@ -43,6 +49,8 @@ const CTL_AT = 16;
 /** What the control program says about a client connection. */
 export interface ConnectionState {
   readonly queued: boolean;
+  /** a part of the request is on its way to the upstream still (listener intake) */
+  readonly underway: boolean;
   readonly unread: number;
   readonly gate: number;
   readonly requested: number;
@@ -57,6 +65,7 @@ export class DataPlane {
   readonly #maps = new Map<string, BpfMap>();
   readonly #links: BpfLink[] = [];
   #inner: BpfMap | undefined;
+  #lookup: BpfLink | undefined;
   #image: Mapping | undefined;
   readonly #ctlBytes = new Uint8Array(CTL_AT + CtlSpec.size);
   readonly #ctl = new DataView(this.#ctlBytes.buffer);
@@ -75,6 +84,8 @@ export class DataPlane {
     objectPath: string,
     /** answers get the headers that Envoy adds; the agent carries them then */
     readonly envoyHeaders = false,
+    /** where the requests of applications are decided that ask for nothing else */
+    readonly intake: 'socket' | 'listener' = 'socket',
   ) {
     this.#object = BpfObject.open(objectPath);
     if (envoyHeaders) this.#object.setConst('envoy_headers', 1);
@@ -91,6 +102,8 @@ export class DataPlane {
     this.blocks = this.map('blocks').mmap().view;
     this.#object.attachSockmap('on_message', 'clients', ATTACH.SK_MSG_VERDICT);
     this.#object.attachSockmap('on_answer', 'sockets', ATTACH.SK_SKB_STREAM_VERDICT);
+    this.#object.attachSockmap('on_request', 'intakes', ATTACH.SK_SKB_STREAM_VERDICT);
+    this.#object.attachSockmap('on_dummy', 'dummies', ATTACH.SK_MSG_VERDICT);
     this.#object.attachSockmap('on_server_message', 'servers', ATTACH.SK_MSG_VERDICT);
     this.#run(CTL.HELLO, {});
   }
@@ -110,12 +123,14 @@ export class DataPlane {
    */
   attach(groups: InstanceCgroups): number[] {
     const apps = openCgroup(groups.apps);
+    const listener = openCgroup(groups.listener);
     const root = openCgroup(groups.root);
     const agent = openCgroup(groups.agent);
     const plain = openCgroup(groups.plain);
     try {
       for (const name of ['connect4', 'connect6'])
         for (const group of [apps, plain]) this.#links.push(this.#object.attachCgroup(name, group));
+      for (const name of ['listener4', 'listener6']) this.#links.push(this.#object.attachCgroup(name, listener));
       // the same-node bypass: both ends of the agent's own connections to servers among the applications
       for (const name of ['dial4', 'dial6', 'dialled']) this.#links.push(this.#object.attachCgroup(name, agent));
       this.#links.push(this.#object.attachCgroup('served', apps));
@@ -126,7 +141,7 @@ export class DataPlane {
       this.#links.push(...lasting);
       return lasting.map((link) => link.fd);
     } finally {
-      for (const group of [apps, root, agent, plain]) closeCgroup(group);
+      for (const group of [apps, listener, root, agent, plain]) closeCgroup(group);
     }
   }
 
@@ -176,11 +191,65 @@ export class DataPlane {
     set(value, 0, SteerSpec, 'port', swap16(to.port));
     set(value, 0, SteerSpec, 'keep_address', keepAddress ? 1 : 0);
     set(value, 0, SteerSpec, 'listener', listener);
+    set(value, 0, SteerSpec, 'intake', this.intake === 'listener' ? INTAKE.LISTENER : INTAKE.SOCKET);
     this.map(map).update(steerKey(from), new Uint8Array(value.buffer));
   }
 
   unsteer(map: 'steers' | 'fallbacks', from: Address): void {
     this.map(map).delete(steerKey(from));
+  }
+
+  /**
+   * Takes the connections to an address from wherever they come, for the listening socket `fd`.
+   * @param whose who listens at the address itself
+   */
+  takeInbound(address: Address, fd: number | undefined, whose: 'proxy' | 'workload'): void {
+    if (fd === undefined) return; // closed already
+    this.#attachLookup();
+    const key = steerKey(address);
+    this.map('inbound_agents').update(key, u64(BigInt(fd)));
+    this.map('inbounds').update(key, u32(whose === 'proxy' ? INBOUND.PROXYS : INBOUND.WORKLOADS));
+  }
+
+  /** The proxy's listening socket takes the connections to an address while the agent is away. */
+  keepInbound(address: Address, fd: number): void {
+    this.map('inbound_proxies').update(steerKey(address), u64(BigInt(fd)));
+  }
+
+  #attachLookup(): BpfLink {
+    if (!this.#lookup) {
+      const netns = openSync('/proc/self/ns/net', 'r');
+      try {
+        this.#lookup = this.#object.attachCgroup('inbound', netns);
+      } finally {
+        closeSync(netns);
+      }
+      this.#links.push(this.#lookup);
+    }
+    return this.#lookup;
+  }
+
+  /**
+   * Attaches what steers connections to workloads' ports, and what lets the agent and the proxy through to them.
+   * @returns the links, which must be held as long as those ports are to be closed to everybody else
+   */
+  attachInbound(groups: InstanceCgroups): number[] {
+    const agent = openCgroup(groups.agent);
+    try {
+      const own = this.#object.attachCgroup('own_event', agent);
+      this.#links.push(own);
+      return [this.#attachLookup().fd, own.fd];
+    } finally {
+      closeCgroup(agent);
+    }
+  }
+
+  /** Leaves the connections to an address alone again. */
+  leaveInbound(address: Address): void {
+    const key = steerKey(address);
+    this.map('inbounds').delete(key);
+    this.map('inbound_proxies').delete(key);
+    this.map('inbound_agents').delete(key);
   }
 
   /** The cookie of the client socket whose local end is `address`. */
@@ -191,6 +260,30 @@ export class DataPlane {
 
   forget(local: Address): void {
     this.map('tuples').delete(tupleKey(local));
+  }
+
+  /**
+   * Has the requests of an accepted connection decided in the kernel (listener intake), those too that have come
+   * already. Nothing may have been read from it. @throws KernelError when it is closed already
+   */
+  adopt(fd: number, cookie: bigint, listener: number, client: Address): void {
+    const conn = new DataView(new ArrayBuffer(ConnSpec.size));
+    set(conn, 0, ConnSpec, 'cookie', cookie);
+    set(conn, 0, ConnSpec, 'listener', listener);
+    for (const [i, word] of addressWords(client).entries()) set(conn, 0, ConnSpec, 'source', word, i);
+    this.map('intake_conns').update(u64(cookie), new Uint8Array(conn.buffer));
+    try {
+      this.map('intakes').update(u64(cookie), u64(BigInt(fd)));
+    } catch (error) {
+      this.release(cookie);
+      throw error;
+    }
+    announceData(fd);
+  }
+
+  /** Forgets an adopted connection that is closed. */
+  release(cookie: bigint): void {
+    this.map('intake_conns').delete(u64(cookie));
   }
 
   /** State of a client connection; undefined when its socket is gone (or never was in the map). */
@@ -250,7 +343,8 @@ export class DataPlane {
     const view = this.#ctl;
     const number = (name: string): number => get(view, CTL_AT, CtlSpec, name);
     return {
-      queued: number('queued') !== 0,
+      queued: (number('queued') & 1) !== 0,
+      underway: (number('queued') & 2) !== 0,
       unread: number('unread') | 0,
       gate: number('gate'),
       requested: number('requested'),
@@ -270,6 +364,20 @@ export class DataPlane {
     set(this.upstreams, base, UpstreamSpec, 'incarnation', (incarnation + 1) >>> 0);
     this.map('slots').update(u64(cookie), u32(slot));
     this.map('sockets').update(u32(slot), u64(BigInt(fd)));
+  }
+
+  /** Gives a slot its dummy socket (see bpf/intake-listener.h). @throws KernelError when it is closed already */
+  insertDummy(slot: number, fd: number): void {
+    this.map('stages').update(u32(slot), new Uint8Array(8 + MAX_STAGED));
+    this.map('dummy_slots').update(u32(fd), u32(slot));
+    this.map('dummies').update(u32(slot), u64(BigInt(fd)));
+    set(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'dummy', 1);
+  }
+
+  /** Takes a slot's dummy socket away, if it has one. */
+  removeDummy(slot: number): void {
+    set(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'dummy', 0);
+    this.#vacate('dummies', slot);
   }
 
   /**
@@ -298,8 +406,12 @@ export class DataPlane {
 
   removeUpstream(slot: number, cookie: bigint): void {
     this.map('slots').delete(u64(cookie));
+    this.#vacate('sockets', slot);
+  }
+
+  #vacate(map: 'sockets' | 'dummies', slot: number): void {
     try {
-      this.map('sockets').delete(u32(slot));
+      this.map(map).delete(u32(slot));
     } catch (error) {
       // EINVAL: the element is empty, because closing the socket has taken it out already.
       if (!(error instanceof KernelError && error.code === 'EINVAL')) throw error;

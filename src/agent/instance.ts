@@ -3,17 +3,30 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
+import { listeningSocketOf } from '../kernel/foreign-sockets.js';
 import { instanceFolder, processStartTime } from '../kernel/instance.js';
 import { bpfObjectPath } from '../kernel/object-path.js';
+import { closeFd } from '../kernel/syscalls.js';
 import type { ListenerPlan } from '../plan/ir.js';
 import { type Diagnostic, formatDiagnostic } from '../policy/diagnostics.js';
+import { tcpAddress } from '../policy/envoy/walk.js';
 import type { Identity } from '../policy/istio/identities.js';
 import { type LoadOptions, loadFiles } from '../policy/load.js';
-import { type EnvoyProxy, startProxy, stopStaleProxy, withReplayRoutes } from '../proxy/index.js';
-import { isLocal, isWildcard } from './address.js';
+import {
+  type EnvoyProxy,
+  inboundPath,
+  inboundProblem,
+  startProxy,
+  stopStaleProxy,
+  withInboundListeners,
+  withReplayRoutes,
+} from '../proxy/index.js';
+import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
+import { chooseIntake } from './choose-intake.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
+import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
@@ -21,6 +34,12 @@ import { statusOf } from './status.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
 import { watchFiles } from './watcher.js';
+
+/** `run --inbound LISTENER=ADDRESS:PORT[/refuse]`. */
+export interface InboundOption extends Address {
+  readonly listener: string;
+  readonly away: 'proxy' | 'refuse';
+}
 
 export interface InstanceOptions {
   readonly name: string;
@@ -32,6 +51,10 @@ export interface InstanceOptions {
   readonly identity?: Identity;
   /** answers decided in the kernel get `server`, `date` and `x-envoy-upstream-service-time` as from Envoy */
   readonly envoyHeaders: boolean;
+  /** ports of workloads that a listener of the policies stands before */
+  readonly inbound: readonly InboundOption[];
+  /** where requests are decided: at the applications' sockets, or where the agent accepts their connections */
+  readonly intake: 'socket' | 'listener';
   readonly log: (message: string) => void;
 }
 
@@ -53,6 +76,7 @@ export class Instance {
   readonly #listenerIndex = new Map<string, number>();
   #groups: InstanceCgroups | undefined;
   #home = '';
+  #holder: Holder | undefined;
   #plane!: DataPlane;
   #traffic!: Traffic;
   #tokens!: TokenCache;
@@ -101,20 +125,27 @@ export class Instance {
 
   async #bringUp(): Promise<void> {
     const { options } = this;
-    const resources = await loadFiles([...options.files], this.#loadOptions);
+    const resources = await this.#load();
     for (const d of resources.diagnostics) options.log(formatDiagnostic(d));
     const errors = errorsOf(resources.diagnostics).length;
     if (errors > 0)
       throw new StartError(`${errors} error${errors > 1 ? 's' : ''} in the policies; nothing was loaded`, 'input');
     mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
-    const stale = await stopStaleProxy(join(this.#folder, 'proxy'));
+    const stale = await stopStaleProxy(this.#proxyFolder);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
-    this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders);
+    const { intake, why } = await chooseIntake(options.intake, options.inbound.length > 0);
+    if (!intake) throw new StartError(why ?? '', 'unavailable');
+    if (why !== undefined) options.log(why);
+    this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
     const plane = this.#plane;
     this.#tokens = new TokenCache(plane.tokens, () => plane.now());
     this.#traffic = new Traffic(
       plane,
-      (listener) => this.#generation.proxies.get(listener),
+      (listener) => {
+        const path = this.#generation.inbound.get(listener);
+        return path === undefined ? this.#generation.proxies.get(listener) : { path };
+      },
+      (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
     );
     this.#discovery = new Discovery({
@@ -128,12 +159,18 @@ export class Instance {
     this.#groups = createCgroups(options.name);
     joinCgroup(this.#groups.agent);
     const lasting = this.#plane.attach(this.#groups);
+    const left = leftHolder(this.#folder);
+    if (options.inbound.length > 0) {
+      const held = this.#plane.attachInbound(this.#groups);
+      this.#holder = startHolder(this.#folder, held);
+      lasting.push(...held);
+    }
     const generation = this.#make(1, resources);
     this.#generation = generation;
     if (options.proxy === 'own')
       this.#proxy = await startProxy({
-        dir: join(this.#folder, 'proxy'),
-        resources: withReplayRoutes(resources),
+        dir: this.#proxyFolder,
+        resources: this.#forProxy(generation),
         inheritFds: lasting,
       });
     await this.#listeners.open(generation.intercepts);
@@ -141,6 +178,7 @@ export class Instance {
     await this.#serve();
     await this.#discovery.prepare(generation.compiled);
     this.#enforce(generation);
+    if (left) endHolder(this.#folder, left); // it kept the ports closed until now
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
     this.#ready = true;
@@ -149,6 +187,27 @@ export class Instance {
   get #loadOptions(): LoadOptions {
     const { name: instance, identity } = this.options;
     return { instance, ...(identity ? { identity } : {}) };
+  }
+
+  /** The files' resources, with the workloads' ports among what is intercepted. */
+  async #load(): Promise<Generation['resources']> {
+    const { files, inbound } = this.options;
+    const resources = await loadFiles([...files], this.#loadOptions);
+    if (errorsOf(resources.diagnostics).length > 0) return resources;
+    for (const { listener, away, address, port } of inbound) {
+      const own = tcpAddress(resources.listeners.find((l) => l.name === listener)?.address);
+      const problem = !own
+        ? `there is no listener ${listener} with a TCP address`
+        : isWildcard(own.address)
+          ? `listener ${listener} has no address of its own that its rules could see as the destination`
+          : isWildcard(address) || !isLocal(address)
+            ? `${address} is not an address of this host`
+            : this.#inboundProblem(listener, resources);
+      if (problem === undefined)
+        resources.intercepts.push({ address, port, listener, inbound: 'workload', own: own!, away });
+      else resources.diagnostics.push({ severity: 'error', code: 'inbound', message: `--inbound: ${problem}` });
+    }
+    return resources;
   }
 
   get #hostsFile(): string {
@@ -161,7 +220,38 @@ export class Instance {
       programNumber: (program) => this.#traffic.programs.number(program),
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
+      inboundPath: (listener, of) => this.#inboundPath(listener, of),
     });
+  }
+
+  /** What the proxy is given. */
+  #forProxy(generation: Generation): Generation['resources'] {
+    return withInboundListeners(
+      withReplayRoutes(generation.resources),
+      [...generation.inbound.keys()],
+      this.#proxyFolder,
+    );
+  }
+
+  get #proxyFolder(): string {
+    return join(this.#folder, 'proxy');
+  }
+
+  /** Why connections from outside the mesh cannot be given to the proxy as they are. */
+  #inboundProblem(name: string, resources: Generation['resources']): string | undefined {
+    if (this.options.proxy === 'none') return undefined; // then there is nobody who could see them differently
+    if (this.options.proxy !== 'own')
+      return 'only an Envoy that this instance has started can be told who the client is';
+    const listener = resources.listeners.find((l) => l.name === name);
+    return listener && inboundProblem(listener, resources);
+  }
+
+  #inboundPath(name: string, resources: Generation['resources']): string | undefined {
+    if (this.options.proxy === 'none') return undefined;
+    const problem = this.#inboundProblem(name, resources);
+    if (problem === undefined) return inboundPath(this.#proxyFolder, name);
+    this.options.log(`listener ${name}: connections from outside the mesh are left to the proxy (${problem})`);
+    return undefined;
   }
 
   #proxyAddress(listener: ListenerPlan): { address: string; port: number } | undefined {
@@ -184,11 +274,33 @@ export class Instance {
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
     this.#fallBack(generation);
+    this.#keepInbound(generation);
+  }
+
+  /** The proxy's own listeners take connections to workloads' ports while the agent is away. */
+  #keepInbound(generation: Generation): void {
+    const { pid } = this.#proxy ?? {};
+    if (pid === undefined) return;
+    for (const { address, port, own, away, listener } of generation.intercepts) {
+      if (!own || away !== 'proxy') continue;
+      try {
+        const fd = listeningSocketOf(pid, addressBytes(own.address), own.port);
+        if (fd === undefined) throw new Error(`the proxy does not listen at ${own.address}:${own.port}`);
+        this.#plane.keepInbound({ address, port }, fd);
+        closeFd(fd);
+      } catch (error) {
+        this.options.log(
+          `listener ${listener}: while the agent is away, connections to ${address}:${port} are refused (${(error as Error).message})`,
+        );
+      }
+    }
   }
 
   /** Addresses that nobody listens on lead to the proxy's listeners when the agent does not take them. */
   #fallBack(generation: Generation): void {
     const wanted = generation.resources.intercepts.flatMap((intercept) => {
+      // a workload's port is kept where connections arrive; and agent and proxy must reach it
+      if (intercept.inbound === 'workload') return [];
       const to = generation.proxies.get(intercept.listener);
       if (!to || isWildcard(intercept.address) || (to.address === intercept.address && to.port === intercept.port))
         return [];
@@ -222,7 +334,7 @@ export class Instance {
   async #reload(): Promise<void> {
     if (!this.#ready) return;
     const { log } = this.options;
-    const resources = await loadFiles([...this.options.files], this.#loadOptions);
+    const resources = await this.#load();
     if (same(resources, this.#generation.resources)) return;
     for (const d of resources.diagnostics) log(formatDiagnostic(d));
     const keep = (problems: readonly Diagnostic[]): void =>
@@ -234,7 +346,7 @@ export class Instance {
     }
     const next = this.#make(this.#generation.number + 1, resources);
     await this.#listeners.open(next.intercepts);
-    const refused = (await this.#proxy?.update(withReplayRoutes(resources))) ?? [];
+    const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
     if (refused.length > 0) {
       for (const d of refused) log(formatDiagnostic(d));
       keep(refused);
@@ -280,6 +392,7 @@ export class Instance {
       admin: this.#admin,
       control: join(this.#folder, 'control.sock'),
       proxy: this.#proxy?.pid,
+      holder: this.#holder?.pid,
     };
     writeFileSync(join(this.#folder, 'state.json'), `${JSON.stringify(state, null, 2)}\n`);
   }
@@ -309,6 +422,7 @@ export class Instance {
     await this.#traffic?.drain(drainMs);
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     this.#plane?.close();
+    if (this.#holder) endHolder(this.#folder, this.#holder);
     if (this.#groups) {
       if (this.#home) joinCgroup(this.#home);
       removeCgroups(this.options.name);

@@ -1,5 +1,6 @@
 /** The agent's listening sockets: where intercepted connections arrive. */
 import { createServer, type Server, type Socket } from 'node:net';
+import { fdOf } from '../kernel/syscalls.js';
 import type { Intercept } from '../policy/resources.js';
 import { type Address, isLocal, isWildcard, localAddresses, plainAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
@@ -17,9 +18,12 @@ const BACKLOG = 4096;
 export interface Arrival {
   readonly socket: Socket;
   readonly listener: string;
-  readonly cookie: bigint;
+  /** of the client's socket; undefined: the requests are decided at the accepted one (listener intake) */
+  readonly cookie: bigint | undefined;
   /** local end of the client's socket */
   readonly client: Address;
+  /** the destination as the listener's rules see it */
+  readonly asked: Address;
 }
 
 export class Listeners {
@@ -37,8 +41,8 @@ export class Listeners {
       if (this.#entries.has(key)) continue;
       const keep = isWildcard(intercept.address) || isLocal(intercept.address);
       const host = keep ? intercept.address : intercept.address.includes(':') ? '::1' : '127.0.0.1';
-      const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: false }, (socket) =>
-        this.#accept(intercept.listener, socket),
+      const server = createServer({ allowHalfOpen: true, noDelay: true, pauseOnConnect: true }, (socket) =>
+        this.#accept(intercept, socket),
       );
       const port = await listen(server, host);
       this.#entries.set(key, { intercept, server, bind: { address: host, port }, steered: [] });
@@ -60,6 +64,7 @@ export class Listeners {
       for (const address of addresses) {
         const from = { address, port: intercept.port };
         this.plane.steer('steers', from, entry.bind, keep, indexOf(intercept.listener));
+        if (intercept.inbound) this.plane.takeInbound(from, fdOf(entry.server), intercept.inbound);
         entry.steered.push(from);
       }
     }
@@ -67,7 +72,10 @@ export class Listeners {
   }
 
   #close(key: string, entry: Entry): void {
-    for (const from of entry.steered) this.plane.unsteer('steers', from);
+    for (const from of entry.steered) {
+      this.plane.unsteer('steers', from);
+      if (entry.intercept.inbound) this.plane.leaveInbound(from);
+    }
     entry.server.close();
     this.#entries.delete(key);
   }
@@ -76,14 +84,21 @@ export class Listeners {
     for (const [key, entry] of this.#entries) this.#close(key, entry);
   }
 
-  #accept(listener: string, socket: Socket): void {
+  #accept(intercept: Intercept, socket: Socket): void {
     const client = { address: plainAddress(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
     const cookie = client.port ? this.plane.cookieOf(client) : undefined;
-    if (cookie === undefined) {
+    if (cookie === undefined && !intercept.inbound) {
       socket.destroy(); // nobody whom the hooks sent here
       return;
     }
-    this.arrived({ socket, listener, cookie, client });
+    // who came through the lookup sees the address that he asked for; the connect hook replaces it
+    const asked =
+      intercept.own ??
+      (cookie === undefined || isWildcard(intercept.address)
+        ? { address: plainAddress(socket.localAddress ?? intercept.address), port: intercept.port }
+        : { address: intercept.address, port: intercept.port });
+    const { listener } = intercept;
+    this.arrived({ socket, listener, cookie: cookie === 0n ? undefined : cookie, client, asked });
   }
 }
 

@@ -20,6 +20,8 @@ export interface Generation {
   readonly report: CheckReport;
   /** intercepts of offloaded listeners: the others' connections go to the proxy without us */
   readonly intercepts: readonly Intercept[];
+  /** listeners that decide about connections from everywhere, with the Unix socket at which the proxy waits for the agent */
+  readonly inbound: ReadonlyMap<string, string>;
   /** where the proxy listens, by listener */
   readonly proxies: ReadonlyMap<string, { address: string; port: number }>;
 }
@@ -31,6 +33,8 @@ export interface GenerationContext {
   readonly programNumber: ProgramNumber;
   /** overrides where the proxy listens; undefined: there is no proxy */
   readonly proxyAddress: (listener: ListenerPlan) => { address: string; port: number } | undefined;
+  /** the Unix socket of an inbound listener; undefined: none, the listener is for the mesh's own applications only */
+  readonly inboundPath: (listener: string, resources: Resources) => string | undefined;
 }
 
 /** Makes generation `number` of the resources. @throws nothing for bad input: see `resources.diagnostics` before */
@@ -43,12 +47,18 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
     const at = context.proxyAddress(listener);
     if (at) proxies.set(listener.name, { ...at, address: reachable(at.address) });
   }
+  const inbound = new Map<string, string>();
+  for (const { listener, inbound: whose } of resources.intercepts) {
+    const path = whose && context.inboundPath(listener, resources);
+    if (path !== undefined) inbound.set(listener, path);
+  }
   const compiled = compileImage(stable(plan, context.listenerIndex), {
     generation: number,
     endpointId: (address, port) => context.endpointId(address, port, false),
     programNumber: context.programNumber,
     proxyEndpointId: (name) => {
-      const at = proxies.get(name);
+      // the kernel's connections to the proxy cannot say whose they are
+      const at = inbound.has(name) ? undefined : proxies.get(name);
       return at ? context.endpointId(at.address, at.port, true) : -1;
     },
   });
@@ -61,7 +71,15 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
     compiled,
     compileMs,
     report: report(resources, plan, compiled.verdicts),
-    intercepts: resources.intercepts.filter((i) => offloaded.has(i.listener)),
+    // a workload's port is taken whatever the kernel can do with its listener: nobody else would keep the policy
+    intercepts: resources.intercepts
+      .filter((i) => offloaded.has(i.listener) || i.inbound === 'workload')
+      .map((i) => {
+        if (inbound.has(i.listener) || i.inbound !== 'proxy') return i;
+        const { inbound: _, ...rest } = i;
+        return rest;
+      }),
+    inbound,
     proxies,
   };
 }

@@ -5,6 +5,9 @@
 import { connect, isIPv6, type Socket } from 'node:net';
 import { type Head, headerValues, MessageTracker, requestBody, responseBody, statusOf } from './http-framing.js';
 
+/** Where the proxy listens: at an address, or at a Unix socket, where it is told whose connection it is. */
+export type ProxyTarget = { readonly address: string; readonly port: number } | { readonly path: string };
+
 export interface ProxySessionEvents {
   /** Bytes for the client. @returns false when it cannot take more now (call `drained` then) */
   toClient(bytes: Buffer): boolean;
@@ -28,7 +31,7 @@ export class ProxySession {
   #requestPaused: (() => void) | undefined;
 
   constructor(
-    options: { address: string; port: number; source: string | undefined },
+    options: ProxyTarget & { source: string | undefined; prologue?: Buffer },
     private readonly events: ProxySessionEvents,
   ) {
     this.#requests = new MessageTracker(
@@ -39,13 +42,19 @@ export class ProxySession {
       (head) => this.#responseHead(head),
       () => this.#responseEnd(),
     );
-    this.#socket = connect({
-      host: options.address,
-      port: options.port,
-      noDelay: true,
-      // a proxy of the other address family cannot be told where the client is
-      ...(options.source && isIPv6(options.source) === isIPv6(options.address) ? { localAddress: options.source } : {}),
-    });
+    this.#socket =
+      'path' in options
+        ? connect({ path: options.path })
+        : connect({
+            host: options.address,
+            port: options.port,
+            noDelay: true,
+            // a proxy of the other address family cannot be told where the client is
+            ...(options.source && isIPv6(options.source) === isIPv6(options.address)
+              ? { localAddress: options.source }
+              : {}),
+          });
+    if (options.prologue) this.#socket.write(options.prologue);
     this.#socket.on('data', (bytes: Buffer) => {
       this.#responses.feed(bytes);
       // Told before the bytes go out: the client's next request may follow them at once.

@@ -31,7 +31,7 @@ export interface Status {
   readonly bypassed: number;
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };
-  readonly intake: 'socket';
+  readonly intake: 'socket' | 'listener';
   readonly connections: number;
   readonly upstreams: number;
   /** tokens that were verified for the kernel, and that were left to the proxy */
@@ -60,7 +60,7 @@ export function statusOf(input: StatusInput): Status {
     bypassed: counters.BYPASSED,
     generation: generation.number,
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
-    intake: 'socket',
+    intake: plane.intake,
     connections: traffic.connections,
     upstreams: traffic.pool.size,
     tokens: { ...input.tokens },

@@ -1,5 +1,5 @@
 /** Connections and upstreams while traffic flows: the agent's part of the data path. */
-import { fdOf, setLinger } from '../kernel/syscalls.js';
+import { fdOf, setLinger, socketCookie } from '../kernel/syscalls.js';
 import { PHASE } from '../layout/runtime.js';
 import { AnswerPrograms } from './answer-programs.js';
 import { ClientConnection } from './client-connection.js';
@@ -7,6 +7,8 @@ import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
 import type { Head } from './http-framing.js';
 import type { Arrival } from './listeners.js';
+import { proxyHeader } from './proxy-protocol.js';
+import type { ProxyTarget } from './proxy-session.js';
 import { type Slot, UpstreamPool } from './upstream-pool.js';
 
 const GROW_MS = 5;
@@ -22,7 +24,9 @@ export class Traffic {
   constructor(
     private readonly plane: DataPlane,
     /** where the proxy listens for a listener */
-    private readonly proxyOf: (listener: string) => { address: string; port: number } | undefined,
+    private readonly proxyOf: (listener: string) => ProxyTarget | undefined,
+    /** the number of a listener in the image */
+    private readonly indexOf: (listener: string) => number,
     /** the head of a request that is carried to the proxy */
     private readonly head: (listener: string, head: Head) => void,
   ) {
@@ -39,26 +43,40 @@ export class Traffic {
 
   /** A client's connection has arrived. */
   accept(arrival: Arrival): void {
-    const { socket, cookie, client, listener } = arrival;
+    const { socket, client, asked, listener } = arrival;
     const fd = fdOf(socket);
+    if (fd === undefined) return; // closed already
     // Killed, the agent must not look like the end of an answer: its connections are reset.
-    if (fd !== undefined) setLinger(fd, 0);
+    setLinger(fd, 0);
+    const atListener = arrival.cookie === undefined;
+    const cookie = arrival.cookie ?? socketCookie(fd);
     const connection = new ClientConnection(socket, cookie, client.address, {
       plane: this.plane,
       pool: this.pool,
       programs: this.programs,
       proxy: () => this.proxyOf(listener),
       head: (head) => this.head(listener, head),
+      prologue: () => proxyHeader(client, asked),
       counted: (what) => {
         this.counts[what]++;
       },
       known: (of) => this.#connections.has(of),
       closed: () => {
-        if (this.plane.cookieOf(client) === cookie) this.plane.forget(client);
+        if (atListener) this.plane.release(cookie);
+        else if (this.plane.cookieOf(client) === cookie) this.plane.forget(client);
         if (this.#connections.get(cookie) === connection) this.#connections.delete(cookie);
       },
     });
     this.#connections.set(cookie, connection);
+    if (atListener) {
+      this.pool.needDummies();
+      try {
+        this.plane.adopt(fd, cookie, this.indexOf(listener), client);
+      } catch {
+        // closed again already, or the map is full: the agent carries everything
+      }
+    }
+    socket.resume(); // nothing was read before: the programs must see it first
   }
 
   /**

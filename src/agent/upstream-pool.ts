@@ -14,10 +14,12 @@ import {
   MAX_BLOCKS,
   MAX_ENDPOINTS,
   PHASE,
+  REPLY_ENDPOINT,
   UPSTREAM_FLAG,
 } from '../layout/runtime.js';
 import { type Address, addressWords, plainAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
+import { Dummies, type Dummy } from './dummies.js';
 
 /** Room for a head and the largest body that the kernel sends: a redirected send must never find the buffer full. */
 const SEND_BUFFER = 4 * 1024 * 1024;
@@ -36,6 +38,8 @@ export interface Slot {
   inbox: Buffer[];
   /** told when something happens while the agent owns the answer */
   listener: ((event: 'data' | 'end') => void) | undefined;
+  /** its dummy socket, where there is listener intake */
+  dummy: Dummy | undefined;
 }
 
 interface Endpoint extends Address {
@@ -64,11 +68,17 @@ export class UpstreamPool {
   readonly #freeSlots: number[][] = [];
   readonly #freeBlocks = Array.from({ length: MAX_BLOCKS }, (_, i) => i).reverse();
   #closed = false;
+  #dummies: Dummies | undefined;
 
   constructor(
     private readonly plane: DataPlane,
     private readonly events: PoolEvents,
-  ) {}
+  ) {
+    this.#endpoints.push({
+      ...{ id: REPLY_ENDPOINT, address: '', port: 0, proxy: false },
+      ...{ blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0, retired: false },
+    });
+  }
 
   /** The id of an endpoint, given out at its first mention and kept for the agent's life. */
   endpointId(address: string, port: number, proxy = false): number {
@@ -138,6 +148,10 @@ export class UpstreamPool {
     const index = this.#takeSlot(endpoint);
     if (index === undefined) return false;
     endpoint.connecting++;
+    if (endpoint.id === REPLY_ENDPOINT) {
+      void this.#openReply(endpoint, index);
+      return true;
+    }
     const socket = connect({ host: endpoint.address, port: endpoint.port, noDelay: true });
     let settled = false;
     const timer = setTimeout(() => socket.destroy(), CONNECT_TIMEOUT_MS);
@@ -159,6 +173,20 @@ export class UpstreamPool {
       this.#adopt(endpoint, index, socket);
     });
     return true;
+  }
+
+  /** A slot that leads nowhere: only its dummy is used. */
+  async #openReply(endpoint: Endpoint, index: number): Promise<void> {
+    try {
+      const { socket, peer } = await this.#dummies!.pair();
+      for (const event of ['end', 'error', 'close']) socket.on(event, () => peer.destroy());
+      peer.on('error', () => socket.destroy());
+      endpoint.connecting--;
+      this.#adopt(endpoint, index, socket);
+    } catch {
+      endpoint.connecting--;
+      this.#release(index);
+    }
   }
 
   #adopt(endpoint: Endpoint, index: number, socket: Socket): void {
@@ -183,6 +211,7 @@ export class UpstreamPool {
       ended: false,
       inbox: [],
       listener: undefined,
+      dummy: undefined,
     };
     this.#slots.set(index, slot);
     endpoint.open++;
@@ -199,7 +228,31 @@ export class UpstreamPool {
       this.discard(slot); // closed again already
       return;
     }
-    this.plane.give(index);
+    if (this.#dummies && !endpoint.proxy)
+      void this.#addDummy(slot).then(() => this.#slots.get(index) === slot && this.plane.give(index));
+    else this.plane.give(index);
+  }
+
+  /** From now on each connection to a server has a dummy socket, by which requests reach it whose heads grow. */
+  needDummies(): void {
+    if (this.#dummies || this.#closed) return;
+    this.#dummies = new Dummies();
+    for (const slot of this.#slots.values()) if (!this.#endpoints[slot.endpoint]!.proxy) void this.#addDummy(slot);
+  }
+
+  async #addDummy(slot: Slot): Promise<void> {
+    const dummy = await this.#dummies!.open(() => this.#end(slot)).catch(() => undefined);
+    if (!dummy) return;
+    if (this.#slots.get(slot.slot) !== slot) {
+      dummy.close();
+      return;
+    }
+    slot.dummy = dummy;
+    try {
+      this.plane.insertDummy(slot.slot, dummy.fd);
+    } catch {
+      this.#end(slot);
+    }
   }
 
   #data(slot: Slot, bytes: Buffer): void {
@@ -271,6 +324,10 @@ export class UpstreamPool {
     slot.ended = true;
     slot.listener = undefined;
     this.plane.take(slot.slot);
+    if (slot.dummy) {
+      this.plane.removeDummy(slot.slot);
+      slot.dummy.close();
+    }
     this.plane.removeUpstream(slot.slot, slot.cookie);
     slot.socket.destroy();
     this.#release(slot.slot);
@@ -323,5 +380,6 @@ export class UpstreamPool {
   close(): void {
     this.#closed = true;
     for (const slot of [...this.#slots.values()]) this.discard(slot);
+    this.#dummies?.close();
   }
 }

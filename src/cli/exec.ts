@@ -1,5 +1,5 @@
 /** `sidestep exec`: runs a command inside the mesh. */
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { instanceCgroups, isInstanceName, joinCgroup } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/errors.js';
 import { type InstanceState, readInstance } from '../kernel/instance.js';
@@ -7,6 +7,12 @@ import { bindPrivately, replaceProcess } from '../kernel/process.js';
 
 /** Exit codes of `exec` itself; every other one is the command's. As env(1) and container tools have them. */
 const EXIT = { FAILED: 125, NOT_EXECUTABLE: 126, NOT_FOUND: 127 } as const;
+
+interface ExecOptions {
+  readonly name: string;
+  readonly bypass: boolean;
+  readonly intake?: 'listener';
+}
 
 /** Adds the command to the program. */
 export function register(program: Command): void {
@@ -17,24 +23,29 @@ export function register(program: Command): void {
     .description('run a command inside the mesh: in its cgroup, with the service names of the policy files')
     .argument('<command...>', 'the command and its arguments')
     .option('--name <name>', 'instance to join', 'default')
+    .addOption(
+      new Option('--intake <where>', 'where its requests are decided, if not where the instance says').choices([
+        'listener',
+      ]),
+    )
     .option('--no-bypass', "as a server, keep TCP between it and the mesh's clients on this node")
     .passThroughOptions()
     .addHelpText(
       'after',
       '\nThe command replaces this process, so signals reach it and its exit code is returned (128 + n in a shell when\nsignal n ended it). 125: no such instance, or no privilege; 126: not executable; 127: not found.\n\nExample: sidestep exec -- curl http://reviews/',
     )
-    .action((command: string[], options: { name: string; bypass: boolean }) => {
-      process.exitCode = runInside(options.name, command, options.bypass);
+    .action((command: string[], options: ExecOptions) => {
+      process.exitCode = runInside(options, command);
     });
 }
 
 /** @returns an exit code, when the command could not be started; otherwise it does not return. */
-function runInside(name: string, command: readonly string[], bypass: boolean): number {
+function runInside({ name, bypass, intake }: ExecOptions, command: readonly string[]): number {
   const found = findInstance(name);
   if (typeof found === 'string') return fail(found);
   try {
     const groups = instanceCgroups(name);
-    joinCgroup(bypass ? groups.apps : groups.plain);
+    joinCgroup(intake ? groups[intake] : bypass ? groups.apps : groups.plain);
     bindPrivately(found.hostsFile, '/etc/hosts');
   } catch (error) {
     if (!(error instanceof KernelError)) throw error;

@@ -1,6 +1,7 @@
 /** `sidestep run`: the agent, in the foreground. */
+import { isIP } from 'node:net';
 import { type Command, Option } from 'commander';
-import { Instance, StartError } from '../agent/instance.js';
+import { type InboundOption, Instance, StartError } from '../agent/instance.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/libbpf.js';
 import { parseIdentity } from '../policy/istio/identities.js';
@@ -12,6 +13,8 @@ interface RunOptions {
   readonly proxy?: string;
   readonly admin: string;
   readonly answerHeaders: string;
+  readonly intake: 'socket' | 'listener';
+  readonly inbound: readonly string[];
   readonly identity?: string;
 }
 
@@ -30,6 +33,20 @@ export function register(program: Command): void {
       )
         .choices(['server', 'envoy'])
         .default('server'),
+    )
+    .addOption(
+      new Option(
+        '--intake <where>',
+        'where requests are decided. socket: at the applications’ sockets (fastest); listener: where the agent accepts their connections, for applications whose sockets must not be in a socket map',
+      )
+        .choices(['socket', 'listener'])
+        .default('socket'),
+    )
+    .option(
+      '--inbound <listener=address:port>',
+      'LISTENER of the policies stands before the server at ADDRESS:PORT of this host, for connections from everywhere; with /refuse behind the port nobody connects while the agent is away, otherwise the proxy keeps the policy (may be given several times)',
+      (value: string, all: readonly string[]) => [...all, value],
+      [] as readonly string[],
     )
     .option(
       '--identity <identity>',
@@ -57,9 +74,19 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     log(`error: ${admin ? `--proxy ${options.proxy}` : `--admin ${options.admin}`} is not HOST:PORT`);
     return EXIT.USAGE;
   }
+  const inbound = options.inbound.map(inboundOption);
+  const wrong = inbound.indexOf(undefined);
+  if (wrong >= 0) {
+    log(`error: --inbound ${options.inbound[wrong]} is not LISTENER=ADDRESS:PORT`);
+    return EXIT.USAGE;
+  }
   const identity = options.identity === undefined ? undefined : parseIdentity(options.identity);
   if (options.identity !== undefined && !identity) {
     log(`error: --identity ${options.identity} is not TRUSTDOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT`);
+    return EXIT.USAGE;
+  }
+  if (identity && inbound.length > 0) {
+    log('error: --identity says who the applications of this instance are; with --inbound, clients may be anybody');
     return EXIT.USAGE;
   }
   if (process.getuid?.() !== 0) {
@@ -73,6 +100,8 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     admin,
     ...(identity ? { identity } : {}),
     envoyHeaders: options.answerHeaders === 'envoy',
+    intake: options.intake,
+    inbound: inbound.filter((i) => i !== undefined),
     log,
   });
   let stopping = false;
@@ -101,6 +130,14 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
   await ended;
   await instance.stop();
   return EXIT.OK;
+}
+
+/** The port is behind the last colon, the listener before the last equals sign; both names may contain such signs. */
+function inboundOption(text: string): InboundOption | undefined {
+  const match = /^(.+)=(.+?)(\/refuse)?$/.exec(text);
+  const at = match && hostPort(match[2]!);
+  if (!match || !at || isIP(at.host) === 0 || at.port === 0) return undefined;
+  return { listener: match[1]!, address: at.host, port: at.port, away: match[3] ? 'refuse' : 'proxy' };
 }
 
 function hostPort(text: string, otherwise?: number): { host: string; port: number } | undefined {

@@ -1,7 +1,9 @@
 /**
  * The cgroups of an instance: `sidestep-NAME/apps` for the applications of the mesh, `sidestep-NAME/plain` for those that
- * are to be clients only in the eyes of the mesh (no same-node bypass), and `sidestep-NAME/agent` for the agent itself (its
- * sockets need the hooks that watch upstream connections). Programs are attached to these and never to an ancestor, so that nothing outside them is touched.
+ * are to be clients only in the eyes of the mesh (no same-node bypass), `sidestep-NAME/listener` for those whose sockets
+ * must not be in a map at all (listener intake), and `sidestep-NAME/agent` for the agent itself (its sockets need the
+ * hooks that watch upstream connections). Programs are attached to these and never to an ancestor, so that nothing
+ * outside them is touched.
  */
 import {
   closeSync,
@@ -24,6 +26,8 @@ export interface InstanceCgroups {
   readonly name: string;
   readonly root: string;
   readonly apps: string;
+  /** applications with listener intake */
+  readonly listener: string;
   /** applications whose sockets as a server stay as they are (no same-node bypass) */
   readonly plain: string;
   readonly agent: string;
@@ -49,13 +53,23 @@ export function cgroup2Mount(mounts: string = readFileSync('/proc/self/mounts', 
 export function instanceCgroups(name: string): InstanceCgroups {
   if (!isInstanceName(name)) throw new RangeError(`"${name}" cannot be the name of an instance`);
   const root = join(cgroup2Mount(), PREFIX + name);
-  return { name, root, apps: join(root, 'apps'), plain: join(root, 'plain'), agent: join(root, 'agent') };
+  const inside = (part: string): string => join(root, part);
+  return {
+    ...{
+      name,
+      root,
+      apps: inside('apps'),
+      plain: inside('plain'),
+      listener: inside('listener'),
+      agent: inside('agent'),
+    },
+  };
 }
 
 /** Creates what is missing of an instance's cgroups. @throws KernelError EPERM, EROFS ... */
 export function createCgroups(name: string): InstanceCgroups {
   const groups = instanceCgroups(name);
-  for (const path of [groups.root, groups.apps, groups.plain, groups.agent]) {
+  for (const path of [groups.root, groups.apps, groups.plain, groups.listener, groups.agent]) {
     attempt(`create the cgroup ${path}`, () => {
       if (!existsSync(path)) mkdirSync(path);
     });
@@ -98,7 +112,7 @@ export function openCgroup(path: string): number {
 export function removeCgroups(name: string): number[] {
   const groups = instanceCgroups(name);
   const moved: number[] = [];
-  for (const path of [groups.apps, groups.plain, groups.agent, groups.root]) {
+  for (const path of [groups.apps, groups.plain, groups.listener, groups.agent, groups.root]) {
     if (!existsSync(path)) continue;
     for (const pid of cgroupProcesses(path)) {
       // It may have exited since the list was read.

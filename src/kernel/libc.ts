@@ -35,6 +35,7 @@ export const libc = lazy(() => {
     poll: f('int poll(_Inout_ uint8_t *fds, unsigned long n, int timeout)'),
     fcntl: f('int fcntl(int fd, int command, int argument)'),
     dup: f('int dup(int fd)'),
+    syscall: f('long syscall(long number, long a, long b, long c)'),
     unshare: f('int unshare(int flags)'),
     mount: f(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)',

@@ -7,10 +7,14 @@ export interface SocketPair {
   close(): void;
 }
 
-/** Connects to a listener of its own on an ephemeral port. @throws the socket's error */
-export function loopbackPair(): Promise<SocketPair> {
+/**
+ * Connects to a listener of its own on an ephemeral port.
+ * @param unread nothing is read at the server's end until its `resume`
+ * @throws the socket's error
+ */
+export function loopbackPair(unread = false): Promise<SocketPair> {
   return new Promise((resolve, reject) => {
-    const listener = createServer((server) => {
+    const listener = createServer({ pauseOnConnect: unread }, (server) => {
       listener.close();
       const close = (): void => {
         client.destroy();

@@ -9,7 +9,7 @@ import { addImm, call, exit, loadMap, movImm, movReg, returnValue, storeZero } f
 import { BpfObject } from './libbpf.js';
 import { bpfObjectPath } from './object-path.js';
 import { loopbackPair, readExactly } from './probe-sockets.js';
-import { fdOf } from './syscalls.js';
+import { announceData, fdOf, unreadBytes } from './syscalls.js';
 
 export interface Check {
   readonly name: string;
@@ -35,15 +35,30 @@ export async function probeAll(objectPath: string = bpfObjectPath()): Promise<Ch
     await check('test-run', config, testRun),
     await check('cgroup-link', 'needs Linux 5.7 or newer with CONFIG_CGROUP_BPF', cgroupLink),
     await check('sockmap', config, () => redirect(false)),
-    await check(
-      'sockmap-native-data',
-      'this kernel loses data on a socket after a redirect into it; a newer one is needed',
-      () => redirect(true),
-    ),
+    await probeNativeData(),
+    await probeEarlyData(),
     await check('object', 'build it with script/build-bpf; if it is refused, the kernel is too old', () =>
       shippedObject(objectPath),
     ),
   ];
+}
+
+/** Whether ordinary data arrives after redirected data: without this, requests cannot be decided at applications' sockets. */
+export function probeNativeData(): Promise<Check> {
+  return check(
+    'sockmap-native-data',
+    'this kernel loses data on a socket after a redirect into it; run uses listener intake here',
+    () => redirect(true),
+  );
+}
+
+/** Whether a verdict can be made to see what had come before it: without this there is no listener intake. */
+export function probeEarlyData(): Promise<Check> {
+  return check(
+    'sockmap-early-data',
+    'a verdict does not see what came before a connection was accepted; without listener intake and --inbound it works',
+    earlyData,
+  );
 }
 
 async function check(name: string, hint: string, probe: Probe): Promise<Check> {
@@ -157,22 +172,44 @@ async function redirect(native: boolean): Promise<string> {
   }
 }
 
+/** The verdict of an accepted socket sends everything back, also what waits there already when the socket enters the map. */
+async function earlyData(): Promise<string> {
+  const map = createMap({ name: 'probe', type: MAP_TYPE.SOCKHASH, keySize: 8, valueSize: 8, maxEntries: 2 });
+  const program = loadInstructions(PROGRAM_TYPE.SK_SKB, 'probe', redirectToSelf(map, 72 /* sk_redirect_hash */, 0));
+  const pair = await loopbackPair(true);
+  try {
+    attachSockmap(program, map, ATTACH.SK_SKB_STREAM_VERDICT);
+    pair.client.write('early');
+    const fd = fdOf(pair.server)!;
+    for (let i = 0; i < 100 && unreadBytes(fd) < 5; i++) await new Promise((resolve) => setTimeout(resolve, 1));
+    map.update(u64(0n), u64(BigInt(fd)));
+    announceData(fd);
+    await expectBytes(pair, 'early');
+    pair.client.write('later');
+    await expectBytes(pair, 'later');
+    return 'a verdict sees what came before it';
+  } finally {
+    pair.close();
+    detachSockmap(program, map, ATTACH.SK_SKB_STREAM_VERDICT);
+    program.close();
+    map.close();
+  }
+}
+
 async function expectBytes(pair: { client: Parameters<typeof readExactly>[0] }, text: string): Promise<void> {
   const got = await readExactly(pair.client, text.length, 1000);
   if (got !== text) throw new KernelError(`read "${text}" after a redirect (got "${got}")`, 0);
 }
 
-/** `return bpf_msg_redirect_hash(msg, map, &(u64){0}, BPF_F_INGRESS)` */
-function redirectToSelf(map: BpfMap): BigUint64Array {
-  const BPF_FUNC_msg_redirect_hash = 71;
-  const BPF_F_INGRESS = 1;
+/** `return bpf_msg_redirect_hash(msg, map, &(u64){0}, BPF_F_INGRESS)`, or another helper with other flags. */
+function redirectToSelf(map: BpfMap, helper = 71, flags = 1): BigUint64Array {
   return BigUint64Array.from([
     storeZero(-8),
     movReg(3, 10),
     addImm(3, -8),
     ...loadMap(2, map.fd),
-    movImm(4, BPF_F_INGRESS),
-    call(BPF_FUNC_msg_redirect_hash),
+    movImm(4, flags),
+    call(helper),
     exit(),
   ]);
 }

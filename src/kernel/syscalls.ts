@@ -8,6 +8,7 @@ import { libc } from './libc.js';
 const SOL_SOCKET = 1;
 const IPPROTO_TCP = 6;
 const SO_LINGER = 13;
+const SO_RCVLOWAT = 18;
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SO_COOKIE = 57;
@@ -71,6 +72,14 @@ export function setNoDelay(fd: number, on = true): void {
 /** TCP_QUICKACK (the kernel may leave this mode again by itself). */
 export function setQuickAck(fd: number, on = true): void {
   setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, ints(on ? 1 : 0));
+}
+
+/**
+ * Sets SO_RCVLOWAT to what it is by default, 1. As a side effect Linux tells whoever owns the socket's data callback
+ * that data is there, if there is: a verdict program then sees what came before it was attached.
+ */
+export function announceData(fd: number): void {
+  setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, ints(1));
 }
 
 /** The socket's cookie: what bpf_get_socket_cookie returns for it, unique until the next boot. */

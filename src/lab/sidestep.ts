@@ -43,14 +43,16 @@ async function stopLeftovers(name: string): Promise<void> {
   if (found.kind !== 'stale') return;
   // a process id may have been given to somebody else: the proxy's command line names the instance's folder
   const folder = instanceFolder(name);
-  const { proxy } = found.state as { proxy?: number };
-  if (proxy && readCommandLine(proxy).includes(folder)) {
-    process.kill(proxy, 'SIGTERM');
-    for (let i = 0; i < 50 && readCommandLine(proxy).includes(folder); i++) await sleep(100);
-    if (readCommandLine(proxy).includes(folder)) process.kill(proxy, 'SIGKILL');
+  const { proxy, holder } = found.state as { proxy?: number; holder?: number };
+  for (const pid of [proxy, holder]) {
+    if (!pid || !readCommandLine(pid).includes(folder)) continue;
+    process.kill(pid, 'SIGTERM');
+    for (let i = 0; i < 50 && readCommandLine(pid).includes(folder); i++) await sleep(100);
+    if (readCommandLine(pid).includes(folder)) process.kill(pid, 'SIGKILL');
   }
   await rm(folder, { recursive: true, force: true });
-  for (const part of ['apps', 'plain', 'agent', '']) await rmdir(join(found.state.cgroup, part)).catch(() => {});
+  for (const part of ['apps', 'plain', 'listener', 'agent', ''])
+    await rmdir(join(found.state.cgroup, part)).catch(() => {});
 }
 
 function readCommandLine(pid: number): string {
@@ -75,9 +77,9 @@ export class SidestepHandle {
     this.process = process;
   }
 
-  /** Command line that runs `argv` inside the mesh. */
-  execCommand(argv: readonly string[]): string[] {
-    return sidestepCommand('exec', '--name', this.name, '--', ...argv);
+  /** Command line that runs `argv` inside the mesh; `options`: more of exec's own. */
+  execCommand(argv: readonly string[], options: readonly string[] = []): string[] {
+    return sidestepCommand('exec', '--name', this.name, ...options, '--', ...argv);
   }
 
   /** Starts `argv` inside the mesh; ended with the lab. */
@@ -131,7 +133,10 @@ export async function startSidestep(
   lab.onClose(`instance ${name}`, () => stopLeftovers(name));
   // every instance of a machine needs an admin address of its own
   const admin = `127.0.0.1:${await freePort()}`;
-  const args = ['run', ...files, '--name', name, '--admin', admin, ...(options.args ?? [])];
+  // tests of traffic are run once more with listener intake
+  const intake = globalThis.process.env.SIDESTEP_TEST_INTAKE;
+  const more = [...(intake ? ['--intake', intake] : []), ...(options.args ?? [])];
+  const args = ['run', ...files, '--name', name, '--admin', admin, ...more];
   const process = lab.start(`sidestep ${name}`, [...(options.prefix ?? []), ...sidestepCommand(...args)]);
   await process.waitFor(/\bready\b/, options.readyMs ?? 30_000);
   void process.exited.then(({ code, signal }) => {

@@ -10,6 +10,8 @@ export const MAX_BLOCKS = 64;
 /** Endpoints (address and port of a server, or a proxy's listener) at most, and blocks that one of them may own. */
 export const MAX_ENDPOINTS = 1024;
 export const ENDPOINT_BLOCKS = 16;
+/** Endpoint id of the agent itself: its connections only serve to send replies through their dummy sockets. */
+export const REPLY_ENDPOINT = 0;
 export const MAX_CLIENTS = 65536;
 /** Longest request that is kept for a replay, in bytes. */
 export const MAX_REPLAY = 2048;
@@ -25,6 +27,9 @@ export const MAX_RULES = 16384;
 export const MAX_TOKENS = 4096;
 export const TOKEN_WAYS = 4;
 export const MAX_TOKEN = 2048;
+/** Listener intake: the longest head, after edits, that a dummy socket's program writes; the longest such request. */
+export const MAX_STAGED = 4096;
+export const MAX_LINEAR = 16384;
 /** Bytes of a request that are kept for the edits of its answer. */
 export const MAX_VARIABLE_BYTES = 496;
 
@@ -142,6 +147,20 @@ export const CONN_FLAG = {
   STICKY: 2,
   /** a helper failed after the request had been changed: the agent resets the connection */
   BROKEN: 4,
+  /** the client's socket stays out of the map: its requests are decided where the agent accepts them */
+  LISTENER: 8,
+} as const;
+
+/** Where the requests of a connection are decided, and how they reach the upstream. */
+export const INTAKE = {
+  /** at the application's socket */
+  SOCKET: 0,
+  /** at the agent's accepted socket, straight to the upstream */
+  LISTENER: 1,
+  /** at the agent's accepted socket, by way of the upstream's dummy socket */
+  LISTENER_DUMMY: 2,
+  /** no request, but a reply of the mesh on its way through a dummy socket */
+  REPLY: 3,
 } as const;
 
 /** Commands of the control program (run by the agent through BPF_PROG_TEST_RUN). */
@@ -174,6 +193,14 @@ export const CTL = {
   NOW: 12,
 } as const;
 
+/** Whose port an inbound address is: who listens there when the connections are not steered. */
+export const INBOUND = {
+  /** the proxy's own: it keeps the policy by itself */
+  PROXYS: 0,
+  /** a workload's: without agent and proxy, connections are refused */
+  WORKLOADS: 1,
+} as const;
+
 export const ConnSpec = struct('conn', 'Per intercepted client socket (socket storage).', [
   ['cookie', 'u64', 'of the client socket'],
   ['passed', 'u64', 'request bytes that went to the agent'],
@@ -192,7 +219,7 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['family', 'u16', '2 or 10 (as asked for)'],
   ['served', 'u32', 'upstream.served when the exchange began'],
   ['incarnation', 'u32', 'upstream.incarnation when the exchange began'],
-  ['pad', 'u32', 'zero'],
+  ['sent', 'u32', 'listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32)'],
 ]);
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
@@ -225,6 +252,12 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['behind', 'u32', 'slot + 1 of an exchange whose answer must have arrived before this one; 0: none'],
   ['behind_served', 'u32', 'conn.served of that exchange'],
   ['behind_incarnation', 'u32', 'conn.incarnation of that exchange'],
+  ['intake', 'u32', 'INTAKE, of this exchange'],
+  ['dummy', 'u32', '1: the slot has a dummy socket; written by the agent'],
+  ['given', 'u32', 'bytes of this request that were sent to the dummy'],
+  ['taken', 'u32', 'bytes of this request that the dummy has sent on'],
+  ['seq', 'u32', 'write_seq of U when no exchange was under way'],
+  ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
@@ -248,7 +281,11 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
   ['arg', 'u64', 'see CTL'],
   ['native', 'u32', 'see CTL'],
   ['slot', 'u32', 'upstream slot'],
-  ['queued', 'u32', 'answer: 1 if redirected bytes wait unread at the client socket'],
+  [
+    'queued',
+    'u32',
+    'answer: bit 0: redirected bytes wait unread at the client socket; bit 1: request bytes are underway',
+  ],
   ['unread', 'u32', 'answer: bytes of the native queue that the client has not read'],
   ['gate', 'u32', 'answer'],
   ['requested', 'u32', 'answer'],
@@ -270,8 +307,9 @@ export const SteerSpec = struct('steer', 'Where connections to an intercepted ad
   ['port', 'u16', 'network order'],
   ['keep_address', 'u16', '1: only the port is replaced'],
   ['listener', 'u32', 'index'],
+  ['intake', 'u32', 'INTAKE: SOCKET or LISTENER'],
 ]);
-/** Key: local address and port of a client socket; value: its cookie. How the agent finds the connection it accepted. */
+/** Key: local address and port of a client socket; value: its cookie, 0 with listener intake. How the agent finds the connection it accepted. */
 export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
   ['address', 'u32[4]', 'network order'],
   ['port', 'u32', 'host order'],
@@ -318,6 +356,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_BLOCKS,
   MAX_ENDPOINTS,
   ENDPOINT_BLOCKS,
+  REPLY_ENDPOINT,
   MAX_CLIENTS,
   MAX_REPLAY,
   MAX_KERNEL_BODY,
@@ -326,7 +365,20 @@ export const RUNTIME_CONSTANTS = {
   MAX_TOKENS,
   TOKEN_WAYS,
   MAX_TOKEN,
+  MAX_STAGED,
+  MAX_LINEAR,
   MAX_VARIABLE_BYTES,
   N_COUNTERS,
 };
-export const RUNTIME_ENUMS = { PHASE, CHUNK, UPSTREAM_FLAG, WAY, ENDPOINT_FLAG, COUNTER, CONN_FLAG, CTL };
+export const RUNTIME_ENUMS = {
+  PHASE,
+  CHUNK,
+  UPSTREAM_FLAG,
+  WAY,
+  ENDPOINT_FLAG,
+  COUNTER,
+  CONN_FLAG,
+  INTAKE,
+  INBOUND,
+  CTL,
+};

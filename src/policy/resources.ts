@@ -76,6 +76,15 @@ export interface Intercept {
   readonly port: number;
   /** name of the listener in `listeners` */
   readonly listener: string;
+  /**
+   * connections from everywhere are decided here, not only those of the mesh's own applications. `proxy`: the address is
+   * the listener's own; `workload`: a server has it, and the listener stands before it
+   */
+  readonly inbound?: 'proxy' | 'workload';
+  /** of a workload: the listener's own address, which is what its rules see as the destination */
+  readonly own?: { readonly address: string; readonly port: number };
+  /** of a workload: who keeps the policy while the agent is away, the proxy or nobody (connections are refused) */
+  readonly away?: 'proxy' | 'refuse';
 }
 
 /** Everything that one set of files says, in Envoy's terms: the waist between the inputs and both data paths. */

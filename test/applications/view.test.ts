@@ -34,7 +34,7 @@ describe('the view of applications', { skip, timeout: 180_000 }, () => {
     const differing = Object.keys(without).filter((k) => JSON.stringify(without[k]) !== JSON.stringify(within[k]));
     for (const name of differing)
       t.diagnostic(`${name}: ${JSON.stringify(without[name])}, ${JSON.stringify(within[name])}`);
-    assert.deepEqual(differing.sort(), [...KNOWN].sort());
+    assert.deepEqual(differing.sort(), process.env.SIDESTEP_TEST_INTAKE === 'listener' ? [] : [...KNOWN].sort());
     const status = await world.status();
     t.diagnostic(JSON.stringify(status.requests));
     assert.ok(status.requests.kernel > 40, 'the kernel must have answered most of them');

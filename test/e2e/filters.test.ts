@@ -178,7 +178,9 @@ test('answers are edited and faults injected as Envoy does', { skip, timeout: 12
       const after = await counters();
       t.diagnostic(`${struck} of ${REQUESTS}; ${after.kernel - before.kernel} in the kernel`);
       assert.ok(Math.abs(struck - expected) < 5 * deviation, `${struck} of ${REQUESTS} requests were struck`);
-      assert.ok(after.kernel - before.kernel > REQUESTS / 2);
+      // at a listener a step with a chance is the proxy's (ARCHITECTURE.md, "Filters and edits of answers")
+      if ((await sidestep.status()).intake === 'listener') assert.equal(after.kernel, before.kernel);
+      else assert.ok(after.kernel - before.kernel > REQUESTS / 2);
     });
   } finally {
     upstream.close();

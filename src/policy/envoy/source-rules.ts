@@ -9,7 +9,10 @@ export function interceptsOf(listener: JsonObject): Intercept[] {
   return addresses
     .map(tcpAddress)
     .filter((a): a is { address: string; port: number } => a !== undefined && a.port !== 0)
-    .map(({ address, port }) => ({ address, port, listener: asString(listener.name) }));
+    .map(({ address, port }) => ({
+      ...{ address, port, listener: asString(listener.name) },
+      ...(listener.traffic_direction === 'INBOUND' ? { inbound: 'proxy' as const } : {}),
+    }));
 }
 
 /**

@@ -1,0 +1,125 @@
+/** The policy of the inbound tests: every kind of decision, and rules that only the proxy can carry out. */
+import type { JsonObject } from '../../src/policy/resources.js';
+
+const FILTERS = 'type.googleapis.com/envoy.extensions.filters';
+
+export interface InboundPolicy {
+  readonly address: string;
+  readonly port: number;
+  /** address and port of the server */
+  readonly server: string;
+  readonly serverPort: number;
+  /** clients of this address are refused below /private */
+  readonly banned: string;
+  readonly direction?: 'INBOUND';
+  /** paths below /swap are answered with 403 */
+  readonly closed?: boolean;
+}
+
+const everybody = [{ any: true }];
+const path = (prefix: string): JsonObject => ({ url_path: { path: { prefix } } });
+
+function rules(p: InboundPolicy): JsonObject {
+  const length = p.banned.includes(':') ? 128 : 32;
+  const deny: JsonObject = {
+    banned: {
+      permissions: [path('/private')],
+      principals: [{ direct_remote_ip: { address_prefix: p.banned, prefix_len: length } }],
+    },
+    // the same, as a header may not decide: x-forwarded-for is not believed
+    remote: {
+      permissions: [path('/remote')],
+      principals: [{ remote_ip: { address_prefix: p.banned, prefix_len: length } }],
+    },
+    token: {
+      permissions: [
+        {
+          and_rules: {
+            rules: [path('/token'), { not_rule: { header: { name: 'x-token', string_match: { exact: 'good' } } } }],
+          },
+        },
+      ],
+      principals: everybody,
+    },
+    port: {
+      permissions: [{ and_rules: { rules: [path('/port'), { destination_port: p.port }] } }],
+      principals: everybody,
+    },
+  };
+  if (p.closed) deny.closed = { permissions: [path('/swap')], principals: everybody };
+  return { action: 'DENY', policies: deny };
+}
+
+/** A bootstrap with one listener before one server. */
+export function inboundPolicy(p: InboundPolicy): JsonObject {
+  const proxied = {
+    response_headers_to_add: [
+      { header: { key: 'x-proxied', value: 'yes' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
+    ],
+  };
+  const route = { cluster: 'server', timeout: '30s' };
+  const manager: JsonObject = {
+    '@type': `${FILTERS}.network.http_connection_manager.v3.HttpConnectionManager`,
+    stat_prefix: 'inbound',
+    route_config: {
+      name: 'inbound',
+      virtual_hosts: [
+        {
+          name: 'server',
+          domains: ['*'],
+          routes: [
+            {
+              match: { path: '/direct' },
+              direct_response: { status: 418, body: { inline_string: 'a teapot’s answer' } },
+            },
+            { match: { prefix: '/moved' }, redirect: { path_redirect: '/echo' } },
+            { match: { prefix: '/private/proxied' }, route: { ...route, prefix_rewrite: '/echo' }, ...proxied },
+            { match: { prefix: '/proxied' }, route: { ...route, prefix_rewrite: '/echo' }, ...proxied },
+            {
+              match: { prefix: '/' },
+              route,
+              request_headers_to_add: [
+                { header: { key: 'x-gen', value: 'inbound' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
+              ],
+            },
+          ],
+        },
+      ],
+    },
+    http_filters: [
+      { name: 'envoy.filters.http.rbac', typed_config: { '@type': `${FILTERS}.http.rbac.v3.RBAC`, rules: rules(p) } },
+      { name: 'envoy.filters.http.router', typed_config: { '@type': `${FILTERS}.http.router.v3.Router` } },
+    ],
+  };
+  return {
+    static_resources: {
+      listeners: [
+        {
+          name: 'inbound',
+          ...(p.direction ? { traffic_direction: p.direction } : {}),
+          address: { socket_address: { address: p.address, port_value: p.port } },
+          filter_chains: [
+            { filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: manager }] },
+          ],
+        },
+      ],
+      clusters: [
+        {
+          name: 'server',
+          connect_timeout: '2s',
+          type: 'STATIC',
+          load_assignment: {
+            cluster_name: 'server',
+            endpoints: [
+              {
+                lb_endpoints: [
+                  { endpoint: { address: { socket_address: { address: p.server, port_value: p.serverPort } } } },
+                ],
+              },
+            ],
+          },
+        },
+      ],
+    },
+  };
+}
