@@ -124,7 +124,6 @@ static __always_inline int strikes(const struct rbac_entry *lot) {
   return denominator && random_u32() % denominator < lot->numerator;
 }
 
-enum { FORWARD_EDITED = 1 };
 
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
 static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,

@@ -6,12 +6,13 @@ import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
 import fc from 'fast-check';
 import { RE2JS } from 're2js';
-import { type Dfa, run, stateCount } from '../../src/compile/dfa.js';
+import { type Dfa, run } from '../../src/compile/dfa.js';
 import { matcherDfa } from '../../src/compile/matcher.js';
 import { byteText } from '../../src/regex/program.js';
 import { programSize } from '../../src/regex/program-size.js';
 import { parseRegex, refusal } from '../../src/regex/syntax.js';
 import { UNICODE_NAMES } from '../../src/regex/unicode-names.js';
+import { distances } from './distances.js';
 import { askRe2 } from './re2-oracle.js';
 
 const COUNT = Number(process.env.SIDESTEP_REGEXES ?? 1500);
@@ -76,20 +77,7 @@ const junk = fc
 
 /** Inputs that lead somewhere: a walk that prefers bytes that get nearer to acceptance, then some other bytes. */
 function walks(dfa: Dfa, choices: readonly number[]): Uint8Array {
-  const n = stateCount(dfa);
-  const distance = new Array<number>(n).fill(Number.POSITIVE_INFINITY);
-  for (let s = 0; s < n; s++) if (dfa.accept[s] !== 0) distance[s] = 0;
-  for (let changed = true; changed; ) {
-    changed = false;
-    for (let s = 0; s < n; s++)
-      for (let c = 0; c < dfa.width; c++) {
-        const d = distance[dfa.next[s * dfa.width + c]!]! + 1;
-        if (d < distance[s]!) {
-          distance[s] = d;
-          changed = true;
-        }
-      }
-  }
+  const distance = distances(dfa);
   const bytes: number[] = [];
   let state = dfa.start;
   for (let i = 0; i < 40; i++) {

@@ -2,9 +2,10 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { RE2JS } from 're2js';
-import { type Dfa, run, stateCount } from '../../src/compile/dfa.js';
+import { type Dfa, run } from '../../src/compile/dfa.js';
 import { matcherDfa } from '../../src/compile/matcher.js';
 import { byteText } from '../../src/regex/program.js';
+import { distances } from './distances.js';
 
 const PATTERNS = [
   '',
@@ -40,20 +41,7 @@ const PATTERNS = [
 
 /** A string that leads to an accepting state, by a walk that prefers bytes that go nearer to one. */
 function sample(dfa: Dfa, choices: readonly number[]): Uint8Array {
-  const n = stateCount(dfa);
-  const distance = new Array<number>(n).fill(Number.POSITIVE_INFINITY);
-  for (let s = 0; s < n; s++) if (dfa.accept[s] !== 0) distance[s] = 0;
-  for (let changed = true; changed; ) {
-    changed = false;
-    for (let s = 0; s < n; s++)
-      for (let c = 0; c < dfa.width; c++) {
-        const d = distance[dfa.next[s * dfa.width + c]!]! + 1;
-        if (d < distance[s]!) {
-          distance[s] = d;
-          changed = true;
-        }
-      }
-  }
+  const distance = distances(dfa);
   const bytes: number[] = [];
   let state = dfa.start;
   for (let i = 0; i < 60; i++) {
