@@ -8,6 +8,7 @@ import type { Condition, Reason } from './ir.js';
 import { JWT_TYPE, type JwtCase, JwtFilter, valueMatch } from './jwt.js';
 import { anyType, bool, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
+import { Rerouting } from './rerouting.js';
 
 const FILTERS = 'envoy.extensions.filters.http.';
 const NOTHING: FilterSteps = { steps: [], request: [], answer: [] };
@@ -207,6 +208,15 @@ export class FilterChain {
   /** What the listener asks about tokens; undefined: nothing. */
   get tokens(): ReturnType<JwtFilter['plan']> {
     return this.#jwt?.plan();
+  }
+
+  /** What the matches of these routes see of tokens. */
+  rerouting(routeConfig: JsonObject): Rerouting {
+    const at = this.filters.findIndex((f) => f.kind === 'jwt');
+    const filter = this.filters[at];
+    if (!filter || !this.#jwt) return new Rerouting(undefined, routeConfig);
+    const { name, disabled } = filter;
+    return new Rerouting({ jwt: this.#jwt, name, first: at === 0, disabled }, routeConfig);
   }
 
   /** The jwt_authn filter's providers with why they are left to the proxy. */

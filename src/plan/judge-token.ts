@@ -252,9 +252,16 @@ function valueMatches(match: ValueMatch, value: unknown): boolean {
   }
 }
 
+/** Envoy routes a request again when the provider is told to, and there is something new to see. */
+function reroutes({ provider }: Judgement): boolean {
+  return provider.reroutes && provider.payloadKey !== '';
+}
+
 function holds(fact: TokenFact, judgement: Judgement, header: string): boolean {
   const { provider } = judgement;
   if (fact.kind === 'satisfied') return fact.remove === (provider.forward ? '' : header);
+  if (fact.kind === 'rerouted') return reroutes(judgement);
+  if (fact.routed && !reroutes(judgement)) return false;
   let value: unknown = fact.path[0] === provider.payloadKey ? normalised(judgement) : undefined;
   for (const key of fact.path.slice(1)) {
     const inside = typeof value === 'object' && value !== null && !Array.isArray(value) && Object.hasOwn(value, key);

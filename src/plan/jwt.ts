@@ -46,6 +46,7 @@ export const JWT_TYPE = 'envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentic
 const PER_ROUTE = 'envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig';
 /** The namespace of the metadata that the filter writes. */
 export const JWT_METADATA = 'envoy.filters.http.jwt_authn';
+export const TOO_MANY_QUESTIONS = 'more questions about tokens than there is room for';
 const DEFAULT_SKEW_S = 60;
 const DEFAULT_CACHE_MS = 600_000;
 const DEFAULT_HEADERS: readonly TokenHeader[] = [{ name: 'authorization', prefix: 'Bearer ' }];
@@ -143,6 +144,7 @@ export class JwtFilter {
       'from_cookies',
       'payload_in_metadata',
       'normalize_payload_in_metadata',
+      'clear_route_cache',
       // how long Envoy itself remembers verified tokens; their times are tested all the same
       'jwt_cache_config',
       'clock_skew_seconds',
@@ -166,6 +168,7 @@ export class JwtFilter {
       forward,
       payloadKey: str(p, 'payload_in_metadata'),
       spaceDelimited: normalize ? strings(normalize, 'space_delimited_claims') : [],
+      reroutes: bool(p, 'clear_route_cache'),
       keys: this.#keys(notes, p, at),
     };
     return { read, notes };
@@ -312,7 +315,7 @@ export class JwtFilter {
     const elsewhere = this.#elsewhereEmpty(notes, this.#read(requirement));
     const fact = elsewhere && this.#questions.ask({ kind: 'satisfied', requirement, remove });
     if (!fact) {
-      notes.add('budget', 'more questions about tokens than there is room for', this.#path, this.#config);
+      notes.add('budget', TOO_MANY_QUESTIONS, this.#path, this.#config);
       return NEVER;
     }
     // whether a preflight request is looked at is decided by more than its method
@@ -349,20 +352,54 @@ export class JwtFilter {
     }));
   }
 
-  /** A test of the metadata that the filter leaves behind; undefined if it cannot be computed. */
+  /** Whether a good token can lead to another route. */
+  get reroutes(): boolean {
+    return [...this.#providers.values()].some(({ read }) => read?.reroutes);
+  }
+
+  /** Headers that look different when a request is routed again, lower case. */
+  get changed(): ReadonlySet<string> {
+    const names = [...this.#providers.values()].flatMap(({ read }) => (read?.reroutes ? read.headers : []));
+    return new Set(names.map((h) => h.name));
+  }
+
+  /** Requests that are routed again. */
+  rerouted(notes: Notes, cases: readonly JwtCase[]): Condition {
+    const conditions = cases.map(({ when, requirement }) => {
+      if (!this.#read(requirement).some((p) => p.reroutes)) return NEVER;
+      const fact = this.#questions.ask({ kind: 'rerouted', requirement });
+      if (!fact) notes.add('budget', TOO_MANY_QUESTIONS, this.#path, this.#config);
+      return fact ? all([when, fact]) : NEVER;
+    });
+    return any(conditions);
+  }
+
+  /**
+   * A test of the metadata that the filter leaves behind; undefined if it cannot be computed.
+   * @param routed as the route's match sees it
+   */
   claim(
     notes: Notes,
     cases: readonly JwtCase[],
     path: readonly string[],
     value: JsonObject,
     at: string,
+    routed = false,
   ): Condition | undefined {
     const match = valueMatch(notes, value, at);
     if (!match) return undefined;
     const parts = cases.map(({ when, requirement }) => {
-      const known = this.#read(requirement).some((p) => p.payloadKey !== '' && p.payloadKey === path[0]);
+      const known = this.#read(requirement).some(
+        (p) => p.payloadKey !== '' && p.payloadKey === path[0] && (p.reroutes || !routed),
+      );
       if (!known) return NEVER;
-      const fact = this.#questions.ask({ kind: 'claim', requirement, path, value: match });
+      const fact = this.#questions.ask({
+        kind: 'claim',
+        requirement,
+        path,
+        value: match,
+        ...(routed ? { routed } : {}),
+      });
       return fact && all([when, fact]);
     });
     return parts.every((p) => p !== undefined) ? any(parts as Condition[]) : undefined;

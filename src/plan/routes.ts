@@ -10,6 +10,7 @@ import type { FilterChain } from './http-filters.js';
 import type { Action, Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
 import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
 import { directResponseVariants, redirectVariants } from './replies.js';
+import type { Rerouting } from './rerouting.js';
 import { routeMatch } from './route-match.js';
 
 /** Receives, for objects of the resources, why they are not offloaded (nothing: they are). */
@@ -24,6 +25,7 @@ export interface RoutesContext {
   /** reasons that concern every route (from the route configuration) */
   readonly common: Notes;
   readonly outcome: Outcome;
+  readonly rerouting: Rerouting;
 }
 
 const ACTIONS = ['route', 'redirect', 'direct_response', 'filter_action', 'non_forwarding_action'];
@@ -132,7 +134,9 @@ function routePlans(
     obj(route, 'match') ?? {},
     join(path, 'match'),
     ctx.listener.runtimeLayers,
+    ctx.rerouting.metadata,
   );
+  const unseen = condition && ctx.rerouting.unseen(matchNotes, condition, join(path, 'match'), route);
 
   const notes = ctx.common.fork();
   notes.reasons.push(...ctx.common.reasons, ...vhostNotes.reasons, ...(ctx.listener.left?.get(route) ?? []));
@@ -185,15 +189,13 @@ function routePlans(
 
   const own = [...matchNotes.reasons, ...variants.filter((v) => !v.guard).flatMap((v) => v.reasons)];
   const idOf = (k: number) => (variants.length === 1 ? id : `${id}.${k}`);
-  ctx.outcome(
-    route,
-    dedupe(own),
-    condition === undefined || condition === NEVER ? [id] : variants.map((_, k) => idOf(k)),
-  );
+  ctx.outcome(route, dedupe(own), unseen === undefined || condition === NEVER ? [id] : variants.map((_, k) => idOf(k)));
   if (condition === NEVER)
     return [{ ...base, id, match: NEVER, action: { kind: 'proxy' }, reasons: dedupe(notes.reasons) }];
-  if (condition === undefined) return [{ ...base, id, action: { kind: 'proxy' }, reasons: dedupe(own) }];
-  return variants.map((v, k) => ({
+  if (condition === undefined || unseen === undefined)
+    return [{ ...base, id, action: { kind: 'proxy' }, reasons: dedupe(own) }];
+  const guards: RoutePlan[] = unseen === NEVER ? [] : [reroutedGuard(notes, `${id}/rerouted`, unseen)];
+  const plans = variants.map((v, k) => ({
     ...base,
     id: idOf(k),
     match: all([condition, v.when]),
@@ -204,6 +206,14 @@ function routePlans(
     reasons: dedupe(v.reasons),
     ...(v.guard ? { guard: true } : {}),
   }));
+  return [...guards, ...plans];
+}
+
+/** Leaves requests to the proxy whose headers are others when the proxy looks for their route once more. */
+function reroutedGuard(notes: Notes, id: string, match: Condition): RoutePlan {
+  const own = notes.fork();
+  own.add('request-dependent', 'a good token changes a header that the match looks at', 'match.headers');
+  return { id, name: 'guard', match, action: { kind: 'proxy' }, rbac: [], reasons: own.reasons, guard: true };
 }
 
 /** Names of the headers that what comes behind the filter chain looks at. */

@@ -26,6 +26,8 @@ export interface TokenProvider {
   readonly payloadKey: string;
   /** claims whose text becomes a list of its words in the metadata */
   readonly spaceDelimited: readonly string[];
+  /** the request is routed again once the token has left claims in the metadata or in headers */
+  readonly reroutes: boolean;
   readonly keys: TokenKeys;
 }
 
@@ -62,7 +64,11 @@ export type TokenFact =
       readonly requirement: Requirement;
       readonly path: readonly string[];
       readonly value: ValueMatch;
-    };
+      /** what routes see, which know of claims only when the request is routed again */
+      readonly routed?: true;
+    }
+  /** the requirement is met, and the request is routed again */
+  | { readonly kind: 'rerouted'; readonly requirement: Requirement };
 
 export interface TokenPlan {
   /** names of the headers in which tokens are looked up, lower case; a request with more than one goes to the proxy */
