@@ -3,7 +3,7 @@ import type { JsonObject } from '../policy/resources.js';
 import { type ListenerContext, proxied, type RouteContext, type Variant } from './actions.js';
 import { hasEdits, headersIn, localReply } from './answers.js';
 import { ALWAYS, all, any, headerPresent, headersOf, NEVER, test } from './conditions.js';
-import type { FilterOutcome, Removal } from './filter-outcome.js';
+import type { FilterOutcome, TokenChange } from './filter-outcome.js';
 import { forwardVariants } from './forward.js';
 import { clusterLevel, responseEdits } from './header-edits.js';
 import type { FilterChain } from './http-filters.js';
@@ -178,7 +178,7 @@ function routePlans(
         matched,
         filters,
       }).flatMap((v) => byAnswer(notes, v, filters));
-  const variants = plain.flatMap((v) => withRemovals(notes, v, filters.removals));
+  const variants = plain.flatMap((v) => withTokens(notes, v, filters.changes));
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {
@@ -231,23 +231,33 @@ function lookedAt({ action, checks = [] }: Variant): string[] {
   return names;
 }
 
-/** A variant behind a jwt_authn filter: the same once more for each header that a good token takes away. */
-function withRemovals(notes: Notes, variant: Variant, removals: readonly Removal[]): Variant[] {
+/** A variant behind a jwt_authn filter: the same once more for each thing that a good token does to a request. */
+function withTokens(notes: Notes, variant: Variant, changes: readonly TokenChange[]): Variant[] {
   const { action } = variant;
   if (action.kind === 'proxy') return [variant];
   const looked = lookedAt(variant);
-  const without = removals.flatMap(({ name, when }): Variant[] => {
+  const edited = action.kind === 'forward' ? action.edits : [];
+  const changed = changes.flatMap(({ remove, adds, when }): Variant[] => {
     const both = all([variant.when, when]);
-    if (looked.includes(name)) {
+    const left = (message: string): Variant[] => {
       const unknown = notes.fork();
-      unknown.add('request-dependent', 'a header that goes with a good token is looked at afterwards', 'jwt_authn');
+      unknown.add('request-dependent', message, 'jwt_authn');
       return [{ ...proxied(unknown, both), guard: true }];
-    }
+    };
+    if (looked.includes(remove)) return left('a header that goes with a good token is looked at afterwards');
+    if (adds.some((name) => looked.includes(name)) || (adds.length > 0 && variant.checks))
+      return left('a header with claims is looked at afterwards');
+    // the filter itself takes each of them out once
+    const more = adds.some((name) => edited.filter((edit) => edit.name === name).length > 1);
+    if (more) return left('a header with claims is edited afterwards');
     if (action.kind === 'reply') return [];
     // the edits of filters before this one do not touch the header, and the router's come later
-    return [{ ...variant, when: both, action: { ...action, edits: [{ op: 'remove', name }, ...action.edits] } }];
+    const edits = remove === '' ? action.edits : [{ op: 'remove' as const, name: remove }, ...action.edits];
+    return [
+      { ...variant, when: both, action: { ...action, edits, ...(adds.length > 0 ? { tokenHeaders: true } : {}) } },
+    ];
   });
-  return [...without, variant];
+  return [...changed, variant];
 }
 
 /** The same reasons, each once. */

@@ -182,7 +182,9 @@ describe('routes on claims against Envoy', { skip, timeout: 120_000 }, () => {
           if (token) headers.push(['authorization', `Bearer ${token}`]);
           const { tokens: asked } = plan.listeners[i]!;
           const judged =
-            asked && token ? await judgeToken(asked, 'authorization', `Bearer ${token}`, keysOf, now) : undefined;
+            asked && token
+              ? await judgeToken(asked, { kind: 'header', name: 'authorization' }, `Bearer ${token}`, keysOf, now)
+              : undefined;
           const facts = judged ? { tokenFacts: judged.facts } : {};
           const trace = evaluate(plan, { listener: name, method: 'GET', target: path, headers, ...facts });
           const lines = [`GET ${path} HTTP/1.1`, ...headers.map(([n, v]) => `${n}: ${v}`)];
