@@ -97,7 +97,8 @@ export class TokenCache {
     if (!token) return false;
     // The programs' clock first: if the other is set between the two, the token is forgotten too early, not too late.
     const now = this.clock();
-    const life = Math.min(token.until ?? Number.POSITIVE_INFINITY, judged + MAX_LIFE_S) - Date.now() / 1000;
+    const ends = Object.values(plan.providers).map((provider) => keys.until(provider.keys) / 1000);
+    const life = Math.min(token.until ?? Number.POSITIVE_INFINITY, judged + MAX_LIFE_S, ...ends) - Date.now() / 1000;
     if (life <= 0) return false;
     const known = { facts: factWords(token.facts), lines: headerLines(token.headers) };
     return this.store.put(key, known, now + BigInt(Math.floor(life * 1e9)), now);
