@@ -21,6 +21,8 @@
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
 #define MAX_LITERAL 4096
+#define MAX_TOKEN_PLACES 8
+#define MAX_TOKEN_LINES 1024
 #define STATUS_WORDS 7
 #define MAX_HASHES 8
 #define MAX_TABLE 131072
@@ -122,6 +124,11 @@
 #define ADD_REQUEST_ID 3
 #define ADD_ORIGINAL_TARGET 4
 #define ADD_EMPTY_LENGTH 5
+#define ADD_TOKEN_LINES 6
+
+#define TOKEN_PLACE_HEADER 0
+#define TOKEN_PLACE_COOKIE 1
+#define TOKEN_PLACE_QUERY 2
 
 #define RBAC_ALLOW 0
 #define RBAC_DENY 1
@@ -244,8 +251,8 @@ struct listener {
   __u32 not_found; /* action when no virtual host or no route matches */
   __u32 denied; /* action when RBAC denies */
   __u32 proxy_endpoint; /* endpoint id of the proxy listener that stands behind this one, plus one; 0: none */
-  __u32 token_slots; /* slots of the headers in which tokens are looked up, one a byte; 0: none */
-  __u32 pad; /* zero */
+  __u32 token_places; /* offset of token_place[n_token_places]: where tokens are looked up */
+  __u32 n_token_places; /* at most MAX_TOKEN_PLACES */
 };
 _Static_assert(sizeof(struct listener) == 48, "listener");
 _Static_assert(__builtin_offsetof(struct listener, scan) == 0, "listener.scan");
@@ -258,8 +265,21 @@ _Static_assert(__builtin_offsetof(struct listener, rbac) == 24, "listener.rbac")
 _Static_assert(__builtin_offsetof(struct listener, not_found) == 28, "listener.not_found");
 _Static_assert(__builtin_offsetof(struct listener, denied) == 32, "listener.denied");
 _Static_assert(__builtin_offsetof(struct listener, proxy_endpoint) == 36, "listener.proxy_endpoint");
-_Static_assert(__builtin_offsetof(struct listener, token_slots) == 40, "listener.token_slots");
-_Static_assert(__builtin_offsetof(struct listener, pad) == 44, "listener.pad");
+_Static_assert(__builtin_offsetof(struct listener, token_places) == 40, "listener.token_places");
+_Static_assert(__builtin_offsetof(struct listener, n_token_places) == 44, "listener.n_token_places");
+
+/* Where a token may be; of several in a request none is known. */
+struct token_place {
+  __u32 kind; /* TOKEN_PLACE */
+  __u32 slot; /* HEADER and COOKIE: of the header */
+  __u32 find; /* COOKIE and QUERY: start row of the capturing automaton that finds the value: registers 0 and 1 */
+  __u32 find_classes; /* its class map */
+};
+_Static_assert(sizeof(struct token_place) == 16, "token_place");
+_Static_assert(__builtin_offsetof(struct token_place, kind) == 0, "token_place.kind");
+_Static_assert(__builtin_offsetof(struct token_place, slot) == 4, "token_place.slot");
+_Static_assert(__builtin_offsetof(struct token_place, find) == 8, "token_place.find");
+_Static_assert(__builtin_offsetof(struct token_place, find_classes) == 12, "token_place.find_classes");
 
 /* The routes of a set of domains. */
 struct virtual_host {
@@ -783,16 +803,17 @@ struct token {
   __u32 serial; /* even: whole */
   __u32 generation; /* of the image whose questions the facts answer; 0: empty */
   __u32 listener; /* index */
-  __u32 place; /* which of the listener’s token headers */
+  __u32 place; /* which of the listener’s places for tokens */
   __u64 hash; /* of the value */
   __u64 until; /* bpf_ktime_get_boot_ns from which on it is not known any more */
   __u64 used; /* bpf_ktime_get_boot_ns of the last use; written by the programs */
   __u64 facts[2]; /* TOKEN_WORDS words */
   __u32 length; /* bytes of the value */
-  __u32 pad; /* zero */
+  __u32 n_lines; /* bytes of `lines` */
   __u8 bytes[2048]; /* the value; zeros behind it */
+  __u8 lines[1024]; /* MAX_TOKEN_LINES bytes: header lines that come with the token */
 };
-_Static_assert(sizeof(struct token) == 2112, "token");
+_Static_assert(sizeof(struct token) == 3136, "token");
 _Static_assert(__builtin_offsetof(struct token, serial) == 0, "token.serial");
 _Static_assert(__builtin_offsetof(struct token, generation) == 4, "token.generation");
 _Static_assert(__builtin_offsetof(struct token, listener) == 8, "token.listener");
@@ -802,5 +823,6 @@ _Static_assert(__builtin_offsetof(struct token, until) == 24, "token.until");
 _Static_assert(__builtin_offsetof(struct token, used) == 32, "token.used");
 _Static_assert(__builtin_offsetof(struct token, facts) == 40, "token.facts");
 _Static_assert(__builtin_offsetof(struct token, length) == 56, "token.length");
-_Static_assert(__builtin_offsetof(struct token, pad) == 60, "token.pad");
+_Static_assert(__builtin_offsetof(struct token, n_lines) == 60, "token.n_lines");
 _Static_assert(__builtin_offsetof(struct token, bytes) == 64, "token.bytes");
+_Static_assert(__builtin_offsetof(struct token, lines) == 2112, "token.lines");

@@ -8,6 +8,8 @@
 #define OUT_MASK 16383
 /* Where the source address lies in `in`, behind any head. */
 #define SOURCE_AT (MAX_HEAD + 64)
+/* Where the header lines lie that come with a token. */
+#define TOKEN_LINES_AT 12288
 #define MAX_OUT 8192
 
 struct line {
@@ -41,7 +43,8 @@ struct scratch {
   __u32 action, rule;
   /* the request's token: what is known of it, and whether the agent should look at it */
   __u64 token_facts[TOKEN_WORDS], token_hash;
-  __u32 token_at, token_len, token_same, token_unknown;
+  __u32 token_at, token_len, token_same, token_unknown, token_place, token_places;
+  __u32 token_lines; /* bytes at in[TOKEN_LINES_AT] */
   __u64 facts[FACT_WORDS];
   /* output */
   __u32 o, overflow, copied_to, kept;

@@ -273,7 +273,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   finish_request_head(s);
   if (s->result != COMPLETE)
     return to_agent(c, size, s->result == INCOMPLETE ? COUNTER_PARTIAL : COUNTER_ODD);
-  look_up_token(s, listener->token_slots, c->listener, header->generation);
+  request_token(&w, listener, c->listener, header->generation);
   __builtin_memcpy(&s->in[SOURCE_AT], c->source, 16);
   int v6 = c->source[1] || c->source[2] || c->source[3];
   __u32 action_at = decide(&w, listener, v6 ? 16 : 4);

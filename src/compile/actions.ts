@@ -245,6 +245,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
     remove |= bit(slot);
   }
   const adds = [...net.adds];
+  if (action.tokenHeaders) adds.push({ when: ADD.TOKEN_LINES, name: '', line: '' });
   if (action.originalPath && action.target && !net.adds.some((add) => add.name === 'x-envoy-original-path'))
     adds.push({ when: ADD.ORIGINAL_TARGET, name: 'x-envoy-original-path', line: 'x-envoy-original-path: ' });
   adds.push({ when: ADD.EMPTY_LENGTH, name: 'content-length', line: 'content-length: 0\r\n' });

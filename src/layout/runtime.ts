@@ -328,14 +328,15 @@ export const TokenSpec = struct('token', 'A verified token.', [
   ['serial', 'u32', 'even: whole'],
   ['generation', 'u32', 'of the image whose questions the facts answer; 0: empty'],
   ['listener', 'u32', 'index'],
-  ['place', 'u32', 'which of the listener’s token headers'],
+  ['place', 'u32', 'which of the listener’s places for tokens'],
   ['hash', 'u64', 'of the value'],
   ['until', 'u64', 'bpf_ktime_get_boot_ns from which on it is not known any more'],
   ['used', 'u64', 'bpf_ktime_get_boot_ns of the last use; written by the programs'],
   ['facts', 'u64[2]', 'TOKEN_WORDS words'],
   ['length', 'u32', 'bytes of the value'],
-  ['pad', 'u32', 'zero'],
+  ['n_lines', 'u32', 'bytes of `lines`'],
   ['bytes', 'u8[2048]', 'the value; zeros behind it'],
+  ['lines', 'u8[1024]', 'MAX_TOKEN_LINES bytes: header lines that come with the token'],
 ]);
 
 export const RUNTIME_STRUCTS = [

@@ -103,6 +103,8 @@ export interface ForwardAction {
   readonly edits: readonly HeaderEdit[];
   /** adds `x-envoy-original-path: <target as received>` (Envoy does so for rewritten paths unless suppressed) */
   readonly originalPath: boolean;
+  /** the headers that come with the request's known token are added */
+  readonly tokenHeaders?: boolean;
   /** 0: none */
   readonly timeoutMs: number;
   /** until the head of the answer to one try; absent: none */

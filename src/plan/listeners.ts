@@ -279,7 +279,15 @@ export function listenerPlan(
   };
   const withListener: Outcome = (object, reasons, ids) => outcome(object, [...notes.reasons, ...reasons], ids);
   const hosts = virtualHosts(
-    { listener: context, name, chain, routeConfig: routeConfig ?? {}, common, outcome: withListener },
+    {
+      listener: context,
+      name,
+      chain,
+      routeConfig: routeConfig ?? {},
+      common,
+      outcome: withListener,
+      rerouting: chain.rerouting(routeConfig ?? {}),
+    },
     strip,
   );
   const unmatched = chain.outcome();

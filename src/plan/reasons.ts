@@ -169,7 +169,7 @@ const TEXT = {
   ],
   jwt: [
     'A JSON Web Token that only the proxy can judge',
-    'Tokens are verified in user space, once, and what policies ask about them is kept in the kernel until they expire. Left to the proxy are providers with settings that the fast path does not have, and every token that it has not seen.',
+    'Tokens are verified in user space, once, and what policies ask about them is kept in the kernel until they expire. Left to the proxy are providers with settings that the fast path does not have, requirements that look at the tokens of all providers, and every token that it has not seen.',
   ],
   grpc: ['gRPC over HTTP/1.1', 'Requests with a gRPC content type are answered in gRPC’s own form by the proxy.'],
   'request-dependent': [
