@@ -175,6 +175,16 @@ export const ADD = {
   EMPTY_LENGTH: 5,
 } as const;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
+/** What the access log of a listener needs to know of a request that the kernel decides. */
+export const LOG = {
+  ON: 1,
+  /** the head of the request, as it is forwarded */
+  REQUEST: 2,
+  /** the head of the answer */
+  ANSWER: 4,
+} as const;
+/** Who gives a reply of the mesh itself: what access logs tell apart. */
+export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {
@@ -207,7 +217,7 @@ export const ListenerSpec = struct('listener', 'What is decided for connections 
   ['denied', 'u32', 'action when RBAC denies'],
   ['proxy_endpoint', 'u32', 'endpoint id of the proxy listener that stands behind this one, plus one; 0: none'],
   ['token_slots', 'u32', 'slots of the headers in which tokens are looked up, one a byte; 0: none'],
-  ['pad', 'u32', 'zero'],
+  ['log', 'u32', 'LOG; 0: its requests are not logged'],
 ]);
 
 export const VirtualHostSpec = struct('virtual_host', 'The routes of a set of domains.', [
@@ -287,7 +297,7 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
-  ['pad', 'u32', 'zero'],
+  ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
 ]);
 
 export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
@@ -424,5 +434,7 @@ export const IMAGE_ENUMS = {
   PIECE,
   ADD,
   RBAC,
+  LOG,
+  ORIGIN,
   ROUTE_FLAG,
 };
