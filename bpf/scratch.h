@@ -55,7 +55,7 @@ struct scratch {
   __u32 cap[8];
   /* chunked parser */
   __u32 pos, len, chunk_state, chunk_done;
-  __u64 chunk_left;
+  __u64 chunk_left, chunk_bytes; /* of data, without framing */
   __u32 target_rest;
   __u32 pad;
   /* consistent hashing */
@@ -66,6 +66,7 @@ struct scratch {
   __u8 line_slot[MAX_LINES];
   __u8 first[64];     /* slot -> line index + 1, where `present` */
   __u8 in[IN_MASK + 1 + 8]; /* eight more, so that a word may start at the last */
+  struct log_record log; /* heads that go with it are in `out` */
   __u8 out[OUT_MASK + 1 + MAX_HEAD];
 };
 

@@ -184,6 +184,16 @@ export const TOKEN_PLACE = { HEADER: 0, COOKIE: 1, QUERY: 2 } as const;
 export const MAX_TOKEN_PLACES = 8;
 export const MAX_TOKEN_LINES = 1024;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
+/** What the access log of a listener needs to know of a request that the kernel decides. */
+export const LOG = {
+  ON: 1,
+  /** the head of the request, as it is forwarded */
+  REQUEST: 2,
+  /** the head of the answer */
+  ANSWER: 4,
+} as const;
+/** Who gives a reply of the mesh itself: what access logs tell apart. */
+export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {
@@ -217,6 +227,8 @@ export const ListenerSpec = struct('listener', 'What is decided for connections 
   ['proxy_endpoint', 'u32', 'endpoint id of the proxy listener that stands behind this one, plus one; 0: none'],
   ['token_places', 'u32', 'offset of token_place[n_token_places]: where tokens are looked up'],
   ['n_token_places', 'u32', 'at most MAX_TOKEN_PLACES'],
+  ['log', 'u32', 'LOG; 0: its requests are not logged'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const TokenPlaceSpec = struct('token_place', 'Where a token may be; of several in a request none is known.', [
@@ -303,7 +315,7 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
-  ['pad', 'u32', 'zero'],
+  ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
 ]);
 
 export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
@@ -458,5 +470,7 @@ export const IMAGE_ENUMS = {
   ADD,
   TOKEN_PLACE,
   RBAC,
+  LOG,
+  ORIGIN,
   ROUTE_FLAG,
 };

@@ -66,7 +66,11 @@ export function answered(
   acts.forEach((act, at) => {
     if (abort) return;
     for (const { condition, headers, allowed } of act.cors?.preflights ?? [])
-      checks.push({ action: 'deny', condition, reply: filterReply(200, headers, filterEdits(allowed)) });
+      checks.push({
+        action: 'deny',
+        condition,
+        reply: { ...filterReply(200, headers, filterEdits(allowed)), origin: 'filter' },
+      });
     for (const step of act.steps) {
       const knownToCors = cors && corsAt < at ? cors : undefined;
       const reply = (allowed: boolean) => replyOf(step, { route, filters: filterEdits(allowed) });
@@ -92,7 +96,7 @@ function replyOf(step: Step, edits: AnswerEdits): RbacCheck['reply'] {
   if (step.reply === 'proxy') return { kind: 'proxy', ...(step.why ? { why: step.why } : {}) };
   if (!step.reply && !hasEdits(edits)) return undefined;
   const { status, body } = step.reply ?? DENIED;
-  return localReply(status, body, edits);
+  return { ...localReply(status, body, edits), origin: step.reply ? 'fault' : 'rbac' };
 }
 
 /** A step as checks; two where CORS adds to the answers for the origins that it allows. */

@@ -38,8 +38,8 @@ const TEXT = {
     'The fast path of this version handles plain text; TLS connections are left to the proxy.',
   ],
   'access-log': [
-    'An access log is configured',
-    'The proxy writes its access log only for requests that it sees. Leaving requests out of the log would be a change of behaviour.',
+    'An access log that only the proxy can write',
+    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about.',
   ],
   'envoy-filter': [
     'An EnvoyFilter patches it',
