@@ -312,7 +312,12 @@ function strikes(image: DataView, lot: number, around: Surroundings): boolean {
  * What is drawn in the end: the action of what strikes, undefined when nothing does. 'proxy': the kernel could not carry
  * out all that may come out; only what a bucket refuses at first may still go to the proxy afterwards.
  */
-function draw(image: DataView, lots: readonly number[], head: Head, around: Surroundings): number | 'proxy' | undefined {
+function draw(
+  image: DataView,
+  lots: readonly number[],
+  head: Head,
+  around: Surroundings,
+): number | 'proxy' | undefined {
   const answers = lots.map((lot) => reply(image, get(image, lot, RbacEntrySpec, 'reply'), head) !== undefined);
   const first = lots[0] !== undefined && get(image, lots[0], RbacEntrySpec, 'bucket') !== 0 ? 1 : 0;
   if (answers.slice(first).includes(false)) return 'proxy';

@@ -16,7 +16,12 @@ export interface MetDescriptor {
   /** its field path, and its index among the descriptors of the configuration */
   readonly at: string;
   readonly index: number;
-  readonly when: Condition;
+  /**
+   * both must hold. They differ where a header is repeated, which the kernel leaves alone: values of request_headers are
+   * the first line's, header matchers see all lines joined by ','
+   */
+  readonly first: Condition;
+  readonly joined: Condition;
 }
 
 interface Entry {
@@ -105,7 +110,9 @@ function entryCondition(
     return test({ kind: 'source_ip' }, { kind: 'cidr', address: value, prefixLength });
   }
   if (obj(action, 'source_cluster'))
-    return context.sourceCluster === '' ? unknown('an unnamed node') : constant('source_cluster', context.sourceCluster);
+    return context.sourceCluster === ''
+      ? unknown('an unnamed node')
+      : constant('source_cluster', context.sourceCluster);
   if (obj(action, 'destination_cluster')) {
     const cluster = str(obj(place.route, 'route'), 'cluster');
     return cluster === '' ? unknown('clusters that are chosen') : constant('destination_cluster', cluster);
@@ -160,8 +167,11 @@ export function descriptorConditions(
         entryCondition(notes, action, `${where}.actions[${a}]`, entries[a]!, place, context),
       );
       if (parts.includes(undefined)) continue;
-      const when = all(parts as Condition[]);
-      if (when !== NEVER) found.push({ descriptor, at: `${join(path, 'descriptors')}[${index}]`, index, when });
+      const of = (matches: boolean): Condition =>
+        all(parts.filter((_, a) => has(actions[a], 'header_value_match') === matches) as Condition[]);
+      const [first, joined] = [of(false), of(true)];
+      if (all([first, joined]) === NEVER) continue;
+      found.push({ descriptor, at: `${join(path, 'descriptors')}[${index}]`, index, first, joined });
     }
   }
   return found;

@@ -114,8 +114,9 @@ function checksOf(
   if (!allowed || step.reply === 'proxy') return [check(step.action, step.condition, false)];
   const stops = step.action === 'deny' ? step.condition : not(step.condition);
   // a chance must not be drawn twice, nor a token be taken
-  const rest = step.chance || step.bucket
-    ? check('deny', all([stops, not(allowed)]), false)
-    : check(step.action, step.condition, false);
+  const rest =
+    step.chance || step.bucket
+      ? check('deny', all([stops, not(allowed)]), false)
+      : check(step.action, step.condition, false);
   return [check('deny', all([stops, allowed]), true), rest];
 }

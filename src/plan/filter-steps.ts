@@ -10,7 +10,7 @@ import { faultOutcome } from './fault.js';
 import { headerCondition } from './header-match.js';
 import { mutationsOf } from './header-mutation.js';
 import type { AnswerEdit, Condition, HeaderEdit, RbacCheck, ReplyAction } from './ir.js';
-import { LOCAL_LIMIT, type LimitContext, localLimit } from './local-limits.js';
+import { type LimitContext, LOCAL_LIMIT, localLimit } from './local-limits.js';
 import { anyType, bool, has, join, list, type Notes, num, obj, onlyFields } from './notes.js';
 
 /** A step that may stop a request. */

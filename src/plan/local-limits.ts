@@ -7,18 +7,23 @@ import { createHash } from 'node:crypto';
 import { envoyRegistry } from '../policy/envoy/descriptors.js';
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import { editHeaders, type Named } from './answers.js';
-import { ALWAYS, any, not } from './conditions.js';
-import { descriptorConditions } from './descriptors.js';
+import { ALWAYS, all, any, not } from './conditions.js';
+import { descriptorConditions, type MetDescriptor } from './descriptors.js';
 import { share } from './fault.js';
 import { headerOption } from './header-edits.js';
-import type { Condition, ReplyAction, TokenBucket } from './ir.js';
-import { anyType, bool, durationMs, has, isObject, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
+import type { Condition, Plan, ReplyAction, TokenBucket } from './ir.js';
+import { anyType, bool, durationMs, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 
 export const LOCAL_LIMIT = 'envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit';
 
-/** One bucket that requests of a configuration take from, if the condition holds. */
+/** One bucket that requests of a configuration take from. */
 export interface LimitStep {
+  /** which requests, as far as none of their headers is repeated */
   readonly when: Condition;
+  /** the descriptor that it belongs to; undefined: the default bucket */
+  readonly descriptor?: Pick<MetDescriptor, 'first' | 'joined'>;
+  /** of the default bucket: requests with a descriptor take from it, too */
+  readonly always?: boolean;
   readonly bucket: TokenBucket;
 }
 
@@ -72,7 +77,7 @@ const DENIED = 'local_rate_limited';
 /** What may be a connection manager among the network filters of a listener. */
 function managersOf(listener: JsonObject): JsonObject[] {
   const chains = [...list(listener, 'filter_chains'), obj(listener, 'default_filter_chain') ?? {}];
-  return chains.flatMap((chain) => list(chain, 'filters').flatMap((filter) => obj(filter, 'typed_config') ?? []));
+  return chains.flatMap((chain) => list(chain, 'filters').map((filter) => obj(filter, 'typed_config') ?? {}));
 }
 
 /** The places of all configurations of the filter in the resources, by the configuration's identity. */
@@ -116,14 +121,15 @@ export function limitPlaces(resources: Resources): Map<JsonObject, LimitPlace> {
 export function limitContext(resources: Resources): LimitContext {
   const configs = [
     ...resources.routeConfigs,
-    ...resources.listeners.flatMap(managersOf).flatMap((manager) => obj(manager, 'route_config') ?? []),
+    ...resources.listeners.flatMap(managersOf).map((manager) => obj(manager, 'route_config') ?? {}),
   ];
   const places = limitPlaces(resources);
   const hosts = places.size === 0 ? [] : configs.flatMap((config) => list(config, 'virtual_hosts'));
   return {
     places,
     routeLimits: hosts.some(
-      (host) => has(host, 'rate_limits') || list(host, 'routes').some((route) => has(obj(route, 'route'), 'rate_limits')),
+      (host) =>
+        has(host, 'rate_limits') || list(host, 'routes').some((route) => has(obj(route, 'route'), 'rate_limits')),
     ),
     runtimeLayers: list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0,
     sourceCluster: str(obj(resources.bootstrap, 'node'), 'cluster'),
@@ -165,13 +171,19 @@ function bucketOf(notes: Notes, owner: JsonObject, path: string, key: string): T
 function statusCode(status: JsonObject | undefined): number {
   const name = str(status, 'code');
   if (name === '') return num(status, 'code');
-  return envoyRegistry().getEnum('envoy.type.v3.StatusCode')?.values.find((v) => v.name === name)?.number ?? 0;
+  return (
+    envoyRegistry()
+      .getEnum('envoy.type.v3.StatusCode')
+      ?.values.find((v) => v.name === name)?.number ?? 0
+  );
 }
 
 /** The headers of the refusal before Envoy adds the body's: additions to nothing. */
 function refusalHeaders(notes: Notes, config: JsonObject, path: string): ReplyAction['headers'] {
   const key = 'response_headers_to_add';
-  const edits = list(config, key).flatMap((option, i) => headerOption(notes, option, `${join(path, key)}[${i}]`, 'response') ?? []);
+  const edits = list(config, key).flatMap(
+    (option, i) => headerOption(notes, option, `${join(path, key)}[${i}]`, 'response') ?? [],
+  );
   const ordered = [
     ...edits.filter(({ op }) => op.startsWith('overwrite')),
     ...edits.filter(({ op }) => !op.startsWith('overwrite')),
@@ -180,7 +192,9 @@ function refusalHeaders(notes: Notes, config: JsonObject, path: string): ReplyAc
   const names = headers.map(([name]: Named<string>) => name);
   if (new Set(names).size < names.length || new Set(ordered.map(({ name }) => name)).size < ordered.length)
     notes.add('rate-limit', 'the refusal has several lines of one header', join(path, key), config, key);
-  if (names.some((name) => name.startsWith(':') || ['content-length', 'transfer-encoding', 'connection'].includes(name)))
+  if (
+    names.some((name) => name.startsWith(':') || ['content-length', 'transfer-encoding', 'connection'].includes(name))
+  )
     notes.add('rate-limit', 'the refusal changes its framing', join(path, key), config, key);
   return headers.map(([name, value]) => ({ name, value: [{ kind: 'literal', value }] }));
 }
@@ -213,18 +227,36 @@ export function localLimit(
   const id = `${place.name}@${digest(place.resource)}`;
   const own = bucketOf(notes, config, path, id);
   const described = descriptorConditions(notes, config, path, place, context);
-  const steps = described.flatMap(({ descriptor, at, when, index }): LimitStep[] => {
+  const steps = described.flatMap(({ descriptor, at, first, joined, index }): LimitStep[] => {
     const bucket = bucketOf(notes, descriptor, at, `${id}#${index}`);
-    return bucket ? [{ when, bucket }] : [];
+    return bucket ? [{ when: all([first, joined]), descriptor: { first, joined }, bucket }] : [];
   });
   const rate = ({ bucket }: LimitStep) => bucket.tokensPerFill / bucket.fillMs;
   steps.sort((a, b) => rate(a) - rate(b));
   const always = bool(config, 'always_consume_default_token_bucket', true);
-  if (own) steps.push({ when: always ? ALWAYS : not(any(steps.map(({ when }) => when))), bucket: own });
+  if (own) steps.push({ when: always ? ALWAYS : not(any(steps.map(({ when }) => when))), always, bucket: own });
   const code = statusCode(obj(config, 'status'));
   const headers = refusalHeaders(notes, config, path);
   if (notes.reasons.length > before) return undefined;
   return { id, steps, reply: { status: code < 400 ? 429 : code, body: DENIED, headers } };
+}
+
+/**
+ * The limits that the kernel enforces, by the configuration's identity: those whose buckets the plan takes tokens from. The
+ * proxy must ask for these tokens, too.
+ */
+export function enforcedLimits(resources: Resources, plan: Plan): Map<JsonObject, LocalLimit> {
+  const context = limitContext(resources);
+  const keys = new Set<string>();
+  for (const { offloaded, rbac, virtualHosts } of context.places.size > 0 ? plan.listeners : [])
+    for (const checks of offloaded ? [rbac, ...virtualHosts.flatMap((v) => v.routes.map((r) => r.rbac ?? []))] : [])
+      for (const { bucket } of checks) if (bucket) keys.add(bucket.key);
+  const found = new Map<JsonObject, LocalLimit>();
+  for (const config of context.places.keys()) {
+    const limit = localLimit(new Notes(resources.provenance), config, '', context);
+    if (limit && limit !== 'none' && limit.steps.some(({ bucket }) => keys.has(bucket.key))) found.set(config, limit);
+  }
+  return found;
 }
 
 /** Digests of resources by identity: many limits may be in one. */
