@@ -242,9 +242,9 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   return SK_PASS;
 }
 
-/* A new request, of a client's message or (listener intake) in an skb: the other is null. */
-static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct scratch *s,
-                                       __u32 size, __u32 queued) {
+/* A new request, of a client's message or (listener intake, `in_skb`) in an skb: the other is null. */
+static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *skb, const int in_skb, struct conn *c,
+                                       struct scratch *s, __u32 size, __u32 queued) {
   const __u8 *image = current_image();
   if (!image)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
@@ -285,10 +285,10 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
     action = 0;
   int draw = action && s->n_lots;
   if (draw) {
-    int may = before_draw(&w, action, skb != 0, envoy_headers);
+    int may = before_draw(&w, action, in_skb, envoy_headers);
     if (!may)
       action = 0;
-    else if (queued || (!skb && c->requested && !arrived(c->upstream, c->served, c->incarnation)))
+    else if (queued || (!in_skb && c->requested && !arrived(c->upstream, c->served, c->incarnation)))
       return to_agent(c, size, COUNTER_UNREAD); /* as below: it may become a reply */
     if (may > 1) {
       action = AT(struct action, image, may);
@@ -381,7 +381,7 @@ int on_message(struct sk_msg_md *msg) {
   struct scratch *s = scratch_take();
   if (!s)
     return to_agent(c, size, COUNTER_SCRATCH_BUSY);
-  int verdict = new_request(msg, 0, c, s, size, queued);
+  int verdict = new_request(msg, 0, 0, c, s, size, queued);
   scratch_give(s);
   return verdict;
 }

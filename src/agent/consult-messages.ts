@@ -28,7 +28,7 @@ const inside =
 
 /**
  * A CheckRequest: headers as received, the client's address, and which limit is meant: by the context of the route, else
- * by the metadata that the filter sends.
+ * (it is not there, or empty) by the metadata that the filter sends.
  */
 export function decodeCheck(bytes: Uint8Array, metadata: IncomingHttpHeaders): ConsultedRequest {
   const headers: [string, string][] = [];
@@ -62,7 +62,7 @@ export function decodeCheck(bytes: Uint8Array, metadata: IncomingHttpHeaders): C
     10: pair((name, value) => void context.set(name, value)),
   });
   read(bytes, { 1: attributes });
-  const limit = context.get(LIMIT_KEY) ?? metadata[LIMIT_KEY];
+  const limit = context.get(LIMIT_KEY) || metadata[LIMIT_KEY];
   return { limit: typeof limit === 'string' ? limit : '', headers, sourceIp };
 }
 

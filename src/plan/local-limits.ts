@@ -44,6 +44,9 @@ export interface LimitPlace {
   /** of a route's own configuration: the route and its virtual host */
   readonly route?: JsonObject;
   readonly virtualHost?: JsonObject;
+  /** of a filter: the routes of its connection manager, and whether other managers use them, too */
+  readonly routes?: JsonObject;
+  readonly shared?: boolean;
 }
 
 /** Everything that reading a limit depends on. */
@@ -106,10 +109,20 @@ export function limitPlaces(resources: Resources): Map<JsonObject, LimitPlace> {
     let n = 0;
     for (const manager of managersOf(listener)) {
       const at = `${name}/${n++}`;
-      list(manager, 'http_filters').forEach((filter, f) => {
-        add(filter.typed_config, { resource: listener, name: `${at}/${f}` });
-      });
       const inline = obj(manager, 'route_config');
+      const rds = str(obj(manager, 'rds'), 'route_config_name');
+      const used = inline ?? resources.routeConfigs.find((config) => rds !== '' && str(config, 'name') === rds);
+      list(manager, 'http_filters').forEach((filter, f) => {
+        const users = resources.listeners
+          .flatMap(managersOf)
+          .filter((m) => str(obj(m, 'rds'), 'route_config_name') === rds);
+        add(filter.typed_config, {
+          resource: listener,
+          name: `${at}/${f}`,
+          ...(used ? { routes: used } : {}),
+          shared: !inline && users.length > 1,
+        });
+      });
       if (inline) routes(inline, listener, `${at}/routes`);
     }
   });
@@ -235,6 +248,8 @@ export function localLimit(
   steps.sort((a, b) => rate(a) - rate(b));
   const always = bool(config, 'always_consume_default_token_bucket', true);
   if (own) steps.push({ when: always ? ALWAYS : not(any(steps.map(({ when }) => when))), always, bucket: own });
+  if (place.shared !== undefined && !bare(place))
+    notes.add('rate-limit', 'the proxy alone counts requests without a route here', path, config);
   const code = statusCode(obj(config, 'status'));
   const headers = refusalHeaders(notes, config, path);
   if (notes.reasons.length > before) return undefined;
@@ -257,6 +272,20 @@ export function enforcedLimits(resources: Resources, plan: Plan): Map<JsonObject
     if (limit && limit !== 'none' && limit.steps.some(({ bucket }) => keys.has(bucket.key))) found.set(config, limit);
   }
   return found;
+}
+
+/**
+ * Whether requests without a route may be given one that answers 404, so that the proxy asks about them, too (it asks about
+ * nothing that has no route): nothing that stands above the routes may act on its answer.
+ */
+function bare({ routes, shared }: LimitPlace): boolean {
+  if (!routes || shared) return false;
+  return [routes, ...list(routes, 'virtual_hosts')].every((owner) => {
+    const filters = Object.values(obj(owner, 'typed_per_filter_config') ?? {});
+    const own = (config: Json | undefined): boolean =>
+      isObject(config) && (anyType(config) === LOCAL_LIMIT || own(config.config));
+    return !has(owner, 'response_headers_to_add') && !has(owner, 'response_headers_to_remove') && filters.every(own);
+  });
 }
 
 /** Digests of resources by identity: many limits may be in one. */

@@ -7,13 +7,14 @@
  */
 
 import { LOCAL_LIMIT, type LocalLimit } from '../plan/local-limits.js';
-import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
+import { asObject, asObjects, asString, connectionManagers } from '../policy/envoy/walk.js';
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
 
 const HTTP = 'type.googleapis.com/envoy.extensions.filters.http';
 const LIMIT = `type.googleapis.com/${LOCAL_LIMIT}`;
-const CLUSTER = 'sidestep consult';
+/** Envoy makes an authority of it, so no space. */
+const CLUSTER = 'sidestep-consult';
 /** A request that could not be asked about; clients may send it, too, and are then limited twice, which changes nothing. */
 const FAILED = 'x-envoy-auth-failure-mode-allowed';
 /** Longer than the agent ever does something else; an agent that is gone is noticed at once. */
@@ -131,14 +132,39 @@ class Rewriting {
       const typed = config['@type'] === LIMIT ? config : asObject(config.config);
       const limit = typed && config.disabled !== true ? this.limits.get(typed) : undefined;
       const kept = typed && config.disabled !== true && !limit;
-      changed[asking(name)] = limit ? on(contextOf(limit)) : off();
+      changed[asking(name)] = limit ? on(contextOf(limit.id)) : off();
       changed[name] = limit ? on(typed!) : off();
       changed[proxys(name)] = kept ? on(typed) : off();
     }
     return { ...owner, typed_per_filter_config: changed };
   }
 
-  routes(config: JsonObject): JsonObject {
+  /** Routes for requests that have none: the filter knows them, ext_authz would not ask. */
+  private withLastRoutes(config: JsonObject, filters: readonly JsonObject[]): JsonObject {
+    const settings: JsonObject = {};
+    for (const filter of filters) {
+      const own = asObject(filter.typed_config);
+      if (!own || !this.limits.has(own) || filter.disabled === true) continue;
+      const name = asString(filter.name);
+      // whatever stands above the routes is not for them: the filter's own configuration is, which its metadata names
+      settings[asking(name)] = on(contextOf(''));
+      settings[name] = on(own);
+      settings[proxys(name)] = off();
+    }
+    if (Object.keys(settings).length === 0) return config;
+    const last = [{ prefix: '' }, { connect_matcher: {} }].map(
+      (match): JsonObject => ({ match, direct_response: { status: 404 }, typed_per_filter_config: settings }),
+    );
+    const hosts = asObjects(config.virtual_hosts).map(
+      (host): JsonObject => ({ ...host, routes: [...asObjects(host.routes), ...last] }),
+    );
+    const all = hosts.some((host) => Array.isArray(host.domains) && host.domains.includes('*'));
+    if (!all) hosts.push({ name: 'sidestep (no virtual host)', domains: ['*'], routes: last });
+    return { ...config, virtual_hosts: hosts };
+  }
+
+  /** @param filters those of the connection manager, if there is only one with these routes */
+  routes(config: JsonObject, filters: readonly JsonObject[]): JsonObject {
     const mapAll = (owner: JsonObject, key: string, map: (item: JsonObject) => JsonObject): JsonObject =>
       owner[key] === undefined ? owner : { ...owner, [key]: asObjects(owner[key]).map(map) };
     const route = (r: JsonObject): JsonObject => {
@@ -148,11 +174,12 @@ class Rewriting {
       const clusters = mapAll(weighted, 'clusters', (cluster) => this.perRoute(cluster));
       return this.perRoute({ ...r, route: { ...action, weighted_clusters: clusters } as Json });
     };
-    return this.perRoute(mapAll(config, 'virtual_hosts', (v) => this.perRoute(mapAll(v, 'routes', route))));
+    const asked = this.perRoute(mapAll(config, 'virtual_hosts', (v) => this.perRoute(mapAll(v, 'routes', route))));
+    return this.withLastRoutes(asked, filters);
   }
 }
 
-function contextOf({ id }: LocalLimit): JsonObject {
+function contextOf(id: string): JsonObject {
   return {
     '@type': `${HTTP}.ext_authz.v3.ExtAuthzPerRoute`,
     check_settings: { context_extensions: { [LIMIT_KEY]: id } },
@@ -192,17 +219,24 @@ export function withConsults(
 ): Resources {
   if (limits.size === 0) return resources;
   const rewriting = new Rewriting(limitFilters(resources), limits);
+  const users = new Map<string, JsonObject[]>();
+  for (const hcm of resources.listeners.flatMap(connectionManagers)) {
+    const name = asString(asObject(hcm.rds)?.route_config_name);
+    users.set(name, [...(users.get(name) ?? []), ...asObjects(hcm.http_filters)]);
+  }
   return {
     ...resources,
     clusters: [...resources.clusters, consultCluster(path)],
-    routeConfigs: resources.routeConfigs.map((config) => rewriting.routes(config)),
+    routeConfigs: resources.routeConfigs.map((config) =>
+      rewriting.routes(config, users.get(asString(config.name)) ?? []),
+    ),
     listeners: resources.listeners.map((listener) =>
       mapManagers(listener, (hcm): JsonObject => {
         const config = asObject(hcm.route_config);
         return {
           ...hcm,
           http_filters: rewriting.filters(asObjects(hcm.http_filters)),
-          ...(config ? { route_config: rewriting.routes(config) } : {}),
+          ...(config ? { route_config: rewriting.routes(config, asObjects(hcm.http_filters)) } : {}),
         };
       }),
     ),
