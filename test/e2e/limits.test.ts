@@ -110,6 +110,7 @@ function bootstrap(address: string, port: number, upstream: number, v: Variation
     ),
     route('/many', per(limit(MANY))),
     route('/swap', per(limit(2))),
+    route('/refill', per(limit(2, { token_bucket: { max_tokens: 2, tokens_per_fill: 2, fill_interval: '2s' } }))),
     direct('/direct', v.word ?? 'direct', per(limit(2))),
     { match: { prefix: '/moved' }, redirect: { path_redirect: '/there' }, ...per(limit(1)) },
     route('/listener'),
@@ -282,7 +283,23 @@ test('rate limits are one bucket for kernel and proxy', { skip, timeout: 200_000
       const plain = SEQUENCE.filter(
         ([path, form, headers]) => form === 'plain' && path !== '/kept' && headers?.length !== 2,
       );
-      assert.ok(after.kernel - before.kernel >= plain.length - 2, `${after.kernel - before.kernel} of ${plain.length}`);
+      // in an skb, several draws are left to the proxy, and so are answers after one
+      const most = process.env.SIDESTEP_TEST_INTAKE === 'listener' ? plain.length / 2 : plain.length - 2;
+      assert.ok(after.kernel - before.kernel >= most, `${after.kernel - before.kernel} of ${plain.length}`);
+    });
+
+    await t.test('tokens come back one by one', async () => {
+      const both = async (n: number): Promise<void> => {
+        for (let i = 0; i < n; i++) {
+          const expected = (await ask(alone, ALONE, '/refill', 'plain'))?.status;
+          assert.equal((await ask(mesh, MESH, '/refill', 'plain'))?.status, expected, `request ${i}`);
+        }
+      };
+      await both(3); // two tokens
+      await sleep(1100);
+      await both(2); // one more, not two
+      await sleep(3500);
+      await both(3); // no more than fit
     });
 
     await t.test('exactly as many as there are tokens, many at a time', async () => {
