@@ -82,3 +82,10 @@ static __always_inline int before_draw(struct work *w, const struct action *acti
     return 0;
   return can_answer(w, bucket ? 1 : 0);
 }
+
+/* The agent's draw, for the proxy. */
+static __always_inline void ctl_draw(struct ctl *ctl) {
+  int token = bucket_take(ctl->slot, 1);
+  ctl->result = token > 0;
+  ctl->passed = token < 0;
+}

@@ -14,6 +14,7 @@
 #include "balance.h"
 #include "bucket.h"
 #include "bypass.h"
+#include "replay.h"
 #include "token.h"
 #include "inbound.h"
 #include "intake-listener.h"
@@ -64,27 +65,6 @@ __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old)
       return -3;
   }
   return overwrite(msg, s, 0, len);
-}
-
-static __always_inline void keep_for_replay(struct upstream *u, __u32 slot, struct scratch *s, __u32 size) {
-  u->replay_len = 0;
-  if (size > MAX_REPLAY)
-    return;
-  struct replay *r = bpf_map_lookup_elem(&replays, &slot);
-  if (!r)
-    return;
-  if (!copy_bytes(r->bytes, size & (MAX_REPLAY * 2 - 1) & 4095, s->in))
-    u->replay_len = size;
-}
-
-/* What the answer must be for the request to be tried again; the flags that say so. */
-static __always_inline __u32 note_retry(struct upstream *u, struct work *w, const struct action *action) {
-  for (__u32 i = 0; i < STATUS_WORDS; i++)
-    u->retry[i] = image_u64(w->image, action->retry + i * 8);
-  u->backoff_ms = action->backoff_ms;
-  u->choice = w->s->choice;
-  __u32 flags = UPSTREAM_FLAG_RETRY | (action->flags >> 4) << UPSTREAM_FLAG_RETRIES_SHIFT;
-  return action->flags & ACTION_FLAG_RETRY_RESETS ? flags | UPSTREAM_FLAG_RETRY_RESETS : flags;
 }
 
 /* Answers the request in the message's place. `draw`: what is drawn may give it another answer. */
@@ -542,11 +522,8 @@ int control(struct __sk_buff *skb) {
     ctl_client(&ctl);
   else if (ctl.command == CTL_NOW)
     ctl.passed = bpf_ktime_get_boot_ns();
-  else if (ctl.command == CTL_DRAW) {
-    int token = bucket_take(ctl.slot, 1);
-    ctl.result = token > 0;
-    ctl.passed = token < 0;
-  }
+  else if (ctl.command == CTL_DRAW)
+    ctl_draw(&ctl);
   else
     ctl_slot(&ctl);
   __builtin_memcpy(in_packet, &ctl, sizeof ctl);
