@@ -8,6 +8,7 @@ export interface StatusInput {
   readonly name: string;
   readonly plane: DataPlane;
   readonly traffic: Traffic;
+  readonly namespaces: number;
   readonly tokens: TokenCounts;
   readonly generation: Generation;
   readonly startedAt: number;
@@ -33,6 +34,8 @@ export interface Status {
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: 'socket' | 'listener';
   readonly connections: number;
+  /** other network namespaces than the agent's that are served */
+  readonly namespaces: number;
   readonly upstreams: number;
   /** tokens that were verified for the kernel, and that were left to the proxy */
   readonly tokens: TokenCounts;
@@ -62,6 +65,7 @@ export function statusOf(input: StatusInput): Status {
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
     intake: plane.intake,
     connections: traffic.connections,
+    namespaces: input.namespaces,
     upstreams: traffic.pool.size,
     tokens: { ...input.tokens },
     hits: generation.compiled.rules

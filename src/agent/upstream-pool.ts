@@ -17,7 +17,7 @@ import {
   REPLY_ENDPOINT,
   UPSTREAM_FLAG,
 } from '../layout/runtime.js';
-import { type Address, addressWords, plainAddress } from './address.js';
+import { type Address, addressWords } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { Dummies, type Dummy } from './dummies.js';
 
@@ -222,8 +222,7 @@ export class UpstreamPool {
     socket.on('close', end);
     try {
       this.plane.insertUpstream(index, fd, cookie, endpoint.id);
-      if (socket.localAddress && socket.localPort)
-        this.plane.pair(index, { address: plainAddress(socket.localAddress), port: socket.localPort });
+      this.plane.pair(index, cookie);
     } catch {
       this.discard(slot); // closed again already
       return;
