@@ -1,5 +1,6 @@
 /** The same address in two network namespaces is two addresses: nothing of one reaches the other. */
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { type LabProcess, runCommand } from '../../src/lab/processes.js';
@@ -14,7 +15,9 @@ const CLIENT_PORT = 40_000;
 
 /** Sends `count` requests with a mark of its own on one connection from 127.0.0.1:CLIENT_PORT; says how many answers are right. */
 function clientScript(address: string, mark: string, count: number): string {
-  return `const s = require('net').connect({ host: '${address}', port: ${PORT}, localAddress: '127.0.0.1', localPort: ${CLIENT_PORT} });
+  return `console.log('ready');
+process.stdin.once('data', () => {
+const s = require('net').connect({ host: '${address}', port: ${PORT}, localAddress: '127.0.0.1', localPort: ${CLIENT_PORT} });
 let n = 0, got = '';
 const ask = () => s.write('GET /' + (n % 3 ? 'x' : 'odd') + '/${mark}/' + n + ' HTTP/1.1\\r\\nhost: a\\r\\n' + (n % 3 ? '' : 'x-odd: 1\\r\\nx-odd: 2\\r\\nexpect: 100-continue\\r\\n') + '\\r\\n');
 s.on('connect', () => { console.log('connected'); process.stdin.once('data', ask); });
@@ -28,7 +31,8 @@ s.on('data', (b) => {
   ask();
 });
 s.on('close', () => { console.log('closed after ' + n); process.exit(1); });
-s.on('error', (e) => console.log(e.message));`;
+s.on('error', (e) => console.log(e.message));
+});`;
 }
 
 function listenerAt(address: string, port: number, name: string): JsonObject {
@@ -82,7 +86,16 @@ describe('one address in several namespaces', { skip, timeout: 180_000 }, () => 
         ['--netns', world.pods[pod]!.name],
       );
     const clients = [start(0), start(1)];
-    for (const client of clients) await client.waitFor(/connected/);
+    for (const client of clients) await client.waitFor(/ready/);
+    // the agent sees both connections only when both are there
+    const { pid } = JSON.parse(readFileSync(`/run/sidestep/${world.sidestep.name}/state.json`, 'utf8'));
+    process.kill(pid, 'SIGSTOP');
+    try {
+      for (const client of clients) client.child.stdin!.write('connect\n');
+      for (const client of clients) await client.waitFor(/connected/);
+    } finally {
+      process.kill(pid, 'SIGCONT');
+    }
     for (const client of clients) client.child.stdin!.write('go\n');
     for (const client of clients) {
       await client.exited;
