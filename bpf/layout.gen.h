@@ -11,7 +11,7 @@
 #define FACT_WORDS 16
 #define TOKEN_WORDS 2
 #define TOKEN_WORD 14
-#define MAX_PIECES 16
+#define MAX_PIECES 32
 #define MAX_ADDS 32
 #define MAX_JOBS 64
 #define MAX_LITERALS 256
@@ -37,6 +37,8 @@
 #define MAX_REPLAY 2048
 #define MAX_KERNEL_BODY 1048576
 #define MAX_KERNEL_CHUNKED 4096
+#define MAX_UNREAD 262144
+#define MAX_BACKLOG 4
 #define MAX_RULES 16384
 #define MAX_TOKENS 4096
 #define TOKEN_WAYS 4

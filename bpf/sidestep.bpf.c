@@ -20,7 +20,7 @@
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
 
-/* What the client has not read yet: bytes of the native queue, and whether redirected ones wait. */
+/* What the client has not read yet: bytes of the native queue, and whether redirected ones wait (1), too many of them (2). */
 static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32 *native, __u32 *queued) {
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   *native = 1;
@@ -35,7 +35,7 @@ static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32
   void *next = BPF_CORE_READ(psock, ingress_msg.next);
   __u32 backlog = BPF_CORE_READ(psock, ingress_skb.qlen);
   __u64 head_at = data + bpf_core_field_offset(struct sk_psock, ingress_msg);
-  *queued = (__u64)next != head_at || backlog;
+  *queued = ((__u64)next != head_at || backlog) | is_crowded((struct sock *)tp, psock) << 1;
 }
 
 /* Leaves the rest of this connection to the agent until it resumes (CTL_RESUME). */
@@ -374,7 +374,7 @@ int on_message(struct sk_msg_md *msg) {
     return to_agent(c, size, COUNTER_PIPELINED);
   __u32 native, queued;
   unread_of(sk, c, &native, &queued);
-  if (native) /* what the kernel would send now could overtake what the agent sent */
+  if (native || queued & 2) /* what the kernel would send now could overtake what the agent sent, or be too much */
     return to_agent(c, size, COUNTER_UNREAD);
   struct scratch *s = scratch_take();
   if (!s)
@@ -432,7 +432,7 @@ int on_answer(struct __sk_buff *skb) {
       if (way == TO_CLIENT)
         way = edit_skb(&w, skb, slot);
     }
-  } else {
+  } else if (u->intake != INTAKE_SOCKET || !is_piling_up(u->client_sk, u->owner)) {
     way = next_piece(s, u, skb, len, &done);
   }
   scratch_give(s);

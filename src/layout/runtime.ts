@@ -22,6 +22,13 @@ export const MAX_KERNEL_BODY = 1048576;
  * segments a blocking recv sees EAGAIN now and then, which no application expects.
  */
 export const MAX_KERNEL_CHUNKED = 4096;
+/**
+ * Bytes of redirected answers that a client may have unread when it sends the next request, and segments that may wait in
+ * its backlog then; segments that may wait when more of an answer comes.
+ */
+export const MAX_UNREAD = 262144;
+export const MAX_BACKLOG = 4;
+export const MAX_PIECES = 32;
 export const MAX_RULES = 16384;
 /** Verified tokens that are remembered (a power of two), places that one of them may have, and bytes of a header value. */
 export const MAX_TOKENS = 4096;
@@ -361,6 +368,9 @@ export const RUNTIME_CONSTANTS = {
   MAX_REPLAY,
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
+  MAX_UNREAD,
+  MAX_BACKLOG,
+  MAX_PIECES,
   MAX_RULES,
   MAX_TOKENS,
   TOKEN_WAYS,
