@@ -32,6 +32,8 @@ export interface ConnectionContext {
   readonly programs: AnswerPrograms;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
+  /** the requests are decided at the agent's own end (listener intake) */
+  readonly atListener: boolean;
   /** whether a connection with this cookie is there */
   readonly known: (cookie: bigint) => boolean;
 }
@@ -40,11 +42,15 @@ const POLL_MS = 1;
 const DELAYED_CLOSE_MS = 1000;
 const EARLY_ANSWER_MS = 20;
 const GONE_MS = 20;
+/** Bytes of requests that wait in the agent at most, roughly. */
+const MAX_PENDING = 128 * 1024;
 
 export class ClientConnection {
   #read = 0;
   #written = 0;
   #pending: Buffer[] = [];
+  /** the client is not read while enough of its requests wait */
+  #held = false;
   #session: ProxySession | undefined;
   /** the answer that is being carried */
   #carried: { readonly slot: Slot; readonly pump: AnswerPump } | undefined;
@@ -80,6 +86,17 @@ export class ClientConnection {
     this.#read += bytes.length;
     this.#pending.push(bytes);
     void this.#step();
+    if (!this.#held && this.#pending.reduce((sum, b) => sum + b.length, 0) > MAX_PENDING) {
+      this.#held = true;
+      this.socket.pause();
+    }
+  }
+
+  /** Reads on, where it was stopped because much was pending. */
+  #release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.socket.resume();
   }
 
   /** Works off what has come. One at a time; whatever comes meanwhile is seen by the loop. */
@@ -102,7 +119,8 @@ export class ClientConnection {
     if (!session || this.#pending.length === 0) return;
     const bytes = this.#pending.length === 1 ? this.#pending[0]! : Buffer.concat(this.#pending);
     this.#pending = [];
-    if (!session.send(bytes, () => this.socket.resume())) this.socket.pause();
+    this.#release();
+    if (!session.send(bytes, () => void (this.#held || this.socket.resume()))) this.socket.pause();
   }
 
   /** Waits until the kernel has nothing under way for this connection, then opens a way to the proxy. */
@@ -150,6 +168,7 @@ export class ClientConnection {
     let missing = left;
     while (missing > 0 && !this.#closed && !slot.ended) {
       const bytes = this.#pending.shift();
+      this.#release();
       if (!bytes) {
         await sleep(POLL_MS);
         continue;
@@ -447,7 +466,23 @@ export class ClientConnection {
       this.socket.destroySoon();
       return;
     }
+    if (this.context.atListener) this.#breakAway();
     if (!this.#busy) void this.#finishEnd();
+  }
+
+  /**
+   * The client of listener intake has ended its side. Closed or half-closed is the same on the wire, and where its socket
+   * is cannot be looked at: what is under way ends at once, as with Envoy.
+   */
+  #breakAway(): void {
+    const state = this.context.plane.query(this.cookie);
+    const slot = state && this.#slotOf(state);
+    if (slot) {
+      this.#replaying = undefined;
+      this.#giveUp(slot);
+    }
+    this.#session?.destroy();
+    this.#session = undefined;
   }
 
   /**
@@ -465,7 +500,9 @@ export class ClientConnection {
         this.#closeGracefully();
         return;
       }
-      if (this.#session?.busy) {
+      if (this.context.atListener) {
+        this.#breakAway();
+      } else if (this.#session?.busy) {
         if (this.#session.opaque) this.#session.end();
         return; // closed at the next boundary
       }

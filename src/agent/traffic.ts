@@ -1,5 +1,5 @@
 /** Connections and upstreams while traffic flows: the agent's part of the data path. */
-import { fdOf, setLinger, socketCookie } from '../kernel/syscalls.js';
+import { fdOf, setLinger, setNotSentLowat, socketCookie } from '../kernel/syscalls.js';
 import { PHASE } from '../layout/runtime.js';
 import { AnswerPrograms } from './answer-programs.js';
 import { ClientConnection } from './client-connection.js';
@@ -11,6 +11,8 @@ import { proxyHeader } from './proxy-protocol.js';
 import type { ProxyTarget } from './proxy-session.js';
 import { type Slot, UpstreamPool } from './upstream-pool.js';
 
+/** Bytes that wait in the send queue of a client beyond what its window takes. */
+const UNSENT_AT_MOST = 128 * 1024;
 const GROW_MS = 5;
 const SWEEP_MS = 20;
 
@@ -49,6 +51,9 @@ export class Traffic {
     // Killed, the agent must not look like the end of an answer: its connections are reset.
     setLinger(fd, 0);
     const atListener = arrival.cookie === undefined;
+    // What a slow client does not take waits where it comes from. (With listener intake the kernel sends, too, and would
+    // only try again every few milliseconds.)
+    if (!atListener) setNotSentLowat(fd, UNSENT_AT_MOST);
     const cookie = arrival.cookie ?? socketCookie(fd);
     const connection = new ClientConnection(socket, cookie, client.address, {
       plane: this.plane,
@@ -60,6 +65,7 @@ export class Traffic {
       counted: (what) => {
         this.counts[what]++;
       },
+      atListener,
       known: (of) => this.#connections.has(of),
       closed: () => {
         if (atListener) this.plane.release(cookie);

@@ -4,12 +4,12 @@ import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onPath, packageRoot } from '../../src/lab/paths.js';
+import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePorts, waitForPort } from '../../src/lab/ports.js';
 import { type Lab, type LabProcess, runCommand } from '../../src/lab/processes.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 
 const PROGRAMS = join(dirname(fileURLToPath(import.meta.url)), 'programs');
-const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 
 /** A client's command line without the `NAME=URL` arguments, or why it is not there. */
 export interface ClientProgram {
@@ -112,63 +112,16 @@ export function bootstrapFor(
   listenPorts: Readonly<Record<string, number>>,
   servers: Readonly<Record<string, number>>,
 ): JsonObject {
-  const names = Object.keys(servers);
-  return {
-    static_resources: {
-      listeners: names.map((name) => ({
-        name,
-        address: { socket_address: { address, port_value: listenPorts[name]! } },
-        filter_chains: [
-          {
-            filters: [
-              {
-                name: 'envoy.filters.network.http_connection_manager',
-                typed_config: {
-                  '@type': `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
-                  stat_prefix: name,
-                  route_config: {
-                    name,
-                    virtual_hosts: [
-                      {
-                        name,
-                        domains: ['*'],
-                        routes: [
-                          {
-                            match: { prefix: '/' },
-                            route: { cluster: name },
-                            request_headers_to_add: [{ header: { key: 'x-mesh', value: 'yes' } }],
-                          },
-                        ],
-                      },
-                    ],
-                  },
-                  http_filters: [
-                    {
-                      name: 'envoy.filters.http.router',
-                      typed_config: { '@type': `${TYPE}.http.router.v3.Router` },
-                    },
-                  ],
-                },
-              },
-            ],
-          },
-        ],
-      })),
-      clusters: names.map((name) => ({
-        name,
-        connect_timeout: '2s',
-        type: 'STATIC',
-        load_assignment: {
-          cluster_name: name,
-          endpoints: [
-            {
-              lb_endpoints: [
-                { endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: servers[name]! } } } },
-              ],
-            },
-          ],
-        },
-      })),
+  const routes = (cluster: string): JsonObject[] => [
+    {
+      match: { prefix: '/' },
+      route: { cluster },
+      request_headers_to_add: [{ header: { key: 'x-mesh', value: 'yes' } }],
     },
-  };
+  ];
+  const all = Object.entries(servers);
+  return plainBootstrap(
+    all.map(([name]) => ({ name, address, port: listenPorts[name]!, routes: routes(name) })),
+    all.map(([name, port]) => ({ name, ports: [port] })),
+  );
 }
