@@ -163,10 +163,11 @@ function tests(intake: 'socket' | 'listener'): void {
     }
     const now = (await sidestep.status()).requests;
     t.diagnostic(`${table.length} cells, ${now.kernel - before.kernel} requests decided in the kernel`);
+    // (what listener intake sends to a server's socket is not counted so)
     const { bypassed } = await inside.status();
     t.diagnostic(`${bypassed} from socket to socket`);
     assert.deepEqual(wrong, []);
-    assert.ok(bypassed > table.length, 'most requests must have gone from socket to socket');
+    assert.ok(intake === 'listener' || bypassed > table.length, 'most requests must have gone from socket to socket');
     assert.ok(now.kernel - before.kernel > table.length, 'the kernel must have decided');
   });
 }
