@@ -8,6 +8,7 @@ import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePorts, waitForPort } from '../../src/lab/ports.js';
 import { type Lab, type LabProcess, runCommand } from '../../src/lab/processes.js';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { hyperServer, type Made, nettyServer, pythonServer } from './registries.js';
 
 const PROGRAMS = join(dirname(fileURLToPath(import.meta.url)), 'programs');
 
@@ -70,11 +71,32 @@ export async function clients(lab: Lab): Promise<ClientProgram[]> {
   ];
 }
 
-/** Free ports at 127.0.0.1 for the servers that can be started here, by name. */
-export async function serverPorts(): Promise<Record<string, number>> {
+/** What comes from package registries. */
+const FROM_REGISTRIES: Readonly<Record<string, (address: string, port: number) => Promise<Made>>> = {
+  uvicorn: (address, port) => pythonServer('uvicorn', address, port),
+  gunicorn: (address, port) => pythonServer('gunicorn', address, port),
+  netty: nettyServer,
+  hyper: hyperServer,
+};
+
+export interface Servers {
+  /** free ports at 127.0.0.1 for the servers that can be started here, by name */
+  readonly ports: Readonly<Record<string, number>>;
+  /** why the others cannot */
+  readonly missing: Readonly<Record<string, string>>;
+}
+
+/** Which servers there are; fetches and builds what has to be. */
+export async function findServers(): Promise<Servers> {
   const names = ['nginx', 'node', 'python', ...(onPath('java') ? ['java'] : []), ...(goProgram() ? ['go'] : [])];
+  const missing: Record<string, string> = {};
+  for (const [name, make] of Object.entries(FROM_REGISTRIES)) {
+    const made = await make('127.0.0.1', 0);
+    if ('missing' in made) missing[name] = made.missing;
+    else names.push(name);
+  }
   const ports = await freePorts(names.length);
-  return Object.fromEntries(names.map((name, i) => [name, ports[i]!]));
+  return { ports: Object.fromEntries(names.map((name, i) => [name, ports[i]!])), missing };
 }
 
 /** Starts the servers; `run` starts one process (inside a mesh, or just so). */
@@ -104,6 +126,14 @@ export async function startServers(
   await start('python server', ['python3', join(PROGRAMS, 'server.py')], python);
   await start('java server', ['java', join(PROGRAMS, 'Server.java')], java);
   if (go) await start('go server', [(await goBuild(lab, 'go-server'))!], go);
+
+  for (const [name, make] of Object.entries(FROM_REGISTRIES)) {
+    const port = ports[name];
+    const made = port && (await make('127.0.0.1', port));
+    if (!made || 'missing' in made) continue;
+    run(`${name} server`, made.argv);
+    await waitForPort('127.0.0.1', port, 60_000);
+  }
 }
 
 /** A listener for each server at `address` and its own port; the only policy adds a header. */
