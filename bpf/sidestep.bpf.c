@@ -11,6 +11,7 @@
 #include "kernel-types.h"
 #include "steer.h"
 #include "answer.h"
+#include "retry.h"
 #include "balance.h"
 #include "bypass.h"
 #include "token.h"
@@ -65,36 +66,18 @@ __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old)
   return overwrite(msg, s, 0, len);
 }
 
-static __always_inline void keep_for_replay(struct upstream *u, __u32 slot, struct scratch *s, __u32 size) {
-  u->replay_len = 0;
-  if (size > MAX_REPLAY)
-    return;
-  struct replay *r = bpf_map_lookup_elem(&replays, &slot);
-  if (!r)
-    return;
-  if (!copy_bytes(r->bytes, size & (MAX_REPLAY * 2 - 1) & 4095, s->in))
-    u->replay_len = size;
-}
-
-/* What the answer must be for the request to be tried again; the flags that say so. */
-static __always_inline __u32 note_retry(struct upstream *u, struct work *w, const struct action *action) {
-  for (__u32 i = 0; i < STATUS_WORDS; i++)
-    u->retry[i] = image_u64(w->image, action->retry + i * 8);
-  u->backoff_ms = action->backoff_ms;
-  u->choice = w->s->choice;
-  __u32 flags = UPSTREAM_FLAG_RETRY | (action->flags >> 4) << UPSTREAM_FLAG_RETRIES_SHIFT;
-  return action->flags & ACTION_FLAG_RETRY_RESETS ? flags | UPSTREAM_FLAG_RETRY_RESETS : flags;
-}
-
 /* Answers the request in the message's place. */
 static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
                                  const struct action *action, __u32 size) {
   struct scratch *s = w->s;
+  const struct listener *listener = AT(struct listener, w->image, s->action);
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
   if (size - s->head_len != length || size > MAX_HEAD)
     return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
   if (!build_reply(w, action))
     return to_agent(c, size, COUNTER_ODD);
+  if (listener->log && !log_reply_of(msg, skb, c, w, action, size))
+    return to_agent(c, size, COUNTER_AGENT);
   int padded = skb && pad_reply(w, size);
   if (!skb && replace_head(msg, s, size)) {
     c->flags |= CONN_FLAG_BROKEN;
@@ -143,8 +126,10 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     action = 0;
   if (action && action->variables && !take_variables(w, action))
     action = 0;
+  const struct listener *listener = AT(struct listener, w->image, s->action);
+  if (action && listener->log && !log_has_room())
+    action = 0;
   if (!action) {
-    const struct listener *listener = AT(struct listener, w->image, s->action);
     endpoint = listener->proxy_endpoint - 1;
     struct endpoint *proxy = bpf_map_lookup_elem(&endpoints, &endpoint);
     /* the proxy must see the client's own address; the agent binds to it where it is another than the pool's */
@@ -192,6 +177,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   u->rule = s->rule;
   u->timeout_ms = action ? action->timeout_ms : 0;
   u->edits = action ? action->answer : 0;
+  u->log = action ? listener->log : 0;
+  u->body = 0;
   if (action && action->variables) {
     struct variables *v = bpf_map_lookup_elem(&variables, &slot);
     if (v)
@@ -215,6 +202,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     keep_for_replay(u, slot, s, size);
   u->owner = c->cookie;
   u->phase = PHASE_AWAIT;
+  if (u->log)
+    log_begin(s, c, u, slot, generation_of(w), client_port(msg, skb));
   if (skb) {
     int verdict = send_request(skb, s, u, slot, way, action != 0);
     if (verdict >= 0) {
@@ -273,7 +262,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   finish_request_head(s);
   if (s->result != COMPLETE)
     return to_agent(c, size, s->result == INCOMPLETE ? COUNTER_PARTIAL : COUNTER_ODD);
-  look_up_token(s, listener->token_slots, c->listener, header->generation);
+  request_token(&w, listener, c->listener, header->generation);
   __builtin_memcpy(&s->in[SOURCE_AT], c->source, 16);
   int v6 = c->source[1] || c->source[2] || c->source[3];
   __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
@@ -432,8 +421,12 @@ int on_answer(struct __sk_buff *skb) {
       if (way == TO_CLIENT)
         way = edit_skb(&w, skb, slot);
     }
+    if (way == TO_CLIENT && u->log)
+      log_answer(s, u, slot, done);
   } else if (u->intake != INTAKE_SOCKET || !is_piling_up(u->client_sk, u->owner)) {
     way = next_piece(s, u, skb, len, &done);
+    if (way == TO_CLIENT && done && u->log)
+      log_end(u, slot);
   }
   scratch_give(s);
   if (way == TO_AGENT) {

@@ -30,6 +30,7 @@ import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
+import { RequestLog } from './request-log.js';
 import { statusOf } from './status.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
@@ -79,6 +80,7 @@ export class Instance {
   #holder: Holder | undefined;
   #plane!: DataPlane;
   #traffic!: Traffic;
+  #log!: RequestLog;
   #tokens!: TokenCache;
   #listeners!: Listeners;
   #discovery!: Discovery;
@@ -139,6 +141,11 @@ export class Instance {
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
     const plane = this.#plane;
     this.#tokens = new TokenCache(plane.tokens, () => plane.now());
+    this.#log = new RequestLog(
+      plane,
+      () => this.#traffic.pool,
+      (kind) => (options.proxy === 'own' ? join(this.#proxyFolder, 'envoy.log') : `/dev/${kind}`),
+    );
     this.#traffic = new Traffic(
       plane,
       (listener) => {
@@ -147,11 +154,15 @@ export class Instance {
       },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
+      this.#log,
     );
     this.#discovery = new Discovery({
-      clusters: () => this.#proxy?.admin.call('GET', '/clusters?format=json').then(({ body }) => body),
+      clusters: (filter) =>
+        this.#proxy?.admin
+          .call('GET', `/clusters?format=json&filter=${encodeURIComponent(filter)}`)
+          .then(({ body }) => body),
       endpointId: (address, port) => this.#traffic.pool.endpointId(address, port),
-      setEndpoints: (cluster, ids) => this.#plane.setEndpoints(cluster, ids),
+      setHosts: (cluster, room, hosts, states) => this.#plane.setHosts(cluster, room, hosts, states),
       retire: (endpoint) => this.#traffic.pool.retire(endpoint),
     });
     this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));
@@ -263,6 +274,7 @@ export class Instance {
 
   /** Puts a generation in force for every request from now on. */
   #enforce(generation: Generation): void {
+    this.#log.use(generation, this.#listenerIndex);
     const started = performance.now();
     this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
@@ -404,6 +416,7 @@ export class Instance {
       plane: this.#plane,
       traffic: this.#traffic,
       tokens: this.#tokens.counts,
+      log: this.#log.counts,
       generation: this.#generation,
       startedAt: this.#started,
       swapMs: this.#swapMs,
@@ -420,6 +433,7 @@ export class Instance {
     this.#discovery?.stop();
     this.#listeners?.closeAll();
     await this.#traffic?.drain(drainMs);
+    this.#log?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     this.#plane?.close();
     if (this.#holder) endHolder(this.#folder, this.#holder);

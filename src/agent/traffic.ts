@@ -9,6 +9,7 @@ import type { Head } from './http-framing.js';
 import type { Arrival } from './listeners.js';
 import { proxyHeader } from './proxy-protocol.js';
 import type { ProxyTarget } from './proxy-session.js';
+import type { RequestLog } from './request-log.js';
 import { type Slot, UpstreamPool } from './upstream-pool.js';
 
 /** Bytes that wait in the send queue of a client beyond what its window takes. */
@@ -31,6 +32,7 @@ export class Traffic {
     private readonly indexOf: (listener: string) => number,
     /** the head of a request that is carried to the proxy */
     private readonly head: (listener: string, head: Head) => void,
+    private readonly log: RequestLog,
   ) {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
@@ -59,6 +61,7 @@ export class Traffic {
       plane: this.plane,
       pool: this.pool,
       programs: this.programs,
+      log: this.log,
       proxy: () => this.proxyOf(listener),
       head: (head) => this.head(listener, head),
       prologue: () => proxyHeader(client, asked),
@@ -77,7 +80,7 @@ export class Traffic {
     if (atListener) {
       this.pool.needDummies();
       try {
-        this.plane.adopt(fd, cookie, this.indexOf(listener), client);
+        this.plane.adopt(fd, cookie, this.indexOf(listener), client, asked);
       } catch {
         // closed again already, or the map is full: the agent carries everything
       }
@@ -107,6 +110,8 @@ export class Traffic {
     const slot = this.pool.slot(index);
     if (!slot) return;
     slot.listener = () => undefined;
+    const sent = Number(this.plane.sentBody(index));
+    this.log.ended(index, owner, sent, { flags: ['DC'], details: 'downstream_remote_disconnect' });
     this.plane.finish(index, owner, false);
     this.pool.discard(slot);
   }

@@ -128,6 +128,8 @@ export const LB = { ROUND_ROBIN: 0, RANDOM: 1, LEAST_REQUEST: 2, RING_HASH: 3, M
 /** Most sources of a hash, and entries of a hash table. */
 export const MAX_HASHES = 8;
 export const MAX_TABLE = 131072;
+/** Sets of equally healthy endpoints of one priority that a cluster may have. */
+export const MAX_HOST_SETS = 64;
 /** What a hash is made of. */
 export const HASH = {
   /** a header by slot */
@@ -173,8 +175,25 @@ export const ADD = {
   ORIGINAL_TARGET: 4,
   /** off/len (`content-length: 0`) when a POST, PUT, PATCH or OPTIONS has no Content-Length, as Envoy does */
   EMPTY_LENGTH: 5,
+  /** the lines that come with the request's known token; off/len unused */
+  TOKEN_LINES: 6,
 } as const;
+/** Where a token may be. */
+export const TOKEN_PLACE = { HEADER: 0, COOKIE: 1, QUERY: 2 } as const;
+/** Places for tokens of a listener, and bytes of the header lines that come with one. */
+export const MAX_TOKEN_PLACES = 8;
+export const MAX_TOKEN_LINES = 1024;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
+/** What the access log of a listener needs to know of a request that the kernel decides. */
+export const LOG = {
+  ON: 1,
+  /** the head of the request, as it is forwarded */
+  REQUEST: 2,
+  /** the head of the answer */
+  ANSWER: 4,
+} as const;
+/** Who gives a reply of the mesh itself: what access logs tell apart. */
+export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {
@@ -206,8 +225,17 @@ export const ListenerSpec = struct('listener', 'What is decided for connections 
   ['not_found', 'u32', 'action when no virtual host or no route matches'],
   ['denied', 'u32', 'action when RBAC denies'],
   ['proxy_endpoint', 'u32', 'endpoint id of the proxy listener that stands behind this one, plus one; 0: none'],
-  ['token_slots', 'u32', 'slots of the headers in which tokens are looked up, one a byte; 0: none'],
+  ['token_places', 'u32', 'offset of token_place[n_token_places]: where tokens are looked up'],
+  ['n_token_places', 'u32', 'at most MAX_TOKEN_PLACES'],
+  ['log', 'u32', 'LOG; 0: its requests are not logged'],
   ['pad', 'u32', 'zero'],
+]);
+
+export const TokenPlaceSpec = struct('token_place', 'Where a token may be; of several in a request none is known.', [
+  ['kind', 'u32', 'TOKEN_PLACE'],
+  ['slot', 'u32', 'HEADER and COOKIE: of the header'],
+  ['find', 'u32', 'COOKIE and QUERY: start row of the capturing automaton that finds the value: registers 0 and 1'],
+  ['find_classes', 'u32', 'its class map'],
 ]);
 
 export const VirtualHostSpec = struct('virtual_host', 'The routes of a set of domains.', [
@@ -287,7 +315,7 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
-  ['pad', 'u32', 'zero'],
+  ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
 ]);
 
 export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
@@ -315,17 +343,27 @@ export const WeightedClusterSpec = struct('weighted_cluster', 'One choice of a f
 
 export const ClusterSpec = struct('cluster', 'Endpoints and how one of them is chosen.', [
   ['lb', 'u32', 'LB'],
-  [
-    'endpoints',
-    'u32',
-    'offset of an endpoint_list; the agent changes it where the endpoints are found out at run time',
-  ],
-  ['counter', 'u32', 'index of the round robin counter'],
-  ['table', 'u32', 'hash tables: offset of u64[n_table], ascending (RING_HASH)'],
-  ['members', 'u32', 'hash tables: offset of u16[n_table], indexes of endpoints'],
-  ['n_table', 'u32', 'at most MAX_TABLE'],
+  ['sets', 'u32', 'offset of host_sets; the agent changes it where who takes traffic is found out at run time'],
   ['max_requests', 'u32', 'requests after which a connection is closed; 0: any number'],
   ['pad', 'u32', 'zero'],
+]);
+export const HostSetsSpec = struct('host_sets', 'u32 n, then n host_sets; none: the proxy answers.', [
+  ['n', 'u32', 'at most MAX_HOST_SETS'],
+  ['pad', 'u32', 'zero'],
+]);
+export const HostSetSpec = struct('host_set', 'Endpoints of one priority that are equally healthy.', [
+  ['share', 'u32', 'percent of the requests; those of all sets are 100'],
+  ['lists', 'u32', 'offset of host_list[n_lists], which take turns'],
+  ['n_lists', 'u32', 'at least 1'],
+  ['counter', 'u32', 'index of the counter of these turns'],
+  ['table', 'u32', 'hash tables: offset of u64[n_table], ascending (RING_HASH)'],
+  ['members', 'u32', 'hash tables: offset of u16[n_table], indexes of endpoints in the list'],
+  ['n_table', 'u32', 'at most MAX_TABLE'],
+  ['pad', 'u32', 'zero'],
+]);
+export const HostListSpec = struct('host_list', 'Endpoints among which the policy chooses.', [
+  ['endpoints', 'u32', 'offset of an endpoint_list'],
+  ['counter', 'u32', 'index of the round robin counter'],
 ]);
 export const EndpointListSpec = struct('endpoint_list', 'u32 n, then n endpoint_refs; empty: the proxy answers.', [
   ['n', 'u32', 'number of endpoints'],
@@ -367,6 +405,7 @@ export const AddSpec = struct(
 export const IMAGE_STRUCTS = [
   ImageHeader,
   ListenerSpec,
+  TokenPlaceSpec,
   VirtualHostSpec,
   JobSpec,
   RouteSpec,
@@ -377,6 +416,9 @@ export const IMAGE_STRUCTS = [
   WeightedClusterSpec,
   HashSourceSpec,
   ClusterSpec,
+  HostSetsSpec,
+  HostSetSpec,
+  HostListSpec,
   EndpointListSpec,
   EndpointRefSpec,
   TemplateSpec,
@@ -405,9 +447,12 @@ export const IMAGE_CONSTANTS = {
   MAX_SLOTS,
   MAX_WATCHED_SLOTS,
   MAX_LITERAL,
+  MAX_TOKEN_PLACES,
+  MAX_TOKEN_LINES,
   STATUS_WORDS,
   MAX_HASHES,
   MAX_TABLE,
+  MAX_HOST_SETS,
   MAX_VARIABLES,
   MAX_ANSWER_EDITS,
   REPLY_PROXY,
@@ -423,6 +468,9 @@ export const IMAGE_ENUMS = {
   LB,
   PIECE,
   ADD,
+  TOKEN_PLACE,
   RBAC,
+  LOG,
+  ORIGIN,
   ROUTE_FLAG,
 };

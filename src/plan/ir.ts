@@ -3,6 +3,8 @@
  * that the plan cannot express is a `proxy` verdict with reasons; nothing is dropped silently.
  */
 import type { Position } from '../policy/diagnostics.js';
+import type { AccessLog } from './access-log.js';
+import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { TokenPlan } from './tokens.js';
 
 /** Why something is left to the proxy. Codes come from the closed list in `reasons.ts`. */
@@ -102,6 +104,8 @@ export interface ForwardAction {
   readonly edits: readonly HeaderEdit[];
   /** adds `x-envoy-original-path: <target as received>` (Envoy does so for rewritten paths unless suppressed) */
   readonly originalPath: boolean;
+  /** the headers that come with the request's known token are added */
+  readonly tokenHeaders?: boolean;
   /** 0: none */
   readonly timeoutMs: number;
   /** until the head of the answer to one try; absent: none */
@@ -133,6 +137,8 @@ export interface ReplyAction {
   readonly status: number;
   readonly headers: readonly { readonly name: string; readonly value: readonly Piece[] }[];
   readonly body: string;
+  /** who gives it, for access logs; absent: the route */
+  readonly origin?: 'no_route' | 'rbac' | 'fault' | 'filter';
 }
 
 export type Action = ForwardAction | ReplyAction | { readonly kind: 'proxy' };
@@ -152,6 +158,8 @@ export interface RoutePlan {
   /** unique in the plan, e.g. `listener/vhost/3` */
   readonly id: string;
   readonly name: string;
+  /** the name that its user gave it, for access logs; only where there are some */
+  readonly routeName?: string;
   readonly position?: Position;
   /** undefined: cannot be computed in the kernel; requests that get as far as this route go to the proxy */
   readonly match?: Condition;
@@ -198,6 +206,8 @@ export interface ListenerPlan {
   readonly tokens?: TokenPlan;
   /** the answer to requests without a route; undefined: 404 without anything */
   readonly notFound?: ReplyAction;
+  /** what is written about its requests; `serviceTime`: answers get x-envoy-upstream-service-time from the proxy */
+  readonly log?: { readonly logs: readonly AccessLog[]; readonly serviceTime: boolean };
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
   /** value of x-forwarded-proto added when there is none */
@@ -212,12 +222,26 @@ export interface EndpointPlan {
   readonly hashKey?: string;
 }
 
+/** A cluster whose hosts, or whose hosts' health, the proxy finds out while it runs. */
+export interface FollowedPlan {
+  /** what the proxy calls it */
+  readonly cluster: string;
+  /** the hosts' addresses are found out as well, so `endpoints` is empty */
+  readonly names: boolean;
+  /** by endpoint: where it is, and its health as far as the files say */
+  readonly hosts: readonly HostState[];
+  readonly balancing: Balancing;
+}
+
 export interface ClusterPlan {
   readonly name: string;
   readonly lb: 'round_robin' | 'random' | 'least_request' | 'ring_hash' | 'maglev';
+  /** those that take traffic; all of them where that changes while the proxy runs */
   readonly endpoints: readonly EndpointPlan[];
-  /** the proxy finds the endpoints out while it runs (`name` is its cluster's), `endpoints` is empty; both in percent */
-  readonly discovered?: { readonly panicThreshold: number; readonly overprovisioning: number };
+  /** how the traffic is spread over the endpoints; absent: all of them take turns */
+  readonly sets?: readonly HostSet[];
+  /** who takes traffic is known only while the proxy runs */
+  readonly followed?: FollowedPlan;
   /** for ring_hash and maglev: sizes as configured; whether endpoints are known by their names */
   readonly table?:
     | { readonly kind: 'ring'; readonly minimum: number; readonly maximum: number; readonly hostnames: boolean }

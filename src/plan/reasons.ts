@@ -38,8 +38,8 @@ const TEXT = {
     'The fast path of this version handles plain text; TLS connections are left to the proxy.',
   ],
   'access-log': [
-    'An access log is configured',
-    'The proxy writes its access log only for requests that it sees. Leaving requests out of the log would be a change of behaviour.',
+    'An access log that only the proxy can write',
+    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about.',
   ],
   'envoy-filter': [
     'An EnvoyFilter patches it',
@@ -132,7 +132,7 @@ const TEXT = {
   ],
   'cluster-endpoints': [
     'Endpoints that the fast path cannot balance',
-    'Left to the proxy are locality weights, priorities of which a lower one gets traffic, degraded endpoints, different weights under least request or of endpoints with names, and endpoints that are there twice.',
+    'Left to the proxy are weights of localities in a hash table, within subsets or of endpoints with names, priorities within subsets, localities beside a local cluster (zone-aware routing), different weights under least request or of endpoints with names, and endpoints that are there twice.',
   ],
   'no-endpoints': ['The cluster has no endpoint', 'The proxy answers 503.'],
   'lb-policy': [
@@ -143,7 +143,10 @@ const TEXT = {
     'The upstream does not speak plain HTTP/1.1',
     'HTTP/2, HTTP/3 and TLS to the endpoint are spoken by the proxy.',
   ],
-  'health-check': ['Active health checks', 'The proxy checks endpoints and knows which are healthy.'],
+  'health-check': [
+    'Active health checks that close connections',
+    'The proxy checks endpoints, and the kernel follows what it finds; but it cannot close the connections of requests that are under way when a check fails.',
+  ],
   'outlier-detection': [
     'Outlier detection',
     'Statistics of an endpoint must live on one side only. Where it can never eject, because one endpoint is already more than max_ejection_percent (10 by default) of the cluster, it keeps nothing from the kernel.',
@@ -166,7 +169,7 @@ const TEXT = {
   ],
   jwt: [
     'A JSON Web Token that only the proxy can judge',
-    'Tokens are verified in user space, once, and what policies ask about them is kept in the kernel until they expire. Left to the proxy are providers with settings that the fast path does not have, and every token that it has not seen.',
+    'Tokens are verified in user space, once, and what policies ask about them is kept in the kernel until they expire. Left to the proxy are providers with settings that the fast path does not have, requirements that look at the tokens of all providers, and every token that it has not seen.',
   ],
   grpc: ['gRPC over HTTP/1.1', 'Requests with a gRPC content type are answered in gRPC’s own form by the proxy.'],
   'request-dependent': [

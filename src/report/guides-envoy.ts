@@ -71,13 +71,19 @@ typed_per_filter_config:
     },
   },
   'access-log': {
-    fix: 'Remove the access log of the listener, or log at the applications.',
+    fix: 'Log to a file or a standard stream, with the operators and filters that the reason’s message does not name.',
     example: {
       place: 'connection manager',
       before: `access_log:
   - name: stdout
-    typed_config: { "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog }`,
-      after: '{}',
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+      log_format: { text_format_source: { inline_string: "%STREAM_ID% %RESPONSE_CODE%\\n" } }`,
+      after: `access_log:
+  - name: stdout
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+      log_format: { text_format_source: { inline_string: "%REQ(X-REQUEST-ID)% %RESPONSE_CODE%\\n" } }`,
     },
   },
   tracing: {
@@ -303,10 +309,11 @@ load_assignment:
     },
   },
   'cluster-endpoints': {
-    fix: 'Put the endpoints into one locality, or leave the weights of localities out.',
+    fix: 'Put the endpoints into one locality, or use another policy than a hash table.',
     example: {
       place: 'cluster',
-      before: `common_lb_config: { locality_weighted_lb_config: {} }
+      before: `lb_policy: RING_HASH
+common_lb_config: { locality_weighted_lb_config: {} }
 load_assignment:
   cluster_name: shop
   endpoints:
@@ -316,7 +323,8 @@ load_assignment:
     - locality: { zone: b }
       load_balancing_weight: 2
       lb_endpoints: [{ endpoint: { address: { socket_address: { address: 10.0.0.2, port_value: 80 } } } }]`,
-      after: `load_assignment:
+      after: `lb_policy: RING_HASH
+load_assignment:
   cluster_name: shop
   endpoints:
     - lb_endpoints:
@@ -353,16 +361,22 @@ least_request_lb_config: { choice_count: 5 }`,
     },
   },
   'health-check': {
-    fix: 'Leave checking to the platform (readiness), and remove the active health checks.',
+    fix: 'Let requests that are under way end by their timeout.',
     example: {
       place: 'cluster',
-      before: `health_checks:
+      before: `close_connections_on_host_health_failure: true
+health_checks:
   - timeout: 1s
     interval: 5s
     unhealthy_threshold: 2
     healthy_threshold: 1
     http_health_check: { path: /healthz }`,
-      after: '{}',
+      after: `health_checks:
+  - timeout: 1s
+    interval: 5s
+    unhealthy_threshold: 2
+    healthy_threshold: 1
+    http_health_check: { path: /healthz }`,
     },
   },
   'outlier-detection': {

@@ -27,7 +27,7 @@ const ECHO_SERVER = join(dirname(fileURLToPath(import.meta.url)), '../differenti
 /** A test run takes less than a page. */
 const LONGEST = 3500;
 /** The random numbers of the program are its own: an id that it made is only looked at for its form. */
-const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/;
+export const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/;
 const IGNORED = new Set(['date', 'server', 'x-envoy-expected-rq-timeout-ms', 'x-envoy-upstream-service-time']);
 
 /** What a proxy did with a request, as far as all ways of deciding must agree. */
@@ -98,36 +98,10 @@ export class World {
     const bytes = requestBytes(request);
     const around = { sourceIp: SOURCE, random: 0, uuid: '01234567-89ab-4cde-8f01-23456789abcd' };
     const decision = interpret(this.compiled.image, listener, bytes, around);
-    const head = bytes.subarray(0, bytes.indexOf('\r\n\r\n') + 4);
-    if (this.kernel && head.length <= LONGEST) {
-      const own = this.kernel.decide(listener, head, SOURCE);
-      const text = (b: Uint8Array) => Buffer.from(b).toString('latin1').replace(UUID, 'UUID');
-      const mine = decision.result === 'decided' ? { ...decision, output: text(decision.output) } : decision;
-      const told = own.result === 'decided' ? { ...own, output: text(own.output) } : own;
-      for (const field of own.result === 'decided'
-        ? (['result', 'action', 'rule', 'output'] as const)
-        : (['result'] as const))
-        if (mine[field] !== told[field])
-          throw new Error(`${field}: the interpreter says ${mine[field]}, the kernel ${told[field]}`);
-      if (own.result === 'decided' && own.facts.some((word, i) => word !== decision.facts[i]))
-        throw new Error(`facts: the interpreter has ${decision.facts.join()}, the kernel ${own.facts.join()}`);
-    }
+    const wrong = this.kernel && compareKernel(this.kernel, listener, bytes, SOURCE, decision);
+    if (wrong) throw new Error(wrong);
     if (decision.result !== 'decided' || decision.action === 'proxy') return undefined;
-    return this.#outcome(decision);
-  }
-
-  #outcome(decision: Decision): Outcome {
-    const bytes = Buffer.from(decision.output);
-    const end = bytes.indexOf('\r\n\r\n');
-    const { first, headers } = parseHead(bytes.subarray(0, end).toString('latin1'));
-    if (decision.action === 'reply')
-      return {
-        kind: 'reply',
-        first: [first[1], bytes.subarray(end + 4).toString('latin1')],
-        headers: summary(headers),
-      };
-    const upstream = choice(this.upstreams[decision.endpoints[0]!] ?? '?');
-    return { kind: 'forward', first: [upstream, first[0], first[1]], headers: summary(headers) };
+    return outcomeOfDecision(decision, this.upstreams[decision.endpoints[0]!] ?? '?');
   }
 
   /**
@@ -155,6 +129,41 @@ export class World {
   }
 }
 
+/** In which way the kernel decides a request otherwise than the interpreter did (with 0 drawn); undefined: in none. */
+export function compareKernel(
+  kernel: Kernel,
+  listener: number,
+  request: Buffer,
+  source: Uint8Array,
+  decision: Decision,
+): string | undefined {
+  const head = request.subarray(0, request.indexOf('\r\n\r\n') + 4);
+  if (head.length > LONGEST) return undefined;
+  const own = kernel.decide(listener, head, source);
+  const text = (b: Uint8Array) => Buffer.from(b).toString('latin1').replace(UUID, 'UUID');
+  const mine = decision.result === 'decided' ? { ...decision, output: text(decision.output) } : decision;
+  const told = own.result === 'decided' ? { ...own, output: text(own.output) } : own;
+  for (const field of own.result === 'decided'
+    ? (['result', 'action', 'rule', 'output'] as const)
+    : (['result'] as const))
+    if (mine[field] !== told[field]) return `${field}: the interpreter says ${mine[field]}, the kernel ${told[field]}`;
+  if (own.result === 'decided' && own.facts.some((word, i) => word !== decision.facts[i]))
+    return `facts: the interpreter has ${decision.facts.join()}, the kernel ${own.facts.join()}`;
+  return undefined;
+}
+
+/** What a request that is forwarded (to the upstream of this name) or answered becomes. */
+export function outcomeOfDecision(decision: Decision, upstream: string): Outcome {
+  const bytes = Buffer.from(decision.output);
+  const end = bytes.indexOf('\r\n\r\n');
+  const { first, headers } = parseHead(bytes.subarray(0, end).toString('latin1'));
+  if (decision.action === 'reply') {
+    const body = bytes.subarray(end + 4).toString('latin1');
+    return { kind: 'reply', first: [first[1], body], headers: summary(headers) };
+  }
+  return { kind: 'forward', first: [choice(upstream), first[0], first[1]], headers: summary(headers) };
+}
+
 function portsOf(clusters: readonly JsonObject[]): Map<string, number> {
   const found = new Map<string, number>();
   for (const cluster of clusters) {
@@ -168,7 +177,8 @@ function portsOf(clusters: readonly JsonObject[]): Map<string, number> {
   return found;
 }
 
-function outcomeOf(answer: WireAnswer): Outcome {
+/** What Envoy did, from the answer that came through it. */
+export function outcomeOf(answer: WireAnswer): Outcome {
   const body = Buffer.from(answer.body, 'base64');
   const header = (name: string) => answer.headers.find(([n]) => n.toLowerCase() === name)?.[1];
   const received = header('x-received');

@@ -1,0 +1,274 @@
+/**
+ * One set of real policies, decided three ways: by the reference interpreter of their image, by the kernel's programs over
+ * it, and by a real Envoy with exactly the same resources. Only addresses are changed: listeners get loopback ones, and
+ * every endpoint becomes an echo server of its own, which says who it is.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import fc from 'fast-check';
+import { AnswerPrograms, editAnswer } from '../../src/agent/answer-programs.js';
+import { compileImage } from '../../src/compile/image.js';
+import { type Decision, interpret } from '../../src/compile/interpret.js';
+import type { Driver } from '../../src/lab/driver.js';
+import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
+import type { Lab } from '../../src/lab/processes.js';
+import { buildPlan } from '../../src/plan/build.js';
+import { asObject, asObjects, asString, connectionManagers } from '../../src/policy/envoy/walk.js';
+import type { Identity } from '../../src/policy/istio/identities.js';
+import { loadFiles } from '../../src/policy/load.js';
+import type { JsonObject, Resources } from '../../src/policy/resources.js';
+import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
+import type { Kernel } from '../agreement/kernel.js';
+import { compareKernel, type Outcome, outcomeOf, outcomeOfDecision, UUID } from '../agreement/world.js';
+import { headersOf } from '../differential/echo-server.js';
+import { exchange, type Request, requestBytes } from '../differential/requests.js';
+import { hintsOf, requestOf } from './hints.js';
+
+const SOURCE = Uint8Array.of(127, 0, 0, 1);
+/** Draws by which weighted clusters and chances are told apart: every share of 1 in 64 is seen. */
+const DRAWS = 128;
+const BATCH = 60;
+/** Its own addresses for every process: two Envoys would share one without a word. */
+const NETWORK = 64 + (process.pid % 190);
+
+/** Echo servers that every set of policies shares. */
+export interface Echoes {
+  readonly names: readonly string[];
+  readonly ports: readonly number[];
+}
+
+export interface Difference {
+  readonly file: string;
+  readonly request: string;
+  readonly why: string;
+}
+
+export interface Tally {
+  /** sets of policies that were tried, and that Envoy or the loader refused */
+  tried: number;
+  refused: string[];
+  pairs: number;
+  forward: number;
+  reply: number;
+  proxy: number;
+  /** routes of the kernel's, and how many of them decided a request */
+  rules: number;
+  met: number;
+  differences: Difference[];
+}
+
+export const emptyTally = (): Tally => ({
+  ...{ tried: 0, refused: [], pairs: 0, forward: 0, reply: 0, proxy: 0, rules: 0, met: 0, differences: [] },
+});
+
+/** Addresses on this machine in place of the policies' own, in the resources themselves: other objects refer to them. */
+function relocate(resources: Resources, echoes: Echoes): void {
+  resources.listeners.forEach((listener, i) => {
+    const address = asObject(asObject(listener.address)?.socket_address);
+    if (address) address.address = `127.${NETWORK}.${i >> 8}.${(i & 255) + 1}`;
+  });
+  let next = 0;
+  const move = (assignment: JsonObject) => {
+    for (const locality of asObjects(assignment.endpoints))
+      for (const entry of asObjects(locality.lb_endpoints)) {
+        const endpoint = asObject(entry.endpoint);
+        if (!endpoint) continue;
+        endpoint.address = {
+          socket_address: { address: '127.0.0.1', port_value: echoes.ports[next++ % echoes.ports.length]! },
+        };
+      }
+  };
+  for (const cluster of resources.clusters) {
+    const assignment = asObject(cluster.load_assignment);
+    if (assignment) move(assignment);
+    if (cluster.type === 'STRICT_DNS' || cluster.type === 'LOGICAL_DNS') cluster.type = 'STATIC';
+  }
+  for (const assignment of resources.endpoints) move(assignment);
+}
+
+/** What becomes of a request, and of the answer's headers where it is forwarded. */
+type Whole = Outcome & { readonly answer?: readonly string[] };
+
+/** Of answers: what each has its own of, and what Envoy adds to each. */
+const IGNORED = new Set(['date', 'server', 'x-envoy-upstream-service-time', 'content-length', 'x-received']);
+
+const answerSummary = (headers: readonly (readonly [string, string])[]): string[] =>
+  headers
+    .filter(([name]) => !IGNORED.has(name.toLowerCase()))
+    .map(([name, value]) => `${name.toLowerCase()}: ${value.replace(UUID, 'UUID')}`)
+    .sort();
+
+/** Policies in force. */
+interface InForce {
+  readonly image: Uint8Array;
+  readonly programs: AnswerPrograms;
+  readonly upstreams: readonly string[];
+}
+
+/** The same decision may differ by chance (weights, percentages): every outcome that it can have. */
+function outcomesOf({ image, programs, upstreams }: InForce, listener: number, bytes: Buffer): Whole[] | undefined {
+  const seen: Whole[] = [];
+  for (let draw = 0; draw < DRAWS; draw++) {
+    const random = (draw * 2_654_435_761) % 2 ** 32; // even in its high bits and in its low ones
+    const around = { sourceIp: SOURCE, random, uuid: '01234567-89ab-4cde-8f01-23456789abcd' };
+    const decision = interpret(image, listener, bytes, around);
+    if (decision.result !== 'decided' || decision.action === 'proxy') return undefined;
+    for (const endpoint of decision.action === 'forward' ? decision.endpoints : [0]) {
+      const upstream = upstreams[endpoint] ?? '?';
+      const outcome: Whole = { ...outcomeOfDecision(decision, upstream), ...answerOf(decision, upstream, programs) };
+      if (!seen.some((o) => isDeepStrictEqual(o, outcome))) seen.push(outcome);
+    }
+  }
+  return seen;
+}
+
+/** The headers of the echo server's answer, edited as the decision says. */
+function answerOf(decision: Decision, upstream: string, programs: AnswerPrograms): { answer?: string[] } {
+  if (decision.action !== 'forward') return {};
+  const program = programs.get(decision.answer);
+  const variables = decision.variables.map((v) => Buffer.from(v).toString('latin1'));
+  const plain = headersOf(upstream).map(([name, value]) => [name.toLowerCase(), value] as const);
+  return { answer: answerSummary(editAnswer(plain, program && { program, variables })) };
+}
+
+/** Envoy's answers, one after the other, on connections that stay open. */
+async function ask(client: Driver, address: string, port: number, requests: readonly Request[]) {
+  const outcomes: (Whole | undefined)[] = [];
+  while (outcomes.length < requests.length) {
+    const rest = requests.slice(outcomes.length);
+    const { answers } = await client.run({
+      address,
+      port,
+      exchanges: rest.map((r) => exchange([r])),
+      timeoutMs: 30_000,
+    });
+    for (const answer of answers) {
+      const outcome = outcomeOf(answer);
+      outcomes.push(outcome.kind === 'reply' ? outcome : { ...outcome, answer: answerSummary(answer.headers) });
+    }
+    if (answers.length === 0) outcomes.push(undefined);
+  }
+  return outcomes;
+}
+
+/** What the trial of one set of policies needs. */
+export interface Surroundings {
+  readonly lab: Lab;
+  readonly client: Driver;
+  readonly echoes: Echoes;
+  readonly kernel?: Kernel;
+  readonly seed: number;
+  /** requests for each listener that the kernel decides anything for */
+  readonly requests: number;
+}
+
+/**
+ * Tries the policies of `file` (a file or folder).
+ * @param identity who the client is
+ */
+export async function tryPolicies(
+  file: string,
+  around: Surroundings,
+  tally: Tally,
+  identity?: Identity,
+): Promise<void> {
+  const resources = await loadFiles([file], { assumeEndpoints: true, ...(identity && { identity }) });
+  if (resources.diagnostics.some((d) => d.severity === 'error')) return;
+  relocate(resources, around.echoes);
+  const plan = buildPlan(resources);
+  if (!plan.listeners.some((l) => l.offloaded)) return;
+  const byPort = new Map(around.echoes.ports.map((port, i) => [port, i]));
+  const programs = new AnswerPrograms();
+  const compiled = compileImage(plan, {
+    generation: 1,
+    endpointId: (_, port) => byPort.get(port) ?? 1000,
+    proxyEndpointId: () => 1001,
+    programNumber: (program) => programs.number(program),
+  });
+  const inForce: InForce = { image: compiled.image, programs, upstreams: around.echoes.names };
+  around.kernel?.install(compiled.image);
+  let envoy: EnvoyHandle;
+  try {
+    envoy = await startEnvoy(around.lab, 'oracle', buildStaticBootstrap(resources));
+  } catch (error) {
+    tally.refused.push(`${file}: ${(error as Error).message.slice(-400)}`);
+    return;
+  }
+  tally.tried++;
+  const met = new Set<number>();
+  const named = new Map(resources.routeConfigs.map((config) => [asString(config.name), config]));
+  try {
+    for (const [index, listenerPlan] of plan.listeners.entries()) {
+      if (!listenerPlan.offloaded) continue;
+      const listener = resources.listeners.find((l) => asString(l.name) === listenerPlan.name);
+      const socket = asObject(asObject(listener?.address)?.socket_address);
+      if (!listener || !socket) continue;
+      const routes = connectionManagers(listener).map((m) => named.get(asString(asObject(m.rds)?.route_config_name)));
+      const hints = hintsOf({ listener, routes: routes.filter((r) => r !== undefined) });
+      const seed = around.seed + index;
+      const requests = fc.sample(requestOf(hints), { seed, numRuns: around.requests });
+      const where = { file, address: asString(socket.address), port: Number(socket.port_value) };
+      await compareRequests(inForce, index, requests, where, around, tally, met);
+    }
+  } finally {
+    envoy.process.child.kill('SIGKILL');
+    await envoy.process.exited;
+  }
+  tally.rules += compiled.rules.length;
+  tally.met += met.size;
+}
+
+/** Timeouts of milliseconds, which the busy machine exceeds: the decision was to forward. */
+const isTimeout = (outcome: Outcome | undefined): boolean =>
+  outcome?.kind === 'reply' && isDeepStrictEqual(outcome.first, ['504', 'upstream request timeout']);
+
+async function compareRequests(
+  inForce: InForce,
+  listener: number,
+  requests: readonly Request[],
+  where: { file: string; address: string; port: number },
+  around: Surroundings,
+  tally: Tally,
+  met: Set<number>,
+): Promise<void> {
+  const decided: { request: Request; own: Whole[] }[] = [];
+  const differ = (request: Request, why: string) =>
+    tally.differences.push({ file: where.file, request: JSON.stringify(request), why });
+  for (const request of requests) {
+    tally.pairs++;
+    const bytes = requestBytes(request);
+    const draw = (random: number) =>
+      interpret(inForce.image, listener, bytes, {
+        ...{ sourceIp: SOURCE, random },
+        uuid: '01234567-89ab-4cde-8f01-23456789abcd',
+      });
+    const decision = draw(0);
+    // the test program draws 0 for weights, never strikes where a step has a chance, and chooses no endpoint
+    const wrong = around.kernel && compareKernel(around.kernel, listener, bytes, SOURCE, decision);
+    if (
+      wrong &&
+      decision.action !== 'proxy' &&
+      compareKernel(around.kernel!, listener, bytes, SOURCE, draw(2 ** 32 - 1))
+    )
+      differ(request, wrong);
+    const own = outcomesOf(inForce, listener, bytes);
+    if (!own) {
+      tally.proxy++;
+      continue;
+    }
+    tally[own[0]!.kind]++;
+    met.add(decision.rule);
+    decided.push({ request, own });
+  }
+  for (let from = 0; from < decided.length; from += BATCH) {
+    const batch = decided.slice(from, from + BATCH);
+    const theirs = await ask(
+      around.client,
+      where.address,
+      where.port,
+      batch.map((d) => d.request),
+    );
+    for (const [i, { request, own }] of batch.entries())
+      if (!own.some((o) => isDeepStrictEqual(o, theirs[i])) && !isTimeout(theirs[i]))
+        differ(request, `kernel: ${JSON.stringify(own.slice(0, 3))}\n  Envoy: ${JSON.stringify(theirs[i])}`);
+  }
+}
