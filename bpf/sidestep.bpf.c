@@ -16,6 +16,7 @@
 #include "bypass.h"
 #include "token.h"
 #include "inbound.h"
+#include "request-body.h"
 #include "intake-listener.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
@@ -176,6 +177,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   u->listener = c->listener;
   u->rule = s->rule;
   u->timeout_ms = action ? action->timeout_ms : 0;
+  u->idle_ms = action ? action->idle_ms : 0;
   u->edits = action ? action->answer : 0;
   u->log = action ? listener->log : 0;
   u->body = 0;
@@ -345,14 +347,10 @@ int on_message(struct sk_msg_md *msg) {
       u->way |= WAY_PIECES;
       if (bpf_msg_redirect_hash(msg, &servers, &server, BPF_F_INGRESS) != SK_PASS)
         return to_agent(c, size, COUNTER_BODY_AGENT);
-      c->body_left -= size;
-      if (!c->body_left)
-        u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
+      note_piece(c, u, size);
       return SK_PASS;
     }
-    c->body_left -= size;
-    if (!c->body_left)
-      u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
+    note_piece(c, u, size);
     if (bpf_msg_redirect_map(msg, &sockets, slot, 0) != SK_PASS) {
       c->flags |= CONN_FLAG_BROKEN;
       return to_agent(c, size, COUNTER_REDIRECT_FAILED);

@@ -17,7 +17,7 @@ import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
 import { type Head, headerValues, parseHead } from './http-framing.js';
 import { ProxySession, type ProxyTarget } from './proxy-session.js';
-import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
+import { IDLE_BODY, localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
 import type { AgentEnd, RequestLog } from './request-log.js';
 import type { Slot, UpstreamPool } from './upstream-pool.js';
 
@@ -47,9 +47,18 @@ const FAILURES = {
   /** an answer that ends before it is complete, in order or by a reset */
   cut: { flags: ['UPE'], details: 'upstream_reset_after_response_started{protocol_error}' },
   timeout: { flags: ['UT'], details: 'response_timeout' },
+  idle: { flags: ['SI'], details: 'stream_idle_timeout' },
   'try timeout': { flags: ['UT'], details: 'upstream_per_try_timeout' },
 } as const;
 type Failure = keyof typeof FAILURES;
+
+/** What is answered when no byte of the server's answer has come. */
+const LOCAL_ANSWERS = {
+  terminated: { status: 503, body: TERMINATED_BODY },
+  timeout: { status: 504, body: TIMEOUT_BODY },
+  'try timeout': { status: 504, body: TIMEOUT_BODY },
+  idle: { status: 408, body: IDLE_BODY },
+} as const;
 
 const GONE: AgentEnd = { flags: ['DC'], details: 'downstream_remote_disconnect' };
 
@@ -191,8 +200,10 @@ export class ClientConnection {
       const piece = bytes.subarray(0, missing);
       if (piece.length < bytes.length) this.#pending.unshift(bytes.subarray(piece.length));
       missing -= piece.length;
+      this.context.plane.touch(slot.slot);
       if (!slot.socket.write(piece)) await new Promise((resolve) => slot.socket.once('drain', resolve));
     }
+    this.context.plane.touch(slot.slot);
     this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.REQUEST_DONE);
     this.context.plane.bodySent(this.cookie);
   }
@@ -443,6 +454,12 @@ export class ClientConnection {
     await this.#breakOff(slot, 'timeout', held);
   }
 
+  /** The client has not gone on with the body of its request for too long. */
+  async bodyTimedOut(slot: Slot): Promise<void> {
+    const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
+    await this.#breakOff(slot, 'idle', held);
+  }
+
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
   async tryTimedOut(slot: Slot): Promise<void> {
     if (this.#replaying?.slot === slot || this.#tryAgain(slot)) return;
@@ -468,16 +485,16 @@ export class ClientConnection {
    * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come (or the agent `held` it
    * back), else with a reset. If the request had not come as a whole, the connection ends, too, as with Envoy.
    */
-  async #breakOff(slot: Slot, failure: 'terminated' | 'timeout' | 'try timeout', held = false): Promise<void> {
+  async #breakOff(slot: Slot, failure: 'terminated' | 'timeout' | 'try timeout' | 'idle', held = false): Promise<void> {
     const { plane } = this.context;
     const flags = plane.upstream(slot.slot, 'flags');
     const edits = this.#edits(slot);
-    const [status, body] = failure === 'terminated' ? [503, TERMINATED_BODY] : [504, TIMEOUT_BODY];
+    const { status, body } = LOCAL_ANSWERS[failure];
     if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.cookie)) {
       const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
-      const reply = localReply(status as number, body as string, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
+      const reply = localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
       const missing = partly ? Number(plane.query(this.cookie)?.bodyLeft ?? 0n) : 0;
-      this.#logReply(slot, status as number, reply, failure, missing);
+      this.#logReply(slot, status, reply, failure, missing);
       this.#drop(slot);
       if (!(await this.#quiet())) return;
       this.#answer(reply);

@@ -1,6 +1,6 @@
 /** Connections and upstreams while traffic flows: the agent's part of the data path. */
 import { fdOf, setLinger, setNotSentLowat, socketCookie } from '../kernel/syscalls.js';
-import { PHASE } from '../layout/runtime.js';
+import { PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
 import { AnswerPrograms } from './answer-programs.js';
 import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
@@ -121,12 +121,17 @@ export class Traffic {
     for (const slot of this.pool.all()) {
       const timeout = this.plane.upstream(slot.slot, 'timeout_ms');
       const perTry = this.plane.upstream(slot.slot, 'per_try_ms');
-      if (timeout === 0 && perTry === 0) continue;
+      const idle = this.plane.upstream(slot.slot, 'idle_ms');
+      if (timeout === 0 && perTry === 0 && idle === 0) continue;
       const owner = this.plane.owner(slot.slot);
       if (owner === 0n || this.plane.upstream(slot.slot, 'phase') === PHASE.IDLE) continue;
+      const complete = (this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE) !== 0;
       const passed = now - this.plane.started(slot.slot);
       const over = (ms: number): boolean => ms > 0 && passed >= BigInt(ms) * 1_000_000n;
-      if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
+      if (!complete) {
+        // the times of a route begin when the request has come; until then its pieces must not be too far apart
+        if (over(idle)) this.#withConnection(slot, owner, (c) => void c.bodyTimedOut(slot));
+      } else if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
       else if (over(perTry)) this.#withConnection(slot, owner, (c) => void c.tryTimedOut(slot));
     }
     this.pool.reap();

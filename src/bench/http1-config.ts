@@ -2,11 +2,12 @@
  * The mesh that the `http1` suite measures: a service with ten routes and an access policy. The request of the
  * measurement takes the seventh route, so that those before it have to be looked at.
  */
-import { FILTER_TYPE, plainBootstrap } from '../lab/plain-bootstrap.js';
 import type { JsonObject } from '../policy/resources.js';
 
 /** What wrk asks for. */
 export const REQUEST = { host: 'catalog.shop.test', path: '/api/v2/items/42?fields=name' } as const;
+
+const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 
 const ROUTES: readonly JsonObject[] = [
   { match: { path: '/healthz' }, direct_response: { status: 200, body: { inline_string: 'ok' } } },
@@ -33,7 +34,7 @@ const ROUTES: readonly JsonObject[] = [
 const RBAC: JsonObject = {
   name: 'envoy.filters.http.rbac',
   typed_config: {
-    '@type': `${FILTER_TYPE}.http.rbac.v3.RBAC`,
+    '@type': `${TYPE}.http.rbac.v3.RBAC`,
     rules: {
       action: 'ALLOW',
       policies: {
@@ -64,17 +65,57 @@ interface Sidecar {
 }
 
 function sidecar(s: Sidecar): JsonObject {
-  return plainBootstrap(
-    [
-      {
-        ...{ name: 'catalog', address: s.address, port: s.port },
-        routes: s.routes ? ROUTES : [{ match: { prefix: '/' }, route: { cluster: 'catalog' } }],
-        domains: [s.routes ? REQUEST.host : '*'],
-        filters: s.access ? [RBAC] : [],
-      },
-    ],
-    [{ name: 'catalog', ports: [s.upstreamPort] }],
-  );
+  const router = { name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPE}.http.router.v3.Router` } };
+  const routes = s.routes ? ROUTES : [{ match: { prefix: '/' }, route: { cluster: 'catalog' } }];
+  return {
+    static_resources: {
+      listeners: [
+        {
+          name: 'catalog',
+          address: { socket_address: { address: s.address, port_value: s.port } },
+          filter_chains: [
+            {
+              filters: [
+                {
+                  name: 'envoy.filters.network.http_connection_manager',
+                  typed_config: {
+                    '@type': `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
+                    stat_prefix: 'catalog',
+                    route_config: {
+                      name: 'catalog',
+                      virtual_hosts: [
+                        { name: 'catalog', domains: [s.routes ? REQUEST.host : '*'], routes: [...routes] },
+                      ],
+                    },
+                    http_filters: [...(s.access ? [RBAC] : []), router],
+                  },
+                },
+              ],
+            },
+          ],
+        },
+      ],
+      clusters: [
+        {
+          name: 'catalog',
+          connect_timeout: '2s',
+          type: 'STATIC',
+          load_assignment: {
+            cluster_name: 'catalog',
+            endpoints: [
+              {
+                lb_endpoints: [
+                  {
+                    endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: s.upstreamPort } } },
+                  },
+                ],
+              },
+            ],
+          },
+        },
+      ],
+    },
+  };
 }
 
 /** One Envoy that decides both ways: the client's routes and the server's access policy. Sidestep takes the same. */

@@ -7,7 +7,7 @@ import { packageRoot } from '../lab/paths.js';
 import { whyNoSidestep } from '../lab/sidestep.js';
 
 interface Flags {
-  readonly suite: Suite | 'policy-size';
+  readonly suite: Suite | 'policy-size' | 'answers';
   readonly json?: true;
   readonly markdown?: true | string;
   readonly rounds: number;
@@ -31,6 +31,11 @@ function configs(text: string): Config[] {
   });
 }
 
+/** Where the results of a suite are kept in a checkout. */
+function pageOf(suite: Suite): string {
+  return suite === 'http1' || suite === 'bypass' ? 'docs/benchmarks.md' : `docs/benchmarks-${suite}.md`;
+}
+
 async function policySize(flags: Flags): Promise<void> {
   const why = whyNoSidestep();
   try {
@@ -52,6 +57,27 @@ async function policySize(flags: Flags): Promise<void> {
   }
 }
 
+async function answers(flags: Flags): Promise<void> {
+  const why = whyNoSidestep();
+  try {
+    if (why) throw new Error(why);
+    const { runAnswers, answersMarkdown, answersText } = await import('../bench/answers.js');
+    const result = await runAnswers({
+      ...{ connections: flags.connections, rounds: flags.rounds, seconds: flags.seconds },
+      progress: (text) => process.stderr.write(`${text}\n`),
+    });
+    console.log(flags.json ? JSON.stringify(result, null, 2) : answersText(result));
+    if (flags.markdown) {
+      const file = flags.markdown === true ? join(packageRoot(), 'docs/benchmarks-answers.md') : flags.markdown;
+      await writeFile(file, answersMarkdown(result));
+      process.stderr.write(`written: ${file}\n`);
+    }
+  } catch (error) {
+    console.error(`sidestep bench: ${(error as Error).message}`);
+    process.exitCode = 3;
+  }
+}
+
 /** Adds `sidestep bench`. Exit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing or a request failed. */
 export function register(program: Command): void {
   program
@@ -59,7 +85,7 @@ export function register(program: Command): void {
     .description('the same load through no mesh, the proxy, and Sidestep, side by side')
     .addOption(
       new Option('--suite <name>', 'what is measured')
-        .choices([...Object.keys(SUITES), 'policy-size'])
+        .choices([...Object.keys(SUITES), 'policy-size', 'answers'])
         .default('http1'),
     )
     .option('--rounds <n>', 'interleaved rounds, of which medians are taken', positive, 5)
@@ -78,13 +104,17 @@ export function register(program: Command): void {
       [10, 100, 1000, 10_000],
     )
     .option('--json', 'print the result as JSON')
-    .option('--markdown [file]', 'write the table to a file (docs/benchmarks.md, docs/policy-size.md)')
+    .option(
+      '--markdown [file]',
+      'write the table to a file (docs/benchmarks.md, docs/benchmarks-SUITE.md, docs/policy-size.md)',
+    )
     .addHelpText(
       'after',
       '\nExit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing, or a request failed.',
     )
     .action(async (flags: Flags) => {
       if (flags.suite === 'policy-size') return policySize(flags);
+      if (flags.suite === 'answers') return answers(flags);
       const measured = flags.configs ?? SUITES[flags.suite];
       const why = measured.some((config) => config.startsWith('sidestep')) ? whyNoSidestep() : undefined;
       if (why) {
@@ -106,7 +136,7 @@ export function register(program: Command): void {
         const result = await runHttp1(options);
         console.log(flags.json ? JSON.stringify(result, null, 2) : plainText(result));
         if (flags.markdown) {
-          const file = flags.markdown === true ? join(packageRoot(), 'docs/benchmarks.md') : flags.markdown;
+          const file = flags.markdown === true ? join(packageRoot(), pageOf(flags.suite)) : flags.markdown;
           await writeFile(file, markdown(result));
           process.stderr.write(`written: ${file}\n`);
         }

@@ -254,12 +254,12 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['owner', 'u64', 'cookie of the client socket in an exchange, 0: none'],
-  ['started', 'u64', 'bpf_ktime_get_ns when the request was sent'],
+  ['started', 'u64', 'bpf_ktime_get_ns when the request, or its last piece so far, was sent'],
   ['remaining', 'u64', 'bytes to come of the body or chunk'],
   ['redirected', 'u64', 'bytes of this answer sent to the client by the kernel'],
   ['exchange', 'u32', 'conn.requested of the exchange'],
   ['endpoint', 'u32', 'endpoint id; written by the agent'],
-  ['timeout_ms', 'u32', 'of this exchange; 0: none'],
+  ['timeout_ms', 'u32', 'of this exchange, from the end of the request on; 0: none'],
   ['rule', 'u32', 'of this exchange'],
   ['phase', 'u32', 'PHASE'],
   ['flags', 'u32', 'UPSTREAM_FLAG'],
@@ -290,7 +290,7 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
   ['body', 'u64', 'bytes of the body of this answer, without framing, that the kernel has sent to the client'],
   ['log', 'u32', 'of this exchange: LOG of its listener'],
-  ['log_pad', 'u32', 'zero'],
+  ['idle_ms', 'u32', 'of this exchange, between two pieces of the request; 0: none'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [

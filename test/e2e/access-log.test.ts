@@ -24,9 +24,6 @@ interface Case {
   readonly kernel?: false;
 }
 
-/** There, nothing begins while the agent is stopped. */
-const LISTENER_INTAKE = process.env.SIDESTEP_TEST_INTAKE === 'listener';
-
 const CASES: readonly Case[] = [
   { id: 'echo', path: '/echo?q=1' },
   { id: 'post', method: 'POST', path: '/echo', body: 'twelve bytes' },
