@@ -48,3 +48,21 @@ __attribute__((noinline)) int is_piling_up(__u64 address, __u64 cookie) {
   struct sk_psock *psock = psock_of((struct sock *)address, cookie);
   return psock && BPF_CORE_READ(psock, ingress_skb.qlen) > MAX_PIECES;
 }
+
+/* What the client has not read yet: bytes of the native queue, and whether redirected ones wait (1), too many of them (2). */
+static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32 *native, __u32 *queued) {
+  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+  *native = 1;
+  *queued = 1;
+  if (!tp)
+    return;
+  *native = c->base_seq + c->native - tp->copied_seq;
+  __u64 data = (__u64)BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_user_data) & USER_DATA_MASK;
+  struct sk_psock *psock = (struct sk_psock *)data;
+  if (!psock)
+    return;
+  void *next = BPF_CORE_READ(psock, ingress_msg.next);
+  __u32 backlog = BPF_CORE_READ(psock, ingress_skb.qlen);
+  __u64 head_at = data + bpf_core_field_offset(struct sk_psock, ingress_msg);
+  *queued = ((__u64)next != head_at || backlog) | is_crowded((struct sock *)tp, psock) << 1;
+}

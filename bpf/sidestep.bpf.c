@@ -23,24 +23,6 @@
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
 
-/* What the client has not read yet: bytes of the native queue, and whether redirected ones wait (1), too many of them (2). */
-static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32 *native, __u32 *queued) {
-  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-  *native = 1;
-  *queued = 1;
-  if (!tp)
-    return;
-  *native = c->base_seq + c->native - tp->copied_seq;
-  __u64 data = (__u64)BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_user_data) & USER_DATA_MASK;
-  struct sk_psock *psock = (struct sk_psock *)data;
-  if (!psock)
-    return;
-  void *next = BPF_CORE_READ(psock, ingress_msg.next);
-  __u32 backlog = BPF_CORE_READ(psock, ingress_skb.qlen);
-  __u64 head_at = data + bpf_core_field_offset(struct sk_psock, ingress_msg);
-  *queued = ((__u64)next != head_at || backlog) | is_crowded((struct sock *)tp, psock) << 1;
-}
-
 /* Leaves the rest of this connection to the agent until it resumes (CTL_RESUME). */
 static __always_inline int to_agent(struct conn *c, __u32 size, __u32 why) {
   __sync_fetch_and_add(&c->passed, size);
