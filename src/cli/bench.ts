@@ -36,19 +36,20 @@ function pageOf(suite: Suite): string {
   return suite === 'http1' || suite === 'bypass' ? 'docs/benchmarks.md' : `docs/benchmarks-${suite}.md`;
 }
 
-async function policySize(flags: Flags): Promise<void> {
+/** A suite with a result of its own: prints it, and writes its page if that is asked for. */
+async function own<T>(
+  flags: Flags,
+  page: string,
+  suite: () => Promise<{ result: T; text: (r: T) => string; markdown: (r: T) => string }>,
+): Promise<void> {
   const why = whyNoSidestep();
   try {
     if (why) throw new Error(why);
-    const { runPolicySize, sizeMarkdown, sizeText } = await import('../bench/policy-size.js');
-    const result = await runPolicySize({
-      ...{ sizes: flags.sizes, connections: flags.connections, rounds: flags.rounds, seconds: flags.seconds },
-      progress: (text) => process.stderr.write(`${text}\n`),
-    });
-    console.log(flags.json ? JSON.stringify(result, null, 2) : sizeText(result));
+    const { result, text, markdown } = await suite();
+    console.log(flags.json ? JSON.stringify(result, null, 2) : text(result));
     if (flags.markdown) {
-      const file = flags.markdown === true ? join(packageRoot(), 'docs/policy-size.md') : flags.markdown;
-      await writeFile(file, sizeMarkdown(result));
+      const file = flags.markdown === true ? join(packageRoot(), page) : flags.markdown;
+      await writeFile(file, markdown(result));
       process.stderr.write(`written: ${file}\n`);
     }
   } catch (error) {
@@ -57,25 +58,24 @@ async function policySize(flags: Flags): Promise<void> {
   }
 }
 
-async function answers(flags: Flags): Promise<void> {
-  const why = whyNoSidestep();
-  try {
-    if (why) throw new Error(why);
+const progress = (text: string): void => void process.stderr.write(`${text}\n`);
+
+function policySize(flags: Flags): Promise<void> {
+  return own(flags, 'docs/policy-size.md', async () => {
+    const { runPolicySize, sizeMarkdown, sizeText } = await import('../bench/policy-size.js');
+    const { sizes, connections, rounds, seconds } = flags;
+    const result = await runPolicySize({ sizes, connections, rounds, seconds, progress });
+    return { result, text: sizeText, markdown: sizeMarkdown };
+  });
+}
+
+function answers(flags: Flags): Promise<void> {
+  return own(flags, 'docs/benchmarks-answers.md', async () => {
     const { runAnswers, answersMarkdown, answersText } = await import('../bench/answers.js');
-    const result = await runAnswers({
-      ...{ connections: flags.connections, rounds: flags.rounds, seconds: flags.seconds },
-      progress: (text) => process.stderr.write(`${text}\n`),
-    });
-    console.log(flags.json ? JSON.stringify(result, null, 2) : answersText(result));
-    if (flags.markdown) {
-      const file = flags.markdown === true ? join(packageRoot(), 'docs/benchmarks-answers.md') : flags.markdown;
-      await writeFile(file, answersMarkdown(result));
-      process.stderr.write(`written: ${file}\n`);
-    }
-  } catch (error) {
-    console.error(`sidestep bench: ${(error as Error).message}`);
-    process.exitCode = 3;
-  }
+    const { connections, rounds, seconds } = flags;
+    const result = await runAnswers({ connections, rounds, seconds, progress });
+    return { result, text: answersText, markdown: answersMarkdown };
+  });
 }
 
 /** Adds `sidestep bench`. Exit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing or a request failed. */
@@ -130,7 +130,7 @@ export function register(program: Command): void {
           rounds: flags.rounds,
           seconds: flags.seconds,
         },
-        progress: (text) => process.stderr.write(`${text}\n`),
+        progress,
       };
       try {
         const result = await runHttp1(options);
