@@ -8,7 +8,7 @@ import type { JobResult } from '../../src/lab/raw-client.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { visible } from './odd-cases.js';
-import { ALONE, MESH, request, skip, World } from './world.js';
+import { ALONE, MESH, one, request, skip, World } from './world.js';
 
 /** The route's timeout is 0.3 s, and between two pieces of a request 0.8 s may pass. */
 const config = (address: string, port: number, upstream: number): JsonObject =>
@@ -64,7 +64,8 @@ describe('slow uploads', { skip, timeout: 120_000 }, () => {
         const exchanges = [{ pieces: pieces(path, sent, gapMs), methods: ['POST'] }];
         return driver.run({ address, port: world.port, exchanges, timeoutMs: 5000 });
       };
-      await of(inside, MESH); // from here on there is an idle connection to the server
+      // from here on there is an idle connection to the server
+      assert.equal((await inside.run(one(MESH, world.port, 'GET', '/echo'))).error, undefined);
       await new Promise((resolve) => setTimeout(resolve, 100));
       const before = (await sidestep.status()).counters!.kernel!;
       const [ours, alone] = await Promise.all([of(inside, MESH), of(outside, ALONE)]);
