@@ -39,6 +39,7 @@
 #define MAX_KERNEL_BODY 1048576
 #define MAX_KERNEL_CHUNKED 4096
 #define MAX_RULES 16384
+#define MAX_DETECTORS 4096
 #define MAX_TOKENS 4096
 #define TOKEN_WAYS 4
 #define MAX_TOKEN 2048
@@ -206,6 +207,9 @@
 #define CTL_HELLO 10
 #define CTL_TAKE_OVER 11
 #define CTL_NOW 12
+
+#define TRIPPED_FAILURES 1
+#define TRIPPED_GATEWAY 2
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -486,11 +490,11 @@ _Static_assert(__builtin_offsetof(struct endpoint_list, pad) == 4, "endpoint_lis
 /* A global endpoint id. */
 struct endpoint_ref {
   __u32 id; /* index into the endpoints map */
-  __u32 pad; /* zero */
+  __u32 watch; /* index into the detectors map; 0: its failures are not counted */
 };
 _Static_assert(sizeof(struct endpoint_ref) == 8, "endpoint_ref");
 _Static_assert(__builtin_offsetof(struct endpoint_ref, id) == 0, "endpoint_ref.id");
-_Static_assert(__builtin_offsetof(struct endpoint_ref, pad) == 4, "endpoint_ref.pad");
+_Static_assert(__builtin_offsetof(struct endpoint_ref, watch) == 4, "endpoint_ref.watch");
 
 /* u32 n, then n pieces that are concatenated. */
 struct template {
@@ -631,8 +635,10 @@ struct upstream {
   __u32 taken; /* bytes of this request that the dummy has sent on */
   __u32 seq; /* write_seq of U when no exchange was under way */
   __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
+  __u32 watch; /* of this exchange: index into the detectors map, 0: none */
+  __u32 counted; /* 1: the status of the answer was counted there */
 };
-_Static_assert(sizeof(struct upstream) == 224, "upstream");
+_Static_assert(sizeof(struct upstream) == 232, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -668,6 +674,8 @@ _Static_assert(__builtin_offsetof(struct upstream, given) == 208, "upstream.give
 _Static_assert(__builtin_offsetof(struct upstream, taken) == 212, "upstream.taken");
 _Static_assert(__builtin_offsetof(struct upstream, seq) == 216, "upstream.seq");
 _Static_assert(__builtin_offsetof(struct upstream, end_seq) == 220, "upstream.end_seq");
+_Static_assert(__builtin_offsetof(struct upstream, watch) == 224, "upstream.watch");
+_Static_assert(__builtin_offsetof(struct upstream, counted) == 228, "upstream.counted");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {
@@ -804,3 +812,20 @@ _Static_assert(__builtin_offsetof(struct token, facts) == 40, "token.facts");
 _Static_assert(__builtin_offsetof(struct token, length) == 56, "token.length");
 _Static_assert(__builtin_offsetof(struct token, pad) == 60, "token.pad");
 _Static_assert(__builtin_offsetof(struct token, bytes) == 64, "token.bytes");
+
+/* What was counted of one endpoint of one cluster (outlier detection). */
+struct detector {
+  __u32 failures; /* 5xx in a row */
+  __u32 gateway; /* 502, 503 and 504 in a row */
+  __u32 limit; /* failures that eject, 0: none; written by the agent */
+  __u32 gateway_limit; /* likewise */
+  __u32 tripped; /* TRIPPED; in element 0: how often one was */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct detector) == 24, "detector");
+_Static_assert(__builtin_offsetof(struct detector, failures) == 0, "detector.failures");
+_Static_assert(__builtin_offsetof(struct detector, gateway) == 4, "detector.gateway");
+_Static_assert(__builtin_offsetof(struct detector, limit) == 8, "detector.limit");
+_Static_assert(__builtin_offsetof(struct detector, gateway_limit) == 12, "detector.gateway_limit");
+_Static_assert(__builtin_offsetof(struct detector, tripped) == 16, "detector.tripped");
+_Static_assert(__builtin_offsetof(struct detector, pad) == 20, "detector.pad");

@@ -124,7 +124,6 @@ static __always_inline int strikes(const struct rbac_entry *lot) {
   return denominator && random_u32() % denominator < lot->numerator;
 }
 
-
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
 static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
                                    const struct action *action, __u32 endpoint, __u32 size, __u32 queued,
@@ -190,6 +189,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   u->redirected = 0;
   u->listener = c->listener;
   u->rule = s->rule;
+  u->watch = action ? s->watch : 0, u->counted = 0;
   u->timeout_ms = action ? action->timeout_ms : 0;
   u->edits = action ? action->answer : 0;
   if (action && action->variables) {

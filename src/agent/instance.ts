@@ -1,6 +1,7 @@
 /** One running instance: the data plane, the proxy behind it, and the policy in force. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
+import type { Http2Server } from 'node:http2';
 import { join } from 'node:path';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
 import { listeningSocketOf } from '../kernel/foreign-sockets.js';
@@ -14,11 +15,14 @@ import type { Identity } from '../policy/istio/identities.js';
 import { type LoadOptions, loadFiles } from '../policy/load.js';
 import {
   type EnvoyProxy,
+  ejectableAssignment,
+  ejectableName,
   inboundPath,
   inboundProblem,
   startProxy,
   stopStaleProxy,
   withInboundListeners,
+  withOutliers,
   withReplayRoutes,
 } from '../proxy/index.js';
 import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
@@ -29,10 +33,12 @@ import { Discovery } from './discovery.js';
 import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
+import { LOST, Outliers, TIMED_OUT } from './outliers.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
 import { statusOf } from './status.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
+import { serveReports, type TryReport } from './try-reports.js';
 import { watchFiles } from './watcher.js';
 
 /** `run --inbound LISTENER=ADDRESS:PORT[/refuse]`. */
@@ -82,6 +88,8 @@ export class Instance {
   #tokens!: TokenCache;
   #listeners!: Listeners;
   #discovery!: Discovery;
+  #outliers!: Outliers;
+  #reports: Http2Server | undefined;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
   #servers: Server[] = [];
@@ -139,6 +147,15 @@ export class Instance {
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
     const plane = this.#plane;
     this.#tokens = new TokenCache(plane.tokens, () => plane.now());
+    this.#outliers = new Outliers({
+      words: new Int32Array(plane.map('detectors').mmap().buffer),
+      enabled: options.proxy === 'own' || options.proxy === 'none',
+      endpointId: (address, port) => this.#traffic.pool.endpointId(address, port),
+      setHosts: (...change) => plane.setHosts(...change),
+      tell: (cluster, ejected) => this.#tellProxy(cluster, ejected),
+      now: () => performance.now(),
+      random: Math.random,
+    });
     this.#traffic = new Traffic(
       plane,
       (listener) => {
@@ -147,6 +164,7 @@ export class Instance {
       },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
+      this.#outliers,
     );
     this.#discovery = new Discovery({
       clusters: (filter) =>
@@ -170,12 +188,16 @@ export class Instance {
     }
     const generation = this.#make(1, resources);
     this.#generation = generation;
-    if (options.proxy === 'own')
+    this.#outliers.prepare(generation.compiled);
+    if (options.proxy === 'own') {
+      mkdirSync(this.#proxyFolder, { recursive: true, mode: 0o700 });
+      this.#reports = await serveReports(this.#reportsPath, (tried) => this.#reported(tried));
       this.#proxy = await startProxy({
         dir: this.#proxyFolder,
         resources: this.#forProxy(generation),
         inheritFds: lasting,
       });
+    }
     await this.#listeners.open(generation.intercepts);
     writeHosts(this.#hostsFile, resources.hosts);
     await this.#serve();
@@ -230,10 +252,29 @@ export class Instance {
   /** What the proxy is given. */
   #forProxy(generation: Generation): Generation['resources'] {
     return withInboundListeners(
-      withReplayRoutes(generation.resources),
+      withOutliers(withReplayRoutes(generation.resources), this.#outliers.toEject, this.#reportsPath),
       [...generation.inbound.keys()],
       this.#proxyFolder,
     );
+  }
+
+  get #reportsPath(): string {
+    return join(this.#proxyFolder, 'tries.sock');
+  }
+
+  /** A try of the proxy's: its status counts, and its failure, too, if that came later. */
+  #reported({ cluster, address, port, status, lost, timedOut }: TryReport): void {
+    if (status > 0) this.#outliers.report(cluster, address, port, status);
+    if (timedOut) this.#outliers.report(cluster, address, port, TIMED_OUT);
+    else if (lost) this.#outliers.report(cluster, address, port, LOST);
+  }
+
+  #tellProxy(cluster: string, ejected: ReadonlySet<string>): void {
+    const assignment = ejectableAssignment(this.#generation.resources, cluster, ejected);
+    if (!assignment) return;
+    void this.#proxy
+      ?.changeEndpoints(ejectableName(cluster), assignment)
+      .catch((error: Error) => this.options.log(`the proxy cannot be told what is ejected: ${error.message}`));
   }
 
   get #proxyFolder(): string {
@@ -273,6 +314,7 @@ export class Instance {
     const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
     const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
     this.#discovery.enforce(generation.compiled, new Set(ids));
+    this.#outliers.enforce();
     this.#plane.clearRuleHits(generation.compiled.rules.length);
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
@@ -348,6 +390,7 @@ export class Instance {
       return;
     }
     const next = this.#make(this.#generation.number + 1, resources);
+    this.#outliers.prepare(next.compiled);
     await this.#listeners.open(next.intercepts);
     const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
     if (refused.length > 0) {
@@ -424,6 +467,8 @@ export class Instance {
     this.#listeners?.closeAll();
     await this.#traffic?.drain(drainMs);
     await this.#proxy?.stop(Math.min(drainMs, 1000));
+    this.#reports?.close();
+    this.#outliers?.stop();
     this.#plane?.close();
     if (this.#holder) endHolder(this.#folder, this.#holder);
     if (this.#groups) {

@@ -23,6 +23,8 @@ export const MAX_KERNEL_BODY = 1048576;
  */
 export const MAX_KERNEL_CHUNKED = 4096;
 export const MAX_RULES = 16384;
+/** Endpoints of clusters whose failures are counted, and one element that stands for all of them. */
+export const MAX_DETECTORS = 4096;
 /** Verified tokens that are remembered (a power of two), places that one of them may have, and bytes of a header value. */
 export const MAX_TOKENS = 4096;
 export const TOKEN_WAYS = 4;
@@ -163,6 +165,9 @@ export const INTAKE = {
   REPLY: 3,
 } as const;
 
+/** Which limit was reached; until the agent has seen it, the endpoint's requests are the proxy's. */
+export const TRIPPED = { FAILURES: 1, GATEWAY: 2 } as const;
+
 /** Commands of the control program (run by the agent through BPF_PROG_TEST_RUN). */
 export const CTL = {
   /** copy the connection's state */
@@ -258,6 +263,8 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['taken', 'u32', 'bytes of this request that the dummy has sent on'],
   ['seq', 'u32', 'write_seq of U when no exchange was under way'],
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
+  ['watch', 'u32', 'of this exchange: index into the detectors map, 0: none'],
+  ['counted', 'u32', '1: the status of the answer was counted there'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
@@ -338,6 +345,15 @@ export const TokenSpec = struct('token', 'A verified token.', [
   ['bytes', 'u8[2048]', 'the value; zeros behind it'],
 ]);
 
+export const DetectorSpec = struct('detector', 'What was counted of one endpoint of one cluster (outlier detection).', [
+  ['failures', 'u32', '5xx in a row'],
+  ['gateway', 'u32', '502, 503 and 504 in a row'],
+  ['limit', 'u32', 'failures that eject, 0: none; written by the agent'],
+  ['gateway_limit', 'u32', 'likewise'],
+  ['tripped', 'u32', 'TRIPPED; in element 0: how often one was'],
+  ['pad', 'u32', 'zero'],
+]);
+
 export const RUNTIME_STRUCTS = [
   ConnSpec,
   UpstreamSpec,
@@ -349,6 +365,7 @@ export const RUNTIME_STRUCTS = [
   TupleSpec,
   ServingSpec,
   TokenSpec,
+  DetectorSpec,
 ];
 export const RUNTIME_CONSTANTS = {
   MAX_UPSTREAMS,
@@ -362,6 +379,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
   MAX_RULES,
+  MAX_DETECTORS,
   MAX_TOKENS,
   TOKEN_WAYS,
   MAX_TOKEN,
@@ -381,4 +399,5 @@ export const RUNTIME_ENUMS = {
   INTAKE,
   INBOUND,
   CTL,
+  TRIPPED,
 };
