@@ -24,6 +24,9 @@ const PREFIX = 5;
 /** More is no message of Envoy's. */
 const MAX_MESSAGE = 16 * 1024 * 1024;
 
+/** response_code_details */
+const REQUEST_TIMED_OUT = 'response_timeout';
+
 type Field = (reader: BinaryReader, wireType: WireType) => void;
 
 function read(bytes: Uint8Array, fields: Readonly<Record<number, Field>>): void {
@@ -49,11 +52,12 @@ const FLAG = {
   upstreamRemoteReset: 5,
   upstreamConnectionFailure: 6,
   upstreamConnectionTermination: 7,
-  upstreamProtocolError: 20,
+  upstreamProtocolError: 24,
 } as const;
 
 function entry(bytes: Uint8Array): TryReport {
   let [cluster, address, port, status, lost, timedOut] = ['', '', 0, 0, false, false];
+  let details = '';
   const flag =
     (set: () => void): Field =>
     (reader) => {
@@ -94,8 +98,13 @@ function entry(bytes: Uint8Array): TryReport {
           status = reader.uint32();
         },
       }),
+      6: (reader) => {
+        details = reader.string();
+      },
     }),
   });
+  // the report of a request, not of a try: its timeout is in no other, its status is
+  if (details !== '') [status, lost, timedOut] = [0, false, details === REQUEST_TIMED_OUT];
   return { cluster, address, port, status, lost, timedOut };
 }
 

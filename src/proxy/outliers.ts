@@ -8,7 +8,8 @@ import type { JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
 
 const ROUTER = 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router';
-const REPORTS = 'sidestep tries';
+/** Envoy makes an authority of it, so no space. */
+const REPORTS = 'sidestep-tries';
 
 /** What the load assignment of a cluster is called that the agent ejects endpoints of. */
 export function ejectableName(cluster: string): string {
@@ -28,8 +29,9 @@ function withEjections(assignment: JsonObject, ejected: ReadonlySet<string>): Js
   return assignment.endpoints ? { ...assignment, endpoints: places } : assignment;
 }
 
-function reports(): JsonObject {
+function reports(more: JsonObject = {}): JsonObject {
   return {
+    ...more,
     name: 'envoy.access_loggers.http_grpc',
     typed_config: {
       '@type': 'type.googleapis.com/envoy.extensions.access_loggers.grpc.v3.HttpGrpcAccessLogConfig',
@@ -69,7 +71,9 @@ function reporting(hcm: JsonObject): JsonObject {
     const log = [...asObjects(config.upstream_log), reports()];
     return { ...filter, typed_config: { ...config, upstream_log: log } };
   });
-  return { ...hcm, http_filters: filters };
+  // when the time of a request is over, its last try says nothing of it
+  const timeouts = reports({ filter: { response_flag_filter: { flags: ['UT'] } } });
+  return { ...hcm, http_filters: filters, access_log: [...asObjects(hcm.access_log), timeouts] };
 }
 
 function assignmentOf(cluster: JsonObject, resources: Resources): JsonObject | undefined {

@@ -167,7 +167,7 @@ describe('outlier detection', { skip, timeout: 200_000 }, () => {
     ],
     ['a success of the proxy in between', 'one', 11, [K(500), K(500), P(404), K(500), K(500), P(500), K(200)]],
     ['resets', 'one', 11, [K('reset'), K('reset'), P('reset'), K(200)]],
-    ['answers that are cut off', 'one', 11, [K('cut'), K('cut'), K(500), K(500), K(500), K(200)]],
+    ['answers that are cut off', 'one', 11, [K('cut'), P('cut'), K(500), P('cut'), K(500), K(500), K(200)]],
     ['timeouts', 'one', 11, [K('slow'), K('slow'), K('slow'), K(200)]],
     ['timeouts of the proxy', 'one', 11, [P('slow'), K('slow'), P('slow'), K(200)]],
     ['gateway failures', 'gateway', 21, [K(500), K(502), K(500), K(503), P(504), K(200)]],
