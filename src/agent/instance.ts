@@ -314,9 +314,9 @@ export class Instance {
     const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
     const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
     this.#discovery.enforce(generation.compiled, new Set(ids));
-    this.#outliers.enforce();
     this.#plane.clearRuleHits(generation.compiled.rules.length);
     this.#generation = generation;
+    this.#outliers.enforce();
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
     this.#fallBack(generation);
     this.#keepInbound(generation);

@@ -2,6 +2,7 @@
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import type { EndpointSet } from './endpoints.js';
 import { bool, durationMs, has, isObject, list, type Notes, num, obj, onlyFields } from './notes.js';
+import { runtimeMayChange } from './runtime.js';
 
 /** When endpoints are ejected for failures in a row, and for how long. Probabilities in percent, times in milliseconds. */
 export interface Detection {
@@ -66,8 +67,8 @@ function maxPercent(config: JsonObject | undefined): number {
  * than may be ejected (Envoy: DetectorImpl::ejectHost). So it is for clusters of less than ten endpoints by default.
  */
 function neverEjects(config: JsonObject, set: EndpointSet, resources: Resources): boolean {
-  // a runtime key may say otherwise; how many there are is not known beforehand
-  if (has(resources.bootstrap, 'layered_runtime') || set.discovered || set.all === 0) return false;
+  // how many there are is not known beforehand
+  if (runtimeMayChange(resources.bootstrap, FIELD) || set.discovered || set.all === 0) return false;
   return !bool(config, 'always_eject_one_host') && 100 / set.all > maxPercent(config);
 }
 
@@ -115,7 +116,7 @@ export function detectionOf(
   const note = (message: string, key?: string) =>
     notes.add('outlier-detection', message, key ? `${FIELD}.${key}` : FIELD, key ? config : cluster, key ?? FIELD);
   onlyFields(notes, config, FIELD, UNDERSTOOD);
-  if (has(resources.bootstrap, 'layered_runtime')) note('outliers are ejected, and runtime layers may say how');
+  if (runtimeMayChange(resources.bootstrap, FIELD)) note('outliers are ejected, and runtime layers may say how');
   if (set.discovered) note('outliers are ejected among endpoints that are looked up');
   if (checked) note('outliers are ejected among endpoints that are checked actively');
   if (bool(config, 'split_external_local_origin_errors'))
