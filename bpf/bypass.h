@@ -12,6 +12,7 @@
 #pragma once
 #include "steer.h"
 #include "answer.h"
+#include "log.h"
 
 /* S: the servers' sockets at the other ends of pooled connections, by cookie. */
 struct {
@@ -341,6 +342,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
     return SK_PASS;
   __u32 phase = u->phase, size = msg->size;
   int way = TO_AGENT, done = 0;
+  struct scratch *first = 0; /* where its head is, while the answer must be logged */
   if (phase == PHASE_AWAIT) {
     /* whoever answers first: the server, or the agent that has lost patience */
     if (__sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_BODY) != PHASE_AWAIT)
@@ -352,7 +354,10 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
         way = first_message(&w, u, msg, size, &done);
       if (way == TO_CLIENT)
         way = edit_message(&w, msg, slot);
-      scratch_give(s);
+      if (way == TO_CLIENT && u->log)
+        first = s;
+      else
+        scratch_give(s);
     }
     if (way != TO_CLIENT) {
       u->phase = way == TO_AGENT ? PHASE_AWAIT : PHASE_AGENT;
@@ -362,6 +367,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
   } else if (phase == PHASE_BODY) {
     if (size <= u->remaining) {
       u->remaining -= size;
+      u->body += size;
       done = !u->remaining;
       way = TO_CLIENT;
     }
@@ -377,6 +383,12 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
   }
   if (way == TO_CLIENT && bpf_msg_redirect_hash(msg, &clients, &owner, BPF_F_INGRESS) != SK_PASS)
     way = TO_AGENT; /* the client is gone; the agent reads what is left */
+  if (first) {
+    log_answer(first, u, slot, done && way == TO_CLIENT);
+    scratch_give(first);
+  } else if (done && way == TO_CLIENT && u->log) {
+    log_end(u, slot);
+  }
   if (way != TO_CLIENT) {
     u->phase = PHASE_HANDOVER;
     u->way |= WAY_NATIVE;

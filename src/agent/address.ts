@@ -67,3 +67,11 @@ export function localAddresses(): string[] {
 export function isWildcard(address: string): boolean {
   return address === '0.0.0.0' || address === '::';
 }
+
+/** The text of an address as the maps hold it. IPv6 as RFC 5952 writes it. */
+export function wordsAddress(words: readonly number[]): string {
+  const bytes = words.flatMap((word) => [word & 0xff, (word >>> 8) & 0xff, (word >>> 16) & 0xff, word >>> 24]);
+  if (words.slice(1).every((word) => word === 0)) return bytes.slice(0, 4).join('.');
+  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[i * 2]! << 8) | bytes[i * 2 + 1]!).toString(16));
+  return new URL(`http://[${groups.join(':')}]/`).hostname.slice(1, -1);
+}

@@ -264,11 +264,13 @@ export class DataPlane {
    * Has the requests of an accepted connection decided in the kernel (listener intake), those too that have come
    * already. Nothing may have been read from it. @throws KernelError when it is closed already
    */
-  adopt(fd: number, cookie: bigint, listener: number, client: Address): void {
+  adopt(fd: number, cookie: bigint, listener: number, client: Address, asked: Address): void {
     const conn = new DataView(new ArrayBuffer(ConnSpec.size));
     set(conn, 0, ConnSpec, 'cookie', cookie);
     set(conn, 0, ConnSpec, 'listener', listener);
     for (const [i, word] of addressWords(client).entries()) set(conn, 0, ConnSpec, 'source', word, i);
+    for (const [i, word] of addressWords(asked).entries()) set(conn, 0, ConnSpec, 'original', word, i);
+    set(conn, 0, ConnSpec, 'original_port', asked.port);
     this.map('intake_conns').update(u64(cookie), new Uint8Array(conn.buffer));
     try {
       this.map('intakes').update(u64(cookie), u64(BigInt(fd)));
@@ -308,6 +310,12 @@ export class DataPlane {
   now(): bigint {
     this.#run(CTL.NOW, {});
     return getBig(this.#ctl, CTL_AT, CtlSpec, 'passed');
+  }
+
+  /** Takes a token of a bucket of `buckets`. @returns whether there was one; undefined: ask again */
+  draw(bucket: number): boolean | undefined {
+    const taken = this.#run(CTL.DRAW, { slot: bucket });
+    return taken || getBig(this.#ctl, CTL_AT, CtlSpec, 'passed') === 0n ? taken : undefined;
   }
 
   /** Ends the exchange of `cookie` on a slot. @returns false when it had ended already */
@@ -435,6 +443,11 @@ export class DataPlane {
   /** Bytes to come of the body or chunk. */
   remaining(slot: number): bigint {
     return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'remaining');
+  }
+
+  /** Bytes of the answer's body, without framing, that the kernel has sent to the client. */
+  sentBody(slot: number): bigint {
+    return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'body');
   }
 
   /** When the request was sent, on the monotonic clock, in nanoseconds. */

@@ -21,12 +21,16 @@ import {
   inboundProblem,
   startProxy,
   stopStaleProxy,
+  withConsults,
   withInboundListeners,
   withOutliers,
+  withoutLimits,
   withReplayRoutes,
 } from '../proxy/index.js';
 import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
 import { chooseIntake } from './choose-intake.js';
+import { Consultant } from './consult.js';
+import { serveConsults } from './consult-server.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
@@ -35,7 +39,9 @@ import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
 import { LOST, Outliers, TIMED_OUT } from './outliers.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
+import { RequestLog } from './request-log.js';
 import { statusOf } from './status.js';
+import { TokenBuckets } from './token-buckets.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
 import { serveReports, type TryReport } from './try-reports.js';
@@ -85,7 +91,10 @@ export class Instance {
   #holder: Holder | undefined;
   #plane!: DataPlane;
   #traffic!: Traffic;
+  #log!: RequestLog;
   #tokens!: TokenCache;
+  #buckets!: TokenBuckets;
+  #consultant!: Consultant;
   #listeners!: Listeners;
   #discovery!: Discovery;
   #outliers!: Outliers;
@@ -93,6 +102,7 @@ export class Instance {
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
   #servers: Server[] = [];
+  #consults: Http2Server | undefined;
   #release: (() => void) | undefined;
   #unwatch: (() => void) | undefined;
   #reloading: Promise<void> = Promise.resolve();
@@ -156,6 +166,17 @@ export class Instance {
       now: () => performance.now(),
       random: Math.random,
     });
+    this.#log = new RequestLog(
+      plane,
+      () => this.#traffic.pool,
+      (kind) => (options.proxy === 'own' ? join(this.#proxyFolder, 'envoy.log') : `/dev/${kind}`),
+    );
+    this.#buckets = new TokenBuckets({
+      mapping: plane.map('buckets').mmap(),
+      draw: (place) => plane.draw(place),
+      now: () => process.hrtime.bigint(),
+    });
+    this.#consultant = new Consultant(this.#buckets);
     this.#traffic = new Traffic(
       plane,
       (listener) => {
@@ -164,6 +185,7 @@ export class Instance {
       },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
+      this.#log,
       this.#outliers,
     );
     this.#discovery = new Discovery({
@@ -188,9 +210,11 @@ export class Instance {
     }
     const generation = this.#make(1, resources);
     this.#generation = generation;
+    this.#consultant.prepare(generation.limits.values());
     this.#outliers.prepare(generation.compiled);
     if (options.proxy === 'own') {
       mkdirSync(this.#proxyFolder, { recursive: true, mode: 0o700 });
+      this.#consults = await serveConsults(this.#consultPath, this.#consultant);
       this.#reports = await serveReports(this.#reportsPath, (tried) => this.#reported(tried));
       this.#proxy = await startProxy({
         dir: this.#proxyFolder,
@@ -243,6 +267,8 @@ export class Instance {
     return makeGeneration(number, resources, {
       listenerIndex: this.#listenerIndex,
       programNumber: (program) => this.#traffic.programs.number(program),
+      // somebody else's proxy has buckets of its own
+      bucketIndex: (bucket) => (typeof this.options.proxy === 'string' ? this.#buckets.place(bucket) : undefined),
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
       inboundPath: (listener, of) => this.#inboundPath(listener, of),
@@ -251,8 +277,16 @@ export class Instance {
 
   /** What the proxy is given. */
   #forProxy(generation: Generation): Generation['resources'] {
+    const { resources, limits } = generation;
     return withInboundListeners(
-      withOutliers(withReplayRoutes(generation.resources), this.#outliers.toEject, this.#reportsPath),
+      withOutliers(
+        withReplayRoutes(
+          withConsults(resources, limits, this.#consultPath),
+          limits.size > 0 ? withoutLimits(resources) : {},
+        ),
+        this.#outliers.toEject,
+        this.#reportsPath,
+      ),
       [...generation.inbound.keys()],
       this.#proxyFolder,
     );
@@ -281,6 +315,11 @@ export class Instance {
     return join(this.#folder, 'proxy');
   }
 
+  /** Where the proxy asks the agent. */
+  get #consultPath(): string {
+    return join(this.#proxyFolder, 'consult.sock');
+  }
+
   /** Why connections from outside the mesh cannot be given to the proxy as they are. */
   #inboundProblem(name: string, resources: Generation['resources']): string | undefined {
     if (this.options.proxy === 'none') return undefined; // then there is nobody who could see them differently
@@ -307,10 +346,13 @@ export class Instance {
 
   /** Puts a generation in force for every request from now on. */
   #enforce(generation: Generation): void {
+    this.#log.use(generation, this.#listenerIndex);
     const started = performance.now();
     this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
+    this.#buckets.enforced();
+    this.#consultant.enforced();
     const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
     const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
     this.#discovery.enforce(generation.compiled, new Set(ids));
@@ -392,6 +434,7 @@ export class Instance {
     const next = this.#make(this.#generation.number + 1, resources);
     this.#outliers.prepare(next.compiled);
     await this.#listeners.open(next.intercepts);
+    this.#consultant.prepare(next.limits.values());
     const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
     if (refused.length > 0) {
       for (const d of refused) log(formatDiagnostic(d));
@@ -450,6 +493,7 @@ export class Instance {
       plane: this.#plane,
       traffic: this.#traffic,
       tokens: this.#tokens.counts,
+      log: this.#log.counts,
       generation: this.#generation,
       startedAt: this.#started,
       swapMs: this.#swapMs,
@@ -466,6 +510,7 @@ export class Instance {
     this.#discovery?.stop();
     this.#listeners?.closeAll();
     await this.#traffic?.drain(drainMs);
+    this.#log?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     this.#reports?.close();
     this.#outliers?.stop();
@@ -476,6 +521,7 @@ export class Instance {
       removeCgroups(this.options.name);
     }
     for (const server of this.#servers) server.close();
+    this.#consults?.close();
     if (this.#release) rmSync(this.#folder, { recursive: true, force: true });
     this.#release?.();
   }

@@ -9,6 +9,7 @@ export interface StatusInput {
   readonly plane: DataPlane;
   readonly traffic: Traffic;
   readonly tokens: TokenCounts;
+  readonly log: { readonly lines: number; readonly lost: number };
   readonly generation: Generation;
   readonly startedAt: number;
   readonly admin: string;
@@ -36,6 +37,11 @@ export interface Status {
   readonly upstreams: number;
   /** tokens that were verified for the kernel, and that were left to the proxy */
   readonly tokens: TokenCounts;
+  /**
+   * lines of access logs about requests that the kernel decided, and lines that are missing (`proxied`: requests that
+   * the proxy got because the agent was behind; it has logged them)
+   */
+  readonly log: { readonly lines: number; readonly lost: number; readonly proxied: number };
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly counters: Record<string, number>;
   /** of the policy in force: the image's size, how long it took to compile (without reading) and to put in force */
@@ -64,6 +70,7 @@ export function statusOf(input: StatusInput): Status {
     connections: traffic.connections,
     upstreams: traffic.pool.size,
     tokens: { ...input.tokens },
+    log: { lines: input.log.lines, lost: input.log.lost + counters.LOG_LOST, proxied: counters.LOG_FULL },
     hits: generation.compiled.rules
       .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
       .filter((hit) => hit.requests > 0),

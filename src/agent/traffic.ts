@@ -10,6 +10,7 @@ import type { Arrival } from './listeners.js';
 import type { Outliers } from './outliers.js';
 import { proxyHeader } from './proxy-protocol.js';
 import type { ProxyTarget } from './proxy-session.js';
+import type { RequestLog } from './request-log.js';
 import { type Slot, UpstreamPool } from './upstream-pool.js';
 
 const GROW_MS = 5;
@@ -30,6 +31,7 @@ export class Traffic {
     private readonly indexOf: (listener: string) => number,
     /** the head of a request that is carried to the proxy */
     private readonly head: (listener: string, head: Head) => void,
+    private readonly log: RequestLog,
     private readonly outliers: Pick<Outliers, 'count' | 'poll'>,
   ) {
     this.pool = new UpstreamPool(plane, {
@@ -61,6 +63,7 @@ export class Traffic {
       plane: this.plane,
       pool: this.pool,
       programs: this.programs,
+      log: this.log,
       proxy: () => this.proxyOf(listener),
       head: (head) => this.head(listener, head),
       prologue: () => proxyHeader(client, asked),
@@ -79,7 +82,7 @@ export class Traffic {
     if (atListener) {
       this.pool.needDummies();
       try {
-        this.plane.adopt(fd, cookie, this.indexOf(listener), client);
+        this.plane.adopt(fd, cookie, this.indexOf(listener), client, asked);
       } catch {
         // closed again already, or the map is full: the agent carries everything
       }
@@ -109,6 +112,8 @@ export class Traffic {
     const slot = this.pool.slot(index);
     if (!slot) return;
     slot.listener = () => undefined;
+    const sent = Number(this.plane.sentBody(index));
+    this.log.ended(index, owner, sent, { flags: ['DC'], details: 'downstream_remote_disconnect' });
     this.plane.finish(index, owner, false);
     this.pool.discard(slot);
   }

@@ -1,7 +1,7 @@
 /** Outlier detection of a cluster (config.cluster.v3.OutlierDetection), as far as the agent can do it for the proxy. */
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import type { EndpointSet } from './endpoints.js';
-import { bool, durationMs, has, isObject, list, type Notes, num, obj, onlyFields } from './notes.js';
+import { bool, durationMs, isObject, list, type Notes, num, obj, onlyFields } from './notes.js';
 import { runtimeMayChange } from './runtime.js';
 
 /** When endpoints are ejected for failures in a row, and for how long. Probabilities in percent, times in milliseconds. */

@@ -27,7 +27,7 @@ const ECHO_SERVER = join(dirname(fileURLToPath(import.meta.url)), '../differenti
 /** A test run takes less than a page. */
 const LONGEST = 3500;
 /** The random numbers of the program are its own: an id that it made is only looked at for its form. */
-const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/;
+export const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/;
 const IGNORED = new Set(['date', 'server', 'x-envoy-expected-rq-timeout-ms', 'x-envoy-upstream-service-time']);
 
 /** What a proxy did with a request, as far as all ways of deciding must agree. */

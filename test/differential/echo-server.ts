@@ -54,14 +54,17 @@ async function serve(socket: Socket, name: string): Promise<void> {
   socket.end();
 }
 
+/** The headers of every answer of the upstream of this name, besides those about its form. */
+export const headersOf = (name: string): HeaderList => [
+  ['Content-Type', 'application/json'],
+  ['X-Upstream', name],
+  ['X-Powered-By', 'an echo server that names itself at length'],
+  ['Cache-Control', 'no-cache'],
+  ['Vary', 'Accept'],
+];
+
 function answer(socket: Socket, name: string, method: string, form: string, echo: Buffer): void {
-  const headers: HeaderList = [
-    ['Content-Type', 'application/json'],
-    ['X-Upstream', name],
-    ['X-Powered-By', 'an echo server that names itself at length'],
-    ['Cache-Control', 'no-cache'],
-    ['Vary', 'Accept'],
-  ];
+  const headers = headersOf(name);
   const head = method === 'HEAD';
   let body = echo;
   let status = 200;
