@@ -200,13 +200,15 @@ export class Outliers {
     const { baseEjection, maxEjection } = detector.detection;
     let changed = false;
     for (const host of detector.hosts.values()) {
-      if (host.ejected !== undefined && Math.min(baseEjection * host.backoff, maxEjection) <= now() - host.ejected) {
+      if (host.ejected === undefined) {
+        // not in the moment in which it comes back
+        if (host.backoff > 0) host.backoff--;
+      } else if (Math.min(baseEjection * host.backoff, maxEjection) <= now() - host.ejected) {
         host.ejected = undefined;
         Atomics.store(words, at(host.index, 'failures'), 0);
         Atomics.store(words, at(host.index, 'gateway'), 0);
         changed = true;
       }
-      if (host.ejected === undefined && host.backoff > 0) host.backoff--;
     }
     if (changed) this.#apply(name, detector);
   }

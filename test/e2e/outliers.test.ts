@@ -256,6 +256,7 @@ describe('outlier detection', { skip, timeout: 200_000 }, () => {
     modes.set(61, 500);
     for (let i = 0; i < 6; i++) await ask(true, '/retried/');
     modes.clear();
+    await sleep(50); // until the proxy knows it, too
     assert.deepEqual(await servers(true, 'retried'), ['200 62']);
     const { port } = server.address() as AddressInfo;
     const changed = bootstrap(MESH, world.port, port);
