@@ -69,16 +69,16 @@ describe('Outliers', () => {
     assert.deepEqual(force.at(-1), [1, 2, 3, 4]);
     // a moment after it has come back: twice as long
     fail(1, 3);
-    wait(3900);
+    wait(4800);
     assert.deepEqual(tell.at(-1), ['1']);
-    wait(300);
+    wait(200);
     assert.deepEqual(tell.at(-1), []);
     // an interval without failures later: as long as that again
     wait(1000);
     fail(1, 3);
-    wait(3700);
+    wait(4800);
     assert.deepEqual(tell.at(-1), ['1']);
-    wait(1300);
+    wait(200);
     assert.deepEqual(tell.at(-1), []);
     assert.equal(outliers.ejections, 3);
   });
