@@ -810,14 +810,46 @@ _Static_assert(__builtin_offsetof(struct ctl, flags) == 76, "ctl.flags");
 
 /* An address that is intercepted. */
 struct steer_key {
+  __u64 netns; /* cookie of the network namespace in which it is meant; 0: in all but the agent’s */
   __u32 address[4]; /* network order; IPv4 in the first word */
   __u16 port; /* network order */
   __u16 family; /* 2 or 10 */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct steer_key) == 20, "steer_key");
-_Static_assert(__builtin_offsetof(struct steer_key, address) == 0, "steer_key.address");
-_Static_assert(__builtin_offsetof(struct steer_key, port) == 16, "steer_key.port");
-_Static_assert(__builtin_offsetof(struct steer_key, family) == 18, "steer_key.family");
+_Static_assert(sizeof(struct steer_key) == 32, "steer_key");
+_Static_assert(__builtin_offsetof(struct steer_key, netns) == 0, "steer_key.netns");
+_Static_assert(__builtin_offsetof(struct steer_key, address) == 8, "steer_key.address");
+_Static_assert(__builtin_offsetof(struct steer_key, port) == 24, "steer_key.port");
+_Static_assert(__builtin_offsetof(struct steer_key, family) == 26, "steer_key.family");
+_Static_assert(__builtin_offsetof(struct steer_key, pad) == 28, "steer_key.pad");
+
+/* Where the agent listens in another network namespace; port 0: not there. */
+struct netns {
+  __u32 address6[4]; /* network order */
+  __u32 address4; /* network order */
+  __u16 port4; /* network order */
+  __u16 port6; /* network order */
+};
+_Static_assert(sizeof(struct netns) == 24, "netns");
+_Static_assert(__builtin_offsetof(struct netns, address6) == 0, "netns.address6");
+_Static_assert(__builtin_offsetof(struct netns, address4) == 16, "netns.address4");
+_Static_assert(__builtin_offsetof(struct netns, port4) == 20, "netns.port4");
+_Static_assert(__builtin_offsetof(struct netns, port6) == 22, "netns.port6");
+
+/* A client socket and what it asked for. */
+struct arrival {
+  __u64 cookie; /* 0 with listener intake */
+  __u32 address[4]; /* asked for, network order */
+  __u32 listener; /* index */
+  __u16 port; /* asked for, host order */
+  __u16 family; /* of the address asked for, 2 or 10 */
+};
+_Static_assert(sizeof(struct arrival) == 32, "arrival");
+_Static_assert(__builtin_offsetof(struct arrival, cookie) == 0, "arrival.cookie");
+_Static_assert(__builtin_offsetof(struct arrival, address) == 8, "arrival.address");
+_Static_assert(__builtin_offsetof(struct arrival, listener) == 24, "arrival.listener");
+_Static_assert(__builtin_offsetof(struct arrival, port) == 28, "arrival.port");
+_Static_assert(__builtin_offsetof(struct arrival, family) == 30, "arrival.family");
 
 /* Where connections to an intercepted address go. */
 struct steer {
@@ -826,22 +858,28 @@ struct steer {
   __u16 keep_address; /* 1: only the port is replaced */
   __u32 listener; /* index */
   __u32 intake; /* INTAKE: SOCKET or LISTENER */
+  __u32 refuse; /* 1: nowhere; the connection is refused */
 };
-_Static_assert(sizeof(struct steer) == 28, "steer");
+_Static_assert(sizeof(struct steer) == 32, "steer");
 _Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
 _Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
 _Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
 _Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener");
 _Static_assert(__builtin_offsetof(struct steer, intake) == 24, "steer.intake");
+_Static_assert(__builtin_offsetof(struct steer, refuse) == 28, "steer.refuse");
 
 /* Local end of a client socket. */
 struct tuple {
+  __u64 netns; /* cookie of its network namespace */
   __u32 address[4]; /* network order */
   __u32 port; /* host order */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct tuple) == 20, "tuple");
-_Static_assert(__builtin_offsetof(struct tuple, address) == 0, "tuple.address");
-_Static_assert(__builtin_offsetof(struct tuple, port) == 16, "tuple.port");
+_Static_assert(sizeof(struct tuple) == 32, "tuple");
+_Static_assert(__builtin_offsetof(struct tuple, netns) == 0, "tuple.netns");
+_Static_assert(__builtin_offsetof(struct tuple, address) == 8, "tuple.address");
+_Static_assert(__builtin_offsetof(struct tuple, port) == 24, "tuple.port");
+_Static_assert(__builtin_offsetof(struct tuple, pad) == 28, "tuple.pad");
 
 /* Per paired server's socket (socket storage). */
 struct serving {

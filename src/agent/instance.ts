@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
 import { listeningSocketOf } from '../kernel/foreign-sockets.js';
 import { instanceFolder, processStartTime } from '../kernel/instance.js';
+import { namespaceId } from '../kernel/netns.js';
 import { bpfObjectPath } from '../kernel/object-path.js';
 import { closeFd } from '../kernel/syscalls.js';
 import type { ListenerPlan } from '../plan/ir.js';
@@ -37,6 +38,7 @@ import { Discovery } from './discovery.js';
 import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
+import { Namespaces } from './namespaces.js';
 import { LOST, Outliers, TIMED_OUT } from './outliers.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
 import { RequestLog } from './request-log.js';
@@ -96,6 +98,9 @@ export class Instance {
   #buckets!: TokenBuckets;
   #consultant!: Consultant;
   #listeners!: Listeners;
+  #namespaces: Namespaces | undefined;
+  /** the proxy waits on behalf of clients in other network namespaces */
+  #elsewhere = false;
   #discovery!: Discovery;
   #outliers!: Outliers;
   #reports: Http2Server | undefined;
@@ -179,9 +184,10 @@ export class Instance {
     this.#consultant = new Consultant(this.#buckets);
     this.#traffic = new Traffic(
       plane,
-      (listener) => {
-        const path = this.#generation.inbound.get(listener);
-        return path === undefined ? this.#generation.proxies.get(listener) : { path };
+      (listener, elsewhere) => {
+        const path = this.#generation[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
+        if (path !== undefined) return { path };
+        return elsewhere ? undefined : this.#generation.proxies.get(listener);
       },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
@@ -201,6 +207,7 @@ export class Instance {
     this.#home = currentCgroup();
     this.#groups = createCgroups(options.name);
     joinCgroup(this.#groups.agent);
+    this.#namespaces = new Namespaces(plane, this.#groups, (arrival) => this.#traffic.accept(arrival));
     const lasting = this.#plane.attach(this.#groups);
     const left = leftHolder(this.#folder);
     if (options.inbound.length > 0) {
@@ -228,6 +235,7 @@ export class Instance {
     await this.#discovery.prepare(generation.compiled);
     this.#enforce(generation);
     if (left) endHolder(this.#folder, left); // it kept the ports closed until now
+    await this.#namespaces.adoptLeft((file) => this.join(file));
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
     this.#ready = true;
@@ -272,6 +280,7 @@ export class Instance {
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
       inboundPath: (listener, of) => this.#inboundPath(listener, of),
+      elsewherePath: (listener, of) => this.#elsewherePath(listener, of),
     });
   }
 
@@ -287,7 +296,7 @@ export class Instance {
         this.#outliers.toEject,
         this.#reportsPath,
       ),
-      [...generation.inbound.keys()],
+      [...new Set([...generation.inbound.keys(), ...(this.#elsewhere ? generation.elsewhere.keys() : [])])],
       this.#proxyFolder,
     );
   }
@@ -337,6 +346,11 @@ export class Instance {
     return undefined;
   }
 
+  #elsewherePath(name: string, resources: Generation['resources']): string | undefined {
+    if (this.options.proxy !== 'own' || this.#inboundProblem(name, resources) !== undefined) return undefined;
+    return inboundPath(this.#proxyFolder, name);
+  }
+
   #proxyAddress(listener: ListenerPlan): { address: string; port: number } | undefined {
     const { proxy } = this.options;
     if (proxy === 'none') return undefined;
@@ -361,7 +375,42 @@ export class Instance {
     this.#outliers.enforce();
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
     this.#fallBack(generation);
+    this.#enforceElsewhere(generation);
     this.#keepInbound(generation);
+  }
+
+  #enforceElsewhere(generation: Generation): void {
+    this.#namespaces?.enforce({
+      intercepts: generation.resources.intercepts,
+      served: (listener) => this.#elsewhere && (this.options.proxy === 'none' || generation.elsewhere.has(listener)),
+      indexOf: (listener) => this.#listenerIndex.get(listener) ?? 0,
+      proxyOf: (listener) => generation.proxies.get(listener),
+    });
+  }
+
+  /**
+   * Serves the network namespace of a file.
+   * @param path a file that is there as long as the namespace is used, if there is one
+   * @throws Error with a sentence for whoever asked
+   */
+  join(file: string, path?: string): Promise<void> {
+    const done = this.#reloading.then(() => this.#join(file, path));
+    this.#reloading = done.catch(() => undefined);
+    return done;
+  }
+
+  async #join(file: string, path: string | undefined): Promise<void> {
+    if (namespaceId(file) === namespaceId('/proc/self/ns/net')) return;
+    if (!this.#elsewhere) {
+      this.#elsewhere = true;
+      const refused = (await this.#proxy?.update(this.#forProxy(this.#generation))) ?? [];
+      if (refused.length > 0) {
+        this.#elsewhere = false;
+        throw new Error(`the proxy cannot serve other network namespaces: ${refused.map((d) => d.message).join('; ')}`);
+      }
+      this.#enforceElsewhere(this.#generation);
+    }
+    await this.#namespaces?.add(file, path);
   }
 
   /** The proxy's own listeners take connections to workloads' ports while the agent is away. */
@@ -457,7 +506,8 @@ export class Instance {
         clusters: this.#generation.resources.clusters,
       }),
     };
-    this.#servers.push(await serveControl(handlers, { path: join(this.#folder, 'control.sock') }));
+    const control = { ...handlers, join: (file: string, path?: string) => this.join(file, path) };
+    this.#servers.push(await serveControl(control, { path: join(this.#folder, 'control.sock') }));
     const { host, port } = this.options.admin;
     const server = await serveControl(handlers, { host, port }).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EADDRINUSE') throw error;
@@ -492,6 +542,7 @@ export class Instance {
       name: this.options.name,
       plane: this.#plane,
       traffic: this.#traffic,
+      namespaces: this.#namespaces?.size ?? 0,
       tokens: this.#tokens.counts,
       log: this.#log.counts,
       generation: this.#generation,
@@ -509,6 +560,7 @@ export class Instance {
     await this.#reloading;
     this.#discovery?.stop();
     this.#listeners?.closeAll();
+    this.#namespaces?.closeAll();
     await this.#traffic?.drain(drainMs);
     this.#log?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
