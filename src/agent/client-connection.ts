@@ -29,6 +29,8 @@ export interface ConnectionContext {
   readonly prologue: () => Buffer;
   /** a request's head that goes to the proxy */
   readonly head: (head: Head) => void;
+  /** what becomes of the exchanges of a connection to the proxy */
+  readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void;
   readonly programs: AnswerPrograms;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
@@ -181,6 +183,7 @@ export class ClientConnection {
         head: (head) => this.context.head(head),
         request: () => this.context.counted('proxied'),
         boundary: (length) => this.#tryResume(length),
+        exchange: (event, end) => this.context.exchange(event, end),
         closed: (graceful, idle) => this.#sessionClosed(graceful, idle),
       },
     );

@@ -19,12 +19,15 @@ import {
   inboundProblem,
   startProxy,
   stopStaleProxy,
+  WITHOUT_BREAKERS,
+  withBreakers,
   withConsults,
   withInboundListeners,
   withoutLimits,
   withReplayRoutes,
 } from '../proxy/index.js';
 import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
+import { Breakers } from './breakers.js';
 import { chooseIntake } from './choose-intake.js';
 import { Consultant } from './consult.js';
 import { serveConsults } from './consult-server.js';
@@ -88,6 +91,7 @@ export class Instance {
   #tokens!: TokenCache;
   #buckets!: TokenBuckets;
   #consultant!: Consultant;
+  #breakers!: Breakers;
   #listeners!: Listeners;
   #discovery!: Discovery;
   #proxy: EnvoyProxy | undefined;
@@ -154,6 +158,14 @@ export class Instance {
       now: () => process.hrtime.bigint(),
     });
     this.#consultant = new Consultant(this.#buckets);
+    this.#breakers = new Breakers({
+      mapping: plane.map('breakers').mmap(),
+      enter: (breaker) => plane.enter(breaker),
+      leave: (breaker) => plane.leave(breaker),
+      uncount: (slot) => plane.uncount(slot),
+      countOn: (slot, breaker) => plane.countOn(slot, breaker),
+      slotOf: (end) => this.#traffic.pool.byLocalEnd(end),
+    });
     this.#traffic = new Traffic(
       plane,
       (listener) => {
@@ -162,6 +174,7 @@ export class Instance {
       },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
+      (event, end) => this.#breakers.exchange(event, end),
     );
     this.#discovery = new Discovery({
       clusters: (filter) =>
@@ -188,7 +201,11 @@ export class Instance {
     this.#consultant.prepare(generation.limits.values());
     if (options.proxy === 'own') {
       mkdirSync(this.#proxyFolder, { recursive: true, mode: 0o700 });
-      this.#consults = await serveConsults(this.#consultPath, this.#consultant);
+      this.#consults = await serveConsults(this.#consultPath, (request) =>
+        request.cluster === ''
+          ? this.#consultant.ask(request)
+          : this.#breakers.ask(request.cluster, request.end, request.quiet),
+      );
       this.#proxy = await startProxy({
         dir: this.#proxyFolder,
         resources: this.#forProxy(generation),
@@ -241,6 +258,7 @@ export class Instance {
       listenerIndex: this.#listenerIndex,
       programNumber: (program) => this.#traffic.programs.number(program),
       // somebody else's proxy has buckets of its own
+      breakerIndex: (breaker) => (this.options.proxy === 'own' ? this.#breakers.place(breaker) : undefined),
       bucketIndex: (bucket) => (typeof this.options.proxy === 'string' ? this.#buckets.place(bucket) : undefined),
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
@@ -250,12 +268,14 @@ export class Instance {
 
   /** What the proxy is given. */
   #forProxy(generation: Generation): Generation['resources'] {
-    const { resources, limits } = generation;
+    const { resources, limits, breakers } = generation;
+    const path = this.#consultPath;
+    const settings = {
+      ...(limits.size > 0 ? withoutLimits(resources) : {}),
+      ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
+    };
     return withInboundListeners(
-      withReplayRoutes(
-        withConsults(resources, limits, this.#consultPath),
-        limits.size > 0 ? withoutLimits(resources) : {},
-      ),
+      withReplayRoutes(withBreakers(withConsults(resources, limits, path), breakers, path), settings),
       [...generation.inbound.keys()],
       this.#proxyFolder,
     );
@@ -302,6 +322,7 @@ export class Instance {
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
     this.#buckets.enforced();
     this.#consultant.enforced();
+    this.#breakers.enforced();
     const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
     const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
     this.#discovery.enforce(generation.compiled, new Set(ids));

@@ -29,6 +29,8 @@ export class Traffic {
     private readonly indexOf: (listener: string) => number,
     /** the head of a request that is carried to the proxy */
     private readonly head: (listener: string, head: Head) => void,
+    /** what becomes of the exchanges of a connection to the proxy, by its local end */
+    private readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void = () => undefined,
   ) {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
@@ -56,6 +58,7 @@ export class Traffic {
       programs: this.programs,
       proxy: () => this.proxyOf(listener),
       head: (head) => this.head(listener, head),
+      exchange: (event, end) => this.exchange(event, end),
       prologue: () => proxyHeader(client, asked),
       counted: (what) => {
         this.counts[what]++;

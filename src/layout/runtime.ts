@@ -26,6 +26,8 @@ export const MAX_RULES = 16384;
 /** Token buckets, and the unit of their times: 2^BUCKET_SHIFT of them are a nanosecond. */
 export const MAX_BUCKETS = 4096;
 export const BUCKET_SHIFT = 4;
+/** Clusters with circuit breakers (ever seen by one agent). */
+export const MAX_BREAKERS = 1024;
 /** Verified tokens that are remembered (a power of two), places that one of them may have, and bytes of a header value. */
 export const MAX_TOKENS = 4096;
 export const TOKEN_WAYS = 4;
@@ -196,6 +198,12 @@ export const CTL = {
   NOW: 12,
   /** takes a token of the bucket `slot`: result 1 if there was one; `passed` is 1 when that could not be found out */
   DRAW: 13,
+  /** counts one more request of the breaker `slot`: result 1 if it may be */
+  ENTER: 14,
+  /** counts one less */
+  LEAVE: 15,
+  /** an exchange on `slot` is over for its breaker, whatever became of it */
+  UNCOUNT: 16,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */
@@ -263,6 +271,8 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['taken', 'u32', 'bytes of this request that the dummy has sent on'],
   ['seq', 'u32', 'write_seq of U when no exchange was under way'],
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
+  ['breaker', 'u32', 'index plus one of the breaker that counts this exchange; 0: none'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
@@ -353,7 +363,13 @@ export const BucketSpec = struct('bucket', 'Tokens of a rate limit; times in 1/1
   ['most', 'u64', 'time in which the bucket fills'],
 ]);
 
+export const BreakerSpec = struct('breaker', 'Requests in flight of a cluster whose number is limited.', [
+  ['active', 'u32', 'those of the kernel and those of the proxy'],
+  ['most', 'u32', 'max_requests; written by the agent'],
+]);
+
 export const RUNTIME_STRUCTS = [
+  BreakerSpec,
   BucketSpec,
   ConnSpec,
   UpstreamSpec,
@@ -380,6 +396,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_RULES,
   MAX_BUCKETS,
   BUCKET_SHIFT,
+  MAX_BREAKERS,
   MAX_TOKENS,
   TOKEN_WAYS,
   MAX_TOKEN,
