@@ -156,7 +156,7 @@ function requestsPerConnection(cluster: JsonObject): number {
 }
 
 /** The requests that may be in flight, if that is a number that can be reached; others bind never, or are for the proxy. */
-function circuitBreakers(notes: Notes, cluster: JsonObject): number | undefined {
+function circuitBreakers(notes: Notes, cluster: JsonObject, resources: Resources): number | undefined {
   const breakers = obj(cluster, 'circuit_breakers');
   if (!breakers) return undefined;
   onlyFields(notes, breakers, 'circuit_breakers', ['thresholds']);
@@ -177,6 +177,8 @@ function circuitBreakers(notes: Notes, cluster: JsonObject): number | undefined 
       }
     }
   });
+  if (most !== undefined && has(resources.bootstrap, 'layered_runtime'))
+    notes.add('circuit-breaker', 'a runtime layer may change max_requests', 'circuit_breakers', breakers);
   return most;
 }
 
@@ -271,7 +273,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
       notes.add('lb-policy', 'fail_traffic_on_panic', 'common_lb_config.zone_aware_lb_config', common);
   }
   const upstreamRbac = protocolOptions(notes, cluster);
-  const breaker = circuitBreakers(notes, cluster);
+  const breaker = circuitBreakers(notes, cluster, resources);
   const { lb, table } = lbPolicy(notes, cluster);
   const weighted = has(common, 'locality_weighted_lb_config');
   if (weighted && has(cluster, 'load_balancing_policy'))
