@@ -22,6 +22,8 @@
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
 #define MAX_LITERAL 4096
+#define MAX_TOKEN_PLACES 8
+#define MAX_TOKEN_LINES 1024
 #define STATUS_WORDS 7
 #define MAX_HASHES 8
 #define MAX_TABLE 131072
@@ -50,6 +52,8 @@
 #define MAX_LINEAR 16384
 #define MAX_VARIABLE_BYTES 496
 #define N_COUNTERS 32
+#define LOG_RING 4194304
+#define LOG_RESERVE 1048576
 
 #define SCAN_NONE 0
 #define SCAN_METHOD_END 1
@@ -126,9 +130,24 @@
 #define ADD_REQUEST_ID 3
 #define ADD_ORIGINAL_TARGET 4
 #define ADD_EMPTY_LENGTH 5
+#define ADD_TOKEN_LINES 6
+
+#define TOKEN_PLACE_HEADER 0
+#define TOKEN_PLACE_COOKIE 1
+#define TOKEN_PLACE_QUERY 2
 
 #define RBAC_ALLOW 0
 #define RBAC_DENY 1
+
+#define LOG_ON 1
+#define LOG_REQUEST 2
+#define LOG_ANSWER 4
+
+#define ORIGIN_ROUTE 0
+#define ORIGIN_NO_ROUTE 1
+#define ORIGIN_RBAC 2
+#define ORIGIN_FAULT 3
+#define ORIGIN_FILTER 4
 
 #define ROUTE_FLAG_UNKNOWN 1
 
@@ -183,6 +202,8 @@
 #define COUNTER_BEHIND 18
 #define COUNTER_TOKEN_KNOWN 19
 #define COUNTER_TOKEN_UNKNOWN 20
+#define COUNTER_LOG_FULL 21
+#define COUNTER_LOG_LOST 22
 
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
@@ -214,6 +235,11 @@
 #define CTL_ENTER 14
 #define CTL_LEAVE 15
 #define CTL_UNCOUNT 16
+
+#define LOG_RECORD_BEGIN 1
+#define LOG_RECORD_ANSWER 2
+#define LOG_RECORD_END 4
+#define LOG_RECORD_REPLY 8
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -252,10 +278,12 @@ struct listener {
   __u32 not_found; /* action when no virtual host or no route matches */
   __u32 denied; /* action when RBAC denies */
   __u32 proxy_endpoint; /* endpoint id of the proxy listener that stands behind this one, plus one; 0: none */
-  __u32 token_slots; /* slots of the headers in which tokens are looked up, one a byte; 0: none */
+  __u32 token_places; /* offset of token_place[n_token_places]: where tokens are looked up */
+  __u32 n_token_places; /* at most MAX_TOKEN_PLACES */
+  __u32 log; /* LOG; 0: its requests are not logged */
   __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct listener) == 48, "listener");
+_Static_assert(sizeof(struct listener) == 56, "listener");
 _Static_assert(__builtin_offsetof(struct listener, scan) == 0, "listener.scan");
 _Static_assert(__builtin_offsetof(struct listener, scan_classes) == 4, "listener.scan_classes");
 _Static_assert(__builtin_offsetof(struct listener, host) == 8, "listener.host");
@@ -266,8 +294,23 @@ _Static_assert(__builtin_offsetof(struct listener, rbac) == 24, "listener.rbac")
 _Static_assert(__builtin_offsetof(struct listener, not_found) == 28, "listener.not_found");
 _Static_assert(__builtin_offsetof(struct listener, denied) == 32, "listener.denied");
 _Static_assert(__builtin_offsetof(struct listener, proxy_endpoint) == 36, "listener.proxy_endpoint");
-_Static_assert(__builtin_offsetof(struct listener, token_slots) == 40, "listener.token_slots");
-_Static_assert(__builtin_offsetof(struct listener, pad) == 44, "listener.pad");
+_Static_assert(__builtin_offsetof(struct listener, token_places) == 40, "listener.token_places");
+_Static_assert(__builtin_offsetof(struct listener, n_token_places) == 44, "listener.n_token_places");
+_Static_assert(__builtin_offsetof(struct listener, log) == 48, "listener.log");
+_Static_assert(__builtin_offsetof(struct listener, pad) == 52, "listener.pad");
+
+/* Where a token may be; of several in a request none is known. */
+struct token_place {
+  __u32 kind; /* TOKEN_PLACE */
+  __u32 slot; /* HEADER and COOKIE: of the header */
+  __u32 find; /* COOKIE and QUERY: start row of the capturing automaton that finds the value: registers 0 and 1 */
+  __u32 find_classes; /* its class map */
+};
+_Static_assert(sizeof(struct token_place) == 16, "token_place");
+_Static_assert(__builtin_offsetof(struct token_place, kind) == 0, "token_place.kind");
+_Static_assert(__builtin_offsetof(struct token_place, slot) == 4, "token_place.slot");
+_Static_assert(__builtin_offsetof(struct token_place, find) == 8, "token_place.find");
+_Static_assert(__builtin_offsetof(struct token_place, find_classes) == 12, "token_place.find_classes");
 
 /* The routes of a set of domains. */
 struct virtual_host {
@@ -383,7 +426,7 @@ struct action {
   __u32 backoff_ms; /* the first retry waits a random time shorter than this */
   __u32 answer; /* FORWARD: number of the edits of the answer, 0: none */
   __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
-  __u32 pad; /* zero */
+  __u32 origin; /* REPLY: whose reply it is, ORIGIN */
 };
 _Static_assert(sizeof(struct action) == 88, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
@@ -408,7 +451,7 @@ _Static_assert(__builtin_offsetof(struct action, n_hashes) == 68, "action.n_hash
 _Static_assert(__builtin_offsetof(struct action, backoff_ms) == 72, "action.backoff_ms");
 _Static_assert(__builtin_offsetof(struct action, answer) == 76, "action.answer");
 _Static_assert(__builtin_offsetof(struct action, variables) == 80, "action.variables");
-_Static_assert(__builtin_offsetof(struct action, pad) == 84, "action.pad");
+_Static_assert(__builtin_offsetof(struct action, origin) == 84, "action.origin");
 
 /* One choice of a forward action. */
 struct weighted_cluster {
@@ -663,10 +706,11 @@ struct upstream {
   __u32 taken; /* bytes of this request that the dummy has sent on */
   __u32 seq; /* write_seq of U when no exchange was under way */
   __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
+  __u64 body; /* bytes of the body of this answer, without framing, that the kernel has sent to the client */
+  __u32 log; /* of this exchange: LOG of its listener */
   __u32 breaker; /* index plus one of the breaker that counts this exchange; 0: none */
-  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct upstream) == 232, "upstream");
+_Static_assert(sizeof(struct upstream) == 240, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -702,8 +746,9 @@ _Static_assert(__builtin_offsetof(struct upstream, given) == 208, "upstream.give
 _Static_assert(__builtin_offsetof(struct upstream, taken) == 212, "upstream.taken");
 _Static_assert(__builtin_offsetof(struct upstream, seq) == 216, "upstream.seq");
 _Static_assert(__builtin_offsetof(struct upstream, end_seq) == 220, "upstream.end_seq");
-_Static_assert(__builtin_offsetof(struct upstream, breaker) == 224, "upstream.breaker");
-_Static_assert(__builtin_offsetof(struct upstream, pad) == 228, "upstream.pad");
+_Static_assert(__builtin_offsetof(struct upstream, body) == 224, "upstream.body");
+_Static_assert(__builtin_offsetof(struct upstream, log) == 232, "upstream.log");
+_Static_assert(__builtin_offsetof(struct upstream, breaker) == 236, "upstream.breaker");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {
@@ -770,14 +815,46 @@ _Static_assert(__builtin_offsetof(struct ctl, flags) == 76, "ctl.flags");
 
 /* An address that is intercepted. */
 struct steer_key {
+  __u64 netns; /* cookie of the network namespace in which it is meant; 0: in all but the agent’s */
   __u32 address[4]; /* network order; IPv4 in the first word */
   __u16 port; /* network order */
   __u16 family; /* 2 or 10 */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct steer_key) == 20, "steer_key");
-_Static_assert(__builtin_offsetof(struct steer_key, address) == 0, "steer_key.address");
-_Static_assert(__builtin_offsetof(struct steer_key, port) == 16, "steer_key.port");
-_Static_assert(__builtin_offsetof(struct steer_key, family) == 18, "steer_key.family");
+_Static_assert(sizeof(struct steer_key) == 32, "steer_key");
+_Static_assert(__builtin_offsetof(struct steer_key, netns) == 0, "steer_key.netns");
+_Static_assert(__builtin_offsetof(struct steer_key, address) == 8, "steer_key.address");
+_Static_assert(__builtin_offsetof(struct steer_key, port) == 24, "steer_key.port");
+_Static_assert(__builtin_offsetof(struct steer_key, family) == 26, "steer_key.family");
+_Static_assert(__builtin_offsetof(struct steer_key, pad) == 28, "steer_key.pad");
+
+/* Where the agent listens in another network namespace; port 0: not there. */
+struct netns {
+  __u32 address6[4]; /* network order */
+  __u32 address4; /* network order */
+  __u16 port4; /* network order */
+  __u16 port6; /* network order */
+};
+_Static_assert(sizeof(struct netns) == 24, "netns");
+_Static_assert(__builtin_offsetof(struct netns, address6) == 0, "netns.address6");
+_Static_assert(__builtin_offsetof(struct netns, address4) == 16, "netns.address4");
+_Static_assert(__builtin_offsetof(struct netns, port4) == 20, "netns.port4");
+_Static_assert(__builtin_offsetof(struct netns, port6) == 22, "netns.port6");
+
+/* A client socket and what it asked for. */
+struct arrival {
+  __u64 cookie; /* 0 with listener intake */
+  __u32 address[4]; /* asked for, network order */
+  __u32 listener; /* index */
+  __u16 port; /* asked for, host order */
+  __u16 family; /* of the address asked for, 2 or 10 */
+};
+_Static_assert(sizeof(struct arrival) == 32, "arrival");
+_Static_assert(__builtin_offsetof(struct arrival, cookie) == 0, "arrival.cookie");
+_Static_assert(__builtin_offsetof(struct arrival, address) == 8, "arrival.address");
+_Static_assert(__builtin_offsetof(struct arrival, listener) == 24, "arrival.listener");
+_Static_assert(__builtin_offsetof(struct arrival, port) == 28, "arrival.port");
+_Static_assert(__builtin_offsetof(struct arrival, family) == 30, "arrival.family");
 
 /* Where connections to an intercepted address go. */
 struct steer {
@@ -786,22 +863,28 @@ struct steer {
   __u16 keep_address; /* 1: only the port is replaced */
   __u32 listener; /* index */
   __u32 intake; /* INTAKE: SOCKET or LISTENER */
+  __u32 refuse; /* 1: nowhere; the connection is refused */
 };
-_Static_assert(sizeof(struct steer) == 28, "steer");
+_Static_assert(sizeof(struct steer) == 32, "steer");
 _Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
 _Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
 _Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
 _Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener");
 _Static_assert(__builtin_offsetof(struct steer, intake) == 24, "steer.intake");
+_Static_assert(__builtin_offsetof(struct steer, refuse) == 28, "steer.refuse");
 
 /* Local end of a client socket. */
 struct tuple {
+  __u64 netns; /* cookie of its network namespace */
   __u32 address[4]; /* network order */
   __u32 port; /* host order */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct tuple) == 20, "tuple");
-_Static_assert(__builtin_offsetof(struct tuple, address) == 0, "tuple.address");
-_Static_assert(__builtin_offsetof(struct tuple, port) == 16, "tuple.port");
+_Static_assert(sizeof(struct tuple) == 32, "tuple");
+_Static_assert(__builtin_offsetof(struct tuple, netns) == 0, "tuple.netns");
+_Static_assert(__builtin_offsetof(struct tuple, address) == 8, "tuple.address");
+_Static_assert(__builtin_offsetof(struct tuple, port) == 24, "tuple.port");
+_Static_assert(__builtin_offsetof(struct tuple, pad) == 28, "tuple.pad");
 
 /* Per paired server's socket (socket storage). */
 struct serving {
@@ -819,16 +902,17 @@ struct token {
   __u32 serial; /* even: whole */
   __u32 generation; /* of the image whose questions the facts answer; 0: empty */
   __u32 listener; /* index */
-  __u32 place; /* which of the listener’s token headers */
+  __u32 place; /* which of the listener’s places for tokens */
   __u64 hash; /* of the value */
   __u64 until; /* bpf_ktime_get_boot_ns from which on it is not known any more */
   __u64 used; /* bpf_ktime_get_boot_ns of the last use; written by the programs */
   __u64 facts[2]; /* TOKEN_WORDS words */
   __u32 length; /* bytes of the value */
-  __u32 pad; /* zero */
+  __u32 n_lines; /* bytes of `lines` */
   __u8 bytes[2048]; /* the value; zeros behind it */
+  __u8 lines[1024]; /* MAX_TOKEN_LINES bytes: header lines that come with the token */
 };
-_Static_assert(sizeof(struct token) == 2112, "token");
+_Static_assert(sizeof(struct token) == 3136, "token");
 _Static_assert(__builtin_offsetof(struct token, serial) == 0, "token.serial");
 _Static_assert(__builtin_offsetof(struct token, generation) == 4, "token.generation");
 _Static_assert(__builtin_offsetof(struct token, listener) == 8, "token.listener");
@@ -838,5 +922,51 @@ _Static_assert(__builtin_offsetof(struct token, until) == 24, "token.until");
 _Static_assert(__builtin_offsetof(struct token, used) == 32, "token.used");
 _Static_assert(__builtin_offsetof(struct token, facts) == 40, "token.facts");
 _Static_assert(__builtin_offsetof(struct token, length) == 56, "token.length");
-_Static_assert(__builtin_offsetof(struct token, pad) == 60, "token.pad");
+_Static_assert(__builtin_offsetof(struct token, n_lines) == 60, "token.n_lines");
 _Static_assert(__builtin_offsetof(struct token, bytes) == 64, "token.bytes");
+_Static_assert(__builtin_offsetof(struct token, lines) == 2112, "token.lines");
+
+/* A record of the ring buffer of requests that are logged. */
+struct log_record {
+  __u32 kind; /* bits of LOG_RECORD */
+  __u32 listener; /* index */
+  __u64 cookie; /* of the client socket */
+  __u64 time; /* when */
+  __u64 received; /* BEGIN: bytes of the body that the request announces */
+  __u64 body; /* END, REPLY: bytes of the answer’s body, without framing */
+  __u32 slot; /* pool slot; REPLY: none */
+  __u32 generation; /* BEGIN, REPLY: of the image */
+  __u32 rule; /* BEGIN, REPLY: index of the rule plus one, 0: none */
+  __u32 choice; /* BEGIN: index of the cluster among those of the action */
+  __u32 endpoint; /* BEGIN: id */
+  __u32 status; /* ANSWER, REPLY */
+  __u32 source[4]; /* BEGIN, REPLY: the client's address, network order; IPv4 in the first word */
+  __u32 original[4]; /* BEGIN, REPLY: the address that it asked for */
+  __u32 source_port; /* host order */
+  __u32 original_port; /* host order */
+  __u32 origin; /* REPLY: ORIGIN */
+  __u32 request_len; /* bytes of the request's head that follow */
+  __u32 answer_len; /* bytes of the answer's head that follow */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct log_record) == 120, "log_record");
+_Static_assert(__builtin_offsetof(struct log_record, kind) == 0, "log_record.kind");
+_Static_assert(__builtin_offsetof(struct log_record, listener) == 4, "log_record.listener");
+_Static_assert(__builtin_offsetof(struct log_record, cookie) == 8, "log_record.cookie");
+_Static_assert(__builtin_offsetof(struct log_record, time) == 16, "log_record.time");
+_Static_assert(__builtin_offsetof(struct log_record, received) == 24, "log_record.received");
+_Static_assert(__builtin_offsetof(struct log_record, body) == 32, "log_record.body");
+_Static_assert(__builtin_offsetof(struct log_record, slot) == 40, "log_record.slot");
+_Static_assert(__builtin_offsetof(struct log_record, generation) == 44, "log_record.generation");
+_Static_assert(__builtin_offsetof(struct log_record, rule) == 48, "log_record.rule");
+_Static_assert(__builtin_offsetof(struct log_record, choice) == 52, "log_record.choice");
+_Static_assert(__builtin_offsetof(struct log_record, endpoint) == 56, "log_record.endpoint");
+_Static_assert(__builtin_offsetof(struct log_record, status) == 60, "log_record.status");
+_Static_assert(__builtin_offsetof(struct log_record, source) == 64, "log_record.source");
+_Static_assert(__builtin_offsetof(struct log_record, original) == 80, "log_record.original");
+_Static_assert(__builtin_offsetof(struct log_record, source_port) == 96, "log_record.source_port");
+_Static_assert(__builtin_offsetof(struct log_record, original_port) == 100, "log_record.original_port");
+_Static_assert(__builtin_offsetof(struct log_record, origin) == 104, "log_record.origin");
+_Static_assert(__builtin_offsetof(struct log_record, request_len) == 108, "log_record.request_len");
+_Static_assert(__builtin_offsetof(struct log_record, answer_len) == 112, "log_record.answer_len");
+_Static_assert(__builtin_offsetof(struct log_record, pad) == 116, "log_record.pad");

@@ -8,6 +8,8 @@
 #define OUT_MASK 16383
 /* Where the source address lies in `in`, behind any head. */
 #define SOURCE_AT (MAX_HEAD + 64)
+/* Where the header lines lie that come with a token. */
+#define TOKEN_LINES_AT 12288
 #define MAX_OUT 8192
 
 struct line {
@@ -49,7 +51,8 @@ struct scratch {
   __u32 action, rule;
   /* the request's token: what is known of it, and whether the agent should look at it */
   __u64 token_facts[TOKEN_WORDS], token_hash;
-  __u32 token_at, token_len, token_same, token_unknown;
+  __u32 token_at, token_len, token_same, token_unknown, token_place, token_places;
+  __u32 token_lines; /* bytes at in[TOKEN_LINES_AT] */
   __u64 facts[FACT_WORDS];
   /* output */
   __u32 o, overflow, copied_to, kept;
@@ -60,7 +63,7 @@ struct scratch {
   __u32 cap[8];
   /* chunked parser */
   __u32 pos, len, chunk_state, chunk_done;
-  __u64 chunk_left;
+  __u64 chunk_left, chunk_bytes; /* of data, without framing */
   __u32 target_rest;
   __u32 pad;
   /* consistent hashing */
@@ -71,6 +74,7 @@ struct scratch {
   __u8 line_slot[MAX_LINES];
   __u8 first[64];     /* slot -> line index + 1, where `present` */
   __u8 in[IN_MASK + 1 + 8]; /* eight more, so that a word may start at the last */
+  struct log_record log; /* heads that go with it are in `out` */
   __u8 out[OUT_MASK + 1 + MAX_HEAD];
 };
 

@@ -11,10 +11,10 @@
 #include "kernel-types.h"
 #include "steer.h"
 #include "answer.h"
+#include "retry.h"
 #include "balance.h"
 #include "bucket.h"
 #include "bypass.h"
-#include "replay.h"
 #include "token.h"
 #include "inbound.h"
 #include "intake-listener.h"
@@ -71,16 +71,26 @@ __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old)
 static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
                                  const struct action *action, __u32 size, int draw) {
   struct scratch *s = w->s;
+  const struct listener *listener = AT(struct listener, w->image, s->action);
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
   if (size - s->head_len != length || size > MAX_HEAD)
     return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
   if (!build_reply(w, action))
     return to_agent(c, size, COUNTER_ODD);
+  /* before the draw: a request that goes to the proxy after it would be drawn for twice */
+  if (draw && listener->log && !log_has_room())
+    return to_agent(c, size, COUNTER_AGENT);
   int other = draw ? draw_lots(s) : 0;
   if (other < 0)
     return to_agent(c, size, COUNTER_AGENT);
-  if (other && !build_reply(w, AT(struct action, w->image, other)))
+  const struct action *given = other ? AT(struct action, w->image, other) : action;
+  if (other && !build_reply(w, given))
     return to_agent(c, size, COUNTER_ODD);
+  if (listener->log && !log_reply_of(msg, skb, c, w, given, size)) {
+    if (!draw)
+      return to_agent(c, size, COUNTER_AGENT);
+    count(COUNTER_LOG_LOST);
+  }
   int padded = skb && pad_reply(w, size);
   if (!skb && replace_head(msg, s, size)) {
     c->flags |= CONN_FLAG_BROKEN;
@@ -122,8 +132,10 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     action = 0;
   if (action && action->variables && !take_variables(w, action))
     action = 0;
+  const struct listener *listener = AT(struct listener, w->image, s->action);
+  if (action && listener->log && !log_has_room())
+    action = 0;
   if (!action) {
-    const struct listener *listener = AT(struct listener, w->image, s->action);
     endpoint = listener->proxy_endpoint - 1;
     struct endpoint *proxy = bpf_map_lookup_elem(&endpoints, &endpoint);
     /* the proxy must see the client's own address; the agent binds to it where it is another than the pool's */
@@ -177,6 +189,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   u->rule = s->rule;
   u->timeout_ms = action ? action->timeout_ms : 0;
   u->edits = action ? action->answer : 0;
+  u->log = action ? listener->log : 0;
+  u->body = 0;
   if (action && action->variables) {
     struct variables *v = bpf_map_lookup_elem(&variables, &slot);
     if (v)
@@ -200,6 +214,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     keep_for_replay(u, slot, s, size);
   u->owner = c->cookie;
   u->phase = PHASE_AWAIT;
+  if (u->log)
+    log_begin(s, c, u, slot, generation_of(w), client_port(msg, skb));
   if (skb) {
     int verdict = send_request(skb, s, u, slot, way, action != 0);
     if (verdict >= 0) {
@@ -258,7 +274,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   finish_request_head(s);
   if (s->result != COMPLETE)
     return to_agent(c, size, s->result == INCOMPLETE ? COUNTER_PARTIAL : COUNTER_ODD);
-  look_up_token(s, listener->token_slots, c->listener, header->generation);
+  request_token(&w, listener, c->listener, header->generation);
   __builtin_memcpy(&s->in[SOURCE_AT], c->source, 16);
   int v6 = c->source[1] || c->source[2] || c->source[3];
   __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
@@ -421,8 +437,12 @@ int on_answer(struct __sk_buff *skb) {
       if (way == TO_CLIENT)
         way = edit_skb(&w, skb, slot);
     }
+    if (way == TO_CLIENT && u->log)
+      log_answer(s, u, slot, done);
   } else {
     way = next_piece(s, u, skb, len, &done);
+    if (way == TO_CLIENT && done && u->log)
+      log_end(u, slot);
   }
   scratch_give(s);
   if (way == TO_AGENT) {

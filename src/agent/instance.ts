@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
 import { listeningSocketOf } from '../kernel/foreign-sockets.js';
 import { instanceFolder, processStartTime } from '../kernel/instance.js';
+import { namespaceId } from '../kernel/netns.js';
 import { bpfObjectPath } from '../kernel/object-path.js';
 import { closeFd } from '../kernel/syscalls.js';
 import type { ListenerPlan } from '../plan/ir.js';
@@ -37,7 +38,9 @@ import { Discovery } from './discovery.js';
 import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
+import { Namespaces } from './namespaces.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
+import { RequestLog } from './request-log.js';
 import { statusOf } from './status.js';
 import { TokenBuckets } from './token-buckets.js';
 import { TokenCache } from './token-cache.js';
@@ -88,11 +91,15 @@ export class Instance {
   #holder: Holder | undefined;
   #plane!: DataPlane;
   #traffic!: Traffic;
+  #log!: RequestLog;
   #tokens!: TokenCache;
   #buckets!: TokenBuckets;
   #consultant!: Consultant;
   #breakers!: Breakers;
   #listeners!: Listeners;
+  #namespaces: Namespaces | undefined;
+  /** the proxy waits on behalf of clients in other network namespaces */
+  #elsewhere = false;
   #discovery!: Discovery;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
@@ -152,6 +159,11 @@ export class Instance {
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
     const plane = this.#plane;
     this.#tokens = new TokenCache(plane.tokens, () => plane.now());
+    this.#log = new RequestLog(
+      plane,
+      () => this.#traffic.pool,
+      (kind) => (options.proxy === 'own' ? join(this.#proxyFolder, 'envoy.log') : `/dev/${kind}`),
+    );
     this.#buckets = new TokenBuckets({
       mapping: plane.map('buckets').mmap(),
       draw: (place) => plane.draw(place),
@@ -168,12 +180,14 @@ export class Instance {
     });
     this.#traffic = new Traffic(
       plane,
-      (listener) => {
-        const path = this.#generation.inbound.get(listener);
-        return path === undefined ? this.#generation.proxies.get(listener) : { path };
+      (listener, elsewhere) => {
+        const path = this.#generation[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
+        if (path !== undefined) return { path };
+        return elsewhere ? undefined : this.#generation.proxies.get(listener);
       },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
+      this.#log,
       (event, end) => this.#breakers.exchange(event, end),
     );
     this.#discovery = new Discovery({
@@ -189,6 +203,7 @@ export class Instance {
     this.#home = currentCgroup();
     this.#groups = createCgroups(options.name);
     joinCgroup(this.#groups.agent);
+    this.#namespaces = new Namespaces(plane, this.#groups, (arrival) => this.#traffic.accept(arrival));
     const lasting = this.#plane.attach(this.#groups);
     const left = leftHolder(this.#folder);
     if (options.inbound.length > 0) {
@@ -218,6 +233,7 @@ export class Instance {
     await this.#discovery.prepare(generation.compiled);
     this.#enforce(generation);
     if (left) endHolder(this.#folder, left); // it kept the ports closed until now
+    await this.#namespaces.adoptLeft((file) => this.join(file));
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
     this.#ready = true;
@@ -258,11 +274,13 @@ export class Instance {
       listenerIndex: this.#listenerIndex,
       programNumber: (program) => this.#traffic.programs.number(program),
       // somebody else's proxy has buckets of its own
-      breakerIndex: (breaker) => (this.options.proxy === 'own' ? this.#breakers.place(breaker) : undefined),
+      breakerIndex: (breaker) =>
+        this.options.proxy === 'own' && !this.#elsewhere ? this.#breakers.place(breaker) : undefined,
       bucketIndex: (bucket) => (typeof this.options.proxy === 'string' ? this.#buckets.place(bucket) : undefined),
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
       inboundPath: (listener, of) => this.#inboundPath(listener, of),
+      elsewherePath: (listener, of) => this.#elsewherePath(listener, of),
     });
   }
 
@@ -276,7 +294,7 @@ export class Instance {
     };
     return withInboundListeners(
       withReplayRoutes(withBreakers(withConsults(resources, limits, path), breakers, path), settings),
-      [...generation.inbound.keys()],
+      [...new Set([...generation.inbound.keys(), ...(this.#elsewhere ? generation.elsewhere.keys() : [])])],
       this.#proxyFolder,
     );
   }
@@ -307,6 +325,11 @@ export class Instance {
     return undefined;
   }
 
+  #elsewherePath(name: string, resources: Generation['resources']): string | undefined {
+    if (this.options.proxy !== 'own' || this.#inboundProblem(name, resources) !== undefined) return undefined;
+    return inboundPath(this.#proxyFolder, name);
+  }
+
   #proxyAddress(listener: ListenerPlan): { address: string; port: number } | undefined {
     const { proxy } = this.options;
     if (proxy === 'none') return undefined;
@@ -316,6 +339,7 @@ export class Instance {
 
   /** Puts a generation in force for every request from now on. */
   #enforce(generation: Generation): void {
+    this.#log.use(generation, this.#listenerIndex);
     const started = performance.now();
     this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
@@ -330,7 +354,51 @@ export class Instance {
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
     this.#fallBack(generation);
+    this.#enforceElsewhere(generation);
     this.#keepInbound(generation);
+  }
+
+  #enforceElsewhere(generation: Generation): void {
+    this.#namespaces?.enforce({
+      intercepts: generation.resources.intercepts,
+      served: (listener) => this.#elsewhere && (this.options.proxy === 'none' || generation.elsewhere.has(listener)),
+      indexOf: (listener) => this.#listenerIndex.get(listener) ?? 0,
+      proxyOf: (listener) => generation.proxies.get(listener),
+    });
+  }
+
+  /**
+   * Serves the network namespace of a file.
+   * @param path a file that is there as long as the namespace is used, if there is one
+   * @throws Error with a sentence for whoever asked
+   */
+  join(file: string, path?: string): Promise<void> {
+    const done = this.#reloading.then(() => this.#join(file, path));
+    this.#reloading = done.catch(() => undefined);
+    return done;
+  }
+
+  async #join(file: string, path: string | undefined): Promise<void> {
+    if (namespaceId(file) === namespaceId('/proc/self/ns/net')) return;
+    if (!this.#elsewhere) {
+      this.#elsewhere = true;
+      const { number, resources, breakers } = this.#generation;
+      // the agent cannot tell which exchange of such clients the proxy asks about: then the proxy counts alone
+      const next = breakers.size > 0 ? this.#make(number + 1, resources) : this.#generation;
+      const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
+      if (refused.length > 0) {
+        this.#elsewhere = false;
+        throw new Error(`the proxy cannot serve other network namespaces: ${refused.map((d) => d.message).join('; ')}`);
+      }
+      if (next === this.#generation) this.#enforceElsewhere(next);
+      else {
+        this.#consultant.prepare(next.limits.values());
+        await this.#discovery.prepare(next.compiled);
+        this.#enforce(next);
+        this.#traffic.pool.retireProxies();
+      }
+    }
+    await this.#namespaces?.add(file, path);
   }
 
   /** The proxy's own listeners take connections to workloads' ports while the agent is away. */
@@ -425,7 +493,8 @@ export class Instance {
         clusters: this.#generation.resources.clusters,
       }),
     };
-    this.#servers.push(await serveControl(handlers, { path: join(this.#folder, 'control.sock') }));
+    const control = { ...handlers, join: (file: string, path?: string) => this.join(file, path) };
+    this.#servers.push(await serveControl(control, { path: join(this.#folder, 'control.sock') }));
     const { host, port } = this.options.admin;
     const server = await serveControl(handlers, { host, port }).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EADDRINUSE') throw error;
@@ -460,7 +529,9 @@ export class Instance {
       name: this.options.name,
       plane: this.#plane,
       traffic: this.#traffic,
+      namespaces: this.#namespaces?.size ?? 0,
       tokens: this.#tokens.counts,
+      log: this.#log.counts,
       generation: this.#generation,
       startedAt: this.#started,
       swapMs: this.#swapMs,
@@ -476,7 +547,9 @@ export class Instance {
     await this.#reloading;
     this.#discovery?.stop();
     this.#listeners?.closeAll();
+    this.#namespaces?.closeAll();
     await this.#traffic?.drain(drainMs);
+    this.#log?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     this.#plane?.close();
     if (this.#holder) endHolder(this.#folder, this.#holder);

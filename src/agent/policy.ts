@@ -30,6 +30,8 @@ export interface Generation {
   readonly limits: ReadonlyMap<JsonObject, LocalLimit>;
   /** clusters whose requests in flight the kernel counts, too */
   readonly breakers: ReadonlySet<string>;
+  /** the Unix sockets at which the proxy waits on behalf of clients in other network namespaces, by listener */
+  readonly elsewhere: ReadonlyMap<string, string>;
   /** where the proxy listens, by listener */
   readonly proxies: ReadonlyMap<string, { address: string; port: number }>;
 }
@@ -46,6 +48,8 @@ export interface GenerationContext {
   readonly proxyAddress: (listener: ListenerPlan) => { address: string; port: number } | undefined;
   /** the Unix socket of an inbound listener; undefined: none, the listener is for the mesh's own applications only */
   readonly inboundPath: (listener: string, resources: Resources) => string | undefined;
+  /** the same for clients in other network namespaces */
+  readonly elsewherePath: (listener: string, resources: Resources) => string | undefined;
 }
 
 /** Makes generation `number` of the resources. @throws nothing for bad input: see `resources.diagnostics` before */
@@ -53,10 +57,13 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
   const started = performance.now();
   const plan = buildPlan(resources);
   const proxies = new Map<string, { address: string; port: number }>();
+  const elsewhere = new Map<string, string>();
   for (const listener of plan.listeners) {
     if (!context.listenerIndex.has(listener.name)) context.listenerIndex.set(listener.name, context.listenerIndex.size);
     const at = context.proxyAddress(listener);
     if (at) proxies.set(listener.name, { ...at, address: reachable(at.address) });
+    const path = context.elsewherePath(listener.name, resources);
+    if (path !== undefined) elsewhere.set(listener.name, path);
   }
   const inbound = new Map<string, string>();
   for (const { listener, inbound: whose } of resources.intercepts) {
@@ -64,14 +71,14 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
     if (path !== undefined) inbound.set(listener, path);
   }
   const breakers = new Set<string>();
-  const elsewhere = usedElsewhere(resources, plan);
+  const unseen = usedElsewhere(resources, plan);
   const compiled = compileImage(stable(plan, context.listenerIndex), {
     generation: number,
     endpointId: (address, port) => context.endpointId(address, port, false),
     programNumber: context.programNumber,
     bucketIndex: context.bucketIndex,
     breakerIndex: (breaker) => {
-      const index = elsewhere(breaker.cluster) ? undefined : context.breakerIndex(breaker);
+      const index = unseen(breaker.cluster) ? undefined : context.breakerIndex(breaker);
       if (index !== undefined) breakers.add(breaker.cluster);
       return index;
     },
@@ -101,6 +108,7 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
     inbound,
     limits: enforcedLimits(resources, plan),
     breakers,
+    elsewhere,
     proxies,
   };
 }

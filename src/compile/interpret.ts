@@ -74,6 +74,8 @@ export interface Surroundings {
   readonly uuid: string;
   /** facts about the request's token, if it is known: TOKEN_WORDS words */
   readonly tokenFacts?: readonly bigint[];
+  /** header lines that come with it */
+  readonly tokenLines?: Uint8Array;
   /** takes a token from a bucket by its index, false: there is none; default: there always is one */
   readonly token?: (bucket: number) => boolean;
 }
@@ -404,7 +406,7 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
     return output ? { ...decided, action: 'reply', output } : decided;
   }
   if (kind !== ACTION.FORWARD) return decided;
-  const output = buildHead(view, action, head, around.uuid);
+  const output = buildHead(view, action, head, around.uuid, around.tokenLines);
   const variables = variablesOf(view, action, head);
   if (!output || !variables) return decided;
   const choice = choose(view, action, head, around);

@@ -177,8 +177,25 @@ export const ADD = {
   ORIGINAL_TARGET: 4,
   /** off/len (`content-length: 0`) when a POST, PUT, PATCH or OPTIONS has no Content-Length, as Envoy does */
   EMPTY_LENGTH: 5,
+  /** the lines that come with the request's known token; off/len unused */
+  TOKEN_LINES: 6,
 } as const;
+/** Where a token may be. */
+export const TOKEN_PLACE = { HEADER: 0, COOKIE: 1, QUERY: 2 } as const;
+/** Places for tokens of a listener, and bytes of the header lines that come with one. */
+export const MAX_TOKEN_PLACES = 8;
+export const MAX_TOKEN_LINES = 1024;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
+/** What the access log of a listener needs to know of a request that the kernel decides. */
+export const LOG = {
+  ON: 1,
+  /** the head of the request, as it is forwarded */
+  REQUEST: 2,
+  /** the head of the answer */
+  ANSWER: 4,
+} as const;
+/** Who gives a reply of the mesh itself: what access logs tell apart. */
+export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {
@@ -210,8 +227,17 @@ export const ListenerSpec = struct('listener', 'What is decided for connections 
   ['not_found', 'u32', 'action when no virtual host or no route matches'],
   ['denied', 'u32', 'action when RBAC denies'],
   ['proxy_endpoint', 'u32', 'endpoint id of the proxy listener that stands behind this one, plus one; 0: none'],
-  ['token_slots', 'u32', 'slots of the headers in which tokens are looked up, one a byte; 0: none'],
+  ['token_places', 'u32', 'offset of token_place[n_token_places]: where tokens are looked up'],
+  ['n_token_places', 'u32', 'at most MAX_TOKEN_PLACES'],
+  ['log', 'u32', 'LOG; 0: its requests are not logged'],
   ['pad', 'u32', 'zero'],
+]);
+
+export const TokenPlaceSpec = struct('token_place', 'Where a token may be; of several in a request none is known.', [
+  ['kind', 'u32', 'TOKEN_PLACE'],
+  ['slot', 'u32', 'HEADER and COOKIE: of the header'],
+  ['find', 'u32', 'COOKIE and QUERY: start row of the capturing automaton that finds the value: registers 0 and 1'],
+  ['find_classes', 'u32', 'its class map'],
 ]);
 
 export const VirtualHostSpec = struct('virtual_host', 'The routes of a set of domains.', [
@@ -293,7 +319,7 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
-  ['pad', 'u32', 'zero'],
+  ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
 ]);
 
 export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
@@ -383,6 +409,7 @@ export const AddSpec = struct(
 export const IMAGE_STRUCTS = [
   ImageHeader,
   ListenerSpec,
+  TokenPlaceSpec,
   VirtualHostSpec,
   JobSpec,
   RouteSpec,
@@ -425,6 +452,8 @@ export const IMAGE_CONSTANTS = {
   MAX_SLOTS,
   MAX_WATCHED_SLOTS,
   MAX_LITERAL,
+  MAX_TOKEN_PLACES,
+  MAX_TOKEN_LINES,
   STATUS_WORDS,
   MAX_HASHES,
   MAX_TABLE,
@@ -444,6 +473,9 @@ export const IMAGE_ENUMS = {
   LB,
   PIECE,
   ADD,
+  TOKEN_PLACE,
   RBAC,
+  LOG,
+  ORIGIN,
   ROUTE_FLAG,
 };

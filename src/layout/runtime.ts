@@ -38,6 +38,25 @@ export const MAX_LINEAR = 16384;
 /** Bytes of a request that are kept for the edits of its answer. */
 export const MAX_VARIABLE_BYTES = 496;
 
+/**
+ * The ring buffer of what is to be logged: its size in bytes, and how much of it requests leave free, so that there is
+ * room for the ends of all exchanges that have begun. A request that finds less goes to the proxy, which logs it.
+ */
+export const LOG_RING = 4 * 1024 * 1024;
+export const LOG_RESERVE = 1024 * 1024;
+
+/** What a record of the ring buffer tells. */
+export const LOG_RECORD = {
+  /** a request was forwarded; its head follows */
+  BEGIN: 1,
+  /** the head of its answer, which follows */
+  ANSWER: 2,
+  /** the answer is complete */
+  END: 4,
+  /** the mesh's own reply: the request's head follows, then the reply's */
+  REPLY: 8,
+} as const;
+
 /** State of an upstream's exchange; written by the programs except where noted. */
 export const PHASE = {
   /** idle in its pool, or not in use: any byte from the server is a protocol error */
@@ -142,6 +161,10 @@ export const COUNTER = {
   TOKEN_KNOWN: 19,
   /** handed to the agent because their token is not known, for it to look at (part of AGENT's kind) */
   TOKEN_UNKNOWN: 20,
+  /** requests left to the proxy because the agent was behind with the access log */
+  LOG_FULL: 21,
+  /** records for the access log that found no room, so lines that are missing */
+  LOG_LOST: 22,
 } as const;
 export const N_COUNTERS = 32;
 
@@ -271,8 +294,9 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['taken', 'u32', 'bytes of this request that the dummy has sent on'],
   ['seq', 'u32', 'write_seq of U when no exchange was under way'],
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
+  ['body', 'u64', 'bytes of the body of this answer, without framing, that the kernel has sent to the client'],
+  ['log', 'u32', 'of this exchange: LOG of its listener'],
   ['breaker', 'u32', 'index plus one of the breaker that counts this exchange; 0: none'],
-  ['pad', 'u32', 'zero'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
@@ -313,9 +337,11 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
 ]);
 
 export const SteerKeySpec = struct('steer_key', 'An address that is intercepted.', [
+  ['netns', 'u64', 'cookie of the network namespace in which it is meant; 0: in all but the agent’s'],
   ['address', 'u32[4]', 'network order; IPv4 in the first word'],
   ['port', 'u16', 'network order'],
   ['family', 'u16', '2 or 10'],
+  ['pad', 'u32', 'zero'],
 ]);
 export const SteerSpec = struct('steer', 'Where connections to an intercepted address go.', [
   ['address', 'u32[4]', 'network order'],
@@ -323,11 +349,28 @@ export const SteerSpec = struct('steer', 'Where connections to an intercepted ad
   ['keep_address', 'u16', '1: only the port is replaced'],
   ['listener', 'u32', 'index'],
   ['intake', 'u32', 'INTAKE: SOCKET or LISTENER'],
+  ['refuse', 'u32', '1: nowhere; the connection is refused'],
 ]);
-/** Key: local address and port of a client socket; value: its cookie, 0 with listener intake. How the agent finds the connection it accepted. */
+/** Key: cookie of a network namespace that is not the agent's. */
+export const NetnsSpec = struct('netns', 'Where the agent listens in another network namespace; port 0: not there.', [
+  ['address6', 'u32[4]', 'network order'],
+  ['address4', 'u32', 'network order'],
+  ['port4', 'u16', 'network order'],
+  ['port6', 'u16', 'network order'],
+]);
+/** How the agent finds the connection that it accepted. */
 export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
+  ['netns', 'u64', 'cookie of its network namespace'],
   ['address', 'u32[4]', 'network order'],
   ['port', 'u32', 'host order'],
+  ['pad', 'u32', 'zero'],
+]);
+export const ArrivalSpec = struct('arrival', 'A client socket and what it asked for.', [
+  ['cookie', 'u64', '0 with listener intake'],
+  ['address', 'u32[4]', 'asked for, network order'],
+  ['listener', 'u32', 'index'],
+  ['port', 'u16', 'asked for, host order'],
+  ['family', 'u16', 'of the address asked for, 2 or 10'],
 ]);
 
 export const ServingSpec = struct('serving', "Per paired server's socket (socket storage).", [
@@ -343,14 +386,39 @@ export const TokenSpec = struct('token', 'A verified token.', [
   ['serial', 'u32', 'even: whole'],
   ['generation', 'u32', 'of the image whose questions the facts answer; 0: empty'],
   ['listener', 'u32', 'index'],
-  ['place', 'u32', 'which of the listener’s token headers'],
+  ['place', 'u32', 'which of the listener’s places for tokens'],
   ['hash', 'u64', 'of the value'],
   ['until', 'u64', 'bpf_ktime_get_boot_ns from which on it is not known any more'],
   ['used', 'u64', 'bpf_ktime_get_boot_ns of the last use; written by the programs'],
   ['facts', 'u64[2]', 'TOKEN_WORDS words'],
   ['length', 'u32', 'bytes of the value'],
-  ['pad', 'u32', 'zero'],
+  ['n_lines', 'u32', 'bytes of `lines`'],
   ['bytes', 'u8[2048]', 'the value; zeros behind it'],
+  ['lines', 'u8[1024]', 'MAX_TOKEN_LINES bytes: header lines that come with the token'],
+]);
+
+/** What happened, for the access log; heads follow as LOG says. Times are of bpf_ktime_get_ns. */
+export const LogRecordSpec = struct('log_record', 'A record of the ring buffer of requests that are logged.', [
+  ['kind', 'u32', 'bits of LOG_RECORD'],
+  ['listener', 'u32', 'index'],
+  ['cookie', 'u64', 'of the client socket'],
+  ['time', 'u64', 'when'],
+  ['received', 'u64', 'BEGIN: bytes of the body that the request announces'],
+  ['body', 'u64', 'END, REPLY: bytes of the answer’s body, without framing'],
+  ['slot', 'u32', 'pool slot; REPLY: none'],
+  ['generation', 'u32', 'BEGIN, REPLY: of the image'],
+  ['rule', 'u32', 'BEGIN, REPLY: index of the rule plus one, 0: none'],
+  ['choice', 'u32', 'BEGIN: index of the cluster among those of the action'],
+  ['endpoint', 'u32', 'BEGIN: id'],
+  ['status', 'u32', 'ANSWER, REPLY'],
+  ['source', 'u32[4]', "BEGIN, REPLY: the client's address, network order; IPv4 in the first word"],
+  ['original', 'u32[4]', 'BEGIN, REPLY: the address that it asked for'],
+  ['source_port', 'u32', 'host order'],
+  ['original_port', 'u32', 'host order'],
+  ['origin', 'u32', 'REPLY: ORIGIN'],
+  ['request_len', 'u32', "bytes of the request's head that follow"],
+  ['answer_len', 'u32', "bytes of the answer's head that follow"],
+  ['pad', 'u32', 'zero'],
 ]);
 
 /**
@@ -377,10 +445,13 @@ export const RUNTIME_STRUCTS = [
   EndpointSpec,
   CtlSpec,
   SteerKeySpec,
+  NetnsSpec,
+  ArrivalSpec,
   SteerSpec,
   TupleSpec,
   ServingSpec,
   TokenSpec,
+  LogRecordSpec,
 ];
 export const RUNTIME_CONSTANTS = {
   MAX_UPSTREAMS,
@@ -404,6 +475,8 @@ export const RUNTIME_CONSTANTS = {
   MAX_LINEAR,
   MAX_VARIABLE_BYTES,
   N_COUNTERS,
+  LOG_RING,
+  LOG_RESERVE,
 };
 export const RUNTIME_ENUMS = {
   PHASE,
@@ -416,4 +489,5 @@ export const RUNTIME_ENUMS = {
   INTAKE,
   INBOUND,
   CTL,
+  LOG_RECORD,
 };

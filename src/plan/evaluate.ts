@@ -30,6 +30,8 @@ export interface PlanRequest {
   readonly sourceIp?: string;
   /** numbers of the facts that hold for its token, if it is known */
   readonly tokenFacts?: ReadonlySet<number>;
+  /** headers that come with it */
+  readonly tokenHeaders?: readonly (readonly [string, string])[];
   /** unsigned, 32 bits: what steps with a chance draw; undefined: none of them strikes */
   readonly random?: number;
   /** keys of the token buckets without a token */
@@ -294,6 +296,7 @@ function forward(listener: ListenerPlan, view: View, action: ForwardAction): Res
       continue;
     headers.push([edit.name, edit.value]);
   }
+  if (action.tokenHeaders) for (const [name, value] of view.request.tokenHeaders ?? []) headers.push([name, value]);
   let target = view.request.target;
   if (action.target?.kind === 'pieces') target = expand(view, action.target.pieces);
   else if (action.target) {

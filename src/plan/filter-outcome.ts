@@ -37,13 +37,16 @@ export interface FilterOutcome {
   readonly whole: boolean;
   /** what every request is answered with that gets past `checks`, by case */
   readonly abort?: readonly { readonly when: Condition; readonly action: ReplyAction }[];
-  /** headers that a jwt_authn filter takes away with a good token; `checks` leave those that are not known to the proxy */
-  readonly removals: readonly Removal[];
+  /** what a jwt_authn filter does to requests with good tokens; `checks` leave those that are not known to the proxy */
+  readonly changes: readonly TokenChange[];
 }
 
-/** A header that goes with a token that is known, and when it does. */
-export interface Removal {
-  readonly name: string;
+/** What a known token does to a request, and when. */
+export interface TokenChange {
+  /** header that goes with it; '': none */
+  readonly remove: string;
+  /** headers that may come with it; empty: none does */
+  readonly adds: readonly string[];
   readonly when: Condition;
 }
 
@@ -51,7 +54,7 @@ export interface Removal {
 export function answered(
   acts: readonly FilterSteps[],
   view: RouteView,
-): Omit<FilterOutcome, 'overridden' | 'notes' | 'removals'> {
+): Omit<FilterOutcome, 'overridden' | 'notes' | 'changes'> {
   const corsAt = acts.findIndex((a) => a.cors);
   const cors = acts[corsAt]?.cors;
   const route = view.hasEntry ? view.edits : [];
@@ -63,7 +66,11 @@ export function answered(
   acts.forEach((act, at) => {
     if (abort) return;
     for (const { condition, headers, allowed } of act.cors?.preflights ?? [])
-      checks.push({ action: 'deny', condition, reply: filterReply(200, headers, filterEdits(allowed)) });
+      checks.push({
+        action: 'deny',
+        condition,
+        reply: { ...filterReply(200, headers, filterEdits(allowed)), origin: 'filter' },
+      });
     for (const step of act.steps) {
       const knownToCors = cors && corsAt < at ? cors : undefined;
       const reply = (allowed: boolean) => replyOf(step, { route, filters: filterEdits(allowed) });
@@ -89,7 +96,7 @@ function replyOf(step: Step, edits: AnswerEdits): RbacCheck['reply'] {
   if (step.reply === 'proxy') return { kind: 'proxy', ...(step.why ? { why: step.why } : {}) };
   if (!step.reply && !hasEdits(edits)) return undefined;
   const { status, body, headers = [] } = step.reply ?? { ...DENIED, headers: [] };
-  return localReply(status, body, edits, headers);
+  return { ...localReply(status, body, edits, headers), origin: step.reply ? 'fault' : 'rbac' };
 }
 
 /** A step as checks; two where CORS adds to the answers for the origins that it allows. */

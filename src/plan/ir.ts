@@ -3,6 +3,7 @@
  * that the plan cannot express is a `proxy` verdict with reasons; nothing is dropped silently.
  */
 import type { Position } from '../policy/diagnostics.js';
+import type { AccessLog } from './access-log.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { TokenPlan } from './tokens.js';
 
@@ -103,6 +104,8 @@ export interface ForwardAction {
   readonly edits: readonly HeaderEdit[];
   /** adds `x-envoy-original-path: <target as received>` (Envoy does so for rewritten paths unless suppressed) */
   readonly originalPath: boolean;
+  /** the headers that come with the request's known token are added */
+  readonly tokenHeaders?: boolean;
   /** 0: none */
   readonly timeoutMs: number;
   /** until the head of the answer to one try; absent: none */
@@ -134,6 +137,8 @@ export interface ReplyAction {
   readonly status: number;
   readonly headers: readonly { readonly name: string; readonly value: readonly Piece[] }[];
   readonly body: string;
+  /** who gives it, for access logs; absent: the route */
+  readonly origin?: 'no_route' | 'rbac' | 'fault' | 'filter';
 }
 
 export type Action = ForwardAction | ReplyAction | { readonly kind: 'proxy' };
@@ -164,6 +169,8 @@ export interface RoutePlan {
   /** unique in the plan, e.g. `listener/vhost/3` */
   readonly id: string;
   readonly name: string;
+  /** the name that its user gave it, for access logs; only where there are some */
+  readonly routeName?: string;
   readonly position?: Position;
   /** undefined: cannot be computed in the kernel; requests that get as far as this route go to the proxy */
   readonly match?: Condition;
@@ -210,6 +217,8 @@ export interface ListenerPlan {
   readonly tokens?: TokenPlan;
   /** the answer to requests without a route; undefined: 404 without anything */
   readonly notFound?: ReplyAction;
+  /** what is written about its requests; `serviceTime`: answers get x-envoy-upstream-service-time from the proxy */
+  readonly log?: { readonly logs: readonly AccessLog[]; readonly serviceTime: boolean };
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
   /** value of x-forwarded-proto added when there is none */

@@ -38,8 +38,8 @@ const TEXT = {
     'The fast path of this version handles plain text; TLS connections are left to the proxy.',
   ],
   'access-log': [
-    'An access log is configured',
-    'The proxy writes its access log only for requests that it sees. Leaving requests out of the log would be a change of behaviour.',
+    'An access log that only the proxy can write',
+    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about.',
   ],
   'envoy-filter': [
     'An EnvoyFilter patches it',
@@ -172,7 +172,7 @@ const TEXT = {
   ],
   jwt: [
     'A JSON Web Token that only the proxy can judge',
-    'Tokens are verified in user space, once, and what policies ask about them is kept in the kernel until they expire. Left to the proxy are providers with settings that the fast path does not have, and every token that it has not seen.',
+    'Tokens are verified in user space, once, and what policies ask about them is kept in the kernel until they expire. Left to the proxy are providers with settings that the fast path does not have, requirements that look at the tokens of all providers, and every token that it has not seen.',
   ],
   grpc: ['gRPC over HTTP/1.1', 'Requests with a gRPC content type are answered in gRPC’s own form by the proxy.'],
   'request-dependent': [

@@ -194,7 +194,7 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     },
   },
   jwt: {
-    fix: 'Give the rule the issuer’s keys (jwks or jwksUri), and let tokens come in headers.',
+    fix: 'Give the rule the issuer’s keys (jwks or jwksUri), and let claims go into headers of their own.',
     example: {
       place: 'documents',
       before: `${TOKENS}

@@ -200,7 +200,11 @@ const CASES: Case[] = [
     bootstrap: { layered_runtime: { layers: [{ name: 'static', static_layer: {} }] } },
     expect: 'runtime-fraction',
   },
-  { name: 'dynamic metadata', route: answer('', { prefix: '/', dynamic_metadata: [{}] }), expect: 'unsupported-field' },
+  {
+    name: 'metadata of another filter',
+    route: answer('', { prefix: '/', dynamic_metadata: [{ filter: 'x' }] }),
+    expect: 'metadata',
+  },
   { name: 'a byte of no character', route: answer('', { safe_regex: { regex: '/\\C+' } }), expect: 'regex' },
   { name: 'a look-ahead', route: answer('', { safe_regex: { regex: '/(?=a)' } }), expect: 'regex' },
   {

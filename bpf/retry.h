@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What is noted of a request for another try, which the agent makes through the proxy. */
+/* What is noted of a request that may be tried again: the request itself, and which answers are not for its client. */
 #pragma once
 #include "maps.h"
 
