@@ -22,6 +22,8 @@ import {
   inboundProblem,
   startProxy,
   stopStaleProxy,
+  WITHOUT_BREAKERS,
+  withBreakers,
   withConsults,
   withInboundListeners,
   withOutliers,
@@ -29,6 +31,7 @@ import {
   withReplayRoutes,
 } from '../proxy/index.js';
 import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
+import { Breakers } from './breakers.js';
 import { chooseIntake } from './choose-intake.js';
 import { Consultant } from './consult.js';
 import { serveConsults } from './consult-server.js';
@@ -97,6 +100,7 @@ export class Instance {
   #tokens!: TokenCache;
   #buckets!: TokenBuckets;
   #consultant!: Consultant;
+  #breakers!: Breakers;
   #listeners!: Listeners;
   #namespaces: Namespaces | undefined;
   /** the proxy waits on behalf of clients in other network namespaces */
@@ -182,6 +186,14 @@ export class Instance {
       now: () => process.hrtime.bigint(),
     });
     this.#consultant = new Consultant(this.#buckets);
+    this.#breakers = new Breakers({
+      mapping: plane.map('breakers').mmap(),
+      enter: (breaker) => plane.enter(breaker),
+      leave: (breaker) => plane.leave(breaker),
+      uncount: (slot) => plane.uncount(slot),
+      countOn: (slot, breaker) => plane.countOn(slot, breaker),
+      slotOf: (end) => this.#traffic.pool.byLocalEnd(end),
+    });
     this.#traffic = new Traffic(
       plane,
       (listener, elsewhere) => {
@@ -193,6 +205,7 @@ export class Instance {
       (listener, head) => this.#tokens.offer(listener, head),
       this.#log,
       this.#outliers,
+      (event, end) => this.#breakers.exchange(event, end),
     );
     this.#discovery = new Discovery({
       clusters: (filter) =>
@@ -221,7 +234,11 @@ export class Instance {
     this.#outliers.prepare(generation.compiled);
     if (options.proxy === 'own') {
       mkdirSync(this.#proxyFolder, { recursive: true, mode: 0o700 });
-      this.#consults = await serveConsults(this.#consultPath, this.#consultant);
+      this.#consults = await serveConsults(this.#consultPath, (request) =>
+        request.cluster === ''
+          ? this.#consultant.ask(request)
+          : this.#breakers.ask(request.cluster, request.end, request.quiet),
+      );
       this.#reports = await serveReports(this.#reportsPath, (tried) => this.#reported(tried));
       this.#proxy = await startProxy({
         dir: this.#proxyFolder,
@@ -276,6 +293,8 @@ export class Instance {
       listenerIndex: this.#listenerIndex,
       programNumber: (program) => this.#traffic.programs.number(program),
       // somebody else's proxy has buckets of its own
+      breakerIndex: (breaker) =>
+        this.options.proxy === 'own' && !this.#elsewhere ? this.#breakers.place(breaker) : undefined,
       bucketIndex: (bucket) => (typeof this.options.proxy === 'string' ? this.#buckets.place(bucket) : undefined),
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
@@ -286,13 +305,15 @@ export class Instance {
 
   /** What the proxy is given. */
   #forProxy(generation: Generation): Generation['resources'] {
-    const { resources, limits } = generation;
+    const { resources, limits, breakers } = generation;
+    const path = this.#consultPath;
+    const settings = {
+      ...(limits.size > 0 ? withoutLimits(resources) : {}),
+      ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
+    };
     return withInboundListeners(
       withOutliers(
-        withReplayRoutes(
-          withConsults(resources, limits, this.#consultPath),
-          limits.size > 0 ? withoutLimits(resources) : {},
-        ),
+        withReplayRoutes(withBreakers(withConsults(resources, limits, path), breakers, path), settings),
         this.#outliers.toEject,
         this.#reportsPath,
       ),
@@ -367,6 +388,7 @@ export class Instance {
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
     this.#buckets.enforced();
     this.#consultant.enforced();
+    this.#breakers.enforced();
     const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
     const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
     this.#discovery.enforce(generation.compiled, new Set(ids));
@@ -403,12 +425,21 @@ export class Instance {
     if (namespaceId(file) === namespaceId('/proc/self/ns/net')) return;
     if (!this.#elsewhere) {
       this.#elsewhere = true;
-      const refused = (await this.#proxy?.update(this.#forProxy(this.#generation))) ?? [];
+      const { number, resources, breakers } = this.#generation;
+      // the agent cannot tell which exchange of such clients the proxy asks about: then the proxy counts alone
+      const next = breakers.size > 0 ? this.#make(number + 1, resources) : this.#generation;
+      const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
       if (refused.length > 0) {
         this.#elsewhere = false;
         throw new Error(`the proxy cannot serve other network namespaces: ${refused.map((d) => d.message).join('; ')}`);
       }
-      this.#enforceElsewhere(this.#generation);
+      if (next === this.#generation) this.#enforceElsewhere(next);
+      else {
+        this.#consultant.prepare(next.limits.values());
+        await this.#discovery.prepare(next.compiled);
+        this.#enforce(next);
+        this.#traffic.pool.retireProxies();
+      }
     }
     await this.#namespaces?.add(file, path);
   }
