@@ -17,6 +17,7 @@
 #define MAX_LITERALS 256
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 24
+#define MAX_LOTS 8
 #define MAX_MATCHES 16
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
@@ -41,6 +42,8 @@
 #define MAX_KERNEL_BODY 1048576
 #define MAX_KERNEL_CHUNKED 4096
 #define MAX_RULES 16384
+#define MAX_BUCKETS 4096
+#define BUCKET_SHIFT 4
 #define MAX_TOKENS 4096
 #define TOKEN_WAYS 4
 #define MAX_TOKEN 2048
@@ -227,6 +230,7 @@
 #define CTL_HELLO 10
 #define CTL_TAKE_OVER 11
 #define CTL_NOW 12
+#define CTL_DRAW 13
 
 #define LOG_RECORD_BEGIN 1
 #define LOG_RECORD_ANSWER 2
@@ -381,14 +385,18 @@ struct rbac_entry {
   __u32 reply; /* offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy */
   __u32 numerator; /* with a denominator: stops this share of what it would stop, drawn per request */
   __u32 denominator; /* 0: always */
+  __u32 bucket; /* index plus one of a bucket: stops what it would stop only when no token is left; 0: none */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct rbac_entry) == 24, "rbac_entry");
+_Static_assert(sizeof(struct rbac_entry) == 32, "rbac_entry");
 _Static_assert(__builtin_offsetof(struct rbac_entry, action) == 0, "rbac_entry.action");
 _Static_assert(__builtin_offsetof(struct rbac_entry, never) == 4, "rbac_entry.never");
 _Static_assert(__builtin_offsetof(struct rbac_entry, condition) == 8, "rbac_entry.condition");
 _Static_assert(__builtin_offsetof(struct rbac_entry, reply) == 12, "rbac_entry.reply");
 _Static_assert(__builtin_offsetof(struct rbac_entry, numerator) == 16, "rbac_entry.numerator");
 _Static_assert(__builtin_offsetof(struct rbac_entry, denominator) == 20, "rbac_entry.denominator");
+_Static_assert(__builtin_offsetof(struct rbac_entry, bucket) == 24, "rbac_entry.bucket");
+_Static_assert(__builtin_offsetof(struct rbac_entry, pad) == 28, "rbac_entry.pad");
 
 /* What is done with a request. */
 struct action {
@@ -595,6 +603,17 @@ _Static_assert(sizeof(struct answer_edit) == 16, "answer_edit");
 _Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit.remove");
 _Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
 _Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
+
+/* Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns. */
+struct bucket {
+  __u64 at; /* signed: when the bucket was empty */
+  __u64 cost; /* time in which one token comes; 0: no bucket here */
+  __u64 most; /* time in which the bucket fills */
+};
+_Static_assert(sizeof(struct bucket) == 24, "bucket");
+_Static_assert(__builtin_offsetof(struct bucket, at) == 0, "bucket.at");
+_Static_assert(__builtin_offsetof(struct bucket, cost) == 8, "bucket.cost");
+_Static_assert(__builtin_offsetof(struct bucket, most) == 16, "bucket.most");
 
 /* Per intercepted client socket (socket storage). */
 struct conn {

@@ -144,6 +144,15 @@ struct {
   __type(value, __u64);
 } rule_hits SEC(".maps");
 
+/* Token buckets of rate limits. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_BUCKETS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct bucket);
+} buckets SEC(".maps");
+
 /* Verified tokens; a value's hash says where it may be. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);

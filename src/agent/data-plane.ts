@@ -396,6 +396,12 @@ export class DataPlane {
     return getBig(this.#ctl, CTL_AT, CtlSpec, 'passed');
   }
 
+  /** Takes a token of a bucket of `buckets`. @returns whether there was one; undefined: ask again */
+  draw(bucket: number): boolean | undefined {
+    const taken = this.#run(CTL.DRAW, { slot: bucket });
+    return taken || getBig(this.#ctl, CTL_AT, CtlSpec, 'passed') === 0n ? taken : undefined;
+  }
+
   /** Ends the exchange of `cookie` on a slot. @returns false when it had ended already */
   finish(slot: number, cookie: bigint, reusable: boolean): boolean {
     return this.#run(CTL.FINISH, { slot, cookie, arg: reusable ? 1n : 0n });

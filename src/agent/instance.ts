@@ -1,6 +1,7 @@
 /** One running instance: the data plane, the proxy behind it, and the policy in force. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
+import type { Http2Server } from 'node:http2';
 import { join } from 'node:path';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
 import { listeningSocketOf } from '../kernel/foreign-sockets.js';
@@ -19,11 +20,15 @@ import {
   inboundProblem,
   startProxy,
   stopStaleProxy,
+  withConsults,
   withInboundListeners,
+  withoutLimits,
   withReplayRoutes,
 } from '../proxy/index.js';
 import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
 import { chooseIntake } from './choose-intake.js';
+import { Consultant } from './consult.js';
+import { serveConsults } from './consult-server.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
@@ -34,6 +39,7 @@ import { Namespaces } from './namespaces.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
 import { RequestLog } from './request-log.js';
 import { statusOf } from './status.js';
+import { TokenBuckets } from './token-buckets.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
 import { watchFiles } from './watcher.js';
@@ -89,6 +95,8 @@ export class Instance {
   #traffic!: Traffic;
   #log!: RequestLog;
   #tokens!: TokenCache;
+  #buckets!: TokenBuckets;
+  #consultant!: Consultant;
   #listeners!: Listeners;
   #namespaces: Namespaces | undefined;
   /** the proxy waits on behalf of clients in other network namespaces */
@@ -97,6 +105,7 @@ export class Instance {
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
   #servers: Server[] = [];
+  #consults: Http2Server | undefined;
   #release: (() => void) | undefined;
   #unwatch: (() => void) | undefined;
   #reloading: Promise<void> = Promise.resolve();
@@ -156,6 +165,12 @@ export class Instance {
       () => this.#traffic.pool,
       (kind) => (options.proxy === 'own' ? join(this.#proxyFolder, 'envoy.log') : `/dev/${kind}`),
     );
+    this.#buckets = new TokenBuckets({
+      mapping: plane.map('buckets').mmap(),
+      draw: (place) => plane.draw(place),
+      now: () => process.hrtime.bigint(),
+    });
+    this.#consultant = new Consultant(this.#buckets);
     this.#traffic = new Traffic(
       plane,
       (listener, elsewhere) => {
@@ -190,12 +205,16 @@ export class Instance {
     }
     const generation = this.#make(1, resources);
     this.#generation = generation;
-    if (options.proxy === 'own')
+    this.#consultant.prepare(generation.limits.values());
+    if (options.proxy === 'own') {
+      mkdirSync(this.#proxyFolder, { recursive: true, mode: 0o700 });
+      this.#consults = await serveConsults(this.#consultPath, this.#consultant);
       this.#proxy = await startProxy({
         dir: this.#proxyFolder,
         resources: this.#forProxy(generation),
         inheritFds: lasting,
       });
+    }
     await this.#listeners.open(generation.intercepts);
     writeHosts(this.#hostsFile, resources.hosts);
     await this.#serve();
@@ -272,6 +291,8 @@ export class Instance {
     return makeGeneration(number, resources, {
       listenerIndex: this.#listenerIndex,
       programNumber: (program) => this.#traffic.programs.number(program),
+      // somebody else's proxy has buckets of its own
+      bucketIndex: (bucket) => (typeof this.options.proxy === 'string' ? this.#buckets.place(bucket) : undefined),
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
       inboundPath: (listener, of) => this.#inboundPath(listener, of),
@@ -281,8 +302,12 @@ export class Instance {
 
   /** What the proxy is given. */
   #forProxy(generation: Generation): Generation['resources'] {
+    const { resources, limits } = generation;
     return withInboundListeners(
-      withReplayRoutes(generation.resources),
+      withReplayRoutes(
+        withConsults(resources, limits, this.#consultPath),
+        limits.size > 0 ? withoutLimits(resources) : {},
+      ),
       [...new Set([...generation.inbound.keys(), ...(this.#elsewhere ? generation.elsewhere.keys() : [])])],
       this.#proxyFolder,
     );
@@ -290,6 +315,11 @@ export class Instance {
 
   get #proxyFolder(): string {
     return join(this.#folder, 'proxy');
+  }
+
+  /** Where the proxy asks the agent. */
+  get #consultPath(): string {
+    return join(this.#proxyFolder, 'consult.sock');
   }
 
   /** Why connections from outside the mesh cannot be given to the proxy as they are. */
@@ -328,6 +358,8 @@ export class Instance {
     this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
+    this.#buckets.enforced();
+    this.#consultant.enforced();
     const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
     const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
     this.#discovery.enforce(generation.compiled, new Set(ids));
@@ -442,6 +474,7 @@ export class Instance {
     }
     const next = this.#make(this.#generation.number + 1, resources);
     await this.#listeners.open(next.intercepts);
+    this.#consultant.prepare(next.limits.values());
     const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
     if (refused.length > 0) {
       for (const d of refused) log(formatDiagnostic(d));
@@ -529,6 +562,7 @@ export class Instance {
       removeCgroups(this.options.name);
     }
     for (const server of this.#servers) server.close();
+    this.#consults?.close();
     if (this.#release) rmSync(this.#folder, { recursive: true, force: true });
     this.#release?.();
   }

@@ -56,7 +56,9 @@ async function runInside({ name, bypass, intake, netns }: ExecOptions, command: 
   try {
     const path = netns === undefined ? undefined : resolve(namespacePath(netns));
     const namespace = openNamespace(path ?? '/proc/self/ns/net');
-    if (namespaceId(namespace) !== namespaceId(`/proc/${found.pid}/ns/net`)) {
+    const home = namespaceId(`/proc/${found.pid}/ns/net`);
+    // who may not look at the agent may not join the mesh, either, and is told so below
+    if (home !== undefined && namespaceId(namespace) !== home) {
       const problem = await askToServe(found, namespace, path);
       if (problem !== undefined) return fail(problem);
     }

@@ -41,6 +41,8 @@ export const MAX_JOBS = 64;
 export const MAX_LITERALS = 256;
 export const MAX_CANDIDATES = 512;
 export const MAX_RBAC = 24;
+/** Most steps of one list that are drawn when nothing can lead to the proxy any more: chances and rate limits. */
+export const MAX_LOTS = 8;
 /** Most matches of a regex rewrite in one path; more are left to the proxy. */
 export const MAX_MATCHES = 16;
 /** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
@@ -290,6 +292,8 @@ export const RbacEntrySpec = struct('rbac_entry', 'ALLOW stops what does not mat
   ['reply', 'u32', "offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy"],
   ['numerator', 'u32', 'with a denominator: stops this share of what it would stop, drawn per request'],
   ['denominator', 'u32', '0: always'],
+  ['bucket', 'u32', 'index plus one of a bucket: stops what it would stop only when no token is left; 0: none'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const ActionSpec = struct('action', 'What is done with a request.', [
@@ -443,6 +447,7 @@ export const IMAGE_CONSTANTS = {
   MAX_LITERALS,
   MAX_CANDIDATES,
   MAX_RBAC,
+  MAX_LOTS,
   MAX_MATCHES,
   MAX_SLOTS,
   MAX_WATCHED_SLOTS,

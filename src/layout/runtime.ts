@@ -23,6 +23,9 @@ export const MAX_KERNEL_BODY = 1048576;
  */
 export const MAX_KERNEL_CHUNKED = 4096;
 export const MAX_RULES = 16384;
+/** Token buckets, and the unit of their times: 2^BUCKET_SHIFT of them are a nanosecond. */
+export const MAX_BUCKETS = 4096;
+export const BUCKET_SHIFT = 4;
 /** Verified tokens that are remembered (a power of two), places that one of them may have, and bytes of a header value. */
 export const MAX_TOKENS = 4096;
 export const TOKEN_WAYS = 4;
@@ -214,6 +217,8 @@ export const CTL = {
   TAKE_OVER: 11,
   /** answers in `passed` what the programs' clock for tokens says (bpf_ktime_get_boot_ns) */
   NOW: 12,
+  /** takes a token of the bucket `slot`: result 1 if there was one; `passed` is 1 when that could not be found out */
+  DRAW: 13,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */
@@ -408,7 +413,18 @@ export const LogRecordSpec = struct('log_record', 'A record of the ring buffer o
   ['pad', 'u32', 'zero'],
 ]);
 
+/**
+ * A token bucket, refilled continuously, as one number: when it was empty last, or would have been. A token is there when
+ * that is `cost` ago; taking one moves it on by `cost`, from `most` ago at the earliest (then the bucket was full).
+ */
+export const BucketSpec = struct('bucket', 'Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns.', [
+  ['at', 'u64', 'signed: when the bucket was empty'],
+  ['cost', 'u64', 'time in which one token comes; 0: no bucket here'],
+  ['most', 'u64', 'time in which the bucket fills'],
+]);
+
 export const RUNTIME_STRUCTS = [
+  BucketSpec,
   ConnSpec,
   UpstreamSpec,
   VariablesSpec,
@@ -435,6 +451,8 @@ export const RUNTIME_CONSTANTS = {
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
   MAX_RULES,
+  MAX_BUCKETS,
+  BUCKET_SHIFT,
   MAX_TOKENS,
   TOKEN_WAYS,
   MAX_TOKEN,

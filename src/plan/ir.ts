@@ -152,6 +152,17 @@ export interface RbacCheck {
   readonly reply?: ReplyAction | { readonly kind: 'proxy'; readonly why?: string };
   /** what would be stopped is stopped with this probability only, drawn per request */
   readonly chance?: { readonly numerator: number; readonly denominator: number };
+  /** what would be stopped takes a token instead, and is stopped when there is none */
+  readonly bucket?: TokenBucket;
+}
+
+/** A token bucket of a rate limit, refilled continuously. */
+export interface TokenBucket {
+  /** equal keys are one bucket, also in the next generation and at the proxy */
+  readonly key: string;
+  readonly maxTokens: number;
+  readonly tokensPerFill: number;
+  readonly fillMs: number;
 }
 
 export interface RoutePlan {

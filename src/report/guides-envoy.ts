@@ -242,7 +242,7 @@ response_headers_to_add: [{ header: { key: server, value: shop } }]`,
     },
   },
   'rate-limit': {
-    fix: 'Rate-limit only the routes that need it.',
+    fix: 'Use local rate limits, without rate limit headers, and with descriptors that are configured beside their bucket (`rate_limits` of the filter).',
     example: {
       place: 'route',
       around: {
