@@ -1,5 +1,6 @@
 /** `run --inbound policies`: what Istio's documents ask of a server, asked of everybody who connects to it. */
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -29,6 +30,11 @@ const CASES: readonly { readonly path: string; readonly method?: string; readonl
   { path: '/token', headers: [['authorization', 'Bearer not.a.token']] },
   { path: '/a/../private/a' },
 ];
+
+const KEY = {
+  ...generateKeyPairSync('rsa', { modulusLength: 2048 }).publicKey.export({ format: 'jwk' }),
+  ...{ kid: 'k', alg: 'RS256', use: 'sig' },
+};
 
 const RULES = `---
 apiVersion: networking.istio.io/v1
@@ -60,7 +66,7 @@ kind: RequestAuthentication
 metadata: { name: shop }
 spec:
   selector: { matchLabels: { app: shop } }
-  jwtRules: [{ issuer: nobody, jwks: '{"keys":[]}' }]
+  jwtRules: [{ issuer: somebody, jwks: '${JSON.stringify({ keys: [KEY] })}' }]
 `;
 
 describe('run --inbound policies', { skip, timeout: 180_000 }, () => {
