@@ -70,6 +70,11 @@ export interface InstanceOptions {
   readonly envoyHeaders: boolean;
   /** ports of workloads that a listener of the policies stands before */
   readonly inbound: readonly InboundOption[];
+  /**
+   * what the files' policies ask of servers on this host is asked where connections arrive, too, and who keeps that while
+   * the agent is away
+   */
+  readonly atServers?: 'proxy' | 'refuse';
   /** where requests are decided: at the applications' sockets, or where the agent accepts their connections */
   readonly intake: 'socket' | 'listener';
   readonly log: (message: string) => void;
@@ -160,7 +165,7 @@ export class Instance {
     mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
     const stale = await stopStaleProxy(this.#proxyFolder);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
-    const { intake, why } = await chooseIntake(options.intake, options.inbound.length > 0);
+    const { intake, why } = await chooseIntake(options.intake, this.#takesInbound);
     if (!intake) throw new StartError(why ?? '', 'unavailable');
     if (why !== undefined) options.log(why);
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
@@ -223,7 +228,7 @@ export class Instance {
     this.#namespaces = new Namespaces(plane, this.#groups, (arrival) => this.#traffic.accept(arrival));
     const lasting = this.#plane.attach(this.#groups);
     const left = leftHolder(this.#folder);
-    if (options.inbound.length > 0) {
+    if (this.#takesInbound) {
       const held = this.#plane.attachInbound(this.#groups);
       this.#holder = startHolder(this.#folder, held);
       lasting.push(...held);
@@ -259,8 +264,8 @@ export class Instance {
   }
 
   get #loadOptions(): LoadOptions {
-    const { name: instance, identity } = this.options;
-    return { instance, ...(identity ? { identity } : {}) };
+    const { name: instance, identity, atServers } = this.options;
+    return { instance, atServers: atServers !== undefined, ...(identity ? { identity } : {}) };
   }
 
   /** The files' resources, with the workloads' ports among what is intercepted. */
@@ -268,6 +273,7 @@ export class Instance {
     const { files, inbound } = this.options;
     const resources = await loadFiles([...files], this.#loadOptions);
     if (errorsOf(resources.diagnostics).length > 0) return resources;
+    this.#placeServers(resources);
     for (const { listener, away, address, port } of inbound) {
       const own = tcpAddress(resources.listeners.find((l) => l.name === listener)?.address);
       const problem = !own
@@ -282,6 +288,35 @@ export class Instance {
       else resources.diagnostics.push({ severity: 'error', code: 'inbound', message: `--inbound: ${problem}` });
     }
     return resources;
+  }
+
+  /** Of the listeners before servers, those stay whose server is on this host. */
+  #placeServers(resources: Generation['resources']): void {
+    const { atServers } = this.options;
+    if (!atServers) return;
+    const elsewhere = new Set<string>();
+    for (const [index, intercept] of resources.intercepts.entries()) {
+      const { inbound, address, listener } = intercept;
+      if (inbound !== 'workload') continue;
+      const problem = isLocal(address) ? this.#inboundProblem(listener, resources) : undefined;
+      if (problem !== undefined) {
+        const message = `connections to ${address} cannot be judged: ${problem}`;
+        resources.diagnostics.push({ severity: 'error', code: 'inbound', message });
+      }
+      if (isLocal(address)) resources.intercepts[index] = { ...intercept, away: atServers };
+      else elsewhere.add(listener);
+    }
+    const keep = <T>(list: T[], name: (item: T) => string): void => {
+      list.splice(0, list.length, ...list.filter((item) => !elsewhere.has(name(item))));
+    };
+    keep(resources.intercepts, (intercept) => intercept.listener);
+    keep(resources.listeners, (listener) => String(listener.name));
+    keep(resources.clusters, (cluster) => String(cluster.name));
+  }
+
+  /** Ports of workloads are taken. */
+  get #takesInbound(): boolean {
+    return this.options.inbound.length > 0 || this.options.atServers !== undefined;
   }
 
   get #hostsFile(): string {
