@@ -401,6 +401,13 @@ export class Instance {
         throw new Error(`the proxy cannot serve other network namespaces: ${refused.map((d) => d.message).join('; ')}`);
       }
       this.#enforceElsewhere(this.#generation);
+      const { resources, elsewhere } = this.#generation;
+      const names = new Set(resources.intercepts.filter((i) => !i.inbound).map((i) => i.listener));
+      const left = this.options.proxy === 'none' ? [] : [...names].filter((name) => !elsewhere.has(name));
+      if (left.length > 0)
+        this.options.log(
+          `not served in other network namespaces, because the proxy would judge otherwise there: ${left.join(', ')}`,
+        );
     }
     await this.#namespaces?.add(file, path);
   }
