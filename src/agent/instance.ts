@@ -475,6 +475,13 @@ export class Instance {
         this.#enforce(next);
         this.#traffic.pool.retireProxies();
       }
+      const { elsewhere } = this.#generation;
+      const names = new Set(resources.intercepts.filter((i) => !i.inbound).map((i) => i.listener));
+      const left = this.options.proxy === 'none' ? [] : [...names].filter((name) => !elsewhere.has(name));
+      if (left.length > 0)
+        this.options.log(
+          `not served in other network namespaces, because the proxy would judge otherwise there: ${left.join(', ')}`,
+        );
     }
     await this.#namespaces?.add(file, path);
   }

@@ -9,8 +9,9 @@ import type { ListenerPlan, Plan } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { type CheckReport, report } from '../plan/report.js';
 import type { Diagnostic } from '../policy/diagnostics.js';
-import { asObject, asObjects, clusterReferences, connectionManagers } from '../policy/envoy/walk.js';
+import { asObject, asObjects, asString, clusterReferences, connectionManagers } from '../policy/envoy/walk.js';
 import type { Intercept, JsonObject, Resources } from '../policy/resources.js';
+import { countsByItself } from '../proxy/own-counts.js';
 import { isWildcard } from './address.js';
 import type { TokenGeneration } from './token-cache.js';
 
@@ -62,8 +63,12 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
     if (!context.listenerIndex.has(listener.name)) context.listenerIndex.set(listener.name, context.listenerIndex.size);
     const at = context.proxyAddress(listener);
     if (at) proxies.set(listener.name, { ...at, address: reachable(at.address) });
-    const path = context.elsewherePath(listener.name, resources);
-    if (path !== undefined) elsewhere.set(listener.name, path);
+  }
+  const limits = enforcedLimits(resources, plan);
+  for (const listener of resources.listeners) {
+    const name = asString(listener.name);
+    const path = countsByItself(listener, limits) ? undefined : context.elsewherePath(name, resources);
+    if (path !== undefined) elsewhere.set(name, path);
   }
   const inbound = new Map<string, string>();
   for (const { listener, inbound: whose } of resources.intercepts) {
@@ -106,7 +111,7 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
         return rest;
       }),
     inbound,
-    limits: enforcedLimits(resources, plan),
+    limits,
     breakers,
     elsewhere,
     proxies,
