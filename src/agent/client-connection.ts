@@ -18,7 +18,7 @@ import type { ConnectionState, DataPlane } from './data-plane.js';
 import { type Head, headerValues, parseHead } from './http-framing.js';
 import { LOST, TIMED_OUT } from './outliers.js';
 import { ProxySession, type ProxyTarget } from './proxy-session.js';
-import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
+import { IDLE_BODY, localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
 import type { AgentEnd, RequestLog } from './request-log.js';
 import type { Slot, UpstreamPool } from './upstream-pool.js';
 
@@ -37,6 +37,8 @@ export interface ConnectionContext {
   readonly closed: (connection: ClientConnection) => void;
   /** what became of a try, for outlier detection: the status of its answer, or what its failure counts as */
   readonly tried: (watch: number, status: number) => void;
+  /** the requests are decided at the agent's own end (listener intake) */
+  readonly atListener: boolean;
   /** whether a connection with this cookie is there */
   readonly known: (cookie: bigint) => boolean;
 }
@@ -48,9 +50,18 @@ const FAILURES = {
   /** an answer that ends before it is complete, in order or by a reset */
   cut: { flags: ['UPE'], details: 'upstream_reset_after_response_started{protocol_error}' },
   timeout: { flags: ['UT'], details: 'response_timeout' },
+  idle: { flags: ['SI'], details: 'stream_idle_timeout' },
   'try timeout': { flags: ['UT'], details: 'upstream_per_try_timeout' },
 } as const;
 type Failure = keyof typeof FAILURES;
+
+/** What is answered when no byte of the server's answer has come. */
+const LOCAL_ANSWERS = {
+  terminated: { status: 503, body: TERMINATED_BODY },
+  timeout: { status: 504, body: TIMEOUT_BODY },
+  'try timeout': { status: 504, body: TIMEOUT_BODY },
+  idle: { status: 408, body: IDLE_BODY },
+} as const;
 
 const GONE: AgentEnd = { flags: ['DC'], details: 'downstream_remote_disconnect' };
 
@@ -58,11 +69,15 @@ const POLL_MS = 1;
 const DELAYED_CLOSE_MS = 1000;
 const EARLY_ANSWER_MS = 20;
 const GONE_MS = 20;
+/** Bytes of requests that wait in the agent at most, roughly. */
+const MAX_PENDING = 128 * 1024;
 
 export class ClientConnection {
   #read = 0;
   #written = 0;
   #pending: Buffer[] = [];
+  /** the client is not read while enough of its requests wait */
+  #held = false;
   #session: ProxySession | undefined;
   /** the answer that is being carried */
   #carried: { readonly slot: Slot; readonly pump: AnswerPump } | undefined;
@@ -98,6 +113,17 @@ export class ClientConnection {
     this.#read += bytes.length;
     this.#pending.push(bytes);
     void this.#step();
+    if (!this.#held && this.#pending.reduce((sum, b) => sum + b.length, 0) > MAX_PENDING) {
+      this.#held = true;
+      this.socket.pause();
+    }
+  }
+
+  /** Reads on, where it was stopped because much was pending. */
+  #release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.socket.resume();
   }
 
   /** Works off what has come. One at a time; whatever comes meanwhile is seen by the loop. */
@@ -120,7 +146,8 @@ export class ClientConnection {
     if (!session || this.#pending.length === 0) return;
     const bytes = this.#pending.length === 1 ? this.#pending[0]! : Buffer.concat(this.#pending);
     this.#pending = [];
-    if (!session.send(bytes, () => this.socket.resume())) this.socket.pause();
+    this.#release();
+    if (!session.send(bytes, () => void (this.#held || this.socket.resume()))) this.socket.pause();
   }
 
   /** Waits until the kernel has nothing under way for this connection, then opens a way to the proxy. */
@@ -168,6 +195,7 @@ export class ClientConnection {
     let missing = left;
     while (missing > 0 && !this.#closed && !slot.ended) {
       const bytes = this.#pending.shift();
+      this.#release();
       if (!bytes) {
         await sleep(POLL_MS);
         continue;
@@ -175,8 +203,10 @@ export class ClientConnection {
       const piece = bytes.subarray(0, missing);
       if (piece.length < bytes.length) this.#pending.unshift(bytes.subarray(piece.length));
       missing -= piece.length;
+      this.context.plane.touch(slot.slot);
       if (!slot.socket.write(piece)) await new Promise((resolve) => slot.socket.once('drain', resolve));
     }
+    this.context.plane.touch(slot.slot);
     this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.REQUEST_DONE);
     this.context.plane.bodySent(this.cookie);
   }
@@ -429,12 +459,18 @@ export class ClientConnection {
       this.#session?.destroy();
       this.#session = undefined;
       if (started) this.reset();
-      else await this.#breakOff(slot, 'timeout', true);
+      else await this.#breakOff(slot, 'timeout', true, false);
       return;
     }
     // what the agent carries may not have got as far as the client
     const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
     await this.#breakOff(slot, 'timeout', held);
+  }
+
+  /** The client has not gone on with the body of its request for too long. */
+  async bodyTimedOut(slot: Slot): Promise<void> {
+    const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
+    await this.#breakOff(slot, 'idle', held, false);
   }
 
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
@@ -464,23 +500,29 @@ export class ClientConnection {
    * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come (or the agent `held` it
    * back), else with a reset. If the request had not come as a whole, the connection ends, too, as with Envoy.
    */
-  async #breakOff(slot: Slot, failure: 'terminated' | 'timeout' | 'try timeout', held = false): Promise<void> {
+  async #breakOff(
+    slot: Slot,
+    failure: 'terminated' | 'timeout' | 'try timeout' | 'idle',
+    held = false,
+    /** it is this server's failure (outlier detection) */
+    counts = true,
+  ): Promise<void> {
     const { plane } = this.context;
     const flags = plane.upstream(slot.slot, 'flags');
     const edits = this.#edits(slot);
-    const [status, body] = failure === 'terminated' ? [503, TERMINATED_BODY] : [504, TIMEOUT_BODY];
+    const { status, body } = LOCAL_ANSWERS[failure];
     if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.cookie)) {
-      this.#tried(slot, status as number, true);
+      if (counts) this.#tried(slot, status, true);
       const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
-      const reply = localReply(status as number, body as string, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
+      const reply = localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
       const missing = partly ? Number(plane.query(this.cookie)?.bodyLeft ?? 0n) : 0;
-      this.#logReply(slot, status as number, reply, failure, missing);
+      this.#logReply(slot, status, reply, failure, missing);
       this.#drop(slot);
       if (!(await this.#quiet())) return;
       this.#answer(reply);
       if (partly) this.#closeGracefully();
     } else if (this.#giveUp(slot)) {
-      this.#tried(slot, status as number, true);
+      if (counts) this.#tried(slot, status, true);
       this.#logEnd(slot, FAILURES[failure === 'terminated' ? 'cut' : failure]);
       this.reset();
     } else {
@@ -506,7 +548,23 @@ export class ClientConnection {
       this.socket.destroySoon();
       return;
     }
+    if (this.context.atListener) this.#breakAway();
     if (!this.#busy) void this.#finishEnd();
+  }
+
+  /**
+   * The client of listener intake has ended its side. Closed or half-closed is the same on the wire, and where its socket
+   * is cannot be looked at: what is under way ends at once, as with Envoy.
+   */
+  #breakAway(): void {
+    const state = this.context.plane.query(this.cookie);
+    const slot = state && this.#slotOf(state);
+    if (slot) {
+      this.#replaying = undefined;
+      if (this.#giveUp(slot)) this.#logEnd(slot, GONE);
+    }
+    this.#session?.destroy();
+    this.#session = undefined;
   }
 
   /**
@@ -524,7 +582,9 @@ export class ClientConnection {
         this.#closeGracefully();
         return;
       }
-      if (this.#session?.busy) {
+      if (this.context.atListener) {
+        this.#breakAway();
+      } else if (this.#session?.busy) {
         if (this.#session.opaque) this.#session.end();
         return; // closed at the next boundary
       }

@@ -22,6 +22,13 @@ export const MAX_KERNEL_BODY = 1048576;
  * segments a blocking recv sees EAGAIN now and then, which no application expects.
  */
 export const MAX_KERNEL_CHUNKED = 4096;
+/**
+ * Bytes of redirected answers that a client may have unread when it sends the next request, and segments that may wait in
+ * its backlog then; segments that may wait when more of an answer comes.
+ */
+export const MAX_UNREAD = 262144;
+export const MAX_BACKLOG = 4;
+export const MAX_SEGMENTS = 32;
 export const MAX_RULES = 16384;
 /** Endpoints of clusters whose failures are counted, and one element that stands for all of them. */
 export const MAX_DETECTORS = 4096;
@@ -257,12 +264,12 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['owner', 'u64', 'cookie of the client socket in an exchange, 0: none'],
-  ['started', 'u64', 'bpf_ktime_get_ns when the request was sent'],
+  ['started', 'u64', 'bpf_ktime_get_ns when the request, or its last piece so far, was sent'],
   ['remaining', 'u64', 'bytes to come of the body or chunk'],
   ['redirected', 'u64', 'bytes of this answer sent to the client by the kernel'],
   ['exchange', 'u32', 'conn.requested of the exchange'],
   ['endpoint', 'u32', 'endpoint id; written by the agent'],
-  ['timeout_ms', 'u32', 'of this exchange; 0: none'],
+  ['timeout_ms', 'u32', 'of this exchange, from the end of the request on; 0: none'],
   ['rule', 'u32', 'of this exchange'],
   ['phase', 'u32', 'PHASE'],
   ['flags', 'u32', 'UPSTREAM_FLAG'],
@@ -293,9 +300,9 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
   ['body', 'u64', 'bytes of the body of this answer, without framing, that the kernel has sent to the client'],
   ['log', 'u32', 'of this exchange: LOG of its listener'],
+  ['idle_ms', 'u32', 'of this exchange, between two pieces of the request; 0: none'],
   ['watch', 'u32', 'of this exchange: index into the detectors map, 0: none'],
   ['counted', 'u32', '1: the status of the answer was counted there'],
-  ['pad', 'u32', 'zero'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
@@ -467,6 +474,9 @@ export const RUNTIME_CONSTANTS = {
   MAX_REPLAY,
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
+  MAX_UNREAD,
+  MAX_BACKLOG,
+  MAX_SEGMENTS,
   MAX_RULES,
   MAX_DETECTORS,
   MAX_BUCKETS,

@@ -109,6 +109,8 @@ export interface ForwardAction {
   readonly tokenHeaders?: boolean;
   /** 0: none */
   readonly timeoutMs: number;
+  /** between two pieces of the request; absent: none (it is never shorter than `timeoutMs`, so answers cannot meet it) */
+  readonly idleTimeoutMs?: number;
   /** until the head of the answer to one try; absent: none */
   readonly perTryTimeoutMs?: number;
   /** answers that are not given to the client: the proxy carries out what is left of the retry policy */

@@ -263,6 +263,21 @@ const CASES: Case[] = [
     expect: 'idle-timeout',
   },
   {
+    name: 'an idle timeout shorter than the timeout',
+    route: to('a', '/', {}, { timeout: '30s', idle_timeout: '10s' }),
+    expect: 'idle-timeout',
+  },
+  {
+    name: 'an idle timeout longer than the timeout, which always strikes first',
+    route: to('a', '/', {}, { timeout: '10s', idle_timeout: '30s' }),
+    expect: 'kernel',
+  },
+  {
+    name: 'a longest stream',
+    route: to('a', '/', {}, { max_stream_duration: { max_stream_duration: '60s' } }),
+    expect: 'timeout',
+  },
+  {
     name: 'no timeout and no idle timeout',
     route: to('a', '/', {}, { timeout: '0s', idle_timeout: '0s' }),
     expect: 'kernel',
