@@ -31,14 +31,16 @@ export interface ConnectionContext {
   readonly prologue: () => Buffer;
   /** a request's head that goes to the proxy */
   readonly head: (head: Head) => void;
+  /** what becomes of the exchanges of a connection to the proxy */
+  readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void;
   readonly programs: AnswerPrograms;
   readonly log: RequestLog;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
-  /** what became of a try, for outlier detection: the status of its answer, or what its failure counts as */
-  readonly tried: (watch: number, status: number) => void;
   /** the requests are decided at the agent's own end (listener intake) */
   readonly atListener: boolean;
+  /** what became of a try, for outlier detection: the status of its answer, or what its failure counts as */
+  readonly tried: (watch: number, status: number) => void;
   /** whether a connection with this cookie is there */
   readonly known: (cookie: bigint) => boolean;
 }
@@ -229,6 +231,7 @@ export class ClientConnection {
         head: (head) => this.context.head(head),
         request: () => this.context.counted('proxied'),
         boundary: (length) => this.#tryResume(length),
+        exchange: (event, end) => this.context.exchange(event, end),
         closed: (graceful, idle) => this.#sessionClosed(graceful, idle),
       },
     );
