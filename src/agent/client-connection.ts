@@ -462,7 +462,7 @@ export class ClientConnection {
       this.#session?.destroy();
       this.#session = undefined;
       if (started) this.reset();
-      else await this.#breakOff(slot, 'timeout', true);
+      else await this.#breakOff(slot, 'timeout', true, false);
       return;
     }
     // what the agent carries may not have got as far as the client
@@ -473,7 +473,7 @@ export class ClientConnection {
   /** The client has not gone on with the body of its request for too long. */
   async bodyTimedOut(slot: Slot): Promise<void> {
     const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
-    await this.#breakOff(slot, 'idle', held);
+    await this.#breakOff(slot, 'idle', held, false);
   }
 
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
@@ -503,13 +503,19 @@ export class ClientConnection {
    * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come (or the agent `held` it
    * back), else with a reset. If the request had not come as a whole, the connection ends, too, as with Envoy.
    */
-  async #breakOff(slot: Slot, failure: 'terminated' | 'timeout' | 'try timeout' | 'idle', held = false): Promise<void> {
+  async #breakOff(
+    slot: Slot,
+    failure: 'terminated' | 'timeout' | 'try timeout' | 'idle',
+    held = false,
+    /** it is this server's failure (outlier detection) */
+    counts = true,
+  ): Promise<void> {
     const { plane } = this.context;
     const flags = plane.upstream(slot.slot, 'flags');
     const edits = this.#edits(slot);
     const { status, body } = LOCAL_ANSWERS[failure];
     if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.cookie)) {
-      this.#tried(slot, status as number, true);
+      if (counts) this.#tried(slot, status, true);
       const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
       const reply = localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
       const missing = partly ? Number(plane.query(this.cookie)?.bodyLeft ?? 0n) : 0;
@@ -519,7 +525,7 @@ export class ClientConnection {
       this.#answer(reply);
       if (partly) this.#closeGracefully();
     } else if (this.#giveUp(slot)) {
-      this.#tried(slot, status as number, true);
+      if (counts) this.#tried(slot, status, true);
       this.#logEnd(slot, FAILURES[failure === 'terminated' ? 'cut' : failure]);
       this.reset();
     } else {
