@@ -83,14 +83,21 @@ The goal is 1.1 times what one Envoy takes.`,
 - *Sidestep*: the same configuration; *server inside*: nginx in \`sidestep exec\`, too.`,
 };
 
+const NAMESPACES = `
+
+Client and server are in network namespaces of their own, each joined to the node's by a veth pair. *One Envoy* and the
+client's sidecar are in the client's namespace, the server's sidecar in the server's; Sidestep's agent and its Envoy are on
+the node, and \`exec --netns\` starts the client (and the server) in their namespaces. Goals: p50 of *Sidestep, server
+inside* within 1.15 of *no mesh*, five times the throughput of *two Envoys*.`;
+
 /** What the other suites compare. */
 function meshes(suite: Suite): string {
   return `- *no mesh*: wrk -> nginx.
 - *one Envoy*: ten routes (the request takes the seventh, which adds a header) and an access policy in one Envoy, one worker thread.
 - *two Envoys*: the two sidecars of a mesh: the routes in the client's, the access policy in the server's, one worker thread each.
 - *Sidestep*: the configuration of *one Envoy*, given to \`sidestep run\`; wrk in \`sidestep exec\`.${
-    suite === 'bypass' ? '\n- *Sidestep, server inside*: nginx in `sidestep exec`, too: the same-node bypass.' : ''
-  }`;
+    suite === 'http1' ? '' : '\n- *Sidestep, server inside*: nginx in `sidestep exec`, too: the same-node bypass.'
+  }${suite === 'netns' ? NAMESPACES : ''}`;
 }
 
 /** The page of a suite: docs/benchmarks.md, or docs/benchmarks-NAME.md for a suite with policies of its own. */
