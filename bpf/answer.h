@@ -10,6 +10,7 @@
 #include "room.h"
 #endif
 #include "answer-edit.h"
+#include "outlier.h"
 
 /* `skb` is 0 where all bytes are in s->in (a message of a server on this node). */
 struct chunk_work {
@@ -155,6 +156,7 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
   struct scratch *s = w->s;
   if (s->result != COMPLETE || s->status < 200)
     return TO_AGENT;
+  count_try(u, s->status);
   /* the proxy wants the connection to end: the client's does, too, and that is the agent's to do */
   if (u->flags & UPSTREAM_FLAG_PROXY && s->flags & HEAD_CLOSE)
     return TO_AGENT;

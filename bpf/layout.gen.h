@@ -11,7 +11,7 @@
 #define FACT_WORDS 16
 #define TOKEN_WORDS 2
 #define TOKEN_WORD 14
-#define MAX_PIECES 32
+#define MAX_PIECES 16
 #define MAX_ADDS 32
 #define MAX_JOBS 64
 #define MAX_LITERALS 256
@@ -44,7 +44,9 @@
 #define MAX_KERNEL_CHUNKED 4096
 #define MAX_UNREAD 262144
 #define MAX_BACKLOG 4
+#define MAX_SEGMENTS 32
 #define MAX_RULES 16384
+#define MAX_DETECTORS 4096
 #define MAX_BUCKETS 4096
 #define BUCKET_SHIFT 4
 #define MAX_TOKENS 4096
@@ -234,6 +236,9 @@
 #define CTL_TAKE_OVER 11
 #define CTL_NOW 12
 #define CTL_DRAW 13
+
+#define TRIPPED_FAILURES 1
+#define TRIPPED_GATEWAY 2
 
 #define LOG_RECORD_BEGIN 1
 #define LOG_RECORD_ANSWER 2
@@ -544,11 +549,11 @@ _Static_assert(__builtin_offsetof(struct endpoint_list, pad) == 4, "endpoint_lis
 /* A global endpoint id. */
 struct endpoint_ref {
   __u32 id; /* index into the endpoints map */
-  __u32 pad; /* zero */
+  __u32 watch; /* index into the detectors map; 0: its failures are not counted */
 };
 _Static_assert(sizeof(struct endpoint_ref) == 8, "endpoint_ref");
 _Static_assert(__builtin_offsetof(struct endpoint_ref, id) == 0, "endpoint_ref.id");
-_Static_assert(__builtin_offsetof(struct endpoint_ref, pad) == 4, "endpoint_ref.pad");
+_Static_assert(__builtin_offsetof(struct endpoint_ref, watch) == 4, "endpoint_ref.watch");
 
 /* u32 n, then n pieces that are concatenated. */
 struct template {
@@ -703,8 +708,10 @@ struct upstream {
   __u64 body; /* bytes of the body of this answer, without framing, that the kernel has sent to the client */
   __u32 log; /* of this exchange: LOG of its listener */
   __u32 idle_ms; /* of this exchange, between two pieces of the request; 0: none */
+  __u32 watch; /* of this exchange: index into the detectors map, 0: none */
+  __u32 counted; /* 1: the status of the answer was counted there */
 };
-_Static_assert(sizeof(struct upstream) == 240, "upstream");
+_Static_assert(sizeof(struct upstream) == 248, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -743,6 +750,8 @@ _Static_assert(__builtin_offsetof(struct upstream, end_seq) == 220, "upstream.en
 _Static_assert(__builtin_offsetof(struct upstream, body) == 224, "upstream.body");
 _Static_assert(__builtin_offsetof(struct upstream, log) == 232, "upstream.log");
 _Static_assert(__builtin_offsetof(struct upstream, idle_ms) == 236, "upstream.idle_ms");
+_Static_assert(__builtin_offsetof(struct upstream, watch) == 240, "upstream.watch");
+_Static_assert(__builtin_offsetof(struct upstream, counted) == 244, "upstream.counted");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {
@@ -919,6 +928,23 @@ _Static_assert(__builtin_offsetof(struct token, length) == 56, "token.length");
 _Static_assert(__builtin_offsetof(struct token, n_lines) == 60, "token.n_lines");
 _Static_assert(__builtin_offsetof(struct token, bytes) == 64, "token.bytes");
 _Static_assert(__builtin_offsetof(struct token, lines) == 2112, "token.lines");
+
+/* What was counted of one endpoint of one cluster (outlier detection). */
+struct detector {
+  __u32 failures; /* 5xx in a row */
+  __u32 gateway; /* 502, 503 and 504 in a row */
+  __u32 limit; /* failures that eject, 0: none; written by the agent */
+  __u32 gateway_limit; /* likewise */
+  __u32 tripped; /* TRIPPED; in element 0: how often one was */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct detector) == 24, "detector");
+_Static_assert(__builtin_offsetof(struct detector, failures) == 0, "detector.failures");
+_Static_assert(__builtin_offsetof(struct detector, gateway) == 4, "detector.gateway");
+_Static_assert(__builtin_offsetof(struct detector, limit) == 8, "detector.limit");
+_Static_assert(__builtin_offsetof(struct detector, gateway_limit) == 12, "detector.gateway_limit");
+_Static_assert(__builtin_offsetof(struct detector, tripped) == 16, "detector.tripped");
+_Static_assert(__builtin_offsetof(struct detector, pad) == 20, "detector.pad");
 
 /* A record of the ring buffer of requests that are logged. */
 struct log_record {

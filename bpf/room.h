@@ -46,7 +46,7 @@ __attribute__((noinline)) __u32 room_of(__u64 address, __u64 cookie, __u32 direc
 /* Whether an answer comes in so many small segments that they fill a backlog. */
 __attribute__((noinline)) int is_piling_up(__u64 address, __u64 cookie) {
   struct sk_psock *psock = psock_of((struct sock *)address, cookie);
-  return psock && BPF_CORE_READ(psock, ingress_skb.qlen) > MAX_PIECES;
+  return psock && BPF_CORE_READ(psock, ingress_skb.qlen) > MAX_SEGMENTS;
 }
 
 /* What the client has not read yet: bytes of the native queue, and whether redirected ones wait (1), too many of them (2). */

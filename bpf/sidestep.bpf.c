@@ -163,6 +163,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   u->redirected = 0;
   u->listener = c->listener;
   u->rule = s->rule;
+  u->watch = action ? s->watch : 0, u->counted = 0;
   u->timeout_ms = action ? action->timeout_ms : 0;
   u->idle_ms = action ? action->idle_ms : 0;
   u->edits = action ? action->answer : 0;

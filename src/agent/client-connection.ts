@@ -16,6 +16,7 @@ import { AnswerPump } from './answer-pump.js';
 import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
 import { type Head, headerValues, parseHead } from './http-framing.js';
+import { LOST, TIMED_OUT } from './outliers.js';
 import { ProxySession, type ProxyTarget } from './proxy-session.js';
 import { IDLE_BODY, localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
 import type { AgentEnd, RequestLog } from './request-log.js';
@@ -36,6 +37,8 @@ export interface ConnectionContext {
   readonly closed: (connection: ClientConnection) => void;
   /** the requests are decided at the agent's own end (listener intake) */
   readonly atListener: boolean;
+  /** what became of a try, for outlier detection: the status of its answer, or what its failure counts as */
+  readonly tried: (watch: number, status: number) => void;
   /** whether a connection with this cookie is there */
   readonly known: (cookie: bigint) => boolean;
 }
@@ -268,6 +271,14 @@ export class ClientConnection {
     this.#write(bytes);
   }
 
+  /** What became of the try on a slot; a status only once, a failure even after it. */
+  #tried(slot: Slot, status: number, failure = false): void {
+    const { plane, tried } = this.context;
+    const watch = plane.upstream(slot.slot, 'watch');
+    if (watch === 0 || (!failure && plane.upstream(slot.slot, 'counted') === 1)) return;
+    tried(watch, status);
+  }
+
   /** For the access log: how an exchange ended. Before its slot can be taken again. */
   #logEnd(slot: Slot, end: AgentEnd): void {
     this.context.log.ended(slot.slot, this.cookie, Number(this.context.plane.sentBody(slot.slot)), end);
@@ -334,6 +345,7 @@ export class ClientConnection {
         }
       },
       fail: (started: boolean, reason: 'protocol' | 'terminated'): void => {
+        this.#tried(slot, LOST, true);
         if (!started && flags & UPSTREAM_FLAG.RETRY_RESETS && this.#replay(slot)) {
           finished = true;
           return;
@@ -349,6 +361,7 @@ export class ClientConnection {
         else this.#answer(reply);
       },
       head: (status: number, head: Head): boolean => {
+        if (status >= 200) this.#tried(slot, status);
         seen = { status, answer: head.headers, answeredAt: process.hrtime.bigint() };
         if (!(flags & UPSTREAM_FLAG.RETRY) || !plane.retries(slot.slot, status)) return false;
         // a rate limiter's answer is not retried
@@ -434,7 +447,7 @@ export class ClientConnection {
 
   /** The upstream broke while a request of this connection was in flight on it. */
   async upstreamBroken(slot: Slot): Promise<void> {
-    if (this.#tryAgain(slot)) return;
+    if (this.#tryAgain(slot, LOST)) return;
     await this.#breakOff(slot, 'terminated');
   }
 
@@ -462,19 +475,21 @@ export class ClientConnection {
 
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
   async tryTimedOut(slot: Slot): Promise<void> {
-    if (this.#replaying?.slot === slot || this.#tryAgain(slot)) return;
+    if (this.#replaying?.slot === slot || this.#tryAgain(slot, TIMED_OUT)) return;
     const phase = this.context.plane.upstream(slot.slot, 'phase');
     const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
     if (phase === PHASE.AWAIT || held) await this.#breakOff(slot, 'try timeout', held);
   }
 
   /** Tries a request again whose first try was lost before the head of its answer, if its policy says so. */
-  #tryAgain(slot: Slot): boolean {
+  #tryAgain(slot: Slot, failure: number): boolean {
     const { plane } = this.context;
     const kept = plane.upstream(slot.slot, 'replay_len') > 0;
     if (!kept || !(plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.RETRY_RESETS)) return false;
     const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
-    return (held || plane.takeOver(slot.slot, this.cookie)) && this.#replay(slot);
+    if (!(held || plane.takeOver(slot.slot, this.cookie)) || !this.#replay(slot)) return false;
+    this.#tried(slot, failure, true);
+    return true;
   }
 
   #isAgents(slot: Slot): boolean {
@@ -491,6 +506,7 @@ export class ClientConnection {
     const edits = this.#edits(slot);
     const { status, body } = LOCAL_ANSWERS[failure];
     if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.cookie)) {
+      this.#tried(slot, status as number, true);
       const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
       const reply = localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
       const missing = partly ? Number(plane.query(this.cookie)?.bodyLeft ?? 0n) : 0;
@@ -500,6 +516,7 @@ export class ClientConnection {
       this.#answer(reply);
       if (partly) this.#closeGracefully();
     } else if (this.#giveUp(slot)) {
+      this.#tried(slot, status as number, true);
       this.#logEnd(slot, FAILURES[failure === 'terminated' ? 'cut' : failure]);
       this.reset();
     } else {

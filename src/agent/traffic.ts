@@ -7,6 +7,7 @@ import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
 import type { Head } from './http-framing.js';
 import type { Arrival } from './listeners.js';
+import type { Outliers } from './outliers.js';
 import { proxyHeader } from './proxy-protocol.js';
 import type { ProxyTarget } from './proxy-session.js';
 import type { RequestLog } from './request-log.js';
@@ -33,12 +34,18 @@ export class Traffic {
     /** the head of a request that is carried to the proxy */
     private readonly head: (listener: string, head: Head) => void,
     private readonly log: RequestLog,
+    private readonly outliers: Pick<Outliers, 'count' | 'poll'>,
   ) {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
       answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.carry(slot)),
     });
-    this.#timers = [setInterval(() => this.pool.grow(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
+    this.#timers = [setInterval(() => this.#work(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
+  }
+
+  #work(): void {
+    this.pool.grow();
+    this.outliers.poll();
   }
 
   get connections(): number {
@@ -69,6 +76,7 @@ export class Traffic {
         this.counts[what]++;
       },
       atListener,
+      tried: (watch, status) => this.outliers.count(watch, status),
       known: (of) => this.#connections.has(of),
       closed: () => {
         if (atListener) this.plane.release(cookie);

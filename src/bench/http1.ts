@@ -1,8 +1,8 @@
 /**
  * Suites `http1` and `bypass`: the same load through no mesh, one Envoy, two Envoys, and Sidestep, in interleaved rounds;
- * `bypass` has the server inside the mesh, too, so that requests and answers go from socket to socket. `slow-path` has
- * requests that the proxy must decide, `rbac` a hundred rules of access. `netns` is `bypass` with client
- * and server in network namespaces of their own (netns.ts).
+ * `bypass` has the server inside the mesh, too, so that requests and answers go from socket to socket; `netns` is the same
+ * with client and server in network namespaces of their own (netns.ts). `slow-path` has requests that the proxy must decide,
+ * `rbac` a hundred rules of access.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -229,8 +229,10 @@ export function medians(rows: readonly Row[]): Row {
 export async function runHttp1(options: BenchOptions): Promise<BenchResult> {
   const lab = await Lab.open('bench');
   try {
-    const start = options.suite === 'netns' ? startNetnsTargets : startTargets;
-    const targets = await start(lab, options.configs, options.suite);
+    const targets =
+      options.suite === 'netns'
+        ? await startNetnsTargets(lab, options.configs)
+        : await startTargets(lab, options.configs, options.suite);
     const meshes = targets.flatMap((t) => t.sidestep ?? []);
     for (const t of targets) await measure(lab, t, 16, 1, 0);
     const before = await Promise.all(meshes.map((m) => m.status()));

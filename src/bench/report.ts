@@ -72,6 +72,13 @@ export function ratios(result: BenchResult): string[] {
   return lines;
 }
 
+const NAMESPACES = `
+
+Client and server are in network namespaces of their own, each joined to the node's by a veth pair. *One Envoy* and the
+client's sidecar are in the client's namespace, the server's sidecar in the server's; Sidestep's agent and its Envoy are on
+the node, and \`exec --netns\` starts the client (and the server) in their namespaces. Goals: p50 of *Sidestep, server
+inside* within 1.15 of *no mesh*, five times the throughput of *two Envoys*.`;
+
 /** What the suites with policies of their own compare. */
 const COMPARED: Partial<Record<Suite, string>> = {
   'slow-path': `- *one Envoy*: one route; each request gets a header whose value only the proxy can compute (\`%START_TIME%\`).
@@ -83,13 +90,6 @@ The goal is 1.1 times what one Envoy takes.`,
 - *one Envoy*: one route behind an access policy of ${RBAC_RULES} rules (methods, two paths, addresses), of which the last one allows the request.
 - *Sidestep*: the same configuration; *server inside*: nginx in \`sidestep exec\`, too.`,
 };
-
-const NAMESPACES = `
-
-Client and server are in network namespaces of their own, each joined to the node's by a veth pair. *One Envoy* and the
-client's sidecar are in the client's namespace, the server's sidecar in the server's; Sidestep's agent and its Envoy are on
-the node, and \`exec --netns\` starts the client (and the server) in their namespaces. Goals: p50 of *Sidestep, server
-inside* within 1.15 of *no mesh*, five times the throughput of *two Envoys*.`;
 
 /** What the other suites compare. */
 function meshes(suite: Suite): string {

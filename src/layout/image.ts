@@ -379,7 +379,7 @@ export const EndpointListSpec = struct('endpoint_list', 'u32 n, then n endpoint_
 ]);
 export const EndpointRefSpec = struct('endpoint_ref', 'A global endpoint id.', [
   ['id', 'u32', 'index into the endpoints map'],
-  ['pad', 'u32', 'zero'],
+  ['watch', 'u32', 'index into the detectors map; 0: its failures are not counted'],
 ]);
 
 export const TemplateSpec = struct('template', 'u32 n, then n pieces that are concatenated.', [

@@ -5,6 +5,7 @@
 import type { Position } from '../policy/diagnostics.js';
 import type { AccessLog } from './access-log.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
+import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
 
 /** Why something is left to the proxy. Codes come from the closed list in `reasons.ts`. */
@@ -235,7 +236,7 @@ export interface EndpointPlan {
   readonly hashKey?: string;
 }
 
-/** A cluster whose hosts, or whose hosts' health, the proxy finds out while it runs. */
+/** A cluster whose hosts, or whose hosts' health, proxy or agent find out while they run. */
 export interface FollowedPlan {
   /** what the proxy calls it */
   readonly cluster: string;
@@ -244,6 +245,10 @@ export interface FollowedPlan {
   /** by endpoint: where it is, and its health as far as the files say */
   readonly hosts: readonly HostState[];
   readonly balancing: Balancing;
+  /** the agent ejects endpoints that fail, instead of the proxy */
+  readonly detection?: Detection;
+  /** with it: all hosts of the proxy's cluster, of which `endpoints` may be a subset */
+  readonly all?: readonly { readonly address: string; readonly port: number }[];
 }
 
 export interface ClusterPlan {

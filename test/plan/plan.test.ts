@@ -441,7 +441,38 @@ const CASES: Case[] = [
   {
     name: 'outlier detection',
     cluster: { outlier_detection: { max_ejection_percent: 100 } },
+    expect: 'kernel',
+  },
+  {
+    name: 'outlier detection by success rate',
+    cluster: { outlier_detection: { max_ejection_percent: 100, success_rate_minimum_hosts: 1 } },
     expect: 'outlier-detection',
+  },
+  {
+    name: 'outlier detection by failure percentage',
+    cluster: {
+      outlier_detection: {
+        max_ejection_percent: 100,
+        enforcing_failure_percentage: 100,
+        failure_percentage_minimum_hosts: 1,
+      },
+    },
+    expect: 'outlier-detection',
+  },
+  {
+    name: 'outlier detection that tells local failures apart',
+    cluster: { outlier_detection: { max_ejection_percent: 100, split_external_local_origin_errors: true } },
+    expect: 'outlier-detection',
+  },
+  {
+    name: 'outlier detection beside health checks',
+    cluster: { outlier_detection: { max_ejection_percent: 100 }, health_checks: [{}] },
+    expect: 'outlier-detection',
+  },
+  {
+    name: 'an unknown field of outlier detection',
+    cluster: { outlier_detection: { max_ejection_percent: 100, monitors: [{}] } },
+    expect: 'unsupported-field',
   },
   {
     name: 'a low threshold',
