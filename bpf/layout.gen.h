@@ -15,6 +15,7 @@
 #define MAX_ADDS 32
 #define MAX_JOBS 64
 #define MAX_LITERALS 256
+#define MAX_RBAC_LITERALS 2048
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 24
 #define MAX_LOTS 8

@@ -118,7 +118,7 @@ static __always_inline int holds(struct work *w, __u32 off) {
   w->s->cond_state = off;
   w->s->cond_result = 0;
   w->s->run_at = 1;
-  LOOP(MAX_LITERALS, literal_step, w);
+  LOOP(MAX_RBAC_LITERALS, literal_step, w);
   return w->s->cond_result;
 }
 

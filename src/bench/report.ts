@@ -1,6 +1,7 @@
 /** What a benchmark's result looks like to people. */
 import type { BenchResult, Config, Row, Suite } from './http1.js';
 import { RBAC_RULES } from './suite-policies.js';
+import { WAYS_OF_ANSWERS } from './ways-of-answers.js';
 
 const NAMES: Readonly<Record<Config, string>> = {
   direct: 'no mesh',
@@ -132,7 +133,7 @@ ${table(result.low_rate, false).join('\n')}
 ${ratios(result)
   .map((l) => `- ${l}`)
   .join('\n')}
-`;
+${result.suite === 'bypass' ? `\n${WAYS_OF_ANSWERS}` : ''}`;
 }
 
 /** The same for a terminal. */

@@ -99,11 +99,13 @@ function expand(condition: Condition, negated: boolean, fact: (p: Predicate) => 
 /**
  * Multiplies a condition out.
  * @param fact where a predicate's fact is, or its value when that is known, or undefined when it is not computed.
+ * @param most literals
  * @returns undefined when a predicate has no fact or the result is over the budget of literals.
  */
 export function compileCondition(
   condition: Condition,
   fact: (predicate: Predicate) => Fact | boolean | undefined,
+  most = MAX_LITERALS,
 ): Compiled | undefined {
   try {
     const products = expand(condition, false, (predicate) => {
@@ -113,7 +115,7 @@ export function compileCondition(
     });
     if (products.length === 0) return false;
     if (products.some((product) => product.length === 0)) return true;
-    if (products.reduce((sum, product) => sum + product.length, 0) > MAX_LITERALS) return undefined;
+    if (products.reduce((sum, product) => sum + product.length, 0) > most) return undefined;
     return products;
   } catch (error) {
     if (error instanceof Overflow) return undefined;

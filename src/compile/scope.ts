@@ -5,6 +5,7 @@ import {
   LiteralSpec,
   MAX_LOTS,
   MAX_RBAC,
+  MAX_RBAC_LITERALS,
   RBAC,
   RbacEntrySpec,
   RbacListSpec,
@@ -133,7 +134,7 @@ export function storeRbac(scope: Scope, checks: readonly RbacCheck[], facts: Fac
   if (checks.length > MAX_RBAC || !drawable(checks)) return undefined;
   const entries: Record<string, number>[] = [];
   for (const check of checks) {
-    const compiled = compileCondition(check.condition, lookUp(facts));
+    const compiled = compileCondition(check.condition, lookUp(facts), MAX_RBAC_LITERALS);
     if (compiled === undefined) return undefined;
     const reply = storeReply(scope, check.reply);
     const bucket = check.bucket ? scope.bucketIndex(check.bucket) : -1;

