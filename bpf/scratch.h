@@ -36,7 +36,7 @@ struct scratch {
   __u32 chosen; /* offset of the route */
   __u32 stop;   /* 1: to the proxy */
   __u32 cond_state, cond_result;
-  __u32 list, rbac_denied, stop_reply;
+  __u32 list, adds, rbac_denied, stop_reply;
   __u32 lot; /* offset of an rbac_entry that stops the request with some probability */
   __u32 action, rule;
   /* the request's token: what is known of it, and whether the agent should look at it */
@@ -58,7 +58,7 @@ struct scratch {
   /* consistent hashing */
   __u64 hash, hash_value, lanes[4];
   __u32 hashed, max_requests;
-  __u32 choice, pad2;
+  __u32 choice;
   struct line lines[MAX_LINES];
   __u8 line_slot[MAX_LINES];
   __u8 first[64];     /* slot -> line index + 1, where `present` */

@@ -256,6 +256,8 @@ function piece(view: View, p: Piece): string {
       return view.host;
     case 'host_name':
       return hostName(view.host);
+    case 'source_ip':
+      return view.request.sourceIp ?? '';
     case 'capture':
       throw new RangeError('captures stand in targets only');
   }
@@ -289,7 +291,10 @@ function forward(listener: ListenerPlan, view: View, action: ForwardAction): Res
       (edit.op === 'overwrite_if_present' && !there)
     )
       continue;
-    headers.push([edit.name, edit.value]);
+    const value = typeof edit.value === 'string' ? edit.value : expand(view, edit.value);
+    const at = edit.op === 'join' ? headers.findIndex(([n]) => n === edit.name) : -1;
+    if (at >= 0) headers[at] = [edit.name, `${headers[at]![1]},${value}`];
+    else headers.push([edit.name, value]);
   }
   let target = view.request.target;
   if (action.target?.kind === 'pieces') target = expand(view, action.target.pieces);
