@@ -17,10 +17,13 @@
 #define MAX_LITERALS 256
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 24
+#define MAX_LOTS 8
 #define MAX_MATCHES 16
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
 #define MAX_LITERAL 4096
+#define MAX_TOKEN_PLACES 8
+#define MAX_TOKEN_LINES 1024
 #define STATUS_WORDS 7
 #define MAX_HASHES 8
 #define MAX_TABLE 131072
@@ -39,6 +42,8 @@
 #define MAX_KERNEL_BODY 1048576
 #define MAX_KERNEL_CHUNKED 4096
 #define MAX_RULES 16384
+#define MAX_BUCKETS 4096
+#define BUCKET_SHIFT 4
 #define MAX_TOKENS 4096
 #define TOKEN_WAYS 4
 #define MAX_TOKEN 2048
@@ -125,6 +130,11 @@
 #define ADD_REQUEST_ID 3
 #define ADD_ORIGINAL_TARGET 4
 #define ADD_EMPTY_LENGTH 5
+#define ADD_TOKEN_LINES 6
+
+#define TOKEN_PLACE_HEADER 0
+#define TOKEN_PLACE_COOKIE 1
+#define TOKEN_PLACE_QUERY 2
 
 #define RBAC_ALLOW 0
 #define RBAC_DENY 1
@@ -138,6 +148,7 @@
 #define ORIGIN_RBAC 2
 #define ORIGIN_FAULT 3
 #define ORIGIN_FILTER 4
+#define ORIGIN_RATE_LIMIT 5
 
 #define ROUTE_FLAG_UNKNOWN 1
 
@@ -221,6 +232,7 @@
 #define CTL_HELLO 10
 #define CTL_TAKE_OVER 11
 #define CTL_NOW 12
+#define CTL_DRAW 13
 
 #define LOG_RECORD_BEGIN 1
 #define LOG_RECORD_ANSWER 2
@@ -264,10 +276,12 @@ struct listener {
   __u32 not_found; /* action when no virtual host or no route matches */
   __u32 denied; /* action when RBAC denies */
   __u32 proxy_endpoint; /* endpoint id of the proxy listener that stands behind this one, plus one; 0: none */
-  __u32 token_slots; /* slots of the headers in which tokens are looked up, one a byte; 0: none */
+  __u32 token_places; /* offset of token_place[n_token_places]: where tokens are looked up */
+  __u32 n_token_places; /* at most MAX_TOKEN_PLACES */
   __u32 log; /* LOG; 0: its requests are not logged */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct listener) == 48, "listener");
+_Static_assert(sizeof(struct listener) == 56, "listener");
 _Static_assert(__builtin_offsetof(struct listener, scan) == 0, "listener.scan");
 _Static_assert(__builtin_offsetof(struct listener, scan_classes) == 4, "listener.scan_classes");
 _Static_assert(__builtin_offsetof(struct listener, host) == 8, "listener.host");
@@ -278,8 +292,23 @@ _Static_assert(__builtin_offsetof(struct listener, rbac) == 24, "listener.rbac")
 _Static_assert(__builtin_offsetof(struct listener, not_found) == 28, "listener.not_found");
 _Static_assert(__builtin_offsetof(struct listener, denied) == 32, "listener.denied");
 _Static_assert(__builtin_offsetof(struct listener, proxy_endpoint) == 36, "listener.proxy_endpoint");
-_Static_assert(__builtin_offsetof(struct listener, token_slots) == 40, "listener.token_slots");
-_Static_assert(__builtin_offsetof(struct listener, log) == 44, "listener.log");
+_Static_assert(__builtin_offsetof(struct listener, token_places) == 40, "listener.token_places");
+_Static_assert(__builtin_offsetof(struct listener, n_token_places) == 44, "listener.n_token_places");
+_Static_assert(__builtin_offsetof(struct listener, log) == 48, "listener.log");
+_Static_assert(__builtin_offsetof(struct listener, pad) == 52, "listener.pad");
+
+/* Where a token may be; of several in a request none is known. */
+struct token_place {
+  __u32 kind; /* TOKEN_PLACE */
+  __u32 slot; /* HEADER and COOKIE: of the header */
+  __u32 find; /* COOKIE and QUERY: start row of the capturing automaton that finds the value: registers 0 and 1 */
+  __u32 find_classes; /* its class map */
+};
+_Static_assert(sizeof(struct token_place) == 16, "token_place");
+_Static_assert(__builtin_offsetof(struct token_place, kind) == 0, "token_place.kind");
+_Static_assert(__builtin_offsetof(struct token_place, slot) == 4, "token_place.slot");
+_Static_assert(__builtin_offsetof(struct token_place, find) == 8, "token_place.find");
+_Static_assert(__builtin_offsetof(struct token_place, find_classes) == 12, "token_place.find_classes");
 
 /* The routes of a set of domains. */
 struct virtual_host {
@@ -358,14 +387,18 @@ struct rbac_entry {
   __u32 reply; /* offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy */
   __u32 numerator; /* with a denominator: stops this share of what it would stop, drawn per request */
   __u32 denominator; /* 0: always */
+  __u32 bucket; /* index plus one of a bucket: stops what it would stop only when no token is left; 0: none */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct rbac_entry) == 24, "rbac_entry");
+_Static_assert(sizeof(struct rbac_entry) == 32, "rbac_entry");
 _Static_assert(__builtin_offsetof(struct rbac_entry, action) == 0, "rbac_entry.action");
 _Static_assert(__builtin_offsetof(struct rbac_entry, never) == 4, "rbac_entry.never");
 _Static_assert(__builtin_offsetof(struct rbac_entry, condition) == 8, "rbac_entry.condition");
 _Static_assert(__builtin_offsetof(struct rbac_entry, reply) == 12, "rbac_entry.reply");
 _Static_assert(__builtin_offsetof(struct rbac_entry, numerator) == 16, "rbac_entry.numerator");
 _Static_assert(__builtin_offsetof(struct rbac_entry, denominator) == 20, "rbac_entry.denominator");
+_Static_assert(__builtin_offsetof(struct rbac_entry, bucket) == 24, "rbac_entry.bucket");
+_Static_assert(__builtin_offsetof(struct rbac_entry, pad) == 28, "rbac_entry.pad");
 
 /* What is done with a request. */
 struct action {
@@ -573,6 +606,17 @@ _Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit
 _Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
 _Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
 
+/* Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns. */
+struct bucket {
+  __u64 at; /* signed: when the bucket was empty */
+  __u64 cost; /* time in which one token comes; 0: no bucket here */
+  __u64 most; /* time in which the bucket fills */
+};
+_Static_assert(sizeof(struct bucket) == 24, "bucket");
+_Static_assert(__builtin_offsetof(struct bucket, at) == 0, "bucket.at");
+_Static_assert(__builtin_offsetof(struct bucket, cost) == 8, "bucket.cost");
+_Static_assert(__builtin_offsetof(struct bucket, most) == 16, "bucket.most");
+
 /* Per intercepted client socket (socket storage). */
 struct conn {
   __u64 cookie; /* of the client socket */
@@ -760,14 +804,46 @@ _Static_assert(__builtin_offsetof(struct ctl, flags) == 76, "ctl.flags");
 
 /* An address that is intercepted. */
 struct steer_key {
+  __u64 netns; /* cookie of the network namespace in which it is meant; 0: in all but the agent’s */
   __u32 address[4]; /* network order; IPv4 in the first word */
   __u16 port; /* network order */
   __u16 family; /* 2 or 10 */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct steer_key) == 20, "steer_key");
-_Static_assert(__builtin_offsetof(struct steer_key, address) == 0, "steer_key.address");
-_Static_assert(__builtin_offsetof(struct steer_key, port) == 16, "steer_key.port");
-_Static_assert(__builtin_offsetof(struct steer_key, family) == 18, "steer_key.family");
+_Static_assert(sizeof(struct steer_key) == 32, "steer_key");
+_Static_assert(__builtin_offsetof(struct steer_key, netns) == 0, "steer_key.netns");
+_Static_assert(__builtin_offsetof(struct steer_key, address) == 8, "steer_key.address");
+_Static_assert(__builtin_offsetof(struct steer_key, port) == 24, "steer_key.port");
+_Static_assert(__builtin_offsetof(struct steer_key, family) == 26, "steer_key.family");
+_Static_assert(__builtin_offsetof(struct steer_key, pad) == 28, "steer_key.pad");
+
+/* Where the agent listens in another network namespace; port 0: not there. */
+struct netns {
+  __u32 address6[4]; /* network order */
+  __u32 address4; /* network order */
+  __u16 port4; /* network order */
+  __u16 port6; /* network order */
+};
+_Static_assert(sizeof(struct netns) == 24, "netns");
+_Static_assert(__builtin_offsetof(struct netns, address6) == 0, "netns.address6");
+_Static_assert(__builtin_offsetof(struct netns, address4) == 16, "netns.address4");
+_Static_assert(__builtin_offsetof(struct netns, port4) == 20, "netns.port4");
+_Static_assert(__builtin_offsetof(struct netns, port6) == 22, "netns.port6");
+
+/* A client socket and what it asked for. */
+struct arrival {
+  __u64 cookie; /* 0 with listener intake */
+  __u32 address[4]; /* asked for, network order */
+  __u32 listener; /* index */
+  __u16 port; /* asked for, host order */
+  __u16 family; /* of the address asked for, 2 or 10 */
+};
+_Static_assert(sizeof(struct arrival) == 32, "arrival");
+_Static_assert(__builtin_offsetof(struct arrival, cookie) == 0, "arrival.cookie");
+_Static_assert(__builtin_offsetof(struct arrival, address) == 8, "arrival.address");
+_Static_assert(__builtin_offsetof(struct arrival, listener) == 24, "arrival.listener");
+_Static_assert(__builtin_offsetof(struct arrival, port) == 28, "arrival.port");
+_Static_assert(__builtin_offsetof(struct arrival, family) == 30, "arrival.family");
 
 /* Where connections to an intercepted address go. */
 struct steer {
@@ -776,22 +852,28 @@ struct steer {
   __u16 keep_address; /* 1: only the port is replaced */
   __u32 listener; /* index */
   __u32 intake; /* INTAKE: SOCKET or LISTENER */
+  __u32 refuse; /* 1: nowhere; the connection is refused */
 };
-_Static_assert(sizeof(struct steer) == 28, "steer");
+_Static_assert(sizeof(struct steer) == 32, "steer");
 _Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
 _Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
 _Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
 _Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener");
 _Static_assert(__builtin_offsetof(struct steer, intake) == 24, "steer.intake");
+_Static_assert(__builtin_offsetof(struct steer, refuse) == 28, "steer.refuse");
 
 /* Local end of a client socket. */
 struct tuple {
+  __u64 netns; /* cookie of its network namespace */
   __u32 address[4]; /* network order */
   __u32 port; /* host order */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct tuple) == 20, "tuple");
-_Static_assert(__builtin_offsetof(struct tuple, address) == 0, "tuple.address");
-_Static_assert(__builtin_offsetof(struct tuple, port) == 16, "tuple.port");
+_Static_assert(sizeof(struct tuple) == 32, "tuple");
+_Static_assert(__builtin_offsetof(struct tuple, netns) == 0, "tuple.netns");
+_Static_assert(__builtin_offsetof(struct tuple, address) == 8, "tuple.address");
+_Static_assert(__builtin_offsetof(struct tuple, port) == 24, "tuple.port");
+_Static_assert(__builtin_offsetof(struct tuple, pad) == 28, "tuple.pad");
 
 /* Per paired server's socket (socket storage). */
 struct serving {
@@ -809,16 +891,17 @@ struct token {
   __u32 serial; /* even: whole */
   __u32 generation; /* of the image whose questions the facts answer; 0: empty */
   __u32 listener; /* index */
-  __u32 place; /* which of the listener’s token headers */
+  __u32 place; /* which of the listener’s places for tokens */
   __u64 hash; /* of the value */
   __u64 until; /* bpf_ktime_get_boot_ns from which on it is not known any more */
   __u64 used; /* bpf_ktime_get_boot_ns of the last use; written by the programs */
   __u64 facts[2]; /* TOKEN_WORDS words */
   __u32 length; /* bytes of the value */
-  __u32 pad; /* zero */
+  __u32 n_lines; /* bytes of `lines` */
   __u8 bytes[2048]; /* the value; zeros behind it */
+  __u8 lines[1024]; /* MAX_TOKEN_LINES bytes: header lines that come with the token */
 };
-_Static_assert(sizeof(struct token) == 2112, "token");
+_Static_assert(sizeof(struct token) == 3136, "token");
 _Static_assert(__builtin_offsetof(struct token, serial) == 0, "token.serial");
 _Static_assert(__builtin_offsetof(struct token, generation) == 4, "token.generation");
 _Static_assert(__builtin_offsetof(struct token, listener) == 8, "token.listener");
@@ -828,8 +911,9 @@ _Static_assert(__builtin_offsetof(struct token, until) == 24, "token.until");
 _Static_assert(__builtin_offsetof(struct token, used) == 32, "token.used");
 _Static_assert(__builtin_offsetof(struct token, facts) == 40, "token.facts");
 _Static_assert(__builtin_offsetof(struct token, length) == 56, "token.length");
-_Static_assert(__builtin_offsetof(struct token, pad) == 60, "token.pad");
+_Static_assert(__builtin_offsetof(struct token, n_lines) == 60, "token.n_lines");
 _Static_assert(__builtin_offsetof(struct token, bytes) == 64, "token.bytes");
+_Static_assert(__builtin_offsetof(struct token, lines) == 2112, "token.lines");
 
 /* A record of the ring buffer of requests that are logged. */
 struct log_record {

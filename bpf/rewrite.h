@@ -313,6 +313,9 @@ static long add_step(__u32 index, void *context) {
     if (!(s->flags & HEAD_LENGTH) && (in_at(s, 0) == 'P' || in_at(s, 0) == 'O'))
       put_image(w, a->off, a->len);
     break;
+  case ADD_TOKEN_LINES:
+    put_in(s, TOKEN_LINES_AT, s->token_lines);
+    break;
   case ADD_ORIGINAL_TARGET:
     put_image(w, a->off, a->len);
     put_in(s, s->method_end + 1, s->target_end - s->method_end - 1);

@@ -8,6 +8,8 @@
 #define OUT_MASK 16383
 /* Where the source address lies in `in`, behind any head. */
 #define SOURCE_AT (MAX_HEAD + 64)
+/* Where the header lines lie that come with a token. */
+#define TOKEN_LINES_AT 12288
 #define MAX_OUT 8192
 
 struct line {
@@ -15,6 +17,13 @@ struct line {
   __u16 vstart; /* first byte of the value */
   __u16 vend;   /* behind the last byte of the value */
   __u16 next;   /* behind the line's LF */
+};
+
+/* What is drawn for the request at the end: see bucket.h. */
+struct lot {
+  __u32 bucket; /* index plus one; 0: a chance */
+  __u32 numerator, denominator;
+  __u32 reply;
 };
 
 struct scratch {
@@ -37,11 +46,13 @@ struct scratch {
   __u32 stop;   /* 1: to the proxy */
   __u32 cond_state, cond_result;
   __u32 list, adds, rbac_denied, stop_reply;
-  __u32 lot; /* offset of an rbac_entry that stops the request with some probability */
+  __u32 n_lots;
+  struct lot lots[MAX_LOTS];
   __u32 action, rule;
   /* the request's token: what is known of it, and whether the agent should look at it */
   __u64 token_facts[TOKEN_WORDS], token_hash;
-  __u32 token_at, token_len, token_same, token_unknown;
+  __u32 token_at, token_len, token_same, token_unknown, token_place, token_places;
+  __u32 token_lines; /* bytes at in[TOKEN_LINES_AT] */
   __u64 facts[FACT_WORDS];
   /* output */
   __u32 o, overflow, copied_to, kept;

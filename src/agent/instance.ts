@@ -1,10 +1,12 @@
 /** One running instance: the data plane, the proxy behind it, and the policy in force. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
+import type { Http2Server } from 'node:http2';
 import { join } from 'node:path';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
 import { listeningSocketOf } from '../kernel/foreign-sockets.js';
 import { instanceFolder, processStartTime } from '../kernel/instance.js';
+import { namespaceId } from '../kernel/netns.js';
 import { bpfObjectPath } from '../kernel/object-path.js';
 import { closeFd } from '../kernel/syscalls.js';
 import type { ListenerPlan } from '../plan/ir.js';
@@ -18,20 +20,26 @@ import {
   inboundProblem,
   startProxy,
   stopStaleProxy,
+  withConsults,
   withInboundListeners,
+  withoutLimits,
   withReplayRoutes,
 } from '../proxy/index.js';
 import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
 import { chooseIntake } from './choose-intake.js';
+import { Consultant } from './consult.js';
+import { serveConsults } from './consult-server.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
 import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
+import { Namespaces } from './namespaces.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
 import { RequestLog } from './request-log.js';
 import { statusOf } from './status.js';
+import { TokenBuckets } from './token-buckets.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
 import { watchFiles } from './watcher.js';
@@ -82,11 +90,17 @@ export class Instance {
   #traffic!: Traffic;
   #log!: RequestLog;
   #tokens!: TokenCache;
+  #buckets!: TokenBuckets;
+  #consultant!: Consultant;
   #listeners!: Listeners;
+  #namespaces: Namespaces | undefined;
+  /** the proxy waits on behalf of clients in other network namespaces */
+  #elsewhere = false;
   #discovery!: Discovery;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
   #servers: Server[] = [];
+  #consults: Http2Server | undefined;
   #release: (() => void) | undefined;
   #unwatch: (() => void) | undefined;
   #reloading: Promise<void> = Promise.resolve();
@@ -146,11 +160,18 @@ export class Instance {
       () => this.#traffic.pool,
       (kind) => (options.proxy === 'own' ? join(this.#proxyFolder, 'envoy.log') : `/dev/${kind}`),
     );
+    this.#buckets = new TokenBuckets({
+      mapping: plane.map('buckets').mmap(),
+      draw: (place) => plane.draw(place),
+      now: () => process.hrtime.bigint(),
+    });
+    this.#consultant = new Consultant(this.#buckets);
     this.#traffic = new Traffic(
       plane,
-      (listener) => {
-        const path = this.#generation.inbound.get(listener);
-        return path === undefined ? this.#generation.proxies.get(listener) : { path };
+      (listener, elsewhere) => {
+        const path = this.#generation[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
+        if (path !== undefined) return { path };
+        return elsewhere ? undefined : this.#generation.proxies.get(listener);
       },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
@@ -169,6 +190,7 @@ export class Instance {
     this.#home = currentCgroup();
     this.#groups = createCgroups(options.name);
     joinCgroup(this.#groups.agent);
+    this.#namespaces = new Namespaces(plane, this.#groups, (arrival) => this.#traffic.accept(arrival));
     const lasting = this.#plane.attach(this.#groups);
     const left = leftHolder(this.#folder);
     if (options.inbound.length > 0) {
@@ -178,18 +200,23 @@ export class Instance {
     }
     const generation = this.#make(1, resources);
     this.#generation = generation;
-    if (options.proxy === 'own')
+    this.#consultant.prepare(generation.limits.values());
+    if (options.proxy === 'own') {
+      mkdirSync(this.#proxyFolder, { recursive: true, mode: 0o700 });
+      this.#consults = await serveConsults(this.#consultPath, this.#consultant);
       this.#proxy = await startProxy({
         dir: this.#proxyFolder,
         resources: this.#forProxy(generation),
         inheritFds: lasting,
       });
+    }
     await this.#listeners.open(generation.intercepts);
     writeHosts(this.#hostsFile, resources.hosts);
     await this.#serve();
     await this.#discovery.prepare(generation.compiled);
     this.#enforce(generation);
     if (left) endHolder(this.#folder, left); // it kept the ports closed until now
+    await this.#namespaces.adoptLeft((file) => this.join(file));
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
     this.#ready = true;
@@ -229,23 +256,35 @@ export class Instance {
     return makeGeneration(number, resources, {
       listenerIndex: this.#listenerIndex,
       programNumber: (program) => this.#traffic.programs.number(program),
+      // somebody else's proxy has buckets of its own
+      bucketIndex: (bucket) => (typeof this.options.proxy === 'string' ? this.#buckets.place(bucket) : undefined),
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
       inboundPath: (listener, of) => this.#inboundPath(listener, of),
+      elsewherePath: (listener, of) => this.#elsewherePath(listener, of),
     });
   }
 
   /** What the proxy is given. */
   #forProxy(generation: Generation): Generation['resources'] {
+    const { resources, limits } = generation;
     return withInboundListeners(
-      withReplayRoutes(generation.resources),
-      [...generation.inbound.keys()],
+      withReplayRoutes(
+        withConsults(resources, limits, this.#consultPath),
+        limits.size > 0 ? withoutLimits(resources) : {},
+      ),
+      [...new Set([...generation.inbound.keys(), ...(this.#elsewhere ? generation.elsewhere.keys() : [])])],
       this.#proxyFolder,
     );
   }
 
   get #proxyFolder(): string {
     return join(this.#folder, 'proxy');
+  }
+
+  /** Where the proxy asks the agent. */
+  get #consultPath(): string {
+    return join(this.#proxyFolder, 'consult.sock');
   }
 
   /** Why connections from outside the mesh cannot be given to the proxy as they are. */
@@ -265,6 +304,11 @@ export class Instance {
     return undefined;
   }
 
+  #elsewherePath(name: string, resources: Generation['resources']): string | undefined {
+    if (this.options.proxy !== 'own' || this.#inboundProblem(name, resources) !== undefined) return undefined;
+    return inboundPath(this.#proxyFolder, name);
+  }
+
   #proxyAddress(listener: ListenerPlan): { address: string; port: number } | undefined {
     const { proxy } = this.options;
     if (proxy === 'none') return undefined;
@@ -279,6 +323,8 @@ export class Instance {
     this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
+    this.#buckets.enforced();
+    this.#consultant.enforced();
     const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
     const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
     this.#discovery.enforce(generation.compiled, new Set(ids));
@@ -286,7 +332,42 @@ export class Instance {
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
     this.#fallBack(generation);
+    this.#enforceElsewhere(generation);
     this.#keepInbound(generation);
+  }
+
+  #enforceElsewhere(generation: Generation): void {
+    this.#namespaces?.enforce({
+      intercepts: generation.resources.intercepts,
+      served: (listener) => this.#elsewhere && (this.options.proxy === 'none' || generation.elsewhere.has(listener)),
+      indexOf: (listener) => this.#listenerIndex.get(listener) ?? 0,
+      proxyOf: (listener) => generation.proxies.get(listener),
+    });
+  }
+
+  /**
+   * Serves the network namespace of a file.
+   * @param path a file that is there as long as the namespace is used, if there is one
+   * @throws Error with a sentence for whoever asked
+   */
+  join(file: string, path?: string): Promise<void> {
+    const done = this.#reloading.then(() => this.#join(file, path));
+    this.#reloading = done.catch(() => undefined);
+    return done;
+  }
+
+  async #join(file: string, path: string | undefined): Promise<void> {
+    if (namespaceId(file) === namespaceId('/proc/self/ns/net')) return;
+    if (!this.#elsewhere) {
+      this.#elsewhere = true;
+      const refused = (await this.#proxy?.update(this.#forProxy(this.#generation))) ?? [];
+      if (refused.length > 0) {
+        this.#elsewhere = false;
+        throw new Error(`the proxy cannot serve other network namespaces: ${refused.map((d) => d.message).join('; ')}`);
+      }
+      this.#enforceElsewhere(this.#generation);
+    }
+    await this.#namespaces?.add(file, path);
   }
 
   /** The proxy's own listeners take connections to workloads' ports while the agent is away. */
@@ -358,6 +439,7 @@ export class Instance {
     }
     const next = this.#make(this.#generation.number + 1, resources);
     await this.#listeners.open(next.intercepts);
+    this.#consultant.prepare(next.limits.values());
     const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
     if (refused.length > 0) {
       for (const d of refused) log(formatDiagnostic(d));
@@ -380,7 +462,8 @@ export class Instance {
         clusters: this.#generation.resources.clusters,
       }),
     };
-    this.#servers.push(await serveControl(handlers, { path: join(this.#folder, 'control.sock') }));
+    const control = { ...handlers, join: (file: string, path?: string) => this.join(file, path) };
+    this.#servers.push(await serveControl(control, { path: join(this.#folder, 'control.sock') }));
     const { host, port } = this.options.admin;
     const server = await serveControl(handlers, { host, port }).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EADDRINUSE') throw error;
@@ -415,6 +498,7 @@ export class Instance {
       name: this.options.name,
       plane: this.#plane,
       traffic: this.#traffic,
+      namespaces: this.#namespaces?.size ?? 0,
       tokens: this.#tokens.counts,
       log: this.#log.counts,
       generation: this.#generation,
@@ -432,6 +516,7 @@ export class Instance {
     await this.#reloading;
     this.#discovery?.stop();
     this.#listeners?.closeAll();
+    this.#namespaces?.closeAll();
     await this.#traffic?.drain(drainMs);
     this.#log?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
@@ -442,6 +527,7 @@ export class Instance {
       removeCgroups(this.options.name);
     }
     for (const server of this.#servers) server.close();
+    this.#consults?.close();
     if (this.#release) rmSync(this.#folder, { recursive: true, force: true });
     this.#release?.();
   }

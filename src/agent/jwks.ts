@@ -41,6 +41,11 @@ export class KeySets {
     return keys;
   }
 
+  /** When keys that `keys` has given are out of date, in milliseconds since the epoch. */
+  until(source: TokenKeys): number {
+    return this.#sets.get(JSON.stringify(source))?.until ?? Number.POSITIVE_INFINITY;
+  }
+
   async #load(source: TokenKeys): Promise<readonly JWK[] | undefined> {
     if (source.kind === 'inline') return keysOfSet(source.jwks);
     if (source.kind === 'file') return keysOfSet(readFileSync(source.path, 'utf8'));

@@ -1,12 +1,14 @@
 /** From files to an image: what one generation of the policy consists of. Pure but for reading the files. */
 import type { ProgramNumber } from '../compile/answer-edits.js';
 import { type CompiledImage, compileImage } from '../compile/image.js';
+import type { BucketIndex } from '../compile/scope.js';
 import { buildPlan } from '../plan/build.js';
 import { clusterInfo } from '../plan/clusters.js';
 import type { ListenerPlan, Plan } from '../plan/ir.js';
+import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { type CheckReport, report } from '../plan/report.js';
 import type { Diagnostic } from '../policy/diagnostics.js';
-import type { Intercept, Resources } from '../policy/resources.js';
+import type { Intercept, JsonObject, Resources } from '../policy/resources.js';
 import { isWildcard } from './address.js';
 import type { TokenGeneration } from './token-cache.js';
 
@@ -22,6 +24,10 @@ export interface Generation {
   readonly intercepts: readonly Intercept[];
   /** listeners that decide about connections from everywhere, with the Unix socket at which the proxy waits for the agent */
   readonly inbound: ReadonlyMap<string, string>;
+  /** rate limits that the kernel enforces, by their configurations in `resources` */
+  readonly limits: ReadonlyMap<JsonObject, LocalLimit>;
+  /** the Unix sockets at which the proxy waits on behalf of clients in other network namespaces, by listener */
+  readonly elsewhere: ReadonlyMap<string, string>;
   /** where the proxy listens, by listener */
   readonly proxies: ReadonlyMap<string, { address: string; port: number }>;
 }
@@ -31,10 +37,13 @@ export interface GenerationContext {
   readonly listenerIndex: Map<string, number>;
   readonly endpointId: (address: string, port: number, proxy: boolean) => number;
   readonly programNumber: ProgramNumber;
+  readonly bucketIndex: BucketIndex;
   /** overrides where the proxy listens; undefined: there is no proxy */
   readonly proxyAddress: (listener: ListenerPlan) => { address: string; port: number } | undefined;
   /** the Unix socket of an inbound listener; undefined: none, the listener is for the mesh's own applications only */
   readonly inboundPath: (listener: string, resources: Resources) => string | undefined;
+  /** the same for clients in other network namespaces */
+  readonly elsewherePath: (listener: string, resources: Resources) => string | undefined;
 }
 
 /** Makes generation `number` of the resources. @throws nothing for bad input: see `resources.diagnostics` before */
@@ -42,10 +51,13 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
   const started = performance.now();
   const plan = buildPlan(resources);
   const proxies = new Map<string, { address: string; port: number }>();
+  const elsewhere = new Map<string, string>();
   for (const listener of plan.listeners) {
     if (!context.listenerIndex.has(listener.name)) context.listenerIndex.set(listener.name, context.listenerIndex.size);
     const at = context.proxyAddress(listener);
     if (at) proxies.set(listener.name, { ...at, address: reachable(at.address) });
+    const path = context.elsewherePath(listener.name, resources);
+    if (path !== undefined) elsewhere.set(listener.name, path);
   }
   const inbound = new Map<string, string>();
   for (const { listener, inbound: whose } of resources.intercepts) {
@@ -56,6 +68,7 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
     generation: number,
     endpointId: (address, port) => context.endpointId(address, port, false),
     programNumber: context.programNumber,
+    bucketIndex: context.bucketIndex,
     proxyEndpointId: (name) => {
       // the kernel's connections to the proxy cannot say whose they are
       const at = inbound.has(name) ? undefined : proxies.get(name);
@@ -80,6 +93,8 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
         return rest;
       }),
     inbound,
+    limits: enforcedLimits(resources, plan),
+    elsewhere,
     proxies,
   };
 }

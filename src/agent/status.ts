@@ -8,6 +8,7 @@ export interface StatusInput {
   readonly name: string;
   readonly plane: DataPlane;
   readonly traffic: Traffic;
+  readonly namespaces: number;
   readonly tokens: TokenCounts;
   readonly log: { readonly lines: number; readonly lost: number };
   readonly generation: Generation;
@@ -34,6 +35,8 @@ export interface Status {
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: 'socket' | 'listener';
   readonly connections: number;
+  /** other network namespaces than the agent's that are served */
+  readonly namespaces: number;
   readonly upstreams: number;
   /** tokens that were verified for the kernel, and that were left to the proxy */
   readonly tokens: TokenCounts;
@@ -68,6 +71,7 @@ export function statusOf(input: StatusInput): Status {
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
     intake: plane.intake,
     connections: traffic.connections,
+    namespaces: input.namespaces,
     upstreams: traffic.pool.size,
     tokens: { ...input.tokens },
     log: { lines: input.log.lines, lost: input.log.lost + counters.LOG_LOST, proxied: counters.LOG_FULL },

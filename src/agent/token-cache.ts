@@ -4,9 +4,11 @@
  */
 import { MAX_TOKEN } from '../layout/runtime.js';
 import { factWords, judgeToken } from '../plan/judge-token.js';
+import { headerLines } from '../plan/token-headers.js';
 import type { TokenPlan } from '../plan/tokens.js';
 import type { Head } from './http-framing.js';
 import { KeySets, type Reach } from './jwks.js';
+import { findToken } from './token-places.js';
 import type { TokenKey, TokenStore } from './token-store.js';
 
 /** A token without end, or with a distant one, is verified again after this long. */
@@ -57,19 +59,17 @@ export class TokenCache {
   offer(listener: string, head: Head): void {
     const found = this.#generation?.listeners.get(listener);
     if (!found) return;
-    const { headers } = found.plan;
-    const present = head.headers.filter(([name]) => headers.includes(name));
-    const [only] = present;
-    if (!only || present.length > 1) return;
-    const [name, text] = only;
-    const value = Buffer.from(text, 'latin1');
+    const target = head.startLine.split(' ')[1] ?? '';
+    const token = findToken(found.plan, target, head.headers);
+    if (!token) return;
+    const value = Buffer.from(token.value, 'latin1');
     if (value.length === 0 || value.length > MAX_TOKEN) return;
-    const id = `${found.index} ${name} ${text}`;
+    const id = `${found.index} ${token.place} ${token.value}`;
     const refused = this.#refused.get(id);
     if (this.#busy.has(id) || this.#busy.size >= MAX_BUSY || (refused !== undefined && refused > Date.now())) return;
     this.#busy.add(id);
-    const key = { generation: this.#generation!.number, listener: found.index, place: headers.indexOf(name), value };
-    void this.#learn(key, found.plan, name, text)
+    const key = { generation: this.#generation!.number, listener: found.index, place: token.place, value };
+    void this.#learn(key, found.plan, token.value)
       .catch(() => false)
       .then((known) => {
         this.#busy.delete(id);
@@ -84,15 +84,23 @@ export class TokenCache {
     this.#refused.set(id, Date.now() + REFUSED_MS);
   }
 
-  async #learn(key: TokenKey, plan: TokenPlan, header: string, text: string): Promise<boolean> {
+  async #learn(key: TokenKey, plan: TokenPlan, text: string): Promise<boolean> {
     const keys = this.#keys!;
     const judged = Date.now() / 1000;
-    const token = await judgeToken(plan, header, text, ({ keys: source }) => keys.keys(source), judged);
+    const token = await judgeToken(
+      plan,
+      plan.places[key.place]!,
+      text,
+      ({ keys: source }) => keys.keys(source),
+      judged,
+    );
     if (!token) return false;
     // The programs' clock first: if the other is set between the two, the token is forgotten too early, not too late.
     const now = this.clock();
-    const life = Math.min(token.until ?? Number.POSITIVE_INFINITY, judged + MAX_LIFE_S) - Date.now() / 1000;
+    const ends = Object.values(plan.providers).map((provider) => keys.until(provider.keys) / 1000);
+    const life = Math.min(token.until ?? Number.POSITIVE_INFINITY, judged + MAX_LIFE_S, ...ends) - Date.now() / 1000;
     if (life <= 0) return false;
-    return this.store.put(key, factWords(token.facts), now + BigInt(Math.floor(life * 1e9)), now);
+    const known = { facts: factWords(token.facts), lines: headerLines(token.headers) };
+    return this.store.put(key, known, now + BigInt(Math.floor(life * 1e9)), now);
   }
 }

@@ -1,10 +1,12 @@
 /** The map of verified tokens as the agent writes it (bpf/token.h reads it). */
+import { MAX_TOKEN_LINES } from '../layout/image.js';
 import { MAX_TOKEN, MAX_TOKENS, TOKEN_WAYS, TokenSpec } from '../layout/runtime.js';
 import { get, getBig, set } from '../layout/struct.js';
 
 const PRIME = 0x9e3779b97f4a7c15n;
 const U64 = (value: bigint): bigint => BigInt.asUintN(64, value);
 const BYTES_AT = TokenSpec.at.bytes!.offset;
+const LINES_AT = TokenSpec.at.lines!.offset;
 const SERIAL_AT = TokenSpec.at.serial!.offset;
 
 /** What a token is found by. */
@@ -13,10 +15,18 @@ export interface TokenKey {
   readonly generation: number;
   /** index of the listener */
   readonly listener: number;
-  /** which of the listener's token headers */
+  /** which of the listener's places */
   readonly place: number;
-  /** the header's value, 1 to MAX_TOKEN bytes */
+  /** what is there, 1 to MAX_TOKEN bytes */
   readonly value: Uint8Array;
+}
+
+/** What is remembered of a token. */
+export interface TokenAnswers {
+  /** TOKEN_WORDS words */
+  readonly facts: readonly bigint[];
+  /** header lines that it brings, at most MAX_TOKEN_LINES bytes */
+  readonly lines: Uint8Array;
 }
 
 /** The hash of a value, as token_hash_step in bpf/token.h makes it. */
@@ -46,12 +56,12 @@ export class TokenStore {
 
   /**
    * Remembers a token.
-   * @param facts TOKEN_WORDS words. @param until on the clock of bpf_ktime_get_boot_ns; @param now on the same
-   * @returns false when the value is too long
+   * @param until on the clock of bpf_ktime_get_boot_ns; @param now on the same
+   * @returns false when the value or the lines are too long
    */
-  put(key: TokenKey, facts: readonly bigint[], until: bigint, now: bigint): boolean {
+  put(key: TokenKey, { facts, lines }: TokenAnswers, until: bigint, now: bigint): boolean {
     const { value } = key;
-    if (value.length === 0 || value.length > MAX_TOKEN) return false;
+    if (value.length === 0 || value.length > MAX_TOKEN || lines.length > MAX_TOKEN_LINES) return false;
     const hash = tokenHash(this.seed, value);
     const base = this.#place(key, hash, now) * TokenSpec.size;
     const serialAt = (base + SERIAL_AT) / 4;
@@ -70,6 +80,8 @@ export class TokenStore {
     write('length', value.length);
     this.#bytes.fill(0, base + BYTES_AT, base + BYTES_AT + MAX_TOKEN);
     this.#bytes.set(value, base + BYTES_AT);
+    write('n_lines', lines.length);
+    this.#bytes.set(lines, base + LINES_AT);
     Atomics.add(this.#words, serialAt, 1);
     return true;
   }

@@ -24,8 +24,8 @@ export class Traffic {
 
   constructor(
     private readonly plane: DataPlane,
-    /** where the proxy listens for a listener */
-    private readonly proxyOf: (listener: string) => ProxyTarget | undefined,
+    /** where the proxy listens for a listener; `elsewhere`: for a client in another network namespace than ours */
+    private readonly proxyOf: (listener: string, elsewhere: boolean) => ProxyTarget | undefined,
     /** the number of a listener in the image */
     private readonly indexOf: (listener: string) => number,
     /** the head of a request that is carried to the proxy */
@@ -45,7 +45,7 @@ export class Traffic {
 
   /** A client's connection has arrived. */
   accept(arrival: Arrival): void {
-    const { socket, client, asked, listener } = arrival;
+    const { socket, client, asked, listener, netns } = arrival;
     const fd = fdOf(socket);
     if (fd === undefined) return; // closed already
     // Killed, the agent must not look like the end of an answer: its connections are reset.
@@ -57,7 +57,7 @@ export class Traffic {
       pool: this.pool,
       programs: this.programs,
       log: this.log,
-      proxy: () => this.proxyOf(listener),
+      proxy: () => this.proxyOf(listener, netns !== undefined),
       head: (head) => this.head(listener, head),
       prologue: () => proxyHeader(client, asked),
       counted: (what) => {
@@ -66,7 +66,7 @@ export class Traffic {
       known: (of) => this.#connections.has(of),
       closed: () => {
         if (atListener) this.plane.release(cookie);
-        else if (this.plane.cookieOf(client) === cookie) this.plane.forget(client);
+        else if (this.plane.arrived(client, netns)?.cookie === cookie) this.plane.forget(client, netns);
         if (this.#connections.get(cookie) === connection) this.#connections.delete(cookie);
       },
     });

@@ -237,8 +237,7 @@ export class UpstreamPool {
     socket.on('close', end);
     try {
       this.plane.insertUpstream(index, fd, cookie, endpoint.id);
-      if (socket.localAddress && socket.localPort)
-        this.plane.pair(index, { address: plainAddress(socket.localAddress), port: socket.localPort });
+      this.plane.pair(index, cookie);
     } catch {
       this.discard(slot); // closed again already
       return;

@@ -61,6 +61,7 @@ const ORIGINS = {
   no_route: ORIGIN.NO_ROUTE,
   rbac: ORIGIN.RBAC,
   fault: ORIGIN.FAULT,
+  rate_limit: ORIGIN.RATE_LIMIT,
   filter: ORIGIN.FILTER,
 } as const;
 const HOP_BY_HOP = [SLOT.CONNECTION, SLOT.KEEP_ALIVE, SLOT.PROXY_CONNECTION, SLOT.TE, SLOT.UPGRADE];
@@ -257,6 +258,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
     remove |= bit(slot);
   }
   const adds = [...net.adds];
+  if (action.tokenHeaders) adds.push({ when: ADD.TOKEN_LINES, name: '', line: '' });
   if (action.originalPath && action.target && !net.adds.some((add) => add.name === 'x-envoy-original-path'))
     adds.push({ when: ADD.ORIGINAL_TARGET, name: 'x-envoy-original-path', line: 'x-envoy-original-path: ' });
   adds.push({ when: ADD.EMPTY_LENGTH, name: 'content-length', line: 'content-length: 0\r\n' });

@@ -80,6 +80,25 @@ function compact(table: Scanner): Scanner {
   return { ...table, classes, width, next, action };
 }
 
+/** The value that a finder finds in `text` (latin1); undefined: none. */
+export function findValue(finder: Scanner, text: string): string | undefined {
+  const registers = [0, 0];
+  const store = (mask: number, at: number) => {
+    if (mask & BEGIN) registers[0] = at;
+    if (mask & END) registers[1] = at;
+  };
+  let state = finder.start;
+  for (let i = 0; i < text.length; i++) {
+    const at = state * finder.width + finder.classes[text.charCodeAt(i) & 0xff]!;
+    store(finder.action[at]!, i);
+    state = finder.next[at]!;
+  }
+  const accept = finder.accept[state]!;
+  if ((accept & FOUND) === 0) return undefined;
+  store(accept >> 8, text.length);
+  return text.slice(registers[0], registers[1]);
+}
+
 /** Finds the first cookie `name` in the value of a Cookie header. */
 export function cookieFinder(name: string): Scanner {
   return compact(find(name, 0x3b, true, false));

@@ -1,12 +1,23 @@
 /** One listener of the plan as structures of the image. */
-import { ListenerSpec, LOG, MAX_SLOTS, MAX_WATCHED_SLOTS, SLOT, VirtualHostSpec } from '../layout/image.js';
+import {
+  ListenerSpec,
+  LOG,
+  MAX_SLOTS,
+  MAX_TOKEN_PLACES,
+  MAX_WATCHED_SLOTS,
+  SLOT,
+  TOKEN_PLACE,
+  TokenPlaceSpec,
+  VirtualHostSpec,
+} from '../layout/image.js';
 import { logOperators } from '../plan/access-log.js';
 import type { Condition, ListenerPlan, RbacCheck } from '../plan/ir.js';
-import { MAX_TOKEN_HEADERS } from '../plan/tokens.js';
 import { headerNames, replyAction } from './actions.js';
+import type { Blob } from './blob.js';
 import { forEachPredicate } from './condition.js';
 import { ONE_LINE } from './edits.js';
 import { Facts } from './facts.js';
+import { cookieFinder, queryFinder } from './find.js';
 import { hostDfa } from './host.js';
 import { compileRoutes } from './routes.js';
 import { isOddName, REQUEST_SLOTS, requestScanner } from './scanner.js';
@@ -34,7 +45,8 @@ function namesOf(listener: ListenerPlan): Set<string> {
       if (check.reply?.kind === 'reply') for (const name of headerNames(check.reply)) names.add(name);
     }
   };
-  for (const name of listener.tokens?.headers ?? []) names.add(name);
+  for (const { kind, name } of listener.tokens?.places ?? [])
+    if (kind !== 'param') names.add(kind === 'header' ? name : 'cookie');
   checks(listener.rbac);
   for (const host of listener.virtualHosts)
     for (const route of host.routes) {
@@ -59,11 +71,23 @@ function giveSlots(names: Iterable<string>): Map<string, number> {
   return slots;
 }
 
-/** Slots of the headers in which tokens are; all or none, since only one of them may be in a request. */
-function tokenSlots(listener: ListenerPlan, slot: (name: string) => number | undefined): number {
-  const slots = (listener.tokens?.headers ?? []).map((name) => slot(name) ?? 0);
-  if (slots.length > MAX_TOKEN_HEADERS || slots.includes(0)) return 0;
-  return slots.reduce((word, s, i) => (word | (s << (8 * i))) >>> 0, 0);
+/** Where tokens are looked up: all places or none, since only one of them may be in a request. */
+function tokenPlaces(blob: Blob, listener: ListenerPlan, slot: Scope['slot']): Record<string, number> {
+  const places = listener.tokens?.places ?? [];
+  const none = { token_places: 0, n_token_places: 0 };
+  if (places.length === 0 || places.length > MAX_TOKEN_PLACES) return none;
+  const list: Record<string, number>[] = [];
+  for (const { kind, name } of places) {
+    const own = kind === 'param' ? 0 : slot(kind === 'header' ? name : 'cookie');
+    if (own === undefined) return none;
+    if (kind === 'header') list.push({ kind: TOKEN_PLACE.HEADER, slot: own });
+    else {
+      const rows = blob.actionRows(kind === 'param' ? queryFinder(name) : cookieFinder(name));
+      const number = kind === 'param' ? TOKEN_PLACE.QUERY : TOKEN_PLACE.COOKIE;
+      list.push({ kind: number, slot: own, find: rows.start, find_classes: rows.classes });
+    }
+  }
+  return { token_places: blob.structs(TokenPlaceSpec, list), n_token_places: list.length };
 }
 
 /** What the listener's access logs need. The agent must know the client's address: it may be in x-forwarded-for. */
@@ -140,7 +164,7 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
       not_found: notFound,
       denied: denied as number,
       proxy_endpoint: input.proxyEndpoint,
-      token_slots: tokenSlots(listener, usable),
+      ...tokenPlaces(blob, listener, usable),
       log: logBits(listener),
     },
   ]);

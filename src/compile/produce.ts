@@ -166,7 +166,13 @@ function needsSource(image: DataView, template: number): boolean {
 }
 
 /** The request head that a forward action sends. */
-export function buildHead(image: DataView, action: number, head: Head, uuid: string): Produced {
+export function buildHead(
+  image: DataView,
+  action: number,
+  head: Head,
+  uuid: string,
+  tokenLines: Uint8Array = new Uint8Array(),
+): Produced {
   const received = slice(head, head.target);
   const target = targetOf(image, action, head);
   if (!target) return undefined;
@@ -199,6 +205,9 @@ export function buildHead(image: DataView, action: number, head: Head, uuid: str
         break;
       case ADD.REQUEST_ID:
         if (!there) parts.push(Buffer.from(`x-request-id: ${uuid}\r\n`));
+        break;
+      case ADD.TOKEN_LINES:
+        parts.push(tokenLines);
         break;
       case ADD.ORIGINAL_TARGET:
         parts.push(line, received, CRLF);

@@ -41,6 +41,8 @@ export const MAX_JOBS = 64;
 export const MAX_LITERALS = 256;
 export const MAX_CANDIDATES = 512;
 export const MAX_RBAC = 24;
+/** Most steps of one list that are drawn when nothing can lead to the proxy any more: chances and rate limits. */
+export const MAX_LOTS = 8;
 /** Most matches of a regex rewrite in one path; more are left to the proxy. */
 export const MAX_MATCHES = 16;
 /** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
@@ -177,7 +179,14 @@ export const ADD = {
   ORIGINAL_TARGET: 4,
   /** off/len (`content-length: 0`) when a POST, PUT, PATCH or OPTIONS has no Content-Length, as Envoy does */
   EMPTY_LENGTH: 5,
+  /** the lines that come with the request's known token; off/len unused */
+  TOKEN_LINES: 6,
 } as const;
+/** Where a token may be. */
+export const TOKEN_PLACE = { HEADER: 0, COOKIE: 1, QUERY: 2 } as const;
+/** Places for tokens of a listener, and bytes of the header lines that come with one. */
+export const MAX_TOKEN_PLACES = 8;
+export const MAX_TOKEN_LINES = 1024;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
 /** What the access log of a listener needs to know of a request that the kernel decides. */
 export const LOG = {
@@ -188,7 +197,7 @@ export const LOG = {
   ANSWER: 4,
 } as const;
 /** Who gives a reply of the mesh itself: what access logs tell apart. */
-export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
+export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4, RATE_LIMIT: 5 } as const;
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {
@@ -220,8 +229,17 @@ export const ListenerSpec = struct('listener', 'What is decided for connections 
   ['not_found', 'u32', 'action when no virtual host or no route matches'],
   ['denied', 'u32', 'action when RBAC denies'],
   ['proxy_endpoint', 'u32', 'endpoint id of the proxy listener that stands behind this one, plus one; 0: none'],
-  ['token_slots', 'u32', 'slots of the headers in which tokens are looked up, one a byte; 0: none'],
+  ['token_places', 'u32', 'offset of token_place[n_token_places]: where tokens are looked up'],
+  ['n_token_places', 'u32', 'at most MAX_TOKEN_PLACES'],
   ['log', 'u32', 'LOG; 0: its requests are not logged'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const TokenPlaceSpec = struct('token_place', 'Where a token may be; of several in a request none is known.', [
+  ['kind', 'u32', 'TOKEN_PLACE'],
+  ['slot', 'u32', 'HEADER and COOKIE: of the header'],
+  ['find', 'u32', 'COOKIE and QUERY: start row of the capturing automaton that finds the value: registers 0 and 1'],
+  ['find_classes', 'u32', 'its class map'],
 ]);
 
 export const VirtualHostSpec = struct('virtual_host', 'The routes of a set of domains.', [
@@ -276,6 +294,8 @@ export const RbacEntrySpec = struct('rbac_entry', 'ALLOW stops what does not mat
   ['reply', 'u32', "offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy"],
   ['numerator', 'u32', 'with a denominator: stops this share of what it would stop, drawn per request'],
   ['denominator', 'u32', '0: always'],
+  ['bucket', 'u32', 'index plus one of a bucket: stops what it would stop only when no token is left; 0: none'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const ActionSpec = struct('action', 'What is done with a request.', [
@@ -395,6 +415,7 @@ export const AddSpec = struct(
 export const IMAGE_STRUCTS = [
   ImageHeader,
   ListenerSpec,
+  TokenPlaceSpec,
   VirtualHostSpec,
   JobSpec,
   RouteSpec,
@@ -432,10 +453,13 @@ export const IMAGE_CONSTANTS = {
   MAX_LITERALS,
   MAX_CANDIDATES,
   MAX_RBAC,
+  MAX_LOTS,
   MAX_MATCHES,
   MAX_SLOTS,
   MAX_WATCHED_SLOTS,
   MAX_LITERAL,
+  MAX_TOKEN_PLACES,
+  MAX_TOKEN_LINES,
   STATUS_WORDS,
   MAX_HASHES,
   MAX_TABLE,
@@ -455,6 +479,7 @@ export const IMAGE_ENUMS = {
   LB,
   PIECE,
   ADD,
+  TOKEN_PLACE,
   RBAC,
   LOG,
   ORIGIN,

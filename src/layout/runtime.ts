@@ -23,6 +23,9 @@ export const MAX_KERNEL_BODY = 1048576;
  */
 export const MAX_KERNEL_CHUNKED = 4096;
 export const MAX_RULES = 16384;
+/** Token buckets, and the unit of their times: 2^BUCKET_SHIFT of them are a nanosecond. */
+export const MAX_BUCKETS = 4096;
+export const BUCKET_SHIFT = 4;
 /** Verified tokens that are remembered (a power of two), places that one of them may have, and bytes of a header value. */
 export const MAX_TOKENS = 4096;
 export const TOKEN_WAYS = 4;
@@ -214,6 +217,8 @@ export const CTL = {
   TAKE_OVER: 11,
   /** answers in `passed` what the programs' clock for tokens says (bpf_ktime_get_boot_ns) */
   NOW: 12,
+  /** takes a token of the bucket `slot`: result 1 if there was one; `passed` is 1 when that could not be found out */
+  DRAW: 13,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */
@@ -324,9 +329,11 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
 ]);
 
 export const SteerKeySpec = struct('steer_key', 'An address that is intercepted.', [
+  ['netns', 'u64', 'cookie of the network namespace in which it is meant; 0: in all but the agent’s'],
   ['address', 'u32[4]', 'network order; IPv4 in the first word'],
   ['port', 'u16', 'network order'],
   ['family', 'u16', '2 or 10'],
+  ['pad', 'u32', 'zero'],
 ]);
 export const SteerSpec = struct('steer', 'Where connections to an intercepted address go.', [
   ['address', 'u32[4]', 'network order'],
@@ -334,11 +341,28 @@ export const SteerSpec = struct('steer', 'Where connections to an intercepted ad
   ['keep_address', 'u16', '1: only the port is replaced'],
   ['listener', 'u32', 'index'],
   ['intake', 'u32', 'INTAKE: SOCKET or LISTENER'],
+  ['refuse', 'u32', '1: nowhere; the connection is refused'],
 ]);
-/** Key: local address and port of a client socket; value: its cookie, 0 with listener intake. How the agent finds the connection it accepted. */
+/** Key: cookie of a network namespace that is not the agent's. */
+export const NetnsSpec = struct('netns', 'Where the agent listens in another network namespace; port 0: not there.', [
+  ['address6', 'u32[4]', 'network order'],
+  ['address4', 'u32', 'network order'],
+  ['port4', 'u16', 'network order'],
+  ['port6', 'u16', 'network order'],
+]);
+/** How the agent finds the connection that it accepted. */
 export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
+  ['netns', 'u64', 'cookie of its network namespace'],
   ['address', 'u32[4]', 'network order'],
   ['port', 'u32', 'host order'],
+  ['pad', 'u32', 'zero'],
+]);
+export const ArrivalSpec = struct('arrival', 'A client socket and what it asked for.', [
+  ['cookie', 'u64', '0 with listener intake'],
+  ['address', 'u32[4]', 'asked for, network order'],
+  ['listener', 'u32', 'index'],
+  ['port', 'u16', 'asked for, host order'],
+  ['family', 'u16', 'of the address asked for, 2 or 10'],
 ]);
 
 export const ServingSpec = struct('serving', "Per paired server's socket (socket storage).", [
@@ -354,14 +378,15 @@ export const TokenSpec = struct('token', 'A verified token.', [
   ['serial', 'u32', 'even: whole'],
   ['generation', 'u32', 'of the image whose questions the facts answer; 0: empty'],
   ['listener', 'u32', 'index'],
-  ['place', 'u32', 'which of the listener’s token headers'],
+  ['place', 'u32', 'which of the listener’s places for tokens'],
   ['hash', 'u64', 'of the value'],
   ['until', 'u64', 'bpf_ktime_get_boot_ns from which on it is not known any more'],
   ['used', 'u64', 'bpf_ktime_get_boot_ns of the last use; written by the programs'],
   ['facts', 'u64[2]', 'TOKEN_WORDS words'],
   ['length', 'u32', 'bytes of the value'],
-  ['pad', 'u32', 'zero'],
+  ['n_lines', 'u32', 'bytes of `lines`'],
   ['bytes', 'u8[2048]', 'the value; zeros behind it'],
+  ['lines', 'u8[1024]', 'MAX_TOKEN_LINES bytes: header lines that come with the token'],
 ]);
 
 /** What happened, for the access log; heads follow as LOG says. Times are of bpf_ktime_get_ns. */
@@ -388,13 +413,26 @@ export const LogRecordSpec = struct('log_record', 'A record of the ring buffer o
   ['pad', 'u32', 'zero'],
 ]);
 
+/**
+ * A token bucket, refilled continuously, as one number: when it was empty last, or would have been. A token is there when
+ * that is `cost` ago; taking one moves it on by `cost`, from `most` ago at the earliest (then the bucket was full).
+ */
+export const BucketSpec = struct('bucket', 'Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns.', [
+  ['at', 'u64', 'signed: when the bucket was empty'],
+  ['cost', 'u64', 'time in which one token comes; 0: no bucket here'],
+  ['most', 'u64', 'time in which the bucket fills'],
+]);
+
 export const RUNTIME_STRUCTS = [
+  BucketSpec,
   ConnSpec,
   UpstreamSpec,
   VariablesSpec,
   EndpointSpec,
   CtlSpec,
   SteerKeySpec,
+  NetnsSpec,
+  ArrivalSpec,
   SteerSpec,
   TupleSpec,
   ServingSpec,
@@ -413,6 +451,8 @@ export const RUNTIME_CONSTANTS = {
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
   MAX_RULES,
+  MAX_BUCKETS,
+  BUCKET_SHIFT,
   MAX_TOKENS,
   TOKEN_WAYS,
   MAX_TOKEN,

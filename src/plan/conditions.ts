@@ -36,6 +36,15 @@ export function not(of: Condition): Condition {
   return of.op === 'not' ? of.of : { op: 'not', of };
 }
 
+/** A condition that holds whenever `c` holds for some values of these headers. */
+export function whatever(c: Condition, headers: ReadonlySet<string>): Condition {
+  if (c.op === 'and' || c.op === 'or') {
+    const of = c.of.map((part) => whatever(part, headers));
+    return c.op === 'and' ? all(of) : any(of);
+  }
+  return headersOf(c).some((name) => headers.has(name)) ? ALWAYS : c;
+}
+
 /** Names of the headers that a condition looks at. */
 export function headersOf(c: Condition): string[] {
   if (c.op === 'test') return c.predicate.field.kind === 'header' ? [c.predicate.field.name] : [];

@@ -13,6 +13,7 @@ import type {
   RbacCheck,
   ReplyAction,
   RoutePlan,
+  TokenBucket,
   VirtualHostPlan,
 } from './ir.js';
 import { asciiLower, compileRegex, matchesValue } from './matchers.js';
@@ -29,8 +30,12 @@ export interface PlanRequest {
   readonly sourceIp?: string;
   /** numbers of the facts that hold for its token, if it is known */
   readonly tokenFacts?: ReadonlySet<number>;
+  /** headers that come with it */
+  readonly tokenHeaders?: readonly (readonly [string, string])[];
   /** unsigned, 32 bits: what steps with a chance draw; undefined: none of them strikes */
   readonly random?: number;
+  /** keys of the token buckets without a token */
+  readonly empty?: ReadonlySet<string>;
   /** HTTP version; 1.1 if it is not given */
   readonly version?: string;
   /** bytes of the body; by default what Content-Length says */
@@ -296,6 +301,7 @@ function forward(listener: ListenerPlan, view: View, action: ForwardAction): Res
     if (at >= 0) headers[at] = [edit.name, `${headers[at]![1]},${value}`];
     else headers.push([edit.name, value]);
   }
+  if (action.tokenHeaders) for (const [name, value] of view.request.tokenHeaders ?? []) headers.push([name, value]);
   let target = view.request.target;
   if (action.target?.kind === 'pieces') target = expand(view, action.target.pieces);
   else if (action.target) {
@@ -365,7 +371,12 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
   let struck: RbacCheck | undefined;
   for (const check of winner?.rbac ?? listener.rbac) {
     if (view.holds(check.condition) === (check.action === 'allow')) continue;
-    const { chance, reply: answer } = check;
+    const { chance, bucket, reply: answer } = check;
+    if (bucket) {
+      if (request.empty?.has(bucket.key)) struck ??= check;
+      else perhaps += `; a rate limit (${bucketText(bucket)}) stops those that find no token`;
+      continue;
+    }
     if (chance) {
       const { numerator, denominator } = chance;
       if (request.random !== undefined && request.random % denominator < numerator) struck ??= check;
@@ -392,6 +403,11 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
   const { action } = winner;
   const result = action.kind === 'forward' ? forward(listener, view, action) : reply(view, action);
   return { ...base, ...found, verdict: 'kernel', why: `the route ${winner.name} matches${perhaps}`, result };
+}
+
+/** A bucket in words. */
+function bucketText({ maxTokens, tokensPerFill, fillMs }: TokenBucket): string {
+  return `${maxTokens} at once, ${tokensPerFill} every ${fillMs} ms`;
 }
 
 const DENIED = {

@@ -37,13 +37,16 @@ export interface FilterOutcome {
   readonly whole: boolean;
   /** what every request is answered with that gets past `checks`, by case */
   readonly abort?: readonly { readonly when: Condition; readonly action: ReplyAction }[];
-  /** headers that a jwt_authn filter takes away with a good token; `checks` leave those that are not known to the proxy */
-  readonly removals: readonly Removal[];
+  /** what a jwt_authn filter does to requests with good tokens; `checks` leave those that are not known to the proxy */
+  readonly changes: readonly TokenChange[];
 }
 
-/** A header that goes with a token that is known, and when it does. */
-export interface Removal {
-  readonly name: string;
+/** What a known token does to a request, and when. */
+export interface TokenChange {
+  /** header that goes with it; '': none */
+  readonly remove: string;
+  /** headers that may come with it; empty: none does */
+  readonly adds: readonly string[];
   readonly when: Condition;
 }
 
@@ -51,7 +54,7 @@ export interface Removal {
 export function answered(
   acts: readonly FilterSteps[],
   view: RouteView,
-): Omit<FilterOutcome, 'overridden' | 'notes' | 'removals'> {
+): Omit<FilterOutcome, 'overridden' | 'notes' | 'changes'> {
   const corsAt = acts.findIndex((a) => a.cors);
   const cors = acts[corsAt]?.cors;
   const route = view.hasEntry ? view.edits : [];
@@ -92,8 +95,11 @@ export function answered(
 function replyOf(step: Step, edits: AnswerEdits): RbacCheck['reply'] {
   if (step.reply === 'proxy') return { kind: 'proxy', ...(step.why ? { why: step.why } : {}) };
   if (!step.reply && !hasEdits(edits)) return undefined;
-  const { status, body } = step.reply ?? DENIED;
-  return { ...localReply(status, body, edits), origin: step.reply ? 'fault' : 'rbac' };
+  const { status, body, headers = [] } = step.reply ?? { ...DENIED, headers: [] };
+  return {
+    ...localReply(status, body, edits, headers),
+    origin: step.bucket ? 'rate_limit' : step.reply ? 'fault' : 'rbac',
+  };
 }
 
 /** A step as checks; two where CORS adds to the answers for the origins that it allows. */
@@ -110,15 +116,17 @@ function checksOf(
       condition,
       ...(answer ? { reply: answer } : {}),
       ...(step.chance ? { chance: step.chance } : {}),
+      ...(step.bucket ? { bucket: step.bucket } : {}),
     };
     if (step.rbac && condition === step.condition) rememberPolicies(made, policiesOf(step.rbac));
     return made;
   };
   if (!allowed || step.reply === 'proxy') return [check(step.action, step.condition, false)];
   const stops = step.action === 'deny' ? step.condition : not(step.condition);
-  // a chance must not be drawn twice
-  const rest = step.chance
-    ? check('deny', all([stops, not(allowed)]), false)
-    : check(step.action, step.condition, false);
+  // a chance must not be drawn twice, nor a token be taken
+  const rest =
+    step.chance || step.bucket
+      ? check('deny', all([stops, not(allowed)]), false)
+      : check(step.action, step.condition, false);
   return [check('deny', all([stops, allowed]), true), rest];
 }

@@ -64,6 +64,11 @@ const JOINED = new Set([
   'x-forwarded-port',
 ]);
 
+/** Whether lines of a header (lower case) are nothing but lines: nobody maintains them, and each stands for itself. */
+export function isPlainHeader(name: string): boolean {
+  return /^[a-z0-9_-]+$/.test(name) && !HANDLED.has(name) && !JOINED.has(name) && !name.startsWith('x-envoy-');
+}
+
 /** A literal header value as Envoy's formatter gives it, or undefined if it contains a %COMMAND%. */
 export function literalValue(value: string): string | undefined {
   const parts = value.split('%%');

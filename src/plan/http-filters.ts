@@ -2,12 +2,14 @@
 import type { JsonObject } from '../policy/resources.js';
 import { headersIn } from './answers.js';
 import { any, headersOf, NEVER } from './conditions.js';
-import { answered, type FilterOutcome, type Removal, type RouteView } from './filter-outcome.js';
+import { answered, type FilterOutcome, type RouteView, type TokenChange } from './filter-outcome.js';
 import { type FilterSteps, READERS, stopsAll } from './filter-steps.js';
 import type { Condition, Reason } from './ir.js';
 import { JWT_TYPE, type JwtCase, JwtFilter, valueMatch } from './jwt.js';
+import type { LimitContext } from './local-limits.js';
 import { anyType, bool, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
+import { Rerouting } from './rerouting.js';
 
 const FILTERS = 'envoy.extensions.filters.http.';
 const NOTHING: FilterSteps = { steps: [], request: [], answer: [] };
@@ -31,6 +33,7 @@ interface Filter {
 export interface ChainContext extends RbacContext {
   readonly faultsMayChange: boolean;
   readonly runtimeLayers: boolean;
+  readonly limits: LimitContext;
 }
 
 const NO_ROUTE: RouteView = { levels: [], hasEntry: false, edits: [] };
@@ -113,7 +116,7 @@ export class FilterChain {
     const acts: FilterSteps[] = [];
     const edited = new Set<string>();
     let cases: readonly JwtCase[] = [];
-    let removals: readonly Removal[] = [];
+    let changes: readonly TokenChange[] = [];
     for (const filter of this.filters) {
       // a request that was answered is not checked any more
       if (stopped && (filter.kind === 'rbac' || filter.kind === 'jwt')) continue;
@@ -138,7 +141,9 @@ export class FilterChain {
         notes.reasons.push(...found.notes.reasons);
         cases = found.cases;
         act = leave(this.#jwt!.undecided(notes, cases));
-        removals = this.#jwt!.removals(notes, cases);
+        changes = this.#jwt!.changes(notes, cases);
+        const filled = [...this.#jwt!.filled].map((name) => ({ op: 'remove', name }) as const);
+        act = { ...act, request: filled };
         for (const name of cases.length > 0 ? this.#jwt!.headers : []) looked.add(name);
       } else if (filter.kind === 'foreign') {
         notes.add(
@@ -149,6 +154,7 @@ export class FilterChain {
         );
       } else if (filter.kind === 'known') {
         act = this.#known(notes, filter, view);
+        this.remoteIp ||= act.remoteIp === true;
       } else if (own) {
         notes.add('per-route-filter', `the filter ${filter.name} is configured here`, config!.path, config!.owner);
       }
@@ -159,14 +165,14 @@ export class FilterChain {
         notes.add('header-edit', `the filter ${filter.name} looks at a header that one before it edits`, filter.path);
       for (const { name } of act.request) edited.add(name);
       // what looks at a header that a good token took with it sees another request
-      const gone = filter.kind === 'jwt' ? [] : removals.filter(({ name }) => looked.has(name));
+      const gone = filter.kind === 'jwt' ? [] : changes.filter(({ remove }) => looked.has(remove));
       if (gone.length > 0) acts.push(leave(any(gone.map(({ when }) => when))));
       acts.push(act);
       stopped ||= act.steps.some(stopsAll);
     }
     if (acts.filter((a) => a.cors).length > 1) notes.add('per-route-filter', 'several CORS filters', 'http_filters');
     overridden ||= acts.some((a) => a.cors !== undefined);
-    return { ...answered(acts, view), overridden, notes, removals };
+    return { ...answered(acts, view), overridden, notes, changes };
   }
 
   #known(notes: Notes, filter: Filter, { levels, hasEntry }: RouteView): FilterSteps {
@@ -207,6 +213,15 @@ export class FilterChain {
   /** What the listener asks about tokens; undefined: nothing. */
   get tokens(): ReturnType<JwtFilter['plan']> {
     return this.#jwt?.plan();
+  }
+
+  /** What the matches of these routes see of tokens. */
+  rerouting(routeConfig: JsonObject): Rerouting {
+    const at = this.filters.findIndex((f) => f.kind === 'jwt');
+    const filter = this.filters[at];
+    if (!filter || !this.#jwt) return new Rerouting(undefined, routeConfig);
+    const { name, disabled } = filter;
+    return new Rerouting({ jwt: this.#jwt, name, first: at === 0, disabled }, routeConfig);
   }
 
   /** The jwt_authn filter's providers with why they are left to the proxy. */

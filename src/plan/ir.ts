@@ -109,6 +109,8 @@ export interface ForwardAction {
   readonly edits: readonly HeaderEdit[];
   /** adds `x-envoy-original-path: <target as received>` (Envoy does so for rewritten paths unless suppressed) */
   readonly originalPath: boolean;
+  /** the headers that come with the request's known token are added */
+  readonly tokenHeaders?: boolean;
   /** 0: none */
   readonly timeoutMs: number;
   /** until the head of the answer to one try; absent: none */
@@ -141,7 +143,7 @@ export interface ReplyAction {
   readonly headers: readonly { readonly name: string; readonly value: readonly Piece[] }[];
   readonly body: string;
   /** who gives it, for access logs; absent: the route */
-  readonly origin?: 'no_route' | 'rbac' | 'fault' | 'filter';
+  readonly origin?: 'no_route' | 'rbac' | 'fault' | 'rate_limit' | 'filter';
 }
 
 export type Action = ForwardAction | ReplyAction | { readonly kind: 'proxy' };
@@ -155,6 +157,17 @@ export interface RbacCheck {
   readonly reply?: ReplyAction | { readonly kind: 'proxy'; readonly why?: string };
   /** what would be stopped is stopped with this probability only, drawn per request */
   readonly chance?: { readonly numerator: number; readonly denominator: number };
+  /** what would be stopped takes a token instead, and is stopped when there is none */
+  readonly bucket?: TokenBucket;
+}
+
+/** A token bucket of a rate limit, refilled continuously. */
+export interface TokenBucket {
+  /** equal keys are one bucket, also in the next generation and at the proxy */
+  readonly key: string;
+  readonly maxTokens: number;
+  readonly tokensPerFill: number;
+  readonly fillMs: number;
 }
 
 export interface RoutePlan {

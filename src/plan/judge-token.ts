@@ -5,12 +5,14 @@
  */
 import { compactVerify, importJWK, type JWK } from 'jose';
 import { matchesValue } from './matchers.js';
+import { type TokenHeaders, tokenHeaders } from './token-headers.js';
 import {
   allowsMissing,
   MAX_TOKEN_FACTS,
   providersOf,
   type Requirement,
   type TokenFact,
+  type TokenPlace,
   type TokenPlan,
   type TokenProvider,
   type ValueMatch,
@@ -22,6 +24,8 @@ export interface KnownToken {
   readonly facts: ReadonlySet<number>;
   /** end of its validity, in seconds since the epoch; undefined: none */
   readonly until: number | undefined;
+  /** headers that come with it, in order; at most MAX_TOKEN_LINES bytes as lines */
+  readonly headers: readonly (readonly [name: string, value: string])[];
 }
 
 /** The keys of a provider, or undefined while nobody knows them. */
@@ -31,9 +35,10 @@ type Claims = Readonly<Record<string, unknown>>;
 /** `missing`: no token for this provider; `other`: certainly one of another issuer; `uncertain`: only Envoy knows */
 type Finding =
   | { readonly kind: 'missing' | 'other' | 'uncertain' }
-  | { readonly kind: 'good'; readonly claims: Claims };
+  | { readonly kind: 'good'; readonly claims: Claims; readonly headers: TokenHeaders };
 
 const ALGORITHM = /^(RS|PS|ES|HS)(256|384|512)$|^EdDSA$/;
+const TOKEN = /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/;
 const MAX_DEPTH = 32;
 
 /** The keys of a JSON Web Key Set (RFC 7517); undefined if it is none. */
@@ -79,16 +84,21 @@ function ambiguous(text: string): boolean {
   return false;
 }
 
-/** What stands behind the prefix of a provider's header, where that is exactly one token in its usual form. */
-function tokenIn(provider: TokenProvider, header: string, value: string): string | 'missing' | 'uncertain' {
-  const places = provider.headers.filter((h) => h.name === header && value.includes(h.prefix));
+/** What is in a provider's parameter or cookie, or behind the prefix of its header, where that is exactly one token. */
+function tokenIn(provider: TokenProvider, { kind, name }: TokenPlace, value: string): string | 'missing' | 'uncertain' {
+  if (kind !== 'header') {
+    if (!(kind === 'param' ? provider.params : provider.cookies).includes(name)) return 'missing';
+    // taking a token out of the query, Envoy writes all of it anew
+    return (kind === 'cookie' || provider.forward) && TOKEN.test(value) ? value : 'uncertain';
+  }
+  const places = provider.headers.filter((h) => h.name === name && value.includes(h.prefix));
   const [place] = places;
   if (!place) return 'missing';
   if (places.length > 1 || !value.startsWith(place.prefix)) return 'uncertain';
   const rest = value.slice(place.prefix.length);
   // Envoy passes over white space only where there is a prefix
   const token = place.prefix === '' ? rest : rest.replace(/^ +/, '');
-  return /^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$/.test(token) ? token : 'uncertain';
+  return TOKEN.test(token) ? token : 'uncertain';
 }
 
 const isTime = (value: unknown) => value === undefined || (Number.isSafeInteger(value) && (value as number) > 0);
@@ -120,11 +130,11 @@ async function verifies(token: string, header: Claims, keys: readonly JWK[]): Pr
 async function examine(
   provider: TokenProvider,
   audiences: readonly string[],
-  place: { readonly header: string; readonly value: string },
+  { place, value }: PlacedToken,
   keysOf: KeysOf,
   now: number,
 ): Promise<Finding> {
-  const token = tokenIn(provider, place.header, place.value);
+  const token = tokenIn(provider, place, value);
   if (token === 'missing' || token === 'uncertain') return { kind: token };
   const [head = '', body = '', signature = ''] = token.split('.');
   const header = readPart(head);
@@ -143,14 +153,25 @@ async function examine(
     return { kind: 'uncertain' };
   const wanted = audiences.length > 0 ? audiences : provider.audiences;
   if (wanted.length > 0 && !wanted.some((a) => own.includes(a))) return { kind: 'uncertain' };
+  if (provider.subject && !matchesValue(provider.subject, Buffer.from((sub as string) ?? '').toString('latin1')))
+    return { kind: 'uncertain' };
+  const headers = tokenHeaders(provider, claims, body);
+  if (!headers) return { kind: 'uncertain' };
   const keys = await keysOf(provider);
-  return keys && (await verifies(token, header, keys)) ? { kind: 'good', claims } : { kind: 'uncertain' };
+  return keys && (await verifies(token, header, keys)) ? { kind: 'good', claims, headers } : { kind: 'uncertain' };
 }
 
 /** One requirement's outcome for a token: the provider that accepts it, or undefined where it is not met for certain. */
 interface Judgement {
+  readonly name: string;
   readonly provider: TokenProvider;
   readonly claims: Claims;
+  readonly headers: TokenHeaders;
+}
+
+interface PlacedToken {
+  readonly place: TokenPlace;
+  readonly value: string;
 }
 
 class Judge {
@@ -158,7 +179,7 @@ class Judge {
 
   constructor(
     readonly plan: TokenPlan,
-    readonly place: { readonly header: string; readonly value: string },
+    readonly token: PlacedToken,
     readonly keysOf: KeysOf,
     readonly now: number,
   ) {}
@@ -169,7 +190,7 @@ class Judge {
     if (!finding) {
       const provider = this.plan.providers[name];
       finding = provider
-        ? await examine(provider, audiences, this.place, this.keysOf, this.now)
+        ? await examine(provider, audiences, this.token, this.keysOf, this.now)
         : ({ kind: 'uncertain' } as const);
       this.#findings.set(key, finding);
     }
@@ -222,7 +243,17 @@ class Judge {
     const good = new Map(leaves.filter(({ finding }) => finding.kind === 'good').map((l) => [l.name, l.finding]));
     const [only] = good;
     if (!only || good.size > 1 || only[1].kind !== 'good' || !(await this.#met(requirement))) return undefined;
-    return { provider: this.plan.providers[only[0]]!, claims: only[1].claims };
+    const [name, { claims, headers }] = only;
+    if (headers.all.length > 0 && !(await this.#direct(requirement))) return undefined;
+    return { name, provider: this.plan.providers[name]!, claims, headers };
+  }
+
+  /** Whether nothing is looked at once the provider has accepted the token: what is takes headers out again. */
+  async #direct(requirement: Requirement): Promise<boolean> {
+    if (requirement.kind === 'provider') return true;
+    if (requirement.kind === 'any')
+      for (const part of requirement.of) if (await this.#met(part)) return await this.#direct(part);
+    return false;
   }
 }
 
@@ -252,9 +283,19 @@ function valueMatches(match: ValueMatch, value: unknown): boolean {
   }
 }
 
-function holds(fact: TokenFact, judgement: Judgement, header: string): boolean {
-  const { provider } = judgement;
-  if (fact.kind === 'satisfied') return fact.remove === (provider.forward ? '' : header);
+/** Envoy routes a request again when the provider is told to, and there is something new to see. */
+function reroutes({ provider, headers }: Judgement): boolean {
+  return provider.reroutes && (provider.payloadKey !== '' || headers.claims);
+}
+
+function holds(fact: TokenFact, judgement: Judgement, place: TokenPlace): boolean {
+  const { provider, headers } = judgement;
+  if (fact.kind === 'satisfied') {
+    const removed = !provider.forward && place.kind === 'header' ? place.name : '';
+    return fact.remove === removed && fact.adds === headers.all.length > 0;
+  }
+  if (fact.kind === 'rerouted') return reroutes(judgement);
+  if (fact.routed && !reroutes(judgement)) return false;
   let value: unknown = fact.path[0] === provider.payloadKey ? normalised(judgement) : undefined;
   for (const key of fact.path.slice(1)) {
     const inside = typeof value === 'object' && value !== null && !Array.isArray(value) && Object.hasOwn(value, key);
@@ -271,29 +312,35 @@ export function factWords(facts: Iterable<number>): bigint[] {
 }
 
 /**
- * Judges the token in a request's header.
+ * Judges the token in a request.
  *
- * @param header lower case; `value` as received, without white space around it (latin1)
+ * @param value what is in the place as received, without white space around it (latin1)
  * @param now seconds since the epoch
  * @returns undefined when no fact is certain: the proxy decides about the token each time
  */
 export async function judgeToken(
   plan: TokenPlan,
-  header: string,
+  place: TokenPlace,
   value: string,
   keysOf: KeysOf,
   now: number,
 ): Promise<KnownToken | undefined> {
-  const judge = new Judge(plan, { header, value }, keysOf, now);
+  const judge = new Judge(plan, { place, value }, keysOf, now);
   const facts = new Set<number>();
   let until: number | undefined;
+  let by: Judgement | undefined;
   for (const [number, fact] of plan.facts.entries()) {
     if (providersOf(fact.requirement).length === 0) continue;
     const judgement = await judge.judge(fact.requirement);
     if (!judgement) continue;
+    // what comes with a token is one provider's
+    if (judgement.headers.all.length > 0) {
+      by ??= judgement;
+      if (by.name !== judgement.name) continue;
+    }
     if (typeof judgement.claims.exp === 'number') until = judgement.claims.exp;
-    if (holds(fact, judgement, header)) facts.add(number);
+    if (holds(fact, judgement, place)) facts.add(number);
   }
   const met = [...facts].some((number) => plan.facts[number]?.kind === 'satisfied');
-  return met ? { facts, until } : undefined;
+  return met ? { facts, until, headers: by?.headers.all ?? [] } : undefined;
 }

@@ -7,8 +7,11 @@
  * the prefix, in its exact spelling; the names of query parameters are decoded before they are compared; all tokens of a
  * request must be good; the first provider of `requires_any` that accepts decides, and only it removes the header.
  */
+import { MAX_TOKEN_PLACES } from '../layout/image.js';
 import type { JsonObject } from '../policy/resources.js';
 import { ALWAYS, all, any, headerPresent, NEVER, not, test } from './conditions.js';
+import type { TokenChange } from './filter-outcome.js';
+import { isPlainHeader } from './header-edits.js';
 import { headerCondition, queryCondition } from './header-match.js';
 import type { Condition } from './ir.js';
 import {
@@ -30,13 +33,14 @@ import { routeMatch } from './route-match.js';
 import { stringMatcher } from './string-match.js';
 import {
   allowsMissing,
+  looksEverywhere,
   MAX_TOKEN_FACTS,
-  MAX_TOKEN_HEADERS,
   providersOf,
   type Requirement,
   type TokenFact,
   type TokenHeader,
   type TokenKeys,
+  type TokenPlace,
   type TokenPlan,
   type TokenProvider,
   type ValueMatch,
@@ -46,15 +50,26 @@ export const JWT_TYPE = 'envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentic
 const PER_ROUTE = 'envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig';
 /** The namespace of the metadata that the filter writes. */
 export const JWT_METADATA = 'envoy.filters.http.jwt_authn';
+export const TOO_MANY_QUESTIONS = 'more questions about tokens than there is room for';
 const DEFAULT_SKEW_S = 60;
 const DEFAULT_CACHE_MS = 600_000;
 const DEFAULT_HEADERS: readonly TokenHeader[] = [{ name: 'authorization', prefix: 'Bearer ' }];
 const DEFAULT_PARAMS = ['access_token'];
+/** Names of parameters and cookies that are written in one way only, but for escapes. */
+const PLAIN_NAME = /^[A-Za-z0-9_.~-]+$/;
 
 /** Which requirement applies when; the conditions exclude each other. */
 export interface JwtCase {
   readonly when: Condition;
   readonly requirement: Requirement;
+}
+
+/** What a good token does to its request. */
+interface Effect {
+  /** header that goes with it; '': none */
+  readonly remove: string;
+  /** headers come with it */
+  readonly adds: boolean;
 }
 
 /** What the filter does to the requests of one route. */
@@ -93,7 +108,9 @@ export class JwtFilter {
   readonly #questions = new Questions();
   readonly #providers = new Map<string, Provider>();
   readonly #cases: JwtOutcome;
-  readonly #headers: ReadonlySet<string>;
+  readonly #places: readonly TokenPlace[];
+  /** headers that good tokens are the only ones to fill, lower case */
+  readonly #filled: ReadonlySet<string>;
   readonly #bypass: boolean;
   readonly #notes: Notes;
 
@@ -113,15 +130,24 @@ export class JwtFilter {
     this.#bypass = bool(config, 'bypass_cors_preflight');
     for (const [name, value] of Object.entries(obj(config, 'providers') ?? {}))
       if (isObject(value)) this.#providers.set(name, this.#readProvider(name, value));
-    this.#headers = new Set([...this.#providers.values()].flatMap((p) => (p.read?.headers ?? []).map((h) => h.name)));
-    if (this.#headers.size > MAX_TOKEN_HEADERS)
-      this.#notes.add('budget', `tokens in more than ${MAX_TOKEN_HEADERS} headers`, join(path, 'providers'), config);
+    const read = [...this.#providers.values()].flatMap((p) => p.read ?? []);
+    this.#places = placesOf(read);
+    this.#filled = new Set(read.flatMap(filledBy));
+    if (this.#places.length > MAX_TOKEN_PLACES)
+      this.#notes.add('budget', `tokens in more than ${MAX_TOKEN_PLACES} places`, join(path, 'providers'), config);
+    const both = this.#places.find(({ kind, name }) => kind === 'header' && this.#filled.has(name));
+    if (both) this.#notes.add('jwt', `tokens are read from ${both.name} and written to it`, path, config);
     this.#cases = this.#rules(runtimeLayers);
   }
 
   /** Names of the headers in which tokens may be, lower case. */
-  get headers(): ReadonlySet<string> {
-    return this.#headers;
+  get headers(): readonly string[] {
+    return this.#places.flatMap(({ kind, name }) => (kind === 'header' ? [name] : kind === 'cookie' ? ['cookie'] : []));
+  }
+
+  /** Headers that the filter takes out of every request that it sees, before a good token fills them. */
+  get filled(): ReadonlySet<string> {
+    return this.#filled;
   }
 
   /** The providers' objects with why tokens are not judged in the kernel by them (nothing: they are). */
@@ -143,6 +169,11 @@ export class JwtFilter {
       'from_cookies',
       'payload_in_metadata',
       'normalize_payload_in_metadata',
+      'clear_route_cache',
+      'forward_payload_header',
+      'pad_forward_payload_header',
+      'claim_to_headers',
+      'subjects',
       // how long Envoy itself remembers verified tokens; their times are tested all the same
       'jwt_cache_config',
       'clock_skew_seconds',
@@ -154,6 +185,15 @@ export class JwtFilter {
     if (normalize) onlyFields(notes, normalize, join(at, 'normalize_payload_in_metadata'), ['space_delimited_claims']);
     const own = has(p, 'from_headers') || has(p, 'from_params') || has(p, 'from_cookies');
     const forward = bool(p, 'forward');
+    const claimHeaders = list(p, 'claim_to_headers').map((c, i) => {
+      onlyFields(notes, c, `${at}.claim_to_headers[${i}]`, ['header_name', 'claim_name']);
+      return { name: str(c, 'header_name').toLowerCase(), claim: str(c, 'claim_name') };
+    });
+    const payloadHeader = str(p, 'forward_payload_header').toLowerCase();
+    for (const name of [...claimHeaders.map((c) => c.name), ...(payloadHeader === '' ? [] : [payloadHeader])])
+      if (!isPlainHeader(name)) notes.add('jwt', `claims are put into the header ${name}`, at, p);
+    const subjects = obj(p, 'subjects');
+    const subject = subjects && stringMatcher(notes, subjects, join(at, 'subjects'));
     const params = own ? strings(p, 'from_params') : DEFAULT_PARAMS;
     const read: TokenProvider = {
       issuer: str(p, 'issuer'),
@@ -163,9 +203,14 @@ export class JwtFilter {
         : DEFAULT_HEADERS,
       params,
       cookies: strings(p, 'from_cookies'),
+      claimHeaders,
+      payloadHeader,
+      padded: bool(p, 'pad_forward_payload_header'),
+      ...(subject && ('value' in subject || subject.kind === 'regex') ? { subject } : {}),
       forward,
       payloadKey: str(p, 'payload_in_metadata'),
       spaceDelimited: normalize ? strings(normalize, 'space_delimited_claims') : [],
+      reroutes: bool(p, 'clear_route_cache'),
       keys: this.#keys(notes, p, at),
     };
     return { read, notes };
@@ -250,7 +295,10 @@ export class JwtFilter {
     if (anyType(perRoute) !== PER_ROUTE)
       notes.add('per-route-filter', `unknown configuration ${anyType(perRoute)}`, path, perRoute);
     onlyFields(notes, perRoute, path, ['disabled', 'requirement_name']);
-    if (bool(perRoute, 'disabled')) return { cases: [], notes };
+    if (bool(perRoute, 'disabled')) {
+      if (this.#filled.size > 0) notes.add('jwt', 'whether headers for claims are taken out', path, perRoute);
+      return { cases: [], notes };
+    }
     const requirement = this.#named(str(perRoute, 'requirement_name'));
     if (!requirement) {
       notes.add('jwt', 'a requirement that is not defined', join(path, 'requirement_name'), perRoute);
@@ -261,6 +309,8 @@ export class JwtFilter {
 
   /** Adds the reasons of the providers that the cases need. */
   #checked(notes: Notes, cases: readonly JwtCase[]): readonly JwtCase[] {
+    if (cases.some(({ requirement }) => looksEverywhere(requirement)))
+      notes.add('jwt', 'tokens may be missing, but those of all providers are looked at', this.#path, this.#config);
     for (const { requirement } of cases)
       for (const name of providersOf(requirement)) {
         const provider = this.#providers.get(name);
@@ -274,19 +324,25 @@ export class JwtFilter {
     return providersOf(requirement).flatMap((name) => this.#providers.get(name)?.read ?? []);
   }
 
-  /** No token in query parameters and cookies. */
+  /** Requests in which tokens may be hidden: names of parameters may be written with escapes, too. */
+  #hidden(): Condition {
+    if (!this.#places.some(({ kind }) => kind === 'param')) return NEVER;
+    return test({ kind: 'target' }, { kind: 'regex', pattern: '[^?]*[?](.*&)?[^=&]*%.*' });
+  }
+
+  /** No token in query parameters and cookies, unless it is hidden. */
   #elsewhereEmpty(notes: Notes, providers: readonly TokenProvider[]): Condition | undefined {
     const parts: (Condition | undefined)[] = [];
-    const params = new Set(providers.flatMap((p) => p.params));
-    for (const name of params) {
+    for (const name of new Set(providers.flatMap((p) => p.params))) {
       const present = queryCondition(notes, { name, present_match: true }, this.#path);
-      parts.push(present && /^[A-Za-z0-9_.~-]+$/.test(name) ? not(present) : undefined);
+      parts.push(present && PLAIN_NAME.test(name) ? not(present) : undefined);
     }
-    // a name may be written with escapes, too
-    if (params.size > 0)
-      parts.push(not(test({ kind: 'target' }, { kind: 'regex', pattern: '[^?]*[?](.*&)?[^=&]*%.*' })));
     for (const name of new Set(providers.flatMap((p) => p.cookies)))
-      parts.push(not(test({ kind: 'header', name: 'cookie' }, { kind: 'contains', value: name, ignoreCase: false })));
+      parts.push(
+        PLAIN_NAME.test(name)
+          ? not(test({ kind: 'header', name: 'cookie' }, { kind: 'contains', value: name, ignoreCase: false }))
+          : undefined,
+      );
     return parts.every((p) => p !== undefined) ? all(parts as Condition[]) : undefined;
   }
 
@@ -302,29 +358,41 @@ export class JwtFilter {
     return parts.every((p) => p !== undefined) ? all(parts as Condition[]) : undefined;
   }
 
-  #effects(providers: readonly TokenProvider[]): string[] {
-    const removed = providers.flatMap((p) => (p.forward ? [''] : p.headers.map((h) => h.name)));
-    return [...new Set(removed)];
+  /** What good tokens can do to a request: take a header out of it, add others. */
+  #effects(providers: readonly TokenProvider[]): Effect[] {
+    const effects = new Map<string, Effect>();
+    for (const p of providers)
+      for (const { kind, name } of placesOf([p])) {
+        // see tokenIn in judge-token.ts
+        if (kind === 'param' && !p.forward) continue;
+        const remove = p.forward || kind !== 'header' ? '' : name;
+        for (const adds of filledBy(p).length === 0 ? [false] : p.payloadHeader === '' ? [false, true] : [true])
+          effects.set(`${adds} ${remove}`, { remove, adds });
+      }
+    return [...effects.values()];
   }
 
-  /** The request's token meets the requirement, and `remove` is the header that goes with it. */
-  #satisfied(notes: Notes, requirement: Requirement, remove: string): Condition {
-    const elsewhere = this.#elsewhereEmpty(notes, this.#read(requirement));
-    const fact = elsewhere && this.#questions.ask({ kind: 'satisfied', requirement, remove });
+  /** The request's token meets the requirement, and does this to it. */
+  #satisfied(notes: Notes, requirement: Requirement, effect: Effect): Condition {
+    const fact = this.#questions.ask({ kind: 'satisfied', requirement, ...effect });
     if (!fact) {
-      notes.add('budget', 'more questions about tokens than there is room for', this.#path, this.#config);
+      notes.add('budget', TOO_MANY_QUESTIONS, this.#path, this.#config);
       return NEVER;
     }
     // whether a preflight request is looked at is decided by more than its method
     const method = test({ kind: 'method' }, { kind: 'exact', value: 'OPTIONS', ignoreCase: false });
-    return all([fact, elsewhere, ...(this.#bypass ? [not(method)] : [])]);
+    return all([fact, ...(this.#bypass ? [not(method)] : [])]);
   }
 
   /** Requests that the kernel cannot judge. */
   undecided(notes: Notes, cases: readonly JwtCase[]): Condition {
-    return any(
-      cases.map(({ when, requirement }) => {
+    const preflight = test({ kind: 'method' }, { kind: 'exact', value: 'OPTIONS', ignoreCase: false });
+    const untouched = this.#bypass && this.#filled.size > 0 ? preflight : NEVER;
+    return any([
+      untouched,
+      ...cases.map(({ when, requirement }) => {
         const providers = this.#read(requirement);
+        if (looksEverywhere(requirement)) return when;
         if (providers.length === 0) return allowsMissing(requirement) ? NEVER : when;
         const ways = this.#effects(providers).map((e) => this.#satisfied(notes, requirement, e));
         if (allowsMissing(requirement)) {
@@ -334,35 +402,80 @@ export class JwtFilter {
             notes.add('jwt', 'a place for tokens that only the proxy can look into', this.#path, this.#config);
           else ways.push(all([headers, elsewhere]));
         }
-        return all([when, not(any(ways))]);
+        return all([when, any([not(any(ways)), this.#hidden()])]);
       }),
-    );
+    ]);
   }
 
-  /** Headers that are removed with a good token, and when. */
-  removals(notes: Notes, cases: readonly JwtCase[]): { readonly name: string; readonly when: Condition }[] {
-    const names = new Set(cases.flatMap(({ requirement }) => this.#effects(this.#read(requirement))));
-    names.delete('');
-    return [...names].map((name) => ({
-      name,
-      when: any(cases.map(({ when, requirement }) => all([when, this.#satisfied(notes, requirement, name)]))),
+  /** What good tokens do to requests, and when. */
+  changes(notes: Notes, cases: readonly JwtCase[]): TokenChange[] {
+    const effects = new Map<string, Effect>();
+    for (const { requirement } of cases)
+      for (const effect of this.#effects(this.#read(requirement)))
+        if (effect.remove !== '' || effect.adds) effects.set(JSON.stringify(effect), effect);
+    return [...effects.values()].map((effect) => ({
+      remove: effect.remove,
+      adds: effect.adds ? [...this.#filled] : [],
+      when: any(
+        cases
+          .filter(({ requirement }) =>
+            this.#effects(this.#read(requirement)).some((e) => e.remove === effect.remove && e.adds === effect.adds),
+          )
+          .map(({ when, requirement }) => all([when, this.#satisfied(notes, requirement, effect)])),
+      ),
     }));
   }
 
-  /** A test of the metadata that the filter leaves behind; undefined if it cannot be computed. */
+  /** Whether a good token can lead to another route. */
+  get reroutes(): boolean {
+    return [...this.#providers.values()].some(({ read }) => read?.reroutes);
+  }
+
+  /** Headers that look different when a request is routed again, lower case. */
+  get changed(): ReadonlySet<string> {
+    const rerouting = [...this.#providers.values()].flatMap(({ read }) => (read?.reroutes ? [read] : []));
+    if (rerouting.length === 0) return new Set();
+    // the filter takes headers for claims out for all providers
+    return new Set([...rerouting.flatMap((p) => p.headers.map((h) => h.name)), ...this.#filled]);
+  }
+
+  /** Requests that are routed again. */
+  rerouted(notes: Notes, cases: readonly JwtCase[]): Condition {
+    const conditions = cases.map(({ when, requirement }) => {
+      if (!this.#read(requirement).some((p) => p.reroutes)) return NEVER;
+      const fact = this.#questions.ask({ kind: 'rerouted', requirement });
+      if (!fact) notes.add('budget', TOO_MANY_QUESTIONS, this.#path, this.#config);
+      return fact ? all([when, fact]) : NEVER;
+    });
+    return any(conditions);
+  }
+
+  /**
+   * A test of the metadata that the filter leaves behind; undefined if it cannot be computed.
+   * @param routed as the route's match sees it
+   */
   claim(
     notes: Notes,
     cases: readonly JwtCase[],
     path: readonly string[],
     value: JsonObject,
     at: string,
+    routed = false,
   ): Condition | undefined {
     const match = valueMatch(notes, value, at);
     if (!match) return undefined;
     const parts = cases.map(({ when, requirement }) => {
-      const known = this.#read(requirement).some((p) => p.payloadKey !== '' && p.payloadKey === path[0]);
+      const known = this.#read(requirement).some(
+        (p) => p.payloadKey !== '' && p.payloadKey === path[0] && (p.reroutes || !routed),
+      );
       if (!known) return NEVER;
-      const fact = this.#questions.ask({ kind: 'claim', requirement, path, value: match });
+      const fact = this.#questions.ask({
+        kind: 'claim',
+        requirement,
+        path,
+        value: match,
+        ...(routed ? { routed } : {}),
+      });
       return fact && all([when, fact]);
     });
     return parts.every((p) => p !== undefined) ? any(parts as Condition[]) : undefined;
@@ -377,9 +490,23 @@ export class JwtFilter {
       const read = this.#providers.get(name)?.read;
       if (read) providers[name] = read;
     }
-    const headers = [...new Set(Object.values(providers).flatMap((p) => p.headers.map((h) => h.name)))];
-    return { headers, providers, facts };
+    return { places: this.#places, providers, facts };
   }
+}
+
+/** Where the tokens of providers may be, each place once. */
+function placesOf(providers: readonly TokenProvider[]): TokenPlace[] {
+  const places = new Map<string, TokenPlace>();
+  const add = (kind: TokenPlace['kind'], name: string) => places.set(`${kind} ${name}`, { kind, name });
+  for (const { name } of providers.flatMap((p) => p.headers)) add('header', name);
+  for (const name of providers.flatMap((p) => p.params)) add('param', name);
+  for (const name of providers.flatMap((p) => p.cookies)) add('cookie', name);
+  return [...places.values()];
+}
+
+/** Headers that a provider fills. */
+function filledBy({ claimHeaders, payloadHeader }: TokenProvider): string[] {
+  return [...claimHeaders.map(({ name }) => name), ...(payloadHeader === '' ? [] : [payloadHeader])];
 }
 
 /** A ValueMatcher of a claim; undefined with a reason for one that could match what is missing, or is not known. */

@@ -9,6 +9,7 @@ import { runtimeMayChangeFaults } from './fault.js';
 import type { FilterOutcome } from './filter-outcome.js';
 import { FilterChain } from './http-filters.js';
 import type { ClusterPlan, Condition, ListenerPlan, ReplyAction } from './ir.js';
+import type { LimitContext } from './local-limits.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 
@@ -215,6 +216,7 @@ export function listenerPlan(
   clusters: ReadonlyMap<string, ClusterInfo>,
   used: Map<string, ClusterPlan>,
   outcome: Outcome,
+  limits: LimitContext,
 ): ListenerPlan {
   const notes = new Notes(resources.provenance);
   notes.reasons.push(...(resources.left?.get(listener) ?? []));
@@ -232,7 +234,7 @@ export function listenerPlan(
 
   const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
   const faultsMayChange = runtimeMayChangeFaults(resources.bootstrap);
-  const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers }, path);
+  const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers, limits }, path);
   const edge = hcm && edgeOf(hcm);
   const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
   const operators = logOperators(logs);
@@ -241,6 +243,9 @@ export function listenerPlan(
     notes.add('access-log', '%RESPONSE_CODE_DETAILS% names the policy that denied a request', logField, hcm);
   if (operators.some((o) => o.command === 'REQ') && chain.has('header_mutation'))
     notes.add('access-log', 'a filter edits the headers of requests that are logged', logField, hcm);
+  // its flags and details say so, and of those whose tokens the agent takes the proxy says something else
+  if (logs.length > 0 && chain.has('local_ratelimit'))
+    notes.add('access-log', 'what rate limits refuse is logged', logField, hcm);
   const rds = str(obj(hcm, 'rds'), 'route_config_name');
   const routeConfig =
     obj(hcm, 'route_config') ?? resources.routeConfigs.find((r) => rds !== '' && str(r, 'name') === rds);
@@ -283,11 +288,19 @@ export function listenerPlan(
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
     stripPort,
-    hasRateLimitFilter: chain.has('ratelimit') || chain.has('local_ratelimit'),
+    hasRateLimitFilter: chain.has('ratelimit'),
   };
   const withListener: Outcome = (object, reasons, ids) => outcome(object, [...notes.reasons, ...reasons], ids);
   const hosts = virtualHosts(
-    { listener: context, name, chain, routeConfig: routeConfig ?? {}, common, outcome: withListener },
+    {
+      listener: context,
+      name,
+      chain,
+      routeConfig: routeConfig ?? {},
+      common,
+      outcome: withListener,
+      rerouting: chain.rerouting(routeConfig ?? {}),
+    },
     strip,
   );
   const unmatched = chain.outcome();

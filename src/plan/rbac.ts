@@ -4,7 +4,7 @@ import type { JsonObject } from '../policy/resources.js';
 import { ALWAYS, all, any, NEVER, not, test } from './conditions.js';
 import { headerCondition } from './header-match.js';
 import type { Condition, RbacCheck } from './ir.js';
-import { JWT_METADATA } from './jwt.js';
+import { JWT_METADATA, TOO_MANY_QUESTIONS } from './jwt.js';
 import { inCidr, matchesValue } from './matchers.js';
 import { bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { type PolicyPart, placeOf, rememberPolicies } from './rbac-policies.js';
@@ -123,8 +123,7 @@ class Rules {
     const keys = list(o, 'path').map((segment) => str(segment, 'key'));
     const condition = claims(this.notes, keys, obj(o, 'value') ?? {}, join(path, 'value'));
     if (!condition) {
-      if (this.notes.reasons.length === before)
-        this.notes.add('budget', 'more questions about tokens than there is room for', path, o);
+      if (this.notes.reasons.length === before) this.notes.add('budget', TOO_MANY_QUESTIONS, path, o);
       return undefined;
     }
     return bool(o, 'invert') ? not(condition) : condition;

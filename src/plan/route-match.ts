@@ -70,8 +70,17 @@ export function runtimeFraction(
   return undefined;
 }
 
+/** Tests of the metadata that a request has when it is routed; undefined, with a reason: not known. */
+export type MetadataTest = (notes: Notes, matcher: JsonObject, path: string) => Condition | undefined;
+
 /** A RouteMatch; the condition is undefined, with reasons, if the kernel cannot compute it. */
-export function routeMatch(notes: Notes, match: JsonObject, path: string, runtimeLayers: boolean): RouteMatchPlan {
+export function routeMatch(
+  notes: Notes,
+  match: JsonObject,
+  path: string,
+  runtimeLayers: boolean,
+  metadata?: MetadataTest,
+): RouteMatchPlan {
   const before = notes.reasons.length;
   onlyFields(notes, match, path, [
     'path',
@@ -85,6 +94,7 @@ export function routeMatch(notes: Notes, match: JsonObject, path: string, runtim
     'headers',
     'query_parameters',
     'grpc',
+    ...(metadata ? ['dynamic_metadata'] : []),
   ]);
   const { c, matched } = pathCondition(notes, match, path);
   const parts: (Condition | undefined)[] = [c];
@@ -100,6 +110,10 @@ export function routeMatch(notes: Notes, match: JsonObject, path: string, runtim
   list(match, 'query_parameters').forEach((q, i) => {
     parts.push(queryCondition(notes, q, join(path, `query_parameters[${i}]`)));
   });
+  if (metadata)
+    list(match, 'dynamic_metadata').forEach((m, i) => {
+      parts.push(metadata(notes, m, join(path, `dynamic_metadata[${i}]`)));
+    });
   const known = parts.filter((p): p is Condition => p !== undefined);
   // a part that never holds decides whatever the others say
   if (known.includes(NEVER)) return { condition: NEVER, matched };

@@ -3,7 +3,7 @@ import type { JsonObject } from '../policy/resources.js';
 import { type ListenerContext, proxied, type RouteContext, type Variant } from './actions.js';
 import { hasEdits, headersIn, localReply } from './answers.js';
 import { ALWAYS, all, any, headerPresent, headersOf, NEVER, test } from './conditions.js';
-import type { FilterOutcome, Removal } from './filter-outcome.js';
+import type { FilterOutcome, TokenChange } from './filter-outcome.js';
 import { forwardVariants } from './forward.js';
 import { clusterLevel, responseEdits } from './header-edits.js';
 import type { FilterChain } from './http-filters.js';
@@ -11,6 +11,7 @@ import type { Action, Condition, Reason, RoutePlan, VirtualHostPlan } from './ir
 import { type LogOperator, writes } from './log-format.js';
 import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
 import { directResponseVariants, redirectVariants } from './replies.js';
+import type { Rerouting } from './rerouting.js';
 import { routeMatch } from './route-match.js';
 
 /** Receives, for objects of the resources, why they are not offloaded (nothing: they are). */
@@ -25,6 +26,7 @@ export interface RoutesContext {
   /** reasons that concern every route (from the route configuration) */
   readonly common: Notes;
   readonly outcome: Outcome;
+  readonly rerouting: Rerouting;
 }
 
 const ACTIONS = ['route', 'redirect', 'direct_response', 'filter_action', 'non_forwarding_action'];
@@ -140,7 +142,9 @@ function routePlans(
     obj(route, 'match') ?? {},
     join(path, 'match'),
     ctx.listener.runtimeLayers,
+    ctx.rerouting.metadata,
   );
+  const unseen = condition && ctx.rerouting.unseen(matchNotes, condition, join(path, 'match'), route);
 
   const notes = ctx.common.fork();
   notes.reasons.push(...ctx.common.reasons, ...vhostNotes.reasons, ...(ctx.listener.left?.get(route) ?? []));
@@ -182,7 +186,7 @@ function routePlans(
         matched,
         filters,
       }).flatMap((v) => byAnswer(notes, v, filters, ctx.listener.logged));
-  const variants = plain.flatMap((v) => withRemovals(notes, v, filters.removals));
+  const variants = plain.flatMap((v) => withTokens(notes, v, filters.changes));
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {
@@ -194,15 +198,13 @@ function routePlans(
 
   const own = [...matchNotes.reasons, ...variants.filter((v) => !v.guard).flatMap((v) => v.reasons)];
   const idOf = (k: number) => (variants.length === 1 ? id : `${id}.${k}`);
-  ctx.outcome(
-    route,
-    dedupe(own),
-    condition === undefined || condition === NEVER ? [id] : variants.map((_, k) => idOf(k)),
-  );
+  ctx.outcome(route, dedupe(own), unseen === undefined || condition === NEVER ? [id] : variants.map((_, k) => idOf(k)));
   if (condition === NEVER)
     return [{ ...base, id, match: NEVER, action: { kind: 'proxy' }, reasons: dedupe(notes.reasons) }];
-  if (condition === undefined) return [{ ...base, id, action: { kind: 'proxy' }, reasons: dedupe(own) }];
-  return variants.map((v, k) => ({
+  if (condition === undefined || unseen === undefined)
+    return [{ ...base, id, action: { kind: 'proxy' }, reasons: dedupe(own) }];
+  const guards: RoutePlan[] = unseen === NEVER ? [] : [reroutedGuard(notes, `${id}/rerouted`, unseen)];
+  const plans = variants.map((v, k) => ({
     ...base,
     id: idOf(k),
     match: all([condition, v.when]),
@@ -213,6 +215,14 @@ function routePlans(
     reasons: dedupe(v.reasons),
     ...(v.guard ? { guard: true } : {}),
   }));
+  return [...guards, ...plans];
+}
+
+/** Leaves requests to the proxy whose headers are others when the proxy looks for their route once more. */
+function reroutedGuard(notes: Notes, id: string, match: Condition): RoutePlan {
+  const own = notes.fork();
+  own.add('request-dependent', 'a good token changes a header that the match looks at', 'match.headers');
+  return { id, name: 'guard', match, action: { kind: 'proxy' }, rbac: [], reasons: own.reasons, guard: true };
 }
 
 /** Names of the headers that what comes behind the filter chain looks at. */
@@ -230,23 +240,33 @@ function lookedAt({ action, checks = [] }: Variant): string[] {
   return names;
 }
 
-/** A variant behind a jwt_authn filter: the same once more for each header that a good token takes away. */
-function withRemovals(notes: Notes, variant: Variant, removals: readonly Removal[]): Variant[] {
+/** A variant behind a jwt_authn filter: the same once more for each thing that a good token does to a request. */
+function withTokens(notes: Notes, variant: Variant, changes: readonly TokenChange[]): Variant[] {
   const { action } = variant;
   if (action.kind === 'proxy') return [variant];
   const looked = lookedAt(variant);
-  const without = removals.flatMap(({ name, when }): Variant[] => {
+  const edited = action.kind === 'forward' ? action.edits : [];
+  const changed = changes.flatMap(({ remove, adds, when }): Variant[] => {
     const both = all([variant.when, when]);
-    if (looked.includes(name)) {
+    const left = (message: string): Variant[] => {
       const unknown = notes.fork();
-      unknown.add('request-dependent', 'a header that goes with a good token is looked at afterwards', 'jwt_authn');
+      unknown.add('request-dependent', message, 'jwt_authn');
       return [{ ...proxied(unknown, both), guard: true }];
-    }
+    };
+    if (looked.includes(remove)) return left('a header that goes with a good token is looked at afterwards');
+    if (adds.some((name) => looked.includes(name)) || (adds.length > 0 && variant.checks))
+      return left('a header with claims is looked at afterwards');
+    // the filter itself takes each of them out once
+    const more = adds.some((name) => edited.filter((edit) => edit.name === name).length > 1);
+    if (more) return left('a header with claims is edited afterwards');
     if (action.kind === 'reply') return [];
     // the edits of filters before this one do not touch the header, and the router's come later
-    return [{ ...variant, when: both, action: { ...action, edits: [{ op: 'remove', name }, ...action.edits] } }];
+    const edits = remove === '' ? action.edits : [{ op: 'remove' as const, name: remove }, ...action.edits];
+    return [
+      { ...variant, when: both, action: { ...action, edits, ...(adds.length > 0 ? { tokenHeaders: true } : {}) } },
+    ];
   });
-  return [...without, variant];
+  return [...changed, variant];
 }
 
 /** The same reasons, each once. */

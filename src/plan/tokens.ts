@@ -4,6 +4,12 @@
  * know.
  */
 
+/** Where a token may be in a request; the kernel looks into all places of a listener. Header names are lower case. */
+export interface TokenPlace {
+  readonly kind: 'header' | 'param' | 'cookie';
+  readonly name: string;
+}
+
 /** Where a provider looks for its token in a header: the value from behind `prefix` on. */
 export interface TokenHeader {
   /** lower case */
@@ -26,7 +32,17 @@ export interface TokenProvider {
   readonly payloadKey: string;
   /** claims whose text becomes a list of its words in the metadata */
   readonly spaceDelimited: readonly string[];
+  /** the request is routed again once the token has left claims in the metadata or in headers */
+  readonly reroutes: boolean;
   readonly keys: TokenKeys;
+  /** headers that claims (names with dots for what is inside others) are put into; names are lower case */
+  readonly claimHeaders: readonly { readonly name: string; readonly claim: string }[];
+  /** header that the token's payload is put into as it is, lower case; '': none */
+  readonly payloadHeader: string;
+  /** its base64 is padded */
+  readonly padded: boolean;
+  /** what `sub` must be */
+  readonly subject?: TextMatch;
 }
 
 export type TokenKeys =
@@ -54,19 +70,31 @@ export type TextMatch =
 
 /** One question about a token that is the only one in its request. */
 export type TokenFact =
-  /** the requirement is met, and `remove` is the header that the token's provider takes out of the request ('': none) */
-  | { readonly kind: 'satisfied'; readonly requirement: Requirement; readonly remove: string }
+  /**
+   * the requirement is met, `remove` is the header that the token's provider takes out of the request ('': none), and
+   * `adds` says whether it puts something into headers
+   */
+  | {
+      readonly kind: 'satisfied';
+      readonly requirement: Requirement;
+      readonly remove: string;
+      readonly adds: boolean;
+    }
   /** the requirement is met, and the claims that this leaves in the metadata match */
   | {
       readonly kind: 'claim';
       readonly requirement: Requirement;
       readonly path: readonly string[];
       readonly value: ValueMatch;
-    };
+      /** what routes see, which know of claims only when the request is routed again */
+      readonly routed?: true;
+    }
+  /** the requirement is met, and the request is routed again */
+  | { readonly kind: 'rerouted'; readonly requirement: Requirement };
 
 export interface TokenPlan {
-  /** names of the headers in which tokens are looked up, lower case; a request with more than one goes to the proxy */
-  readonly headers: readonly string[];
+  /** where tokens are looked up; of a request with more than one none is known */
+  readonly places: readonly TokenPlace[];
   readonly providers: Readonly<Record<string, TokenProvider>>;
   /** by number, at most MAX_TOKEN_FACTS */
   readonly facts: readonly TokenFact[];
@@ -74,14 +102,24 @@ export interface TokenPlan {
 
 /** Bits of the two words that facts about tokens have. */
 export const MAX_TOKEN_FACTS = 128;
-/** Headers in which a listener's tokens may be. */
-export const MAX_TOKEN_HEADERS = 4;
 
 /** Names of the providers that a requirement speaks of, each once. */
 export function providersOf(requirement: Requirement): string[] {
   if (requirement.kind === 'provider') return [requirement.provider];
   if (requirement.kind !== 'any' && requirement.kind !== 'all') return [];
   return [...new Set(requirement.of.flatMap(providersOf))];
+}
+
+/**
+ * Whether a requirement looks at the tokens of all providers, not only of those that it names: that is what "may be
+ * missing" (or bad) means where it does not stand beside a provider as its alternative.
+ */
+export function looksEverywhere(requirement: Requirement): boolean {
+  if (requirement.kind === 'allow_missing' || requirement.kind === 'allow_failed') return true;
+  if (requirement.kind === 'all') return requirement.of.some(looksEverywhere);
+  if (requirement.kind !== 'any') return false;
+  const others = requirement.of.filter(({ kind }) => kind !== 'allow_missing' && kind !== 'allow_failed');
+  return others.length === 0 || others.some(looksEverywhere);
 }
 
 /** Whether the requirement is met by a request without any token (in the places of its providers). */

@@ -90,10 +90,6 @@ typed_per_filter_config:
     fix: 'Turn tracing off for this listener (no tracing, or an overall sampling of 0 without a provider).',
     example: { place: 'connection manager', before: 'tracing: {}', after: '{}' },
   },
-  'remote-address': {
-    fix: 'Leave use_remote_address off on listeners of the mesh; it belongs to the edge.',
-    example: { place: 'connection manager', before: 'use_remote_address: true', after: '{}' },
-  },
   'route-source': {
     fix: 'Give the files the route configuration that the listener names.',
     without: 'the routes of the example would have to come from a control plane.',
@@ -242,7 +238,7 @@ response_headers_to_add: [{ header: { key: server, value: shop } }]`,
     },
   },
   'rate-limit': {
-    fix: 'Rate-limit only the routes that need it.',
+    fix: 'Use local rate limits, without rate limit headers, and with descriptors that are configured beside their bucket (`rate_limits` of the filter).',
     example: {
       place: 'route',
       around: {

@@ -53,7 +53,7 @@ test('what is found for a token is what was put for exactly this token', () => {
       const put = new Map<string, readonly bigint[]>();
       for (const [i, k] of keys.entries()) {
         const facts = [BigInt(i + 1), BigInt(i + 1) << 40n];
-        assert.ok(store.put(k, facts, 1000n, BigInt(i)));
+        assert.ok(store.put(k, { facts, lines: Buffer.from(`x: ${i}`) }, 1000n, BigInt(i)));
         put.set(text(k), facts);
         assert.deepEqual(lookUp(view, k, 999n), facts);
         assert.equal(lookUp(view, k, 1000n), undefined, 'not at its end');
@@ -86,7 +86,8 @@ test('tokens that are forced into the same places push out the one that was not 
     if ((tokenHash(SEED, bytes) & BigInt(MAX_TOKENS - 1)) === wanted)
       found.push({ generation: 1, listener: 0, place: 0, value: bytes });
   }
-  for (const [i, k] of found.entries()) store.put(k, [BigInt(i), 0n], 10_000n, BigInt(i + 1));
+  for (const [i, k] of found.entries())
+    store.put(k, { facts: [BigInt(i), 0n], lines: new Uint8Array() }, 10_000n, BigInt(i + 1));
   assert.equal(lookUp(view, found[0]!, 100n), undefined);
   for (const [i, k] of found.entries()) if (i > 0) assert.deepEqual(lookUp(view, k, 100n), [BigInt(i), 0n]);
 });
@@ -96,7 +97,7 @@ test('values that are too long, or empty, are not kept', () => {
   const store = new TokenStore(view, SEED);
   for (const length of [0, MAX_TOKEN + 1]) {
     const k = { generation: 1, listener: 0, place: 0, value: new Uint8Array(length).fill(65) };
-    assert.equal(store.put(k, [1n, 0n], 10n, 1n), false);
+    assert.equal(store.put(k, { facts: [1n, 0n], lines: new Uint8Array() }, 10n, 1n), false);
     assert.equal(lookUp(view, k, 2n), undefined);
   }
 });

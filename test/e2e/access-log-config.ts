@@ -65,6 +65,14 @@ export const TIMES: readonly string[] = [
   'RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)',
 ];
 
+const limit = (more: JsonObject): JsonObject => ({
+  '@type': `${TYPE}.filters.http.local_ratelimit.v3.LocalRateLimit`,
+  stat_prefix: 'limit',
+  filter_enabled: { default_value: { numerator: 100, denominator: 'HUNDRED' } },
+  filter_enforced: { default_value: { numerator: 100, denominator: 'HUNDRED' } },
+  ...more,
+});
+
 const operator = (text: string): string => {
   const length = /:\d+$/.exec(text)?.[0] ?? '';
   return `%${text.slice(0, text.length - length.length)}${length}%`;
@@ -153,6 +161,11 @@ export function logBootstrap(p: { address: string; port: number; upstream: numbe
       match: { prefix: '/again/' },
       route: { cluster: 'up', prefix_rewrite: '/', retry_policy: { retry_on: 'reset', num_retries: 2 } },
     },
+    {
+      match: { path: '/limited' },
+      route: { cluster: 'up' },
+      typed_per_filter_config: { 'envoy.filters.http.local_ratelimit': limit({ token_bucket: { max_tokens: 1, fill_interval: '3600s' } }) }, // biome-ignore format: short
+    },
     { name: 'all', match: { prefix: '/' }, route: { cluster: 'up' } },
   ];
   const manager = {
@@ -169,6 +182,7 @@ export function logBootstrap(p: { address: string; port: number; upstream: numbe
           headers: [{ name: 'x-fault', present_match: true }],
         },
       },
+      { name: 'envoy.filters.http.local_ratelimit', typed_config: limit({}) },
       { name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPE}.filters.http.router.v3.Router` } },
     ],
   };

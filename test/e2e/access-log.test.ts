@@ -52,6 +52,7 @@ const ALL_CASES: readonly Case[] = [
   { id: 'rewritten', path: '/long/way/echo?z' },
   { id: 'added', path: '/added/echo' },
   { id: 'fault', path: '/echo', headers: [['X-Fault', 'yes']] },
+  { id: 'limited', path: '/limited' },
   { id: 'weighted', path: '/weighted/echo' },
   { id: 'vanish', path: '/vanish' },
   { id: 'vanish-head', path: '/vanish-head' },
@@ -181,6 +182,7 @@ for (const inside of [false, true])
           }
           await ask(driver, MESH, world.port, warm ? { ...c, id: `warm-${c.id}` } : c);
         }
+        if (c.id === 'limited') await ask(outside, ALONE, world.port, { ...c, id: 'warm-limited' });
         await ask(outside, ALONE, world.port, c);
       }
       const before = await sidestep.status();

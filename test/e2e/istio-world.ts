@@ -1,4 +1,5 @@
 /** Istio's files in force through `sidestep run`, and beside it a plain Envoy with the same resources. */
+import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,12 +9,13 @@ import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab, type LabProcess } from '../../src/lab/processes.js';
 import type { Job, JobResult } from '../../src/lab/raw-client.js';
-import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
+import { type SidestepHandle, type Status, startSidestep } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import { parseIdentity } from '../../src/policy/istio/identities.js';
 import { loadFiles } from '../../src/policy/load.js';
 import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
+import { instanceStatus, untilKernel } from './in-kernel.js';
 import type { Received } from './istio-server.js';
 import { request } from './world.js';
 
@@ -197,6 +199,20 @@ export class IstioWorld {
     const address = this.address(name);
     const listener = this.resources.intercepts.find((i) => i.address === address && i.port === Number(port))?.listener;
     return this.#outside.run(this.#job(ask, ALONE, this.#alone.get(listener ?? '') ?? 0));
+  }
+
+  /** What the instance counts, without a process for each look. */
+  status(): Promise<Status> {
+    return instanceStatus(this.sidestep.name);
+  }
+
+  /** Asks until the kernel decides; every answer is Envoy's. Returns whether it did. */
+  async inKernel(ask: Ask, expected: number): Promise<boolean> {
+    const alone = outcome(await this.alone(ask));
+    assert.equal(alone.status, expected, `Envoy alone: ${JSON.stringify(alone)}`);
+    return await untilKernel(this.sidestep.name, async () =>
+      assert.deepEqual(outcome(await this.mesh(ask)), alone, JSON.stringify(ask)),
+    );
   }
 
   close(): Promise<void> {

@@ -1,9 +1,7 @@
 /** Identities and tokens end to end: what Envoy alone decides about them, decided in the kernel once they are known. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { readInstance } from '../../src/kernel/instance.js';
 import { sleep } from '../../src/lab/processes.js';
-import type { Status } from '../../src/lab/sidestep.js';
 import { type Signer, setOf, signer } from '../plan/jwt-keys.js';
 import { type Ask, IstioWorld, outcome, service, type Upstream } from './istio-world.js';
 import { skip } from './world.js';
@@ -81,28 +79,8 @@ describe('identities and tokens', { skip, timeout: 120_000 }, () => {
     ...(jwt === undefined ? {} : { headers: [['Authorization', `Bearer ${jwt}`]] }),
   });
 
-  /** What the instance counts, without a process for each look. */
-  async function status(): Promise<Status> {
-    const found = readInstance(world.sidestep.name);
-    assert.equal(found.kind, 'running');
-    const { admin } = (found as { state: { admin: string } }).state;
-    return (await (await fetch(`http://${admin}/status`)).json()) as Status;
-  }
-
-  /** Asks until the kernel decides; every answer is Envoy's. Returns whether it did. */
-  async function inKernel(ask: Ask, expected: number): Promise<boolean> {
-    const alone = outcome(await world.alone(ask));
-    assert.equal(alone.status, expected, `Envoy alone: ${JSON.stringify(alone)}`);
-    for (let i = 0; i < 6; i++) {
-      const before = (await status()).requests;
-      assert.deepEqual(outcome(await world.mesh(ask)), alone);
-      const after = (await status()).requests;
-      if (after.kernel === before.kernel + 1 && after.proxy === before.proxy && after.agent === before.agent)
-        return true;
-      await sleep(30);
-    }
-    return false;
-  }
+  const status = () => world.status();
+  const inKernel = (ask: Ask, expected: number) => world.inKernel(ask, expected);
 
   test('who the client is, by its address and by the instance', async () => {
     for (const [from, path, status] of [

@@ -174,7 +174,10 @@ describe('jwt_authn among other filters against Envoy', { skip: envoy ? false : 
           for (const path of [...routes.map((r) => (r.match as JsonObject).prefix as string), '/nothing']) {
             const method = extra.some(([n]) => n === 'access-control-request-method') ? 'OPTIONS' : 'GET';
             const { tokens: asked } = plan.listeners[i]!;
-            const known = asked && value ? await judgeToken(asked, 'authorization', value, keysOf, now) : undefined;
+            const known =
+              asked && value
+                ? await judgeToken(asked, { kind: 'header', name: 'authorization' }, value, keysOf, now)
+                : undefined;
             const headers: [string, string][] = [['host', 'h'], ...extra];
             if (value) headers.push(['authorization', value]);
             const facts = known ? { tokenFacts: known.facts } : {};

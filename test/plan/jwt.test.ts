@@ -1,6 +1,7 @@
 /** Tokens: what the plan and the judge in user space decide is what the real Envoy's jwt_authn filter decides. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { findToken } from '../../src/agent/token-places.js';
 import { compileImage } from '../../src/compile/image.js';
 import { interpret } from '../../src/compile/interpret.js';
 import { buildPlan } from '../../src/plan/build.js';
@@ -214,10 +215,10 @@ describe('jwt_authn against Envoy', { skip, timeout: 120_000 }, () => {
     assert.deepEqual([...compiled.verdicts], []);
     const count = { kernel: 0, proxy: 0, known: 0 };
     for (const [what, headers, query = ''] of await cases()) {
-      const found = headers.filter(([n]) => listener.tokens!.headers.includes(n.toLowerCase()));
-      const [name, value] = found.length === 1 ? found[0]! : [undefined, undefined];
+      const lower = headers.map(([n, v]) => [n.toLowerCase(), v.trim()] as const);
+      const found = findToken(listener.tokens, `/${query}`, lower);
       const known =
-        value === undefined ? undefined : await judgeToken(listener.tokens, name!.toLowerCase(), value, keysOf, now);
+        found && (await judgeToken(listener.tokens, listener.tokens.places[found.place]!, found.value, keysOf, now));
       if (known) count.known++;
       const bits = factWords(known?.facts ?? []);
       for (const first of Object.keys(PRINCIPALS))
@@ -273,7 +274,7 @@ describe('jwt_authn against Envoy', { skip, timeout: 120_000 }, () => {
     const plan = buildPlan(resources);
     const listener = plan.listeners[0]!;
     const value = `Bearer ${await a.sign(good)}`;
-    const known = await judgeToken(listener.tokens!, 'authorization', value, keysOf, now);
+    const known = await judgeToken(listener.tokens!, { kind: 'header', name: 'authorization' }, value, keysOf, now);
     for (const [target, status] of [
       ['/sub/a-or-none/', 200],
       ['/not-sub/a-or-none/', 403],

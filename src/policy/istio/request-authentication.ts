@@ -51,10 +51,10 @@ export function jwtFilter(perRoutes: readonly JsonObject[]): JsonObject {
   return owner?.filter(perRoutes) ?? { '@type': `type.googleapis.com/${JWT}.JwtAuthentication` };
 }
 
-/** The filter of a gateway, whose requests all must meet what `perRoute` says. */
+/** The filter of a gateway, whose requests all must meet what `perRoute` says. There, routes may ask for claims. */
 export function gatewayJwtFilter(perRoute: JsonObject): JsonObject {
   const rule = { match: { prefix: '/' }, requirement_name: perRoute.requirement_name ?? '' };
-  return { ...jwtFilter([perRoute]), rules: [rule] };
+  return { ...owners.get(perRoute)?.filter([perRoute], true), rules: [rule] };
 }
 
 export interface AuthenticationPolicy {
@@ -117,14 +117,20 @@ export class RequestAuthentications {
     return config;
   }
 
-  /** The filter of a listener whose routes have these per-route configurations. */
-  filter(perRoutes: readonly JsonObject[]): JsonObject {
+  /**
+   * The filter of a listener whose routes have these per-route configurations.
+   * @param reroutes requests with good tokens are routed again
+   */
+  filter(perRoutes: readonly JsonObject[], reroutes = false): JsonObject {
     const names = new Set(perRoutes.map((config) => String(config.requirement_name)));
     const providers: JsonObject = {};
     const requirements: JsonObject = {};
     for (const name of [...names].sort()) {
       requirements[name] = this.#requirements.get(name) ?? {};
-      for (const provider of name.split(' ')) providers[provider] = this.#providers.get(provider) ?? {};
+      for (const provider of name.split(' ')) {
+        const own = this.#providers.get(provider) ?? {};
+        providers[provider] = reroutes ? this.#rerouting(own) : own;
+      }
     }
     return {
       '@type': `type.googleapis.com/${JWT}.JwtAuthentication`,
@@ -132,6 +138,16 @@ export class RequestAuthentications {
       requirement_map: requirements,
       bypass_cors_preflight: true,
     };
+  }
+
+  /** A provider of a gateway; it counts for the same rule. */
+  #rerouting(provider: JsonObject): JsonObject {
+    const copy: JsonObject = { ...provider, clear_route_cache: true };
+    const position = this.#context.provenance.get(provider);
+    if (position) this.#context.provenance.set(copy, position);
+    for (const { rules } of this.policies)
+      for (const rule of rules) if (rule.objects.includes(provider)) rule.objects.push(copy);
+    return copy;
   }
 
   #provider({ document, rules }: AuthenticationPolicy, rule: JwtRule, index: number): string {

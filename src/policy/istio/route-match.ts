@@ -24,13 +24,11 @@ function matcher(name: string, match: StringMatch): JsonObject {
 }
 
 /** JWT claims appear as pseudo-headers in matches. */
-const CLAIM = /^@request\.auth\.claims([.[].+)$/;
+const CLAIM = /^@request\.auth\.claims(?:\.(?<dots>.+)|\[(?<brackets>.+)\])$/is;
 
 function claimPath(name: string): string[] | undefined {
-  const rest = CLAIM.exec(name)?.[1];
-  if (rest === undefined) return undefined;
-  if (rest.startsWith('[')) return [...rest.matchAll(/\[([^\]]*)\]/g)].map((m) => m[1] ?? '');
-  return rest.slice(1).split('.');
+  const { dots, brackets } = CLAIM.exec(name)?.groups ?? {};
+  return dots?.split('.') ?? brackets?.split('][');
 }
 
 function claimMatcher(claims: readonly string[], match: StringMatch, invert: boolean): JsonObject {
