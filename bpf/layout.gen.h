@@ -148,7 +148,6 @@
 #define ORIGIN_RBAC 2
 #define ORIGIN_FAULT 3
 #define ORIGIN_FILTER 4
-#define ORIGIN_RATE_LIMIT 5
 
 #define ROUTE_FLAG_UNKNOWN 1
 

@@ -282,7 +282,6 @@ const ORIGINS: Record<number, { readonly flags: readonly string[]; readonly deta
   [ORIGIN.NO_ROUTE]: { flags: ['NR'], details: 'route_not_found' },
   [ORIGIN.RBAC]: { flags: [], details: 'rbac_access_denied' },
   [ORIGIN.FAULT]: { flags: ['FI'], details: 'fault_filter_abort' },
-  [ORIGIN.RATE_LIMIT]: { flags: ['RL'], details: 'local_rate_limited' },
   [ORIGIN.FILTER]: { flags: [], details: 'cors_response' },
 };
 

@@ -197,7 +197,7 @@ export const LOG = {
   ANSWER: 4,
 } as const;
 /** Who gives a reply of the mesh itself: what access logs tell apart. */
-export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4, RATE_LIMIT: 5 } as const;
+export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {

@@ -98,7 +98,7 @@ function replyOf(step: Step, edits: AnswerEdits): RbacCheck['reply'] {
   const { status, body, headers = [] } = step.reply ?? { ...DENIED, headers: [] };
   return {
     ...localReply(status, body, edits, headers),
-    origin: step.bucket ? 'rate_limit' : step.reply ? 'fault' : 'rbac',
+    origin: step.reply ? 'fault' : 'rbac',
   };
 }
 

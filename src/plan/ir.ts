@@ -143,7 +143,7 @@ export interface ReplyAction {
   readonly headers: readonly { readonly name: string; readonly value: readonly Piece[] }[];
   readonly body: string;
   /** who gives it, for access logs; absent: the route */
-  readonly origin?: 'no_route' | 'rbac' | 'fault' | 'rate_limit' | 'filter';
+  readonly origin?: 'no_route' | 'rbac' | 'fault' | 'filter';
 }
 
 export type Action = ForwardAction | ReplyAction | { readonly kind: 'proxy' };

@@ -65,14 +65,6 @@ export const TIMES: readonly string[] = [
   'RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)',
 ];
 
-const limit = (more: JsonObject): JsonObject => ({
-  '@type': `${TYPE}.filters.http.local_ratelimit.v3.LocalRateLimit`,
-  stat_prefix: 'limit',
-  filter_enabled: { default_value: { numerator: 100, denominator: 'HUNDRED' } },
-  filter_enforced: { default_value: { numerator: 100, denominator: 'HUNDRED' } },
-  ...more,
-});
-
 const operator = (text: string): string => {
   const length = /:\d+$/.exec(text)?.[0] ?? '';
   return `%${text.slice(0, text.length - length.length)}${length}%`;
@@ -112,9 +104,8 @@ export function logs(path: (kind: string) => string): JsonObject[] {
               and_filter: {
                 filters: [
                   { not_health_check_filter: {} },
-                  {
-                    duration_filter: { comparison: { op: 'GE', value: { default_value: 600, runtime_key: 'log.ms' } } },
-                  },
+                  { duration_filter: { comparison: { op: 'GE', value: { default_value: 0, runtime_key: 'log.ms' } } } },
+                  { status_code_filter: { comparison: { value: { default_value: 418, runtime_key: 'log.teapot' } } } },
                 ],
               },
             },
@@ -161,11 +152,6 @@ export function logBootstrap(p: { address: string; port: number; upstream: numbe
       match: { prefix: '/again/' },
       route: { cluster: 'up', prefix_rewrite: '/', retry_policy: { retry_on: 'reset', num_retries: 2 } },
     },
-    {
-      match: { path: '/limited' },
-      route: { cluster: 'up' },
-      typed_per_filter_config: { 'envoy.filters.http.local_ratelimit': limit({ token_bucket: { max_tokens: 1, fill_interval: '3600s' } }) }, // biome-ignore format: short
-    },
     { name: 'all', match: { prefix: '/' }, route: { cluster: 'up' } },
   ];
   const manager = {
@@ -182,7 +168,6 @@ export function logBootstrap(p: { address: string; port: number; upstream: numbe
           headers: [{ name: 'x-fault', present_match: true }],
         },
       },
-      { name: 'envoy.filters.http.local_ratelimit', typed_config: limit({}) },
       { name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPE}.filters.http.router.v3.Router` } },
     ],
   };
