@@ -6,7 +6,11 @@
  */
 #pragma once
 #include "pool.h"
+#ifndef SIDESTEP_NATIVE
+#include "room.h"
+#endif
 #include "answer-edit.h"
+#include "outlier.h"
 
 /* `skb` is 0 where all bytes are in s->in (a message of a server on this node). */
 struct chunk_work {
@@ -132,6 +136,17 @@ static __always_inline int is_retried(const struct upstream *u, __u32 status) {
   return u->retry[bit >> 6] >> (bit & 63) & 1;
 }
 
+#define SURELY_FITS 2048 /* a socket's receive buffer is never smaller */
+
+/* The longest body that may be sent to the client this way. */
+static __always_inline __u32 longest_body(const struct upstream *u, const struct scratch *s, struct __sk_buff *skb) {
+#ifndef SIDESTEP_NATIVE
+  if (u->intake == INTAKE_SOCKET && s->content_length > SURELY_FITS)
+    return room_of(u->client_sk, u->owner, !skb);
+#endif
+  return MAX_KERNEL_BODY;
+}
+
 /*
  * The first skb (or message: skb 0) of an answer. `len` bytes; at most MAX_HEAD of them are in s->in. How the head
  * changes is left in s->remove and s->edits; see edit_skb and edit_message.
@@ -141,6 +156,7 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
   struct scratch *s = w->s;
   if (s->result != COMPLETE || s->status < 200)
     return TO_AGENT;
+  count_try(u, s->status);
   /* the proxy wants the connection to end: the client's does, too, and that is the agent's to do */
   if (u->flags & UPSTREAM_FLAG_PROXY && s->flags & HEAD_CLOSE)
     return TO_AGENT;
@@ -176,7 +192,7 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
     u->remaining = s->chunk_left;
     u->body = s->chunk_bytes;
   } else if (s->flags & HEAD_LENGTH) {
-    if (s->content_length > MAX_KERNEL_BODY || body > s->content_length)
+    if (s->content_length > longest_body(u, s, skb) || body > s->content_length)
       return TO_AGENT;
     *done = body == s->content_length;
     u->phase = PHASE_BODY;

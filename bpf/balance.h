@@ -3,6 +3,7 @@
 #pragma once
 #include "pool.h"
 #include "hash.h"
+#include "outlier.h"
 
 static long weighted_step(__u32 index, void *context) {
   struct work *w = context;
@@ -16,8 +17,12 @@ static long weighted_step(__u32 index, void *context) {
   return 0;
 }
 
-static __always_inline __u32 endpoint_at(const __u8 *image, __u32 list, __u32 index) {
-  return AT(struct endpoint_ref, image, list + sizeof(struct endpoint_list) + index * sizeof(struct endpoint_ref))->id;
+/* The endpoint at a place of a list; leaves in s->watch where its failures are counted. */
+static __always_inline __u32 endpoint_at(struct work *w, __u32 list, __u32 index) {
+  const struct endpoint_ref *ref = AT(struct endpoint_ref, w->image,
+                                      list + sizeof(struct endpoint_list) + index * sizeof(struct endpoint_ref));
+  w->s->watch = ref->watch;
+  return ref->id;
 }
 
 /* The next turn of a counter; there is one in the map for each index that the agent has given out. */
@@ -48,8 +53,7 @@ static __always_inline const struct host_set *choose_set(struct work *w, __u32 n
   return AT(struct host_set, w->image, s->run_row);
 }
 
-/* Chooses the endpoint id for a forward action; NO_SLOT when its cluster has none, or the proxy must choose. */
-static __always_inline __u32 choose_endpoint(struct work *w, const struct action *action) {
+static __always_inline __u32 choose_any(struct work *w, const struct action *action) {
   struct scratch *s = w->s;
   __u32 n = action->n_clusters;
   if (!n || !action->total_weight)
@@ -82,19 +86,25 @@ static __always_inline __u32 choose_endpoint(struct work *w, const struct action
   if (!count)
     return NO_SLOT;
   if (s->hashed)
-    return endpoint_at(w->image, list, table_member(w, set));
+    return endpoint_at(w, list, table_member(w, set));
   if (count == 1)
-    return endpoint_at(w->image, list, 0);
+    return endpoint_at(w, list, 0);
   if (lb == LB_ROUND_ROBIN)
-    return endpoint_at(w->image, list, turn(counter) % count);
-  __u32 first = endpoint_at(w->image, list, bpf_get_prandom_u32() % count);
+    return endpoint_at(w, list, turn(counter) % count);
+  __u32 one = bpf_get_prandom_u32() % count;
+  __u32 first = endpoint_at(w, list, one);
   if (lb != LB_LEAST_REQUEST)
     return first;
   /* least request: the less busy of two drawn at random */
-  __u32 second = endpoint_at(w->image, list, bpf_get_prandom_u32() % count);
+  __u32 second = endpoint_at(w, list, bpf_get_prandom_u32() % count);
   struct endpoint *a = bpf_map_lookup_elem(&endpoints, &first);
   struct endpoint *b = bpf_map_lookup_elem(&endpoints, &second);
-  if (!a || !b)
-    return first;
-  return b->active < a->active ? second : first;
+  return a && b && b->active < a->active ? second : endpoint_at(w, list, one);
+}
+
+/* Chooses the endpoint id for a forward action; NO_SLOT when its cluster has none, or the proxy must choose. */
+static __always_inline __u32 choose_endpoint(struct work *w, const struct action *action) {
+  w->s->watch = 0;
+  __u32 endpoint = choose_any(w, action);
+  return is_tripped(w->s->watch) ? NO_SLOT : endpoint;
 }

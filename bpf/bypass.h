@@ -198,6 +198,7 @@ static __always_inline void begin_way(struct conn *c, struct upstream *u, __u32 
   u->way = 0;
   u->intake = INTAKE_SOCKET;
   u->given = u->taken = 0;
+  u->client_sk = client;
   /* after the same server's answer nothing can be out of order: it sends one after the other */
   if (c->requested && before != slot) {
     struct upstream *last = bpf_map_lookup_elem(&upstreams, &before);
@@ -211,7 +212,6 @@ static __always_inline void begin_way(struct conn *c, struct upstream *u, __u32 
   c->incarnation = u->incarnation;
   if (!u->server)
     return;
-  u->client_sk = client;
   /* an answer that waits in the client's backlog would be overtaken by one that comes directly */
   u->way = WAY_DIRECT | (queued ? WAY_NATIVE : 0);
 }

@@ -265,7 +265,7 @@ static __always_inline int send_long_reply(struct __sk_buff *skb, struct conn *c
   c->requested++;
   c->upstream = slot;
   u->exchange = c->requested;
-  u->timeout_ms = u->per_try_ms = 0;
+  u->timeout_ms = u->per_try_ms = u->idle_ms = 0;
   u->edits = 0;
   u->flags = UPSTREAM_FLAG_REQUEST_DONE;
   u->replay_len = 0;

@@ -42,9 +42,15 @@ struct socket_wq {
   struct wait_queue_head wait;
 } __reloc;
 
+struct sock_backlog {
+  atomic_t rmem_alloc;
+} __reloc;
+
 struct sock {
   struct sock_common __sk_common;
   struct sk_buff_head sk_receive_queue;
+  struct sock_backlog sk_backlog;
+  int sk_rcvbuf;
   void *sk_user_data;
   struct socket_wq *sk_wq;
 } __reloc;
@@ -65,6 +71,7 @@ struct tcp_sock {
 struct sk_psock {
   struct sk_buff_head ingress_skb;
   struct list_head ingress_msg;
+  __u32 msg_tot_len;
   refcount_t refcnt;
 } __reloc;
 

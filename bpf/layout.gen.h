@@ -41,7 +41,11 @@
 #define MAX_REPLAY 2048
 #define MAX_KERNEL_BODY 1048576
 #define MAX_KERNEL_CHUNKED 4096
+#define MAX_UNREAD 262144
+#define MAX_BACKLOG 4
+#define MAX_SEGMENTS 32
 #define MAX_RULES 16384
+#define MAX_DETECTORS 4096
 #define MAX_BUCKETS 4096
 #define BUCKET_SHIFT 4
 #define MAX_TOKENS 4096
@@ -233,6 +237,9 @@
 #define CTL_NOW 12
 #define CTL_DRAW 13
 
+#define TRIPPED_FAILURES 1
+#define TRIPPED_GATEWAY 2
+
 #define LOG_RECORD_BEGIN 1
 #define LOG_RECORD_ANSWER 2
 #define LOG_RECORD_END 4
@@ -418,14 +425,16 @@ struct action {
   __u32 reply_body_len; /* REPLY: its length in bytes */
   __u32 retry; /* offset of u64[STATUS_WORDS], the statuses that are retried; 0: none */
   __u32 per_try_ms; /* until the head of the answer; 0: none */
+  __u32 idle_ms; /* between two pieces of the request; 0: none */
   __u32 hashes; /* offset of hash_source[n_hashes] */
   __u32 n_hashes; /* at most MAX_HASHES */
   __u32 backoff_ms; /* the first retry waits a random time shorter than this */
   __u32 answer; /* FORWARD: number of the edits of the answer, 0: none */
   __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
   __u32 origin; /* REPLY: whose reply it is, ORIGIN */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct action) == 88, "action");
+_Static_assert(sizeof(struct action) == 96, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
 _Static_assert(__builtin_offsetof(struct action, flags) == 1, "action.flags");
 _Static_assert(__builtin_offsetof(struct action, n_adds) == 2, "action.n_adds");
@@ -443,12 +452,14 @@ _Static_assert(__builtin_offsetof(struct action, reply_body) == 48, "action.repl
 _Static_assert(__builtin_offsetof(struct action, reply_body_len) == 52, "action.reply_body_len");
 _Static_assert(__builtin_offsetof(struct action, retry) == 56, "action.retry");
 _Static_assert(__builtin_offsetof(struct action, per_try_ms) == 60, "action.per_try_ms");
-_Static_assert(__builtin_offsetof(struct action, hashes) == 64, "action.hashes");
-_Static_assert(__builtin_offsetof(struct action, n_hashes) == 68, "action.n_hashes");
-_Static_assert(__builtin_offsetof(struct action, backoff_ms) == 72, "action.backoff_ms");
-_Static_assert(__builtin_offsetof(struct action, answer) == 76, "action.answer");
-_Static_assert(__builtin_offsetof(struct action, variables) == 80, "action.variables");
-_Static_assert(__builtin_offsetof(struct action, origin) == 84, "action.origin");
+_Static_assert(__builtin_offsetof(struct action, idle_ms) == 64, "action.idle_ms");
+_Static_assert(__builtin_offsetof(struct action, hashes) == 68, "action.hashes");
+_Static_assert(__builtin_offsetof(struct action, n_hashes) == 72, "action.n_hashes");
+_Static_assert(__builtin_offsetof(struct action, backoff_ms) == 76, "action.backoff_ms");
+_Static_assert(__builtin_offsetof(struct action, answer) == 80, "action.answer");
+_Static_assert(__builtin_offsetof(struct action, variables) == 84, "action.variables");
+_Static_assert(__builtin_offsetof(struct action, origin) == 88, "action.origin");
+_Static_assert(__builtin_offsetof(struct action, pad) == 92, "action.pad");
 
 /* One choice of a forward action. */
 struct weighted_cluster {
@@ -538,11 +549,11 @@ _Static_assert(__builtin_offsetof(struct endpoint_list, pad) == 4, "endpoint_lis
 /* A global endpoint id. */
 struct endpoint_ref {
   __u32 id; /* index into the endpoints map */
-  __u32 pad; /* zero */
+  __u32 watch; /* index into the detectors map; 0: its failures are not counted */
 };
 _Static_assert(sizeof(struct endpoint_ref) == 8, "endpoint_ref");
 _Static_assert(__builtin_offsetof(struct endpoint_ref, id) == 0, "endpoint_ref.id");
-_Static_assert(__builtin_offsetof(struct endpoint_ref, pad) == 4, "endpoint_ref.pad");
+_Static_assert(__builtin_offsetof(struct endpoint_ref, watch) == 4, "endpoint_ref.watch");
 
 /* u32 n, then n pieces that are concatenated. */
 struct template {
@@ -660,12 +671,12 @@ _Static_assert(__builtin_offsetof(struct conn, sent) == 100, "conn.sent");
 /* Per pool slot. */
 struct upstream {
   __u64 owner; /* cookie of the client socket in an exchange, 0: none */
-  __u64 started; /* bpf_ktime_get_ns when the request was sent */
+  __u64 started; /* bpf_ktime_get_ns when the request, or its last piece so far, was sent */
   __u64 remaining; /* bytes to come of the body or chunk */
   __u64 redirected; /* bytes of this answer sent to the client by the kernel */
   __u32 exchange; /* conn.requested of the exchange */
   __u32 endpoint; /* endpoint id; written by the agent */
-  __u32 timeout_ms; /* of this exchange; 0: none */
+  __u32 timeout_ms; /* of this exchange, from the end of the request on; 0: none */
   __u32 rule; /* of this exchange */
   __u32 phase; /* PHASE */
   __u32 flags; /* UPSTREAM_FLAG */
@@ -696,9 +707,11 @@ struct upstream {
   __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
   __u64 body; /* bytes of the body of this answer, without framing, that the kernel has sent to the client */
   __u32 log; /* of this exchange: LOG of its listener */
-  __u32 log_pad; /* zero */
+  __u32 idle_ms; /* of this exchange, between two pieces of the request; 0: none */
+  __u32 watch; /* of this exchange: index into the detectors map, 0: none */
+  __u32 counted; /* 1: the status of the answer was counted there */
 };
-_Static_assert(sizeof(struct upstream) == 240, "upstream");
+_Static_assert(sizeof(struct upstream) == 248, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -736,7 +749,9 @@ _Static_assert(__builtin_offsetof(struct upstream, seq) == 216, "upstream.seq");
 _Static_assert(__builtin_offsetof(struct upstream, end_seq) == 220, "upstream.end_seq");
 _Static_assert(__builtin_offsetof(struct upstream, body) == 224, "upstream.body");
 _Static_assert(__builtin_offsetof(struct upstream, log) == 232, "upstream.log");
-_Static_assert(__builtin_offsetof(struct upstream, log_pad) == 236, "upstream.log_pad");
+_Static_assert(__builtin_offsetof(struct upstream, idle_ms) == 236, "upstream.idle_ms");
+_Static_assert(__builtin_offsetof(struct upstream, watch) == 240, "upstream.watch");
+_Static_assert(__builtin_offsetof(struct upstream, counted) == 244, "upstream.counted");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {
@@ -913,6 +928,23 @@ _Static_assert(__builtin_offsetof(struct token, length) == 56, "token.length");
 _Static_assert(__builtin_offsetof(struct token, n_lines) == 60, "token.n_lines");
 _Static_assert(__builtin_offsetof(struct token, bytes) == 64, "token.bytes");
 _Static_assert(__builtin_offsetof(struct token, lines) == 2112, "token.lines");
+
+/* What was counted of one endpoint of one cluster (outlier detection). */
+struct detector {
+  __u32 failures; /* 5xx in a row */
+  __u32 gateway; /* 502, 503 and 504 in a row */
+  __u32 limit; /* failures that eject, 0: none; written by the agent */
+  __u32 gateway_limit; /* likewise */
+  __u32 tripped; /* TRIPPED; in element 0: how often one was */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct detector) == 24, "detector");
+_Static_assert(__builtin_offsetof(struct detector, failures) == 0, "detector.failures");
+_Static_assert(__builtin_offsetof(struct detector, gateway) == 4, "detector.gateway");
+_Static_assert(__builtin_offsetof(struct detector, limit) == 8, "detector.limit");
+_Static_assert(__builtin_offsetof(struct detector, gateway_limit) == 12, "detector.gateway_limit");
+_Static_assert(__builtin_offsetof(struct detector, tripped) == 16, "detector.tripped");
+_Static_assert(__builtin_offsetof(struct detector, pad) == 20, "detector.pad");
 
 /* A record of the ring buffer of requests that are logged. */
 struct log_record {

@@ -37,9 +37,7 @@ int on_request(struct __sk_buff *skb) {
   if (c->body_left) {
     if (!in_flight(c, u) || u->dead || (u->phase != PHASE_AWAIT && u->phase != PHASE_AGENT) || size > c->body_left)
       return to_agent(c, size, COUNTER_BODY_AGENT);
-    c->body_left -= size;
-    if (!c->body_left)
-      u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
+    note_piece(c, u, size);
     /* the way that its head went: two ways would overtake each other */
     __sync_fetch_and_add(&u->given, size);
     u->end_seq += size;

@@ -69,7 +69,7 @@ struct scratch {
   /* consistent hashing */
   __u64 hash, hash_value, lanes[4];
   __u32 hashed, max_requests;
-  __u32 choice;
+  __u32 choice, watch; /* where the failures of the chosen endpoint are counted, 0: nowhere */
   struct line lines[MAX_LINES];
   __u8 line_slot[MAX_LINES];
   __u8 first[64];     /* slot -> line index + 1, where `present` */

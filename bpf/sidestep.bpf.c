@@ -17,28 +17,11 @@
 #include "bypass.h"
 #include "token.h"
 #include "inbound.h"
+#include "request-body.h"
 #include "intake-listener.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
-
-/* What the client has not read yet: bytes of the native queue, and whether redirected ones wait. */
-static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32 *native, __u32 *queued) {
-  struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
-  *native = 1;
-  *queued = 1;
-  if (!tp)
-    return;
-  *native = c->base_seq + c->native - tp->copied_seq;
-  __u64 data = (__u64)BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_user_data) & USER_DATA_MASK;
-  struct sk_psock *psock = (struct sk_psock *)data;
-  if (!psock)
-    return;
-  void *next = BPF_CORE_READ(psock, ingress_msg.next);
-  __u32 backlog = BPF_CORE_READ(psock, ingress_skb.qlen);
-  __u64 head_at = data + bpf_core_field_offset(struct sk_psock, ingress_msg);
-  *queued = (__u64)next != head_at || backlog;
-}
 
 /* Leaves the rest of this connection to the agent until it resumes (CTL_RESUME). */
 static __always_inline int to_agent(struct conn *c, __u32 size, __u32 why) {
@@ -180,7 +163,9 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   u->redirected = 0;
   u->listener = c->listener;
   u->rule = s->rule;
+  u->watch = action ? s->watch : 0, u->counted = 0;
   u->timeout_ms = action ? action->timeout_ms : 0;
+  u->idle_ms = action ? action->idle_ms : 0;
   u->edits = action ? action->answer : 0;
   u->log = action ? listener->log : 0;
   u->body = 0;
@@ -354,14 +339,10 @@ int on_message(struct sk_msg_md *msg) {
       u->way |= WAY_PIECES;
       if (bpf_msg_redirect_hash(msg, &servers, &server, BPF_F_INGRESS) != SK_PASS)
         return to_agent(c, size, COUNTER_BODY_AGENT);
-      c->body_left -= size;
-      if (!c->body_left)
-        u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
+      note_piece(c, u, size);
       return SK_PASS;
     }
-    c->body_left -= size;
-    if (!c->body_left)
-      u->flags |= UPSTREAM_FLAG_REQUEST_DONE;
+    note_piece(c, u, size);
     if (bpf_msg_redirect_map(msg, &sockets, slot, 0) != SK_PASS) {
       c->flags |= CONN_FLAG_BROKEN;
       return to_agent(c, size, COUNTER_REDIRECT_FAILED);
@@ -372,7 +353,7 @@ int on_message(struct sk_msg_md *msg) {
     return to_agent(c, size, COUNTER_PIPELINED);
   __u32 native, queued;
   unread_of(sk, c, &native, &queued);
-  if (native) /* what the kernel would send now could overtake what the agent sent */
+  if (native || queued & 2) /* what the kernel would send now could overtake what the agent sent, or be too much */
     return to_agent(c, size, COUNTER_UNREAD);
   struct scratch *s = scratch_take();
   if (!s)
@@ -432,7 +413,7 @@ int on_answer(struct __sk_buff *skb) {
     }
     if (way == TO_CLIENT && u->log)
       log_answer(s, u, slot, done);
-  } else {
+  } else if (u->intake != INTAKE_SOCKET || !is_piling_up(u->client_sk, u->owner)) {
     way = next_piece(s, u, skb, len, &done);
     if (way == TO_CLIENT && done && u->log)
       log_end(u, slot);

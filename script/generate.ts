@@ -18,7 +18,9 @@ function header(): string {
     '#pragma once',
     '',
   ];
-  for (const [name, value] of Object.entries({ ...IMAGE_CONSTANTS, ...RUNTIME_CONSTANTS })) {
+  const constants = [...Object.entries(IMAGE_CONSTANTS), ...Object.entries(RUNTIME_CONSTANTS)];
+  for (const [i, [name, value]] of constants.entries()) {
+    if (constants.findIndex(([other]) => other === name) !== i) throw new Error(`${name} is defined twice`);
     out.push(`#define ${name} ${value}`);
   }
   for (const [prefix, values] of Object.entries({ ...IMAGE_ENUMS, ...RUNTIME_ENUMS })) {

@@ -16,8 +16,9 @@ import { AnswerPump } from './answer-pump.js';
 import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
 import { type Head, headerValues, parseHead } from './http-framing.js';
+import { LOST, TIMED_OUT } from './outliers.js';
 import { ProxySession, type ProxyTarget } from './proxy-session.js';
-import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
+import { IDLE_BODY, localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
 import type { AgentEnd, RequestLog } from './request-log.js';
 import type { Slot, UpstreamPool } from './upstream-pool.js';
 
@@ -34,6 +35,10 @@ export interface ConnectionContext {
   readonly log: RequestLog;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
+  /** the requests are decided at the agent's own end (listener intake) */
+  readonly atListener: boolean;
+  /** what became of a try, for outlier detection: the status of its answer, or what its failure counts as */
+  readonly tried: (watch: number, status: number) => void;
   /** whether a connection with this cookie is there */
   readonly known: (cookie: bigint) => boolean;
 }
@@ -45,9 +50,18 @@ const FAILURES = {
   /** an answer that ends before it is complete, in order or by a reset */
   cut: { flags: ['UPE'], details: 'upstream_reset_after_response_started{protocol_error}' },
   timeout: { flags: ['UT'], details: 'response_timeout' },
+  idle: { flags: ['SI'], details: 'stream_idle_timeout' },
   'try timeout': { flags: ['UT'], details: 'upstream_per_try_timeout' },
 } as const;
 type Failure = keyof typeof FAILURES;
+
+/** What is answered when no byte of the server's answer has come. */
+const LOCAL_ANSWERS = {
+  terminated: { status: 503, body: TERMINATED_BODY },
+  timeout: { status: 504, body: TIMEOUT_BODY },
+  'try timeout': { status: 504, body: TIMEOUT_BODY },
+  idle: { status: 408, body: IDLE_BODY },
+} as const;
 
 const GONE: AgentEnd = { flags: ['DC'], details: 'downstream_remote_disconnect' };
 
@@ -55,11 +69,15 @@ const POLL_MS = 1;
 const DELAYED_CLOSE_MS = 1000;
 const EARLY_ANSWER_MS = 20;
 const GONE_MS = 20;
+/** Bytes of requests that wait in the agent at most, roughly. */
+const MAX_PENDING = 128 * 1024;
 
 export class ClientConnection {
   #read = 0;
   #written = 0;
   #pending: Buffer[] = [];
+  /** the client is not read while enough of its requests wait */
+  #held = false;
   #session: ProxySession | undefined;
   /** the answer that is being carried */
   #carried: { readonly slot: Slot; readonly pump: AnswerPump } | undefined;
@@ -95,6 +113,17 @@ export class ClientConnection {
     this.#read += bytes.length;
     this.#pending.push(bytes);
     void this.#step();
+    if (!this.#held && this.#pending.reduce((sum, b) => sum + b.length, 0) > MAX_PENDING) {
+      this.#held = true;
+      this.socket.pause();
+    }
+  }
+
+  /** Reads on, where it was stopped because much was pending. */
+  #release(): void {
+    if (!this.#held) return;
+    this.#held = false;
+    this.socket.resume();
   }
 
   /** Works off what has come. One at a time; whatever comes meanwhile is seen by the loop. */
@@ -117,7 +146,8 @@ export class ClientConnection {
     if (!session || this.#pending.length === 0) return;
     const bytes = this.#pending.length === 1 ? this.#pending[0]! : Buffer.concat(this.#pending);
     this.#pending = [];
-    if (!session.send(bytes, () => this.socket.resume())) this.socket.pause();
+    this.#release();
+    if (!session.send(bytes, () => void (this.#held || this.socket.resume()))) this.socket.pause();
   }
 
   /** Waits until the kernel has nothing under way for this connection, then opens a way to the proxy. */
@@ -165,6 +195,7 @@ export class ClientConnection {
     let missing = left;
     while (missing > 0 && !this.#closed && !slot.ended) {
       const bytes = this.#pending.shift();
+      this.#release();
       if (!bytes) {
         await sleep(POLL_MS);
         continue;
@@ -172,8 +203,10 @@ export class ClientConnection {
       const piece = bytes.subarray(0, missing);
       if (piece.length < bytes.length) this.#pending.unshift(bytes.subarray(piece.length));
       missing -= piece.length;
+      this.context.plane.touch(slot.slot);
       if (!slot.socket.write(piece)) await new Promise((resolve) => slot.socket.once('drain', resolve));
     }
+    this.context.plane.touch(slot.slot);
     this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.REQUEST_DONE);
     this.context.plane.bodySent(this.cookie);
   }
@@ -236,6 +269,14 @@ export class ClientConnection {
     this.context.counted(kernels ? 'answered' : 'refused');
     this.context.plane.native(this.cookie, this.#written + bytes.length);
     this.#write(bytes);
+  }
+
+  /** What became of the try on a slot; a status only once, a failure even after it. */
+  #tried(slot: Slot, status: number, failure = false): void {
+    const { plane, tried } = this.context;
+    const watch = plane.upstream(slot.slot, 'watch');
+    if (watch === 0 || (!failure && plane.upstream(slot.slot, 'counted') === 1)) return;
+    tried(watch, status);
   }
 
   /** For the access log: how an exchange ended. Before its slot can be taken again. */
@@ -304,6 +345,7 @@ export class ClientConnection {
         }
       },
       fail: (started: boolean, reason: 'protocol' | 'terminated'): void => {
+        this.#tried(slot, LOST, true);
         if (!started && flags & UPSTREAM_FLAG.RETRY_RESETS && this.#replay(slot)) {
           finished = true;
           return;
@@ -319,6 +361,7 @@ export class ClientConnection {
         else this.#answer(reply);
       },
       head: (status: number, head: Head): boolean => {
+        if (status >= 200) this.#tried(slot, status);
         seen = { status, answer: head.headers, answeredAt: process.hrtime.bigint() };
         if (!(flags & UPSTREAM_FLAG.RETRY) || !plane.retries(slot.slot, status)) return false;
         // a rate limiter's answer is not retried
@@ -404,7 +447,7 @@ export class ClientConnection {
 
   /** The upstream broke while a request of this connection was in flight on it. */
   async upstreamBroken(slot: Slot): Promise<void> {
-    if (this.#tryAgain(slot)) return;
+    if (this.#tryAgain(slot, LOST)) return;
     await this.#breakOff(slot, 'terminated');
   }
 
@@ -424,21 +467,29 @@ export class ClientConnection {
     await this.#breakOff(slot, 'timeout', held);
   }
 
+  /** The client has not gone on with the body of its request for too long. */
+  async bodyTimedOut(slot: Slot): Promise<void> {
+    const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
+    await this.#breakOff(slot, 'idle', held);
+  }
+
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
   async tryTimedOut(slot: Slot): Promise<void> {
-    if (this.#replaying?.slot === slot || this.#tryAgain(slot)) return;
+    if (this.#replaying?.slot === slot || this.#tryAgain(slot, TIMED_OUT)) return;
     const phase = this.context.plane.upstream(slot.slot, 'phase');
     const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
     if (phase === PHASE.AWAIT || held) await this.#breakOff(slot, 'try timeout', held);
   }
 
   /** Tries a request again whose first try was lost before the head of its answer, if its policy says so. */
-  #tryAgain(slot: Slot): boolean {
+  #tryAgain(slot: Slot, failure: number): boolean {
     const { plane } = this.context;
     const kept = plane.upstream(slot.slot, 'replay_len') > 0;
     if (!kept || !(plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.RETRY_RESETS)) return false;
     const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
-    return (held || plane.takeOver(slot.slot, this.cookie)) && this.#replay(slot);
+    if (!(held || plane.takeOver(slot.slot, this.cookie)) || !this.#replay(slot)) return false;
+    this.#tried(slot, failure, true);
+    return true;
   }
 
   #isAgents(slot: Slot): boolean {
@@ -449,21 +500,23 @@ export class ClientConnection {
    * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come (or the agent `held` it
    * back), else with a reset. If the request had not come as a whole, the connection ends, too, as with Envoy.
    */
-  async #breakOff(slot: Slot, failure: 'terminated' | 'timeout' | 'try timeout', held = false): Promise<void> {
+  async #breakOff(slot: Slot, failure: 'terminated' | 'timeout' | 'try timeout' | 'idle', held = false): Promise<void> {
     const { plane } = this.context;
     const flags = plane.upstream(slot.slot, 'flags');
     const edits = this.#edits(slot);
-    const [status, body] = failure === 'terminated' ? [503, TERMINATED_BODY] : [504, TIMEOUT_BODY];
+    const { status, body } = LOCAL_ANSWERS[failure];
     if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.cookie)) {
+      this.#tried(slot, status as number, true);
       const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
-      const reply = localReply(status as number, body as string, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
+      const reply = localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
       const missing = partly ? Number(plane.query(this.cookie)?.bodyLeft ?? 0n) : 0;
-      this.#logReply(slot, status as number, reply, failure, missing);
+      this.#logReply(slot, status, reply, failure, missing);
       this.#drop(slot);
       if (!(await this.#quiet())) return;
       this.#answer(reply);
       if (partly) this.#closeGracefully();
     } else if (this.#giveUp(slot)) {
+      this.#tried(slot, status as number, true);
       this.#logEnd(slot, FAILURES[failure === 'terminated' ? 'cut' : failure]);
       this.reset();
     } else {
@@ -489,7 +542,23 @@ export class ClientConnection {
       this.socket.destroySoon();
       return;
     }
+    if (this.context.atListener) this.#breakAway();
     if (!this.#busy) void this.#finishEnd();
+  }
+
+  /**
+   * The client of listener intake has ended its side. Closed or half-closed is the same on the wire, and where its socket
+   * is cannot be looked at: what is under way ends at once, as with Envoy.
+   */
+  #breakAway(): void {
+    const state = this.context.plane.query(this.cookie);
+    const slot = state && this.#slotOf(state);
+    if (slot) {
+      this.#replaying = undefined;
+      if (this.#giveUp(slot)) this.#logEnd(slot, GONE);
+    }
+    this.#session?.destroy();
+    this.#session = undefined;
   }
 
   /**
@@ -507,7 +576,9 @@ export class ClientConnection {
         this.#closeGracefully();
         return;
       }
-      if (this.#session?.busy) {
+      if (this.context.atListener) {
+        this.#breakAway();
+      } else if (this.#session?.busy) {
         if (this.#session.opaque) this.#session.end();
         return; // closed at the next boundary
       }

@@ -537,6 +537,12 @@ export class DataPlane {
     return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'started');
   }
 
+  /** Another piece of the request was sent now. */
+  touch(slot: number): void {
+    const at = slot * UpstreamSpec.size + UpstreamSpec.at.started!.offset;
+    this.upstreams.setBigUint64(at, process.hrtime.bigint(), true);
+  }
+
   /** Sets flags of an upstream against concurrent programs. */
   addFlags(slot: number, flags: number): void {
     const at = (slot * UpstreamSpec.size + UpstreamSpec.at.flags!.offset) / 4;

@@ -98,6 +98,11 @@ function same(a: Omit<InForce, 'room'>, b: Omit<InForce, 'room'>): boolean {
   );
 }
 
+/** The clusters that the proxy is asked about. */
+function asked({ followed }: CompiledImage): Map<string, FollowedCluster> {
+  return new Map([...followed].filter(([, { plan }]) => !plan.followed.detection));
+}
+
 export class Discovery {
   #hosts = new Map<string, Host[]>();
   #clusters: ReadonlyMap<string, FollowedCluster> = new Map();
@@ -112,9 +117,10 @@ export class Discovery {
   /** Asks the proxy, and writes what it knows into an image that is not in force yet. */
   async prepare(compiled: CompiledImage): Promise<void> {
     this.#prepared = new Map();
-    if (compiled.followed.size === 0) return;
-    await this.#ask(compiled.followed);
-    for (const [name, cluster] of compiled.followed) {
+    const followed = asked(compiled);
+    if (followed.size === 0) return;
+    await this.#ask(followed);
+    for (const [name, cluster] of followed) {
       const now = this.#now(cluster);
       useHostSets(compiled.image, cluster, writeHostSets(compiled.image, cluster, 0, now.hosts, now.states));
       this.#prepared.set(name, { ...now, room: 0 });
@@ -127,7 +133,7 @@ export class Discovery {
    */
   enforce(compiled: CompiledImage, fixed: ReadonlySet<number>): void {
     this.#fixed = fixed;
-    this.#clusters = compiled.followed;
+    this.#clusters = asked(compiled);
     const before = this.#inForce;
     this.#inForce = this.#prepared;
     this.#retire([...before.values()].flatMap(({ hosts }) => hosts));

@@ -16,12 +16,15 @@ import type { Identity } from '../policy/istio/identities.js';
 import { type LoadOptions, loadFiles } from '../policy/load.js';
 import {
   type EnvoyProxy,
+  ejectableAssignment,
+  ejectableName,
   inboundPath,
   inboundProblem,
   startProxy,
   stopStaleProxy,
   withConsults,
   withInboundListeners,
+  withOutliers,
   withoutLimits,
   withReplayRoutes,
 } from '../proxy/index.js';
@@ -36,12 +39,14 @@ import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
 import { Namespaces } from './namespaces.js';
+import { LOST, Outliers, TIMED_OUT } from './outliers.js';
 import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
 import { RequestLog } from './request-log.js';
 import { statusOf } from './status.js';
 import { TokenBuckets } from './token-buckets.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
+import { serveReports, type TryReport } from './try-reports.js';
 import { watchFiles } from './watcher.js';
 
 /** `run --inbound LISTENER=ADDRESS:PORT[/refuse]`. */
@@ -97,6 +102,8 @@ export class Instance {
   /** the proxy waits on behalf of clients in other network namespaces */
   #elsewhere = false;
   #discovery!: Discovery;
+  #outliers!: Outliers;
+  #reports: Http2Server | undefined;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
   #servers: Server[] = [];
@@ -155,6 +162,15 @@ export class Instance {
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
     const plane = this.#plane;
     this.#tokens = new TokenCache(plane.tokens, () => plane.now());
+    this.#outliers = new Outliers({
+      words: new Int32Array(plane.map('detectors').mmap().buffer),
+      enabled: options.proxy === 'own' || options.proxy === 'none',
+      endpointId: (address, port) => this.#traffic.pool.endpointId(address, port),
+      setHosts: (...change) => plane.setHosts(...change),
+      tell: (cluster, ejected) => this.#tellProxy(cluster, ejected),
+      now: () => performance.now(),
+      random: Math.random,
+    });
     this.#log = new RequestLog(
       plane,
       () => this.#traffic.pool,
@@ -176,6 +192,7 @@ export class Instance {
       (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
       this.#log,
+      this.#outliers,
     );
     this.#discovery = new Discovery({
       clusters: (filter) =>
@@ -201,9 +218,11 @@ export class Instance {
     const generation = this.#make(1, resources);
     this.#generation = generation;
     this.#consultant.prepare(generation.limits.values());
+    this.#outliers.prepare(generation.compiled);
     if (options.proxy === 'own') {
       mkdirSync(this.#proxyFolder, { recursive: true, mode: 0o700 });
       this.#consults = await serveConsults(this.#consultPath, this.#consultant);
+      this.#reports = await serveReports(this.#reportsPath, (tried) => this.#reported(tried));
       this.#proxy = await startProxy({
         dir: this.#proxyFolder,
         resources: this.#forProxy(generation),
@@ -269,13 +288,36 @@ export class Instance {
   #forProxy(generation: Generation): Generation['resources'] {
     const { resources, limits } = generation;
     return withInboundListeners(
-      withReplayRoutes(
-        withConsults(resources, limits, this.#consultPath),
-        limits.size > 0 ? withoutLimits(resources) : {},
+      withOutliers(
+        withReplayRoutes(
+          withConsults(resources, limits, this.#consultPath),
+          limits.size > 0 ? withoutLimits(resources) : {},
+        ),
+        this.#outliers.toEject,
+        this.#reportsPath,
       ),
       [...new Set([...generation.inbound.keys(), ...(this.#elsewhere ? generation.elsewhere.keys() : [])])],
       this.#proxyFolder,
     );
+  }
+
+  get #reportsPath(): string {
+    return join(this.#proxyFolder, 'tries.sock');
+  }
+
+  /** A try of the proxy's: its status counts, and its failure, too, if that came later. */
+  #reported({ cluster, address, port, status, lost, timedOut }: TryReport): void {
+    if (status > 0) this.#outliers.report(cluster, address, port, status);
+    if (timedOut) this.#outliers.report(cluster, address, port, TIMED_OUT);
+    else if (lost) this.#outliers.report(cluster, address, port, LOST);
+  }
+
+  #tellProxy(cluster: string, ejected: ReadonlySet<string>): void {
+    const assignment = ejectableAssignment(this.#generation.resources, cluster, ejected);
+    if (!assignment) return;
+    void this.#proxy
+      ?.changeEndpoints(ejectableName(cluster), assignment)
+      .catch((error: Error) => this.options.log(`the proxy cannot be told what is ejected: ${error.message}`));
   }
 
   get #proxyFolder(): string {
@@ -330,6 +372,7 @@ export class Instance {
     this.#discovery.enforce(generation.compiled, new Set(ids));
     this.#plane.clearRuleHits(generation.compiled.rules.length);
     this.#generation = generation;
+    this.#outliers.enforce();
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
     this.#fallBack(generation);
     this.#enforceElsewhere(generation);
@@ -438,6 +481,7 @@ export class Instance {
       return;
     }
     const next = this.#make(this.#generation.number + 1, resources);
+    this.#outliers.prepare(next.compiled);
     await this.#listeners.open(next.intercepts);
     this.#consultant.prepare(next.limits.values());
     const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
@@ -520,6 +564,8 @@ export class Instance {
     await this.#traffic?.drain(drainMs);
     this.#log?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
+    this.#reports?.close();
+    this.#outliers?.stop();
     this.#plane?.close();
     if (this.#holder) endHolder(this.#folder, this.#holder);
     if (this.#groups) {

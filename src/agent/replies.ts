@@ -24,6 +24,7 @@ export function localReply(status: number, body: string, toHead = false, close =
 }
 
 export const TIMEOUT_BODY = 'upstream request timeout';
+export const IDLE_BODY = 'stream timeout';
 export const TERMINATED_BODY =
   'upstream connect error or disconnect/reset before headers. reset reason: connection termination';
 export const PROTOCOL_BODY = 'upstream connect error or disconnect/reset before headers. reset reason: protocol error';

@@ -1,17 +1,20 @@
 /** Connections and upstreams while traffic flows: the agent's part of the data path. */
-import { fdOf, setLinger, socketCookie } from '../kernel/syscalls.js';
-import { PHASE } from '../layout/runtime.js';
+import { fdOf, setLinger, setNotSentLowat, socketCookie } from '../kernel/syscalls.js';
+import { PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
 import { AnswerPrograms } from './answer-programs.js';
 import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
 import type { Head } from './http-framing.js';
 import type { Arrival } from './listeners.js';
+import type { Outliers } from './outliers.js';
 import { proxyHeader } from './proxy-protocol.js';
 import type { ProxyTarget } from './proxy-session.js';
 import type { RequestLog } from './request-log.js';
 import { type Slot, UpstreamPool } from './upstream-pool.js';
 
+/** Bytes that wait in the send queue of a client beyond what its window takes. */
+const UNSENT_AT_MOST = 128 * 1024;
 const GROW_MS = 5;
 const SWEEP_MS = 20;
 
@@ -31,12 +34,18 @@ export class Traffic {
     /** the head of a request that is carried to the proxy */
     private readonly head: (listener: string, head: Head) => void,
     private readonly log: RequestLog,
+    private readonly outliers: Pick<Outliers, 'count' | 'poll'>,
   ) {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
       answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.carry(slot)),
     });
-    this.#timers = [setInterval(() => this.pool.grow(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
+    this.#timers = [setInterval(() => this.#work(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
+  }
+
+  #work(): void {
+    this.pool.grow();
+    this.outliers.poll();
   }
 
   get connections(): number {
@@ -51,6 +60,9 @@ export class Traffic {
     // Killed, the agent must not look like the end of an answer: its connections are reset.
     setLinger(fd, 0);
     const atListener = arrival.cookie === undefined;
+    // What a slow client does not take waits where it comes from. (With listener intake the kernel sends, too, and would
+    // only try again every few milliseconds.)
+    if (!atListener) setNotSentLowat(fd, UNSENT_AT_MOST);
     const cookie = arrival.cookie ?? socketCookie(fd);
     const connection = new ClientConnection(socket, cookie, client.address, {
       plane: this.plane,
@@ -63,6 +75,8 @@ export class Traffic {
       counted: (what) => {
         this.counts[what]++;
       },
+      atListener,
+      tried: (watch, status) => this.outliers.count(watch, status),
       known: (of) => this.#connections.has(of),
       closed: () => {
         if (atListener) this.plane.release(cookie);
@@ -115,12 +129,17 @@ export class Traffic {
     for (const slot of this.pool.all()) {
       const timeout = this.plane.upstream(slot.slot, 'timeout_ms');
       const perTry = this.plane.upstream(slot.slot, 'per_try_ms');
-      if (timeout === 0 && perTry === 0) continue;
+      const idle = this.plane.upstream(slot.slot, 'idle_ms');
+      if (timeout === 0 && perTry === 0 && idle === 0) continue;
       const owner = this.plane.owner(slot.slot);
       if (owner === 0n || this.plane.upstream(slot.slot, 'phase') === PHASE.IDLE) continue;
+      const complete = (this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE) !== 0;
       const passed = now - this.plane.started(slot.slot);
       const over = (ms: number): boolean => ms > 0 && passed >= BigInt(ms) * 1_000_000n;
-      if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
+      if (!complete) {
+        // the times of a route begin when the request has come; until then its pieces must not be too far apart
+        if (over(idle)) this.#withConnection(slot, owner, (c) => void c.bodyTimedOut(slot));
+      } else if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
       else if (over(perTry)) this.#withConnection(slot, owner, (c) => void c.tryTimedOut(slot));
     }
     this.pool.reap();

@@ -1,7 +1,8 @@
 /**
  * Suites `http1` and `bypass`: the same load through no mesh, one Envoy, two Envoys, and Sidestep, in interleaved rounds;
- * `bypass` has the server inside the mesh, too, so that requests and answers go from socket to socket. `netns` is the same
- * with client and server in network namespaces of their own (netns.ts).
+ * `bypass` has the server inside the mesh, too, so that requests and answers go from socket to socket; `netns` is the same
+ * with client and server in network namespaces of their own (netns.ts). `slow-path` has requests that the proxy must decide,
+ * `rbac` a hundred rules of access.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,16 +14,19 @@ import { busyMicros, processMicros, processTree, userProcesses } from './cpu.js'
 import { nginxConfig, onePolicyPoint, REQUEST, twoSidecars } from './http1-config.js';
 import { describeMachine, type Machine } from './machine.js';
 import { startNetnsTargets } from './netns.js';
+import { accessRules, type PolicyPoint, slowPath } from './suite-policies.js';
 import { runWrk } from './wrk.js';
 
-export const CONFIGS = ['direct', 'envoy1', 'envoy2', 'sidestep', 'sidestep-bypass'] as const;
+export const CONFIGS = ['direct', 'envoy1', 'envoy2', 'sidestep', 'sidestep-bypass', 'sidestep-odd'] as const;
 export type Config = (typeof CONFIGS)[number];
 
 /** The suites, and what each measures unless told otherwise. */
 export const SUITES = {
-  http1: CONFIGS.filter((config) => config !== 'sidestep-bypass'),
-  bypass: CONFIGS,
-  netns: CONFIGS,
+  http1: ['direct', 'envoy1', 'envoy2', 'sidestep'],
+  bypass: ['direct', 'envoy1', 'envoy2', 'sidestep', 'sidestep-bypass'],
+  netns: ['direct', 'envoy1', 'envoy2', 'sidestep', 'sidestep-bypass'],
+  'slow-path': ['envoy1', 'sidestep', 'sidestep-odd'],
+  rbac: ['direct', 'envoy1', 'sidestep', 'sidestep-bypass'],
 } as const satisfies Record<string, readonly Config[]>;
 export type Suite = keyof typeof SUITES;
 
@@ -82,6 +86,8 @@ export interface Target {
   readonly wrap?: (argv: readonly string[]) => string[];
   /** what is asked for in turn instead of the one request of this suite */
   readonly requests?: readonly { readonly host: string; readonly path: string }[];
+  /** more lines of each request's head */
+  readonly headers?: readonly string[];
 }
 
 const LOW_RATE_PAUSE_MS = 10;
@@ -103,14 +109,18 @@ export async function startNginx(
   return nginx;
 }
 
-async function startTargets(lab: Lab, wanted: readonly Config[]): Promise<Target[]> {
+/** The policies of the suites that have others than `http1`. */
+const POLICIES: Partial<Record<Suite, PolicyPoint>> = { 'slow-path': slowPath, rbac: accessRules };
+
+async function startTargets(lab: Lab, wanted: readonly Config[], suite: Suite): Promise<Target[]> {
+  const policy = POLICIES[suite] ?? onePolicyPoint;
   const nginxPort = await freePort();
   const { pid: server } = await startNginx(lab, nginxPort, (name, argv) => lab.start(name, argv));
   const url = (port: number): string => `http://127.0.0.1:${port}${REQUEST.path}`;
   const withSidestep = async (config: Config, upstream: number): Promise<Target & { sidestep: SidestepHandle }> => {
     const port = await freePort();
     const policies = join(lab.dir, `${config}.json`);
-    await writeFile(policies, JSON.stringify(onePolicyPoint('127.0.0.1', port, upstream)));
+    await writeFile(policies, JSON.stringify(policy('127.0.0.1', port, upstream)));
     const sidestep = await startSidestep(lab, [policies]);
     const wrap = (argv: readonly string[]): string[] => sidestep.execCommand(argv);
     return { config, url: url(port), mesh: [sidestep.process.pid], server, sidestep, wrap };
@@ -120,7 +130,7 @@ async function startTargets(lab: Lab, wanted: readonly Config[]): Promise<Target
     const port = await freePort();
     if (config === 'direct') targets.push({ config, url: url(nginxPort), mesh: [], server });
     if (config === 'envoy1') {
-      const envoy = await startEnvoy(lab, 'envoy', onePolicyPoint('127.0.0.1', port, nginxPort));
+      const envoy = await startEnvoy(lab, 'envoy', policy('127.0.0.1', port, nginxPort));
       targets.push({ config, url: url(port), mesh: [envoy.process.pid], server });
     }
     if (config === 'envoy2') {
@@ -130,6 +140,9 @@ async function startTargets(lab: Lab, wanted: readonly Config[]): Promise<Target
       targets.push({ config, url: url(port), mesh: [a.process.pid, b.process.pid], server });
     }
     if (config === 'sidestep') targets.push(await withSidestep(config, nginxPort));
+    // what the kernel does not read: the agent carries it to the proxy
+    if (config === 'sidestep-odd')
+      targets.push({ ...(await withSidestep(config, nginxPort)), headers: ['TE: trailers'] });
     if (config === 'sidestep-bypass') {
       const inside = await freePort();
       const target = await withSidestep(config, inside);
@@ -165,6 +178,7 @@ export async function measure(
     ...{ url: target.url, host: REQUEST.host, connections, seconds, pauseMs, dir: lab.dir },
     ...(target.wrap ? { wrap: target.wrap } : {}),
     ...(target.requests ? { requests: target.requests } : {}),
+    ...(target.headers ? { headers: target.headers } : {}),
   });
   const after = use();
   const each = (micros: number): number => Math.max(0, micros) / wrk.requests;
@@ -215,8 +229,10 @@ export function medians(rows: readonly Row[]): Row {
 export async function runHttp1(options: BenchOptions): Promise<BenchResult> {
   const lab = await Lab.open('bench');
   try {
-    const start = options.suite === 'netns' ? startNetnsTargets : startTargets;
-    const targets = await start(lab, options.configs);
+    const targets =
+      options.suite === 'netns'
+        ? await startNetnsTargets(lab, options.configs)
+        : await startTargets(lab, options.configs, options.suite);
     const meshes = targets.flatMap((t) => t.sidestep ?? []);
     for (const t of targets) await measure(lab, t, 16, 1, 0);
     const before = await Promise.all(meshes.map((m) => m.status()));

@@ -1,5 +1,6 @@
 /** What a benchmark's result looks like to people. */
-import type { BenchResult, Config, Row } from './http1.js';
+import type { BenchResult, Config, Row, Suite } from './http1.js';
+import { RBAC_RULES } from './suite-policies.js';
 
 const NAMES: Readonly<Record<Config, string>> = {
   direct: 'no mesh',
@@ -7,6 +8,7 @@ const NAMES: Readonly<Record<Config, string>> = {
   envoy2: 'two Envoys',
   sidestep: 'Sidestep',
   'sidestep-bypass': 'Sidestep, server inside',
+  'sidestep-odd': 'Sidestep, odd requests',
 };
 
 function fixed(value: number): string {
@@ -35,7 +37,9 @@ export function ratios(result: BenchResult): string[] {
   const add = (what: string, a: number | undefined, b: number | undefined): void => {
     if (a !== undefined && b) lines.push(`${what}: ${(a / b).toFixed(2)}`);
   };
-  const ours = (['sidestep', 'sidestep-bypass'] as const).filter((c) => result.rows.some((r) => r.config === c));
+  const ours = (['sidestep', 'sidestep-bypass', 'sidestep-odd'] as const).filter((c) =>
+    result.rows.some((r) => r.config === c),
+  );
   for (const config of ours) {
     const name = NAMES[config];
     for (const c of [...new Set(result.rows.map((r) => r.connections))]) {
@@ -45,10 +49,17 @@ export function ratios(result: BenchResult): string[] {
       add(`c=${c}: throughput of ${name} / one Envoy`, row?.rps, find(result.rows, 'envoy1', c)?.rps);
       add(`c=${c}: throughput of ${name} / no mesh`, row?.rps, find(result.rows, 'direct', c)?.rps);
       add(`c=${c}: p50 of ${name} / no mesh`, row?.p50_us, find(result.rows, 'direct', c)?.p50_us);
+      if (!envoys) {
+        const envoy = find(result.rows, 'envoy1', c);
+        add(`c=${c}: p50 of ${name} / one Envoy`, row?.p50_us, envoy?.p50_us);
+        add(`c=${c}: CPU per request of ${name} / one Envoy`, row?.cpu_us_per_request, envoy?.cpu_us_per_request);
+      }
       add(`c=${c}: CPU per request of ${name} / two Envoys`, row?.cpu_us_per_request, envoys?.cpu_us_per_request);
     }
     const slow = find(result.low_rate, config, 1);
     add(`low rate: p50 of ${name} / two Envoys`, slow?.p50_us, find(result.low_rate, 'envoy2', 1)?.p50_us);
+    if (!find(result.rows, 'envoy2', 1))
+      add(`low rate: p50 of ${name} / one Envoy`, slow?.p50_us, find(result.low_rate, 'envoy1', 1)?.p50_us);
     add(`low rate: p50 of ${name} / no mesh`, slow?.p50_us, find(result.low_rate, 'direct', 1)?.p50_us);
   }
   if (result.kernel_share !== undefined) {
@@ -67,10 +78,33 @@ client's sidecar are in the client's namespace, the server's sidecar in the serv
 the node, and \`exec --netns\` starts the client (and the server) in their namespaces. Goals: p50 of *Sidestep, server
 inside* within 1.15 of *no mesh*, five times the throughput of *two Envoys*.`;
 
-/** The page of a suite: docs/benchmarks.md, or docs/benchmarks-netns.md. */
+/** What the suites with policies of their own compare. */
+const COMPARED: Partial<Record<Suite, string>> = {
+  'slow-path': `- *one Envoy*: one route; each request gets a header whose value only the proxy can compute (\`%START_TIME%\`).
+- *Sidestep*: the same configuration; the kernel sends each request over a pooled connection to Sidestep's Envoy.
+- *Sidestep, odd requests*: the same with requests that the kernel does not read (\`TE: trailers\`); the agent carries them.
+
+The goal is 1.1 times what one Envoy takes.`,
+  rbac: `- *no mesh*: wrk -> nginx.
+- *one Envoy*: one route behind an access policy of ${RBAC_RULES} rules (methods, two paths, addresses), of which the last one allows the request.
+- *Sidestep*: the same configuration; *server inside*: nginx in \`sidestep exec\`, too.`,
+};
+
+/** What the other suites compare. */
+function meshes(suite: Suite): string {
+  return `- *no mesh*: wrk -> nginx.
+- *one Envoy*: ten routes (the request takes the seventh, which adds a header) and an access policy in one Envoy, one worker thread.
+- *two Envoys*: the two sidecars of a mesh: the routes in the client's, the access policy in the server's, one worker thread each.
+- *Sidestep*: the configuration of *one Envoy*, given to \`sidestep run\`; wrk in \`sidestep exec\`.${
+    suite === 'http1' ? '' : '\n- *Sidestep, server inside*: nginx in `sidestep exec`, too: the same-node bypass.'
+  }${suite === 'netns' ? NAMESPACES : ''}`;
+}
+
+/** The page of a suite: docs/benchmarks.md, or docs/benchmarks-NAME.md for a suite with policies of its own. */
 export function markdown(result: BenchResult): string {
   const m = result.machine;
-  return `# Benchmarks
+  const title = result.suite in COMPARED ? `Benchmarks: ${result.suite}` : 'Benchmarks';
+  return `# ${title}
 
 \`sidestep bench --suite ${result.suite} --rounds ${result.rounds} --seconds ${result.seconds} --markdown\` writes this page. Client (wrk, one
 thread), mesh and server (nginx, one worker, a small answer from memory) share one machine, so what the mesh uses is taken
@@ -78,14 +112,7 @@ from the client and the server. Figures are medians of ${result.rounds} interlea
 
 Machine: ${m.cpu}, ${m.cores} cores, ${m.memory_gib} GiB; Linux ${m.kernel}; Envoy ${m.envoy}, nginx ${m.nginx}, wrk ${m.wrk}, Node ${m.node.replace(/^v/, '')}.
 
-- *no mesh*: wrk -> nginx.
-- *one Envoy*: ten routes (the request takes the seventh, which adds a header) and an access policy in one Envoy, one worker thread.
-- *two Envoys*: the two sidecars of a mesh: the routes in the client's, the access policy in the server's, one worker thread each.
-- *Sidestep*: the configuration of *one Envoy*, given to \`sidestep run\`; wrk in \`sidestep exec\`.${
-    result.suite === 'http1'
-      ? ''
-      : '\n- *Sidestep, server inside*: nginx in `sidestep exec`, too: the same-node bypass.'
-  }${result.suite === 'netns' ? NAMESPACES : ''}
+${COMPARED[result.suite] ?? meshes(result.suite)}
 
 CPU time is what all processes and the kernel use for a request: *mesh* are the Envoys, or Sidestep's agent and its Envoy;
 *kernel* is what the machine was busy with beyond processes (interrupts, kernel threads).

@@ -21,6 +21,8 @@ export interface WrkOptions {
   readonly pauseMs: number;
   /** requests to send in turn instead of `url`'s path */
   readonly requests?: readonly { readonly host: string; readonly path: string }[];
+  /** more lines of each request's head, unless `requests` are given */
+  readonly headers?: readonly string[];
   /** a directory for the script */
   readonly dir: string;
   /** puts the command into the mesh */
@@ -57,7 +59,7 @@ export async function runWrk(options: WrkOptions): Promise<WrkResult> {
   await writeFile(script, luaOf(options));
   const wrk = [
     ...['wrk', '-t1', `-c${options.connections}`, `-d${options.seconds}s`, '--latency', '--timeout', '5s'],
-    ...['-H', `Host: ${options.host}`],
+    ...[`Host: ${options.host}`, ...(options.headers ?? [])].flatMap((line) => ['-H', line]),
     ...(options.pauseMs || options.requests ? ['-s', script] : []),
     options.url,
   ];

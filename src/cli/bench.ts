@@ -7,7 +7,7 @@ import { packageRoot } from '../lab/paths.js';
 import { whyNoSidestep } from '../lab/sidestep.js';
 
 interface Flags {
-  readonly suite: Suite | 'policy-size';
+  readonly suite: Suite | 'policy-size' | 'answers';
   readonly json?: true;
   readonly markdown?: true | string;
   readonly rounds: number;
@@ -33,28 +33,49 @@ function configs(text: string): Config[] {
 
 /** Where the results of a suite are kept in a checkout. */
 function pageOf(suite: Suite): string {
-  return suite === 'netns' ? 'docs/benchmarks-netns.md' : 'docs/benchmarks.md';
+  return suite === 'http1' || suite === 'bypass' ? 'docs/benchmarks.md' : `docs/benchmarks-${suite}.md`;
 }
 
-async function policySize(flags: Flags): Promise<void> {
+/** A suite with a result of its own: prints it, and writes its page if that is asked for. */
+async function own<T>(
+  flags: Flags,
+  page: string,
+  suite: () => Promise<{ result: T; text: (r: T) => string; markdown: (r: T) => string }>,
+): Promise<void> {
   const why = whyNoSidestep();
   try {
     if (why) throw new Error(why);
-    const { runPolicySize, sizeMarkdown, sizeText } = await import('../bench/policy-size.js');
-    const result = await runPolicySize({
-      ...{ sizes: flags.sizes, connections: flags.connections, rounds: flags.rounds, seconds: flags.seconds },
-      progress: (text) => process.stderr.write(`${text}\n`),
-    });
-    console.log(flags.json ? JSON.stringify(result, null, 2) : sizeText(result));
+    const { result, text, markdown } = await suite();
+    console.log(flags.json ? JSON.stringify(result, null, 2) : text(result));
     if (flags.markdown) {
-      const file = flags.markdown === true ? join(packageRoot(), 'docs/policy-size.md') : flags.markdown;
-      await writeFile(file, sizeMarkdown(result));
+      const file = flags.markdown === true ? join(packageRoot(), page) : flags.markdown;
+      await writeFile(file, markdown(result));
       process.stderr.write(`written: ${file}\n`);
     }
   } catch (error) {
     console.error(`sidestep bench: ${(error as Error).message}`);
     process.exitCode = 3;
   }
+}
+
+const progress = (text: string): void => void process.stderr.write(`${text}\n`);
+
+function policySize(flags: Flags): Promise<void> {
+  return own(flags, 'docs/policy-size.md', async () => {
+    const { runPolicySize, sizeMarkdown, sizeText } = await import('../bench/policy-size.js');
+    const { sizes, connections, rounds, seconds } = flags;
+    const result = await runPolicySize({ sizes, connections, rounds, seconds, progress });
+    return { result, text: sizeText, markdown: sizeMarkdown };
+  });
+}
+
+function answers(flags: Flags): Promise<void> {
+  return own(flags, 'docs/benchmarks-answers.md', async () => {
+    const { runAnswers, answersMarkdown, answersText } = await import('../bench/answers.js');
+    const { connections, rounds, seconds } = flags;
+    const result = await runAnswers({ connections, rounds, seconds, progress });
+    return { result, text: answersText, markdown: answersMarkdown };
+  });
 }
 
 /** Adds `sidestep bench`. Exit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing or a request failed. */
@@ -64,7 +85,7 @@ export function register(program: Command): void {
     .description('the same load through no mesh, the proxy, and Sidestep, side by side')
     .addOption(
       new Option('--suite <name>', 'what is measured')
-        .choices([...Object.keys(SUITES), 'policy-size'])
+        .choices([...Object.keys(SUITES), 'policy-size', 'answers'])
         .default('http1'),
     )
     .option('--rounds <n>', 'interleaved rounds, of which medians are taken', positive, 5)
@@ -85,7 +106,7 @@ export function register(program: Command): void {
     .option('--json', 'print the result as JSON')
     .option(
       '--markdown [file]',
-      'write the table to a file (docs/benchmarks.md, docs/benchmarks-netns.md, docs/policy-size.md)',
+      'write the table to a file (docs/benchmarks.md, docs/benchmarks-SUITE.md, docs/policy-size.md)',
     )
     .addHelpText(
       'after',
@@ -93,6 +114,7 @@ export function register(program: Command): void {
     )
     .action(async (flags: Flags) => {
       if (flags.suite === 'policy-size') return policySize(flags);
+      if (flags.suite === 'answers') return answers(flags);
       const measured = flags.configs ?? SUITES[flags.suite];
       const why = measured.some((config) => config.startsWith('sidestep')) ? whyNoSidestep() : undefined;
       if (why) {
@@ -108,7 +130,7 @@ export function register(program: Command): void {
           rounds: flags.rounds,
           seconds: flags.seconds,
         },
-        progress: (text) => process.stderr.write(`${text}\n`),
+        progress,
       };
       try {
         const result = await runHttp1(options);

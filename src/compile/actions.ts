@@ -299,6 +299,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
       total_weight: total,
       retry: action.retry ? statusBits(blob, action.retry.statuses) : 0,
       per_try_ms: Math.min(action.perTryTimeoutMs ?? 0, 0xffffffff),
+      idle_ms: Math.min(action.idleTimeoutMs ?? 0, 0xffffffff),
       hashes: hashesAt,
       n_hashes: action.hash?.length ?? 0,
       backoff_ms: Math.min(action.retry?.backoffMs ?? 0, 0xffffffff),

@@ -23,6 +23,8 @@ export interface FollowedCluster {
 /** A host as the proxy has it: where it is beside its address, and what is known of it. */
 export interface FollowedHost extends EndpointPlan {
   readonly id: number;
+  /** where its failures are counted */
+  readonly watch?: number;
 }
 
 /** Most endpoints of a cluster whose addresses are found out at run time; with more, the proxy balances. */
@@ -80,10 +82,9 @@ export function writeHostSets(
 ): number {
   const { plan } = cluster;
   const sets = hostSets(states, plan.followed.balancing);
-  const ids = hosts.map((h) => h.id);
   const space = new Room(image, cluster.rooms[room], cluster.room);
   try {
-    const at = storeHostSets(space, plan, hosts, ids, sets, countersFrom(cluster.counter));
+    const at = storeHostSets(space, plan, hosts, hosts, sets, countersFrom(cluster.counter));
     return typeof at === 'number' ? at : cluster.nothing;
   } catch (error) {
     if (error instanceof RangeError) return cluster.nothing;
@@ -158,7 +159,7 @@ export class Clusters {
   }
 
   #put(plan: Chooser, endpoints: readonly EndpointPlan[], sets: ClusterPlan['sets'] & object, counter: number) {
-    const ids = endpoints.map((e) => this.endpointId(e.address, e.port));
+    const ids = endpoints.map((e) => ({ id: this.endpointId(e.address, e.port) }));
     const space = { put: (bytes: Uint8Array, align: 4 | 8) => this.blob.intern(bytes, align) };
     return storeHostSets(space, plan, endpoints, ids, sets, countersFrom(counter));
   }

@@ -83,7 +83,7 @@ export function together(n: number): HostSet[] {
 /**
  * Stores host sets.
  *
- * @param ids of the endpoints, in their order
+ * @param ids of the endpoints, in their order, and where their failures are counted
  * @param counters gives the index of a counter: that of list i of set k, or of the turns of its lists (i undefined)
  * @returns the offset of the host_sets, or what is too long
  */
@@ -91,7 +91,7 @@ export function storeHostSets(
   space: Space,
   cluster: Chooser,
   endpoints: readonly EndpointPlan[],
-  ids: readonly number[],
+  ids: readonly { readonly id: number; readonly watch?: number }[],
   sets: readonly HostSet[],
   counters: (k: number, i?: number) => number,
 ): number | string {
@@ -105,7 +105,10 @@ export function storeHostSets(
         members.map((m) => endpoints[m]!),
       );
       if (!turns) return 'has weights that make too long a schedule';
-      const refs = turns.map((t) => ({ id: ids[members[t]!]! }));
+      const refs = turns.map((t) => {
+        const { id, watch = 0 } = ids[members[t]!]!;
+        return { id, watch };
+      });
       stored.push({
         endpoints: space.put(bytesOf(EndpointRefSpec, refs, EndpointListSpec), 8),
         counter: counters(k, lists.length > 1 ? i : undefined),

@@ -15,6 +15,7 @@ const SO_COOKIE = 57;
 const SO_NETNS_COOKIE = 71;
 const TCP_NODELAY = 1;
 const TCP_QUICKACK = 12;
+const TCP_NOTSENT_LOWAT = 25;
 const SIOCINQ = 0x541b;
 const SIOCOUTQ = 0x5411;
 const LOCK_EX = 2;
@@ -68,6 +69,11 @@ export function setReceiveBuffer(fd: number, bytes: number): void {
 /** TCP_NODELAY. */
 export function setNoDelay(fd: number, on = true): void {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, ints(on ? 1 : 0));
+}
+
+/** TCP_NOTSENT_LOWAT: the socket takes no more while this many bytes could not be sent yet. */
+export function setNotSentLowat(fd: number, bytes: number): void {
+  setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, ints(bytes));
 }
 
 /** TCP_QUICKACK (the kernel may leave this mode again by itself). */

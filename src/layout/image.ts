@@ -316,12 +316,14 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['reply_body_len', 'u32', 'REPLY: its length in bytes'],
   ['retry', 'u32', 'offset of u64[STATUS_WORDS], the statuses that are retried; 0: none'],
   ['per_try_ms', 'u32', 'until the head of the answer; 0: none'],
+  ['idle_ms', 'u32', 'between two pieces of the request; 0: none'],
   ['hashes', 'u32', 'offset of hash_source[n_hashes]'],
   ['n_hashes', 'u32', 'at most MAX_HASHES'],
   ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
   ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
@@ -377,7 +379,7 @@ export const EndpointListSpec = struct('endpoint_list', 'u32 n, then n endpoint_
 ]);
 export const EndpointRefSpec = struct('endpoint_ref', 'A global endpoint id.', [
   ['id', 'u32', 'index into the endpoints map'],
-  ['pad', 'u32', 'zero'],
+  ['watch', 'u32', 'index into the detectors map; 0: its failures are not counted'],
 ]);
 
 export const TemplateSpec = struct('template', 'u32 n, then n pieces that are concatenated.', [

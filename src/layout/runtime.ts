@@ -22,7 +22,16 @@ export const MAX_KERNEL_BODY = 1048576;
  * segments a blocking recv sees EAGAIN now and then, which no application expects.
  */
 export const MAX_KERNEL_CHUNKED = 4096;
+/**
+ * Bytes of redirected answers that a client may have unread when it sends the next request, and segments that may wait in
+ * its backlog then; segments that may wait when more of an answer comes.
+ */
+export const MAX_UNREAD = 262144;
+export const MAX_BACKLOG = 4;
+export const MAX_SEGMENTS = 32;
 export const MAX_RULES = 16384;
+/** Endpoints of clusters whose failures are counted, and one element that stands for all of them. */
+export const MAX_DETECTORS = 4096;
 /** Token buckets, and the unit of their times: 2^BUCKET_SHIFT of them are a nanosecond. */
 export const MAX_BUCKETS = 4096;
 export const BUCKET_SHIFT = 4;
@@ -189,6 +198,9 @@ export const INTAKE = {
   REPLY: 3,
 } as const;
 
+/** Which limit was reached; until the agent has seen it, the endpoint's requests are the proxy's. */
+export const TRIPPED = { FAILURES: 1, GATEWAY: 2 } as const;
+
 /** Commands of the control program (run by the agent through BPF_PROG_TEST_RUN). */
 export const CTL = {
   /** copy the connection's state */
@@ -252,12 +264,12 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['owner', 'u64', 'cookie of the client socket in an exchange, 0: none'],
-  ['started', 'u64', 'bpf_ktime_get_ns when the request was sent'],
+  ['started', 'u64', 'bpf_ktime_get_ns when the request, or its last piece so far, was sent'],
   ['remaining', 'u64', 'bytes to come of the body or chunk'],
   ['redirected', 'u64', 'bytes of this answer sent to the client by the kernel'],
   ['exchange', 'u32', 'conn.requested of the exchange'],
   ['endpoint', 'u32', 'endpoint id; written by the agent'],
-  ['timeout_ms', 'u32', 'of this exchange; 0: none'],
+  ['timeout_ms', 'u32', 'of this exchange, from the end of the request on; 0: none'],
   ['rule', 'u32', 'of this exchange'],
   ['phase', 'u32', 'PHASE'],
   ['flags', 'u32', 'UPSTREAM_FLAG'],
@@ -288,7 +300,9 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
   ['body', 'u64', 'bytes of the body of this answer, without framing, that the kernel has sent to the client'],
   ['log', 'u32', 'of this exchange: LOG of its listener'],
-  ['log_pad', 'u32', 'zero'],
+  ['idle_ms', 'u32', 'of this exchange, between two pieces of the request; 0: none'],
+  ['watch', 'u32', 'of this exchange: index into the detectors map, 0: none'],
+  ['counted', 'u32', '1: the status of the answer was counted there'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
@@ -423,6 +437,15 @@ export const BucketSpec = struct('bucket', 'Tokens of a rate limit; times in 1/1
   ['most', 'u64', 'time in which the bucket fills'],
 ]);
 
+export const DetectorSpec = struct('detector', 'What was counted of one endpoint of one cluster (outlier detection).', [
+  ['failures', 'u32', '5xx in a row'],
+  ['gateway', 'u32', '502, 503 and 504 in a row'],
+  ['limit', 'u32', 'failures that eject, 0: none; written by the agent'],
+  ['gateway_limit', 'u32', 'likewise'],
+  ['tripped', 'u32', 'TRIPPED; in element 0: how often one was'],
+  ['pad', 'u32', 'zero'],
+]);
+
 export const RUNTIME_STRUCTS = [
   BucketSpec,
   ConnSpec,
@@ -437,6 +460,7 @@ export const RUNTIME_STRUCTS = [
   TupleSpec,
   ServingSpec,
   TokenSpec,
+  DetectorSpec,
   LogRecordSpec,
 ];
 export const RUNTIME_CONSTANTS = {
@@ -450,7 +474,11 @@ export const RUNTIME_CONSTANTS = {
   MAX_REPLAY,
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
+  MAX_UNREAD,
+  MAX_BACKLOG,
+  MAX_SEGMENTS,
   MAX_RULES,
+  MAX_DETECTORS,
   MAX_BUCKETS,
   BUCKET_SHIFT,
   MAX_TOKENS,
@@ -474,5 +502,6 @@ export const RUNTIME_ENUMS = {
   INTAKE,
   INBOUND,
   CTL,
+  TRIPPED,
   LOG_RECORD,
 };

@@ -4,6 +4,7 @@ import { type EndpointInfo, type EndpointSet, endpointSet } from './endpoints.js
 import type { ClusterPlan } from './ir.js';
 import { lbPolicy } from './lb-policy.js';
 import { anyType, bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
+import { type Detection, detectionOf } from './outliers.js';
 
 /** A cluster as far as it is understood; offloadable only if the notes are clean. */
 export interface ClusterInfo {
@@ -16,6 +17,8 @@ export interface ClusterInfo {
   readonly discovered: boolean;
   /** the proxy checks the endpoints' health */
   readonly checked: boolean;
+  /** endpoints that fail are ejected for a while */
+  readonly detection?: Detection;
   readonly panicThreshold: number;
   readonly overprovisioning: number;
   readonly localityWeights?: readonly number[];
@@ -172,21 +175,6 @@ function circuitBreakers(notes: Notes, cluster: JsonObject): void {
   });
 }
 
-/** Envoy's max_ejection_percent. */
-const MAX_EJECTION = 10;
-
-/**
- * Whether outlier detection can never take an endpoint out: already the first one would be a larger part of the cluster
- * than may be ejected (Envoy: DetectorImpl::ejectHost). So it is for clusters of less than ten endpoints by default.
- */
-function neverEjects(cluster: JsonObject, set: EndpointSet, resources: Resources): boolean {
-  const config = obj(cluster, 'outlier_detection');
-  // a runtime key may say otherwise; how many there are is not known beforehand
-  if (has(resources.bootstrap, 'layered_runtime') || set.discovered || set.all === 0) return false;
-  if (bool(config, 'always_eject_one_host')) return false;
-  return 100 / set.all > Math.min(num(config, 'max_ejection_percent', MAX_EJECTION), 100);
-}
-
 /** How many retries may be under way at a time (Envoy: 3 unless told otherwise); a budget counts as none. */
 function maxRetries(cluster: JsonObject): number {
   const thresholds = list(obj(cluster, 'circuit_breakers'), 'thresholds');
@@ -270,8 +258,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
     notes.add('lb-policy', 'weights of localities beside load_balancing_policy', 'common_lb_config', cluster);
   const set = endpointSet(notes, cluster, resources, { weighted, hashing: table !== undefined });
   balanceable(notes, cluster, lb, set);
-  if (has(cluster, 'outlier_detection') && !neverEjects(cluster, set, resources))
-    notes.add('outlier-detection', 'outliers are ejected', 'outlier_detection', cluster, 'outlier_detection');
+  const detection = detectionOf(notes, cluster, set, checked, resources);
   return {
     name: str(cluster, 'name'),
     resource: cluster,
@@ -279,6 +266,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
     lb,
     table,
     checked,
+    ...(detection ? { detection } : {}),
     ...set,
     panicThreshold: percent(common?.healthy_panic_threshold, 50),
     maxRequests: requestsPerConnection(cluster),

@@ -15,14 +15,6 @@ export function share(percent: JsonObject | undefined): 'none' | 'some' | 'all' 
   return scale !== undefined && numerator >= scale ? 'all' : 'some';
 }
 
-/** True if a runtime layer says something about faults, or can come to say it. */
-export function runtimeMayChangeFaults(bootstrap: JsonObject): boolean {
-  return list(obj(bootstrap, 'layered_runtime'), 'layers').some((layer) => {
-    const fixed = obj(layer, 'static_layer');
-    return !fixed || Object.keys(fixed).some((key) => key === 'fault' || key.startsWith('fault.'));
-  });
-}
-
 /** Requests that are answered by a fault filter. */
 export interface FaultPlan {
   readonly status: number;

@@ -59,14 +59,14 @@ function mirrors(notes: Notes, ctx: RouteContext, action: JsonObject, path: stri
   }
 }
 
-/** The time for the complete answer, and for the head of a try's; 0: none. */
+/** The time for the complete answer, for the head of a try's, and between two pieces of the request; 0: none. */
 function timeouts(
   notes: Notes,
   ctx: RouteContext,
   action: JsonObject,
   retry: RetryPlan,
   path: string,
-): { timeout: number; perTry: number } {
+): { timeout: number; perTry: number; idle: number } {
   const timeout = durationMs(action, 'timeout') ?? DEFAULT_TIMEOUT_MS;
   const perTry = timeout > 0 && retry.perTryTimeoutMs >= timeout ? 0 : retry.perTryTimeoutMs;
   const idle = durationMs(action, 'idle_timeout') ?? ctx.listener.streamIdleTimeoutMs;
@@ -87,7 +87,7 @@ function timeouts(
       notes.add('timeout', 'max_stream_duration', join(path, 'max_stream_duration'), action, 'max_stream_duration');
     }
   }
-  return { timeout, perTry };
+  return { timeout, perTry, idle };
 }
 
 function otherFields(
@@ -266,7 +266,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     own ? join(path, 'retry_policy') : 'virtual_host.retry_policy',
   );
   retryAmong(notes, chosen, retry, own ?? obj(ctx.virtualHost, 'retry_policy'), path);
-  const { timeout: timeoutMs, perTry } = timeouts(notes, ctx, action, retry, path);
+  const { timeout: timeoutMs, perTry, idle } = timeouts(notes, ctx, action, retry, path);
   const target = targetRewrite(notes, ctx, action, path);
   otherFields(notes, ctx, action, chosen, path);
   const levels = [
@@ -309,6 +309,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     originalPath: target !== undefined && !listener.suppressEnvoyHeaders,
     timeoutMs,
     ...(perTry > 0 ? { perTryTimeoutMs: perTry } : {}),
+    ...(idle > 0 ? { idleTimeoutMs: idle } : {}),
     ...(retries ? { retry: retryAction(retry) } : {}),
     ...(hash.length > 0 ? { hash } : {}),
     ...(ctx.filters.whole ? { whole: true } : {}),

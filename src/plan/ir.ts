@@ -5,6 +5,7 @@
 import type { Position } from '../policy/diagnostics.js';
 import type { AccessLog } from './access-log.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
+import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
 
 /** Why something is left to the proxy. Codes come from the closed list in `reasons.ts`. */
@@ -113,6 +114,8 @@ export interface ForwardAction {
   readonly tokenHeaders?: boolean;
   /** 0: none */
   readonly timeoutMs: number;
+  /** between two pieces of the request; absent: none (it is never shorter than `timeoutMs`, so answers cannot meet it) */
+  readonly idleTimeoutMs?: number;
   /** until the head of the answer to one try; absent: none */
   readonly perTryTimeoutMs?: number;
   /** answers that are not given to the client: the proxy carries out what is left of the retry policy */
@@ -245,7 +248,7 @@ export interface EndpointPlan {
   readonly hashKey?: string;
 }
 
-/** A cluster whose hosts, or whose hosts' health, the proxy finds out while it runs. */
+/** A cluster whose hosts, or whose hosts' health, proxy or agent find out while they run. */
 export interface FollowedPlan {
   /** what the proxy calls it */
   readonly cluster: string;
@@ -254,6 +257,10 @@ export interface FollowedPlan {
   /** by endpoint: where it is, and its health as far as the files say */
   readonly hosts: readonly HostState[];
   readonly balancing: Balancing;
+  /** the agent ejects endpoints that fail, instead of the proxy */
+  readonly detection?: Detection;
+  /** with it: all hosts of the proxy's cluster, of which `endpoints` may be a subset */
+  readonly all?: readonly { readonly address: string; readonly port: number }[];
 }
 
 export interface ClusterPlan {

@@ -5,13 +5,13 @@ import type { Edge, ListenerContext } from './actions.js';
 import { localReply } from './answers.js';
 import type { ClusterInfo } from './clusters.js';
 import { all, any, headerPresent, not, test } from './conditions.js';
-import { runtimeMayChangeFaults } from './fault.js';
 import type { FilterOutcome } from './filter-outcome.js';
 import { FilterChain } from './http-filters.js';
 import type { ClusterPlan, Condition, ListenerPlan, ReplyAction } from './ir.js';
 import type { LimitContext } from './local-limits.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
+import { runtimeMayChange } from './runtime.js';
 
 const HCM = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
 const DEFAULT_IDLE_MS = 300_000;
@@ -233,7 +233,7 @@ export function listenerPlan(
   if (hcm) hcmNotes(notes, hcm, path);
 
   const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
-  const faultsMayChange = runtimeMayChangeFaults(resources.bootstrap);
+  const faultsMayChange = runtimeMayChange(resources.bootstrap, 'fault');
   const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers, limits }, path);
   const edge = hcm && edgeOf(hcm);
   const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];

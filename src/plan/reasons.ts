@@ -151,7 +151,7 @@ const TEXT = {
   ],
   'outlier-detection': [
     'Outlier detection',
-    'Statistics of an endpoint must live on one side only. Where it can never eject, because one endpoint is already more than max_ejection_percent (10 by default) of the cluster, it keeps nothing from the kernel.',
+    'Failures in a row are counted by the agent for kernel and proxy together. Left to the proxy are success rates and failure percentages where the cluster has enough hosts for them, local failures that are told from others, random times, clusters that are also checked actively or found by name, that something else than routes leads to, and runtime keys. Where outlier detection can never eject, because one endpoint is already more than max_ejection_percent (10 by default) of the cluster, it keeps nothing from the kernel.',
   ],
   'circuit-breaker': [
     'Circuit breaker thresholds below the default of 1024',

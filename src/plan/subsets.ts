@@ -56,8 +56,15 @@ function plan(info: ClusterInfo, name: string, endpoints: readonly EndpointInfo[
     ...(info.maxRequests > 0 ? { maxRequests: info.maxRequests } : {}),
   };
   const hosts = endpoints.map((e) => e.state);
-  if (info.discovered || info.checked) {
-    const followed = { cluster: info.name, names: info.discovered, hosts, balancing };
+  if (info.discovered || info.checked || info.detection) {
+    const { detection } = info;
+    const followed = {
+      cluster: info.name,
+      names: info.discovered,
+      hosts,
+      balancing,
+      ...(detection && { detection, all: info.endpoints.map(({ address, port }) => ({ address, port })) }),
+    };
     return { ...common, endpoints: endpoints.map(planOf), followed };
   }
   const all = hostSets(hosts, balancing);

@@ -184,6 +184,23 @@ export class EnvoyProxy {
     return run;
   }
 
+  /**
+   * Changes one load assignment that the proxy watches (by the name that it is asked for with), without waiting until
+   * it is in force: a few milliseconds. Nothing happens when there is none of this name.
+   */
+  changeEndpoints(service: string, assignment: JsonObject): Promise<void> {
+    const run = this.#busy.then(async () => {
+      const known = this.#files.endpoints.get(service);
+      if (!known) return;
+      const changed = { ...known, assignment };
+      const only = { ...this.#files, endpoints: new Map([[service, changed]]) };
+      for (const { path, content } of endpointFiles(only)) await replaceFile(path, content);
+      this.#files = { ...this.#files, endpoints: new Map([...this.#files.endpoints, [service, changed]]) };
+    });
+    this.#busy = run.catch(() => undefined);
+    return run;
+  }
+
   private async apply(resources: Resources): Promise<Diagnostic[]> {
     if (!this.running) return [failure('proxy-gone', 'Envoy is not running any more')];
     const next = buildBootstrap(resources, { dir: this.dir });

@@ -376,11 +376,11 @@ health_checks:
     },
   },
   'outlier-detection': {
-    fix: 'Remove outlier_detection from clusters whose platform takes bad endpoints out.',
+    fix: 'Count failures in a row, whatever their origin, and switch the other detectors off.',
     example: {
       place: 'cluster',
-      before: 'outlier_detection: { consecutive_5xx: 5, max_ejection_percent: 100 }',
-      after: '{}',
+      before: 'outlier_detection: { max_ejection_percent: 100, split_external_local_origin_errors: true }',
+      after: 'outlier_detection: { max_ejection_percent: 100 }',
     },
   },
   'circuit-breaker': {

@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort, freePorts } from '../../src/lab/ports.js';
 import { Lab, type LabProcess, sleep } from '../../src/lab/processes.js';
 import { type SidestepHandle, type Status, startSidestep } from '../../src/lab/sidestep.js';
@@ -14,7 +15,6 @@ import type { ChaosReport } from './client.js';
 import { random } from './pattern.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 const MESH = '127.0.0.6';
 const CLIENTS = 3;
 const CONNECTIONS = 12;
@@ -50,60 +50,14 @@ export interface ChaosResult {
 /** Generation `n` of the policy: both headers say it, and it knows the servers with these ports. */
 function policy(port: number, servers: readonly number[], n: number): JsonObject {
   const both = ['x-policy-a', 'x-policy-b'].map((key) => ({ header: { key, value: `g${n}` } }));
+  // a value that only the proxy can compute leaves its route to it
+  const when = { header: { key: 'x-when', value: '%START_TIME%' } };
   const route = { cluster: 'servers', timeout: '10s' };
-  const manager = {
-    '@type': `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
-    stat_prefix: 'chaos',
-    route_config: {
-      name: 'routes',
-      virtual_hosts: [
-        {
-          name: 'all',
-          domains: ['*'],
-          routes: [
-            // a value that only the proxy can compute leaves this route to it
-            {
-              match: { prefix: '/proxy' },
-              route,
-              request_headers_to_add: [...both, { header: { key: 'x-when', value: '%START_TIME%' } }],
-            },
-            { match: { prefix: '/' }, route, request_headers_to_add: both },
-          ],
-        },
-      ],
-    },
-    http_filters: [{ name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPE}.http.router.v3.Router` } }],
-  };
-  return {
-    static_resources: {
-      listeners: [
-        {
-          name: 'chaos',
-          address: { socket_address: { address: MESH, port_value: port } },
-          filter_chains: [
-            { filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: manager }] },
-          ],
-        },
-      ],
-      clusters: [
-        {
-          name: 'servers',
-          connect_timeout: '2s',
-          type: 'STATIC',
-          load_assignment: {
-            cluster_name: 'servers',
-            endpoints: [
-              {
-                lb_endpoints: servers.map((s) => ({
-                  endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: s } } },
-                })),
-              },
-            ],
-          },
-        },
-      ],
-    },
-  };
+  const routes = [
+    { match: { prefix: '/proxy' }, route, request_headers_to_add: [...both, when] },
+    { match: { prefix: '/' }, route, request_headers_to_add: both },
+  ];
+  return plainBootstrap([{ name: 'chaos', address: MESH, port, routes }], [{ name: 'servers', ports: servers }]);
 }
 
 class World {

@@ -8,7 +8,7 @@ import { startEnvoy } from '../../src/lab/envoy.js';
 import { freePorts } from '../../src/lab/ports.js';
 import { Lab, runCommand } from '../../src/lab/processes.js';
 import { type SidestepHandle, startSidestep, whyNoSidestep } from '../../src/lab/sidestep.js';
-import { bootstrapFor, type ClientProgram, clients, serverPorts, startServers } from './setup.js';
+import { bootstrapFor, type ClientProgram, clients, findServers, type Servers, startServers } from './setup.js';
 
 const ALONE = '127.0.0.2';
 const MESH = '127.0.0.3';
@@ -30,10 +30,12 @@ function tests(inside: boolean): void {
   let programs: ClientProgram[];
   let ports: Record<string, number>;
   let sidestep: SidestepHandle;
+  let found: Servers;
 
   before(async () => {
     lab = await Lab.open('clients');
-    const servers = await serverPorts();
+    found = await findServers();
+    const servers = found.ports;
     if (!inside) await startServers(lab, servers);
     programs = await clients(lab);
     const free = await freePorts(Object.keys(servers).length);
@@ -74,9 +76,9 @@ function tests(inside: boolean): void {
     });
   }
 
-  for (const server of ['nginx', 'node', 'python', 'java', 'go']) {
+  for (const server of ['nginx', 'node', 'python', 'java', 'go', 'uvicorn', 'gunicorn', 'netty', 'hyper']) {
     test(`wrk against ${server}`, async (t) => {
-      if (!ports[server]) return t.skip('the server is not there');
+      if (!ports[server]) return t.skip(found.missing[server] ?? 'the server is not there');
       // runWrk fails if any answer is not 2xx or any connection breaks
       const r = await runWrk({
         ...{ url: `http://${MESH}:${ports[server]}/small`, host: 'any', connections: 16, seconds: 2, pauseMs: 0 },

@@ -4,12 +4,13 @@ import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { onPath, packageRoot } from '../../src/lab/paths.js';
+import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePorts, waitForPort } from '../../src/lab/ports.js';
 import { type Lab, type LabProcess, runCommand } from '../../src/lab/processes.js';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { hyperServer, type Made, nettyServer, pythonServer } from './registries.js';
 
 const PROGRAMS = join(dirname(fileURLToPath(import.meta.url)), 'programs');
-const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 
 /** A client's command line without the `NAME=URL` arguments, or why it is not there. */
 export interface ClientProgram {
@@ -70,11 +71,32 @@ export async function clients(lab: Lab): Promise<ClientProgram[]> {
   ];
 }
 
-/** Free ports at 127.0.0.1 for the servers that can be started here, by name. */
-export async function serverPorts(): Promise<Record<string, number>> {
+/** What comes from package registries. */
+const FROM_REGISTRIES: Readonly<Record<string, (address: string, port: number) => Promise<Made>>> = {
+  uvicorn: (address, port) => pythonServer('uvicorn', address, port),
+  gunicorn: (address, port) => pythonServer('gunicorn', address, port),
+  netty: nettyServer,
+  hyper: hyperServer,
+};
+
+export interface Servers {
+  /** free ports at 127.0.0.1 for the servers that can be started here, by name */
+  readonly ports: Readonly<Record<string, number>>;
+  /** why the others cannot */
+  readonly missing: Readonly<Record<string, string>>;
+}
+
+/** Which servers there are; fetches and builds what has to be. */
+export async function findServers(): Promise<Servers> {
   const names = ['nginx', 'node', 'python', ...(onPath('java') ? ['java'] : []), ...(goProgram() ? ['go'] : [])];
+  const missing: Record<string, string> = {};
+  for (const [name, make] of Object.entries(FROM_REGISTRIES)) {
+    const made = await make('127.0.0.1', 0);
+    if ('missing' in made) missing[name] = made.missing;
+    else names.push(name);
+  }
   const ports = await freePorts(names.length);
-  return Object.fromEntries(names.map((name, i) => [name, ports[i]!]));
+  return { ports: Object.fromEntries(names.map((name, i) => [name, ports[i]!])), missing };
 }
 
 /** Starts the servers; `run` starts one process (inside a mesh, or just so). */
@@ -104,6 +126,14 @@ export async function startServers(
   await start('python server', ['python3', join(PROGRAMS, 'server.py')], python);
   await start('java server', ['java', join(PROGRAMS, 'Server.java')], java);
   if (go) await start('go server', [(await goBuild(lab, 'go-server'))!], go);
+
+  for (const [name, make] of Object.entries(FROM_REGISTRIES)) {
+    const port = ports[name];
+    const made = port && (await make('127.0.0.1', port));
+    if (!made || 'missing' in made) continue;
+    run(`${name} server`, made.argv);
+    await waitForPort('127.0.0.1', port, 60_000);
+  }
 }
 
 /** A listener for each server at `address` and its own port; the only policy adds a header. */
@@ -112,63 +142,16 @@ export function bootstrapFor(
   listenPorts: Readonly<Record<string, number>>,
   servers: Readonly<Record<string, number>>,
 ): JsonObject {
-  const names = Object.keys(servers);
-  return {
-    static_resources: {
-      listeners: names.map((name) => ({
-        name,
-        address: { socket_address: { address, port_value: listenPorts[name]! } },
-        filter_chains: [
-          {
-            filters: [
-              {
-                name: 'envoy.filters.network.http_connection_manager',
-                typed_config: {
-                  '@type': `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
-                  stat_prefix: name,
-                  route_config: {
-                    name,
-                    virtual_hosts: [
-                      {
-                        name,
-                        domains: ['*'],
-                        routes: [
-                          {
-                            match: { prefix: '/' },
-                            route: { cluster: name },
-                            request_headers_to_add: [{ header: { key: 'x-mesh', value: 'yes' } }],
-                          },
-                        ],
-                      },
-                    ],
-                  },
-                  http_filters: [
-                    {
-                      name: 'envoy.filters.http.router',
-                      typed_config: { '@type': `${TYPE}.http.router.v3.Router` },
-                    },
-                  ],
-                },
-              },
-            ],
-          },
-        ],
-      })),
-      clusters: names.map((name) => ({
-        name,
-        connect_timeout: '2s',
-        type: 'STATIC',
-        load_assignment: {
-          cluster_name: name,
-          endpoints: [
-            {
-              lb_endpoints: [
-                { endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: servers[name]! } } } },
-              ],
-            },
-          ],
-        },
-      })),
+  const routes = (cluster: string): JsonObject[] => [
+    {
+      match: { prefix: '/' },
+      route: { cluster },
+      request_headers_to_add: [{ header: { key: 'x-mesh', value: 'yes' } }],
     },
-  };
+  ];
+  const all = Object.entries(servers);
+  return plainBootstrap(
+    all.map(([name]) => ({ name, address, port: listenPorts[name]!, routes: routes(name) })),
+    all.map(([name, port]) => ({ name, ports: [port] })),
+  );
 }

@@ -24,10 +24,7 @@ interface Case {
   readonly kernel?: false;
 }
 
-/** There, a client that leaves is noticed late (KNOWN_ISSUES.md), and nothing begins while the agent is stopped. */
-const LISTENER_INTAKE = process.env.SIDESTEP_TEST_INTAKE === 'listener';
-
-const ALL_CASES: readonly Case[] = [
+const CASES: readonly Case[] = [
   { id: 'echo', path: '/echo?q=1' },
   { id: 'post', method: 'POST', path: '/echo', body: 'twelve bytes' },
   { id: 'agent', path: '/echo', headers: [['User-Agent', 'a "quoted" agent, quite a long one']] },
@@ -66,8 +63,6 @@ const ALL_CASES: readonly Case[] = [
   { id: 'odd', path: '/echo', headers: [['Expect', '100-continue']], kernel: false },
   { id: 'last', path: '/echo' },
 ];
-
-const CASES = ALL_CASES.filter((c) => c.abandonMs === undefined || !LISTENER_INTAKE);
 
 async function ask(driver: Driver, address: string, port: number, c: Case): Promise<void> {
   const method = c.method ?? 'GET';

@@ -5,6 +5,7 @@ import { fileURLToPath } from 'node:url';
 import { Driver } from '../../src/lab/driver.js';
 import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript, packageRoot } from '../../src/lab/paths.js';
+import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab, type LabProcess } from '../../src/lab/processes.js';
 import type { Job, JobResult } from '../../src/lab/raw-client.js';
@@ -15,7 +16,6 @@ import type { LoadReport } from './load-client.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const RAW_CLIENT = join(packageRoot(), 'src/lab/raw-client.ts');
-const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 
 /** Address of Sidestep's listener, and of a plain Envoy's with the same configuration and port. */
 export const MESH = '127.0.0.3';
@@ -52,55 +52,16 @@ export function bootstrap(p: Policy): JsonObject {
         }
       : {}),
   };
-  const manager = {
-    '@type': `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
-    stat_prefix: 'test',
-    ...(p.websocket ? { upgrade_configs: [{ upgrade_type: 'websocket' }] } : {}),
-    route_config: {
-      name: 'routes',
-      virtual_hosts: [
-        {
-          name: 'all',
-          domains: ['*'],
-          routes: [
-            { match: { path: '/denied' }, direct_response: { status: 403, body: { inline_string: 'no' } } },
-            route,
-          ],
-        },
-      ],
-    },
-    http_filters: [{ name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPE}.http.router.v3.Router` } }],
-  };
-  return {
-    static_resources: {
-      listeners: [
-        {
-          name: 'test',
-          address: { socket_address: { address: p.address, port_value: p.port } },
-          filter_chains: [
-            { filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: manager }] },
-          ],
-        },
-      ],
-      clusters: [
-        {
-          name: `upstream-${p.upstream}`,
-          connect_timeout: '2s',
-          type: 'STATIC',
-          load_assignment: {
-            cluster_name: `upstream-${p.upstream}`,
-            endpoints: [
-              {
-                lb_endpoints: [
-                  { endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: p.upstream } } } },
-                ],
-              },
-            ],
-          },
-        },
-      ],
-    },
-  };
+  const denied = { match: { path: '/denied' }, direct_response: { status: 403, body: { inline_string: 'no' } } };
+  return plainBootstrap(
+    [
+      {
+        ...{ name: 'test', address: p.address, port: p.port, routes: [denied, route] },
+        manager: p.websocket ? { upgrade_configs: [{ upgrade_type: 'websocket' }] } : {},
+      },
+    ],
+    [{ name: `upstream-${p.upstream}`, ports: [p.upstream] }],
+  );
 }
 
 /** A lab with the pieces. */

@@ -1,6 +1,8 @@
 """crowd.py ADDRESS PORT N PATH RATE: N connections, one request on each. RATE 0: reads the answer whole and then idles;
-otherwise reads at most RATE bytes a second. Prints `there` when every answer has begun, and ends with a line on standard
-input: then each idle connection asks once more, and `done FAILURES` is printed."""
+otherwise reads at most RATE bytes a second. RATE -1: reads nothing, and sends MANY requests, each when the answer before must
+have come. Prints `there` when every answer has begun, and ends with a line on standard input: then each idle connection
+asks once more, those that read nothing read all their answers, and `done FAILURES` is printed."""
+import resource
 import select
 import socket
 import sys
@@ -8,12 +10,14 @@ import time
 
 address, port, n, path, rate = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4], int(sys.argv[5])
 REQUEST = f"GET {path} HTTP/1.1\r\nHost: crowd\r\n\r\n".encode()
+MANY = 40
 failures = 0
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def whole(sock):
-    """Reads an answer of known length."""
-    data = b""
+def whole(sock, data=b""):
+    """Reads an answer of known length, of which `data` was read before; what was read beyond it."""
     while b"\r\n\r\n" not in data:
         piece = sock.recv(65536)
         if not piece:
@@ -28,6 +32,7 @@ def whole(sock):
         if not piece:
             raise OSError("end of file")
         body += piece
+    return body[length:]
 
 
 socks = []
@@ -38,7 +43,8 @@ for i in range(n):
     s.bind((f"127.0.1.{1 + i % 4}", 0))
     s.connect((address, port))
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    s.sendall(REQUEST)
+    if rate >= 0:
+        s.sendall(REQUEST)
     socks.append(s)
     if not rate:
         try:
@@ -46,11 +52,15 @@ for i in range(n):
         except OSError as e:
             failures += 1
             print(f"connection {i}: {e}", file=sys.stderr)
-if rate:
+for s in socks if rate < 0 else []:
+    for _ in range(MANY):  # one client at a time, so that each finds an idle connection to the server
+        s.sendall(REQUEST)
+        time.sleep(0.003)
+if rate > 0:
     for s in socks:
         s.recv(1)
 print("there", flush=True)
-if rate:
+if rate > 0:
     while not select.select([sys.stdin], [], [], 0)[0]:
         began = time.monotonic()
         for s in socks:
@@ -59,6 +69,16 @@ if rate:
             except BlockingIOError:
                 pass
         time.sleep(max(0, began + 1 - time.monotonic()))
+elif rate < 0:
+    sys.stdin.readline()
+    for i, s in enumerate(socks):
+        try:
+            rest = b""
+            for _ in range(MANY):
+                rest = whole(s, rest)
+        except OSError as e:
+            failures += 1
+            print(f"connection {i}: {e}", file=sys.stderr)
 else:
     sys.stdin.readline()
     for i, s in enumerate(socks):

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { faultOutcome, runtimeMayChangeFaults } from '../../src/plan/fault.js';
+import { faultOutcome } from '../../src/plan/fault.js';
 import { Notes } from '../../src/plan/notes.js';
+import { runtimeMayChange } from '../../src/plan/runtime.js';
 import { type JsonObject, Provenance } from '../../src/policy/resources.js';
 
 const full = { numerator: 100 };
@@ -47,11 +48,13 @@ for (const [what, fault, expected] of CASES) {
 
 test('fault: the runtime', () => {
   const layered = (layer: JsonObject): JsonObject => ({ layered_runtime: { layers: [layer] } });
-  assert.ok(!runtimeMayChangeFaults({}));
-  assert.ok(!runtimeMayChangeFaults(layered({ name: 'a', static_layer: { 're2.max_program_size.error_level': 1 } })));
-  assert.ok(runtimeMayChangeFaults(layered({ name: 'a', static_layer: { 'fault.http.abort.abort_percent': 0 } })));
-  assert.ok(runtimeMayChangeFaults(layered({ name: 'a', static_layer: { fault: { http: {} } } })));
-  assert.ok(runtimeMayChangeFaults(layered({ name: 'a', admin_layer: {} })));
+  assert.ok(!runtimeMayChange({}, 'fault'));
+  assert.ok(
+    !runtimeMayChange(layered({ name: 'a', static_layer: { 're2.max_program_size.error_level': 1 } }), 'fault'),
+  );
+  assert.ok(runtimeMayChange(layered({ name: 'a', static_layer: { 'fault.http.abort.abort_percent': 0 } }), 'fault'));
+  assert.ok(runtimeMayChange(layered({ name: 'a', static_layer: { fault: { http: {} } } }), 'fault'));
+  assert.ok(runtimeMayChange(layered({ name: 'a', admin_layer: {} }), 'fault'));
   const notes = new Notes(new Provenance());
   assert.equal(faultOutcome(notes, { abort: { http_status: 503, percentage: full } }, 'fault', true), undefined);
 });

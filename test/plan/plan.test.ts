@@ -263,6 +263,21 @@ const CASES: Case[] = [
     expect: 'idle-timeout',
   },
   {
+    name: 'an idle timeout shorter than the timeout',
+    route: to('a', '/', {}, { timeout: '30s', idle_timeout: '10s' }),
+    expect: 'idle-timeout',
+  },
+  {
+    name: 'an idle timeout longer than the timeout, which always strikes first',
+    route: to('a', '/', {}, { timeout: '10s', idle_timeout: '30s' }),
+    expect: 'kernel',
+  },
+  {
+    name: 'a longest stream',
+    route: to('a', '/', {}, { max_stream_duration: { max_stream_duration: '60s' } }),
+    expect: 'timeout',
+  },
+  {
     name: 'no timeout and no idle timeout',
     route: to('a', '/', {}, { timeout: '0s', idle_timeout: '0s' }),
     expect: 'kernel',
@@ -426,7 +441,38 @@ const CASES: Case[] = [
   {
     name: 'outlier detection',
     cluster: { outlier_detection: { max_ejection_percent: 100 } },
+    expect: 'kernel',
+  },
+  {
+    name: 'outlier detection by success rate',
+    cluster: { outlier_detection: { max_ejection_percent: 100, success_rate_minimum_hosts: 1 } },
     expect: 'outlier-detection',
+  },
+  {
+    name: 'outlier detection by failure percentage',
+    cluster: {
+      outlier_detection: {
+        max_ejection_percent: 100,
+        enforcing_failure_percentage: 100,
+        failure_percentage_minimum_hosts: 1,
+      },
+    },
+    expect: 'outlier-detection',
+  },
+  {
+    name: 'outlier detection that tells local failures apart',
+    cluster: { outlier_detection: { max_ejection_percent: 100, split_external_local_origin_errors: true } },
+    expect: 'outlier-detection',
+  },
+  {
+    name: 'outlier detection beside health checks',
+    cluster: { outlier_detection: { max_ejection_percent: 100 }, health_checks: [{}] },
+    expect: 'outlier-detection',
+  },
+  {
+    name: 'an unknown field of outlier detection',
+    cluster: { outlier_detection: { max_ejection_percent: 100, monitors: [{}] } },
+    expect: 'unsupported-field',
   },
   {
     name: 'a low threshold',

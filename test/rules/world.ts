@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab, type LabProcess, runCommand, sleep } from '../../src/lab/processes.js';
 import { type SidestepHandle, type Status, startSidestep, whyNoSidestep } from '../../src/lab/sidestep.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 
 const PROGRAMS = join(dirname(fileURLToPath(import.meta.url)), 'programs');
-const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 
 export const MESH = '127.0.0.4';
 /** Why these tests are skipped here, or false. A missing build is no reason: then they fail. */
@@ -39,48 +39,13 @@ export interface ServerStats {
 function bootstrap(port: number, upstream: number): JsonObject {
   const route = { cluster: 'server', timeout: '60s' };
   const edit = { header: { key: 'x-way', value: 'proxy' } };
-  const manager = {
-    '@type': `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
-    stat_prefix: 'test',
-    route_config: {
-      name: 'routes',
-      virtual_hosts: [
-        {
-          name: 'all',
-          domains: ['*'],
-          routes: [
-            { match: { path: '/denied' }, direct_response: { status: 403, body: { inline_string: 'denied' } } },
-            { match: { prefix: '/p/' }, route, response_headers_to_add: [edit] },
-            { match: { prefix: '/t/' }, route: { ...route, timeout: '0.25s' } },
-            { match: { prefix: '/' }, route },
-          ],
-        },
-      ],
-    },
-    http_filters: [{ name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPE}.http.router.v3.Router` } }],
-  };
-  const endpoint = { address: { socket_address: { address: '127.0.0.1', port_value: upstream } } };
-  return {
-    static_resources: {
-      listeners: [
-        {
-          name: 'rules',
-          address: { socket_address: { address: MESH, port_value: port } },
-          filter_chains: [
-            { filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: manager }] },
-          ],
-        },
-      ],
-      clusters: [
-        {
-          name: 'server',
-          connect_timeout: '2s',
-          type: 'STATIC',
-          load_assignment: { cluster_name: 'server', endpoints: [{ lb_endpoints: [{ endpoint }] }] },
-        },
-      ],
-    },
-  };
+  const routes = [
+    { match: { path: '/denied' }, direct_response: { status: 403, body: { inline_string: 'denied' } } },
+    { match: { prefix: '/p/' }, route, response_headers_to_add: [edit] },
+    { match: { prefix: '/t/' }, route: { ...route, timeout: '0.25s' } },
+    { match: { prefix: '/' }, route },
+  ];
+  return plainBootstrap([{ name: 'rules', address: MESH, port, routes }], [{ name: 'server', ports: [upstream] }]);
 }
 
 export class RulesWorld {

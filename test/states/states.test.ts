@@ -7,6 +7,7 @@ import { fileURLToPath } from 'node:url';
 import { currentCgroup, instanceCgroups, joinCgroup } from '../../src/kernel/cgroups.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { packageRoot } from '../../src/lab/paths.js';
+import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort, freePorts } from '../../src/lab/ports.js';
 import { Lab, runCommand, sleep } from '../../src/lab/processes.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
@@ -15,7 +16,6 @@ import { skip } from '../rules/world.js';
 import { StateServer } from './server.js';
 
 const CLIENT = join(dirname(fileURLToPath(import.meta.url)), 'client.py');
-const TYPE = 'type.googleapis.com/envoy.extensions.filters';
 const ALONE = '127.0.0.2';
 const MESH = '127.0.0.7';
 
@@ -72,55 +72,21 @@ function cells(text: string): Cell[] {
 }
 
 function bootstrap(address: string, port: number, upstream: number): JsonObject {
-  const route = { cluster: 'server', timeout: '8s' };
-  const manager = {
-    '@type': `${TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
-    stat_prefix: 'states',
-    route_config: {
-      name: 'routes',
-      virtual_hosts: [
-        {
-          name: 'all',
-          domains: ['*'],
-          routes: [
-            {
-              match: { prefix: '/proxy/' },
-              route: { ...route, prefix_rewrite: '/' },
-              // a value that only the proxy can compute
-              request_headers_to_add: [{ header: { key: 'x-when', value: '%START_TIME%' } }],
-            },
-            { match: { prefix: '/kernel/' }, route: { ...route, prefix_rewrite: '/' } },
-          ],
-        },
-      ],
-    },
-    http_filters: [{ name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPE}.http.router.v3.Router` } }],
-  };
-  const endpoint = { address: { socket_address: { address: '127.0.0.1', port_value: upstream } } };
-  return {
-    static_resources: {
-      listeners: [
-        {
-          name: 'states',
-          address: { socket_address: { address, port_value: port } },
-          filter_chains: [
-            { filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: manager }] },
-          ],
-        },
-      ],
-      clusters: [
-        {
-          name: 'server',
-          connect_timeout: '2s',
-          type: 'STATIC',
-          load_assignment: { cluster_name: 'server', endpoints: [{ lb_endpoints: [{ endpoint }] }] },
-        },
-      ],
-    },
-  };
+  const route = { cluster: 'server', timeout: '8s', prefix_rewrite: '/' };
+  // a value that only the proxy can compute
+  const when = { header: { key: 'x-when', value: '%START_TIME%' } };
+  const routes = [
+    { match: { prefix: '/proxy/' }, route, request_headers_to_add: [when] },
+    { match: { prefix: '/kernel/' }, route },
+  ];
+  return plainBootstrap([{ name: 'states', address, port, routes }], [{ name: 'server', ports: [upstream] }]);
 }
 
-describe('when a side ends', { skip, timeout: 300_000 }, () => {
+for (const intake of ['socket', 'listener'] as const)
+  describe(`when a side ends, intake at the ${intake}`, { skip, timeout: 300_000 }, () => tests(intake));
+
+function tests(intake: 'socket' | 'listener'): void {
+  const args = ['--intake', intake];
   let lab: Lab;
   let server: StateServer;
   let sidestep: SidestepHandle;
@@ -139,13 +105,13 @@ describe('when a side ends', { skip, timeout: 300_000 }, () => {
     await startEnvoy(lab, 'envoy', bootstrap(ALONE, alone, upstream));
     const file = join(lab.dir, 'bootstrap.json');
     await writeFile(file, JSON.stringify(bootstrap(MESH, ports.mesh, upstream)));
-    sidestep = await startSidestep(lab, [file]);
+    sidestep = await startSidestep(lab, [file], { args });
     // The same once more with the server inside: what counts is where its listening socket was made.
     const [local, bypass] = (await freePorts(2)) as [number, number];
     ports.bypass = bypass;
     const other = join(lab.dir, 'bypass.json');
     await writeFile(other, JSON.stringify(bootstrap(MESH, bypass, local)));
-    inside = await startSidestep(lab, [other]);
+    inside = await startSidestep(lab, [other], { args });
     insideServer = new StateServer();
     lab.onClose('server inside', () => insideServer.close());
     const home = currentCgroup();
@@ -188,17 +154,20 @@ describe('when a side ends', { skip, timeout: 300_000 }, () => {
     for (const way of ['alone', 'kernel', 'proxy', 'bypass'] as const) {
       const seen = await play(table, way);
       for (const [i, cell] of table.entries()) {
-        const wanted = way === 'alone' ? cell.envoy : cell[way === 'bypass' ? 'kernel' : way];
+        // closed or half-closed is the same to whom only the wire tells
+        const asEnvoy = way === 'alone' || (intake === 'listener' && cell.event === 'half-closes');
+        const wanted = asEnvoy ? cell.envoy : cell[way === 'bypass' ? 'kernel' : way];
         if (seen[i] !== wanted)
           wrong.push(`${cell.side}: ${cell.point}, ${cell.event}, ${way}: ${seen[i]} instead of ${wanted}`);
       }
     }
     const now = (await sidestep.status()).requests;
     t.diagnostic(`${table.length} cells, ${now.kernel - before.kernel} requests decided in the kernel`);
+    // (what listener intake sends to a server's socket is not counted so)
     const { bypassed } = await inside.status();
     t.diagnostic(`${bypassed} from socket to socket`);
     assert.deepEqual(wrong, []);
-    assert.ok(bypassed > table.length, 'most requests must have gone from socket to socket');
+    assert.ok(intake === 'listener' || bypassed > table.length, 'most requests must have gone from socket to socket');
     assert.ok(now.kernel - before.kernel > table.length, 'the kernel must have decided');
   });
-});
+}

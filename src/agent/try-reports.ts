@@ -1,0 +1,156 @@
+/**
+ * The gRPC access log service that the proxy reports its tries to (envoy.service.accesslog.v3.AccessLogService), on a Unix
+ * socket: a stream of messages without an answer, each behind the five bytes of gRPC's framing (PROTOCOL-HTTP2). Fields are
+ * read by the numbers of envoy/data/accesslog/v3, all others are skipped.
+ */
+import { chmodSync, rmSync } from 'node:fs';
+import { createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2';
+import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+
+/** One try of the proxy's. */
+export interface TryReport {
+  readonly cluster: string;
+  readonly address: string;
+  readonly port: number;
+  /** of its answer; 0: there was none */
+  readonly status: number;
+  /** it ended before its answer was complete, and the server or the network was the reason */
+  readonly lost: boolean;
+  /** it took too long */
+  readonly timedOut: boolean;
+}
+
+const PREFIX = 5;
+/** More is no message of Envoy's. */
+const MAX_MESSAGE = 16 * 1024 * 1024;
+
+/** response_code_details */
+const REQUEST_TIMED_OUT = 'response_timeout';
+
+type Field = (reader: BinaryReader, wireType: WireType) => void;
+
+function read(bytes: Uint8Array, fields: Readonly<Record<number, Field>>): void {
+  const reader = new BinaryReader(bytes);
+  while (reader.pos < reader.len) {
+    const [number, wireType] = reader.tag();
+    const field = fields[number];
+    const known = wireType === WireType.LengthDelimited || wireType === WireType.Varint;
+    if (field && known) field(reader, wireType);
+    else reader.skip(wireType, number);
+  }
+}
+
+const inside =
+  (fields: Readonly<Record<number, Field>>): Field =>
+  (reader) =>
+    read(reader.bytes(), fields);
+
+/** Numbers of ResponseFlags: failed_local_healthcheck 1, no_healthy_upstream 2 ... */
+const FLAG = {
+  upstreamRequestTimeout: 3,
+  localReset: 4,
+  upstreamRemoteReset: 5,
+  upstreamConnectionFailure: 6,
+  upstreamConnectionTermination: 7,
+  upstreamProtocolError: 24,
+} as const;
+
+function entry(bytes: Uint8Array): TryReport {
+  let [cluster, address, port, status, lost, timedOut] = ['', '', 0, 0, false, false];
+  let details = '';
+  const flag =
+    (set: () => void): Field =>
+    (reader) => {
+      if (reader.bool()) set();
+    };
+  const isLost = flag(() => {
+    lost = true;
+  });
+  const flags = inside({
+    [FLAG.upstreamRequestTimeout]: flag(() => {
+      timedOut = true;
+    }),
+    [FLAG.localReset]: isLost,
+    [FLAG.upstreamRemoteReset]: isLost,
+    [FLAG.upstreamConnectionFailure]: isLost,
+    [FLAG.upstreamConnectionTermination]: isLost,
+    [FLAG.upstreamProtocolError]: isLost,
+  });
+  const socketAddress = inside({
+    2: (reader) => {
+      address = reader.string();
+    },
+    3: (reader) => {
+      port = reader.uint32();
+    },
+  });
+  read(bytes, {
+    1: inside({
+      13: inside({ 1: socketAddress }),
+      15: (reader) => {
+        cluster = reader.string();
+      },
+      16: flags,
+    }),
+    4: inside({
+      1: inside({
+        1: (reader) => {
+          status = reader.uint32();
+        },
+      }),
+      6: (reader) => {
+        details = reader.string();
+      },
+    }),
+  });
+  // the report of a request, not of a try: its timeout is in no other, its status is
+  if (details !== '') [status, lost, timedOut] = [0, false, details === REQUEST_TIMED_OUT];
+  return { cluster, address, port, status, lost, timedOut };
+}
+
+/** The tries of a StreamAccessLogsMessage. @throws for bytes that are none */
+export function decodeReports(bytes: Uint8Array): TryReport[] {
+  const found: TryReport[] = [];
+  read(bytes, { 2: inside({ 1: (reader) => void found.push(entry(reader.bytes())) }) });
+  return found;
+}
+
+function take(stream: ServerHttp2Stream, report: (tried: TryReport) => void): void {
+  let bytes: Buffer = Buffer.alloc(0);
+  stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+  stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+  stream.on('error', () => undefined);
+  stream.on('end', () => stream.end());
+  stream.on('data', (piece: Buffer) => {
+    bytes = bytes.length === 0 ? piece : Buffer.concat([bytes, piece]);
+    while (bytes.length >= PREFIX) {
+      const length = bytes.readUInt32BE(1);
+      if (bytes[0] !== 0 || length > MAX_MESSAGE) {
+        stream.close();
+        return;
+      }
+      if (bytes.length < PREFIX + length) return;
+      const message = bytes.subarray(PREFIX, PREFIX + length);
+      bytes = bytes.subarray(PREFIX + length);
+      try {
+        for (const tried of decodeReports(message)) report(tried);
+      } catch {
+        // not a message of Envoy's
+      }
+    }
+  });
+}
+
+/** Serves until it is closed. What is at `path` is replaced. Rejects when the socket cannot be made. */
+export async function serveReports(path: string, report: (tried: TryReport) => void): Promise<Http2Server> {
+  const server = createServer();
+  server.on('stream', (stream) => take(stream, report));
+  server.on('sessionError', () => undefined);
+  rmSync(path, { force: true });
+  await new Promise<void>((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, resolve);
+  });
+  chmodSync(path, 0o600);
+  return server;
+}

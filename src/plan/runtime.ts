@@ -1,0 +1,11 @@
+/** Runtime layers of a bootstrap (config.bootstrap.v3.LayeredRuntime). */
+import type { JsonObject } from '../policy/resources.js';
+import { list, obj } from './notes.js';
+
+/** True if a runtime layer says something about keys that begin with `prefix`, or can come to say it. */
+export function runtimeMayChange(bootstrap: JsonObject, prefix: string): boolean {
+  return list(obj(bootstrap, 'layered_runtime'), 'layers').some((layer) => {
+    const fixed = obj(layer, 'static_layer');
+    return !fixed || Object.keys(fixed).some((key) => key === prefix || key.startsWith(`${prefix}.`));
+  });
+}
