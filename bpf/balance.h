@@ -64,6 +64,7 @@ static __always_inline __u32 choose_any(struct work *w, const struct action *act
   const struct cluster *cluster = AT(struct cluster, w->image, s->run_row);
   __u32 lb = cluster->lb;
   s->max_requests = cluster->max_requests;
+  s->breaker = cluster->breaker;
   /* read once: the agent may switch to others */
   __u32 sets = *(volatile const __u32 *)&cluster->sets;
   __u32 n_sets = AT(struct host_sets, w->image, sets)->n;

@@ -48,6 +48,7 @@
 #define MAX_DETECTORS 4096
 #define MAX_BUCKETS 4096
 #define BUCKET_SHIFT 4
+#define MAX_BREAKERS 1024
 #define MAX_TOKENS 4096
 #define TOKEN_WAYS 4
 #define MAX_TOKEN 2048
@@ -236,6 +237,9 @@
 #define CTL_TAKE_OVER 11
 #define CTL_NOW 12
 #define CTL_DRAW 13
+#define CTL_ENTER 14
+#define CTL_LEAVE 15
+#define CTL_UNCOUNT 16
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2
@@ -490,13 +494,13 @@ struct cluster {
   __u32 lb; /* LB */
   __u32 sets; /* offset of host_sets; the agent changes it where who takes traffic is found out at run time */
   __u32 max_requests; /* requests after which a connection is closed; 0: any number */
-  __u32 pad; /* zero */
+  __u32 breaker; /* index plus one of the counter of its requests in flight; 0: they are not limited */
 };
 _Static_assert(sizeof(struct cluster) == 16, "cluster");
 _Static_assert(__builtin_offsetof(struct cluster, lb) == 0, "cluster.lb");
 _Static_assert(__builtin_offsetof(struct cluster, sets) == 4, "cluster.sets");
 _Static_assert(__builtin_offsetof(struct cluster, max_requests) == 8, "cluster.max_requests");
-_Static_assert(__builtin_offsetof(struct cluster, pad) == 12, "cluster.pad");
+_Static_assert(__builtin_offsetof(struct cluster, breaker) == 12, "cluster.breaker");
 
 /* u32 n, then n host_sets; none: the proxy answers. */
 struct host_sets {
@@ -616,6 +620,15 @@ _Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit
 _Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
 _Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
 
+/* Requests in flight of a cluster whose number is limited. */
+struct breaker {
+  __u32 active; /* those of the kernel and those of the proxy */
+  __u32 most; /* max_requests; written by the agent */
+};
+_Static_assert(sizeof(struct breaker) == 8, "breaker");
+_Static_assert(__builtin_offsetof(struct breaker, active) == 0, "breaker.active");
+_Static_assert(__builtin_offsetof(struct breaker, most) == 4, "breaker.most");
+
 /* Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns. */
 struct bucket {
   __u64 at; /* signed: when the bucket was empty */
@@ -710,8 +723,10 @@ struct upstream {
   __u32 idle_ms; /* of this exchange, between two pieces of the request; 0: none */
   __u32 watch; /* of this exchange: index into the detectors map, 0: none */
   __u32 counted; /* 1: the status of the answer was counted there */
+  __u32 breaker; /* index plus one of the breaker that counts this exchange; 0: none */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct upstream) == 248, "upstream");
+_Static_assert(sizeof(struct upstream) == 256, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -752,6 +767,8 @@ _Static_assert(__builtin_offsetof(struct upstream, log) == 232, "upstream.log");
 _Static_assert(__builtin_offsetof(struct upstream, idle_ms) == 236, "upstream.idle_ms");
 _Static_assert(__builtin_offsetof(struct upstream, watch) == 240, "upstream.watch");
 _Static_assert(__builtin_offsetof(struct upstream, counted) == 244, "upstream.counted");
+_Static_assert(__builtin_offsetof(struct upstream, breaker) == 248, "upstream.breaker");
+_Static_assert(__builtin_offsetof(struct upstream, pad) == 252, "upstream.pad");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {

@@ -144,6 +144,15 @@ struct {
   __type(value, __u64);
 } rule_hits SEC(".maps");
 
+/* Requests in flight of clusters with circuit breakers. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_BREAKERS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct breaker);
+} breakers SEC(".maps");
+
 /* Token buckets of rate limits. */
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);

@@ -4,7 +4,7 @@
  * a bit owns the slot; nobody else touches it until the bit is set again. 85 ns for a pop and a push, no lock.
  */
 #pragma once
-#include "maps.h"
+#include "breaker.h"
 
 #define NO_SLOT 0xffffffffu
 
@@ -86,6 +86,7 @@ static __always_inline void pool_give(struct upstream *u, __u32 slot) {
   __u64 owner = u->owner;
   if (!owner || __sync_val_compare_and_swap(&u->owner, owner, 0) != owner)
     return; /* the agent and a program have ended it in the same moment */
+  uncount(u);
   __u32 endpoint_id = u->endpoint;
   struct endpoint *e = bpf_map_lookup_elem(&endpoints, &endpoint_id);
   if (e)

@@ -146,7 +146,14 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     pool_return(u, slot);
     return to_agent(c, size, COUNTER_POOL_EMPTY);
   }
+  u->breaker = action ? s->breaker : 0;
+  if (u->breaker && !breaker_enter(u->breaker - 1)) {
+    u->breaker = 0;
+    pool_return(u, slot);
+    return to_agent(c, size, COUNTER_AGENT);
+  }
   if (action && s->n_lots && (*struck = draw_lots(s))) {
+    uncount(u);
     pool_return(u, slot);
     return SK_PASS;
   }
@@ -523,6 +530,8 @@ int control(struct __sk_buff *skb) {
     ctl_client(&ctl);
   else if (ctl.command == CTL_NOW)
     ctl.passed = bpf_ktime_get_boot_ns();
+  else if (ctl.command >= CTL_ENTER)
+    ctl_breaker(&ctl);
   else if (ctl.command == CTL_DRAW)
     ctl_draw(&ctl);
   else

@@ -31,6 +31,8 @@ export interface ConnectionContext {
   readonly prologue: () => Buffer;
   /** a request's head that goes to the proxy */
   readonly head: (head: Head) => void;
+  /** what becomes of the exchanges of a connection to the proxy */
+  readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void;
   readonly programs: AnswerPrograms;
   readonly log: RequestLog;
   readonly counted: (what: keyof AgentCounts) => void;
@@ -229,6 +231,7 @@ export class ClientConnection {
         head: (head) => this.context.head(head),
         request: () => this.context.counted('proxied'),
         boundary: (length) => this.#tryResume(length),
+        exchange: (event, end) => this.context.exchange(event, end),
         closed: (graceful, idle) => this.#sessionClosed(graceful, idle),
       },
     );

@@ -4,7 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http2';
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { LIMIT_KEY } from '../proxy/index.js';
+import { BREAKER_KEYS, LIMIT_KEY } from '../proxy/index.js';
 import type { Advice, ConsultedRequest } from './consult.js';
 
 type Fields = Readonly<Record<number, (reader: BinaryReader) => void>>;
@@ -63,7 +63,16 @@ export function decodeCheck(bytes: Uint8Array, metadata: IncomingHttpHeaders): C
   });
   read(bytes, { 1: attributes });
   const limit = context.get(LIMIT_KEY) || metadata[LIMIT_KEY];
-  return { limit: typeof limit === 'string' ? limit : '', headers, sourceIp };
+  const said = (key: string): string => (typeof metadata[key] === 'string' ? metadata[key] : '');
+  const { cluster, end, quiet } = BREAKER_KEYS;
+  return {
+    limit: typeof limit === 'string' ? limit : '',
+    cluster: said(cluster),
+    end: said(end),
+    quiet: said(quiet) !== '',
+    headers,
+    sourceIp,
+  };
 }
 
 /** PERMISSION_DENIED of google.rpc.Code. */

@@ -4,8 +4,11 @@
  */
 import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Http2Server, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
-import type { Advice, Consultant, ConsultedRequest } from './consult.js';
+import type { Advice, ConsultedRequest } from './consult.js';
 import { decodeCheck, encodeAnswer } from './consult-messages.js';
+
+/** What is said about a request. */
+export type Ask = (request: ConsultedRequest) => Advice;
 
 const PREFIX = 5;
 const OK = '0';
@@ -25,7 +28,7 @@ function answer(stream: ServerHttp2Stream, message: Uint8Array | undefined): voi
   stream.end(Buffer.concat([prefix, message]));
 }
 
-function handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, consultant: Consultant): void {
+function handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ask: Ask): void {
   const chunks: Buffer[] = [];
   stream.on('error', () => undefined); // the proxy has given up: then it decides by itself
   stream.on('data', (bytes: Buffer) => chunks.push(bytes));
@@ -36,7 +39,7 @@ function handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, consult
       // one message, not compressed
       if (body.length >= PREFIX && body[0] === 0 && body.length === PREFIX + body.readUInt32BE(1)) {
         const request: ConsultedRequest = decodeCheck(body.subarray(PREFIX), headers);
-        advice = consultant.ask(request);
+        advice = ask(request);
       }
     } catch {
       advice = undefined;
@@ -46,9 +49,9 @@ function handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, consult
 }
 
 /** Serves until it is closed. What is at `path` is replaced. Rejects when the socket cannot be made. */
-export async function serveConsults(path: string, consultant: Consultant): Promise<Http2Server> {
+export async function serveConsults(path: string, ask: Ask): Promise<Http2Server> {
   const server = createServer();
-  server.on('stream', (stream, headers) => handle(stream, headers, consultant));
+  server.on('stream', (stream, headers) => handle(stream, headers, ask));
   server.on('sessionError', () => undefined);
   rmSync(path, { force: true });
   await new Promise<void>((resolve, reject) => {

@@ -5,7 +5,13 @@ import type { TokenBuckets } from './token-buckets.js';
 
 /** A request as the proxy describes it: all header lines, pseudo-headers among them, and the client's address. */
 export interface ConsultedRequest {
+  /** the limit whose tokens it needs, if that is what is asked */
   readonly limit: string;
+  /** else the cluster that it is for, and on which connection it came */
+  readonly cluster: string;
+  readonly end: string;
+  /** answers must not say that they are Envoy's */
+  readonly quiet: boolean;
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly sourceIp: string;
 }

@@ -396,6 +396,27 @@ export class DataPlane {
     return getBig(this.#ctl, CTL_AT, CtlSpec, 'passed');
   }
 
+  /** Counts one more request in flight, if that may be. */
+  enter(breaker: number): boolean {
+    return this.#run(CTL.ENTER, { slot: breaker });
+  }
+
+  /** Counts one less. */
+  leave(breaker: number): void {
+    this.#run(CTL.LEAVE, { slot: breaker });
+  }
+
+  /** What is in flight on a slot is over for its breaker. */
+  uncount(slot: number): void {
+    this.#run(CTL.UNCOUNT, { slot });
+  }
+
+  /** Says which breaker has counted what is in flight on a slot. */
+  countOn(slot: number, breaker: number): void {
+    const at = (slot * UpstreamSpec.size + UpstreamSpec.at.breaker!.offset) / 4;
+    Atomics.store(this.upstreamWords, at, breaker + 1);
+  }
+
   /** Takes a token of a bucket of `buckets`. @returns whether there was one; undefined: ask again */
   draw(bucket: number): boolean | undefined {
     const taken = this.#run(CTL.DRAW, { slot: bucket });

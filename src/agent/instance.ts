@@ -22,6 +22,8 @@ import {
   inboundProblem,
   startProxy,
   stopStaleProxy,
+  WITHOUT_BREAKERS,
+  withBreakers,
   withConsults,
   withInboundListeners,
   withOutliers,
@@ -29,6 +31,7 @@ import {
   withReplayRoutes,
 } from '../proxy/index.js';
 import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
+import { Breakers } from './breakers.js';
 import { chooseIntake } from './choose-intake.js';
 import { Consultant } from './consult.js';
 import { serveConsults } from './consult-server.js';
@@ -67,6 +70,11 @@ export interface InstanceOptions {
   readonly envoyHeaders: boolean;
   /** ports of workloads that a listener of the policies stands before */
   readonly inbound: readonly InboundOption[];
+  /**
+   * what the files' policies ask of servers on this host is asked where connections arrive, too, and who keeps that while
+   * the agent is away
+   */
+  readonly atServers?: 'proxy' | 'refuse';
   /** where requests are decided: at the applications' sockets, or where the agent accepts their connections */
   readonly intake: 'socket' | 'listener';
   readonly log: (message: string) => void;
@@ -97,6 +105,7 @@ export class Instance {
   #tokens!: TokenCache;
   #buckets!: TokenBuckets;
   #consultant!: Consultant;
+  #breakers!: Breakers;
   #listeners!: Listeners;
   #namespaces: Namespaces | undefined;
   /** the proxy waits on behalf of clients in other network namespaces */
@@ -156,7 +165,7 @@ export class Instance {
     mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
     const stale = await stopStaleProxy(this.#proxyFolder);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
-    const { intake, why } = await chooseIntake(options.intake, options.inbound.length > 0);
+    const { intake, why } = await chooseIntake(options.intake, this.#takesInbound);
     if (!intake) throw new StartError(why ?? '', 'unavailable');
     if (why !== undefined) options.log(why);
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
@@ -182,6 +191,14 @@ export class Instance {
       now: () => process.hrtime.bigint(),
     });
     this.#consultant = new Consultant(this.#buckets);
+    this.#breakers = new Breakers({
+      mapping: plane.map('breakers').mmap(),
+      enter: (breaker) => plane.enter(breaker),
+      leave: (breaker) => plane.leave(breaker),
+      uncount: (slot) => plane.uncount(slot),
+      countOn: (slot, breaker) => plane.countOn(slot, breaker),
+      slotOf: (end) => this.#traffic.pool.byLocalEnd(end),
+    });
     this.#traffic = new Traffic(
       plane,
       (listener, elsewhere) => {
@@ -193,6 +210,7 @@ export class Instance {
       (listener, head) => this.#tokens.offer(listener, head),
       this.#log,
       this.#outliers,
+      (event, end) => this.#breakers.exchange(event, end),
     );
     this.#discovery = new Discovery({
       clusters: (filter) =>
@@ -210,7 +228,7 @@ export class Instance {
     this.#namespaces = new Namespaces(plane, this.#groups, (arrival) => this.#traffic.accept(arrival));
     const lasting = this.#plane.attach(this.#groups);
     const left = leftHolder(this.#folder);
-    if (options.inbound.length > 0) {
+    if (this.#takesInbound) {
       const held = this.#plane.attachInbound(this.#groups);
       this.#holder = startHolder(this.#folder, held);
       lasting.push(...held);
@@ -221,7 +239,11 @@ export class Instance {
     this.#outliers.prepare(generation.compiled);
     if (options.proxy === 'own') {
       mkdirSync(this.#proxyFolder, { recursive: true, mode: 0o700 });
-      this.#consults = await serveConsults(this.#consultPath, this.#consultant);
+      this.#consults = await serveConsults(this.#consultPath, (request) =>
+        request.cluster === ''
+          ? this.#consultant.ask(request)
+          : this.#breakers.ask(request.cluster, request.end, request.quiet),
+      );
       this.#reports = await serveReports(this.#reportsPath, (tried) => this.#reported(tried));
       this.#proxy = await startProxy({
         dir: this.#proxyFolder,
@@ -242,8 +264,8 @@ export class Instance {
   }
 
   get #loadOptions(): LoadOptions {
-    const { name: instance, identity } = this.options;
-    return { instance, ...(identity ? { identity } : {}) };
+    const { name: instance, identity, atServers } = this.options;
+    return { instance, atServers: atServers !== undefined, ...(identity ? { identity } : {}) };
   }
 
   /** The files' resources, with the workloads' ports among what is intercepted. */
@@ -251,6 +273,7 @@ export class Instance {
     const { files, inbound } = this.options;
     const resources = await loadFiles([...files], this.#loadOptions);
     if (errorsOf(resources.diagnostics).length > 0) return resources;
+    this.#placeServers(resources);
     for (const { listener, away, address, port } of inbound) {
       const own = tcpAddress(resources.listeners.find((l) => l.name === listener)?.address);
       const problem = !own
@@ -267,6 +290,35 @@ export class Instance {
     return resources;
   }
 
+  /** Of the listeners before servers, those stay whose server is on this host. */
+  #placeServers(resources: Generation['resources']): void {
+    const { atServers } = this.options;
+    if (!atServers) return;
+    const elsewhere = new Set<string>();
+    for (const [index, intercept] of resources.intercepts.entries()) {
+      const { inbound, address, listener } = intercept;
+      if (inbound !== 'workload') continue;
+      const problem = isLocal(address) ? this.#inboundProblem(listener, resources) : undefined;
+      if (problem !== undefined) {
+        const message = `connections to ${address} cannot be judged: ${problem}`;
+        resources.diagnostics.push({ severity: 'error', code: 'inbound', message });
+      }
+      if (isLocal(address)) resources.intercepts[index] = { ...intercept, away: atServers };
+      else elsewhere.add(listener);
+    }
+    const keep = <T>(list: T[], name: (item: T) => string): void => {
+      list.splice(0, list.length, ...list.filter((item) => !elsewhere.has(name(item))));
+    };
+    keep(resources.intercepts, (intercept) => intercept.listener);
+    keep(resources.listeners, (listener) => String(listener.name));
+    keep(resources.clusters, (cluster) => String(cluster.name));
+  }
+
+  /** Ports of workloads are taken. */
+  get #takesInbound(): boolean {
+    return this.options.inbound.length > 0 || this.options.atServers !== undefined;
+  }
+
   get #hostsFile(): string {
     return join(this.#folder, 'hosts');
   }
@@ -276,6 +328,8 @@ export class Instance {
       listenerIndex: this.#listenerIndex,
       programNumber: (program) => this.#traffic.programs.number(program),
       // somebody else's proxy has buckets of its own
+      breakerIndex: (breaker) =>
+        this.options.proxy === 'own' && !this.#elsewhere ? this.#breakers.place(breaker) : undefined,
       bucketIndex: (bucket) => (typeof this.options.proxy === 'string' ? this.#buckets.place(bucket) : undefined),
       endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
       proxyAddress: (listener) => this.#proxyAddress(listener),
@@ -286,13 +340,15 @@ export class Instance {
 
   /** What the proxy is given. */
   #forProxy(generation: Generation): Generation['resources'] {
-    const { resources, limits } = generation;
+    const { resources, limits, breakers } = generation;
+    const path = this.#consultPath;
+    const settings = {
+      ...(limits.size > 0 ? withoutLimits(resources) : {}),
+      ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
+    };
     return withInboundListeners(
       withOutliers(
-        withReplayRoutes(
-          withConsults(resources, limits, this.#consultPath),
-          limits.size > 0 ? withoutLimits(resources) : {},
-        ),
+        withReplayRoutes(withBreakers(withConsults(resources, limits, path), breakers, path), settings),
         this.#outliers.toEject,
         this.#reportsPath,
       ),
@@ -367,6 +423,7 @@ export class Instance {
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
     this.#buckets.enforced();
     this.#consultant.enforced();
+    this.#breakers.enforced();
     const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
     const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
     this.#discovery.enforce(generation.compiled, new Set(ids));
@@ -403,12 +460,21 @@ export class Instance {
     if (namespaceId(file) === namespaceId('/proc/self/ns/net')) return;
     if (!this.#elsewhere) {
       this.#elsewhere = true;
-      const refused = (await this.#proxy?.update(this.#forProxy(this.#generation))) ?? [];
+      const { number, resources, breakers } = this.#generation;
+      // the agent cannot tell which exchange of such clients the proxy asks about: then the proxy counts alone
+      const next = breakers.size > 0 ? this.#make(number + 1, resources) : this.#generation;
+      const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
       if (refused.length > 0) {
         this.#elsewhere = false;
         throw new Error(`the proxy cannot serve other network namespaces: ${refused.map((d) => d.message).join('; ')}`);
       }
-      this.#enforceElsewhere(this.#generation);
+      if (next === this.#generation) this.#enforceElsewhere(next);
+      else {
+        this.#consultant.prepare(next.limits.values());
+        await this.#discovery.prepare(next.compiled);
+        this.#enforce(next);
+        this.#traffic.pool.retireProxies();
+      }
     }
     await this.#namespaces?.add(file, path);
   }

@@ -1,5 +1,6 @@
 /** From files to an image: what one generation of the policy consists of. Pure but for reading the files. */
 import type { ProgramNumber } from '../compile/answer-edits.js';
+import type { BreakerIndex } from '../compile/clusters.js';
 import { type CompiledImage, compileImage } from '../compile/image.js';
 import type { BucketIndex } from '../compile/scope.js';
 import { buildPlan } from '../plan/build.js';
@@ -8,6 +9,7 @@ import type { ListenerPlan, Plan } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { type CheckReport, report } from '../plan/report.js';
 import type { Diagnostic } from '../policy/diagnostics.js';
+import { asObject, asObjects, clusterReferences, connectionManagers } from '../policy/envoy/walk.js';
 import type { Intercept, JsonObject, Resources } from '../policy/resources.js';
 import { isWildcard } from './address.js';
 import type { TokenGeneration } from './token-cache.js';
@@ -26,6 +28,8 @@ export interface Generation {
   readonly inbound: ReadonlyMap<string, string>;
   /** rate limits that the kernel enforces, by their configurations in `resources` */
   readonly limits: ReadonlyMap<JsonObject, LocalLimit>;
+  /** clusters whose requests in flight the kernel counts, too */
+  readonly breakers: ReadonlySet<string>;
   /** the Unix sockets at which the proxy waits on behalf of clients in other network namespaces, by listener */
   readonly elsewhere: ReadonlyMap<string, string>;
   /** where the proxy listens, by listener */
@@ -38,6 +42,8 @@ export interface GenerationContext {
   readonly endpointId: (address: string, port: number, proxy: boolean) => number;
   readonly programNumber: ProgramNumber;
   readonly bucketIndex: BucketIndex;
+  /** undefined for what somebody else's proxy would have to count */
+  readonly breakerIndex: BreakerIndex;
   /** overrides where the proxy listens; undefined: there is no proxy */
   readonly proxyAddress: (listener: ListenerPlan) => { address: string; port: number } | undefined;
   /** the Unix socket of an inbound listener; undefined: none, the listener is for the mesh's own applications only */
@@ -64,11 +70,18 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
     const path = whose && context.inboundPath(listener, resources);
     if (path !== undefined) inbound.set(listener, path);
   }
+  const breakers = new Set<string>();
+  const unseen = usedElsewhere(resources, plan);
   const compiled = compileImage(stable(plan, context.listenerIndex), {
     generation: number,
     endpointId: (address, port) => context.endpointId(address, port, false),
     programNumber: context.programNumber,
     bucketIndex: context.bucketIndex,
+    breakerIndex: (breaker) => {
+      const index = unseen(breaker.cluster) ? undefined : context.breakerIndex(breaker);
+      if (index !== undefined) breakers.add(breaker.cluster);
+      return index;
+    },
     proxyEndpointId: (name) => {
       // the kernel's connections to the proxy cannot say whose they are
       const at = inbound.has(name) ? undefined : proxies.get(name);
@@ -94,9 +107,34 @@ export function makeGeneration(number: number, resources: Resources, context: Ge
       }),
     inbound,
     limits: enforcedLimits(resources, plan),
+    breakers,
     elsewhere,
     proxies,
   };
+}
+
+/**
+ * Whether a cluster gets requests that the agent does not see end: from listeners that are the proxy's as a whole, from
+ * clients of inbound listeners, and copies of requests. So are all clusters where something is logged.
+ */
+function usedElsewhere(resources: Resources, plan: Plan): (cluster: string) => boolean {
+  if (!plan.clusters.some(({ breaker }) => breaker)) return () => false;
+  // an access log calls what the agent refuses denied, not overflown
+  if (plan.listeners.some(({ log }) => log)) return () => true;
+  const offloaded = new Set(plan.listeners.filter((l) => l.offloaded).map((l) => l.name));
+  const text = JSON.stringify([resources.listeners, resources.routeConfigs]);
+  if (resources.intercepts.some((i) => i.inbound) || text.includes('request_mirror_policies')) return () => true;
+  const named = new Set<string>();
+  for (const listener of resources.listeners) {
+    if (offloaded.has(String(listener.name))) continue;
+    for (const hcm of connectionManagers(listener)) {
+      const rds = asObject(hcm.rds)?.route_config_name;
+      const config = asObject(hcm.route_config) ?? resources.routeConfigs.find((c) => c.name === rds);
+      for (const host of asObjects(config?.virtual_hosts))
+        for (const route of asObjects(host.routes)) for (const { name } of clusterReferences(route)) named.add(name);
+    }
+  }
+  return (cluster) => named.has(cluster);
 }
 
 /** Connections remember their listener by index, so a listener keeps its place even when others come and go. */

@@ -4,6 +4,7 @@
  */
 import { connect, isIPv6, type Socket } from 'node:net';
 import { type Head, headerValues, MessageTracker, requestBody, responseBody, statusOf } from './http-framing.js';
+import { localEnd } from './upstream-pool.js';
 
 /** Where the proxy listens: at an address, or at a Unix socket, where it is told whose connection it is. */
 export type ProxyTarget = { readonly address: string; readonly port: number } | { readonly path: string };
@@ -17,6 +18,8 @@ export interface ProxySessionEvents {
   request(): void;
   /** Every request so far is answered completely with the next `length` bytes for the client. */
   boundary(length: number): void;
+  /** What becomes of the exchanges of the connection with this local end. */
+  exchange(event: 'opened' | 'answered' | 'closed', end: string): void;
   /** The proxy has closed the connection: gracefully, or not. `idle`: nothing was under way. */
   closed(graceful: boolean, idle: boolean): void;
 }
@@ -28,6 +31,7 @@ export class ProxySession {
   /** methods of the requests that wait for their answers */
   #methods: string[] = [];
   #closed = false;
+  #end = '';
   #requestPaused: (() => void) | undefined;
 
   constructor(
@@ -54,6 +58,12 @@ export class ProxySession {
               ? { localAddress: options.source }
               : {}),
           });
+    this.#socket.once('connect', () => {
+      this.#end = localEnd(this.#socket);
+      if (this.#closed) return;
+      this.events.exchange('opened', this.#end);
+    });
+    this.#socket.once('close', () => this.events.exchange('closed', this.#end));
     if (options.prologue) this.#socket.write(options.prologue);
     this.#socket.on('data', (bytes: Buffer) => {
       this.#responses.feed(bytes);
@@ -101,6 +111,8 @@ export class ProxySession {
 
   destroy(): void {
     this.#closed = true;
+    this.events.exchange('closed', this.#end);
+    this.#end = '';
     this.#socket.destroy();
   }
 
@@ -129,7 +141,10 @@ export class ProxySession {
   #finalHead = false;
 
   #responseEnd(): void {
-    if (this.#finalHead) this.#methods.shift();
+    if (this.#finalHead) {
+      this.#methods.shift();
+      this.events.exchange('answered', this.#end);
+    }
     this.#finalHead = false;
   }
 

@@ -35,6 +35,8 @@ export class Traffic {
     private readonly head: (listener: string, head: Head) => void,
     private readonly log: RequestLog,
     private readonly outliers: Pick<Outliers, 'count' | 'poll'>,
+    /** what becomes of the exchanges of a connection to the proxy, by its local end */
+    private readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void = () => undefined,
   ) {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
@@ -71,6 +73,7 @@ export class Traffic {
       log: this.log,
       proxy: () => this.proxyOf(listener, netns !== undefined),
       head: (head) => this.head(listener, head),
+      exchange: (event, end) => this.exchange(event, end),
       prologue: () => proxyHeader(client, asked),
       counted: (what) => {
         this.counts[what]++;

@@ -43,6 +43,12 @@ export interface Slot {
   dummy: Dummy | undefined;
 }
 
+/** The local end of a connection as Envoy writes addresses. */
+export function localEnd({ localAddress = '', localPort = 0 }: Socket): string {
+  const address = plainAddress(localAddress);
+  return address.includes(':') ? `[${address}]:${localPort}` : `${address}:${localPort}`;
+}
+
 interface Endpoint extends Address {
   readonly id: number;
   readonly proxy: boolean;
@@ -119,6 +125,13 @@ export class UpstreamPool {
   /** The slot whose exchange belongs to `owner`. Looks at the busy ones only. */
   findByOwner(owner: bigint): Slot | undefined {
     for (const slot of this.#slots.values()) if (this.plane.owner(slot.slot) === owner) return slot;
+    return undefined;
+  }
+
+  /** The connection to the proxy with this local end, as Envoy writes it, while an exchange is in flight on it. */
+  byLocalEnd(end: string): number | undefined {
+    for (const { slot, endpoint, socket } of this.#slots.values())
+      if (this.#endpoints[endpoint]!.proxy && localEnd(socket) === end && this.plane.owner(slot) !== 0n) return slot;
     return undefined;
   }
 
@@ -338,6 +351,7 @@ export class UpstreamPool {
     slot.ended = true;
     slot.listener = undefined;
     this.plane.take(slot.slot);
+    this.plane.uncount(slot.slot);
     if (slot.dummy) {
       this.plane.removeDummy(slot.slot);
       slot.dummy.close();

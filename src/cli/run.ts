@@ -44,7 +44,7 @@ export function register(program: Command): void {
     )
     .option(
       '--inbound <listener=address:port>',
-      'LISTENER of the policies stands before the server at ADDRESS:PORT of this host, for connections from everywhere; with /refuse behind the port nobody connects while the agent is away, otherwise the proxy keeps the policy (may be given several times)',
+      'LISTENER of the policies stands before the server at ADDRESS:PORT of this host, for connections from everywhere; with /refuse behind the port nobody connects while the agent is away, otherwise the proxy keeps the policy (may be given several times). `policies`: what the files’ AuthorizationPolicies and RequestAuthentications ask of servers of this host is asked of everybody who connects to them',
       (value: string, all: readonly string[]) => [...all, value],
       [] as readonly string[],
     )
@@ -74,10 +74,12 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     log(`error: ${admin ? `--proxy ${options.proxy}` : `--admin ${options.admin}`} is not HOST:PORT`);
     return EXIT.USAGE;
   }
-  const inbound = options.inbound.map(inboundOption);
+  const atServers = options.inbound.flatMap((text) => /^policies(\/refuse)?$/.exec(text)?.[0] ?? []).at(-1);
+  const given = options.inbound.filter((text) => !/^policies(\/refuse)?$/.test(text));
+  const inbound = given.map(inboundOption);
   const wrong = inbound.indexOf(undefined);
   if (wrong >= 0) {
-    log(`error: --inbound ${options.inbound[wrong]} is not LISTENER=ADDRESS:PORT`);
+    log(`error: --inbound ${given[wrong]} is not LISTENER=ADDRESS:PORT`);
     return EXIT.USAGE;
   }
   const identity = options.identity === undefined ? undefined : parseIdentity(options.identity);
@@ -85,7 +87,7 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     log(`error: --identity ${options.identity} is not TRUSTDOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT`);
     return EXIT.USAGE;
   }
-  if (identity && inbound.length > 0) {
+  if (identity && options.inbound.length > 0) {
     log('error: --identity says who the applications of this instance are; with --inbound, clients may be anybody');
     return EXIT.USAGE;
   }
@@ -102,6 +104,7 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     envoyHeaders: options.answerHeaders === 'envoy',
     intake: options.intake,
     inbound: inbound.filter((i) => i !== undefined),
+    ...(atServers ? { atServers: atServers.endsWith('/refuse') ? 'refuse' : 'proxy' } : {}),
     log,
   });
   let stopping = false;

@@ -1,7 +1,7 @@
 /** Clusters of the plan as structures of the image. */
 import { ClusterSpec, EndpointListSpec, EndpointRefSpec, HostListSpec, HostSetSpec, LB } from '../layout/image.js';
 import { hostSets } from '../plan/host-sets.js';
-import type { ClusterPlan, EndpointPlan, FollowedPlan } from '../plan/ir.js';
+import type { Breaker, ClusterPlan, EndpointPlan, FollowedPlan } from '../plan/ir.js';
 import type { Blob } from './blob.js';
 import { type Chooser, Room, storeHostSets, together } from './host-sets.js';
 
@@ -97,6 +97,9 @@ export function useHostSets(image: Uint8Array, cluster: FollowedCluster, at: num
   new DataView(image.buffer, image.byteOffset).setUint32(cluster.pointer, at, true);
 }
 
+/** The index of a breaker's counter; undefined: the proxy alone can count. */
+export type BreakerIndex = (breaker: Breaker) => number | undefined;
+
 interface Stored {
   readonly at: number;
   readonly followed?: FollowedCluster;
@@ -111,6 +114,7 @@ export class Clusters {
     private readonly blob: Blob,
     private readonly plans: ReadonlyMap<string, { readonly plan: ClusterPlan; readonly counter: number }>,
     private readonly endpointId: (address: string, port: number) => number,
+    private readonly breakerIndex: BreakerIndex,
   ) {
     this.#counters = plans.size;
   }
@@ -122,7 +126,10 @@ export class Clusters {
     const found = this.plans.get(name);
     if (!found) return { code: 'cluster-unknown', message: `cluster ${name} is not known` };
     const { plan, counter } = found;
-    const stored = isFollowed(plan) ? this.#followed(plan) : this.#fixed(plan, counter);
+    const breaker = plan.breaker ? this.breakerIndex(plan.breaker) : -1;
+    if (breaker === undefined)
+      return { code: 'circuit-breaker', message: `max_requests of ${plan.name} is ${plan.breaker?.most}` };
+    const stored = isFollowed(plan) ? this.#followed(plan, breaker + 1) : this.#fixed(plan, counter, breaker + 1);
     if ('code' in stored) return stored;
     this.#stored.set(name, stored);
     return stored.at;
@@ -147,13 +154,13 @@ export class Clusters {
     return first;
   }
 
-  #followed(plan: FollowedCluster['plan']): Stored {
+  #followed(plan: FollowedCluster['plan'], breaker: number): Stored {
     const room = roomOf(plan);
     const rooms = [this.blob.allocate(room, 8), this.blob.allocate(room, 8)] as const;
     const nothing = this.#put(plan, [], [], 0) as number;
     // never shared with another cluster: it changes
     const at = this.blob.allocate(ClusterSpec.size, 8);
-    this.blob.write(at, ClusterSpec, { lb: LBS[plan.lb], sets: nothing, max_requests: plan.maxRequests ?? 0 });
+    this.blob.write(at, ClusterSpec, { lb: LBS[plan.lb], sets: nothing, max_requests: plan.maxRequests ?? 0, breaker });
     const pointer = at + ClusterSpec.at.sets!.offset;
     return { at, followed: { plan, pointer, nothing, rooms, room, counter: this.#counter() } };
   }
@@ -164,13 +171,15 @@ export class Clusters {
     return storeHostSets(space, plan, endpoints, ids, sets, countersFrom(counter));
   }
 
-  #fixed(plan: ClusterPlan, counter: number): Stored | { code: string; message: string } {
+  #fixed(plan: ClusterPlan, counter: number, breaker: number): Stored | { code: string; message: string } {
     const { endpoints } = plan;
     const sets = plan.sets ?? (endpoints.length > 0 ? together(endpoints.length) : []);
     const stored = this.#put(plan, endpoints, sets, plan.sets ? this.#counter() : counter);
     if (typeof stored === 'string') return { code: 'budget', message: `the cluster ${plan.name} ${stored}` };
     const { maxRequests = 0 } = plan;
-    return { at: this.blob.structs(ClusterSpec, [{ lb: LBS[plan.lb], sets: stored, max_requests: maxRequests }]) };
+    return {
+      at: this.blob.structs(ClusterSpec, [{ lb: LBS[plan.lb], sets: stored, max_requests: maxRequests, breaker }]),
+    };
   }
 }
 

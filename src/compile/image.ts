@@ -1,10 +1,10 @@
 /** A plan to the image that the programs in the kernel (and `interpret.ts`) read. */
 import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader, MAX_ANSWER_EDITS } from '../layout/image.js';
-import { MAX_BUCKETS } from '../layout/runtime.js';
+import { MAX_BREAKERS, MAX_BUCKETS } from '../layout/runtime.js';
 import type { Plan, Reason, RoutePlan } from '../plan/ir.js';
 import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './answer-edits.js';
 import { Blob, ImageFull } from './blob.js';
-import { Clusters, type FollowedCluster } from './clusters.js';
+import { type BreakerIndex, Clusters, type FollowedCluster } from './clusters.js';
 import { compileListener, type ListenerResult } from './listener.js';
 import { responseScanner } from './scanner.js';
 import type { BucketIndex } from './scope.js';
@@ -20,6 +20,8 @@ export interface CompileOptions {
   readonly programNumber?: ProgramNumber;
   /** indexes of token buckets; default: indexes of this image only */
   readonly bucketIndex?: BucketIndex;
+  /** indexes of breakers' counters; default: indexes of this image only */
+  readonly breakerIndex?: BreakerIndex;
   /** most bytes of the image; default IMAGE_SIZE */
   readonly limit?: number;
 }
@@ -57,14 +59,24 @@ export function numbering(): ProgramNumber {
   };
 }
 
-/** Numbers buckets from 0 on, by their keys. */
-function indexing(): BucketIndex {
+/** Numbers keys from 0 on. */
+function indexing(most: number): (key: string) => number | undefined {
   const indexes = new Map<string, number>();
-  return ({ key }) => {
+  return (key) => {
     const index = indexes.get(key) ?? indexes.size;
     indexes.set(key, index);
-    return index < MAX_BUCKETS ? index : undefined;
+    return index < most ? index : undefined;
   };
+}
+
+function bucketsByKey(): BucketIndex {
+  const index = indexing(MAX_BUCKETS);
+  return ({ key }) => index(key);
+}
+
+function breakersByName(): BreakerIndex {
+  const index = indexing(MAX_BREAKERS);
+  return ({ cluster }) => index(cluster);
 }
 
 /**
@@ -91,9 +103,9 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     verdicts.set(route.id, list);
   };
   const plans = new Map(plan.clusters.map((cluster, counter) => [cluster.name, { plan: cluster, counter }]));
-  const clusters = new Clusters(blob, plans, options.endpointId);
+  const clusters = new Clusters(blob, plans, options.endpointId, options.breakerIndex ?? breakersByName());
   const programNumber = options.programNumber ?? numbering();
-  const bucketIndex = options.bucketIndex ?? indexing();
+  const bucketIndex = options.bucketIndex ?? bucketsByKey();
   const programs = programsOf(plan);
   const slots = answerSlots(programs);
   const response = blob.actionRows(responseScanner(slots));

@@ -35,6 +35,8 @@ export const MAX_DETECTORS = 4096;
 /** Token buckets, and the unit of their times: 2^BUCKET_SHIFT of them are a nanosecond. */
 export const MAX_BUCKETS = 4096;
 export const BUCKET_SHIFT = 4;
+/** Clusters with circuit breakers (ever seen by one agent). */
+export const MAX_BREAKERS = 1024;
 /** Verified tokens that are remembered (a power of two), places that one of them may have, and bytes of a header value. */
 export const MAX_TOKENS = 4096;
 export const TOKEN_WAYS = 4;
@@ -231,6 +233,12 @@ export const CTL = {
   NOW: 12,
   /** takes a token of the bucket `slot`: result 1 if there was one; `passed` is 1 when that could not be found out */
   DRAW: 13,
+  /** counts one more request of the breaker `slot`: result 1 if it may be */
+  ENTER: 14,
+  /** counts one less */
+  LEAVE: 15,
+  /** an exchange on `slot` is over for its breaker, whatever became of it */
+  UNCOUNT: 16,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */
@@ -303,6 +311,8 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['idle_ms', 'u32', 'of this exchange, between two pieces of the request; 0: none'],
   ['watch', 'u32', 'of this exchange: index into the detectors map, 0: none'],
   ['counted', 'u32', '1: the status of the answer was counted there'],
+  ['breaker', 'u32', 'index plus one of the breaker that counts this exchange; 0: none'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
@@ -446,7 +456,13 @@ export const DetectorSpec = struct('detector', 'What was counted of one endpoint
   ['pad', 'u32', 'zero'],
 ]);
 
+export const BreakerSpec = struct('breaker', 'Requests in flight of a cluster whose number is limited.', [
+  ['active', 'u32', 'those of the kernel and those of the proxy'],
+  ['most', 'u32', 'max_requests; written by the agent'],
+]);
+
 export const RUNTIME_STRUCTS = [
+  BreakerSpec,
   BucketSpec,
   ConnSpec,
   UpstreamSpec,
@@ -481,6 +497,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_DETECTORS,
   MAX_BUCKETS,
   BUCKET_SHIFT,
+  MAX_BREAKERS,
   MAX_TOKENS,
   TOKEN_WAYS,
   MAX_TOKEN,

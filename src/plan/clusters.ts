@@ -24,6 +24,8 @@ export interface ClusterInfo {
   readonly localityWeights?: readonly number[];
   /** requests after which a connection is closed, 0: any number */
   readonly maxRequests: number;
+  /** requests that may be in flight; undefined: any number */
+  readonly breaker?: number;
   /** retries that may be under way at a time */
   readonly maxRetries: number;
   /** consistent hashing: how the table is built */
@@ -156,10 +158,12 @@ function requestsPerConnection(cluster: JsonObject): number {
   return owners.map((o) => num(o, 'max_requests_per_connection')).find((n) => n > 0) ?? 0;
 }
 
-function circuitBreakers(notes: Notes, cluster: JsonObject): void {
+/** The requests that may be in flight, if that is a number that can be reached; others bind never, or are for the proxy. */
+function circuitBreakers(notes: Notes, cluster: JsonObject, resources: Resources): number | undefined {
   const breakers = obj(cluster, 'circuit_breakers');
-  if (!breakers) return;
+  if (!breakers) return undefined;
   onlyFields(notes, breakers, 'circuit_breakers', ['thresholds']);
+  let most: number | undefined;
   list(breakers, 'thresholds').forEach((t, i) => {
     // routes of high priority are not offloaded
     if (str(t, 'priority') === 'HIGH') return;
@@ -167,12 +171,18 @@ function circuitBreakers(notes: Notes, cluster: JsonObject): void {
     // retries and their budget are carried out, and so counted, by the proxy alone
     const counted = ['max_connections', 'max_pending_requests', 'max_requests', 'max_connection_pools'];
     onlyFields(notes, t, at, ['priority', 'max_retries', 'retry_budget', 'track_remaining', ...counted]);
+    if (has(t, 'max_requests') && num(t, 'max_requests') < DEFAULT_THRESHOLD) most = num(t, 'max_requests');
     for (const key of counted) {
-      if (has(t, key) && num(t, key) < DEFAULT_THRESHOLD) {
+      // no more wait for a connection than may be in flight
+      const enough = key === 'max_pending_requests' && most !== undefined ? most : DEFAULT_THRESHOLD;
+      if (key !== 'max_requests' && has(t, key) && num(t, key) < enough) {
         notes.add('circuit-breaker', `${key} is ${num(t, key)}`, join(at, key), t, key);
       }
     }
   });
+  if (most !== undefined && has(resources.bootstrap, 'layered_runtime'))
+    notes.add('circuit-breaker', 'a runtime layer may change max_requests', 'circuit_breakers', breakers);
+  return most;
 }
 
 /** How many retries may be under way at a time (Envoy: 3 unless told otherwise); a budget counts as none. */
@@ -251,7 +261,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
       notes.add('lb-policy', 'fail_traffic_on_panic', 'common_lb_config.zone_aware_lb_config', common);
   }
   const upstreamRbac = protocolOptions(notes, cluster);
-  circuitBreakers(notes, cluster);
+  const breaker = circuitBreakers(notes, cluster, resources);
   const { lb, table } = lbPolicy(notes, cluster);
   const weighted = has(common, 'locality_weighted_lb_config');
   if (weighted && has(cluster, 'load_balancing_policy'))
@@ -272,5 +282,6 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
     maxRequests: requestsPerConnection(cluster),
     maxRetries: maxRetries(cluster),
     upstreamRbac,
+    ...(breaker === undefined ? {} : { breaker }),
   };
 }

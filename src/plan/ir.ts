@@ -278,6 +278,15 @@ export interface ClusterPlan {
     | { readonly kind: 'maglev'; readonly size: number; readonly hostnames: boolean };
   /** requests after which a connection is closed; absent: any number */
   readonly maxRequests?: number;
+  /** requests in flight that the proxy's cluster may have; absent: any number */
+  readonly breaker?: Breaker;
+}
+
+/** A circuit breaker on requests in flight. */
+export interface Breaker {
+  /** name of the proxy's cluster; its subsets share the breaker */
+  readonly cluster: string;
+  readonly most: number;
 }
 
 /** One source of a request's hash (RouteAction.HashPolicy), in the order of evaluation. */

@@ -104,6 +104,11 @@ export function limitPlaces(resources: Resources): Map<JsonObject, LimitPlace> {
       });
     });
   };
+  const users = new Map<string, number>();
+  for (const manager of resources.listeners.flatMap(managersOf)) {
+    const rds = str(obj(manager, 'rds'), 'route_config_name');
+    users.set(rds, (users.get(rds) ?? 0) + 1);
+  }
   resources.listeners.forEach((listener, l) => {
     const name = `listener/${str(listener, 'name') || l}`;
     let n = 0;
@@ -113,14 +118,11 @@ export function limitPlaces(resources: Resources): Map<JsonObject, LimitPlace> {
       const rds = str(obj(manager, 'rds'), 'route_config_name');
       const used = inline ?? resources.routeConfigs.find((config) => rds !== '' && str(config, 'name') === rds);
       list(manager, 'http_filters').forEach((filter, f) => {
-        const users = resources.listeners
-          .flatMap(managersOf)
-          .filter((m) => str(obj(m, 'rds'), 'route_config_name') === rds);
         add(filter.typed_config, {
           resource: listener,
           name: `${at}/${f}`,
           ...(used ? { routes: used } : {}),
-          shared: !inline && users.length > 1,
+          shared: !inline && (users.get(rds) ?? 0) > 1,
         });
       });
       if (inline) routes(inline, listener, `${at}/routes`);

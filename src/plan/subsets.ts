@@ -54,6 +54,7 @@ function plan(info: ClusterInfo, name: string, endpoints: readonly EndpointInfo[
     lb: info.lb,
     ...(info.table ? { table: info.table } : {}),
     ...(info.maxRequests > 0 ? { maxRequests: info.maxRequests } : {}),
+    ...(info.breaker === undefined ? {} : { breaker: { cluster: info.name, most: info.breaker } }),
   };
   const hosts = endpoints.map((e) => e.state);
   if (info.discovered || info.checked || info.detection) {

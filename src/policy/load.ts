@@ -37,6 +37,8 @@ export interface LoadOptions {
   readonly onText?: (file: string, text: string) => void;
   /** see `TranslateOptions.identity` */
   readonly identity?: Identity;
+  /** see `TranslateOptions.atServers` */
+  readonly atServers?: boolean;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
   readonly instance?: string;
 }
@@ -275,6 +277,6 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  const { assumeEndpoints = false, instance = '', identity } = options;
-  return translate(documents, { assumeEndpoints, instance, ...(identity ? { identity } : {}) });
+  const { assumeEndpoints = false, atServers = false, instance = '', identity } = options;
+  return translate(documents, { assumeEndpoints, atServers, instance, ...(identity ? { identity } : {}) });
 }

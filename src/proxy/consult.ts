@@ -14,7 +14,7 @@ import { mapManagers } from './bootstrap.js';
 const HTTP = 'type.googleapis.com/envoy.extensions.filters.http';
 const LIMIT = `type.googleapis.com/${LOCAL_LIMIT}`;
 /** Envoy makes an authority of it, so no space. */
-const CLUSTER = 'sidestep-consult';
+export const CONSULT_CLUSTER = 'sidestep-consult';
 /** A request that could not be asked about; clients may send it, too, and are then limited twice, which changes nothing. */
 const FAILED = 'x-envoy-auth-failure-mode-allowed';
 /** Longer than the agent ever does something else; an agent that is gone is noticed at once. */
@@ -24,8 +24,11 @@ export const LIMIT_KEY = 'sidestep-limit';
 
 const asking = (name: string): string => `${name} (asks the agent)`;
 const proxys = (name: string): string => `${name} (the proxy's)`;
-const off = (): JsonObject => ({ '@type': 'type.googleapis.com/envoy.config.route.v3.FilterConfig', disabled: true });
-const on = (config: JsonObject): JsonObject => ({
+export const off = (): JsonObject => ({
+  '@type': 'type.googleapis.com/envoy.config.route.v3.FilterConfig',
+  disabled: true,
+});
+export const on = (config: JsonObject): JsonObject => ({
   '@type': 'type.googleapis.com/envoy.config.route.v3.FilterConfig',
   config,
 });
@@ -48,20 +51,30 @@ export function withoutLimits(resources: Resources): JsonObject {
   return Object.fromEntries(names.map((name) => [name, off()]));
 }
 
-function askingFilter(name: string, limit: LocalLimit | undefined, disabled: boolean): JsonObject {
+/**
+ * A filter that asks the agent.
+ * @param metadata what the agent is told beside the request
+ * @param marked a request that could not be asked about gets a header that says so
+ */
+export function askingFilter(
+  name: string,
+  metadata: Readonly<Record<string, string>>,
+  { disabled, marked }: { readonly disabled: boolean; readonly marked: boolean },
+): JsonObject {
+  const initial = Object.entries(metadata).map(([key, value]): JsonObject => ({ key, value }));
   return {
-    name: asking(name),
+    name,
     ...(disabled ? { disabled } : {}),
     typed_config: {
       '@type': `${HTTP}.ext_authz.v3.ExtAuthz`,
       transport_api_version: 'V3',
       failure_mode_allow: true,
-      failure_mode_allow_header_add: true,
+      failure_mode_allow_header_add: marked,
       encode_raw_headers: true,
       grpc_service: {
-        envoy_grpc: { cluster_name: CLUSTER },
+        envoy_grpc: { cluster_name: CONSULT_CLUSTER },
         timeout: TIMEOUT,
-        ...(limit ? { initial_metadata: [{ key: LIMIT_KEY, value: limit.id }] } : {}),
+        ...(initial.length > 0 ? { initial_metadata: initial } : {}),
       },
     },
   };
@@ -114,7 +127,10 @@ class Rewriting {
       const idle: JsonObject = { '@type': LIMIT, stat_prefix: asString(config.stat_prefix) };
       const disabled = filter.disabled === true;
       return [
-        askingFilter(name, limit, !limit || disabled),
+        askingFilter(asking(name), limit ? { [LIMIT_KEY]: limit.id } : {}, {
+          disabled: !limit || disabled,
+          marked: true,
+        }),
         lastResort(name, limit ? config : idle, !limit || disabled),
         { ...filter, name: proxys(name), ...(limit ? { typed_config: idle, disabled: true } : {}) },
       ];
@@ -187,15 +203,15 @@ function contextOf(id: string): JsonObject {
 }
 
 /** Where the agent answers: one HTTP/2 connection for each worker, without bounds. */
-function consultCluster(path: string): JsonObject {
+export function consultCluster(path: string): JsonObject {
   const most = 1_000_000_000;
   return {
-    name: CLUSTER,
+    name: CONSULT_CLUSTER,
     type: 'STATIC',
     connect_timeout: TIMEOUT,
     circuit_breakers: { thresholds: [{ max_connections: most, max_pending_requests: most, max_requests: most }] },
     load_assignment: {
-      cluster_name: CLUSTER,
+      cluster_name: CONSULT_CLUSTER,
       endpoints: [{ lb_endpoints: [{ endpoint: { address: { pipe: { path } } } }] }],
     },
     typed_extension_protocol_options: {

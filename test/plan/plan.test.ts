@@ -476,7 +476,23 @@ const CASES: Case[] = [
   },
   {
     name: 'a low threshold',
+    cluster: { circuit_breakers: { thresholds: [{ max_connections: 10, max_requests: 10 }] } },
+    expect: 'circuit-breaker',
+  },
+  {
+    name: 'requests in flight',
+    cluster: { circuit_breakers: { thresholds: [{ max_requests: 10, max_pending_requests: 10 }] } },
+    expect: 'kernel',
+  },
+  {
+    name: 'fewer may wait than be in flight',
+    cluster: { circuit_breakers: { thresholds: [{ max_requests: 10, max_pending_requests: 9 }] } },
+    expect: 'circuit-breaker',
+  },
+  {
+    name: 'requests in flight that the runtime may change',
     cluster: { circuit_breakers: { thresholds: [{ max_requests: 10 }] } },
+    bootstrap: { layered_runtime: { layers: [{ name: 'static', static_layer: {} }] } },
     expect: 'circuit-breaker',
   },
   {

@@ -25,6 +25,8 @@ export interface TranslateOptions {
   readonly domain?: string;
   /** who clients are whose address no document knows (default: nobody knows); it also gives the trust domain */
   readonly identity?: Identity;
+  /** make listeners before servers, for connections that do not come from the mesh's own clients */
+  readonly atServers?: boolean;
 }
 
 /** `spec.http[0].match` */

@@ -16,6 +16,7 @@ import { DestinationRules } from './destination-rules.js';
 import { GatewayListeners } from './gateway-listeners.js';
 import { Gateways } from './gateways.js';
 import { Identities } from './identities.js';
+import { buildInbound } from './inbound.js';
 import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
 import { LeftToProxy } from './left-to-proxy.js';
@@ -75,6 +76,9 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   });
   const guard = once((route: JsonObject) => authorization.guard(route));
   const place = proxyPlaces(context);
+  const atServers = options.atServers
+    ? buildInbound(context, clusters, guard, place)
+    : { listeners: [], intercepts: [] };
   const routes = { context, registry, destinationRules };
   const atGateways = new GatewayListeners(routes, workloads, virtualServices);
   const backends = new Backends(context, registry, input.referenceGrants);
@@ -92,9 +96,9 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const theirs = atGateways.build(guard, place, authorization, (workload, port) =>
     apiRoutes.ofGateway(routes, backends, workload, port),
   );
-  const known = [...own.listeners, ...theirs.listeners];
+  const known = [...own.listeners, ...theirs.listeners, ...atServers.listeners];
   const listeners = known.map(({ json }) => json);
-  const intercepts = [...own.intercepts, ...theirs.intercepts];
+  const intercepts = [...own.intercepts, ...theirs.intercepts, ...atServers.intercepts];
   const left = new LeftToProxy(context, known, clusters.values());
   for (const typed of input.envoyFilters) left.envoyFilter(typed);
   for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
