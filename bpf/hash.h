@@ -70,27 +70,6 @@ static __noinline int xxh64(struct work *w, __u32 at, __u32 end) {
   return 0;
 }
 
-/* Where the text of an IPv4 address is made, behind the address itself. */
-#define TEXT_AT (SOURCE_AT + 32)
-
-/* The source address as text at in[TEXT_AT]; its length. */
-static __noinline int address_text(struct scratch *s) {
-  if (!s)
-    return 0;
-  __u32 o = 0;
-  for (int k = 0; k < 4; k++) {
-    __u32 byte = in_at(s, SOURCE_AT + k);
-    if (k)
-      s->in[(TEXT_AT + o++) & IN_MASK] = '.';
-    if (byte >= 100)
-      s->in[(TEXT_AT + o++) & IN_MASK] = '0' + byte / 100;
-    if (byte >= 10)
-      s->in[(TEXT_AT + o++) & IN_MASK] = '0' + byte / 10 % 10;
-    s->in[(TEXT_AT + o++) & IN_MASK] = '0' + byte % 10;
-  }
-  return o;
-}
-
 static long source_step(__u32 index, void *context) {
   struct work *w = context;
   struct scratch *s = w->s;

@@ -128,6 +128,7 @@
 #define PIECE_HOST_NAME 4
 #define PIECE_CAPTURE 5
 #define PIECE_HEADER 6
+#define PIECE_SOURCE_IP 7
 
 #define ADD_ALWAYS 0
 #define ADD_IF_ABSENT 1
@@ -587,7 +588,7 @@ _Static_assert(__builtin_offsetof(struct piece, len) == 8, "piece.len");
 struct add {
   __u8 when; /* ADD */
   __u8 slot; /* slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT) */
-  __u8 variable; /* answers: a variable (plus one) and CR LF that follow the line; 0: none */
+  __u8 variable; /* answers: a variable (plus one) and CR LF that follow the line; requests: `off` is a template; 0: no */
   __u8 value; /* answers: where the value begins in the line */
   __u32 off; /* offset of the line */
   __u32 len; /* its length (at most MAX_LITERAL) */

@@ -133,6 +133,27 @@ static __always_inline int capture(struct work *w, __u32 start, __u32 classes, _
   return capture_over(w, start, classes, at, w->s->path_end);
 }
 
+/* Where the text of an IPv4 address is made, behind the address itself. */
+#define TEXT_AT (SOURCE_AT + 32)
+
+/* The source address as text at in[TEXT_AT]; its length. */
+static __noinline int address_text(struct scratch *s) {
+  if (!s)
+    return 0;
+  __u32 o = 0;
+  for (int k = 0; k < 4; k++) {
+    __u32 byte = in_at(s, SOURCE_AT + k);
+    if (k)
+      s->in[(TEXT_AT + o++) & IN_MASK] = '.';
+    if (byte >= 100)
+      s->in[(TEXT_AT + o++) & IN_MASK] = '0' + byte / 100;
+    if (byte >= 10)
+      s->in[(TEXT_AT + o++) & IN_MASK] = '0' + byte / 10 % 10;
+    s->in[(TEXT_AT + o++) & IN_MASK] = '0' + byte % 10;
+  }
+  return o;
+}
+
 static long piece_step(__u32 index, void *context) {
   struct work *w = context;
   struct scratch *s = w->s;
@@ -182,6 +203,14 @@ static long piece_step(__u32 index, void *context) {
     end = line->vend;
     break;
   }
+  case PIECE_SOURCE_IP:
+    if (s->target_rest != 4) { /* IPv6: its text has many forms */
+      s->overflow = 1;
+      return 1;
+    }
+    at = TEXT_AT;
+    end = TEXT_AT + address_text(s);
+    break;
   case PIECE_CAPTURE: {
     __u32 group = (p->arg - 1) & 3;
     at = s->cap[(group * 2) & 7];
@@ -254,19 +283,27 @@ static long keep_step(__u32 index, void *context) {
   return 0;
 }
 
+/* A line that is added: as it stands, or made of the request. */
+static __always_inline void put_added(struct work *w, const struct add *a) {
+  if (a->variable)
+    put_template(w, a->off);
+  else
+    put_image(w, a->off, a->len);
+}
+
 static long add_step(__u32 index, void *context) {
   struct work *w = context;
   struct scratch *s = w->s;
-  const struct add *a = AT(struct add, w->image, s->list + index * sizeof(struct add));
+  const struct add *a = AT(struct add, w->image, s->adds + index * sizeof(struct add));
   __u64 present = s->present & (1ULL << (a->slot & (MAX_SLOTS - 1)));
   switch (a->when) {
   case ADD_IF_ABSENT:
     if (!present)
-      put_image(w, a->off, a->len);
+      put_added(w, a);
     break;
   case ADD_IF_PRESENT:
     if (present)
-      put_image(w, a->off, a->len);
+      put_added(w, a);
     break;
   case ADD_REQUEST_ID:
     if (!(s->present & (1ULL << SLOT_X_REQUEST_ID)))
@@ -286,7 +323,7 @@ static long add_step(__u32 index, void *context) {
     put_byte(s, '\n');
     break;
   default:
-    put_image(w, a->off, a->len);
+    put_added(w, a);
   }
   return 0;
 }
@@ -327,7 +364,7 @@ static __always_inline int build_request(struct work *w, const struct action *ac
     }
   }
   put_kept_lines(w, from);
-  s->list = action->adds;
+  s->adds = action->adds;
   if (action->n_adds)
     LOOP(action->n_adds > MAX_ADDS ? MAX_ADDS : action->n_adds, add_step, w);
   put_byte(s, '\r');

@@ -45,7 +45,7 @@ struct scratch {
   __u32 chosen; /* offset of the route */
   __u32 stop;   /* 1: to the proxy */
   __u32 cond_state, cond_result;
-  __u32 list, rbac_denied, stop_reply;
+  __u32 list, adds, rbac_denied, stop_reply;
   __u32 n_lots;
   struct lot lots[MAX_LOTS];
   __u32 action, rule;

@@ -118,11 +118,18 @@ export class RequestLog {
       const answerLength = number('answer_len');
       const address = (name: string) => wordsAddress([0, 1, 2, 3].map((i) => number(name, i)));
       const route = table.routes[number('rule') - 1];
+      const client = { address: address('source'), port: number('source_port') };
+      const { log } = table.listener;
       const base = {
         startUs: at(time),
-        request: requestOf(bytes(answerLength, number('request_len')), reply ? table.listener : undefined),
+        request: requestOf(
+          bytes(answerLength, number('request_len')),
+          reply ? table.listener : undefined,
+          client.address,
+        ),
+        ...(log && !log.edge ? { hops: log.trustedHops } : {}),
         received: number('received'),
-        client: { address: address('source'), port: number('source_port') },
+        client,
         local: { address: address('original'), port: number('original_port') },
         ...(route && !route.guard ? { route: route.routeName ?? '' } : {}),
       };
@@ -233,7 +240,7 @@ export class RequestLog {
 }
 
 /** Headers of a request as the proxy has them. @param local the listener, where it was not forwarded and so not changed */
-function requestOf(bytes: Buffer, local: ListenerPlan | undefined): Headers {
+function requestOf(bytes: Buffer, local: ListenerPlan | undefined, client: string): Headers {
   const head = bytes.length > 0 ? parseHead(bytes) : undefined;
   if (!head) return [];
   const [method = '', target = ''] = head.startLine.split(' ');
@@ -246,6 +253,13 @@ function requestOf(bytes: Buffer, local: ListenerPlan | undefined): Headers {
   const has = (name: string) => headers.some(([n]) => n === name);
   if (local.generateRequestId && !has('x-request-id')) headers.push(['x-request-id', randomUUID()]);
   if (!has('x-forwarded-proto')) headers.push(['x-forwarded-proto', local.forwardedProto]);
+  const edge = local.log?.edge;
+  if (edge) headers.push(['x-envoy-external-address', client]);
+  if (edge?.append) {
+    const at = headers.findIndex(([n]) => n === 'x-forwarded-for');
+    if (at < 0) headers.push(['x-forwarded-for', client]);
+    else headers[at] = ['x-forwarded-for', `${headers[at]![1]},${client}`];
+  }
   return headers;
 }
 

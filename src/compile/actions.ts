@@ -112,6 +112,8 @@ export function template(
         return { kind: PIECE.HOST_NAME };
       case 'header':
         return { kind: PIECE.HEADER, arg: slot(piece.name)! };
+      case 'source_ip':
+        return { kind: PIECE.SOURCE_IP };
       default:
         return { kind: PIECE.CAPTURE, arg: piece.group };
     }
@@ -177,8 +179,10 @@ function additions(context: ActionContext, adds: readonly NetAdd[]): number | Re
     const decides = add.when === ADD.IF_ABSENT || add.when === ADD.IF_PRESENT || add.when === ADD.REQUEST_ID;
     const slot = decides ? context.slot(add.name) : 0;
     if (slot === undefined) return refuse('budget', `no slot left for header ${add.name}`);
-    const off = bytes.length === 0 ? 0 : context.blob.intern(bytes);
-    list.push({ when: add.when, slot, off, len: bytes.length });
+    const made = add.pieces && template(context.blob, add.pieces, context.slot);
+    if (add.pieces && made === undefined) return refuse('budget', `header ${add.name} has too many or too long pieces`);
+    const off = made ?? (bytes.length === 0 ? 0 : context.blob.intern(bytes));
+    list.push({ when: add.when, slot, off, len: bytes.length, variable: made === undefined ? 0 : 1 });
   }
   return list.length === 0 ? 0 : context.blob.structs(AddSpec, list);
 }

@@ -1,6 +1,6 @@
 /** A sequence of header edits as the few operations that the kernel has. */
 import { ADD, SLOT } from '../layout/image.js';
-import type { HeaderEdit } from '../plan/ir.js';
+import type { HeaderEdit, Piece } from '../plan/ir.js';
 import { isOddName, REQUEST_SLOTS } from './scanner.js';
 
 /** A line to add, or one of the lines that the kernel makes itself. `name` is the header whose presence decides. */
@@ -9,6 +9,8 @@ export interface NetAdd {
   readonly name: string;
   /** `name: value CR LF`, or the literal that ADD.ORIGINAL_TARGET starts with; empty for ADD.REQUEST_ID */
   readonly line: string;
+  /** the whole line where it is made of the request */
+  readonly pieces?: readonly Piece[];
 }
 
 /** What edits come down to: names whose lines are removed, then lines that are added, in order. */
@@ -27,7 +29,9 @@ const FRAMING = new Set(
 
 /** The value of a header that the proxy makes when the request has none, in place of its text. */
 const GENERATED = Symbol('generated');
-type Value = string | typeof GENERATED;
+type Value = string | typeof GENERATED | readonly Piece[];
+
+const isMade = (value: Value): value is readonly Piece[] => Array.isArray(value);
 
 /** What becomes of one header, for requests that have it and for those that do not. */
 interface Outcome {
@@ -57,6 +61,8 @@ export const ONE_LINE = new Set(
   ).split(' '),
 );
 
+const literal = (value: string): Piece => ({ kind: 'literal', value });
+
 const VALID_NAME = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/;
 const VALID_VALUE = /^[\t\x20-\x7e]*$/;
 
@@ -83,7 +89,8 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
     if (FRAMING.has(edit.name)) return `header ${edit.name} frames the message`;
     if (edit.name === 'host') return 'the Host header is changed by a host rewrite only';
     if (!VALID_NAME.test(edit.name)) return `header name ${JSON.stringify(edit.name)} is not a lower-case token`;
-    if (edit.op !== 'remove' && !VALID_VALUE.test(edit.value)) return `value of header ${edit.name} is not plain ASCII`;
+    if (edit.op !== 'remove' && typeof edit.value === 'string' && !VALID_VALUE.test(edit.value))
+      return `value of header ${edit.name} is not plain ASCII`;
     const o = outcome(edit.name);
     if (edit.op === 'remove') {
       o.kept = false;
@@ -92,6 +99,12 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
     } else if (edit.op === 'append') {
       o.present.push(edit.value);
       o.absent.push(edit.value);
+    } else if (edit.op === 'join') {
+      const added: readonly Piece[] = isMade(edit.value) ? edit.value : [{ kind: 'literal', value: edit.value }];
+      if (!o.kept || o.present.length + o.absent.length > 0) return `a value is appended to ${edit.name}`;
+      o.kept = false;
+      o.present = [[{ kind: 'header', name: edit.name }, { kind: 'literal', value: ',' }, ...added]];
+      o.absent = [added];
     } else if (edit.op === 'overwrite') {
       o.kept = false;
       o.present = [edit.value];
@@ -111,9 +124,17 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
   const adds: NetAdd[] = [];
   for (const [name, o] of outcomes) {
     const line = (value: Value) => `${name}: ${String(value)}\r\n`;
-    const add = (when: number, value: Value) =>
-      adds.push(value === GENERATED ? { when: ADD.REQUEST_ID, name, line: '' } : { when, name, line: line(value) });
+    const add = (when: number, value: Value) => {
+      if (value === GENERATED) adds.push({ when: ADD.REQUEST_ID, name, line: '' });
+      else if (!isMade(value)) adds.push({ when, name, line: line(value) });
+      else {
+        const pieces = [literal(`${name}: `), ...value, literal('\r\n')];
+        adds.push({ when, name, line: '', pieces });
+      }
+    };
     if (ONE_LINE.has(name) || isOddName(name)) {
+      if ([o.present, o.absent].some((values) => values.length > 1 && values.some(isMade)))
+        return `a value is appended to ${name}`;
       const joined = (values: readonly Value[]) => (values.length > 1 ? [values.map(String).join(',')] : values);
       const generated = o.absent.length > 1 && o.absent.includes(GENERATED);
       if (generated || (o.kept && o.present.length > 0 && !isOddName(name))) return `a value is appended to ${name}`;

@@ -62,6 +62,8 @@ export interface Head {
   /** what follows the first '?'; undefined: there is none */
   readonly query: Span | undefined;
   readonly lines: readonly Line[];
+  /** the client's address, network order */
+  readonly source?: Uint8Array;
 }
 
 /** What a request brings besides its head. */
@@ -353,9 +355,10 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
   const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
   const at = view.getUint32(get(view, 0, ImageHeader, 'listeners') + 4 * listener, true);
   if (at === 0) return { ...NOTHING, result: 'decided' };
-  const head = scan(view, get(view, at, ListenerSpec, 'scan'), get(view, at, ListenerSpec, 'scan_classes'), bytes);
-  if (typeof head === 'string') return { ...NOTHING, result: head };
-  if (isOdd(head)) return NOTHING;
+  const scanned = scan(view, get(view, at, ListenerSpec, 'scan'), get(view, at, ListenerSpec, 'scan_classes'), bytes);
+  if (typeof scanned === 'string') return { ...NOTHING, result: scanned };
+  if (isOdd(scanned)) return NOTHING;
+  const head = { ...scanned, source: around.sourceIp };
 
   const facts = new Array<bigint>(FACT_WORDS).fill(0n);
   for (let i = 0; i < TOKEN_WORDS; i++) facts[TOKEN_WORD + i] = around.tokenFacts?.[i] ?? 0n;

@@ -80,6 +80,9 @@ function expandPieces(
       case PIECE.HEADER:
         parts.push(headerValue(head, get(image, at, PieceSpec, 'arg')) ?? new Uint8Array());
         break;
+      case PIECE.SOURCE_IP:
+        parts.push(Buffer.from((head.source ?? []).join('.')));
+        break;
       case PIECE.CAPTURE: {
         const span = captures[get(image, at, PieceSpec, 'arg') - 1];
         if (span) parts.push(slice(head, span));
@@ -153,6 +156,15 @@ function targetOf(image: DataView, action: number, head: Head): Produced {
   return captures ? expand(image, template, head, captures) : slice(head, head.target);
 }
 
+/** Whether a template has the client's address. */
+function needsSource(image: DataView, template: number): boolean {
+  const n = get(image, template, TemplateSpec, 'n');
+  for (let i = 0; i < n; i++)
+    if (get(image, template + TemplateSpec.size + i * PieceSpec.size, PieceSpec, 'kind') === PIECE.SOURCE_IP)
+      return true;
+  return false;
+}
+
 /** The request head that a forward action sends. */
 export function buildHead(
   image: DataView,
@@ -177,7 +189,10 @@ export function buildHead(
   for (let i = 0; i < n; i++) {
     const at = adds + i * AddSpec.size;
     const there = ((present >> BigInt(get(image, at, AddSpec, 'slot'))) & 1n) !== 0n;
-    const line = blobBytes(image, get(image, at, AddSpec, 'off'), get(image, at, AddSpec, 'len'));
+    const off = get(image, at, AddSpec, 'off');
+    const made = get(image, at, AddSpec, 'variable') !== 0;
+    if (made && head.source?.length !== 4 && needsSource(image, off)) return undefined;
+    const line = made ? expand(image, off, head, []) : blobBytes(image, off, get(image, at, AddSpec, 'len'));
     switch (get(image, at, AddSpec, 'when')) {
       case ADD.ALWAYS:
         parts.push(line);

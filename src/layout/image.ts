@@ -168,6 +168,8 @@ export const PIECE = {
   CAPTURE: 5,
   /** value of the header in slot `arg`, or nothing */
   HEADER: 6,
+  /** the client's address as text; of IPv6, the proxy makes it */
+  SOURCE_IP: 7,
 } as const;
 export const ADD = {
   ALWAYS: 0,
@@ -403,7 +405,11 @@ export const AddSpec = struct(
   [
     ['when', 'u8', 'ADD'],
     ['slot', 'u8', 'slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT)'],
-    ['variable', 'u8', 'answers: a variable (plus one) and CR LF that follow the line; 0: none'],
+    [
+      'variable',
+      'u8',
+      'answers: a variable (plus one) and CR LF that follow the line; requests: `off` is a template; 0: no',
+    ],
     ['value', 'u8', 'answers: where the value begins in the line'],
     ['off', 'u32', 'offset of the line'],
     ['len', 'u32', 'its length (at most MAX_LITERAL)'],

@@ -23,6 +23,8 @@ export interface LogEntry {
   readonly status: number;
   readonly flags: readonly string[];
   readonly details: string;
+  /** proxies of one's own that have appended to x-forwarded-for; undefined: it is not believed */
+  readonly hops?: number;
   readonly received: number;
   readonly sent: number;
   /** addresses with ports */
@@ -45,9 +47,11 @@ export function endText({ address, port }: { readonly address: string; readonly 
   return isIP(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
-/** The address that x-forwarded-for ends with, which the proxy believes; else that of the connection. */
+/** The address that x-forwarded-for ends with, where the proxy believes it; else that of the connection. */
 function remote(e: LogEntry): LogEntry['client'] {
-  const last = find(e.request, 'x-forwarded-for', true)?.split(',').at(-1)?.trim() ?? '';
+  if (e.hops === undefined) return e.client;
+  const all = find(e.request, 'x-forwarded-for', true)?.split(',') ?? [];
+  const last = all[all.length - 1 - e.hops]?.trim() ?? '';
   return isIP(last) === 0 ? e.client : { address: last, port: 0 };
 }
 

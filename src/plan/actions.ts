@@ -21,6 +21,16 @@ export interface Variant {
   readonly checks?: readonly RbacCheck[];
 }
 
+/** What use_remote_address means: the proxy stands at the edge and tells servers whose requests they get. */
+export interface Edge {
+  /** the client's address is appended to x-forwarded-for */
+  readonly append: boolean;
+  /** requests whose headers the edge changes in another way: to the proxy */
+  readonly guard: Condition;
+  /** x-forwarded-for is not believed */
+  readonly direct: boolean;
+}
+
 /** What applies to all routes of a listener. */
 export interface ListenerContext {
   readonly provenance: Provenance;
@@ -39,6 +49,8 @@ export interface ListenerContext {
   readonly runtimeLayers: boolean;
   /** router filter: suppress_envoy_headers */
   readonly suppressEnvoyHeaders: boolean;
+  /** use_remote_address: what the proxy says about the client */
+  readonly edge: Edge | undefined;
   /** the operators of the listener's access logs */
   readonly logged: readonly LogOperator[];
   /** HCM stream_idle_timeout, 0: none */

@@ -261,6 +261,8 @@ function piece(view: View, p: Piece): string {
       return view.host;
     case 'host_name':
       return hostName(view.host);
+    case 'source_ip':
+      return view.request.sourceIp ?? '';
     case 'capture':
       throw new RangeError('captures stand in targets only');
   }
@@ -294,7 +296,10 @@ function forward(listener: ListenerPlan, view: View, action: ForwardAction): Res
       (edit.op === 'overwrite_if_present' && !there)
     )
       continue;
-    headers.push([edit.name, edit.value]);
+    const value = typeof edit.value === 'string' ? edit.value : expand(view, edit.value);
+    const at = edit.op === 'join' ? headers.findIndex(([n]) => n === edit.name) : -1;
+    if (at >= 0) headers[at] = [edit.name, `${headers[at]![1]},${value}`];
+    else headers.push([edit.name, value]);
   }
   if (action.tokenHeaders) for (const [name, value] of view.request.tokenHeaders ?? []) headers.push([name, value]);
   let target = view.request.target;

@@ -96,7 +96,10 @@ function replyOf(step: Step, edits: AnswerEdits): RbacCheck['reply'] {
   if (step.reply === 'proxy') return { kind: 'proxy', ...(step.why ? { why: step.why } : {}) };
   if (!step.reply && !hasEdits(edits)) return undefined;
   const { status, body, headers = [] } = step.reply ?? { ...DENIED, headers: [] };
-  return { ...localReply(status, body, edits, headers), origin: step.reply ? 'fault' : 'rbac' };
+  return {
+    ...localReply(status, body, edits, headers),
+    origin: step.reply ? 'fault' : 'rbac',
+  };
 }
 
 /** A step as checks; two where CORS adds to the answers for the origins that it allows. */

@@ -6,7 +6,7 @@ import { type Choice, choices } from './destinations.js';
 import { usesDns } from './endpoints.js';
 import { hashPolicies } from './hash-policy.js';
 import { clusterLevel, requestEdits } from './header-edits.js';
-import type { ForwardAction, HeaderEdit, RbacCheck, RetryAction } from './ir.js';
+import type { ForwardAction, HeaderEdit, Piece, RbacCheck, RetryAction } from './ir.js';
 import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
 import { type PolicyPart, policiesOf, rememberPolicies } from './rbac-policies.js';
@@ -285,6 +285,10 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
       ctx.filters.request,
     ),
   );
+  if (edits.some((e) => e.op !== 'remove' && typeof e.value !== 'string')) listener.usesRemoteIp();
+  const source: Piece[] = [{ kind: 'source_ip' }];
+  if (listener.edge?.append) edits.push({ op: 'join', name: 'x-forwarded-for', value: source });
+  if (listener.edge) edits.push({ op: 'overwrite', name: 'x-envoy-external-address', value: source });
   if (!listener.suppressEnvoyHeaders && (perTry > 0 || timeoutMs > 0)) {
     edits.push({ op: 'overwrite', name: 'x-envoy-expected-rq-timeout-ms', value: String(perTry || timeoutMs) });
   }

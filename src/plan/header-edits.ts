@@ -4,7 +4,8 @@
  * for each name, edits whose conditions are about the request as received.
  */
 import type { JsonObject } from '../policy/resources.js';
-import type { AnswerEdit, HeaderEdit } from './ir.js';
+import type { AnswerEdit, HeaderEdit, Piece } from './ir.js';
+import { readFormat, UnknownOperator } from './log-format.js';
 import { bool, has, join, list, type Notes, num, obj, onlyFields, str, strings } from './notes.js';
 
 /** Headers that frame a message. */
@@ -74,6 +75,23 @@ export function literalValue(value: string): string | undefined {
   return parts.some((p) => p.includes('%')) ? undefined : parts.join('%');
 }
 
+/** Commands whose values are known where a request is decided, and never empty. */
+const COMMANDS: Readonly<Record<string, Piece>> = {
+  DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: { kind: 'source_ip' },
+  DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: { kind: 'source_ip' },
+  PROTOCOL: { kind: 'literal', value: 'HTTP/1.1' },
+};
+
+/** A header value with %COMMANDS% as pieces; undefined: one of them is computed by the proxy. */
+function madeValue(value: string): Piece[] | undefined {
+  const parts = readFormat(value);
+  if (parts instanceof UnknownOperator) return undefined;
+  const pieces = parts.map((part) => (typeof part === 'string' ? literal(part) : COMMANDS[part.command]));
+  return pieces.includes(undefined) ? undefined : (pieces as Piece[]);
+}
+
+const literal = (value: string): Piece => ({ kind: 'literal', value });
+
 /** A resource that may have edits, with its field path. */
 export interface Level {
   readonly owner: JsonObject;
@@ -96,7 +114,8 @@ export function headerOption(notes: Notes, option: JsonObject, at: string, side:
   const header = obj(option, 'header') ?? {};
   onlyFields(notes, header, join(at, 'header'), ['key', 'value']);
   const name = str(header, 'key').toLowerCase();
-  const value = literalValue(str(header, 'value'));
+  const text = str(header, 'value');
+  const value = literalValue(text) ?? (side === 'request' ? madeValue(text) : undefined);
   if (value === undefined) {
     const what = `the value of ${name} is computed per request`;
     notes.add('header-format', what, join(at, 'header.value'), header, 'value');
@@ -151,6 +170,7 @@ function fold(before: readonly HeaderEdit[], edit: HeaderEdit): HeaderEdit[] {
     case 'overwrite':
       return [edit];
     case 'append':
+    case 'join':
       return [...kept, edit];
     case 'add_if_absent':
       if (certain) return kept;
@@ -237,13 +257,16 @@ export function answerEdit(notes: Notes, edit: HeaderEdit, field: string, owner:
     notes.add('response-headers', `${name} is maintained by the proxy`, field, owner);
     return undefined;
   }
-  if (!/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name) || (edit.op !== 'remove' && !/^[\t\x20-\x7e]*$/.test(edit.value))) {
+  if (
+    !/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name) ||
+    (edit.op !== 'remove' && !(typeof edit.value === 'string' && /^[\t\x20-\x7e]*$/.test(edit.value)))
+  ) {
     notes.add('response-headers', `${name} is not plain ASCII`, field, owner);
     return undefined;
   }
-  return edit.op === 'remove'
-    ? { op: 'remove', name, value: [] }
-    : { op: edit.op, name, value: [{ kind: 'literal', value: edit.value }] };
+  if (edit.op === 'remove' || edit.op === 'join' || typeof edit.value !== 'string')
+    return { op: 'remove', name, value: [] };
+  return { op: edit.op, name, value: [{ kind: 'literal', value: edit.value }] };
 }
 
 /** The router's edits of answers: response_headers_to_remove and _to_add of all levels, in the order of `requestEdits`. */

@@ -59,15 +59,20 @@ export type Piece =
   | { readonly kind: 'host_name' }
   /** the value of a request header, nothing if it is not there */
   | { readonly kind: 'header'; readonly name: string }
-  | { readonly kind: 'capture'; readonly group: number };
+  | { readonly kind: 'capture'; readonly group: number }
+  /** the address that the connection comes from, as text */
+  | { readonly kind: 'source_ip' };
 
-/** One edit of the request's headers, applied in order. Values are literal. Names are lower case. */
+/**
+ * One edit of the request's headers, applied in order. Values are literal, or made of the request as received. `join`
+ * adds to what is there, behind a comma. Names are lower case.
+ */
 export type HeaderEdit =
   | { readonly op: 'remove'; readonly name: string }
   | {
-      readonly op: 'append' | 'overwrite' | 'add_if_absent' | 'overwrite_if_present';
+      readonly op: 'append' | 'overwrite' | 'add_if_absent' | 'overwrite_if_present' | 'join';
       readonly name: string;
-      readonly value: string;
+      readonly value: string | readonly Piece[];
     };
 
 /**
@@ -221,7 +226,14 @@ export interface ListenerPlan {
   /** the answer to requests without a route; undefined: 404 without anything */
   readonly notFound?: ReplyAction;
   /** what is written about its requests; `serviceTime`: answers get x-envoy-upstream-service-time from the proxy */
-  readonly log?: { readonly logs: readonly AccessLog[]; readonly serviceTime: boolean };
+  readonly log?: {
+    readonly logs: readonly AccessLog[];
+    readonly serviceTime: boolean;
+    /** the proxy counts as an edge: it does not believe x-forwarded-for, and appends to it */
+    readonly edge?: { readonly append: boolean };
+    /** proxies of one's own that have appended to x-forwarded-for behind the client's address */
+    readonly trustedHops: number;
+  };
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
   /** value of x-forwarded-proto added when there is none */

@@ -1,10 +1,10 @@
 /** envoy.config.listener.v3.Listener with an HTTP connection manager -> ListenerPlan. */
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { accessLogs, logOperators } from './access-log.js';
-import type { ListenerContext } from './actions.js';
+import type { Edge, ListenerContext } from './actions.js';
 import { localReply } from './answers.js';
 import type { ClusterInfo } from './clusters.js';
-import { test } from './conditions.js';
+import { all, any, headerPresent, not, test } from './conditions.js';
 import type { FilterOutcome } from './filter-outcome.js';
 import { FilterChain } from './http-filters.js';
 import type { ClusterPlan, Condition, ListenerPlan, ReplyAction } from './ir.js';
@@ -91,8 +91,6 @@ function hcmNotes(notes: Notes, hcm: JsonObject, path: string): void {
   if (codec !== 'AUTO' && codec !== 'HTTP1') notes.add('codec', `codec ${codec}`, at('codec_type'), hcm, 'codec_type');
   if (has(hcm, 'local_reply_config'))
     notes.add('local-reply', 'local replies are rewritten', at('local_reply_config'), hcm);
-  if (bool(hcm, 'use_remote_address'))
-    notes.add('remote-address', 'x-forwarded-for is appended to', at('use_remote_address'), hcm, 'use_remote_address');
   if (bool(hcm, 'strip_trailing_host_dot'))
     notes.add('host-normalization', 'a dot at the end of the host is stripped', at('strip_trailing_host_dot'), hcm);
   const tracing = obj(hcm, 'tracing');
@@ -237,6 +235,7 @@ export function listenerPlan(
   const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
   const faultsMayChange = runtimeMayChange(resources.bootstrap, 'fault');
   const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers, limits }, path);
+  const edge = hcm && edgeOf(hcm);
   const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
   const operators = logOperators(logs);
   const logField = join(path, 'access_log');
@@ -285,6 +284,7 @@ export function listenerPlan(
     runtimeLayers,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,
+    edge,
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
     stripPort,
@@ -332,10 +332,38 @@ export function listenerPlan(
     rbac: unmatched.notes.clean ? unmatched.checks : [],
     ...(chain.tokens ? { tokens: chain.tokens } : {}),
     ...(unmatched.notes.clean ? { notFound: notFound(unmatched) } : {}),
-    ...(logs.length > 0 ? { log: { logs, serviceTime: !chain.suppressEnvoyHeaders } } : {}),
+    ...(logs.length > 0
+      ? {
+          log: {
+            logs,
+            serviceTime: !chain.suppressEnvoyHeaders,
+            ...(edge ? { edge: { append: edge.append } } : {}),
+            trustedHops: num(hcm, 'xff_num_trusted_hops'),
+          },
+        }
+      : {}),
     generateRequestId: bool(hcm, 'generate_request_id', true),
     forwardedProto: 'http',
   };
+}
+
+/**
+ * What use_remote_address does (ConnectionManagerUtility::mutateRequestHeaders): the kernel appends the client's address
+ * and names it. What a client says about itself is dropped or overwritten by the proxy, and where the client is this host
+ * the proxy appends an address of its own choice.
+ */
+function edgeOf(hcm: JsonObject): Edge | undefined {
+  if (!bool(hcm, 'use_remote_address')) return undefined;
+  const append = !bool(hcm, 'skip_xff_append');
+  const direct = num(hcm, 'xff_num_trusted_hops') === 0;
+  const http = test({ kind: 'header', name: 'x-forwarded-proto' }, { kind: 'exact', value: 'http', ignoreCase: false });
+  const guards: Condition[] = [];
+  if (append) guards.push(test({ kind: 'source_ip' }, { kind: 'addresses', addresses: ['127.0.0.1', '::1'] }));
+  if (direct) guards.push(all([headerPresent('x-forwarded-proto'), not(http)]));
+  else guards.push(headerPresent('x-forwarded-for'));
+  if (bool(hcm, 'generate_request_id', true) && !bool(hcm, 'preserve_external_request_id'))
+    guards.push(headerPresent('x-request-id'));
+  return { append, direct, guard: any(guards) };
 }
 
 /** What requests without a route get: a fault, or 404. */

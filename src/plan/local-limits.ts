@@ -202,7 +202,10 @@ function refusalHeaders(notes: Notes, config: JsonObject, path: string): ReplyAc
   const ordered = [
     ...edits.filter(({ op }) => op.startsWith('overwrite')),
     ...edits.filter(({ op }) => !op.startsWith('overwrite')),
-  ].flatMap((edit) => (edit.op === 'remove' ? [] : [{ ...edit }]));
+  ].flatMap((edit) => {
+    if (edit.op === 'remove' || edit.op === 'join' || typeof edit.value !== 'string') return [];
+    return [{ op: edit.op, name: edit.name, value: edit.value }];
+  });
   const headers = editHeaders<string>([], ordered, (a, b) => `${a},${b}`);
   const names = headers.map(([name]: Named<string>) => name);
   if (new Set(names).size < names.length || new Set(ordered.map(({ name }) => name)).size < ordered.length)

@@ -50,10 +50,6 @@ const TEXT = {
     'WebAssembly plugins are not loaded here. Listeners of the clients and gateways that a plugin selects, and clusters of the servers that it selects, are left to the proxy.',
   ],
   tracing: ['Tracing is configured', 'Spans are made by the proxy, for requests that it sees.'],
-  'remote-address': [
-    'use_remote_address is on',
-    'The proxy appends the client address to x-forwarded-for and cleans internal headers; the fast path does not.',
-  ],
   'route-source': [
     'The routes are not in the files',
     'Routes from scoped RDS, VHDS or an RDS name that no document defines are known to the proxy only.',
@@ -93,7 +89,10 @@ const TEXT = {
     'The cluster is chosen per request, or not defined',
     'cluster_header, plugins and clusters that no document defines are resolved by the proxy.',
   ],
-  'header-format': ['A header value with a %COMMAND%', 'The value is computed per request by the proxy’s formatter.'],
+  'header-format': [
+    'A header value with a %COMMAND%',
+    'The value is computed per request by the proxy’s formatter. In requests, the client’s address without its port and the protocol are known here.',
+  ],
   'header-edit': [
     'An edit of a header that the fast path handles itself',
     'Headers that frame the message or that the proxy maintains (host, connection, content-length, x-request-id, x-envoy-* ...), and appending to headers that the proxy joins in one line.',
@@ -186,10 +185,6 @@ const TEXT = {
   gateway: [
     'A gateway that is not run on this node',
     'No document describes the gateway, or none of its plain HTTP servers takes the route. Connections to it are not intercepted; what is on its way there is decided elsewhere.',
-  ],
-  'no-parent': [
-    'A route that is attached to nothing',
-    'Without parentRefs (or with such that only another controller knows) a route decides nothing here.',
   ],
   'parent-kind': [
     'A route for a kind of parent that is not known',

@@ -49,7 +49,7 @@ function headerTest(p: Predicate & { field: { kind: 'header' } }, action: Forwar
   if (edits.length === 0) return { op: 'test', predicate: p };
   const only = edits.length === 1 ? edits[0]! : undefined;
   if (only?.op === 'remove') return NEVER;
-  return only?.op === 'overwrite' ? constant(p.matcher, only.value) : undefined;
+  return only?.op === 'overwrite' && typeof only.value === 'string' ? constant(p.matcher, only.value) : undefined;
 }
 
 /**

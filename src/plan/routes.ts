@@ -286,7 +286,12 @@ function guardRoute(ctx: RoutesContext, stripConditions: readonly Condition[], i
     ...stripConditions,
   ];
   notes.add('grpc', 'gRPC requests are answered in their own form', 'content-type');
-  if (ctx.chain.remoteIp) {
+  const { edge } = ctx.listener;
+  if (edge) {
+    conditions.push(edge.guard);
+    notes.add('request-dependent', 'use_remote_address changes what the request says about its client', 'request');
+  }
+  if (ctx.chain.remoteIp && !edge?.direct) {
     conditions.push(headerPresent('x-forwarded-for'));
     notes.add('request-dependent', 'x-forwarded-for decides the remote address', 'x-forwarded-for');
   }

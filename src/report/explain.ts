@@ -7,7 +7,7 @@ import { MAX_REPLAY } from '../layout/runtime.js';
 import { describeCondition, describeField, describeForwarding, describePredicate } from '../plan/describe.js';
 import { evaluate, oddity, type PlanRequest, type Trace, View } from '../plan/evaluate.js';
 import { formProblems, headText } from '../plan/form.js';
-import type { Condition, ForwardAction, HeaderEdit, ListenerPlan, Plan, Reason, RoutePlan } from '../plan/ir.js';
+import type { Condition, ForwardAction, HeaderEdit, ListenerPlan, Piece, Plan, Reason, RoutePlan } from '../plan/ir.js';
 import { policiesOf } from '../plan/rbac-policies.js';
 import type { Position } from '../policy/diagnostics.js';
 
@@ -164,18 +164,26 @@ function accessChecks(listener: ListenerPlan, winner: RoutePlan | undefined, vie
   });
 }
 
+/** A piece of a computed header value. */
+function pieceText(piece: Piece): string {
+  if (piece.kind === 'literal') return piece.value;
+  return piece.kind === 'source_ip' ? '<client address>' : `<${piece.kind}>`;
+}
+
 function editText(edit: HeaderEdit): string {
+  if (edit.op === 'remove') return `remove ${edit.name}`;
+  const value = typeof edit.value === 'string' ? edit.value : edit.value.map(pieceText).join('');
   switch (edit.op) {
-    case 'remove':
-      return `remove ${edit.name}`;
     case 'append':
-      return `append ${edit.name}: ${edit.value}`;
+      return `append ${edit.name}: ${value}`;
+    case 'join':
+      return `add to ${edit.name}: ${value}`;
     case 'overwrite':
-      return `set ${edit.name}: ${edit.value}`;
+      return `set ${edit.name}: ${value}`;
     case 'add_if_absent':
-      return `add ${edit.name}: ${edit.value} (if there is none)`;
+      return `add ${edit.name}: ${value} (if there is none)`;
     case 'overwrite_if_present':
-      return `set ${edit.name}: ${edit.value} (if there is one)`;
+      return `set ${edit.name}: ${value} (if there is one)`;
   }
 }
 

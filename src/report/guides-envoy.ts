@@ -90,10 +90,6 @@ typed_per_filter_config:
     fix: 'Turn tracing off for this listener (no tracing, or an overall sampling of 0 without a provider).',
     example: { place: 'connection manager', before: 'tracing: {}', after: '{}' },
   },
-  'remote-address': {
-    fix: 'Leave use_remote_address off on listeners of the mesh; it belongs to the edge.',
-    example: { place: 'connection manager', before: 'use_remote_address: true', after: '{}' },
-  },
   'route-source': {
     fix: 'Give the files the route configuration that the listener names.',
     without: 'the routes of the example would have to come from a control plane.',

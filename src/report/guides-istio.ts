@@ -38,14 +38,6 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
 ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     },
   },
-  'no-parent': {
-    fix: 'Attach the route with parentRefs to a Gateway or a Service.',
-    example: {
-      place: 'documents',
-      before: API_ROUTE.replace('PARENTS', ''),
-      after: API_ROUTE.replace('PARENTS', '  parentRefs: [{ group: "", kind: Service, name: reviews }]\n'),
-    },
-  },
   'parent-kind': {
     fix: 'Attach the route to a Gateway or a Service.',
     example: {

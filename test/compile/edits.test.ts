@@ -12,6 +12,7 @@ function apply(headers: readonly [string, string][], edits: readonly HeaderEdit[
     const there = list.some(([name]) => name === edit.name);
     const without = list.filter(([name]) => name !== edit.name);
     if (edit.op === 'remove') list = without;
+    else if (typeof edit.value !== 'string') throw new RangeError('computed');
     else if (edit.op === 'append' || (edit.op === 'add_if_absent' && !there)) list = [...list, [edit.name, edit.value]];
     else if (edit.op === 'overwrite' || (edit.op === 'overwrite_if_present' && there))
       list = [...without, [edit.name, edit.value]];

@@ -69,7 +69,9 @@ const ENVOY_ROUTES = [
     route: cluster,
     request_headers_to_remove: ['x-e'],
     request_headers_to_add: EDITS.flatMap((e) =>
-      e.op === 'remove' ? [] : [{ header: { key: e.name, value: e.value }, append_action: ACTIONS[e.op] }],
+      e.op === 'remove'
+        ? []
+        : [{ header: { key: e.name, value: e.value }, append_action: ACTIONS[e.op as keyof typeof ACTIONS] }],
     ),
   },
   { match: { prefix: '/f' }, route: { ...cluster, host_rewrite_literal: 'up.example' } },

@@ -104,9 +104,8 @@ export function logs(path: (kind: string) => string): JsonObject[] {
               and_filter: {
                 filters: [
                   { not_health_check_filter: {} },
-                  {
-                    duration_filter: { comparison: { op: 'GE', value: { default_value: 600, runtime_key: 'log.ms' } } },
-                  },
+                  { duration_filter: { comparison: { op: 'GE', value: { default_value: 0, runtime_key: 'log.ms' } } } },
+                  { status_code_filter: { comparison: { value: { default_value: 418, runtime_key: 'log.teapot' } } } },
                 ],
               },
             },

@@ -101,7 +101,7 @@ const CASES: Case[] = [
   { name: 'access log', options: { hcm: { access_log: [{ name: 'x' }] } }, expect: 'access-log' },
   { name: 'tracing', options: { hcm: { tracing: {} } }, expect: 'tracing' },
   { name: 'tracing of nothing', options: { hcm: { tracing: { overall_sampling: {} } } }, expect: 'kernel' },
-  { name: 'use_remote_address', options: { hcm: { use_remote_address: true } }, expect: 'remote-address' },
+  { name: 'use_remote_address', options: { hcm: { use_remote_address: true } }, expect: 'kernel' },
   { name: 'HTTP/2 codec', options: { hcm: { codec_type: 'HTTP2' } }, expect: 'codec' },
   { name: 'HTTP/1 codec', options: { hcm: { codec_type: 'HTTP1' } }, expect: 'kernel' },
   { name: 'local replies', options: { hcm: { local_reply_config: { mappers: [] } } }, expect: 'local-reply' },

@@ -46,6 +46,12 @@ export class ApiRoutes {
 
   #read(document: Document, spec: HttpRoute | GrpcRoute): ApiRoute {
     const context = this.#context;
+    if ((spec.parentRefs ?? []).length === 0) {
+      // no rules: by the specification nothing leads to it
+      const message = 'has no parentRefs, so it decides nothing (unless a controller of its own delegates to it)';
+      context.warn(document, ['spec'], 'no-parent', message);
+      return { document, spec, rules: [], services: [], listeners: [], built: new Map() };
+    }
     const rules = spec.rules?.length
       ? spec.rules.map((rule, index): ApiRule => {
           const path = ['spec', 'rules', index];
@@ -63,7 +69,6 @@ export class ApiRoutes {
     const { document, spec } = route;
     const reasons: Reason[] = [];
     const refs = spec.parentRefs ?? [];
-    if (refs.length === 0) reasons.push([['spec'], 'no-parent', 'is attached to nothing here']);
     refs.forEach((ref, index) => {
       const reason = this.#attachTo(route, ref, ['spec', 'parentRefs', index]);
       if (reason) reasons.push(reason);
