@@ -73,7 +73,10 @@ describe('keys that are fetched', { skip, timeout: 120_000 }, () => {
     server?.close();
   });
 
-  const token = (by: Signer) => by.sign({ iss: 'https://a', sub: 'u', exp: Math.floor(Date.now() / 1000) + 600 });
+  let serial = 0;
+  /** Never the same twice: the agent remembers for a while which it has refused. */
+  const token = (by: Signer) =>
+    by.sign({ iss: 'https://a', sub: 'u', jti: `${serial++}`, exp: Math.floor(Date.now() / 1000) + 600 });
   async function statuses(jwt: string): Promise<[alone: number | undefined, mesh: number | undefined]> {
     const ask = (address: string) => one(address, world.port, 'GET', '/echo', [['Authorization', `Bearer ${jwt}`]]);
     const [alone, mesh] = [await outside.run(ask(ALONE)), await inside.run(ask(MESH))];
