@@ -2,15 +2,14 @@
  * The gRPC service that the proxy's ext_authz filters ask (envoy.service.auth.v3.Authorization), on a Unix socket. Calls
  * are unary, so the framing of gRPC (PROTOCOL-HTTP2) is five bytes before one message, and a status in the trailers.
  */
-import { chmodSync, rmSync } from 'node:fs';
-import { createServer, type Http2Server, type IncomingHttpHeaders, type ServerHttp2Stream } from 'node:http2';
+import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
 import type { Advice, ConsultedRequest } from './consult.js';
 import { decodeCheck, encodeAnswer } from './consult-messages.js';
+import { GRPC_PREFIX, serveGrpc } from './grpc-socket.js';
 
 /** What is said about a request. */
 export type Ask = (request: ConsultedRequest) => Advice;
 
-const PREFIX = 5;
 const OK = '0';
 const UNAVAILABLE = '14';
 
@@ -23,7 +22,7 @@ function answer(stream: ServerHttp2Stream, message: Uint8Array | undefined): voi
   }
   stream.respond(head, { waitForTrailers: true });
   stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': OK }));
-  const prefix = Buffer.alloc(PREFIX);
+  const prefix = Buffer.alloc(GRPC_PREFIX);
   prefix.writeUInt32BE(message.length, 1);
   stream.end(Buffer.concat([prefix, message]));
 }
@@ -37,8 +36,8 @@ function handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ask: As
     try {
       const body = Buffer.concat(chunks);
       // one message, not compressed
-      if (body.length >= PREFIX && body[0] === 0 && body.length === PREFIX + body.readUInt32BE(1)) {
-        const request: ConsultedRequest = decodeCheck(body.subarray(PREFIX), headers);
+      if (body.length >= GRPC_PREFIX && body[0] === 0 && body.length === GRPC_PREFIX + body.readUInt32BE(1)) {
+        const request: ConsultedRequest = decodeCheck(body.subarray(GRPC_PREFIX), headers);
         advice = ask(request);
       }
     } catch {
@@ -49,15 +48,6 @@ function handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ask: As
 }
 
 /** Serves until it is closed. What is at `path` is replaced. Rejects when the socket cannot be made. */
-export async function serveConsults(path: string, ask: Ask): Promise<Http2Server> {
-  const server = createServer();
-  server.on('stream', (stream, headers) => handle(stream, headers, ask));
-  server.on('sessionError', () => undefined);
-  rmSync(path, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, resolve);
-  });
-  chmodSync(path, 0o600);
-  return server;
+export function serveConsults(path: string, ask: Ask): Promise<Http2Server> {
+  return serveGrpc(path, (stream, headers) => handle(stream, headers, ask));
 }

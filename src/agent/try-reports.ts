@@ -3,9 +3,9 @@
  * socket: a stream of messages without an answer, each behind the five bytes of gRPC's framing (PROTOCOL-HTTP2). Fields are
  * read by the numbers of envoy/data/accesslog/v3, all others are skipped.
  */
-import { chmodSync, rmSync } from 'node:fs';
-import { createServer, type Http2Server, type ServerHttp2Stream } from 'node:http2';
+import type { Http2Server, ServerHttp2Stream } from 'node:http2';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+import { GRPC_PREFIX, serveGrpc } from './grpc-socket.js';
 
 /** One try of the proxy's. */
 export interface TryReport {
@@ -20,7 +20,6 @@ export interface TryReport {
   readonly timedOut: boolean;
 }
 
-const PREFIX = 5;
 /** More is no message of Envoy's. */
 const MAX_MESSAGE = 16 * 1024 * 1024;
 
@@ -123,15 +122,15 @@ function take(stream: ServerHttp2Stream, report: (tried: TryReport) => void): vo
   stream.on('end', () => stream.end());
   stream.on('data', (piece: Buffer) => {
     bytes = bytes.length === 0 ? piece : Buffer.concat([bytes, piece]);
-    while (bytes.length >= PREFIX) {
+    while (bytes.length >= GRPC_PREFIX) {
       const length = bytes.readUInt32BE(1);
       if (bytes[0] !== 0 || length > MAX_MESSAGE) {
         stream.close();
         return;
       }
-      if (bytes.length < PREFIX + length) return;
-      const message = bytes.subarray(PREFIX, PREFIX + length);
-      bytes = bytes.subarray(PREFIX + length);
+      if (bytes.length < GRPC_PREFIX + length) return;
+      const message = bytes.subarray(GRPC_PREFIX, GRPC_PREFIX + length);
+      bytes = bytes.subarray(GRPC_PREFIX + length);
       try {
         for (const tried of decodeReports(message)) report(tried);
       } catch {
@@ -142,15 +141,6 @@ function take(stream: ServerHttp2Stream, report: (tried: TryReport) => void): vo
 }
 
 /** Serves until it is closed. What is at `path` is replaced. Rejects when the socket cannot be made. */
-export async function serveReports(path: string, report: (tried: TryReport) => void): Promise<Http2Server> {
-  const server = createServer();
-  server.on('stream', (stream) => take(stream, report));
-  server.on('sessionError', () => undefined);
-  rmSync(path, { force: true });
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, resolve);
-  });
-  chmodSync(path, 0o600);
-  return server;
+export function serveReports(path: string, report: (tried: TryReport) => void): Promise<Http2Server> {
+  return serveGrpc(path, (stream) => take(stream, report));
 }
