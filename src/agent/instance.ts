@@ -229,7 +229,7 @@ export class Instance {
     const lasting = this.#plane.attach(this.#groups);
     const left = leftHolder(this.#folder);
     if (this.#takesInbound) {
-      const held = this.#plane.attachInbound(this.#groups);
+      const held = this.#plane.steering.attachInbound(this.#groups);
       this.#holder = startHolder(this.#folder, held);
       lasting.push(...held);
     }
@@ -495,7 +495,7 @@ export class Instance {
       try {
         const fd = listeningSocketOf(pid, addressBytes(own.address), own.port);
         if (fd === undefined) throw new Error(`the proxy does not listen at ${own.address}:${own.port}`);
-        this.#plane.keepInbound({ address, port }, fd);
+        this.#plane.steering.keepInbound({ address, port }, fd);
         closeFd(fd);
       } catch (error) {
         this.options.log(
@@ -523,11 +523,11 @@ export class Instance {
     });
     const kept = new Set(wanted.map(({ from }) => `${from.address} ${from.port}`));
     for (const old of this.#fallbacks)
-      if (!kept.has(`${old.address} ${old.port}`)) this.#plane.unsteer('fallbacks', old);
+      if (!kept.has(`${old.address} ${old.port}`)) this.#plane.steering.unsteer('fallbacks', old);
     for (const { from, to, index } of wanted) {
       // A proxy on an address of the other family cannot be reached from this one.
       if (from.address.includes(':') !== to.address.includes(':')) continue;
-      this.#plane.steer('fallbacks', from, to, isLocal(from.address) && from.address === to.address, index);
+      this.#plane.steering.steer('fallbacks', from, to, isLocal(from.address) && from.address === to.address, index);
     }
     this.#fallbacks = wanted.map(({ from }) => from);
   }

@@ -65,8 +65,8 @@ export class Listeners {
         : [intercept.address];
       for (const address of addresses) {
         const from = { address, port: intercept.port };
-        this.plane.steer('steers', from, entry.bind, keep, indexOf(intercept.listener));
-        if (intercept.inbound) this.plane.takeInbound(from, fdOf(entry.server), intercept.inbound);
+        this.plane.steering.steer('steers', from, entry.bind, keep, indexOf(intercept.listener));
+        if (intercept.inbound) this.plane.steering.takeInbound(from, fdOf(entry.server), intercept.inbound);
         entry.steered.push(from);
       }
     }
@@ -75,8 +75,8 @@ export class Listeners {
 
   #close(key: string, entry: Entry): void {
     for (const from of entry.steered) {
-      this.plane.unsteer('steers', from);
-      if (entry.intercept.inbound) this.plane.leaveInbound(from);
+      this.plane.steering.unsteer('steers', from);
+      if (entry.intercept.inbound) this.plane.steering.leaveInbound(from);
     }
     entry.server.close();
     this.#entries.delete(key);
@@ -88,7 +88,7 @@ export class Listeners {
 
   #accept(intercept: Intercept, socket: Socket): void {
     const client = { address: plainAddress(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
-    const cookie = client.port ? this.plane.arrived(client)?.cookie : undefined;
+    const cookie = client.port ? this.plane.steering.arrived(client)?.cookie : undefined;
     if (cookie === undefined && !intercept.inbound) {
       socket.destroy(); // nobody whom the hooks sent here
       return;

@@ -29,8 +29,9 @@ import {
   localAddresses,
   plainAddress,
 } from './address.js';
-import { addressKey, type DataPlane, type NamespaceSockets } from './data-plane.js';
+import type { DataPlane } from './data-plane.js';
 import type { Arrival } from './listeners.js';
+import { addressKey, type NamespaceSockets } from './steering.js';
 
 const BACKLOG = 4096;
 const SWEEP_MS = 1000;
@@ -93,15 +94,15 @@ export class Namespaces {
     const fallbacks: Address[] = [];
     for (const { from, listener, destination } of targets) {
       if (policy.served(listener)) {
-        this.plane.steer('steers', from, from, false, policy.indexOf(listener), 'elsewhere');
+        this.plane.steering.steer('steers', from, from, false, policy.indexOf(listener), 'elsewhere');
         steered.push(from);
       }
       const proxy = policy.proxyOf(listener);
       // where the proxy itself listens it can be reached from there as well
       if (proxy && addressKey(destination) === addressKey(from)) continue;
       if (!proxy || isLoopback(proxy.address) || proxy.address.includes(':') !== from.address.includes(':'))
-        this.plane.refuseElsewhere(from);
-      else this.plane.steer('fallbacks', from, proxy, false, policy.indexOf(listener), 'elsewhere');
+        this.plane.steering.refuseElsewhere(from);
+      else this.plane.steering.steer('fallbacks', from, proxy, false, policy.indexOf(listener), 'elsewhere');
       fallbacks.push(from);
     }
     this.#unsteer('steers', this.#steered, steered);
@@ -112,7 +113,7 @@ export class Namespaces {
 
   #unsteer(map: 'steers' | 'fallbacks', before: readonly Address[], now: readonly Address[]): void {
     const kept = new Set(now.map(addressKey));
-    for (const from of before) if (!kept.has(addressKey(from))) this.plane.unsteer(map, from, 'elsewhere');
+    for (const from of before) if (!kept.has(addressKey(from))) this.plane.steering.unsteer(map, from, 'elsewhere');
   }
 
   /**
@@ -177,9 +178,9 @@ export class Namespaces {
       own: addresses.map(({ address }) => address),
     };
     namespace.sockets = sockets;
-    this.plane.serveNamespace(cookie, sockets);
+    this.plane.steering.serveNamespace(cookie, sockets);
     const kept = new Set(sockets.own);
-    this.plane.forgetAddresses(
+    this.plane.steering.forgetAddresses(
       cookie,
       before.own.filter((address) => !kept.has(address)),
     );
@@ -200,7 +201,7 @@ export class Namespaces {
 
   #accept(namespace: Namespace, socket: Socket): void {
     const client = { address: plainAddress(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
-    const arrived = client.port ? this.plane.arrived(client, namespace.cookie) : undefined;
+    const arrived = client.port ? this.plane.steering.arrived(client, namespace.cookie) : undefined;
     const target = arrived && this.#targets.get(arrived.asked);
     if (!arrived || !target) {
       socket.destroy(); // nobody whom the hooks sent here, or what he asked for is not ours any more
@@ -235,7 +236,7 @@ export class Namespaces {
 
   #release(namespace: Namespace): void {
     this.#known.delete(namespace.id);
-    this.plane.leaveNamespace(namespace.cookie, namespace.sockets.own);
+    this.plane.steering.leaveNamespace(namespace.cookie, namespace.sockets.own);
     for (const server of namespace.servers) server.close();
   }
 

@@ -83,7 +83,8 @@ export class Traffic {
       known: (of) => this.#connections.has(of),
       closed: () => {
         if (atListener) this.plane.release(cookie);
-        else if (this.plane.arrived(client, netns)?.cookie === cookie) this.plane.forget(client, netns);
+        else if (this.plane.steering.arrived(client, netns)?.cookie === cookie)
+          this.plane.steering.forget(client, netns);
         if (this.#connections.get(cookie) === connection) this.#connections.delete(cookie);
       },
     });
