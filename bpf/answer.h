@@ -214,8 +214,8 @@ static __always_inline int head_changes(const struct scratch *s) {
 
 /* The head that the client gets, in s->out, as first_piece has left it to be. Returns 0 when it does not fit. */
 static __always_inline int build_answer(struct work *w, __u32 slot) {
-  struct scratch *s = w->s;
 #ifndef SIDESTEP_NATIVE
+  struct scratch *s = w->s;
   if (s->edits) {
     struct variables *v = bpf_map_lookup_elem(&variables, &slot);
     if (!v || load_variables(s, v))

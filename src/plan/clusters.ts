@@ -5,6 +5,7 @@ import type { ClusterPlan } from './ir.js';
 import { lbPolicy } from './lb-policy.js';
 import { anyType, bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { type Detection, detectionOf } from './outliers.js';
+import { runtimeMayChange } from './runtime.js';
 
 /** A cluster as far as it is understood; offloadable only if the notes are clean. */
 export interface ClusterInfo {
@@ -180,7 +181,7 @@ function circuitBreakers(notes: Notes, cluster: JsonObject, resources: Resources
       }
     }
   });
-  if (most !== undefined && has(resources.bootstrap, 'layered_runtime'))
+  if (most !== undefined && runtimeMayChange(resources.bootstrap, 'circuit_breakers'))
     notes.add('circuit-breaker', 'a runtime layer may change max_requests', 'circuit_breakers', breakers);
   return most;
 }

@@ -492,8 +492,14 @@ const CASES: Case[] = [
   {
     name: 'requests in flight that the runtime may change',
     cluster: { circuit_breakers: { thresholds: [{ max_requests: 10 }] } },
-    bootstrap: { layered_runtime: { layers: [{ name: 'static', static_layer: {} }] } },
+    bootstrap: { layered_runtime: { layers: [{ name: 'disk', disk_layer: {} }] } },
     expect: 'circuit-breaker',
+  },
+  {
+    name: 'requests in flight, and runtime keys about something else',
+    cluster: { circuit_breakers: { thresholds: [{ max_requests: 10 }] } },
+    bootstrap: { layered_runtime: { layers: [{ name: 'static', static_layer: { 're2.max': 1 } }] } },
+    expect: 'kernel',
   },
   {
     name: 'a high threshold',
