@@ -5,7 +5,7 @@ import { whyNoSidestep } from '../../src/lab/sidestep.js';
 import { type ChaosResult, runChaos } from './run.js';
 
 const skip = whyNoSidestep()?.includes('root') ? 'needs root' : false;
-const seconds = Number(process.env.SIDESTEP_CHAOS_SECONDS ?? 15);
+const seconds = Number(process.env.SIDESTEP_CHAOS_SECONDS ?? 8);
 const seed = Number(process.env.SIDESTEP_CHAOS_SEED ?? 1);
 
 /** Every request got its own whole answer or one clean error, and nothing is left. */
