@@ -8,6 +8,7 @@ import {
   type FollowedCluster,
   type FollowedHost,
   MAX_DISCOVERED,
+  type SetHosts,
   useHostSets,
   writeHostSets,
 } from '../compile/clusters.js';
@@ -16,6 +17,7 @@ import { healthOf } from '../plan/endpoints.js';
 import type { Health, HostState } from '../plan/host-sets.js';
 import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject } from '../policy/resources.js';
+import { hostKey } from '../proxy/index.js';
 
 /** What is asked of the rest of the agent. */
 export interface DiscoveryContext {
@@ -24,12 +26,7 @@ export interface DiscoveryContext {
   /** the id of an endpoint. @throws RangeError when there are too many */
   readonly endpointId: (address: string, port: number) => number;
   /** writes who takes traffic into a room of the image in force, and puts it in force */
-  readonly setHosts: (
-    cluster: FollowedCluster,
-    room: 0 | 1,
-    hosts: readonly FollowedHost[],
-    states: readonly HostState[],
-  ) => void;
+  readonly setHosts: SetHosts;
   /** no cluster leads to this endpoint any more */
   readonly retire: (endpoint: number) => void;
 }
@@ -206,9 +203,9 @@ export class Discovery {
 
   /** Addresses that the files name, with the health that the proxy has found. */
   #checked({ endpoints, followed }: FollowedCluster['plan'], found: readonly Host[]): Omit<InForce, 'room'> {
-    const byAddress = new Map(found.map((host) => [`${host.address} ${host.port}`, host]));
+    const byAddress = new Map(found.map((host) => [hostKey(host.address, host.port), host]));
     const states = endpoints.map(({ address, port }, i): HostState | undefined => {
-      const host = byAddress.get(`${address} ${port}`);
+      const host = byAddress.get(hostKey(address, port));
       return host && { ...followed.hosts[i]!, health: host.health, priority: host.priority };
     });
     // while it has others than the files say, it balances alone

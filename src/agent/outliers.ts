@@ -3,12 +3,19 @@
  * map, by the kernel where it sees answers, and here for what the agent and the proxy see. An endpoint that reaches a
  * limit is ejected for both, and comes back after its time.
  */
-import { type FollowedCluster, type FollowedHost, useHostSets, writeHostSets } from '../compile/clusters.js';
+import {
+  type FollowedCluster,
+  type FollowedHost,
+  type SetHosts,
+  useHostSets,
+  writeHostSets,
+} from '../compile/clusters.js';
 import type { CompiledImage } from '../compile/image.js';
 import { DetectorSpec, MAX_DETECTORS, TRIPPED } from '../layout/runtime.js';
 import type { HostState } from '../plan/host-sets.js';
 import type { FollowedPlan } from '../plan/ir.js';
 import type { Detection } from '../plan/outliers.js';
+import { hostKey } from '../proxy/index.js';
 
 export interface OutliersContext {
   /** the `detectors` map */
@@ -18,12 +25,7 @@ export interface OutliersContext {
   /** the id of an endpoint. @throws RangeError when there are too many */
   readonly endpointId: (address: string, port: number) => number;
   /** writes who takes traffic into a room of the image in force, and puts it in force */
-  readonly setHosts: (
-    cluster: FollowedCluster,
-    room: 0 | 1,
-    hosts: readonly FollowedHost[],
-    states: readonly HostState[],
-  ) => void;
+  readonly setHosts: SetHosts;
   /** tells the proxy which hosts (`address port`) of one of its clusters are ejected */
   readonly tell: (cluster: string, ejected: ReadonlySet<string>) => void;
   /** milliseconds, monotonic */
@@ -57,11 +59,6 @@ const at = (index: number, field: string): number => index * WORDS + DetectorSpe
 /** How long a program may still read the room that was given up. */
 const REST_MS = 20;
 const FREED_MS = 60_000;
-
-/** What its address and port are called. */
-export function hostKey(address: string, port: number): string {
-  return `${address} ${port}`;
-}
 
 export class Outliers {
   #detectors = new Map<string, Detector>();

@@ -45,8 +45,7 @@ export interface Slot {
 
 /** The local end of a connection as Envoy writes addresses. */
 export function localEnd({ localAddress = '', localPort = 0 }: Socket): string {
-  const address = plainAddress(localAddress);
-  return address.includes(':') ? `[${address}]:${localPort}` : `${address}:${localPort}`;
+  return endText({ address: plainAddress(localAddress), port: localPort });
 }
 
 interface Endpoint extends Address {
@@ -130,8 +129,8 @@ export class UpstreamPool {
 
   /** The connection to the proxy with this local end, as Envoy writes it, while an exchange is in flight on it. */
   byLocalEnd(end: string): number | undefined {
-    for (const { slot, endpoint, socket } of this.#slots.values())
-      if (this.#endpoints[endpoint]!.proxy && localEnd(socket) === end && this.plane.owner(slot) !== 0n) return slot;
+    for (const { slot, endpoint } of this.#slots.values())
+      if (this.#endpoints[endpoint]!.proxy && this.localOf(slot) === end && this.plane.owner(slot) !== 0n) return slot;
     return undefined;
   }
 
@@ -240,8 +239,7 @@ export class UpstreamPool {
       dummy: undefined,
     };
     this.#slots.set(index, slot);
-    if (socket.localAddress && socket.localPort)
-      this.#locals.set(index, endText({ address: plainAddress(socket.localAddress), port: socket.localPort }));
+    if (socket.localAddress && socket.localPort) this.#locals.set(index, localEnd(socket));
     endpoint.open++;
     socket.on('data', (bytes: Buffer) => this.#data(slot, bytes));
     const end = (): void => this.#end(slot);

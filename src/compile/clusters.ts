@@ -1,6 +1,6 @@
 /** Clusters of the plan as structures of the image. */
 import { ClusterSpec, EndpointListSpec, EndpointRefSpec, HostListSpec, HostSetSpec, LB } from '../layout/image.js';
-import { hostSets } from '../plan/host-sets.js';
+import { type HostState, hostSets } from '../plan/host-sets.js';
 import type { Breaker, ClusterPlan, EndpointPlan, FollowedPlan } from '../plan/ir.js';
 import type { Blob } from './blob.js';
 import { type Chooser, Room, storeHostSets, together } from './host-sets.js';
@@ -26,6 +26,14 @@ export interface FollowedHost extends EndpointPlan {
   /** where its failures are counted */
   readonly watch?: number;
 }
+
+/** Writes who takes the traffic of a cluster into one of its two rooms in an image, and puts it in force. */
+export type SetHosts = (
+  cluster: FollowedCluster,
+  room: 0 | 1,
+  hosts: readonly FollowedHost[],
+  states: readonly HostState[],
+) => void;
 
 /** Most endpoints of a cluster whose addresses are found out at run time; with more, the proxy balances. */
 export const MAX_DISCOVERED = 128;

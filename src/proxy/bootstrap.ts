@@ -166,7 +166,8 @@ export function buildBootstrap(resources: Resources, options: { readonly dir: st
   };
 }
 
-function serviceName(cluster: JsonObject): string {
+/** The name by which a cluster asks for its load assignment. */
+export function serviceName(cluster: JsonObject): string {
   return asString(asObject(cluster.eds_cluster_config)?.service_name) || asString(cluster.name);
 }
 

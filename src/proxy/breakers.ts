@@ -4,13 +4,12 @@
  * route has chosen. The cluster's own thresholds stay: what the agent has let through never reaches them, and without the
  * agent they are what is left.
  */
-import { asObject, asObjects, asString, clusterReferences } from '../policy/envoy/walk.js';
+import { asObject, asObjects, asString, clusterReferences, TYPE } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
 import { askingFilter, CONSULT_CLUSTER, consultCluster, off, on } from './consult.js';
 
 const NAME = 'sidestep breakers';
-const ROUTER = 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router';
 /** gRPC metadata: the cluster, whose connection it is, and whether answers keep quiet about Envoy. */
 export const BREAKER_KEYS = { cluster: 'sidestep-cluster', end: 'sidestep-end', quiet: 'sidestep-quiet' } as const;
 
@@ -41,7 +40,7 @@ function asking(config: JsonObject, clusters: ReadonlySet<string>): JsonObject {
 function filters(list: readonly JsonObject[]): JsonObject[] {
   return list.flatMap((filter): JsonObject[] => {
     const config = asObject(filter.typed_config);
-    if (config?.['@type'] !== ROUTER) return [filter];
+    if (config?.['@type'] !== TYPE.ROUTER) return [filter];
     const metadata = {
       [BREAKER_KEYS.cluster]: '%UPSTREAM_CLUSTER_RAW%',
       [BREAKER_KEYS.end]: '%DOWNSTREAM_DIRECT_REMOTE_ADDRESS%',

@@ -9,11 +9,11 @@
 import { LOCAL_LIMIT, type LocalLimit } from '../plan/local-limits.js';
 import { asObject, asObjects, asString, connectionManagers } from '../policy/envoy/walk.js';
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
+import { agentCluster } from './agent-cluster.js';
 import { mapManagers } from './bootstrap.js';
 
 const HTTP = 'type.googleapis.com/envoy.extensions.filters.http';
 const LIMIT = `type.googleapis.com/${LOCAL_LIMIT}`;
-/** Envoy makes an authority of it, so no space. */
 export const CONSULT_CLUSTER = 'sidestep-consult';
 /** A request that could not be asked about; clients may send it, too, and are then limited twice, which changes nothing. */
 const FAILED = 'x-envoy-auth-failure-mode-allowed';
@@ -205,22 +205,10 @@ function contextOf(id: string): JsonObject {
 /** Where the agent answers: one HTTP/2 connection for each worker, without bounds. */
 export function consultCluster(path: string): JsonObject {
   const most = 1_000_000_000;
-  return {
-    name: CONSULT_CLUSTER,
-    type: 'STATIC',
+  return agentCluster(CONSULT_CLUSTER, path, {
     connect_timeout: TIMEOUT,
     circuit_breakers: { thresholds: [{ max_connections: most, max_pending_requests: most, max_requests: most }] },
-    load_assignment: {
-      cluster_name: CONSULT_CLUSTER,
-      endpoints: [{ lb_endpoints: [{ endpoint: { address: { pipe: { path } } } }] }],
-    },
-    typed_extension_protocol_options: {
-      'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
-        '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
-        explicit_http_config: { http2_protocol_options: {} },
-      },
-    },
-  };
+  });
 }
 
 /**

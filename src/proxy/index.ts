@@ -4,7 +4,7 @@ export { BREAKER_KEYS, WITHOUT_BREAKERS, withBreakers } from './breakers.js';
 export { LIMIT_KEY, withConsults, withoutLimits } from './consult.js';
 export { envoyVersion, findEnvoy, ProxyError } from './find-envoy.js';
 export { inboundPath, inboundProblem, withInboundListeners } from './inbound.js';
-export { ejectableAssignment, ejectableName, withOutliers } from './outliers.js';
+export { ejectableAssignment, ejectableName, hostKey, withOutliers } from './outliers.js';
 export { processStartTime, stopStaleProxy } from './process.js';
 export { EnvoyProxy, type ProxyOptions, startProxy } from './proxy.js';
 export { REPLAY_HEADER, replayMark, withReplayRoutes } from './replay.js';

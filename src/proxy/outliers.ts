@@ -3,13 +3,17 @@
  * itself, reports each of its tries to the agent (upstream_log of the router, as gRPC access log), and is told by the
  * health of the endpoints in a watched file what is ejected.
  */
-import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
+import { asObject, asObjects, asString, TYPE } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
-import { mapManagers } from './bootstrap.js';
+import { agentCluster } from './agent-cluster.js';
+import { mapManagers, serviceName } from './bootstrap.js';
 
-const ROUTER = 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router';
-/** Envoy makes an authority of it, so no space. */
 const REPORTS = 'sidestep-tries';
+
+/** What a host is called among those of its cluster: its address and port. */
+export function hostKey(address: string, port: number): string {
+  return `${address} ${port}`;
+}
 
 /** What the load assignment of a cluster is called that the agent ejects endpoints of. */
 export function ejectableName(cluster: string): string {
@@ -21,7 +25,7 @@ function withEjections(assignment: JsonObject, ejected: ReadonlySet<string>): Js
   const places = asObjects(assignment.endpoints).map((place): JsonObject => {
     const endpoints = asObjects(place.lb_endpoints).map((e): JsonObject => {
       const at = asObject(asObject(asObject(e.endpoint)?.address)?.socket_address);
-      const out = ejected.has(`${asString(at?.address)} ${Number(at?.port_value ?? 0)}`);
+      const out = ejected.has(hostKey(asString(at?.address), Number(at?.port_value ?? 0)));
       return out && e.health_status !== 'DRAINING' ? { ...e, health_status: 'UNHEALTHY' } : e;
     });
     return place.lb_endpoints ? { ...place, lb_endpoints: endpoints } : place;
@@ -46,28 +50,10 @@ function reports(more: JsonObject = {}): JsonObject {
   };
 }
 
-function reportsCluster(path: string): JsonObject {
-  return {
-    name: REPORTS,
-    type: 'STATIC',
-    connect_timeout: '1s',
-    load_assignment: {
-      cluster_name: REPORTS,
-      endpoints: [{ lb_endpoints: [{ endpoint: { address: { pipe: { path } } } }] }],
-    },
-    typed_extension_protocol_options: {
-      'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
-        '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
-        explicit_http_config: { http2_protocol_options: {} },
-      },
-    },
-  };
-}
-
 function reporting(hcm: JsonObject): JsonObject {
   const filters = asObjects(hcm.http_filters).map((filter): JsonObject => {
     const config = asObject(filter.typed_config);
-    if (config?.['@type'] !== ROUTER) return filter;
+    if (config?.['@type'] !== TYPE.ROUTER) return filter;
     const log = [...asObjects(config.upstream_log), reports()];
     return { ...filter, typed_config: { ...config, upstream_log: log } };
   });
@@ -77,7 +63,7 @@ function reporting(hcm: JsonObject): JsonObject {
 }
 
 function assignmentOf(cluster: JsonObject, resources: Resources): JsonObject | undefined {
-  const wanted = asString(asObject(cluster.eds_cluster_config)?.service_name) || asString(cluster.name);
+  const wanted = serviceName(cluster);
   return asObject(cluster.load_assignment) ?? resources.endpoints.find((e) => e.cluster_name === wanted);
 }
 
@@ -116,7 +102,7 @@ export function withOutliers(
   });
   return {
     ...resources,
-    clusters: [...clusters, reportsCluster(path)],
+    clusters: [...clusters, agentCluster(REPORTS, path, { connect_timeout: '1s' })],
     endpoints,
     listeners: resources.listeners.map((listener) => mapManagers(listener, reporting)),
   };
