@@ -134,7 +134,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     if (way == BY_AGENT)
       return to_agent(c, size, COUNTER_AGENT);
   }
-  __u32 slot = action ? take_again(endpoint, c->upstream) : NO_SLOT;
+  __u32 slot = take_again(endpoint, c->upstream);
   if (slot == NO_SLOT)
     slot = pool_take(endpoint);
   if (slot == NO_SLOT)
@@ -218,7 +218,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   if (u->way & WAY_DIRECT) {
     __u64 server = u->server;
     if (bpf_msg_redirect_hash(msg, &servers, &server, BPF_F_INGRESS) == SK_PASS) {
-      count(COUNTER_BYPASSED);
+      if (action)
+        count(COUNTER_BYPASSED);
       return SK_PASS;
     }
     u->way = WAY_NATIVE; /* the server is gone: so will be the connection, and the agent says so */

@@ -97,6 +97,7 @@ export class UpstreamPool {
       endpoint = { id, address, port, proxy, blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0, retired: false };
       this.#endpoints.push(endpoint);
       this.#byKey.set(key, endpoint);
+      if (proxy) this.plane.steering.pairProxy(endpoint);
     }
     endpoint.retired = false;
     return endpoint.id;
