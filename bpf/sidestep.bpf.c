@@ -258,12 +258,16 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   struct work w = {.s = s, .image = image};
   scan_head(&w, n, listener->scan, listener->scan_classes, 0);
   finish_request_head(s);
-  if (s->result != COMPLETE)
+  int left = is_left(s);
+  if (s->result != COMPLETE && !left)
     return to_agent(c, size, s->result == INCOMPLETE ? COUNTER_PARTIAL : COUNTER_ODD);
-  request_token(&w, listener, c->listener, header->generation);
+  if (left)
+    s->rule = s->token_unknown = 0;
+  else
+    request_token(&w, listener, c->listener, header->generation);
   __builtin_memcpy(&s->in[SOURCE_AT], c->source, 16);
   int v6 = c->source[1] || c->source[2] || c->source[3];
-  __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
+  __u32 action_at = left ? 0 : decide(&w, listener, v6 ? 16 : 4);
   s->action = at;
   __u32 rule = s->rule;
   int verdict = SK_PASS;
