@@ -81,6 +81,8 @@ export class CarriedAnswer {
     const again = reusable && !slot.ended && this.#pump.reusable;
     this.context.plane.finish(slot.slot, this.client.cookie, again);
     if (!again) this.context.pool.discard(slot);
+    // a client that is gone takes nothing and will never be drained, which must not stop the answers to the next one
+    else slot.socket.resume();
   }
 
   #write(bytes: Buffer, last: boolean): void {
@@ -96,7 +98,7 @@ export class CarriedAnswer {
       client.closeGracefully();
     } else if (!client.write(bytes) && !last) {
       slot.socket.pause();
-      client.onceDrained(() => slot.socket.resume());
+      client.onceDrained(() => void (this.#finished || slot.socket.resume()));
     }
   }
 
