@@ -273,12 +273,17 @@ static __always_inline void finish_request_head(struct scratch *s) {
 }
 
 /*
- * Whether a request is odd only in what it asks for: its head follows the grammar, and its end is what Content-Length says.
- * Such a one may share a connection to the proxy; what is odd otherwise gets one of its own, by way of the agent.
+ * Whether a request that was found odd is so only in what it asks for: its head follows the grammar, and it ends where
+ * Content-Length says. Such a one may share a connection to the proxy; what is odd otherwise gets one of its own, by way of
+ * the agent. Scans the head again, without regard to policies.
  */
-static __always_inline int is_left(const struct scratch *s) {
-  return s->result == ODD_HEAD && s->head_len && s->flags & HEAD_LEFT && !(s->flags & HEAD_ODD) &&
-         s->present & (1ULL << SLOT_HOST);
+static __always_inline int is_left(struct work *w, __u32 n) {
+  struct scratch *s = w->s;
+  const struct image_header *header = (const void *)w->image;
+  if (s->result != ODD_HEAD)
+    return 0;
+  scan_head(w, n, header->framing_scan, header->framing_classes, 0);
+  return s->head_len && !(s->flags & HEAD_ODD) && s->present & (1ULL << SLOT_HOST);
 }
 
 /* After scan_head of a response: status and version, whose places the scanner has fixed. */

@@ -258,7 +258,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   struct work w = {.s = s, .image = image};
   scan_head(&w, n, listener->scan, listener->scan_classes, 0);
   finish_request_head(s);
-  int left = is_left(s);
+  int left = is_left(&w, n);
   if (s->result != COMPLETE && !left)
     return to_agent(c, size, s->result == INCOMPLETE ? COUNTER_PARTIAL : COUNTER_ODD);
   if (left)

@@ -29,7 +29,7 @@ function policy(address: string, world: World): JsonObject {
     },
   ];
   return plainBootstrap(
-    [{ name: 'test', address, port: world.port, routes }],
+    [{ name: 'test', address, port: world.port, routes, manager: { normalize_path: true, merge_slashes: true } }],
     [{ name: 'one', ports: [world.upstream] }],
   );
 }
@@ -52,7 +52,12 @@ const FRAMED: Readonly<Record<string, HeaderList>> = {
     ['x-forwarded-for', '5.6.7.8'],
   ],
   'an unknown scheme': [['x-forwarded-proto', 'gopher']],
+  'a value beyond ASCII': [['x-note', 'caf\xe9 \xfc\xf1']],
+  'a host with an underscore': [['Host', 'a_service.test:80']],
+  'an odd referer': [['Referer', 'http://[::1]:port/#x']],
 };
+/** The same for targets that the proxy normalises. */
+const TARGETS = ['//echo', '/./echo', '/a/../echo', '/%65cho', '/echo?a="b"|c', '/a\\..\\../echo'];
 /** What must not share a connection: where it ends is somebody's opinion, or the connection ends with it. */
 const UNCERTAIN: Readonly<Record<string, HeaderList>> = {
   'two lengths': [
@@ -113,6 +118,25 @@ describe('requests that the kernel leaves to the proxy', { skip, timeout: 300_00
     });
   }
 
+  for (const target of TARGETS) {
+    test(`between others of its connection: ${target}`, async () => {
+      const odd: Exchange = {
+        pieces: [request(`POST ${target} HTTP/1.1`, [['Content-Length', '3']], 'abc')],
+        methods: ['POST'],
+      };
+      const [expected, actual] = await both([
+        get('/echo', [['x-way', 'kernel']]),
+        odd,
+        get('/echo'),
+        odd,
+        odd,
+        get('/here'),
+      ]);
+      assert.deepEqual(visible(actual), visible(expected));
+      assert.equal(expected.answers.length, 6, expected.error);
+    });
+  }
+
   for (const [name, headers] of Object.entries({ ...FRAMED, ...UNCERTAIN })) {
     test(`between others of its connection: ${name}`, async () => {
       const odd: Exchange = {
@@ -137,11 +161,12 @@ describe('requests that the kernel leaves to the proxy', { skip, timeout: 300_00
   }
 
   test('in turn with the kernel, on many connections at once: each answer is its request’s, and nothing wakes the agent', async (t) => {
-    const kinds = [...Object.values(FRAMED), undefined];
+    const kinds: (HeaderList | 'reply' | 'target')[] = [...Object.values(FRAMED), 'reply', 'target'];
     const connection = (c: number, rounds: number): Exchange[] =>
       Array.from({ length: rounds }, (_, i) => {
-        const headers = kinds[(i * 5 + c) % kinds.length];
-        if (!headers) return get('/here');
+        const headers = kinds[(i * 5 + c) % kinds.length]!;
+        if (headers === 'reply') return get('/here');
+        if (headers === 'target') return get(TARGETS[i % TARGETS.length]!, [['x-token', `${c}-${i}`]]);
         return get(i % 7 === 0 ? '/bytes/3000' : '/echo', [['x-token', `${c}-${i}`], ...headers]);
       });
     const run = (rounds: number) => Promise.all(Array.from({ length: 6 }, (_, c) => both(connection(c, rounds))));
