@@ -212,7 +212,7 @@ const TEXT = {
   ],
   'source-match': [
     'A match on who the client is',
-    'sourceLabels, sourceNamespace and workload selectors make one configuration for each client. There is one for all clients of a node here.',
+    'sourceLabels, sourceNamespace and workload selectors make one configuration for each kind of client. An instance has one for all its clients: those that `run --namespace` and `--labels` name. `check` judges each rule for clients that it counts for; what is left counts for none.',
   ],
   'not-http': [
     'A route for connections',

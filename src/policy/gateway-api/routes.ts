@@ -13,7 +13,7 @@ import type { Typed } from '../istio/kubernetes-services.js';
 import { entryServices, type Registry, type Service } from '../istio/registry.js';
 import { isCatchAll } from '../istio/route-match.js';
 import type { RouteInput } from '../istio/routes.js';
-import type { JsonObject } from '../resources.js';
+import type { Clients, JsonObject } from '../resources.js';
 import { type Backends, backendHost } from './backends.js';
 import { type ApiGateways, type ApiListener, createdAt } from './listeners.js';
 import { byPrecedence, type Ranked } from './match.js';
@@ -38,7 +38,7 @@ interface ApiRoute {
   readonly built: Map<number, Ranked[]>;
 }
 
-type Reason = readonly [path: Path, code: string, message: string];
+type Reason = readonly [path: Path, code: string, message: string, clients?: Clients];
 
 /** All HTTPRoutes and GRPCRoutes of the input. */
 export class ApiRoutes {
@@ -90,10 +90,14 @@ export class ApiRoutes {
       if (reason) reasons.push(reason);
     });
     const attached = route.services.length > 0 || route.listeners.length > 0;
-    for (const [path, code, message] of reasons) {
+    for (const [path, code, message, clients] of reasons) {
       // A rule is the kernel's only if everything that leads to it is; a parent that takes no route leads nowhere.
       if (attached && code !== 'tls' && code !== 'parent-kind') this.#context.warn(document, path, code, message);
-      else for (const { rule } of route.rules) this.#context.unsupported(rule, path, code, message);
+      else
+        for (const { rule } of route.rules) {
+          if (clients) this.#context.elsewhere(rule, path, message, clients);
+          else this.#context.unsupported(rule, path, code, message);
+        }
     }
   }
 
@@ -140,8 +144,10 @@ export class ApiRoutes {
   ): Reason | undefined {
     const { document } = route;
     const client = this.#context.namespace;
-    if (document.namespace !== namespace && document.namespace !== client)
-      return [path, 'source-match', `counts only for clients of namespace ${document.namespace}, not of ${client}`];
+    if (document.namespace !== namespace && document.namespace !== client) {
+      const message = `counts only for clients of namespace ${document.namespace}, not of ${client}`;
+      return [path, 'source-match', message, { namespace: document.namespace, labels: {} }];
+    }
     route.services.push({ host, namespace, port, path });
     return undefined;
   }

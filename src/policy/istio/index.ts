@@ -119,6 +119,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     hosts: hostEntries(context, registry, workloads),
     identities: identities.known(),
     rules: sourceRules(context, all),
+    otherClients: context.otherClients,
     left: left.reasons,
     documents: all.length,
     provenance: context.provenance,
