@@ -56,6 +56,8 @@ const FRAMED: Readonly<Record<string, HeaderList>> = {
   'a host with an underscore': [['Host', 'a_service.test:80']],
   'an odd referer': [['Referer', 'http://[::1]:port/#x']],
 };
+/** Targets that it refuses, perhaps with the connection. */
+const REFUSED = ['/echo#x', '/%00', '/%zz'];
 /** The same for targets that the proxy normalises. */
 const TARGETS = ['//echo', '/./echo', '/a/../echo', '/%65cho', '/echo?a="b"|c', '/a\\..\\../echo'];
 /** What must not share a connection: where it ends is somebody's opinion, or the connection ends with it. */
@@ -118,7 +120,7 @@ describe('requests that the kernel leaves to the proxy', { skip, timeout: 300_00
     });
   }
 
-  for (const target of TARGETS) {
+  for (const target of [...TARGETS, ...REFUSED]) {
     test(`between others of its connection: ${target}`, async () => {
       const odd: Exchange = {
         pieces: [request(`POST ${target} HTTP/1.1`, [['Content-Length', '3']], 'abc')],
@@ -133,7 +135,7 @@ describe('requests that the kernel leaves to the proxy', { skip, timeout: 300_00
         get('/here'),
       ]);
       assert.deepEqual(visible(actual), visible(expected));
-      assert.equal(expected.answers.length, 6, expected.error);
+      if (TARGETS.includes(target)) assert.equal(expected.answers.length, 6, expected.error);
     });
   }
 
