@@ -258,8 +258,8 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   struct work w = {.s = s, .image = image};
   scan_head(&w, n, listener->scan, listener->scan_classes, 0);
   finish_request_head(s);
-  int left = is_left(&w, n);
-  if (s->result != COMPLETE && !left)
+  int odd = s->result != COMPLETE, left = odd && is_left(&w, n);
+  if (odd && !left)
     return to_agent(c, size, s->result == INCOMPLETE ? COUNTER_PARTIAL : COUNTER_ODD);
   if (left)
     s->rule = s->token_unknown = 0;

@@ -139,6 +139,15 @@ describe('requests that the kernel leaves to the proxy', { skip, timeout: 300_00
     });
   }
 
+  test('between others of its connection: no host', async () => {
+    for (const path of ['/echo', '//echo', '/here']) {
+      const bytes = Buffer.from(`GET ${path} HTTP/1.1\r\nx-token: a\r\n\r\n`).toString('base64');
+      const [expected, actual] = await both([get('/echo'), { pieces: [bytes], methods: ['GET'] }, get('/echo')]);
+      assert.deepEqual(visible(actual), visible(expected));
+      assert.equal(expected.answers[1]?.status, 400);
+    }
+  });
+
   for (const [name, headers] of Object.entries({ ...FRAMED, ...UNCERTAIN })) {
     test(`between others of its connection: ${name}`, async () => {
       const odd: Exchange = {
