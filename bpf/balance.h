@@ -20,6 +20,34 @@ static __always_inline __u32 endpoint_at(const __u8 *image, __u32 list, __u32 in
   return AT(struct endpoint_ref, image, list + sizeof(struct endpoint_list) + index * sizeof(struct endpoint_ref))->id;
 }
 
+/* The next turn of a counter; there is one in the map for each index that the agent has given out. */
+static __always_inline __u32 turn(__u32 counter) {
+  __u32 index = counter & (N_TURNS - 1);
+  __u32 *next = bpf_map_lookup_elem(&turns, &index);
+  return next ? __sync_fetch_and_add(next, 1) : 0;
+}
+
+static long set_step(__u32 index, void *context) {
+  struct work *w = context;
+  w->s->run_row = w->s->list + index * sizeof(struct host_set);
+  __u32 share = AT(struct host_set, w->image, w->s->run_row)->share;
+  if (w->s->run_at < share)
+    return 1;
+  w->s->run_at -= share;
+  return 0;
+}
+
+/* The set of equally good hosts whose turn it is (Envoy: choosePriority), of n at s->run_row. */
+static __always_inline const struct host_set *choose_set(struct work *w, __u32 n) {
+  struct scratch *s = w->s;
+  if (n > 1) {
+    s->list = s->run_row;
+    s->run_at = s->hashed ? s->hash % 100 : bpf_get_prandom_u32() % 100;
+    LOOP(n > MAX_HOST_SETS ? MAX_HOST_SETS : n, set_step, w);
+  }
+  return AT(struct host_set, w->image, s->run_row);
+}
+
 /* Chooses the endpoint id for a forward action; NO_SLOT when its cluster has none, or the proxy must choose. */
 static __always_inline __u32 choose_endpoint(struct work *w, const struct action *action) {
   struct scratch *s = w->s;
@@ -31,31 +59,36 @@ static __always_inline __u32 choose_endpoint(struct work *w, const struct action
   LOOP(n > 64 ? 64 : n, weighted_step, w);
   const struct cluster *cluster = AT(struct cluster, w->image, s->run_row);
   __u32 lb = cluster->lb;
-  /* read once: the agent may switch to another list */
-  __u32 list = *(volatile const __u32 *)&cluster->endpoints;
-  __u32 count = AT(struct endpoint_list, w->image, list)->n;
   s->max_requests = cluster->max_requests;
-  if (!count)
+  /* read once: the agent may switch to others */
+  __u32 sets = *(volatile const __u32 *)&cluster->sets;
+  __u32 n_sets = AT(struct host_sets, w->image, sets)->n;
+  if (!n_sets)
     return NO_SLOT;
+  s->hashed = 0;
   if (lb == LB_RING_HASH || lb == LB_MAGLEV) {
     request_hash(w, action);
     if (s->stop)
       return NO_SLOT;
-    if (s->hashed)
-      return endpoint_at(w->image, list, table_member(w, cluster));
-    lb = LB_RANDOM;
   }
+  s->run_row = sets + sizeof(struct host_sets);
+  const struct host_set *set = choose_set(w, n_sets);
+  __u32 lists = set->lists, n_lists = set->n_lists;
+  if (n_lists > 1)
+    lists += turn(set->counter) % n_lists * sizeof(struct host_list);
+  const struct host_list *choice = AT(struct host_list, w->image, lists);
+  __u32 list = choice->endpoints, counter = choice->counter;
+  __u32 count = AT(struct endpoint_list, w->image, list)->n;
+  if (!count)
+    return NO_SLOT;
+  if (s->hashed)
+    return endpoint_at(w->image, list, table_member(w, set));
   if (count == 1)
     return endpoint_at(w->image, list, 0);
-  if (lb == LB_ROUND_ROBIN) {
-    __u32 index = cluster->counter & 4095;
-    __u32 *turn = bpf_map_lookup_elem(&turns, &index);
-    if (!turn)
-      return NO_SLOT;
-    return endpoint_at(w->image, list, __sync_fetch_and_add(turn, 1) % count);
-  }
+  if (lb == LB_ROUND_ROBIN)
+    return endpoint_at(w->image, list, turn(counter) % count);
   __u32 first = endpoint_at(w->image, list, bpf_get_prandom_u32() % count);
-  if (lb == LB_RANDOM)
+  if (lb != LB_LEAST_REQUEST)
     return first;
   /* least request: the less busy of two drawn at random */
   __u32 second = endpoint_at(w->image, list, bpf_get_prandom_u32() % count);

@@ -178,11 +178,11 @@ static long ring_step(__u32 index, void *context) {
 }
 
 /* The index of the endpoint that s->hash leads to. */
-static __always_inline __u32 table_member(struct work *w, const struct cluster *cluster) {
+static __always_inline __u32 table_member(struct work *w, const struct host_set *set) {
   struct scratch *s = w->s;
-  __u32 n = cluster->n_table, entry;
-  if (cluster->table) {
-    s->list = cluster->table;
+  __u32 n = set->n_table, entry;
+  if (set->table) {
+    s->list = set->table;
     s->run_at = 0;
     s->run_end = n;
     LOOP(20, ring_step, w);
@@ -190,5 +190,5 @@ static __always_inline __u32 table_member(struct work *w, const struct cluster *
   } else {
     entry = n ? s->hash % n : 0;
   }
-  return *(const __u16 *)(w->image + ((cluster->members + entry * 2) & (IMAGE_SIZE - 1)));
+  return *(const __u16 *)(w->image + ((set->members + entry * 2) & (IMAGE_SIZE - 1)));
 }

@@ -26,6 +26,7 @@
 #define STATUS_WORDS 7
 #define MAX_HASHES 8
 #define MAX_TABLE 131072
+#define MAX_HOST_SETS 64
 #define MAX_VARIABLES 4
 #define MAX_ANSWER_EDITS 4096
 #define REPLY_PROXY 1
@@ -444,23 +445,54 @@ _Static_assert(__builtin_offsetof(struct hash_source, find_classes) == 8, "hash_
 /* Endpoints and how one of them is chosen. */
 struct cluster {
   __u32 lb; /* LB */
-  __u32 endpoints; /* offset of an endpoint_list; the agent changes it where the endpoints are found out at run time */
-  __u32 counter; /* index of the round robin counter */
-  __u32 table; /* hash tables: offset of u64[n_table], ascending (RING_HASH) */
-  __u32 members; /* hash tables: offset of u16[n_table], indexes of endpoints */
-  __u32 n_table; /* at most MAX_TABLE */
+  __u32 sets; /* offset of host_sets; the agent changes it where who takes traffic is found out at run time */
   __u32 max_requests; /* requests after which a connection is closed; 0: any number */
   __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct cluster) == 32, "cluster");
+_Static_assert(sizeof(struct cluster) == 16, "cluster");
 _Static_assert(__builtin_offsetof(struct cluster, lb) == 0, "cluster.lb");
-_Static_assert(__builtin_offsetof(struct cluster, endpoints) == 4, "cluster.endpoints");
-_Static_assert(__builtin_offsetof(struct cluster, counter) == 8, "cluster.counter");
-_Static_assert(__builtin_offsetof(struct cluster, table) == 12, "cluster.table");
-_Static_assert(__builtin_offsetof(struct cluster, members) == 16, "cluster.members");
-_Static_assert(__builtin_offsetof(struct cluster, n_table) == 20, "cluster.n_table");
-_Static_assert(__builtin_offsetof(struct cluster, max_requests) == 24, "cluster.max_requests");
-_Static_assert(__builtin_offsetof(struct cluster, pad) == 28, "cluster.pad");
+_Static_assert(__builtin_offsetof(struct cluster, sets) == 4, "cluster.sets");
+_Static_assert(__builtin_offsetof(struct cluster, max_requests) == 8, "cluster.max_requests");
+_Static_assert(__builtin_offsetof(struct cluster, pad) == 12, "cluster.pad");
+
+/* u32 n, then n host_sets; none: the proxy answers. */
+struct host_sets {
+  __u32 n; /* at most MAX_HOST_SETS */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct host_sets) == 8, "host_sets");
+_Static_assert(__builtin_offsetof(struct host_sets, n) == 0, "host_sets.n");
+_Static_assert(__builtin_offsetof(struct host_sets, pad) == 4, "host_sets.pad");
+
+/* Endpoints of one priority that are equally healthy. */
+struct host_set {
+  __u32 share; /* percent of the requests; those of all sets are 100 */
+  __u32 lists; /* offset of host_list[n_lists], which take turns */
+  __u32 n_lists; /* at least 1 */
+  __u32 counter; /* index of the counter of these turns */
+  __u32 table; /* hash tables: offset of u64[n_table], ascending (RING_HASH) */
+  __u32 members; /* hash tables: offset of u16[n_table], indexes of endpoints in the list */
+  __u32 n_table; /* at most MAX_TABLE */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct host_set) == 32, "host_set");
+_Static_assert(__builtin_offsetof(struct host_set, share) == 0, "host_set.share");
+_Static_assert(__builtin_offsetof(struct host_set, lists) == 4, "host_set.lists");
+_Static_assert(__builtin_offsetof(struct host_set, n_lists) == 8, "host_set.n_lists");
+_Static_assert(__builtin_offsetof(struct host_set, counter) == 12, "host_set.counter");
+_Static_assert(__builtin_offsetof(struct host_set, table) == 16, "host_set.table");
+_Static_assert(__builtin_offsetof(struct host_set, members) == 20, "host_set.members");
+_Static_assert(__builtin_offsetof(struct host_set, n_table) == 24, "host_set.n_table");
+_Static_assert(__builtin_offsetof(struct host_set, pad) == 28, "host_set.pad");
+
+/* Endpoints among which the policy chooses. */
+struct host_list {
+  __u32 endpoints; /* offset of an endpoint_list */
+  __u32 counter; /* index of the round robin counter */
+};
+_Static_assert(sizeof(struct host_list) == 8, "host_list");
+_Static_assert(__builtin_offsetof(struct host_list, endpoints) == 0, "host_list.endpoints");
+_Static_assert(__builtin_offsetof(struct host_list, counter) == 4, "host_list.counter");
 
 /* u32 n, then n endpoint_refs; empty: the proxy answers. */
 struct endpoint_list {

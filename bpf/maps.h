@@ -75,9 +75,10 @@ struct {
 } endpoints SEC(".maps");
 
 /* Round robin counters; kept across generations. */
+#define N_TURNS 65536
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, 4096);
+  __uint(max_entries, N_TURNS);
   __type(key, __u32);
   __type(value, __u32);
 } turns SEC(".maps");

@@ -2,7 +2,7 @@
 
 import { randomBytes } from 'node:crypto';
 import { closeSync, openSync } from 'node:fs';
-import { type DiscoveredCluster, writeEndpointList } from '../compile/clusters.js';
+import { type FollowedCluster, type FollowedHost, writeHostSets } from '../compile/clusters.js';
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
 import {
   ATTACH,
@@ -40,6 +40,7 @@ import {
   VariablesSpec,
 } from '../layout/runtime.js';
 import { get, getBig, set } from '../layout/struct.js';
+import type { HostState } from '../plan/host-sets.js';
 import { type Address, addressWords } from './address.js';
 import { TokenStore } from './token-store.js';
 
@@ -171,17 +172,14 @@ export class DataPlane {
   }
 
   /**
-   * Changes the endpoints of a cluster of the image in force, for every request decided from now on. The list that is
-   * written is the one that was given up at the change before, so no program reads it.
+   * Changes who takes the traffic of a cluster of the image in force, for every request decided from now on. The room that
+   * is written is the one that was given up at the change before, so no program reads it.
    */
-  setEndpoints(cluster: DiscoveredCluster, ids: readonly number[]): void {
+  setHosts(cluster: FollowedCluster, room: 0 | 1, hosts: readonly FollowedHost[], states: readonly HostState[]): void {
     if (!this.#image) return;
-    const { view, buffer, bytes } = this.#image;
-    const at = bytes.byteOffset + cluster.pointer;
-    const [first, second] = cluster.lists;
-    const next = view.getUint32(cluster.pointer, true) === first ? second : first;
-    writeEndpointList(bytes, next, ids);
-    Atomics.store(new Int32Array(buffer, at, 1), 0, next);
+    const { buffer, bytes } = this.#image;
+    const next = writeHostSets(bytes, cluster, room, hosts, states);
+    Atomics.store(new Int32Array(buffer, bytes.byteOffset + cluster.pointer, 1), 0, next);
   }
 
   /** Sends connections to `from` elsewhere. `map`: `steers` (to the agent) or `fallbacks` (to the proxy). */

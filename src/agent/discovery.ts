@@ -1,47 +1,73 @@
 /**
- * Endpoints that the proxy finds out while it runs (DNS). It is asked what it has found, so that both paths lead to the
- * same servers whatever the resolver, its settings and its failures; the kernel's lists are changed in the image in
- * force. Until the first answer, and when there is no proxy to ask, such clusters have no endpoints here and their
- * requests are the proxy's.
+ * Endpoints that the proxy finds out while it runs (DNS), and the health of those that it checks. It is asked what it has
+ * found, so that both paths lead to the same servers whatever the resolver, the checks, their settings and their
+ * failures; who takes traffic is changed in the image in force. Until the first answer, and when there is no proxy to
+ * ask, such clusters have no endpoints here and their requests are the proxy's.
  */
-import { type DiscoveredCluster, MAX_DISCOVERED, writeEndpointList } from '../compile/clusters.js';
+import {
+  type FollowedCluster,
+  type FollowedHost,
+  MAX_DISCOVERED,
+  useHostSets,
+  writeHostSets,
+} from '../compile/clusters.js';
 import type { CompiledImage } from '../compile/image.js';
-import { serving } from '../plan/endpoints.js';
+import { healthOf } from '../plan/endpoints.js';
+import type { Health, HostState } from '../plan/host-sets.js';
 import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject } from '../policy/resources.js';
 
 /** What is asked of the rest of the agent. */
 export interface DiscoveryContext {
-  /** the proxy's `/clusters?format=json`; undefined: there is no proxy that can be asked */
-  readonly clusters: () => Promise<string> | undefined;
+  /** the proxy's `/clusters?format=json` of clusters whose names match; undefined: there is no proxy that can be asked */
+  readonly clusters: (filter: string) => Promise<string> | undefined;
   /** the id of an endpoint. @throws RangeError when there are too many */
   readonly endpointId: (address: string, port: number) => number;
-  /** puts a list in force */
-  readonly setEndpoints: (cluster: DiscoveredCluster, ids: readonly number[]) => void;
+  /** writes who takes traffic into a room of the image in force, and puts it in force */
+  readonly setHosts: (
+    cluster: FollowedCluster,
+    room: 0 | 1,
+    hosts: readonly FollowedHost[],
+    states: readonly HostState[],
+  ) => void;
   /** no cluster leads to this endpoint any more */
   readonly retire: (endpoint: number) => void;
 }
 
+/** A host as the proxy tells of it. */
 export interface Host {
   readonly address: string;
   readonly port: number;
-  readonly healthy: boolean;
+  readonly health: Health;
+  readonly priority: number;
 }
 
-const POLL_MS = 500;
+/** Addresses change rarely, health must be followed at once. */
+const NAMES_MS = 500;
+const HEALTH_MS = 50;
 /** The proxy is to spend no more than a twentieth of its main thread on answering. */
 const SPARING = 20;
+/** A longer one is left out: the proxy tells of all its clusters then. */
+const MAX_FILTER = 8192;
+
+/** Envoy: HostUtility and Host::coarseHealth, from what admin.v3.HostHealthStatus says. */
+function healthStatus(status: JsonObject): Health {
+  if (status.pending_active_hc === true || status.excluded_via_immediate_hc_fail === true) return 'excluded';
+  const degraded = 'failed_active_degraded_check';
+  const failed = Object.entries(status).some(([k, v]) => k.startsWith('failed_') && k !== degraded && v === true);
+  const reported = healthOf(asString(status.eds_health_status));
+  if (failed && reported !== 'excluded') return 'unhealthy';
+  return reported === 'healthy' && status[degraded] === true ? 'degraded' : reported;
+}
 
 function hostOf(status: JsonObject): Host | undefined {
   const socket = asObject(asObject(status.address)?.socket_address);
-  const health = asObject(status.health_status) ?? {};
-  const reported = asString(health.eds_health_status);
-  if (!socket || reported === 'DEGRADED' || health.failed_active_degraded_check === true) return undefined;
-  const failed = Object.entries(health).some(([key, value]) => key.startsWith('failed_') && value === true);
+  if (!socket) return undefined;
   return {
     address: asString(socket.address),
     port: Number(socket.port_value),
-    healthy: !failed && (reported === '' || reported === 'UNKNOWN' || reported === 'HEALTHY'),
+    health: healthStatus(asObject(status.health_status) ?? {}),
+    priority: Number(status.priority ?? 0),
   };
 }
 
@@ -56,11 +82,27 @@ export function parseClusters(text: string): Map<string, Host[]> {
   return found;
 }
 
+interface InForce {
+  readonly hosts: readonly FollowedHost[];
+  readonly states: readonly HostState[];
+  readonly room: 0 | 1;
+}
+
+const NOTHING: Omit<InForce, 'room'> = { hosts: [], states: [] };
+
+function same(a: Omit<InForce, 'room'>, b: Omit<InForce, 'room'>): boolean {
+  return (
+    a.hosts.length === b.hosts.length &&
+    a.hosts.every(({ id }, i) => id === b.hosts[i]!.id) &&
+    a.states.every((s, i) => s.health === b.states[i]!.health && s.priority === b.states[i]!.priority)
+  );
+}
+
 export class Discovery {
   #hosts = new Map<string, Host[]>();
-  #clusters: ReadonlyMap<string, DiscoveredCluster> = new Map();
-  /** ids of the endpoints in force, by cluster */
-  #inForce = new Map<string, readonly number[]>();
+  #clusters: ReadonlyMap<string, FollowedCluster> = new Map();
+  #inForce = new Map<string, InForce>();
+  #prepared = new Map<string, InForce>();
   #fixed: ReadonlySet<number> = new Set();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
@@ -69,28 +111,36 @@ export class Discovery {
 
   /** Asks the proxy, and writes what it knows into an image that is not in force yet. */
   async prepare(compiled: CompiledImage): Promise<void> {
-    if (compiled.discovered.size === 0) return;
-    await this.#ask();
-    for (const cluster of compiled.discovered.values())
-      writeEndpointList(compiled.image, cluster.lists[0], this.#idsOf(cluster));
+    this.#prepared = new Map();
+    if (compiled.followed.size === 0) return;
+    await this.#ask(compiled.followed);
+    for (const [name, cluster] of compiled.followed) {
+      const now = this.#now(cluster);
+      useHostSets(compiled.image, cluster, writeHostSets(compiled.image, cluster, 0, now.hosts, now.states));
+      this.#prepared.set(name, { ...now, room: 0 });
+    }
   }
 
   /**
    * An image that was prepared is in force.
-   * @param fixed endpoints that its other clusters lead to
+   * @param fixed endpoints that its clusters lead to whatever the proxy finds
    */
   enforce(compiled: CompiledImage, fixed: ReadonlySet<number>): void {
     this.#fixed = fixed;
-    this.#clusters = compiled.discovered;
+    this.#clusters = compiled.followed;
     const before = this.#inForce;
-    this.#inForce = new Map([...this.#clusters].map(([name, cluster]) => [name, this.#idsOf(cluster)]));
-    this.#retire([...before.values()].flat());
-    this.#schedule(POLL_MS);
+    this.#inForce = this.#prepared;
+    this.#retire([...before.values()].flatMap(({ hosts }) => hosts));
+    this.#schedule(this.#period());
   }
 
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);
+  }
+
+  #period(): number {
+    return [...this.#clusters.values()].some(({ plan }) => !plan.followed.names) ? HEALTH_MS : NAMES_MS;
   }
 
   #schedule(ms: number): void {
@@ -101,44 +151,68 @@ export class Discovery {
   }
 
   async #poll(): Promise<void> {
+    const clusters = this.#clusters;
     const begun = performance.now();
-    await this.#ask();
+    await this.#ask(clusters);
     const took = performance.now() - begun;
-    if (this.#stopped) return;
-    for (const [name, cluster] of this.#clusters) {
-      const ids = this.#idsOf(cluster);
-      const before = this.#inForce.get(name) ?? [];
-      if (ids.length === before.length && ids.every((id, i) => id === before[i])) continue;
-      this.context.setEndpoints(cluster, ids);
-      this.#inForce.set(name, ids);
-      this.#retire(before);
+    if (this.#stopped || this.#clusters !== clusters) return; // the next generation asks for itself
+    for (const [name, cluster] of clusters) {
+      const before = this.#inForce.get(name);
+      const now = this.#now(cluster);
+      if (before && same(before, now)) continue;
+      // the other room was given up at the change before, so no program reads it any more
+      const room = before?.room === 0 ? 1 : 0;
+      this.context.setHosts(cluster, room, now.hosts, now.states);
+      this.#inForce.set(name, { ...now, room });
+      if (before) this.#retire(before.hosts);
     }
-    this.#schedule(Math.max(POLL_MS, took * SPARING));
+    this.#schedule(Math.max(this.#period(), took * SPARING));
   }
 
-  async #ask(): Promise<void> {
+  async #ask(clusters: ReadonlyMap<string, FollowedCluster>): Promise<void> {
+    const names = new Set([...clusters.values()].map(({ plan }) => plan.followed.cluster));
+    const filter = `^(${[...names].map((name) => name.replace(/[^\w]/g, '\\$&')).join('|')})$`;
     try {
-      const text = await this.context.clusters();
+      const text = await this.context.clusters(filter.length > MAX_FILTER ? '' : filter);
       if (text !== undefined) this.#hosts = parseClusters(text);
     } catch {
       // a proxy that does not answer knows nothing new
     }
   }
 
-  #idsOf({ plan }: DiscoveredCluster): number[] {
-    const hosts = this.#hosts.get(plan.name) ?? [];
-    const { panicThreshold = 0, overprovisioning = 100 } = plan.discovered ?? {};
-    const used = serving(hosts, panicThreshold, overprovisioning);
-    if (used.length > MAX_DISCOVERED) return [];
+  #now({ plan }: FollowedCluster): Omit<InForce, 'room'> {
+    const found = this.#hosts.get(plan.followed.cluster);
+    if (!found) return NOTHING;
     try {
-      return used.map(({ address, port }) => this.context.endpointId(address, port));
+      return plan.followed.names ? this.#found(found) : this.#checked(plan, found);
     } catch {
-      return []; // no more room for endpoints: the proxy balances
+      return NOTHING; // no more room for endpoints: the proxy balances
     }
   }
 
-  #retire(ids: readonly number[]): void {
-    const used = new Set([...this.#inForce.values()].flat());
-    for (const id of new Set(ids)) if (!used.has(id) && !this.#fixed.has(id)) this.context.retire(id);
+  #found(found: readonly Host[]): Omit<InForce, 'room'> {
+    if (found.length > MAX_DISCOVERED) return NOTHING;
+    const hosts = found.map(({ address, port }) => {
+      return { address, port, weight: 1, id: this.context.endpointId(address, port) };
+    });
+    return { hosts, states: found.map(({ health, priority }) => ({ health, priority, locality: 0 })) };
+  }
+
+  /** Addresses that the files name, with the health that the proxy has found. */
+  #checked({ endpoints, followed }: FollowedCluster['plan'], found: readonly Host[]): Omit<InForce, 'room'> {
+    const byAddress = new Map(found.map((host) => [`${host.address} ${host.port}`, host]));
+    const states = endpoints.map(({ address, port }, i): HostState | undefined => {
+      const host = byAddress.get(`${address} ${port}`);
+      return host && { ...followed.hosts[i]!, health: host.health, priority: host.priority };
+    });
+    // while it has others than the files say, it balances alone
+    if (!states.every((state) => state !== undefined)) return NOTHING;
+    return { hosts: endpoints.map((e) => ({ ...e, id: this.context.endpointId(e.address, e.port) })), states };
+  }
+
+  #retire(hosts: readonly FollowedHost[]): void {
+    const used = new Set([...this.#inForce.values()].flatMap((f) => f.hosts.map(({ id }) => id)));
+    for (const id of new Set(hosts.map((host) => host.id)))
+      if (!used.has(id) && !this.#fixed.has(id)) this.context.retire(id);
   }
 }

@@ -149,9 +149,12 @@ export class Instance {
       (listener, head) => this.#tokens.offer(listener, head),
     );
     this.#discovery = new Discovery({
-      clusters: () => this.#proxy?.admin.call('GET', '/clusters?format=json').then(({ body }) => body),
+      clusters: (filter) =>
+        this.#proxy?.admin
+          .call('GET', `/clusters?format=json&filter=${encodeURIComponent(filter)}`)
+          .then(({ body }) => body),
       endpointId: (address, port) => this.#traffic.pool.endpointId(address, port),
-      setEndpoints: (cluster, ids) => this.#plane.setEndpoints(cluster, ids),
+      setHosts: (cluster, room, hosts, states) => this.#plane.setHosts(cluster, room, hosts, states),
       retire: (endpoint) => this.#traffic.pool.retire(endpoint),
     });
     this.#listeners = new Listeners(this.#plane, (arrival) => this.#traffic.accept(arrival));

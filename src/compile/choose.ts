@@ -7,11 +7,14 @@ import {
   HASH,
   HASH_FLAG,
   HashSourceSpec,
+  HostListSpec,
+  HostSetSpec,
+  HostSetsSpec,
   LB,
   SLOT,
   WeightedClusterSpec,
 } from '../layout/image.js';
-import { get } from '../layout/struct.js';
+import { get, type StructSpec } from '../layout/struct.js';
 import { tableIndex } from './hash-table.js';
 import { type Head, headerValue, type Span, slice } from './interpret.js';
 import { capture } from './produce.js';
@@ -93,6 +96,21 @@ export function requestHash(image: DataView, action: number, head: Head, sourceI
   return hash;
 }
 
+function rows(at: number, spec: StructSpec, n: number): number[] {
+  return Array.from({ length: n }, (_, i) => at + i * spec.size);
+}
+
+/** The host set that a hash leads to (without one: each of them may be chosen). */
+function setFor(image: DataView, sets: readonly number[], hash: bigint): number {
+  let left = Number(hash % 100n);
+  for (const set of sets) {
+    const share = get(image, set, HostSetSpec, 'share');
+    if (left < share) return set;
+    left -= share;
+  }
+  return sets.at(-1)!;
+}
+
 /** The endpoints that a forward action may send the request to; undefined: the proxy chooses. */
 export function choose(
   image: DataView,
@@ -101,22 +119,33 @@ export function choose(
   around: { readonly random: number; readonly sourceIp: Uint8Array },
 ): Choice | undefined {
   const cluster = chooseCluster(image, action, around.random);
-  const list = get(image, cluster, ClusterSpec, 'endpoints');
-  const n = get(image, list, EndpointListSpec, 'n');
-  if (n === 0) return undefined;
-  const idAt = (i: number): number =>
-    get(image, list + EndpointListSpec.size + i * EndpointRefSpec.size, EndpointRefSpec, 'id');
+  const at = get(image, cluster, ClusterSpec, 'sets');
+  const sets = rows(at + HostSetsSpec.size, HostSetSpec, get(image, at, HostSetsSpec, 'n'));
+  if (sets.length === 0) return undefined;
+  const idsOf = (list: number): number[] => {
+    const endpoints = get(image, list, HostListSpec, 'endpoints');
+    const n = get(image, endpoints, EndpointListSpec, 'n');
+    return rows(endpoints + EndpointListSpec.size, EndpointRefSpec, n).map((ref) =>
+      get(image, ref, EndpointRefSpec, 'id'),
+    );
+  };
+  const listsOf = (set: number): number[] =>
+    rows(get(image, set, HostSetSpec, 'lists'), HostListSpec, get(image, set, HostSetSpec, 'n_lists'));
   const lb = get(image, cluster, ClusterSpec, 'lb');
   if (lb === LB.RING_HASH || lb === LB.MAGLEV) {
     const hash = requestHash(image, action, head, around.sourceIp);
     if (hash === 'proxy') return undefined;
     if (hash !== undefined) {
-      const table = get(image, cluster, ClusterSpec, 'table');
+      const set = setFor(image, sets, hash);
+      const ids = idsOf(listsOf(set)[0]!);
+      if (ids.length === 0) return undefined;
+      const table = get(image, set, HostSetSpec, 'table');
       const hashAt = table === 0 ? undefined : (i: number) => image.getBigUint64(table + 8 * i, true);
-      const entry = tableIndex(hash, get(image, cluster, ClusterSpec, 'n_table'), hashAt);
-      const members = get(image, cluster, ClusterSpec, 'members');
-      return { endpoints: [idAt(image.getUint16(members + 2 * entry, true))], lb };
+      const entry = tableIndex(hash, get(image, set, HostSetSpec, 'n_table'), hashAt);
+      const members = get(image, set, HostSetSpec, 'members');
+      return { endpoints: [ids[image.getUint16(members + 2 * entry, true)]!], lb };
     }
   }
-  return { endpoints: Array.from({ length: n }, (_, i) => idAt(i)), lb };
+  const endpoints = sets.flatMap((set) => listsOf(set).flatMap(idsOf));
+  return endpoints.length === 0 ? undefined : { endpoints, lb };
 }

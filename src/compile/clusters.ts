@@ -1,23 +1,36 @@
-/** Clusters of the plan as structures of the image: endpoints, schedules of weights, hash tables. */
-import { ClusterSpec, EndpointListSpec, EndpointRefSpec, LB, MAX_TABLE } from '../layout/image.js';
-import { set } from '../layout/struct.js';
-import type { ClusterPlan, EndpointPlan } from '../plan/ir.js';
+/** Clusters of the plan as structures of the image. */
+import { ClusterSpec, EndpointListSpec, EndpointRefSpec, HostListSpec, HostSetSpec, LB } from '../layout/image.js';
+import { hostSets } from '../plan/host-sets.js';
+import type { ClusterPlan, EndpointPlan, FollowedPlan } from '../plan/ir.js';
 import type { Blob } from './blob.js';
-import { type HashTable, maglevTable, ringTable } from './hash-table.js';
+import { type Chooser, Room, storeHostSets, together } from './host-sets.js';
 
-/** A cluster whose endpoints are found out at run time, and where the image has them. */
-export interface DiscoveredCluster {
-  readonly plan: ClusterPlan;
-  /** of the cluster's `endpoints` member, which says which of the two lists is in force */
+/** A cluster of which only the running proxy knows who takes traffic, and where the image has that. */
+export interface FollowedCluster {
+  readonly plan: ClusterPlan & { readonly followed: FollowedPlan };
+  /** of the cluster's `sets` member, which leads into one of the rooms, or to `nothing` */
   readonly pointer: number;
-  /** two lists with room for MAX_DISCOVERED endpoints: one is in force while the other is written */
-  readonly lists: readonly [number, number];
+  /** host_sets without any: the proxy answers */
+  readonly nothing: number;
+  /** one is in force while the other is written */
+  readonly rooms: readonly [number, number];
+  /** bytes of a room */
+  readonly room: number;
+  /** index of the first counter of the cluster's own; there are COUNTERS of them */
+  readonly counter: number;
 }
 
-/** Most endpoints of a cluster that are found out at run time; with more, the proxy balances. */
+/** A host as the proxy has it: where it is beside its address, and what is known of it. */
+export interface FollowedHost extends EndpointPlan {
+  readonly id: number;
+}
+
+/** Most endpoints of a cluster whose addresses are found out at run time; with more, the proxy balances. */
 export const MAX_DISCOVERED = 128;
-/** Longest schedule of weights. */
-const MAX_SCHEDULE = 4096;
+/** Priorities of such a cluster for which there is certainly room. */
+const DISCOVERED_PRIORITIES = 4;
+/** Turns of a weighted schedule for which there is room where the weights in force are found out at run time. */
+const ROOM_FOR_TURNS = 512;
 const LBS = {
   round_robin: LB.ROUND_ROBIN,
   random: LB.RANDOM,
@@ -26,50 +39,80 @@ const LBS = {
   maglev: LB.MAGLEV,
 };
 
-/** Writes an endpoint_list with room for MAX_DISCOVERED endpoints into an image. @throws RangeError when there are more */
-export function writeEndpointList(image: Uint8Array, at: number, ids: readonly number[]): void {
-  if (ids.length > MAX_DISCOVERED) throw new RangeError(`${ids.length} endpoints`);
-  const view = new DataView(image.buffer, image.byteOffset, image.byteLength);
-  ids.forEach((id, i) => {
-    set(view, at + EndpointListSpec.size + i * EndpointRefSpec.size, EndpointRefSpec, 'id', id);
-  });
-  set(view, at, EndpointListSpec, 'n', ids.length);
+/** Bytes for what may be in force of a followed cluster. What needs more is the proxy's meanwhile. */
+function roomOf({ endpoints, table, followed }: FollowedCluster['plan']): number {
+  const n = followed.names ? MAX_DISCOVERED : endpoints.length;
+  const priorities = followed.names ? DISCOVERED_PRIORITIES : 1 + Math.max(0, ...followed.hosts.map((h) => h.priority));
+  const sets = 2 * priorities;
+  const weighted = new Set(endpoints.map((e) => e.weight)).size > 1;
+  const turns = followed.balancing.localityWeights ? ROOM_FOR_TURNS + n : 1;
+  const refs = 2 * n + (weighted ? priorities * ROOM_FOR_TURNS : 0);
+  const lists = followed.balancing.localityWeights ? 2 * n : sets;
+  let tables = 0;
+  if (table?.kind === 'maglev') tables = (2 * table.size + 8) * priorities;
+  // a ring has its smallest size, and more where hosts of little weight must have an entry
+  else if (table) tables = 10 * (2 * table.minimum + 2 * n) * priorities;
+  return (
+    8 +
+    sets * (HostSetSpec.size + turns * HostListSpec.size) +
+    lists * EndpointListSpec.size +
+    refs * EndpointRefSpec.size +
+    tables
+  );
 }
 
-function divisor(a: number, b: number): number {
-  return b === 0 ? a : divisor(b, a % b);
+/** Where the counters of the sets and lists of one cluster are, from its first one on. */
+export const COUNTERS = 16;
+function countersFrom(first: number): (k: number, i?: number) => number {
+  return (k, i) => (i === undefined ? first + (k % COUNTERS) : first + ((k + 1 + i) % COUNTERS));
 }
 
 /**
- * One round of weighted round robin: each endpoint as often as its weight says (divided by what all have in common),
- * spread as an earliest-deadline-first schedule spreads them.
- * @returns undefined when the round would be longer than `limit`
+ * Writes who takes the traffic of a followed cluster into one of its rooms.
+ * @returns the offset for the cluster's `sets` member; that of `nothing` where there is no room for it
  */
-export function schedule(weights: readonly number[], limit: number): number[] | undefined {
-  const common = weights.reduce(divisor, 0);
-  const shares = weights.map((weight) => weight / common);
-  const length = shares.reduce((sum, share) => sum + share, 0);
-  if (length > limit) return undefined;
-  const deadlines = shares.map((share) => 1 / share);
-  const turns: number[] = [];
-  for (let i = 0; i < length; i++) {
-    let first = 0;
-    for (let k = 1; k < deadlines.length; k++) if (deadlines[k]! < deadlines[first]! - 1e-9) first = k;
-    turns.push(first);
-    deadlines[first]! += 1 / shares[first]!;
+export function writeHostSets(
+  image: Uint8Array,
+  cluster: FollowedCluster,
+  room: 0 | 1,
+  hosts: readonly FollowedHost[],
+  states: FollowedPlan['hosts'],
+): number {
+  const { plan } = cluster;
+  const sets = hostSets(states, plan.followed.balancing);
+  const ids = hosts.map((h) => h.id);
+  const space = new Room(image, cluster.rooms[room], cluster.room);
+  try {
+    const at = storeHostSets(space, plan, hosts, ids, sets, countersFrom(cluster.counter));
+    return typeof at === 'number' ? at : cluster.nothing;
+  } catch (error) {
+    if (error instanceof RangeError) return cluster.nothing;
+    throw error;
   }
-  return turns;
+}
+
+/** Puts host sets in force in an image that no program reads. */
+export function useHostSets(image: Uint8Array, cluster: FollowedCluster, at: number): void {
+  new DataView(image.buffer, image.byteOffset).setUint32(cluster.pointer, at, true);
+}
+
+interface Stored {
+  readonly at: number;
+  readonly followed?: FollowedCluster;
 }
 
 /** Stores clusters, each once. */
 export class Clusters {
-  readonly #stored = new Map<string, { at: number; discovered?: DiscoveredCluster }>();
+  readonly #stored = new Map<string, Stored>();
+  #counters: number;
 
   constructor(
     private readonly blob: Blob,
     private readonly plans: ReadonlyMap<string, { readonly plan: ClusterPlan; readonly counter: number }>,
     private readonly endpointId: (address: string, port: number) => number,
-  ) {}
+  ) {
+    this.#counters = plans.size;
+  }
 
   /** The offset of a cluster, or why it cannot be stored. @throws ImageFull */
   store(name: string): number | { readonly code: string; readonly message: string } {
@@ -78,7 +121,7 @@ export class Clusters {
     const found = this.plans.get(name);
     if (!found) return { code: 'cluster-unknown', message: `cluster ${name} is not known` };
     const { plan, counter } = found;
-    const stored = plan.discovered ? this.#discovered(plan, counter) : this.#fixed(plan, counter);
+    const stored = isFollowed(plan) ? this.#followed(plan) : this.#fixed(plan, counter);
     if ('code' in stored) return stored;
     this.#stored.set(name, stored);
     return stored.at;
@@ -86,66 +129,50 @@ export class Clusters {
 
   /** Forgets what was stored behind `mark`. */
   rollback(mark: number): void {
-    for (const [name, { at, discovered }] of this.#stored)
-      if (at >= mark || (discovered?.lists[0] ?? 0) >= mark) this.#stored.delete(name);
+    for (const [name, { at, followed }] of this.#stored)
+      if (at >= mark || (followed?.rooms[0] ?? 0) >= mark) this.#stored.delete(name);
   }
 
   /** Clusters that were stored without endpoints, by name. */
-  discovered(): ReadonlyMap<string, DiscoveredCluster> {
-    const found = [...this.#stored.values()].flatMap(({ discovered }) => (discovered ? [discovered] : []));
-    return new Map(found.map((d) => [d.plan.name, d]));
+  followed(): ReadonlyMap<string, FollowedCluster> {
+    const found = [...this.#stored.values()].flatMap(({ followed }) => (followed ? [followed] : []));
+    return new Map(found.map((f) => [f.plan.name, f]));
   }
 
-  #discovered(plan: ClusterPlan, counter: number): { at: number; discovered: DiscoveredCluster } {
-    const room = EndpointListSpec.size + MAX_DISCOVERED * EndpointRefSpec.size;
-    const lists = [this.blob.allocate(room, 8), this.blob.allocate(room, 8)] as const;
+  /** Counters of a cluster's own. */
+  #counter(): number {
+    const first = this.#counters;
+    this.#counters += COUNTERS;
+    return first;
+  }
+
+  #followed(plan: FollowedCluster['plan']): Stored {
+    const room = roomOf(plan);
+    const rooms = [this.blob.allocate(room, 8), this.blob.allocate(room, 8)] as const;
+    const nothing = this.#put(plan, [], [], 0) as number;
     // never shared with another cluster: it changes
     const at = this.blob.allocate(ClusterSpec.size, 8);
-    const max_requests = plan.maxRequests ?? 0;
-    this.blob.write(at, ClusterSpec, { lb: LBS[plan.lb], endpoints: lists[0], counter, max_requests });
-    return { at, discovered: { plan, pointer: at + ClusterSpec.at.endpoints!.offset, lists } };
+    this.blob.write(at, ClusterSpec, { lb: LBS[plan.lb], sets: nothing, max_requests: plan.maxRequests ?? 0 });
+    const pointer = at + ClusterSpec.at.sets!.offset;
+    return { at, followed: { plan, pointer, nothing, rooms, room, counter: this.#counter() } };
   }
 
-  #fixed(plan: ClusterPlan, counter: number): { at: number } | { code: string; message: string } {
-    const { endpoints } = plan;
+  #put(plan: Chooser, endpoints: readonly EndpointPlan[], sets: ClusterPlan['sets'] & object, counter: number) {
     const ids = endpoints.map((e) => this.endpointId(e.address, e.port));
-    const list = order(plan);
-    if (!list) return { code: 'budget', message: `the weights of cluster ${plan.name} make too long a schedule` };
-    const head = new Uint8Array(EndpointListSpec.size);
-    new DataView(head.buffer).setUint32(0, list.length, true);
-    const refs = list.map((i) => ({ id: ids[i]! }));
-    const at = {
-      lb: LBS[plan.lb],
-      endpoints: this.blob.structs(EndpointRefSpec, refs, head),
-      counter,
-      max_requests: plan.maxRequests ?? 0,
-    };
-    if (!plan.table || endpoints.length === 0) return { at: this.blob.structs(ClusterSpec, [at]) };
-    const table = tableOf(plan.table, endpoints);
-    if (!table) return { code: 'budget', message: `the hash table of cluster ${plan.name} is too large` };
-    const bytes = (array: { buffer: ArrayBufferLike }) => new Uint8Array(array.buffer);
-    return {
-      at: this.blob.structs(ClusterSpec, [
-        {
-          ...at,
-          table: table.hashes ? this.blob.intern(bytes(table.hashes), 8) : 0,
-          members: this.blob.intern(bytes(table.members)),
-          n_table: table.members.length,
-        },
-      ]),
-    };
+    const space = { put: (bytes: Uint8Array, align: 4 | 8) => this.blob.intern(bytes, align) };
+    return storeHostSets(space, plan, endpoints, ids, sets, countersFrom(counter));
+  }
+
+  #fixed(plan: ClusterPlan, counter: number): Stored | { code: string; message: string } {
+    const { endpoints } = plan;
+    const sets = plan.sets ?? (endpoints.length > 0 ? together(endpoints.length) : []);
+    const stored = this.#put(plan, endpoints, sets, plan.sets ? this.#counter() : counter);
+    if (typeof stored === 'string') return { code: 'budget', message: `the cluster ${plan.name} ${stored}` };
+    const { maxRequests = 0 } = plan;
+    return { at: this.blob.structs(ClusterSpec, [{ lb: LBS[plan.lb], sets: stored, max_requests: maxRequests }]) };
   }
 }
 
-/** Indexes of the endpoints in the order of the list; only round robin observes weights there. */
-function order(plan: ClusterPlan): number[] | undefined {
-  const weights = plan.endpoints.map((e) => e.weight);
-  if (plan.lb === 'round_robin' && new Set(weights).size > 1) return schedule(weights, MAX_SCHEDULE);
-  return weights.map((_, i) => i);
-}
-
-function tableOf(table: NonNullable<ClusterPlan['table']>, endpoints: readonly EndpointPlan[]): HashTable | undefined {
-  if (endpoints.some((e) => !e.hashKey)) return undefined;
-  if (table.kind === 'ring') return ringTable(endpoints, table.minimum, table.maximum, MAX_TABLE);
-  return table.size > MAX_TABLE ? undefined : maglevTable(endpoints, table.size);
+function isFollowed(plan: ClusterPlan): plan is FollowedCluster['plan'] {
+  return plan.followed !== undefined;
 }

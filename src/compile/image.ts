@@ -3,7 +3,7 @@ import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader, MAX_ANSWER_EDITS } from '../layou
 import type { Plan, Reason, RoutePlan } from '../plan/ir.js';
 import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './answer-edits.js';
 import { Blob, ImageFull } from './blob.js';
-import { Clusters, type DiscoveredCluster } from './clusters.js';
+import { Clusters, type FollowedCluster } from './clusters.js';
 import { compileListener, type ListenerResult } from './listener.js';
 import { responseScanner } from './scanner.js';
 
@@ -39,7 +39,7 @@ export interface CompiledImage {
   readonly verdicts: ReadonlyMap<string, readonly Reason[]>;
   readonly stats: CompileStats;
   /** clusters whose endpoints the agent writes into the image as they are found out, by name */
-  readonly discovered: ReadonlyMap<string, DiscoveredCluster>;
+  readonly followed: ReadonlyMap<string, FollowedCluster>;
 }
 
 /** Numbers programs from 1 on. */
@@ -131,5 +131,5 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   });
   blob.write(0, ImageHeader, { size: blob.used });
   const stats = { bytes: blob.used, listeners: offsets.filter((offset) => offset !== 0).length, ...total };
-  return { image: blob.finish(), rules, verdicts, stats, discovered: clusters.discovered() };
+  return { image: blob.finish(), rules, verdicts, stats, followed: clusters.followed() };
 }

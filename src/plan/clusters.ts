@@ -14,8 +14,11 @@ export interface ClusterInfo {
   readonly endpoints: readonly EndpointInfo[];
   /** the proxy finds the endpoints out while it runs */
   readonly discovered: boolean;
+  /** the proxy checks the endpoints' health */
+  readonly checked: boolean;
   readonly panicThreshold: number;
   readonly overprovisioning: number;
+  readonly localityWeights?: readonly number[];
   /** requests after which a connection is closed, 0: any number */
   readonly maxRequests: number;
   /** retries that may be under way at a time */
@@ -204,8 +207,9 @@ function balanceable(notes: Notes, cluster: JsonObject, lb: ClusterPlan['lb'], s
     notes.add('subset-lb', 'subsets of endpoints that are looked up', 'lb_subset_config', cluster, 'lb_subset_config');
 }
 
+/** A percentage as load balancers take it: rounded. */
 function percent(o: Json | undefined, absent: number): number {
-  return isObject(o) ? num(o, 'value') : absent;
+  return isObject(o) ? Math.round(num(o, 'value')) : absent;
 }
 
 /** Reads one cluster. Whatever keeps it from the kernel is in the notes of the result. */
@@ -213,8 +217,15 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
   const notes = new Notes(resources.provenance);
   notes.reasons.push(...(resources.left?.get(cluster) ?? []));
   onlyFields(notes, cluster, '', KNOWN);
-  if (has(cluster, 'health_checks'))
-    notes.add('health-check', 'endpoints are checked actively', 'health_checks', cluster, 'health_checks');
+  const checked = list(cluster, 'health_checks').length > 0;
+  if (checked && bool(cluster, 'close_connections_on_host_health_failure'))
+    notes.add(
+      'health-check',
+      'connections to endpoints that fail a health check are closed',
+      'close_connections_on_host_health_failure',
+      cluster,
+      'close_connections_on_host_health_failure',
+    );
   const transport = obj(cluster, 'transport_socket');
   const transportType = anyType(obj(transport, 'typed_config'));
   if (transport && !transportType.endsWith('.RawBuffer')) {
@@ -254,7 +265,10 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
   const upstreamRbac = protocolOptions(notes, cluster);
   circuitBreakers(notes, cluster);
   const { lb, table } = lbPolicy(notes, cluster);
-  const set = endpointSet(notes, cluster, resources, has(common, 'locality_weighted_lb_config'));
+  const weighted = has(common, 'locality_weighted_lb_config');
+  if (weighted && has(cluster, 'load_balancing_policy'))
+    notes.add('lb-policy', 'weights of localities beside load_balancing_policy', 'common_lb_config', cluster);
+  const set = endpointSet(notes, cluster, resources, { weighted, hashing: table !== undefined });
   balanceable(notes, cluster, lb, set);
   if (has(cluster, 'outlier_detection') && !neverEjects(cluster, set, resources))
     notes.add('outlier-detection', 'outliers are ejected', 'outlier_detection', cluster, 'outlier_detection');
@@ -264,6 +278,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
     notes,
     lb,
     table,
+    checked,
     ...set,
     panicThreshold: percent(common?.healthy_panic_threshold, 50),
     maxRequests: requestsPerConnection(cluster),

@@ -1,12 +1,13 @@
 /** The endpoints of a cluster: config.endpoint.v3.ClusterLoadAssignment -> what takes traffic. */
 import net from 'node:net';
 import type { JsonObject, Resources } from '../policy/resources.js';
+import type { Health, HostState } from './host-sets.js';
 import { anyType, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
 
 export interface EndpointInfo {
   readonly address: string;
   readonly port: number;
-  readonly healthy: boolean;
+  readonly state: HostState;
   readonly hostname: string;
   /** load_balancing_weight, 1 unless given */
   readonly weight: number;
@@ -22,6 +23,8 @@ export interface EndpointSet {
   readonly all: number;
   /** percent: how much more than its share a healthy endpoint is trusted to take */
   readonly overprovisioning: number;
+  /** weights of the localities, if they are to be observed */
+  readonly localityWeights?: readonly number[];
 }
 
 const DNS_CLUSTER = 'envoy.extensions.clusters.dns.v3.DnsCluster';
@@ -49,8 +52,26 @@ function loadAssignment(notes: Notes, cluster: JsonObject, resources: Resources)
   return resources.endpoints.find((e) => str(e, 'cluster_name') === wanted);
 }
 
+const HEALTH: Readonly<Record<string, Health>> = {
+  UNKNOWN: 'healthy',
+  HEALTHY: 'healthy',
+  DEGRADED: 'degraded',
+  DRAINING: 'excluded',
+};
+
+/** What a value of core.v3.HealthStatus means for load balancing. */
+export function healthOf(status: string): Health {
+  return HEALTH[status || 'UNKNOWN'] ?? 'unhealthy';
+}
+
 /** One endpoint; 'name' when its address is to be looked up, undefined (with a reason) when it is nothing we can use. */
-function endpoint(notes: Notes, e: JsonObject, at: string, dns: boolean): EndpointInfo | 'name' | undefined {
+function endpoint(
+  notes: Notes,
+  e: JsonObject,
+  at: string,
+  dns: boolean,
+  place: Omit<HostState, 'health'>,
+): EndpointInfo | 'name' | undefined {
   onlyFields(notes, e, at, ['endpoint', 'health_status', 'metadata', 'load_balancing_weight']);
   const target = obj(e, 'endpoint') ?? {};
   onlyFields(notes, target, join(at, 'endpoint'), ['address', 'hostname', 'health_check_config']);
@@ -67,9 +88,6 @@ function endpoint(notes: Notes, e: JsonObject, at: string, dns: boolean): Endpoi
   ]);
   const address = str(socket, 'address');
   const port = num(socket, 'port_value');
-  const health = str(e, 'health_status') || 'UNKNOWN';
-  if (health === 'DEGRADED')
-    notes.add('cluster-endpoints', 'a degraded endpoint', join(at, 'health_status'), e, 'health_status');
   const plain = port !== 0 && (str(socket, 'protocol') || 'TCP') === 'TCP';
   if (dns && plain && address !== '' && net.isIP(address) === 0) return 'name';
   if (net.isIP(address) === 0 || !plain) {
@@ -85,12 +103,15 @@ function endpoint(notes: Notes, e: JsonObject, at: string, dns: boolean): Endpoi
   return {
     address,
     port,
-    healthy: health === 'UNKNOWN' || health === 'HEALTHY' || health === 'DEGRADED',
+    state: { health: healthOf(str(e, 'health_status')), ...place },
     hostname: str(target, 'hostname'),
     weight: num(e, 'load_balancing_weight', 1),
     labels: obj(obj(obj(e, 'metadata'), 'filter_metadata'), 'envoy.lb') ?? {},
   };
 }
+
+/** Each may have two sets of hosts. */
+const MAX_PRIORITIES = 32;
 
 interface Locality {
   readonly json: JsonObject;
@@ -98,53 +119,44 @@ interface Locality {
   readonly endpoints: readonly (EndpointInfo | 'name')[];
 }
 
-/**
- * The localities that take traffic. While enough endpoints of priority 0 are healthy (with the overprovisioning factor,
- * at least as many as all of the traffic needs) no other priority gets any, and all localities of a priority are one
- * list unless their weights are to be observed.
- */
-function inUse(
+/** What the fast path cannot do with several priorities or localities. */
+function together(
   notes: Notes,
   assignment: JsonObject,
   localities: readonly Locality[],
-  weighted: boolean,
-  subsets: boolean,
-  factor: number,
-): Locality[] {
-  const first = localities.filter(({ json }) => num(json, 'priority') === 0);
-  const all = first.flatMap(({ endpoints }) => endpoints);
-  const healthy = all.filter((e) => e === 'name' || e.healthy).length;
-  const others = localities.length > first.length;
-  if (others && (subsets || first.length === 0 || healthy * factor < all.length * 100))
-    notes.add(
-      'cluster-endpoints',
-      subsets ? 'priorities within subsets' : 'part of the traffic goes to a lower priority',
-      'load_assignment.endpoints',
-      assignment,
-      'endpoints',
-    );
-  if (weighted && first.length > 1)
-    notes.add(
-      'cluster-endpoints',
-      `${first.length} localities with weights`,
-      'load_assignment.endpoints',
-      assignment,
-      'endpoints',
-    );
-  return first;
+  how: { readonly weighted: boolean; readonly zones: boolean; readonly subsets: boolean; readonly hashing: boolean },
+): void {
+  const note = (message: string) =>
+    notes.add('cluster-endpoints', message, 'load_assignment.endpoints', assignment, 'endpoints');
+  const priorities = new Set(localities.map(({ json }) => num(json, 'priority')));
+  if (how.subsets && (priorities.size > 1 || !priorities.has(0))) note('priorities within subsets');
+  if (Math.max(...priorities) >= MAX_PRIORITIES) note(`more than ${MAX_PRIORITIES} priorities`);
+  if (localities.length < 2) return;
+  const names = localities.some(({ endpoints }) => endpoints.includes('name'));
+  const several = `${localities.length} localities`;
+  if (how.zones) note(`${several}, and a local cluster to compare them with`);
+  else if (how.weighted && how.subsets) note(`${several} with weights, within subsets`);
+  else if (how.weighted && how.hashing) note(`${several} with weights in a hash table`);
+  else if (how.weighted && names) note(`${several} with weights, of endpoints with names`);
+}
+
+/** The same place: Envoy takes the localities of one priority that are called alike for one. */
+function placeOf(json: JsonObject): string {
+  const { region = '', zone = '', sub_zone = '' } = obj(json, 'locality') ?? {};
+  return JSON.stringify([num(json, 'priority'), region, zone, sub_zone]);
 }
 
 /**
  * Reads the endpoints of a cluster, those that the files name and those that the proxy looks up.
  *
- * @param localityWeights the cluster observes the weights of localities
+ * @param how whether the cluster observes the weights of localities, and whether a hash table leads to its endpoints
  * @returns an empty set with a reason in `notes` where that is not possible
  */
 export function endpointSet(
   notes: Notes,
   cluster: JsonObject,
   resources: Resources,
-  localityWeights: boolean,
+  how: { readonly weighted: boolean; readonly hashing: boolean },
 ): EndpointSet {
   const nothing: EndpointSet = {
     endpoints: [],
@@ -174,19 +186,28 @@ export function endpointSet(
     );
   const dns = usesDns(cluster);
   const localities: Locality[] = [];
+  const places = new Map<string, number>();
+  const localityWeights: number[] = [];
   list(assignment, 'endpoints').forEach((json, i) => {
     const at = `load_assignment.endpoints[${i}]`;
     if (!has(json, 'lb_endpoints')) return; // an empty locality takes part in nothing
     onlyFields(notes, json, at, ['locality', 'lb_endpoints', 'load_balancing_weight', 'priority', 'metadata']);
-    const found = list(json, 'lb_endpoints').map((e, k) => endpoint(notes, e, `${at}.lb_endpoints[${k}]`, dns));
+    const key = placeOf(json);
+    const locality = places.has(key) ? places.get(key)! : places.size;
+    places.set(key, locality);
+    // one without a name, or without a weight, has none
+    if (has(json, 'locality') && has(json, 'load_balancing_weight'))
+      localityWeights[locality] = num(json, 'load_balancing_weight');
+    const place = { priority: num(json, 'priority'), locality };
+    const found = list(json, 'lb_endpoints').map((e, k) => endpoint(notes, e, `${at}.lb_endpoints[${k}]`, dns, place));
     localities.push({ json, at, endpoints: found.filter((e) => e !== undefined) });
   });
   const overprovisioning = num(policy, 'overprovisioning_factor', DEFAULT_OVERPROVISIONING);
-  const weights = localityWeights || has(obj(resources.bootstrap, 'cluster_manager'), 'local_cluster_name');
-  const used = inUse(notes, assignment, localities, weights, has(cluster, 'lb_subset_config'), overprovisioning);
-  const found = used.flatMap(({ endpoints }) => endpoints);
-  const places = new Set(found.map((e) => (e === 'name' ? e : `${e.address} ${e.port}`)));
-  if (!found.includes('name') && places.size < found.length)
+  const zones = has(obj(resources.bootstrap, 'cluster_manager'), 'local_cluster_name');
+  together(notes, assignment, localities, { ...how, zones, subsets: has(cluster, 'lb_subset_config') });
+  const found = localities.flatMap(({ endpoints }) => endpoints);
+  const addresses = new Set(found.map((e) => (e === 'name' ? e : `${e.address} ${e.port}`)));
+  if (!found.includes('name') && addresses.size < found.length)
     notes.add(
       'cluster-endpoints',
       'an endpoint that is there twice',
@@ -201,14 +222,18 @@ export function endpointSet(
     return { endpoints: [], discovered: true, all: 0, overprovisioning };
   }
   const all = localities.reduce((sum, { endpoints }) => sum + endpoints.length, 0);
-  return { endpoints: found.filter((e) => e !== 'name'), discovered: false, all, overprovisioning };
+  return {
+    endpoints: found.filter((e) => e !== 'name'),
+    discovered: false,
+    all,
+    overprovisioning,
+    ...(how.weighted ? { localityWeights: Array.from(localityWeights, (weight) => weight ?? 0) } : {}),
+  };
 }
 
-/** What is told about endpoints that the proxy has found is their addresses and health, so the rest must be the same. */
+/** What is told about endpoints that the proxy has found is their addresses, priorities and health, so the rest must be the same. */
 function discoverable(notes: Notes, localities: readonly Locality[]): void {
   for (const { json, at } of localities) {
-    if (num(json, 'priority') !== 0)
-      notes.add('cluster-endpoints', 'priorities of endpoints with names', join(at, 'priority'), json, 'priority');
     list(json, 'lb_endpoints').forEach((e, k) => {
       if (num(e, 'load_balancing_weight', 1) !== 1)
         notes.add(
@@ -220,18 +245,4 @@ function discoverable(notes: Notes, localities: readonly Locality[]): void {
         );
     });
   }
-}
-
-/**
- * The endpoints that take traffic: the healthy ones, or all of them while the healthy ones cannot take all traffic and
- * are fewer than the panic threshold (Envoy: LoadBalancerBase::recalculatePerPriorityPanic).
- */
-export function serving<T extends { readonly healthy: boolean }>(
-  all: readonly T[],
-  panicThreshold: number,
-  overprovisioning: number,
-): readonly T[] {
-  const healthy = all.filter((e) => e.healthy);
-  if (healthy.length * overprovisioning >= all.length * 100) return healthy;
-  return (healthy.length * 100) / all.length < panicThreshold ? all : healthy;
 }

@@ -235,7 +235,7 @@ function retryAmong(
 ): void {
   if (retry.retries === 0 || (retry.statuses.length === 0 && !retry.resets)) return;
   const at = join(path, 'retry_policy');
-  const several = chosen.some(({ cluster }) => cluster.discovered || cluster.endpoints.length > 1);
+  const several = chosen.some(({ cluster }) => cluster.followed?.names || cluster.endpoints.length > 1);
   if (retry.avoidsTried && several)
     notes.add('retry', 'retries go to other endpoints than the tries before', at, policy, 'retry_host_predicate');
   for (const { info } of chosen) {

@@ -3,6 +3,7 @@
  * that the plan cannot express is a `proxy` verdict with reasons; nothing is dropped silently.
  */
 import type { Position } from '../policy/diagnostics.js';
+import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { TokenPlan } from './tokens.js';
 
 /** Why something is left to the proxy. Codes come from the closed list in `reasons.ts`. */
@@ -214,12 +215,26 @@ export interface EndpointPlan {
   readonly hashKey?: string;
 }
 
+/** A cluster whose hosts, or whose hosts' health, the proxy finds out while it runs. */
+export interface FollowedPlan {
+  /** what the proxy calls it */
+  readonly cluster: string;
+  /** the hosts' addresses are found out as well, so `endpoints` is empty */
+  readonly names: boolean;
+  /** by endpoint: where it is, and its health as far as the files say */
+  readonly hosts: readonly HostState[];
+  readonly balancing: Balancing;
+}
+
 export interface ClusterPlan {
   readonly name: string;
   readonly lb: 'round_robin' | 'random' | 'least_request' | 'ring_hash' | 'maglev';
+  /** those that take traffic; all of them where that changes while the proxy runs */
   readonly endpoints: readonly EndpointPlan[];
-  /** the proxy finds the endpoints out while it runs (`name` is its cluster's), `endpoints` is empty; both in percent */
-  readonly discovered?: { readonly panicThreshold: number; readonly overprovisioning: number };
+  /** how the traffic is spread over the endpoints; absent: all of them take turns */
+  readonly sets?: readonly HostSet[];
+  /** who takes traffic is known only while the proxy runs */
+  readonly followed?: FollowedPlan;
   /** for ring_hash and maglev: sizes as configured; whether endpoints are known by their names */
   readonly table?:
     | { readonly kind: 'ring'; readonly minimum: number; readonly maximum: number; readonly hostnames: boolean }

@@ -132,7 +132,7 @@ const TEXT = {
   ],
   'cluster-endpoints': [
     'Endpoints that the fast path cannot balance',
-    'Left to the proxy are locality weights, priorities of which a lower one gets traffic, degraded endpoints, different weights under least request or of endpoints with names, and endpoints that are there twice.',
+    'Left to the proxy are weights of localities in a hash table, within subsets or of endpoints with names, priorities within subsets, localities beside a local cluster (zone-aware routing), different weights under least request or of endpoints with names, and endpoints that are there twice.',
   ],
   'no-endpoints': ['The cluster has no endpoint', 'The proxy answers 503.'],
   'lb-policy': [
@@ -143,7 +143,10 @@ const TEXT = {
     'The upstream does not speak plain HTTP/1.1',
     'HTTP/2, HTTP/3 and TLS to the endpoint are spoken by the proxy.',
   ],
-  'health-check': ['Active health checks', 'The proxy checks endpoints and knows which are healthy.'],
+  'health-check': [
+    'Active health checks that close connections',
+    'The proxy checks endpoints, and the kernel follows what it finds; but it cannot close the connections of requests that are under way when a check fails.',
+  ],
   'outlier-detection': [
     'Outlier detection',
     'Statistics of an endpoint must live on one side only. Where it can never eject, because one endpoint is already more than max_ejection_percent (10 by default) of the cluster, it keeps nothing from the kernel.',

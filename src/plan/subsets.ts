@@ -4,8 +4,9 @@
  */
 import type { JsonObject } from '../policy/resources.js';
 import type { ClusterInfo } from './clusters.js';
-import { type EndpointInfo, serving } from './endpoints.js';
-import type { ClusterPlan } from './ir.js';
+import type { EndpointInfo } from './endpoints.js';
+import { type Balancing, type HostSet, hostSets, serving } from './host-sets.js';
+import type { ClusterPlan, EndpointPlan } from './ir.js';
 import { has, list, type Notes, obj, onlyFields, str, strings } from './notes.js';
 
 /** The criteria (`envoy.lb` metadata) of a metadata_match; inner ones (weighted clusters) win over outer ones. */
@@ -25,23 +26,44 @@ function hashKey(info: ClusterInfo, { address, port, hostname, labels }: Endpoin
   return address.includes(':') ? `[${address}]:${port}` : `${address}:${port}`;
 }
 
+/** The sets with indexes into `used` instead of into all hosts; undefined where all used hosts take turns. */
+function within(sets: readonly HostSet[], used: readonly number[]): readonly HostSet[] | undefined {
+  if (sets.length === 1 && sets[0]!.lists.length === 1) return undefined;
+  return sets.map(({ share, lists }) => ({
+    share,
+    lists: lists.map(({ weight, members }) => ({ weight, members: members.map((i) => used.indexOf(i)) })),
+  }));
+}
+
 function plan(info: ClusterInfo, name: string, endpoints: readonly EndpointInfo[]): ClusterPlan {
-  const chosen = serving(endpoints, info.panicThreshold, info.overprovisioning);
-  return {
+  const { panicThreshold, overprovisioning, localityWeights } = info;
+  const balancing: Balancing = {
+    panicThreshold,
+    overprovisioning,
+    ...(localityWeights ? { localityWeights } : {}),
+    ...(info.table ? { hashing: true } : {}),
+  };
+  const planOf = (e: EndpointInfo): EndpointPlan => ({
+    address: e.address,
+    port: e.port,
+    weight: e.weight,
+    ...(info.table ? { hashKey: hashKey(info, e) } : {}),
+  });
+  const common = {
     name,
     lb: info.lb,
-    endpoints: chosen.map((e) => ({
-      address: e.address,
-      port: e.port,
-      weight: e.weight,
-      ...(info.table ? { hashKey: hashKey(info, e) } : {}),
-    })),
     ...(info.table ? { table: info.table } : {}),
-    ...(info.discovered
-      ? { discovered: { panicThreshold: info.panicThreshold, overprovisioning: info.overprovisioning } }
-      : {}),
     ...(info.maxRequests > 0 ? { maxRequests: info.maxRequests } : {}),
   };
+  const hosts = endpoints.map((e) => e.state);
+  if (info.discovered || info.checked) {
+    const followed = { cluster: info.name, names: info.discovered, hosts, balancing };
+    return { ...common, endpoints: endpoints.map(planOf), followed };
+  }
+  const all = hostSets(hosts, balancing);
+  const used = serving(all);
+  const sets = within(all, used);
+  return { ...common, endpoints: used.map((i) => planOf(endpoints[i]!)), ...(sets ? { sets } : {}) };
 }
 
 /**
@@ -55,7 +77,7 @@ export function clusterFor(
   path: string,
 ): ClusterPlan | undefined {
   const selected = select(notes, info, criteria, path);
-  if (selected && selected.endpoints.length === 0 && !selected.discovered) {
+  if (selected && selected.endpoints.length === 0 && !selected.followed?.names) {
     notes.add('no-endpoints', `no endpoint of ${selected.name}`, path, info.resource);
     return undefined;
   }

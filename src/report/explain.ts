@@ -1,6 +1,6 @@
 /** What happens to one request, step by step: the trace that `explain` prints. */
 import { parseAddress } from '../compile/address.js';
-import { writeEndpointList } from '../compile/clusters.js';
+import { useHostSets, writeHostSets } from '../compile/clusters.js';
 import { compileImage } from '../compile/image.js';
 import { interpret } from '../compile/interpret.js';
 import { MAX_REPLAY } from '../layout/runtime.js';
@@ -208,7 +208,13 @@ interface ImageVerdict {
 function askImage(plan: Plan, trace: Trace, request: PlanRequest): ImageVerdict {
   const compiled = compileImage(plan, { generation: 1, endpointId: () => 0, proxyEndpointId: () => 0 });
   // which endpoints the proxy will find is not known here, but that there are any is what is asked about
-  for (const { lists } of compiled.discovered.values()) writeEndpointList(compiled.image, lists[0], [0]);
+  for (const cluster of compiled.followed.values()) {
+    const { endpoints, followed } = cluster.plan;
+    const hosts = followed.names ? [{ address: '', port: 0, weight: 1 }] : endpoints;
+    const states = hosts.map((_, i) => followed.hosts[i] ?? { health: 'healthy' as const, priority: 0, locality: 0 });
+    const found = hosts.map((host) => ({ ...host, id: 0 }));
+    useHostSets(compiled.image, cluster, writeHostSets(compiled.image, cluster, 0, found, states));
+  }
   const index = plan.listeners.findIndex((l) => l.name === trace.listener);
   const decision = interpret(compiled.image, index, Buffer.from(headText(request), 'latin1'), {
     sourceIp: parseAddress(request.sourceIp ?? '127.0.0.1') ?? new Uint8Array(4),

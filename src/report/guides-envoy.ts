@@ -303,10 +303,11 @@ load_assignment:
     },
   },
   'cluster-endpoints': {
-    fix: 'Put the endpoints into one locality, or leave the weights of localities out.',
+    fix: 'Put the endpoints into one locality, or use another policy than a hash table.',
     example: {
       place: 'cluster',
-      before: `common_lb_config: { locality_weighted_lb_config: {} }
+      before: `lb_policy: RING_HASH
+common_lb_config: { locality_weighted_lb_config: {} }
 load_assignment:
   cluster_name: shop
   endpoints:
@@ -316,7 +317,8 @@ load_assignment:
     - locality: { zone: b }
       load_balancing_weight: 2
       lb_endpoints: [{ endpoint: { address: { socket_address: { address: 10.0.0.2, port_value: 80 } } } }]`,
-      after: `load_assignment:
+      after: `lb_policy: RING_HASH
+load_assignment:
   cluster_name: shop
   endpoints:
     - lb_endpoints:
@@ -353,16 +355,22 @@ least_request_lb_config: { choice_count: 5 }`,
     },
   },
   'health-check': {
-    fix: 'Leave checking to the platform (readiness), and remove the active health checks.',
+    fix: 'Let requests that are under way end by their timeout.',
     example: {
       place: 'cluster',
-      before: `health_checks:
+      before: `close_connections_on_host_health_failure: true
+health_checks:
   - timeout: 1s
     interval: 5s
     unhealthy_threshold: 2
     healthy_threshold: 1
     http_health_check: { path: /healthz }`,
-      after: '{}',
+      after: `health_checks:
+  - timeout: 1s
+    interval: 5s
+    unhealthy_threshold: 2
+    healthy_threshold: 1
+    http_health_check: { path: /healthz }`,
     },
   },
   'outlier-detection': {

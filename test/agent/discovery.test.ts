@@ -22,13 +22,21 @@ describe('parseClusters', () => {
       answer('c', host('10.0.0.1'), host('::1', {}), host('10.0.0.2', { failed_active_health_check: true })),
     ).get('c');
     assert.deepEqual(hosts, [
-      { address: '10.0.0.1', port: 80, healthy: true },
-      { address: '::1', port: 80, healthy: true },
-      { address: '10.0.0.2', port: 80, healthy: false },
+      { address: '10.0.0.1', port: 80, health: 'healthy', priority: 0 },
+      { address: '::1', port: 80, health: 'healthy', priority: 0 },
+      { address: '10.0.0.2', port: 80, health: 'unhealthy', priority: 0 },
     ]);
   });
+  it('knows what Envoy calls healthy', () => {
+    const health = (status: JsonObject) => parseClusters(answer('c', host('10.0.0.1', status))).get('c')?.[0]?.health;
+    assert.equal(health({ eds_health_status: 'DEGRADED' }), 'degraded');
+    assert.equal(health({ failed_active_degraded_check: true }), 'degraded');
+    assert.equal(health({ failed_active_degraded_check: true, failed_outlier_check: true }), 'unhealthy');
+    assert.equal(health({ eds_health_status: 'DRAINING' }), 'excluded');
+    assert.equal(health({ eds_health_status: 'TIMEOUT' }), 'unhealthy');
+    assert.equal(health({ pending_active_hc: true, failed_active_health_check: true }), 'excluded');
+  });
   it('leaves clusters out that have other hosts', () => {
-    assert.equal(parseClusters(answer('c', host('10.0.0.1', { eds_health_status: 'DEGRADED' }))).get('c'), undefined);
     assert.equal(parseClusters(answer('c', { address: { pipe: { path: '/x' } } })).get('c'), undefined);
     assert.deepEqual(parseClusters(answer('c')).get('c'), []);
   });
@@ -52,7 +60,7 @@ describe('Discovery', () => {
       if (!ids.has(address)) ids.set(address, ids.size);
       return ids.get(address)!;
     },
-    setEndpoints: (_, list) => put.push([...list]),
+    setHosts: (_cluster, _room, hosts) => put.push(hosts.map(({ id }) => id)),
     retire: (id) => retired.push(id),
   });
   after(() => discovery.stop());

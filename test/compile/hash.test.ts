@@ -2,9 +2,11 @@
  * Consistent hashing against the real Envoy: the same request must lead to the same endpoint, for rings and Maglev
  * tables, every source of the hash, and combinations of them.
  */
+
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { schedule } from '../../src/compile/clusters.js';
+import { schedule } from '../../src/compile/host-sets.js';
+
 import { compileImage } from '../../src/compile/image.js';
 import { interpret } from '../../src/compile/interpret.js';
 import { xxh64 } from '../../src/compile/xxhash.js';

@@ -356,9 +356,19 @@ const CASES: Case[] = [
     }),
     expect: 'kernel',
   },
-  { name: 'priorities', cluster: endpoints({ priority: 1 }), expect: 'cluster-endpoints' },
+  { name: 'a lower priority', cluster: endpoints({ priority: 1 }), expect: 'kernel' },
+  {
+    name: 'priorities within subsets',
+    cluster: { ...endpoints({ priority: 1 }), lb_subset_config: { fallback_policy: 'ANY_ENDPOINT' } },
+    expect: 'cluster-endpoints',
+  },
   { name: 'no endpoints', cluster: { load_assignment: { cluster_name: 'a' } }, expect: 'no-endpoints' },
-  { name: 'health checks', cluster: { health_checks: [{}] }, expect: 'health-check' },
+  { name: 'health checks', cluster: { health_checks: [{}] }, expect: 'kernel' },
+  {
+    name: 'health checks that close connections',
+    cluster: { health_checks: [{}], close_connections_on_host_health_failure: true },
+    expect: 'health-check',
+  },
   { name: 'outlier detection that never ejects', cluster: { outlier_detection: {} }, expect: 'kernel' },
   {
     name: 'outlier detection',
@@ -431,7 +441,7 @@ describe('clusters', () => {
   it('leaves unhealthy endpoints out, and takes all while fewer than half are healthy', () => {
     const ports = (each: JsonObject[]) => planOf(endpoints({}, each)).clusters[0]!.endpoints.map((e) => e.port);
     assert.deepEqual(ports([{}, { health_status: 'UNHEALTHY' }]), [1]);
-    assert.deepEqual(ports([{}, { health_status: 'DRAINING' }, { health_status: 'TIMEOUT' }]), [1, 2, 3]);
+    assert.deepEqual(ports([{}, { health_status: 'UNHEALTHY' }, { health_status: 'TIMEOUT' }]), [1, 2, 3]);
   });
 
   it('lists only clusters that kernel routes use', () => {
