@@ -120,12 +120,19 @@ struct {
   __type(value, __u64);
 } counters SEC(".maps");
 
-/* Requests decided by each rule in the kernel. */
+/*
+ * Requests decided by each rule in the kernel, in several counts, so that CPUs seldom meet. Mapped, and so no per-CPU map: the
+ * agent reads and clears thousands of rules at once.
+ */
+struct hits {
+  __u64 counts[HIT_COUNTS];
+};
 struct {
-  __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+  __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, MAX_RULES);
+  __uint(map_flags, BPF_F_MMAPABLE);
   __type(key, __u32);
-  __type(value, __u64);
+  __type(value, struct hits);
 } rule_hits SEC(".maps");
 
 /* Verified tokens; a value's hash says where it may be. */

@@ -321,9 +321,9 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
     verdict = reply(msg, skb, c, &w, answer, size);
   if (rule && action && !(c->gate & 1)) {
     rule--;
-    __u64 *hits = bpf_map_lookup_elem(&rule_hits, &rule);
+    struct hits *hits = bpf_map_lookup_elem(&rule_hits, &rule);
     if (hits)
-      *hits += 1;
+      __sync_fetch_and_add(&hits->counts[bpf_get_smp_processor_id() & (HIT_COUNTS - 1)], 1);
   }
   return verdict;
 }

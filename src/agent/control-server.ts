@@ -7,7 +7,8 @@ import { createServer as createNetServer } from 'node:net';
 export interface ControlHandlers {
   readonly status: () => unknown;
   readonly ready: () => boolean;
-  readonly config: () => unknown;
+  /** JSON */
+  readonly config: () => Uint8Array;
 }
 
 /** Serves /status, /ready and /config. `listen`: a path, or a host and port. @returns the server, listening */
@@ -18,7 +19,7 @@ export function serveControl(
   const server = createServer((request, response) => {
     const send = (status: number, body: unknown): void => {
       const text =
-        typeof body === 'string'
+        typeof body === 'string' || body instanceof Uint8Array
           ? body
           : `${JSON.stringify(body, (_, v) => (typeof v === 'bigint' ? `${v}` : v), 2)}\n`;
       response.writeHead(status, { 'content-type': typeof body === 'string' ? 'text/plain' : 'application/json' });

@@ -25,6 +25,7 @@ import {
   CTL,
   CtlSpec,
   EndpointSpec,
+  HIT_COUNTS,
   INBOUND,
   INTAKE,
   MAX_ENDPOINTS,
@@ -77,6 +78,8 @@ export class DataPlane {
   readonly replays: Uint8Array;
   readonly #variables: { readonly view: DataView; readonly bytes: Uint8Array };
   readonly blocks: DataView;
+  /** requests by rule, HIT_COUNTS counts for each */
+  readonly #hits: BigUint64Array;
   /** tokens that the kernel knows */
   readonly tokens: TokenStore;
 
@@ -94,6 +97,8 @@ export class DataPlane {
     this.#object.setConst('token_seed', seed);
     this.#object.load();
     this.tokens = new TokenStore(this.map('tokens').mmap().view, seed);
+    const { view } = this.map('rule_hits').mmap();
+    this.#hits = new BigUint64Array(view.buffer, view.byteOffset, MAX_RULES * HIT_COUNTS);
     const upstreams = this.map('upstreams').mmap();
     this.upstreams = upstreams.view;
     this.upstreamWords = new Int32Array(upstreams.buffer);
@@ -146,16 +151,20 @@ export class DataPlane {
     }
   }
 
-  /** Switches to another policy image at once for every request decided from now on. @param image at most IMAGE_SIZE */
-  install(image: Uint8Array): void {
+  /**
+   * Switches to another policy image at once for every request decided from now on.
+   * @param image at most IMAGE_SIZE
+   * @returns when no program uses the old one any more
+   */
+  async install(image: Uint8Array): Promise<void> {
     const map = createMap(
       { name: 'image', type: MAP_TYPE.ARRAY, keySize: 4, valueSize: IMAGE_SIZE + IMAGE_SLACK, maxEntries: 1 },
       MAP_FLAG.MMAPABLE,
     );
     const mapping = map.mmap();
     mapping.bytes.set(image);
-    // The update returns only when no program uses the old map any more.
-    this.map('policy').update(u32(0), u32(map.fd));
+    // The update returns only when no program uses the old map any more, which takes the kernel a while.
+    await this.map('policy').updateAside(u32(0), u32(map.fd));
     this.#image?.unmap();
     this.#image = mapping;
     this.#inner?.close();
@@ -486,13 +495,14 @@ export class DataPlane {
 
   /** Requests that rule `index` of the image decided in the kernel. */
   ruleHits(index: number): number {
-    return index < MAX_RULES ? this.#sum('rule_hits', index) : 0;
+    if (index >= MAX_RULES) return 0;
+    const counts = this.#hits.subarray(index * HIT_COUNTS, (index + 1) * HIT_COUNTS);
+    return Number(counts.reduce((sum, count) => sum + count, 0n));
   }
 
   /** Starts counting the rules anew: their numbers mean something else in each generation. */
   clearRuleHits(rules: number): void {
-    const empty = new Uint8Array(this.map('rule_hits').lookup(u32(0))?.length ?? 8);
-    for (let i = 0; i < Math.min(rules, MAX_RULES); i++) this.map('rule_hits').update(u32(i), empty);
+    this.#hits.fill(0n, 0, Math.min(rules, MAX_RULES) * HIT_COUNTS);
   }
 
   #sum(map: string, index: number): number {

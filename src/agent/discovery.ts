@@ -110,7 +110,7 @@ export class Discovery {
   constructor(private readonly context: DiscoveryContext) {}
 
   /** Asks the proxy, and writes what it knows into an image that is not in force yet. */
-  async prepare(compiled: CompiledImage): Promise<void> {
+  async prepare(compiled: Pick<CompiledImage, 'image' | 'followed'>): Promise<void> {
     this.#prepared = new Map();
     if (compiled.followed.size === 0) return;
     await this.#ask(compiled.followed);
@@ -125,7 +125,7 @@ export class Discovery {
    * An image that was prepared is in force.
    * @param fixed endpoints that its clusters lead to whatever the proxy finds
    */
-  enforce(compiled: CompiledImage, fixed: ReadonlySet<number>): void {
+  enforce(compiled: Pick<CompiledImage, 'image' | 'followed'>, fixed: ReadonlySet<number>): void {
     this.#fixed = fixed;
     this.#clusters = compiled.followed;
     const before = this.#inForce;

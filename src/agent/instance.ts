@@ -2,26 +2,16 @@
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
 import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
 import { listeningSocketOf } from '../kernel/foreign-sockets.js';
 import { instanceFolder, processStartTime } from '../kernel/instance.js';
 import { bpfObjectPath } from '../kernel/object-path.js';
 import { closeFd } from '../kernel/syscalls.js';
-import type { ListenerPlan } from '../plan/ir.js';
 import { type Diagnostic, formatDiagnostic } from '../policy/diagnostics.js';
-import { tcpAddress } from '../policy/envoy/walk.js';
 import type { Identity } from '../policy/istio/identities.js';
-import { type LoadOptions, loadFiles } from '../policy/load.js';
-import {
-  type EnvoyProxy,
-  inboundPath,
-  inboundProblem,
-  startProxy,
-  stopStaleProxy,
-  withInboundListeners,
-  withReplayRoutes,
-} from '../proxy/index.js';
-import { type Address, addressBytes, isLocal, isWildcard } from './address.js';
+import { type EnvoyProxy, startProxy, stopStaleProxy } from '../proxy/index.js';
+import { addressBytes, isLocal, isWildcard } from './address.js';
 import { chooseIntake } from './choose-intake.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
@@ -29,17 +19,13 @@ import { Discovery } from './discovery.js';
 import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
-import { errorsOf, type Generation, makeGeneration, tokenGeneration } from './policy.js';
+import { LoopWatch } from './loop-watch.js';
+import { errorsOf, type Generation, type InboundOption, tokenGeneration } from './policy.js';
+import { type PlannedPolicy, type ReadPolicy, readPolicy } from './policy-thread.js';
 import { statusOf } from './status.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
 import { watchFiles } from './watcher.js';
-
-/** `run --inbound LISTENER=ADDRESS:PORT[/refuse]`. */
-export interface InboundOption extends Address {
-  readonly listener: string;
-  readonly away: 'proxy' | 'refuse';
-}
 
 export interface InstanceOptions {
   readonly name: string;
@@ -84,6 +70,10 @@ export class Instance {
   #discovery!: Discovery;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
+  /** what `-` among the files stands for, once it was read */
+  #stdin: string | undefined;
+  /** the first policy */
+  #planned: PlannedPolicy | undefined;
   #servers: Server[] = [];
   #release: (() => void) | undefined;
   #unwatch: (() => void) | undefined;
@@ -91,6 +81,7 @@ export class Instance {
   #fallbacks: { address: string; port: number }[] = [];
   #admin = '';
   #swapMs = 0;
+  #stallMs = 0;
   #ready = false;
   readonly #started = Date.now();
 
@@ -125,11 +116,11 @@ export class Instance {
 
   async #bringUp(): Promise<void> {
     const { options } = this;
-    const resources = await this.#load();
-    for (const d of resources.diagnostics) options.log(formatDiagnostic(d));
-    const errors = errorsOf(resources.diagnostics).length;
-    if (errors > 0)
-      throw new StartError(`${errors} error${errors > 1 ? 's' : ''} in the policies; nothing was loaded`, 'input');
+    const policy = await this.#read(1);
+    if (policy.kind === 'same') throw new Error('there is no policy in force yet');
+    for (const d of policy.diagnostics) options.log(formatDiagnostic(d));
+    if (policy.kind === 'invalid') throw invalid(errorsOf(policy.diagnostics).length);
+    this.#planned = policy;
     mkdirSync(this.#folder, { recursive: true, mode: 0o755 });
     const stale = await stopStaleProxy(this.#proxyFolder);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
@@ -168,112 +159,77 @@ export class Instance {
       this.#holder = startHolder(this.#folder, held);
       lasting.push(...held);
     }
-    const generation = this.#make(1, resources);
+    const generation = await this.#make(policy);
+    if (!('number' in generation)) {
+      options.log(formatDiagnostic(generation));
+      throw invalid(1);
+    }
     this.#generation = generation;
-    if (options.proxy === 'own')
-      this.#proxy = await startProxy({
-        dir: this.#proxyFolder,
-        resources: this.#forProxy(generation),
-        inheritFds: lasting,
-      });
+    if (generation.prepared) this.#proxy = await startProxy({ prepared: generation.prepared, inheritFds: lasting });
     await this.#listeners.open(generation.intercepts);
-    writeHosts(this.#hostsFile, resources.hosts);
+    writeHosts(this.#hostsFile, generation.hosts);
     await this.#serve();
     await this.#discovery.prepare(generation.compiled);
-    this.#enforce(generation);
+    await this.#enforce(generation);
     if (left) endHolder(this.#folder, left); // it kept the ports closed until now
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
     this.#ready = true;
   }
 
-  get #loadOptions(): LoadOptions {
-    const { name: instance, identity } = this.options;
-    return { instance, ...(identity ? { identity } : {}) };
-  }
-
-  /** The files' resources, with the workloads' ports among what is intercepted. */
-  async #load(): Promise<Generation['resources']> {
-    const { files, inbound } = this.options;
-    const resources = await loadFiles([...files], this.#loadOptions);
-    if (errorsOf(resources.diagnostics).length > 0) return resources;
-    for (const { listener, away, address, port } of inbound) {
-      const own = tcpAddress(resources.listeners.find((l) => l.name === listener)?.address);
-      const problem = !own
-        ? `there is no listener ${listener} with a TCP address`
-        : isWildcard(own.address)
-          ? `listener ${listener} has no address of its own that its rules could see as the destination`
-          : isWildcard(address) || !isLocal(address)
-            ? `${address} is not an address of this host`
-            : this.#inboundProblem(listener, resources);
-      if (problem === undefined)
-        resources.intercepts.push({ address, port, listener, inbound: 'workload', own: own!, away });
-      else resources.diagnostics.push({ severity: 'error', code: 'inbound', message: `--inbound: ${problem}` });
-    }
-    return resources;
+  /** Reads the files. The folder of the proxy must not change. */
+  async #read(number: number, inForce?: string): Promise<ReadPolicy> {
+    const { files, name: instance, identity, proxy, inbound } = this.options;
+    if (files.includes('-')) this.#stdin ??= await text(process.stdin);
+    return await readPolicy({
+      files,
+      ...(this.#stdin === undefined ? {} : { stdin: this.#stdin }),
+      instance,
+      ...(identity ? { identity } : {}),
+      proxy,
+      proxyFolder: this.#proxyFolder,
+      inbound,
+      number,
+      ...(inForce === undefined ? {} : { inForce }),
+    });
   }
 
   get #hostsFile(): string {
     return join(this.#folder, 'hosts');
   }
 
-  #make(number: number, resources: Parameters<typeof makeGeneration>[1]): Generation {
-    return makeGeneration(number, resources, {
-      listenerIndex: this.#listenerIndex,
-      programNumber: (program) => this.#traffic.programs.number(program),
-      endpointId: (address, port, proxy) => this.#traffic.pool.endpointId(address, port, proxy),
-      proxyAddress: (listener) => this.#proxyAddress(listener),
-      inboundPath: (listener, of) => this.#inboundPath(listener, of),
+  /** Gives a policy the numbers that it needs, and compiles it. */
+  #make(policy: PlannedPolicy): Promise<Generation | Diagnostic> {
+    for (const note of policy.notes) this.options.log(note);
+    const { listeners, endpoints, programs } = policy.wanted;
+    for (const name of listeners)
+      if (!this.#listenerIndex.has(name)) this.#listenerIndex.set(name, this.#listenerIndex.size);
+    const idOf = ({ address, port, proxy }: (typeof endpoints)[number]): number => {
+      try {
+        return this.#traffic.pool.endpointId(address, port, proxy);
+      } catch {
+        return -1; // no more room
+      }
+    };
+    return policy.make({
+      listeners: this.#listenerIndex,
+      endpoints: endpoints.map(idOf),
+      programs: programs.map((program) => this.#traffic.programs.number(program)),
     });
-  }
-
-  /** What the proxy is given. */
-  #forProxy(generation: Generation): Generation['resources'] {
-    return withInboundListeners(
-      withReplayRoutes(generation.resources),
-      [...generation.inbound.keys()],
-      this.#proxyFolder,
-    );
   }
 
   get #proxyFolder(): string {
     return join(this.#folder, 'proxy');
   }
 
-  /** Why connections from outside the mesh cannot be given to the proxy as they are. */
-  #inboundProblem(name: string, resources: Generation['resources']): string | undefined {
-    if (this.options.proxy === 'none') return undefined; // then there is nobody who could see them differently
-    if (this.options.proxy !== 'own')
-      return 'only an Envoy that this instance has started can be told who the client is';
-    const listener = resources.listeners.find((l) => l.name === name);
-    return listener && inboundProblem(listener, resources);
-  }
-
-  #inboundPath(name: string, resources: Generation['resources']): string | undefined {
-    if (this.options.proxy === 'none') return undefined;
-    const problem = this.#inboundProblem(name, resources);
-    if (problem === undefined) return inboundPath(this.#proxyFolder, name);
-    this.options.log(`listener ${name}: connections from outside the mesh are left to the proxy (${problem})`);
-    return undefined;
-  }
-
-  #proxyAddress(listener: ListenerPlan): { address: string; port: number } | undefined {
-    const { proxy } = this.options;
-    if (proxy === 'none') return undefined;
-    if (proxy === 'own') return listener.proxyAddress;
-    return { address: proxy.address, port: proxy.port || listener.proxyAddress.port };
-  }
-
   /** Puts a generation in force for every request from now on. */
-  #enforce(generation: Generation): void {
+  async #enforce(generation: Generation): Promise<void> {
     const started = performance.now();
-    this.#plane.install(generation.compiled.image);
+    await this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
-    const fixed = generation.plan.clusters.flatMap(({ endpoints }) => endpoints);
-    const ids = fixed.map(({ address, port }) => this.#traffic.pool.endpointId(address, port));
-    this.#discovery.enforce(generation.compiled, new Set(ids));
-    this.#plane.clearRuleHits(generation.compiled.rules.length);
+    this.#discovery.enforce(generation.compiled, new Set(generation.endpoints));
+    this.#plane.clearRuleHits(generation.ruleCount);
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
     this.#fallBack(generation);
@@ -301,7 +257,7 @@ export class Instance {
 
   /** Addresses that nobody listens on lead to the proxy's listeners when the agent does not take them. */
   #fallBack(generation: Generation): void {
-    const wanted = generation.resources.intercepts.flatMap((intercept) => {
+    const wanted = generation.wanted.flatMap((intercept) => {
       // a workload's port is kept where connections arrive; and agent and proxy must reach it
       if (intercept.inbound === 'workload') return [];
       const to = generation.proxies.get(intercept.listener);
@@ -329,36 +285,50 @@ export class Instance {
   /** Reads the files again and switches to what they say; keeps the old policy when anything is wrong with the new. */
   reload(): Promise<void> {
     this.#reloading = this.#reloading
-      .then(() => this.#reload())
+      .then(() => this.#timed())
       .catch((error: Error) => this.options.log(`reload failed: ${error.message}`));
     return this.#reloading;
   }
 
-  async #reload(): Promise<void> {
+  /** Reloads, and notes for how long nothing else could happen meanwhile. */
+  async #timed(): Promise<void> {
     if (!this.#ready) return;
+    const loop = new LoopWatch();
+    try {
+      await this.#reload();
+    } finally {
+      this.#stallMs = loop.end();
+    }
+  }
+
+  async #reload(): Promise<void> {
     const { log } = this.options;
-    const resources = await this.#load();
-    if (same(resources, this.#generation.resources)) return;
-    for (const d of resources.diagnostics) log(formatDiagnostic(d));
+    const policy = await this.#read(this.#generation.number + 1, this.#generation.digest);
+    if (policy.kind === 'same') return;
+    for (const d of policy.diagnostics) log(formatDiagnostic(d));
     const keep = (problems: readonly Diagnostic[]): void =>
       log(`generation ${this.#generation.number} stays in force: ${problems.length} error(s) in the new policies`);
-    const errors = errorsOf(resources.diagnostics);
-    if (errors.length > 0) {
-      keep(errors);
+    if (policy.kind === 'invalid') {
+      keep(errorsOf(policy.diagnostics));
       return;
     }
-    const next = this.#make(this.#generation.number + 1, resources);
+    const next = await this.#make(policy);
+    if (!('number' in next)) {
+      log(formatDiagnostic(next));
+      keep([next]);
+      return;
+    }
     await this.#listeners.open(next.intercepts);
-    const refused = (await this.#proxy?.update(this.#forProxy(next))) ?? [];
+    const refused = (next.prepared && (await this.#proxy?.update(next.prepared))) ?? [];
     if (refused.length > 0) {
       for (const d of refused) log(formatDiagnostic(d));
       keep(refused);
       return;
     }
     await this.#discovery.prepare(next.compiled);
-    this.#enforce(next);
+    await this.#enforce(next);
     this.#traffic.pool.retireProxies();
-    writeHosts(this.#hostsFile, resources.hosts);
+    writeHosts(this.#hostsFile, next.hosts);
     log(`generation ${next.number} is in force`);
   }
 
@@ -366,10 +336,7 @@ export class Instance {
     const handlers = {
       status: () => this.status(),
       ready: () => this.#ready,
-      config: () => ({
-        listeners: this.#generation.resources.listeners,
-        clusters: this.#generation.resources.clusters,
-      }),
+      config: () => this.#generation.config,
     };
     this.#servers.push(await serveControl(handlers, { path: join(this.#folder, 'control.sock') }));
     const { host, port } = this.options.admin;
@@ -410,6 +377,7 @@ export class Instance {
       generation: this.#generation,
       startedAt: this.#started,
       swapMs: this.#swapMs,
+      stallMs: this.#stallMs,
       admin: this.#admin,
       proxyPid: this.#proxy?.pid,
     });
@@ -420,6 +388,7 @@ export class Instance {
     this.#ready = false;
     this.#unwatch?.();
     await this.#reloading;
+    this.#planned?.drop();
     this.#discovery?.stop();
     this.#listeners?.closeAll();
     await this.#traffic?.drain(drainMs);
@@ -436,8 +405,6 @@ export class Instance {
   }
 }
 
-function same(a: Generation['resources'], b: Generation['resources']): boolean {
-  const text = (r: Generation['resources']): string =>
-    JSON.stringify([r.listeners, r.routeConfigs, r.clusters, r.endpoints, r.bootstrap, r.intercepts, r.hosts]);
-  return errorsOf(a.diagnostics).length === 0 && text(a) === text(b);
+function invalid(errors: number): StartError {
+  return new StartError(`${errors} error${errors > 1 ? 's' : ''} in the policies; nothing was loaded`, 'input');
 }

@@ -23,6 +23,8 @@ export const MAX_KERNEL_BODY = 1048576;
  */
 export const MAX_KERNEL_CHUNKED = 4096;
 export const MAX_RULES = 16384;
+/** Counts of one rule's requests, which CPUs share (a power of two). */
+export const HIT_COUNTS = 8;
 /** Verified tokens that are remembered (a power of two), places that one of them may have, and bytes of a header value. */
 export const MAX_TOKENS = 4096;
 export const TOKEN_WAYS = 4;
@@ -363,6 +365,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_KERNEL_BODY,
   MAX_KERNEL_CHUNKED,
   MAX_RULES,
+  HIT_COUNTS,
   MAX_TOKENS,
   TOKEN_WAYS,
   MAX_TOKEN,
