@@ -26,10 +26,12 @@ static long chunk_step(__u32 index, void *context) {
     __u64 left = s->len - s->pos;
     if (s->chunk_left > left) {
       s->chunk_left -= left;
+      s->chunk_bytes += left;
       s->pos = s->len;
       return 1;
     }
     s->pos += s->chunk_left;
+    s->chunk_bytes += s->chunk_left;
     s->chunk_left = 0;
     s->chunk_state = CHUNK_DATA_END;
     return 0;
@@ -110,6 +112,7 @@ static long chunk_step(__u32 index, void *context) {
 static __always_inline void parse_chunks(struct scratch *s, struct __sk_buff *skb) {
   struct chunk_work w = {.s = s, .skb = skb};
   s->chunk_done = CHUNKS_MORE;
+  s->chunk_bytes = 0;
   LOOP(MAX_CHUNK_STEPS, chunk_step, &w);
   if (s->pos < s->len)
     s->chunk_done = CHUNKS_BAD;
@@ -171,12 +174,14 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
     u->flags |= UPSTREAM_FLAG_CHUNKED;
     u->chunk_state = s->chunk_state;
     u->remaining = s->chunk_left;
+    u->body = s->chunk_bytes;
   } else if (s->flags & HEAD_LENGTH) {
     if (s->content_length > MAX_KERNEL_BODY || body > s->content_length)
       return TO_AGENT;
     *done = body == s->content_length;
     u->phase = PHASE_BODY;
     u->remaining = s->content_length - body;
+    u->body = body;
   } else {
     return TO_AGENT; /* ends with the connection */
   }
@@ -226,6 +231,7 @@ static __always_inline int next_piece(struct scratch *s, struct upstream *u, str
     if (len > u->remaining)
       return TO_AGENT;
     u->remaining -= len;
+    u->body += len;
     *done = !u->remaining;
     return TO_CLIENT;
   }
@@ -240,6 +246,7 @@ static __always_inline int next_piece(struct scratch *s, struct upstream *u, str
     return TO_AGENT;
   u->chunk_state = s->chunk_state;
   u->remaining = s->chunk_left;
+  u->body += s->chunk_bytes;
   *done = s->chunk_done == CHUNKS_COMPLETE;
   return TO_CLIENT;
 }

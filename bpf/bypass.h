@@ -12,6 +12,7 @@
 #pragma once
 #include "steer.h"
 #include "answer.h"
+#include "log.h"
 
 /* S: the servers' sockets at the other ends of pooled connections, by cookie. */
 struct {
@@ -29,23 +30,37 @@ struct {
   __type(value, struct serving);
 } servings SEC(".maps");
 
-/* Connections that the agent itself opens: the socket, then (established) its local end; and what S met it. */
+/*
+ * Connections that the agent itself opens: the socket; then (established) its end, by which the server's socket finds it;
+ * and, by the socket's cookie, the server's socket that met it, 0 before.
+ */
 struct {
   __uint(type, BPF_MAP_TYPE_SK_STORAGE);
   __uint(map_flags, BPF_F_NO_PREALLOC);
   __type(key, int);
   __type(value, __u32);
 } agents SEC(".maps");
+
+/*
+ * One end of a TCP connection as the other sees it. An address and a port are not enough: another namespace can have the
+ * same. The sequence numbers with which both sides begin are the connection's alone.
+ */
+struct dial {
+  __u32 address[4];
+  __u32 port;
+  __u32 sent;
+  __u32 received;
+};
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, MAX_UPSTREAMS * 2);
-  __type(key, struct tuple);
+  __type(key, struct dial);
   __type(value, __u64);
 } dials SEC(".maps");
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, MAX_UPSTREAMS * 2);
-  __type(key, struct tuple);
+  __type(key, __u64);
   __type(value, __u64);
 } met SEC(".maps");
 
@@ -71,19 +86,6 @@ int dial6(struct bpf_sock_addr *ctx) {
   return 1;
 }
 
-static __always_inline void end_of(struct tuple *t, __u32 family, __u32 ip4, __u32 a, __u32 b, __u32 m, __u32 d) {
-  if (family == AF_INET) {
-    t->address[0] = ip4;
-  } else if (!a && !b && m == V4_MAPPED) {
-    t->address[0] = d;
-  } else {
-    t->address[0] = a;
-    t->address[1] = b;
-    t->address[2] = m;
-    t->address[3] = d;
-  }
-}
-
 /* On the agent's cgroup: remembers its end before the server's is established. */
 SEC("sockops")
 int dialled(struct bpf_sock_ops *ops) {
@@ -92,10 +94,11 @@ int dialled(struct bpf_sock_ops *ops) {
   struct bpf_sock *sk = ops->sk;
   if (!sk || !bpf_sk_storage_get(&agents, sk, 0, 0))
     return 0;
-  struct tuple t = {.port = ops->local_port};
-  end_of(&t, ops->family, ops->local_ip4, ops->local_ip6[0], ops->local_ip6[1], ops->local_ip6[2], ops->local_ip6[3]);
-  __u64 cookie = bpf_get_socket_cookie(ops);
-  bpf_map_update_elem(&dials, &t, &cookie, BPF_ANY);
+  struct dial d = {.port = ops->local_port, .sent = ops->snd_nxt, .received = ops->rcv_nxt};
+  address_of(d.address, ops->family, ops->local_ip4, WORDS_OF(ops->local_ip6));
+  __u64 cookie = bpf_get_socket_cookie(ops), nobody = 0;
+  bpf_map_update_elem(&met, &cookie, &nobody, BPF_ANY);
+  bpf_map_update_elem(&dials, &d, &cookie, BPF_ANY);
   return 0;
 }
 
@@ -107,12 +110,14 @@ int served(struct bpf_sock_ops *ops) {
   struct bpf_sock *sk = ops->sk;
   if (!sk)
     return 0;
-  struct tuple t = {.port = bpf_ntohl(ops->remote_port)};
-  end_of(&t, ops->family, ops->remote_ip4, ops->remote_ip6[0], ops->remote_ip6[1], ops->remote_ip6[2],
-         ops->remote_ip6[3]);
-  if (!bpf_map_lookup_elem(&dials, &t))
+  struct dial d = {.port = bpf_ntohl(ops->remote_port), .sent = ops->rcv_nxt, .received = ops->snd_nxt};
+  address_of(d.address, ops->family, ops->remote_ip4, WORDS_OF(ops->remote_ip6));
+  __u64 *agents_end = bpf_map_lookup_elem(&dials, &d);
+  if (!agents_end)
     return 0;
-  __u64 cookie = bpf_get_socket_cookie(ops);
+  __u64 end = *agents_end, cookie = bpf_get_socket_cookie(ops);
+  if (!bpf_map_lookup_elem(&met, &end))
+    return 0; /* too late: the agent uses the connection already */
   struct serving *v = bpf_sk_storage_get(&servings, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
   if (!v)
     return 0;
@@ -120,7 +125,7 @@ int served(struct bpf_sock_ops *ops) {
   v->cookie = cookie;
   if (bpf_sock_hash_update(ops, &servers, &cookie, BPF_NOEXIST))
     return 0;
-  bpf_map_update_elem(&met, &t, &cookie, BPF_ANY);
+  bpf_map_update_elem(&met, &end, &cookie, BPF_EXIST);
   return 0;
 }
 
@@ -341,6 +346,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
     return SK_PASS;
   __u32 phase = u->phase, size = msg->size;
   int way = TO_AGENT, done = 0;
+  struct scratch *first = 0; /* where its head is, while the answer must be logged */
   if (phase == PHASE_AWAIT) {
     /* whoever answers first: the server, or the agent that has lost patience */
     if (__sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_BODY) != PHASE_AWAIT)
@@ -352,7 +358,10 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
         way = first_message(&w, u, msg, size, &done);
       if (way == TO_CLIENT)
         way = edit_message(&w, msg, slot);
-      scratch_give(s);
+      if (way == TO_CLIENT && u->log)
+        first = s;
+      else
+        scratch_give(s);
     }
     if (way != TO_CLIENT) {
       u->phase = way == TO_AGENT ? PHASE_AWAIT : PHASE_AGENT;
@@ -362,6 +371,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
   } else if (phase == PHASE_BODY) {
     if (size <= u->remaining) {
       u->remaining -= size;
+      u->body += size;
       done = !u->remaining;
       way = TO_CLIENT;
     }
@@ -377,6 +387,12 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
   }
   if (way == TO_CLIENT && bpf_msg_redirect_hash(msg, &clients, &owner, BPF_F_INGRESS) != SK_PASS)
     way = TO_AGENT; /* the client is gone; the agent reads what is left */
+  if (first) {
+    log_answer(first, u, slot, done && way == TO_CLIENT);
+    scratch_give(first);
+  } else if (done && way == TO_CLIENT && u->log) {
+    log_end(u, slot);
+  }
   if (way != TO_CLIENT) {
     u->phase = PHASE_HANDOVER;
     u->way |= WAY_NATIVE;

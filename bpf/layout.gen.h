@@ -17,6 +17,7 @@
 #define MAX_LITERALS 256
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 24
+#define MAX_LOTS 8
 #define MAX_MATCHES 16
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
@@ -42,6 +43,8 @@
 #define MAX_KERNEL_CHUNKED 4096
 #define MAX_RULES 16384
 #define HIT_COUNTS 8
+#define MAX_BUCKETS 4096
+#define BUCKET_SHIFT 4
 #define MAX_TOKENS 4096
 #define TOKEN_WAYS 4
 #define MAX_TOKEN 2048
@@ -49,6 +52,8 @@
 #define MAX_LINEAR 16384
 #define MAX_VARIABLE_BYTES 496
 #define N_COUNTERS 32
+#define LOG_RING 4194304
+#define LOG_RESERVE 1048576
 
 #define SCAN_NONE 0
 #define SCAN_METHOD_END 1
@@ -134,6 +139,16 @@
 #define RBAC_ALLOW 0
 #define RBAC_DENY 1
 
+#define LOG_ON 1
+#define LOG_REQUEST 2
+#define LOG_ANSWER 4
+
+#define ORIGIN_ROUTE 0
+#define ORIGIN_NO_ROUTE 1
+#define ORIGIN_RBAC 2
+#define ORIGIN_FAULT 3
+#define ORIGIN_FILTER 4
+
 #define ROUTE_FLAG_UNKNOWN 1
 
 #define PHASE_IDLE 0
@@ -187,6 +202,8 @@
 #define COUNTER_BEHIND 18
 #define COUNTER_TOKEN_KNOWN 19
 #define COUNTER_TOKEN_UNKNOWN 20
+#define COUNTER_LOG_FULL 21
+#define COUNTER_LOG_LOST 22
 
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
@@ -214,6 +231,12 @@
 #define CTL_HELLO 10
 #define CTL_TAKE_OVER 11
 #define CTL_NOW 12
+#define CTL_DRAW 13
+
+#define LOG_RECORD_BEGIN 1
+#define LOG_RECORD_ANSWER 2
+#define LOG_RECORD_END 4
+#define LOG_RECORD_REPLY 8
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -254,8 +277,10 @@ struct listener {
   __u32 proxy_endpoint; /* endpoint id of the proxy listener that stands behind this one, plus one; 0: none */
   __u32 token_places; /* offset of token_place[n_token_places]: where tokens are looked up */
   __u32 n_token_places; /* at most MAX_TOKEN_PLACES */
+  __u32 log; /* LOG; 0: its requests are not logged */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct listener) == 48, "listener");
+_Static_assert(sizeof(struct listener) == 56, "listener");
 _Static_assert(__builtin_offsetof(struct listener, scan) == 0, "listener.scan");
 _Static_assert(__builtin_offsetof(struct listener, scan_classes) == 4, "listener.scan_classes");
 _Static_assert(__builtin_offsetof(struct listener, host) == 8, "listener.host");
@@ -268,6 +293,8 @@ _Static_assert(__builtin_offsetof(struct listener, denied) == 32, "listener.deni
 _Static_assert(__builtin_offsetof(struct listener, proxy_endpoint) == 36, "listener.proxy_endpoint");
 _Static_assert(__builtin_offsetof(struct listener, token_places) == 40, "listener.token_places");
 _Static_assert(__builtin_offsetof(struct listener, n_token_places) == 44, "listener.n_token_places");
+_Static_assert(__builtin_offsetof(struct listener, log) == 48, "listener.log");
+_Static_assert(__builtin_offsetof(struct listener, pad) == 52, "listener.pad");
 
 /* Where a token may be; of several in a request none is known. */
 struct token_place {
@@ -359,14 +386,18 @@ struct rbac_entry {
   __u32 reply; /* offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy */
   __u32 numerator; /* with a denominator: stops this share of what it would stop, drawn per request */
   __u32 denominator; /* 0: always */
+  __u32 bucket; /* index plus one of a bucket: stops what it would stop only when no token is left; 0: none */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct rbac_entry) == 24, "rbac_entry");
+_Static_assert(sizeof(struct rbac_entry) == 32, "rbac_entry");
 _Static_assert(__builtin_offsetof(struct rbac_entry, action) == 0, "rbac_entry.action");
 _Static_assert(__builtin_offsetof(struct rbac_entry, never) == 4, "rbac_entry.never");
 _Static_assert(__builtin_offsetof(struct rbac_entry, condition) == 8, "rbac_entry.condition");
 _Static_assert(__builtin_offsetof(struct rbac_entry, reply) == 12, "rbac_entry.reply");
 _Static_assert(__builtin_offsetof(struct rbac_entry, numerator) == 16, "rbac_entry.numerator");
 _Static_assert(__builtin_offsetof(struct rbac_entry, denominator) == 20, "rbac_entry.denominator");
+_Static_assert(__builtin_offsetof(struct rbac_entry, bucket) == 24, "rbac_entry.bucket");
+_Static_assert(__builtin_offsetof(struct rbac_entry, pad) == 28, "rbac_entry.pad");
 
 /* What is done with a request. */
 struct action {
@@ -392,7 +423,7 @@ struct action {
   __u32 backoff_ms; /* the first retry waits a random time shorter than this */
   __u32 answer; /* FORWARD: number of the edits of the answer, 0: none */
   __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
-  __u32 pad; /* zero */
+  __u32 origin; /* REPLY: whose reply it is, ORIGIN */
 };
 _Static_assert(sizeof(struct action) == 88, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
@@ -417,7 +448,7 @@ _Static_assert(__builtin_offsetof(struct action, n_hashes) == 68, "action.n_hash
 _Static_assert(__builtin_offsetof(struct action, backoff_ms) == 72, "action.backoff_ms");
 _Static_assert(__builtin_offsetof(struct action, answer) == 76, "action.answer");
 _Static_assert(__builtin_offsetof(struct action, variables) == 80, "action.variables");
-_Static_assert(__builtin_offsetof(struct action, pad) == 84, "action.pad");
+_Static_assert(__builtin_offsetof(struct action, origin) == 84, "action.origin");
 
 /* One choice of a forward action. */
 struct weighted_cluster {
@@ -574,6 +605,17 @@ _Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit
 _Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
 _Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
 
+/* Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns. */
+struct bucket {
+  __u64 at; /* signed: when the bucket was empty */
+  __u64 cost; /* time in which one token comes; 0: no bucket here */
+  __u64 most; /* time in which the bucket fills */
+};
+_Static_assert(sizeof(struct bucket) == 24, "bucket");
+_Static_assert(__builtin_offsetof(struct bucket, at) == 0, "bucket.at");
+_Static_assert(__builtin_offsetof(struct bucket, cost) == 8, "bucket.cost");
+_Static_assert(__builtin_offsetof(struct bucket, most) == 16, "bucket.most");
+
 /* Per intercepted client socket (socket storage). */
 struct conn {
   __u64 cookie; /* of the client socket */
@@ -652,8 +694,11 @@ struct upstream {
   __u32 taken; /* bytes of this request that the dummy has sent on */
   __u32 seq; /* write_seq of U when no exchange was under way */
   __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
+  __u64 body; /* bytes of the body of this answer, without framing, that the kernel has sent to the client */
+  __u32 log; /* of this exchange: LOG of its listener */
+  __u32 log_pad; /* zero */
 };
-_Static_assert(sizeof(struct upstream) == 224, "upstream");
+_Static_assert(sizeof(struct upstream) == 240, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -689,6 +734,9 @@ _Static_assert(__builtin_offsetof(struct upstream, given) == 208, "upstream.give
 _Static_assert(__builtin_offsetof(struct upstream, taken) == 212, "upstream.taken");
 _Static_assert(__builtin_offsetof(struct upstream, seq) == 216, "upstream.seq");
 _Static_assert(__builtin_offsetof(struct upstream, end_seq) == 220, "upstream.end_seq");
+_Static_assert(__builtin_offsetof(struct upstream, body) == 224, "upstream.body");
+_Static_assert(__builtin_offsetof(struct upstream, log) == 232, "upstream.log");
+_Static_assert(__builtin_offsetof(struct upstream, log_pad) == 236, "upstream.log_pad");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {
@@ -755,14 +803,46 @@ _Static_assert(__builtin_offsetof(struct ctl, flags) == 76, "ctl.flags");
 
 /* An address that is intercepted. */
 struct steer_key {
+  __u64 netns; /* cookie of the network namespace in which it is meant; 0: in all but the agent’s */
   __u32 address[4]; /* network order; IPv4 in the first word */
   __u16 port; /* network order */
   __u16 family; /* 2 or 10 */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct steer_key) == 20, "steer_key");
-_Static_assert(__builtin_offsetof(struct steer_key, address) == 0, "steer_key.address");
-_Static_assert(__builtin_offsetof(struct steer_key, port) == 16, "steer_key.port");
-_Static_assert(__builtin_offsetof(struct steer_key, family) == 18, "steer_key.family");
+_Static_assert(sizeof(struct steer_key) == 32, "steer_key");
+_Static_assert(__builtin_offsetof(struct steer_key, netns) == 0, "steer_key.netns");
+_Static_assert(__builtin_offsetof(struct steer_key, address) == 8, "steer_key.address");
+_Static_assert(__builtin_offsetof(struct steer_key, port) == 24, "steer_key.port");
+_Static_assert(__builtin_offsetof(struct steer_key, family) == 26, "steer_key.family");
+_Static_assert(__builtin_offsetof(struct steer_key, pad) == 28, "steer_key.pad");
+
+/* Where the agent listens in another network namespace; port 0: not there. */
+struct netns {
+  __u32 address6[4]; /* network order */
+  __u32 address4; /* network order */
+  __u16 port4; /* network order */
+  __u16 port6; /* network order */
+};
+_Static_assert(sizeof(struct netns) == 24, "netns");
+_Static_assert(__builtin_offsetof(struct netns, address6) == 0, "netns.address6");
+_Static_assert(__builtin_offsetof(struct netns, address4) == 16, "netns.address4");
+_Static_assert(__builtin_offsetof(struct netns, port4) == 20, "netns.port4");
+_Static_assert(__builtin_offsetof(struct netns, port6) == 22, "netns.port6");
+
+/* A client socket and what it asked for. */
+struct arrival {
+  __u64 cookie; /* 0 with listener intake */
+  __u32 address[4]; /* asked for, network order */
+  __u32 listener; /* index */
+  __u16 port; /* asked for, host order */
+  __u16 family; /* of the address asked for, 2 or 10 */
+};
+_Static_assert(sizeof(struct arrival) == 32, "arrival");
+_Static_assert(__builtin_offsetof(struct arrival, cookie) == 0, "arrival.cookie");
+_Static_assert(__builtin_offsetof(struct arrival, address) == 8, "arrival.address");
+_Static_assert(__builtin_offsetof(struct arrival, listener) == 24, "arrival.listener");
+_Static_assert(__builtin_offsetof(struct arrival, port) == 28, "arrival.port");
+_Static_assert(__builtin_offsetof(struct arrival, family) == 30, "arrival.family");
 
 /* Where connections to an intercepted address go. */
 struct steer {
@@ -771,22 +851,28 @@ struct steer {
   __u16 keep_address; /* 1: only the port is replaced */
   __u32 listener; /* index */
   __u32 intake; /* INTAKE: SOCKET or LISTENER */
+  __u32 refuse; /* 1: nowhere; the connection is refused */
 };
-_Static_assert(sizeof(struct steer) == 28, "steer");
+_Static_assert(sizeof(struct steer) == 32, "steer");
 _Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
 _Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
 _Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
 _Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener");
 _Static_assert(__builtin_offsetof(struct steer, intake) == 24, "steer.intake");
+_Static_assert(__builtin_offsetof(struct steer, refuse) == 28, "steer.refuse");
 
 /* Local end of a client socket. */
 struct tuple {
+  __u64 netns; /* cookie of its network namespace */
   __u32 address[4]; /* network order */
   __u32 port; /* host order */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct tuple) == 20, "tuple");
-_Static_assert(__builtin_offsetof(struct tuple, address) == 0, "tuple.address");
-_Static_assert(__builtin_offsetof(struct tuple, port) == 16, "tuple.port");
+_Static_assert(sizeof(struct tuple) == 32, "tuple");
+_Static_assert(__builtin_offsetof(struct tuple, netns) == 0, "tuple.netns");
+_Static_assert(__builtin_offsetof(struct tuple, address) == 8, "tuple.address");
+_Static_assert(__builtin_offsetof(struct tuple, port) == 24, "tuple.port");
+_Static_assert(__builtin_offsetof(struct tuple, pad) == 28, "tuple.pad");
 
 /* Per paired server's socket (socket storage). */
 struct serving {
@@ -827,3 +913,48 @@ _Static_assert(__builtin_offsetof(struct token, length) == 56, "token.length");
 _Static_assert(__builtin_offsetof(struct token, n_lines) == 60, "token.n_lines");
 _Static_assert(__builtin_offsetof(struct token, bytes) == 64, "token.bytes");
 _Static_assert(__builtin_offsetof(struct token, lines) == 2112, "token.lines");
+
+/* A record of the ring buffer of requests that are logged. */
+struct log_record {
+  __u32 kind; /* bits of LOG_RECORD */
+  __u32 listener; /* index */
+  __u64 cookie; /* of the client socket */
+  __u64 time; /* when */
+  __u64 received; /* BEGIN: bytes of the body that the request announces */
+  __u64 body; /* END, REPLY: bytes of the answer’s body, without framing */
+  __u32 slot; /* pool slot; REPLY: none */
+  __u32 generation; /* BEGIN, REPLY: of the image */
+  __u32 rule; /* BEGIN, REPLY: index of the rule plus one, 0: none */
+  __u32 choice; /* BEGIN: index of the cluster among those of the action */
+  __u32 endpoint; /* BEGIN: id */
+  __u32 status; /* ANSWER, REPLY */
+  __u32 source[4]; /* BEGIN, REPLY: the client's address, network order; IPv4 in the first word */
+  __u32 original[4]; /* BEGIN, REPLY: the address that it asked for */
+  __u32 source_port; /* host order */
+  __u32 original_port; /* host order */
+  __u32 origin; /* REPLY: ORIGIN */
+  __u32 request_len; /* bytes of the request's head that follow */
+  __u32 answer_len; /* bytes of the answer's head that follow */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct log_record) == 120, "log_record");
+_Static_assert(__builtin_offsetof(struct log_record, kind) == 0, "log_record.kind");
+_Static_assert(__builtin_offsetof(struct log_record, listener) == 4, "log_record.listener");
+_Static_assert(__builtin_offsetof(struct log_record, cookie) == 8, "log_record.cookie");
+_Static_assert(__builtin_offsetof(struct log_record, time) == 16, "log_record.time");
+_Static_assert(__builtin_offsetof(struct log_record, received) == 24, "log_record.received");
+_Static_assert(__builtin_offsetof(struct log_record, body) == 32, "log_record.body");
+_Static_assert(__builtin_offsetof(struct log_record, slot) == 40, "log_record.slot");
+_Static_assert(__builtin_offsetof(struct log_record, generation) == 44, "log_record.generation");
+_Static_assert(__builtin_offsetof(struct log_record, rule) == 48, "log_record.rule");
+_Static_assert(__builtin_offsetof(struct log_record, choice) == 52, "log_record.choice");
+_Static_assert(__builtin_offsetof(struct log_record, endpoint) == 56, "log_record.endpoint");
+_Static_assert(__builtin_offsetof(struct log_record, status) == 60, "log_record.status");
+_Static_assert(__builtin_offsetof(struct log_record, source) == 64, "log_record.source");
+_Static_assert(__builtin_offsetof(struct log_record, original) == 80, "log_record.original");
+_Static_assert(__builtin_offsetof(struct log_record, source_port) == 96, "log_record.source_port");
+_Static_assert(__builtin_offsetof(struct log_record, original_port) == 100, "log_record.original_port");
+_Static_assert(__builtin_offsetof(struct log_record, origin) == 104, "log_record.origin");
+_Static_assert(__builtin_offsetof(struct log_record, request_len) == 108, "log_record.request_len");
+_Static_assert(__builtin_offsetof(struct log_record, answer_len) == 112, "log_record.answer_len");
+_Static_assert(__builtin_offsetof(struct log_record, pad) == 116, "log_record.pad");

@@ -90,27 +90,43 @@ struct {
   __type(value, struct conn);
 } conns SEC(".maps");
 
+/* What the agent takes: in its own network namespace by that one's cookie, in the others (namespaces) by 0. */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
-  __uint(max_entries, 4096);
+  __uint(max_entries, 8192);
   __type(key, struct steer_key);
   __type(value, struct steer);
 } steers SEC(".maps");
 
-/* Like steers, for the time after the agent: original address -> the proxy's listener. */
+/* Cookie of another network namespace -> the agent's listening sockets there; and its own addresses (port 0). */
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);
   __uint(max_entries, 4096);
+  __type(key, __u64);
+  __type(value, struct netns);
+} namespaces SEC(".maps");
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 16384);
+  __uint(map_flags, BPF_F_NO_PREALLOC);
+  __type(key, struct steer_key);
+  __type(value, __u32);
+} own_addresses SEC(".maps");
+
+/* Like steers, for the time after the agent: original address -> the proxy's listener. */
+struct {
+  __uint(type, BPF_MAP_TYPE_HASH);
+  __uint(max_entries, 8192);
   __type(key, struct steer_key);
   __type(value, struct steer);
 } fallbacks SEC(".maps");
 
-/* Local end of a client socket -> its cookie. LRU: an entry outlives its connection only until it is needed. */
+/* Local end of a client socket -> its cookie, and what it asked for. LRU: an entry outlives its connection only until it is needed. */
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, MAX_CLIENTS);
   __type(key, struct tuple);
-  __type(value, __u64);
+  __type(value, struct arrival);
 } tuples SEC(".maps");
 
 struct {
@@ -134,6 +150,15 @@ struct {
   __type(key, __u32);
   __type(value, struct hits);
 } rule_hits SEC(".maps");
+
+/* Token buckets of rate limits. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_BUCKETS);
+  __uint(map_flags, BPF_F_MMAPABLE);
+  __type(key, __u32);
+  __type(value, struct bucket);
+} buckets SEC(".maps");
 
 /* Verified tokens; a value's hash says where it may be. */
 struct {

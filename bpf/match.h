@@ -145,9 +145,18 @@ static long rbac_step(__u32 index, void *context) {
   int match = !e->never && holds(w, e->condition);
   if (match != (e->action == RBAC_DENY))
     return 0;
-  if (e->denominator) { /* drawn when it is sure that the request does not go to the proxy, which draws itself */
-    s->lot = s->list + sizeof(struct rbac_list) + index * sizeof(struct rbac_entry);
-    return 0;
+  if (e->denominator || e->bucket) {
+    /* drawn when it is sure that the request does not go to the proxy, which draws itself */
+    struct lot *lot = &s->lots[s->n_lots & (MAX_LOTS - 1)];
+    lot->bucket = e->bucket;
+    lot->numerator = e->numerator;
+    lot->denominator = e->denominator;
+    lot->reply = e->reply;
+    if (s->n_lots++ < MAX_LOTS)
+      return 0;
+    s->rbac_denied = 1; /* not what the compiler makes */
+    s->stop_reply = REPLY_PROXY;
+    return 1;
   }
   s->rbac_denied = 1;
   s->stop_reply = e->reply;
@@ -167,7 +176,7 @@ static __always_inline __u32 decide(struct work *w, const struct listener *liste
   s->stop = 0;
   s->chosen = 0;
   s->rbac_denied = 0;
-  s->lot = 0;
+  s->n_lots = 0;
   s->target_rest = source_len;
   run_jobs(w, listener->jobs, listener->n_jobs);
   __u32 action = listener->not_found, rbac = listener->rbac;

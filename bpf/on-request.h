@@ -53,7 +53,7 @@ int on_request(struct __sk_buff *skb) {
   struct scratch *s = scratch_take();
   if (!s)
     return to_agent(c, size, COUNTER_SCRATCH_BUSY);
-  int verdict = new_request(0, skb, c, s, size, 0);
+  int verdict = new_request(0, skb, 1, c, s, size, 0);
   scratch_give(s);
   return verdict;
 }

@@ -19,6 +19,13 @@ struct line {
   __u16 next;   /* behind the line's LF */
 };
 
+/* What is drawn for the request at the end: see bucket.h. */
+struct lot {
+  __u32 bucket; /* index plus one; 0: a chance */
+  __u32 numerator, denominator;
+  __u32 reply;
+};
+
 struct scratch {
   __u32 busy;
   /* scanner */
@@ -39,7 +46,8 @@ struct scratch {
   __u32 stop;   /* 1: to the proxy */
   __u32 cond_state, cond_result;
   __u32 list, rbac_denied, stop_reply;
-  __u32 lot; /* offset of an rbac_entry that stops the request with some probability */
+  __u32 n_lots;
+  struct lot lots[MAX_LOTS];
   __u32 action, rule;
   /* the request's token: what is known of it, and whether the agent should look at it */
   __u64 token_facts[TOKEN_WORDS], token_hash;
@@ -55,7 +63,7 @@ struct scratch {
   __u32 cap[8];
   /* chunked parser */
   __u32 pos, len, chunk_state, chunk_done;
-  __u64 chunk_left;
+  __u64 chunk_left, chunk_bytes; /* of data, without framing */
   __u32 target_rest;
   __u32 pad;
   /* consistent hashing */
@@ -66,6 +74,7 @@ struct scratch {
   __u8 line_slot[MAX_LINES];
   __u8 first[64];     /* slot -> line index + 1, where `present` */
   __u8 in[IN_MASK + 1 + 8]; /* eight more, so that a word may start at the last */
+  struct log_record log; /* heads that go with it are in `out` */
   __u8 out[OUT_MASK + 1 + MAX_HEAD];
 };
 

@@ -11,7 +11,9 @@
 #include "kernel-types.h"
 #include "steer.h"
 #include "answer.h"
+#include "retry.h"
 #include "balance.h"
+#include "bucket.h"
 #include "bypass.h"
 #include "token.h"
 #include "inbound.h"
@@ -65,36 +67,30 @@ __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old)
   return overwrite(msg, s, 0, len);
 }
 
-static __always_inline void keep_for_replay(struct upstream *u, __u32 slot, struct scratch *s, __u32 size) {
-  u->replay_len = 0;
-  if (size > MAX_REPLAY)
-    return;
-  struct replay *r = bpf_map_lookup_elem(&replays, &slot);
-  if (!r)
-    return;
-  if (!copy_bytes(r->bytes, size & (MAX_REPLAY * 2 - 1) & 4095, s->in))
-    u->replay_len = size;
-}
-
-/* What the answer must be for the request to be tried again; the flags that say so. */
-static __always_inline __u32 note_retry(struct upstream *u, struct work *w, const struct action *action) {
-  for (__u32 i = 0; i < STATUS_WORDS; i++)
-    u->retry[i] = image_u64(w->image, action->retry + i * 8);
-  u->backoff_ms = action->backoff_ms;
-  u->choice = w->s->choice;
-  __u32 flags = UPSTREAM_FLAG_RETRY | (action->flags >> 4) << UPSTREAM_FLAG_RETRIES_SHIFT;
-  return action->flags & ACTION_FLAG_RETRY_RESETS ? flags | UPSTREAM_FLAG_RETRY_RESETS : flags;
-}
-
-/* Answers the request in the message's place. */
+/* Answers the request in the message's place. `draw`: what is drawn may give it another answer. */
 static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
-                                 const struct action *action, __u32 size) {
+                                 const struct action *action, __u32 size, int draw) {
   struct scratch *s = w->s;
+  const struct listener *listener = AT(struct listener, w->image, s->action);
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
   if (size - s->head_len != length || size > MAX_HEAD)
     return to_agent(c, size, size - s->head_len > length ? COUNTER_PIPELINED : COUNTER_BODY_AGENT);
   if (!build_reply(w, action))
     return to_agent(c, size, COUNTER_ODD);
+  /* before the draw: a request that goes to the proxy after it would be drawn for twice */
+  if (draw && listener->log && !log_has_room())
+    return to_agent(c, size, COUNTER_AGENT);
+  int other = draw ? draw_lots(s) : 0;
+  if (other < 0)
+    return to_agent(c, size, COUNTER_AGENT);
+  const struct action *given = other ? AT(struct action, w->image, other) : action;
+  if (other && !build_reply(w, given))
+    return to_agent(c, size, COUNTER_ODD);
+  if (listener->log && !log_reply_of(msg, skb, c, w, given, size)) {
+    if (!draw)
+      return to_agent(c, size, COUNTER_AGENT);
+    count(COUNTER_LOG_LOST);
+  }
   int padded = skb && pad_reply(w, size);
   if (!skb && replace_head(msg, s, size)) {
     c->flags |= CONN_FLAG_BROKEN;
@@ -118,17 +114,10 @@ static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, s
   return SK_PASS;
 }
 
-/* Whether the lot falls on the request. */
-static __always_inline int strikes(const struct rbac_entry *lot) {
-  __u32 denominator = lot->denominator;
-  return denominator && random_u32() % denominator < lot->numerator;
-}
-
-
 /* Sends the request to an idle connection of the endpoint. `size`: bytes of the message. */
 static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct work *w,
                                    const struct action *action, __u32 endpoint, __u32 size, __u32 queued,
-                                   const struct rbac_entry *lot, int *struck) {
+                                   int *struck) {
   struct scratch *s = w->s;
   __u32 body = size - s->head_len;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
@@ -143,8 +132,10 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     action = 0;
   if (action && action->variables && !take_variables(w, action))
     action = 0;
+  const struct listener *listener = AT(struct listener, w->image, s->action);
+  if (action && listener->log && !log_has_room())
+    action = 0;
   if (!action) {
-    const struct listener *listener = AT(struct listener, w->image, s->action);
     endpoint = listener->proxy_endpoint - 1;
     struct endpoint *proxy = bpf_map_lookup_elem(&endpoints, &endpoint);
     /* the proxy must see the client's own address; the agent binds to it where it is another than the pool's */
@@ -172,9 +163,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     pool_return(u, slot);
     return to_agent(c, size, COUNTER_POOL_EMPTY);
   }
-  if (action && lot && strikes(lot)) {
+  if (action && s->n_lots && (*struck = draw_lots(s))) {
     pool_return(u, slot);
-    *struck = 1;
     return SK_PASS;
   }
   if (skb)
@@ -192,6 +182,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   u->rule = s->rule;
   u->timeout_ms = action ? action->timeout_ms : 0;
   u->edits = action ? action->answer : 0;
+  u->log = action ? listener->log : 0;
+  u->body = 0;
   if (action && action->variables) {
     struct variables *v = bpf_map_lookup_elem(&variables, &slot);
     if (v)
@@ -215,6 +207,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     keep_for_replay(u, slot, s, size);
   u->owner = c->cookie;
   u->phase = PHASE_AWAIT;
+  if (u->log)
+    log_begin(s, c, u, slot, generation_of(w), client_port(msg, skb));
   if (skb) {
     int verdict = send_request(skb, s, u, slot, way, action != 0);
     if (verdict >= 0) {
@@ -244,9 +238,9 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   return SK_PASS;
 }
 
-/* A new request, of a client's message or (listener intake) in an skb: the other is null. */
-static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *skb, struct conn *c, struct scratch *s,
-                                       __u32 size, __u32 queued) {
+/* A new request, of a client's message or (listener intake, `in_skb`) in an skb: the other is null. */
+static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *skb, const int in_skb, struct conn *c,
+                                       struct scratch *s, __u32 size, __u32 queued) {
   const __u8 *image = current_image();
   if (!image)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
@@ -285,16 +279,17 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
     action = AT(struct action, image, action_at);
   if (action && action->kind == ACTION_REPLY && (envoy_headers || !replies(s, action)))
     action = 0;
-  const struct rbac_entry *lot = 0;
-  if (action && s->lot) {
-    lot = AT(struct rbac_entry, image, s->lot);
-    /* in an skb, a reply that is longer than its request may find no dummy: drawn here, it would be drawn twice */
-    if (skb || envoy_headers || !replies(s, AT(struct action, image, lot->reply)))
+  int draw = action && s->n_lots;
+  if (draw) {
+    int may = before_draw(&w, action, in_skb, envoy_headers);
+    if (!may)
       action = 0;
-    else if (queued || (c->requested && !arrived(c->upstream, c->served, c->incarnation)))
+    else if (queued || (!in_skb && c->requested && !arrived(c->upstream, c->served, c->incarnation)))
       return to_agent(c, size, COUNTER_UNREAD); /* as below: it may become a reply */
-    else if (action->kind == ACTION_REPLY && strikes(lot))
-      action = AT(struct action, image, lot->reply);
+    if (may > 1) {
+      action = AT(struct action, image, may);
+      draw = 0;
+    }
   }
   const struct action *answer = 0;
   if (action && action->kind == ACTION_REPLY) {
@@ -313,12 +308,15 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
     if (!action && !listener->proxy_endpoint)
       return to_agent(c, size, COUNTER_AGENT);
     int struck = 0;
-    verdict = forward(msg, skb, c, &w, action, endpoint, size, queued, lot, &struck);
-    if (struck && lot)
-      answer = AT(struct action, image, lot->reply);
+    verdict = forward(msg, skb, c, &w, action, endpoint, size, queued, &struck);
+    draw = 0;
+    if (struck > 0 && !envoy_headers && replies(s, AT(struct action, image, struck)))
+      answer = AT(struct action, image, struck);
+    else if (struck)
+      return to_agent(c, size, COUNTER_AGENT);
   }
   if (answer)
-    verdict = reply(msg, skb, c, &w, answer, size);
+    verdict = reply(msg, skb, c, &w, answer, size, draw);
   if (rule && action && !(c->gate & 1)) {
     rule--;
     struct hits *hits = bpf_map_lookup_elem(&rule_hits, &rule);
@@ -379,7 +377,7 @@ int on_message(struct sk_msg_md *msg) {
   struct scratch *s = scratch_take();
   if (!s)
     return to_agent(c, size, COUNTER_SCRATCH_BUSY);
-  int verdict = new_request(msg, 0, c, s, size, queued);
+  int verdict = new_request(msg, 0, 0, c, s, size, queued);
   scratch_give(s);
   return verdict;
 }
@@ -432,8 +430,12 @@ int on_answer(struct __sk_buff *skb) {
       if (way == TO_CLIENT)
         way = edit_skb(&w, skb, slot);
     }
+    if (way == TO_CLIENT && u->log)
+      log_answer(s, u, slot, done);
   } else {
     way = next_piece(s, u, skb, len, &done);
+    if (way == TO_CLIENT && done && u->log)
+      log_end(u, slot);
   }
   scratch_give(s);
   if (way == TO_AGENT) {
@@ -540,6 +542,8 @@ int control(struct __sk_buff *skb) {
     ctl_client(&ctl);
   else if (ctl.command == CTL_NOW)
     ctl.passed = bpf_ktime_get_boot_ns();
+  else if (ctl.command == CTL_DRAW)
+    ctl_draw(&ctl);
   else
     ctl_slot(&ctl);
   __builtin_memcpy(in_packet, &ctl, sizeof ctl);

@@ -4,15 +4,13 @@
  * socket enters the socket map once it is established, and getpeername(2) tells the address that was asked for.
  */
 #pragma once
-#include <bpf/bpf_endian.h>
+#include "address.h"
 #include "maps.h"
 
-#define AF_INET 2
-#define AF_INET6 10
-#define V4_MAPPED bpf_htonl(0xffff)
+#define ECONNREFUSED 111
 
 static __always_inline struct conn *remember(struct bpf_sock *sk, const struct steer_key *asked,
-                                             const struct steer *steer, __u16 family, int at_listener) {
+                                             const struct steer *steer, int at_listener) {
   struct conn *c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
   if (!c)
     return 0;
@@ -22,9 +20,32 @@ static __always_inline struct conn *remember(struct bpf_sock *sk, const struct s
   c->original[2] = asked->address[2];
   c->original[3] = asked->address[3];
   c->original_port = bpf_ntohs(asked->port);
-  c->family = family;
+  c->family = asked->family;
   c->flags = at_listener || steer->intake == INTAKE_LISTENER ? CONN_FLAG_LISTENER : 0;
   return c;
+}
+
+/* Whether the address of `key` is one of the namespace's own, which are left alone there. */
+static __always_inline int is_own_address(struct steer_key *key) {
+  __u16 port = key->port;
+  key->port = 0;
+  void *own = bpf_map_lookup_elem(&own_addresses, key);
+  key->port = port;
+  return own != 0;
+}
+
+/*
+ * Finds what an address means to an application of a namespace: entries of the agent's own namespace name it, those that
+ * hold for all others have the namespace 0. `map` is steers or fallbacks.
+ */
+static __always_inline struct steer *look_up(void *map, struct steer_key *key, __u64 netns) {
+  key->netns = netns;
+  if (netns == home_netns)
+    return bpf_map_lookup_elem(map, key);
+  if (is_own_address(key))
+    return 0;
+  key->netns = 0;
+  return bpf_map_lookup_elem(map, key);
 }
 
 static __always_inline int steer4(struct bpf_sock_addr *ctx, int at_listener) {
@@ -32,12 +53,23 @@ static __always_inline int steer4(struct bpf_sock_addr *ctx, int at_listener) {
     return 1;
   struct steer_key key = {.port = (__u16)ctx->user_port, .family = AF_INET};
   key.address[0] = ctx->user_ip4;
-  struct steer *steer = bpf_map_lookup_elem(&steers, &key);
-  if (!steer || !remember(ctx->sk, &key, steer, AF_INET, at_listener))
+  __u64 netns = bpf_get_netns_cookie(ctx);
+  struct steer *steer = look_up(&steers, &key, netns);
+  if (!steer)
     return 1;
-  if (!steer->keep_address)
-    ctx->user_ip4 = steer->address[0];
-  ctx->user_port = steer->port;
+  __u32 address = steer->keep_address ? key.address[0] : steer->address[0];
+  __u16 port = steer->port;
+  if (netns != home_netns) {
+    struct netns *n = bpf_map_lookup_elem(&namespaces, &netns);
+    if (!n || !n->port4)
+      return 1; /* nobody listens there: refused by the fallback */
+    address = n->address4;
+    port = n->port4;
+  }
+  if (!remember(ctx->sk, &key, steer, at_listener))
+    return 1;
+  ctx->user_ip4 = address;
+  ctx->user_port = port;
   return 1;
 }
 
@@ -52,32 +84,31 @@ static __always_inline int steer6(struct bpf_sock_addr *ctx, int at_listener) {
   if (ctx->type != 1 || !ctx->sk)
     return 1;
   struct steer_key key = {.port = (__u16)ctx->user_port};
-  __u32 a = ctx->user_ip6[0], b = ctx->user_ip6[1], c = ctx->user_ip6[2], d = ctx->user_ip6[3];
-  int mapped = !a && !b && c == V4_MAPPED;
-  if (mapped) {
-    key.family = AF_INET;
-    key.address[0] = d;
-  } else {
-    key.family = AF_INET6;
-    key.address[0] = a;
-    key.address[1] = b;
-    key.address[2] = c;
-    key.address[3] = d;
-  }
-  struct steer *steer = bpf_map_lookup_elem(&steers, &key);
-  if (!steer || !remember(ctx->sk, &key, steer, mapped ? AF_INET : AF_INET6, at_listener))
+  key.family = address_of(key.address, AF_INET6, 0, WORDS_OF(ctx->user_ip6));
+  __u64 netns = bpf_get_netns_cookie(ctx);
+  struct steer *steer = look_up(&steers, &key, netns);
+  if (!steer)
     return 1;
-  if (!steer->keep_address) {
-    if (mapped) {
-      ctx->user_ip6[3] = steer->address[0];
-    } else {
-      ctx->user_ip6[0] = steer->address[0];
-      ctx->user_ip6[1] = steer->address[1];
-      ctx->user_ip6[2] = steer->address[2];
-      ctx->user_ip6[3] = steer->address[3];
-    }
+  int mapped = key.family == AF_INET;
+  struct netns *n = 0;
+  if (netns != home_netns) {
+    n = bpf_map_lookup_elem(&namespaces, &netns);
+    if (!n || !(mapped ? n->port4 : n->port6))
+      return 1;
   }
-  ctx->user_port = steer->port;
+  if (!remember(ctx->sk, &key, steer, at_listener))
+    return 1;
+  const __u32 *to = n ? n->address6 : steer->address;
+  if (mapped) {
+    if (n || !steer->keep_address)
+      ctx->user_ip6[3] = n ? n->address4 : steer->address[0];
+  } else if (n || !steer->keep_address) {
+    ctx->user_ip6[0] = to[0];
+    ctx->user_ip6[1] = to[1];
+    ctx->user_ip6[2] = to[2];
+    ctx->user_ip6[3] = to[3];
+  }
+  ctx->user_port = !n ? steer->port : mapped ? n->port4 : n->port6;
   return 1;
 }
 
@@ -87,6 +118,12 @@ int connect6(struct bpf_sock_addr *ctx) { return steer6(ctx, 0); }
 SEC("cgroup/connect6")
 int listener6(struct bpf_sock_addr *ctx) { return steer6(ctx, 1); }
 
+/* From another namespace the proxy's listener cannot be reached: an error at once, and no way around the policy. */
+static __always_inline int refuse(void) {
+  bpf_set_retval(-ECONNREFUSED);
+  return 0;
+}
+
 /* The proxy holds links to these two as well: when the agent is gone, connections go to the proxy's own listeners. */
 SEC("cgroup/connect4")
 int fallback4(struct bpf_sock_addr *ctx) {
@@ -94,9 +131,11 @@ int fallback4(struct bpf_sock_addr *ctx) {
     return 1;
   struct steer_key key = {.port = (__u16)ctx->user_port, .family = AF_INET};
   key.address[0] = ctx->user_ip4;
-  struct steer *steer = bpf_map_lookup_elem(&fallbacks, &key);
+  struct steer *steer = look_up(&fallbacks, &key, bpf_get_netns_cookie(ctx));
   if (!steer)
     return 1;
+  if (steer->refuse)
+    return refuse();
   ctx->user_ip4 = steer->address[0];
   ctx->user_port = steer->port;
   return 1;
@@ -107,19 +146,13 @@ int fallback6(struct bpf_sock_addr *ctx) {
   if (ctx->type != 1)
     return 1;
   struct steer_key key = {.port = (__u16)ctx->user_port};
-  __u32 a = ctx->user_ip6[0], b = ctx->user_ip6[1], c = ctx->user_ip6[2], d = ctx->user_ip6[3];
-  int mapped = !a && !b && c == V4_MAPPED;
-  key.family = mapped ? AF_INET : AF_INET6;
-  key.address[0] = mapped ? d : a;
-  if (!mapped) {
-    key.address[1] = b;
-    key.address[2] = c;
-    key.address[3] = d;
-  }
-  struct steer *steer = bpf_map_lookup_elem(&fallbacks, &key);
+  key.family = address_of(key.address, AF_INET6, 0, WORDS_OF(ctx->user_ip6));
+  struct steer *steer = look_up(&fallbacks, &key, bpf_get_netns_cookie(ctx));
   if (!steer)
     return 1;
-  if (mapped) {
+  if (steer->refuse)
+    return refuse();
+  if (key.family == AF_INET) {
     ctx->user_ip6[3] = steer->address[0];
   } else {
     ctx->user_ip6[0] = steer->address[0];
@@ -165,22 +198,11 @@ int getpeername6(struct bpf_sock_addr *ctx) {
   return 1;
 }
 
-/* The socket's own address, network order; returns its length: 4 or 16. IPv4-mapped addresses count as IPv4. */
-static __always_inline void own_address(struct bpf_sock_ops *ops, struct conn *c, struct tuple *t) {
-  if (ops->family == AF_INET) {
-    t->address[0] = ops->local_ip4;
-  } else {
-    __u32 a = ops->local_ip6[0], b = ops->local_ip6[1], m = ops->local_ip6[2], d = ops->local_ip6[3];
-    if (!a && !b && m == V4_MAPPED) {
-      t->address[0] = d;
-    } else {
-      t->address[0] = a;
-      t->address[1] = b;
-      t->address[2] = m;
-      t->address[3] = d;
-    }
-  }
+/* Notes the socket's own end, by which the agent will know whom it accepts. */
+static __always_inline void own_end(struct bpf_sock_ops *ops, struct conn *c, struct tuple *t) {
+  t->netns = bpf_get_netns_cookie(ops);
   t->port = ops->local_port;
+  address_of(t->address, ops->family, ops->local_ip4, WORDS_OF(ops->local_ip6));
   c->source[0] = t->address[0];
   c->source[1] = t->address[1];
   c->source[2] = t->address[2];
@@ -213,15 +235,20 @@ int socket_event(struct bpf_sock_ops *ops) {
   }
   struct tuple t = {};
   __u64 cookie = bpf_get_socket_cookie(ops);
-  own_address(ops, c, &t);
+  own_end(ops, c, &t);
+  struct arrival arrival = {.cookie = cookie, .listener = c->listener, .port = c->original_port, .family = c->family};
+  arrival.address[0] = c->original[0];
+  arrival.address[1] = c->original[1];
+  arrival.address[2] = c->original[2];
+  arrival.address[3] = c->original[3];
   c->cookie = cookie;
   c->base_seq = ops->rcv_nxt;
   if (c->flags & CONN_FLAG_LISTENER) {
-    __u64 none = 0; /* one of ours, but decided where the agent accepts it */
-    bpf_map_update_elem(&tuples, &t, &none, BPF_ANY);
+    arrival.cookie = 0; /* one of ours, but decided where the agent accepts it */
+    bpf_map_update_elem(&tuples, &t, &arrival, BPF_ANY);
     return 0;
   }
-  bpf_map_update_elem(&tuples, &t, &cookie, BPF_ANY);
+  bpf_map_update_elem(&tuples, &t, &arrival, BPF_ANY);
   count(COUNTER_CONNECTIONS);
   if (ops->snd_nxt != ops->snd_una || ops->data_segs_out) {
     c->flags |= CONN_FLAG_STICKY; /* data went out with the SYN (fast open): nobody has seen it */

@@ -50,10 +50,23 @@ const loopback = new BlockList();
 loopback.addSubnet('127.0.0.0', 8, 'ipv4');
 loopback.addAddress('::1', 'ipv6');
 
+/** The text of an address of 4 or 16 bytes, in network order. */
+export function addressText(bytes: Uint8Array): string {
+  if (bytes.length === 4) return bytes.join('.');
+  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[i * 2]! << 8) | bytes[i * 2 + 1]!).toString(16));
+  return groups.join(':');
+}
+
+/** Whether the address means another socket in every network namespace: 127/8 and ::1. */
+export function isLoopback(text: string): boolean {
+  const address = plainAddress(text);
+  return loopback.check(address, isIPv4(address) ? 'ipv4' : 'ipv6');
+}
+
 /** Whether connections to the address stay on this host: the whole 127/8, and what the interfaces have. */
 export function isLocal(text: string): boolean {
   const address = plainAddress(text);
-  if (loopback.check(address, isIPv4(address) ? 'ipv4' : 'ipv6')) return true;
+  if (isLoopback(address)) return true;
   const wanted = addressBytes(address).join();
   return localAddresses().some((own) => addressBytes(own).join() === wanted);
 }
@@ -66,4 +79,12 @@ export function localAddresses(): string[] {
 
 export function isWildcard(address: string): boolean {
   return address === '0.0.0.0' || address === '::';
+}
+
+/** The text of an address as the maps hold it. IPv6 as RFC 5952 writes it. */
+export function wordsAddress(words: readonly number[]): string {
+  const bytes = words.flatMap((word) => [word & 0xff, (word >>> 8) & 0xff, (word >>> 16) & 0xff, word >>> 24]);
+  if (words.slice(1).every((word) => word === 0)) return bytes.slice(0, 4).join('.');
+  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[i * 2]! << 8) | bytes[i * 2 + 1]!).toString(16));
+  return new URL(`http://[${groups.join(':')}]/`).hostname.slice(1, -1);
 }

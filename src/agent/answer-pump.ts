@@ -38,6 +38,8 @@ export class AnswerPump {
   #chunks: ChunkScanner | undefined;
   #raw = false;
   #started = false;
+  /** bytes of the body, without framing, that were written to the client */
+  body = 0;
   /** the client's connection is to be closed after this answer */
   closing = false;
   /** whether the server may be sent another request on the same connection */
@@ -160,17 +162,20 @@ export class AnswerPump {
   #content(input: Buffer): Buffer {
     if (this.#body.kind === 'length') {
       const piece = input.subarray(0, this.#left);
+      this.body += piece.length;
       this.#left -= piece.length;
       if (this.#left === 0) this.#finish(piece);
       else this.sink.write(piece, false);
       return input.subarray(piece.length);
     }
     if (this.#body.kind === 'close') {
+      this.body += input.length;
       this.sink.write(chunk(input), false);
       return Buffer.alloc(0);
     }
     const pieces: Buffer[] = [];
     const used = this.#chunks!.feed(input, (piece) => pieces.push(piece));
+    for (const piece of pieces) this.body += piece.length;
     if (this.#chunks!.bad) {
       this.#fail('protocol');
       return Buffer.alloc(0);

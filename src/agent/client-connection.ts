@@ -15,9 +15,10 @@ import type { AnswerPrograms, ExchangeEdits } from './answer-programs.js';
 import { AnswerPump } from './answer-pump.js';
 import type { AgentCounts } from './counts.js';
 import type { ConnectionState, DataPlane } from './data-plane.js';
-import { type Head, headerValues } from './http-framing.js';
+import { type Head, headerValues, parseHead } from './http-framing.js';
 import { ProxySession, type ProxyTarget } from './proxy-session.js';
 import { localReply, PROTOCOL_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
+import type { AgentEnd, RequestLog } from './request-log.js';
 import type { Slot, UpstreamPool } from './upstream-pool.js';
 
 export interface ConnectionContext {
@@ -30,11 +31,25 @@ export interface ConnectionContext {
   /** a request's head that goes to the proxy */
   readonly head: (head: Head) => void;
   readonly programs: AnswerPrograms;
+  readonly log: RequestLog;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: (connection: ClientConnection) => void;
   /** whether a connection with this cookie is there */
   readonly known: (cookie: bigint) => boolean;
 }
+
+/** What Envoy's access log says of failures: response flags and response code details (tried with 1.40). */
+const FAILURES = {
+  terminated: { flags: ['UC'], details: 'upstream_reset_before_response_started{connection_termination}' },
+  protocol: { flags: ['UPE'], details: 'upstream_reset_before_response_started{protocol_error}' },
+  /** an answer that ends before it is complete, in order or by a reset */
+  cut: { flags: ['UPE'], details: 'upstream_reset_after_response_started{protocol_error}' },
+  timeout: { flags: ['UT'], details: 'response_timeout' },
+  'try timeout': { flags: ['UT'], details: 'upstream_per_try_timeout' },
+} as const;
+type Failure = keyof typeof FAILURES;
+
+const GONE: AgentEnd = { flags: ['DC'], details: 'downstream_remote_disconnect' };
 
 const POLL_MS = 1;
 const DELAYED_CLOSE_MS = 1000;
@@ -223,6 +238,18 @@ export class ClientConnection {
     this.#write(bytes);
   }
 
+  /** For the access log: how an exchange ended. Before its slot can be taken again. */
+  #logEnd(slot: Slot, end: AgentEnd): void {
+    this.context.log.ended(slot.slot, this.cookie, Number(this.context.plane.sentBody(slot.slot)), end);
+  }
+
+  /** The same with an answer of the agent's own. */
+  #logReply(slot: Slot, status: number, reply: Buffer, failure: Failure, missing = 0): void {
+    const end = reply.indexOf('\r\n\r\n') + 4;
+    const answer = parseHead(reply.subarray(0, end))?.headers ?? [];
+    this.#logEnd(slot, { ...FAILURES[failure], status, answer, sent: reply.length - end, missing });
+  }
+
   /** The edits of the answer on a slot. */
   #edits(slot: Slot): ExchangeEdits | undefined {
     const { plane, programs } = this.context;
@@ -250,6 +277,7 @@ export class ClientConnection {
     const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
     const edits = this.#edits(slot);
     let finished = false;
+    let seen: Pick<AgentEnd, 'status' | 'answer' | 'answeredAt'> = {};
     const finish = (reusable: boolean): void => {
       if (finished) return;
       finished = true;
@@ -264,6 +292,7 @@ export class ClientConnection {
         if (last) {
           // First the state, then the bytes: the next request may follow at once.
           plane.native(this.cookie, this.#written + bytes.length);
+          this.#logEnd(slot, { ...seen, sent: pump.body });
           finish(true);
         }
         if (last && pump.closing) {
@@ -279,12 +308,18 @@ export class ClientConnection {
           finished = true;
           return;
         }
+        const reply =
+          reason === 'protocol'
+            ? localReply(502, PROTOCOL_BODY, toHead, false, edits)
+            : localReply(503, TERMINATED_BODY, toHead, false, edits);
+        if (started) this.#logEnd(slot, { ...seen, ...FAILURES.cut, sent: pump.body });
+        else this.#logReply(slot, reason === 'protocol' ? 502 : 503, reply, reason);
         finish(false);
         if (started) this.reset();
-        else if (reason === 'protocol') this.#answer(localReply(502, PROTOCOL_BODY, toHead, false, edits));
-        else this.#answer(localReply(503, TERMINATED_BODY, toHead, false, edits));
+        else this.#answer(reply);
       },
       head: (status: number, head: Head): boolean => {
+        seen = { status, answer: head.headers, answeredAt: process.hrtime.bigint() };
         if (!(flags & UPSTREAM_FLAG.RETRY) || !plane.retries(slot.slot, status)) return false;
         // a rate limiter's answer is not retried
         if (headerValues(head, 'x-envoy-ratelimited').length > 0) return false;
@@ -305,6 +340,7 @@ export class ClientConnection {
     };
     slot.listener = work;
     if (!(await this.#quiet())) {
+      this.#logEnd(slot, { ...seen, ...GONE });
       finish(false);
       return;
     }
@@ -350,6 +386,7 @@ export class ClientConnection {
     const slot = this.#replaying?.slot;
     this.#replaying = undefined;
     if (!slot) return;
+    this.context.log.replayed(slot.slot, this.cookie);
     this.context.plane.finish(slot.slot, this.cookie, false);
     this.context.pool.discard(slot);
   }
@@ -368,7 +405,7 @@ export class ClientConnection {
   /** The upstream broke while a request of this connection was in flight on it. */
   async upstreamBroken(slot: Slot): Promise<void> {
     if (this.#tryAgain(slot)) return;
-    await this.#breakOff(slot, 503, TERMINATED_BODY);
+    await this.#breakOff(slot, 'terminated');
   }
 
   /** The exchange on `slot` took too long. */
@@ -379,12 +416,12 @@ export class ClientConnection {
       this.#session?.destroy();
       this.#session = undefined;
       if (started) this.reset();
-      else await this.#breakOff(slot, 504, TIMEOUT_BODY, true);
+      else await this.#breakOff(slot, 'timeout', true);
       return;
     }
     // what the agent carries may not have got as far as the client
     const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
-    await this.#breakOff(slot, 504, TIMEOUT_BODY, held);
+    await this.#breakOff(slot, 'timeout', held);
   }
 
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
@@ -392,7 +429,7 @@ export class ClientConnection {
     if (this.#replaying?.slot === slot || this.#tryAgain(slot)) return;
     const phase = this.context.plane.upstream(slot.slot, 'phase');
     const held = this.#carried?.slot === slot && !this.#carried.pump.started && this.#isAgents(slot);
-    if (phase === PHASE.AWAIT || held) await this.timedOut(slot);
+    if (phase === PHASE.AWAIT || held) await this.#breakOff(slot, 'try timeout', held);
   }
 
   /** Tries a request again whose first try was lost before the head of its answer, if its policy says so. */
@@ -412,17 +449,22 @@ export class ClientConnection {
    * Ends an exchange that cannot be completed: with `status` if no byte of the answer has come (or the agent `held` it
    * back), else with a reset. If the request had not come as a whole, the connection ends, too, as with Envoy.
    */
-  async #breakOff(slot: Slot, status: number, body: string, held = false): Promise<void> {
+  async #breakOff(slot: Slot, failure: 'terminated' | 'timeout' | 'try timeout', held = false): Promise<void> {
     const { plane } = this.context;
     const flags = plane.upstream(slot.slot, 'flags');
     const edits = this.#edits(slot);
+    const [status, body] = failure === 'terminated' ? [503, TERMINATED_BODY] : [504, TIMEOUT_BODY];
     if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.cookie)) {
+      const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
+      const reply = localReply(status as number, body as string, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
+      const missing = partly ? Number(plane.query(this.cookie)?.bodyLeft ?? 0n) : 0;
+      this.#logReply(slot, status as number, reply, failure, missing);
       this.#drop(slot);
       if (!(await this.#quiet())) return;
-      const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
-      this.#answer(localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits));
+      this.#answer(reply);
       if (partly) this.#closeGracefully();
     } else if (this.#giveUp(slot)) {
+      this.#logEnd(slot, FAILURES[failure === 'terminated' ? 'cut' : failure]);
       this.reset();
     } else {
       slot.listener = undefined; // the answer was complete in this very moment
@@ -516,7 +558,7 @@ export class ClientConnection {
     setTimeout(() => {
       if (this.context.known(this.cookie)) return;
       const slot = this.context.pool.findByOwner(this.cookie);
-      if (slot) this.#giveUp(slot);
+      if (slot && this.#giveUp(slot)) this.#logEnd(slot, GONE);
     }, GONE_MS);
   }
 }

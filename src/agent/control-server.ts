@@ -3,13 +3,20 @@
 import { rmSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import { createServer as createNetServer } from 'node:net';
+import { json } from 'node:stream/consumers';
+import { z } from 'zod';
 
 export interface ControlHandlers {
   readonly status: () => unknown;
   readonly ready: () => boolean;
   /** JSON */
   readonly config: () => Uint8Array;
+  /** serves the network namespace of a file for as long as `path` is there; @throws what the asker is to be told */
+  readonly join?: (file: string, path: string | undefined) => Promise<void>;
 }
+
+/** What `exec` asks for before it enters another network namespace. */
+const Join = z.object({ file: z.string(), path: z.string().optional() });
 
 /** Serves /status, /ready and /config. `listen`: a path, or a host and port. @returns the server, listening */
 export function serveControl(
@@ -25,7 +32,16 @@ export function serveControl(
       response.writeHead(status, { 'content-type': typeof body === 'string' ? 'text/plain' : 'application/json' });
       response.end(text);
     };
-    if (request.method !== 'GET') send(405, 'only GET\n');
+    const { join } = handlers;
+    if (request.method === 'POST' && request.url === '/namespaces' && join)
+      json(request)
+        .then((body) => Join.parse(body))
+        .then(({ file, path }) => join(file, path))
+        .then(
+          () => send(200, 'ok\n'),
+          (error: Error) => send(500, `${error.message}\n`),
+        );
+    else if (request.method !== 'GET') send(405, 'only GET\n');
     else if (request.url === '/status') send(200, handlers.status());
     else if (request.url === '/ready') send(handlers.ready() ? 200 : 503, handlers.ready() ? 'ready\n' : 'not ready\n');
     else if (request.url === '/config') send(200, handlers.config());

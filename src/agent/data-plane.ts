@@ -17,9 +17,11 @@ import {
   u32,
   u64,
 } from '../kernel/libbpf.js';
+import { currentNetnsCookie } from '../kernel/netns.js';
 import { announceData } from '../kernel/syscalls.js';
 import { IMAGE_SIZE, IMAGE_SLACK, MAX_VARIABLES, STATUS_WORDS } from '../layout/image.js';
 import {
+  ArrivalSpec,
   COUNTER,
   ConnSpec,
   CTL,
@@ -34,6 +36,7 @@ import {
   MAX_STAGED,
   MAX_UPSTREAMS,
   MAX_VARIABLE_BYTES,
+  NetnsSpec,
   SteerKeySpec,
   SteerSpec,
   TupleSpec,
@@ -42,7 +45,7 @@ import {
 } from '../layout/runtime.js';
 import { get, getBig, set } from '../layout/struct.js';
 import type { HostState } from '../plan/host-sets.js';
-import { type Address, addressWords } from './address.js';
+import { type Address, addressWords, isLoopback } from './address.js';
 import { TokenStore } from './token-store.js';
 
 /** The test run takes the first bytes for an Ethernet header. */
@@ -62,8 +65,30 @@ export interface ConnectionState {
   readonly flags: number;
 }
 
+/** A client's socket that one of the agent's listeners has accepted. */
+export interface Arrived {
+  /** 0: its requests are decided at the accepted socket (listener intake) */
+  readonly cookie: bigint;
+  readonly listener: number;
+  /** the address that the client asked for, as addressKey gives it */
+  readonly asked: string;
+}
+
+/** The agent's listening sockets in another network namespace. */
+export interface NamespaceSockets {
+  readonly ipv4: Address | undefined;
+  readonly ipv6: Address | undefined;
+  /** the namespace's own addresses */
+  readonly own: readonly string[];
+}
+
+/** Where an intercepted address is meant: in the agent's own network namespace, or in all others that it serves. */
+export type Where = 'home' | 'elsewhere';
+
 export class DataPlane {
   readonly #object: BpfObject;
+  /** cookie of the agent's network namespace */
+  readonly home = currentNetnsCookie();
   readonly #maps = new Map<string, BpfMap>();
   readonly #links: BpfLink[] = [];
   #inner: BpfMap | undefined;
@@ -95,6 +120,8 @@ export class DataPlane {
     if (envoyHeaders) this.#object.setConst('envoy_headers', 1);
     const seed = randomBytes(8).readBigUInt64LE();
     this.#object.setConst('token_seed', seed);
+    this.#object.setConst('home_netns', this.home);
+    this.#object.setConst('lookup_netns', this.home);
     this.#object.load();
     this.tokens = new TokenStore(this.map('tokens').mmap().view, seed);
     const { view } = this.map('rule_hits').mmap();
@@ -191,19 +218,63 @@ export class DataPlane {
     Atomics.store(new Int32Array(buffer, bytes.byteOffset + cluster.pointer, 1), 0, next);
   }
 
-  /** Sends connections to `from` elsewhere. `map`: `steers` (to the agent) or `fallbacks` (to the proxy). */
-  steer(map: 'steers' | 'fallbacks', from: Address, to: Address, keepAddress: boolean, listener: number): void {
+  /**
+   * Sends connections to `from` elsewhere. `map`: `steers` (to the agent) or `fallbacks` (to the proxy).
+   * @param where in other namespaces than the agent's, `steers` lead to the agent's listening socket there, whatever `to`
+   */
+  steer(
+    map: 'steers' | 'fallbacks',
+    from: Address,
+    to: Address,
+    keepAddress: boolean,
+    listener: number,
+    where: Where = 'home',
+  ): void {
     const value = new DataView(new ArrayBuffer(SteerSpec.size));
     for (const [i, word] of addressWords(to).entries()) set(value, 0, SteerSpec, 'address', word, i);
     set(value, 0, SteerSpec, 'port', swap16(to.port));
     set(value, 0, SteerSpec, 'keep_address', keepAddress ? 1 : 0);
     set(value, 0, SteerSpec, 'listener', listener);
     set(value, 0, SteerSpec, 'intake', this.intake === 'listener' ? INTAKE.LISTENER : INTAKE.SOCKET);
-    this.map(map).update(steerKey(from), new Uint8Array(value.buffer));
+    this.map(map).update(this.#steerKey(from, where), new Uint8Array(value.buffer));
   }
 
-  unsteer(map: 'steers' | 'fallbacks', from: Address): void {
-    this.map(map).delete(steerKey(from));
+  /** Connections from other namespaces to `from` are refused when the agent does not take them. */
+  refuseElsewhere(from: Address): void {
+    const value = new DataView(new ArrayBuffer(SteerSpec.size));
+    set(value, 0, SteerSpec, 'refuse', 1);
+    this.map('fallbacks').update(this.#steerKey(from, 'elsewhere'), new Uint8Array(value.buffer));
+  }
+
+  unsteer(map: 'steers' | 'fallbacks', from: Address, where: Where = 'home'): void {
+    this.map(map).delete(this.#steerKey(from, where));
+  }
+
+  #steerKey(from: Address, where: Where): Uint8Array {
+    return steerKey(from, where === 'home' ? this.home : 0n);
+  }
+
+  /** Takes the connections of a network namespace's applications to what is intercepted, with listening sockets there. */
+  serveNamespace(cookie: bigint, { ipv4, ipv6, own }: NamespaceSockets): void {
+    // first what is to be left alone
+    for (const address of own) this.map('own_addresses').update(steerKey({ address, port: 0 }, cookie), u32(1));
+    const value = new DataView(new ArrayBuffer(NetnsSpec.size));
+    if (ipv4) set(value, 0, NetnsSpec, 'address4', addressWords(ipv4)[0]!);
+    if (ipv6) for (const [i, word] of addressWords(ipv6).entries()) set(value, 0, NetnsSpec, 'address6', word, i);
+    set(value, 0, NetnsSpec, 'port4', swap16(ipv4?.port ?? 0));
+    set(value, 0, NetnsSpec, 'port6', swap16(ipv6?.port ?? 0));
+    this.map('namespaces').update(u64(cookie), new Uint8Array(value.buffer));
+  }
+
+  /** Forgets a namespace: what is connected to from there is refused now. */
+  leaveNamespace(cookie: bigint, own: readonly string[]): void {
+    this.map('namespaces').delete(u64(cookie));
+    this.forgetAddresses(cookie, own);
+  }
+
+  /** Addresses that a namespace does not have any more. */
+  forgetAddresses(cookie: bigint, own: readonly string[]): void {
+    for (const address of own) this.map('own_addresses').delete(steerKey({ address, port: 0 }, cookie));
   }
 
   /**
@@ -213,14 +284,16 @@ export class DataPlane {
   takeInbound(address: Address, fd: number | undefined, whose: 'proxy' | 'workload'): void {
     if (fd === undefined) return; // closed already
     this.#attachLookup();
-    const key = steerKey(address);
+    const mode = u32(whose === 'proxy' ? INBOUND.PROXYS : INBOUND.WORKLOADS);
+    const key = steerKey(address, this.home);
     this.map('inbound_agents').update(key, u64(BigInt(fd)));
-    this.map('inbounds').update(key, u32(whose === 'proxy' ? INBOUND.PROXYS : INBOUND.WORKLOADS));
+    this.map('inbounds').update(key, mode);
+    if (!isLoopback(address.address)) this.map('inbounds').update(steerKey(address, 0n), mode);
   }
 
   /** The proxy's listening socket takes the connections to an address while the agent is away. */
   keepInbound(address: Address, fd: number): void {
-    this.map('inbound_proxies').update(steerKey(address), u64(BigInt(fd)));
+    this.map('inbound_proxies').update(steerKey(address, this.home), u64(BigInt(fd)));
   }
 
   #attachLookup(): BpfLink {
@@ -253,31 +326,44 @@ export class DataPlane {
 
   /** Leaves the connections to an address alone again. */
   leaveInbound(address: Address): void {
-    const key = steerKey(address);
+    const key = steerKey(address, this.home);
     this.map('inbounds').delete(key);
+    if (!isLoopback(address.address)) this.map('inbounds').delete(steerKey(address, 0n));
     this.map('inbound_proxies').delete(key);
     this.map('inbound_agents').delete(key);
   }
 
-  /** The cookie of the client socket whose local end is `address`. */
-  cookieOf(local: Address): bigint | undefined {
-    const value = this.map('tuples').lookup(tupleKey(local));
-    return value && new DataView(value.buffer, value.byteOffset).getBigUint64(0, true);
+  /** The client socket whose local end is `local`, in a network namespace. */
+  arrived(local: Address, netns = this.home): Arrived | undefined {
+    const value = this.map('tuples').lookup(tupleKey(local, netns));
+    if (!value) return undefined;
+    const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
+    return {
+      cookie: getBig(view, 0, ArrivalSpec, 'cookie'),
+      listener: get(view, 0, ArrivalSpec, 'listener'),
+      asked: keyOf(
+        [0, 1, 2, 3].map((i) => get(view, 0, ArrivalSpec, 'address', i)),
+        get(view, 0, ArrivalSpec, 'port'),
+        get(view, 0, ArrivalSpec, 'family'),
+      ),
+    };
   }
 
-  forget(local: Address): void {
-    this.map('tuples').delete(tupleKey(local));
+  forget(local: Address, netns = this.home): void {
+    this.map('tuples').delete(tupleKey(local, netns));
   }
 
   /**
    * Has the requests of an accepted connection decided in the kernel (listener intake), those too that have come
    * already. Nothing may have been read from it. @throws KernelError when it is closed already
    */
-  adopt(fd: number, cookie: bigint, listener: number, client: Address): void {
+  adopt(fd: number, cookie: bigint, listener: number, client: Address, asked: Address): void {
     const conn = new DataView(new ArrayBuffer(ConnSpec.size));
     set(conn, 0, ConnSpec, 'cookie', cookie);
     set(conn, 0, ConnSpec, 'listener', listener);
     for (const [i, word] of addressWords(client).entries()) set(conn, 0, ConnSpec, 'source', word, i);
+    for (const [i, word] of addressWords(asked).entries()) set(conn, 0, ConnSpec, 'original', word, i);
+    set(conn, 0, ConnSpec, 'original_port', asked.port);
     this.map('intake_conns').update(u64(cookie), new Uint8Array(conn.buffer));
     try {
       this.map('intakes').update(u64(cookie), u64(BigInt(fd)));
@@ -317,6 +403,12 @@ export class DataPlane {
   now(): bigint {
     this.#run(CTL.NOW, {});
     return getBig(this.#ctl, CTL_AT, CtlSpec, 'passed');
+  }
+
+  /** Takes a token of a bucket of `buckets`. @returns whether there was one; undefined: ask again */
+  draw(bucket: number): boolean | undefined {
+    const taken = this.#run(CTL.DRAW, { slot: bucket });
+    return taken || getBig(this.#ctl, CTL_AT, CtlSpec, 'passed') === 0n ? taken : undefined;
   }
 
   /** Ends the exchange of `cookie` on a slot. @returns false when it had ended already */
@@ -390,15 +482,13 @@ export class DataPlane {
   /**
    * Pairs a slot (after insertUpstream, before `give`) with the server's end of its connection, if that is a socket of an
    * application of the mesh on this node: requests and answers then go from socket to socket.
-   * @param local the connection's own end
+   * @param cookie of the connection's own socket
    */
-  pair(slot: number, local: Address): void {
-    const key = tupleKey(local);
-    this.map('dials').delete(key); // first: a server's socket that is established later must not enter the map
-    const cookie = this.map('met').lookup(key);
-    if (!cookie) return;
-    this.map('met').delete(key);
-    this.#run(CTL.PAIR, { slot, cookie: new DataView(cookie.buffer, cookie.byteOffset).getBigUint64(0, true) });
+  pair(slot: number, cookie: bigint): void {
+    const server = this.map('met').lookup(u64(cookie));
+    this.map('met').delete(u64(cookie)); // a server's socket that is established later does not enter the map
+    const met = server && new DataView(server.buffer, server.byteOffset).getBigUint64(0, true);
+    if (met) this.#run(CTL.PAIR, { slot, cookie: met });
   }
 
   /** Ends an exchange of which no byte of the answer was seen. @returns false when it is further, or ended */
@@ -444,6 +534,11 @@ export class DataPlane {
   /** Bytes to come of the body or chunk. */
   remaining(slot: number): bigint {
     return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'remaining');
+  }
+
+  /** Bytes of the answer's body, without framing, that the kernel has sent to the client. */
+  sentBody(slot: number): bigint {
+    return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'body');
   }
 
   /** When the request was sent, on the monotonic clock, in nanoseconds. */
@@ -523,21 +618,32 @@ export class DataPlane {
   }
 }
 
+/** An address in a form in which the maps' and ours can be compared. */
+export function addressKey(address: Address): string {
+  return keyOf(addressWords(address), address.port, address.address.includes(':') ? 10 : 2);
+}
+
+function keyOf(words: readonly number[], port: number, family: number): string {
+  return `${family} ${words.join('.')} ${port}`;
+}
+
 export const UPSTREAM_SLOTS = MAX_UPSTREAMS;
 
 function swap16(port: number): number {
   return ((port & 0xff) << 8) | (port >> 8);
 }
 
-function tupleKey(end: Address): Uint8Array {
+function tupleKey(end: Address, netns: bigint): Uint8Array {
   const key = new DataView(new ArrayBuffer(TupleSpec.size));
+  set(key, 0, TupleSpec, 'netns', netns);
   for (const [i, word] of addressWords(end).entries()) set(key, 0, TupleSpec, 'address', word, i);
   set(key, 0, TupleSpec, 'port', end.port);
   return new Uint8Array(key.buffer);
 }
 
-function steerKey(from: Address): Uint8Array {
+function steerKey(from: Address, netns: bigint): Uint8Array {
   const view = new DataView(new ArrayBuffer(SteerKeySpec.size));
+  set(view, 0, SteerKeySpec, 'netns', netns);
   for (const [i, word] of addressWords(from).entries()) set(view, 0, SteerKeySpec, 'address', word, i);
   set(view, 0, SteerKeySpec, 'port', swap16(from.port));
   set(view, 0, SteerKeySpec, 'family', from.address.includes(':') ? 10 : 2);

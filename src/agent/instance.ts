@@ -1,11 +1,13 @@
 /** One running instance: the data plane, the proxy behind it, and the policy in force. */
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import type { Server } from 'node:http';
+import type { Http2Server } from 'node:http2';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
 import { listeningSocketOf } from '../kernel/foreign-sockets.js';
 import { instanceFolder, processStartTime } from '../kernel/instance.js';
+import { namespaceId } from '../kernel/netns.js';
 import { bpfObjectPath } from '../kernel/object-path.js';
 import { closeFd } from '../kernel/syscalls.js';
 import { type Diagnostic, formatDiagnostic } from '../policy/diagnostics.js';
@@ -13,6 +15,8 @@ import type { Identity } from '../policy/istio/identities.js';
 import { type EnvoyProxy, startProxy, stopStaleProxy } from '../proxy/index.js';
 import { addressBytes, isLocal, isWildcard } from './address.js';
 import { chooseIntake } from './choose-intake.js';
+import { Consultant } from './consult.js';
+import { serveConsults } from './consult-server.js';
 import { holdName, serveControl } from './control-server.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
@@ -20,9 +24,12 @@ import { endHolder, type Holder, leftHolder, startHolder } from './holder.js';
 import { writeHosts } from './hosts-file.js';
 import { Listeners } from './listeners.js';
 import { LoopWatch } from './loop-watch.js';
+import { Namespaces } from './namespaces.js';
 import { errorsOf, type Generation, type InboundOption, tokenGeneration } from './policy.js';
 import { type PlannedPolicy, type ReadPolicy, readPolicy } from './policy-thread.js';
+import { RequestLog } from './request-log.js';
 import { statusOf } from './status.js';
+import { TokenBuckets } from './token-buckets.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
 import { watchFiles } from './watcher.js';
@@ -65,8 +72,14 @@ export class Instance {
   #holder: Holder | undefined;
   #plane!: DataPlane;
   #traffic!: Traffic;
+  #log!: RequestLog;
   #tokens!: TokenCache;
+  #buckets!: TokenBuckets;
+  #consultant!: Consultant;
   #listeners!: Listeners;
+  #namespaces: Namespaces | undefined;
+  /** the proxy waits on behalf of clients in other network namespaces */
+  #elsewhere = false;
   #discovery!: Discovery;
   #proxy: EnvoyProxy | undefined;
   #generation!: Generation;
@@ -75,6 +88,7 @@ export class Instance {
   /** the first policy */
   #planned: PlannedPolicy | undefined;
   #servers: Server[] = [];
+  #consults: Http2Server | undefined;
   #release: (() => void) | undefined;
   #unwatch: (() => void) | undefined;
   #reloading: Promise<void> = Promise.resolve();
@@ -130,14 +144,27 @@ export class Instance {
     this.#plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
     const plane = this.#plane;
     this.#tokens = new TokenCache(plane.tokens, () => plane.now());
+    this.#log = new RequestLog(
+      plane,
+      () => this.#traffic.pool,
+      (kind) => (options.proxy === 'own' ? join(this.#proxyFolder, 'envoy.log') : `/dev/${kind}`),
+    );
+    this.#buckets = new TokenBuckets({
+      mapping: plane.map('buckets').mmap(),
+      draw: (place) => plane.draw(place),
+      now: () => process.hrtime.bigint(),
+    });
+    this.#consultant = new Consultant(this.#buckets);
     this.#traffic = new Traffic(
       plane,
-      (listener) => {
-        const path = this.#generation.inbound.get(listener);
-        return path === undefined ? this.#generation.proxies.get(listener) : { path };
+      (listener, elsewhere) => {
+        const path = this.#generation[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
+        if (path !== undefined) return { path };
+        return elsewhere ? undefined : this.#generation.proxies.get(listener);
       },
       (listener) => this.#listenerIndex.get(listener) ?? 0,
       (listener, head) => this.#tokens.offer(listener, head),
+      this.#log,
     );
     this.#discovery = new Discovery({
       clusters: (filter) =>
@@ -152,6 +179,7 @@ export class Instance {
     this.#home = currentCgroup();
     this.#groups = createCgroups(options.name);
     joinCgroup(this.#groups.agent);
+    this.#namespaces = new Namespaces(plane, this.#groups, (arrival) => this.#traffic.accept(arrival));
     const lasting = this.#plane.attach(this.#groups);
     const left = leftHolder(this.#folder);
     if (options.inbound.length > 0) {
@@ -165,19 +193,25 @@ export class Instance {
       throw invalid(1);
     }
     this.#generation = generation;
-    if (generation.prepared) this.#proxy = await startProxy({ prepared: generation.prepared, inheritFds: lasting });
+    this.#consultant.prepare(generation.limits);
+    if (generation.prepared) {
+      mkdirSync(this.#proxyFolder, { recursive: true, mode: 0o700 });
+      this.#consults = await serveConsults(this.#consultPath, this.#consultant);
+      this.#proxy = await startProxy({ prepared: generation.prepared, inheritFds: lasting });
+    }
     await this.#listeners.open(generation.intercepts);
     writeHosts(this.#hostsFile, generation.hosts);
     await this.#serve();
     await this.#discovery.prepare(generation.compiled);
     await this.#enforce(generation);
     if (left) endHolder(this.#folder, left); // it kept the ports closed until now
+    await this.#namespaces.adoptLeft((file) => this.join(file));
     this.#writeState();
     this.#unwatch = watchFiles(options.files, () => void this.reload());
     this.#ready = true;
   }
 
-  /** Reads the files. The folder of the proxy must not change. */
+  /** Reads the files. */
   async #read(number: number, inForce?: string): Promise<ReadPolicy> {
     const { files, name: instance, identity, proxy, inbound } = this.options;
     if (files.includes('-')) this.#stdin ??= await text(process.stdin);
@@ -188,6 +222,8 @@ export class Instance {
       ...(identity ? { identity } : {}),
       proxy,
       proxyFolder: this.#proxyFolder,
+      consultPath: this.#consultPath,
+      elsewhere: this.#elsewhere,
       inbound,
       number,
       ...(inForce === undefined ? {} : { inForce }),
@@ -201,7 +237,7 @@ export class Instance {
   /** Gives a policy the numbers that it needs, and compiles it. */
   #make(policy: PlannedPolicy): Promise<Generation | Diagnostic> {
     for (const note of policy.notes) this.options.log(note);
-    const { listeners, endpoints, programs } = policy.wanted;
+    const { listeners, endpoints, programs, buckets } = policy.wanted;
     for (const name of listeners)
       if (!this.#listenerIndex.has(name)) this.#listenerIndex.set(name, this.#listenerIndex.size);
     const idOf = ({ address, port, proxy }: (typeof endpoints)[number]): number => {
@@ -211,10 +247,13 @@ export class Instance {
         return -1; // no more room
       }
     };
+    // somebody else's proxy has buckets of its own
+    const shared = typeof this.options.proxy === 'string';
     return policy.make({
       listeners: this.#listenerIndex,
       endpoints: endpoints.map(idOf),
       programs: programs.map((program) => this.#traffic.programs.number(program)),
+      buckets: buckets.map((bucket) => (shared ? (this.#buckets.place(bucket) ?? -1) : -1)),
     });
   }
 
@@ -222,18 +261,75 @@ export class Instance {
     return join(this.#folder, 'proxy');
   }
 
+  /** Where the proxy asks the agent. */
+  get #consultPath(): string {
+    return join(this.#proxyFolder, 'consult.sock');
+  }
+
   /** Puts a generation in force for every request from now on. */
   async #enforce(generation: Generation): Promise<void> {
+    this.#log.use(generation, this.#listenerIndex);
     const started = performance.now();
     await this.#plane.install(generation.compiled.image);
     this.#swapMs = performance.now() - started;
     this.#tokens.use(tokenGeneration(generation, this.#listenerIndex));
+    this.#buckets.enforced();
+    this.#consultant.enforced();
     this.#discovery.enforce(generation.compiled, new Set(generation.endpoints));
     this.#plane.clearRuleHits(generation.ruleCount);
     this.#generation = generation;
     this.#listeners.steer(generation.intercepts, (name) => this.#listenerIndex.get(name) ?? 0);
     this.#fallBack(generation);
+    this.#enforceElsewhere(generation);
     this.#keepInbound(generation);
+  }
+
+  #enforceElsewhere(generation: Generation): void {
+    this.#namespaces?.enforce({
+      intercepts: generation.wanted,
+      served: (listener) => this.#elsewhere && (this.options.proxy === 'none' || generation.elsewhere.has(listener)),
+      indexOf: (listener) => this.#listenerIndex.get(listener) ?? 0,
+      proxyOf: (listener) => generation.proxies.get(listener),
+    });
+  }
+
+  /**
+   * Serves the network namespace of a file.
+   * @param path a file that is there as long as the namespace is used, if there is one
+   * @throws Error with a sentence for whoever asked
+   */
+  join(file: string, path?: string): Promise<void> {
+    const done = this.#reloading.then(() => this.#join(file, path));
+    this.#reloading = done.catch(() => undefined);
+    return done;
+  }
+
+  /** Has the proxy wait on behalf of clients elsewhere, under the policy in force. @returns why it cannot */
+  async #waitElsewhere(): Promise<readonly Diagnostic[]> {
+    if (!this.#proxy) return [];
+    const policy = await this.#read(this.#generation.number);
+    if (policy.kind === 'invalid') return errorsOf(policy.diagnostics);
+    if (policy.kind === 'same' || policy.digest !== this.#generation.digest) {
+      if (policy.kind === 'planned') policy.drop();
+      return [{ severity: 'error', code: 'policy-thread', message: 'the policies have just changed; try again' }];
+    }
+    const made = await this.#make(policy);
+    if (!('number' in made)) return [made];
+    return (made.prepared && (await this.#proxy.update(made.prepared))) ?? [];
+  }
+
+  async #join(file: string, path: string | undefined): Promise<void> {
+    if (namespaceId(file) === namespaceId('/proc/self/ns/net')) return;
+    if (!this.#elsewhere) {
+      this.#elsewhere = true;
+      const refused = await this.#waitElsewhere();
+      if (refused.length > 0) {
+        this.#elsewhere = false;
+        throw new Error(`the proxy cannot serve other network namespaces: ${refused.map((d) => d.message).join('; ')}`);
+      }
+      this.#enforceElsewhere(this.#generation);
+    }
+    await this.#namespaces?.add(file, path);
   }
 
   /** The proxy's own listeners take connections to workloads' ports while the agent is away. */
@@ -319,6 +415,7 @@ export class Instance {
       return;
     }
     await this.#listeners.open(next.intercepts);
+    this.#consultant.prepare(next.limits);
     const refused = (next.prepared && (await this.#proxy?.update(next.prepared))) ?? [];
     if (refused.length > 0) {
       for (const d of refused) log(formatDiagnostic(d));
@@ -338,7 +435,8 @@ export class Instance {
       ready: () => this.#ready,
       config: () => this.#generation.config,
     };
-    this.#servers.push(await serveControl(handlers, { path: join(this.#folder, 'control.sock') }));
+    const control = { ...handlers, join: (file: string, path?: string) => this.join(file, path) };
+    this.#servers.push(await serveControl(control, { path: join(this.#folder, 'control.sock') }));
     const { host, port } = this.options.admin;
     const server = await serveControl(handlers, { host, port }).catch(async (error: NodeJS.ErrnoException) => {
       if (error.code !== 'EADDRINUSE') throw error;
@@ -373,7 +471,9 @@ export class Instance {
       name: this.options.name,
       plane: this.#plane,
       traffic: this.#traffic,
+      namespaces: this.#namespaces?.size ?? 0,
       tokens: this.#tokens.counts,
+      log: this.#log.counts,
       generation: this.#generation,
       startedAt: this.#started,
       swapMs: this.#swapMs,
@@ -391,7 +491,9 @@ export class Instance {
     this.#planned?.drop();
     this.#discovery?.stop();
     this.#listeners?.closeAll();
+    this.#namespaces?.closeAll();
     await this.#traffic?.drain(drainMs);
+    this.#log?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     this.#plane?.close();
     if (this.#holder) endHolder(this.#folder, this.#holder);
@@ -400,6 +502,7 @@ export class Instance {
       removeCgroups(this.options.name);
     }
     for (const server of this.#servers) server.close();
+    this.#consults?.close();
     if (this.#release) rmSync(this.#folder, { recursive: true, force: true });
     this.#release?.();
   }

@@ -24,6 +24,8 @@ export interface Arrival {
   readonly client: Address;
   /** the destination as the listener's rules see it */
   readonly asked: Address;
+  /** cookie of the client's network namespace where it is not the agent's */
+  readonly netns?: bigint;
 }
 
 export class Listeners {
@@ -86,7 +88,7 @@ export class Listeners {
 
   #accept(intercept: Intercept, socket: Socket): void {
     const client = { address: plainAddress(socket.remoteAddress ?? ''), port: socket.remotePort ?? 0 };
-    const cookie = client.port ? this.plane.cookieOf(client) : undefined;
+    const cookie = client.port ? this.plane.arrived(client)?.cookie : undefined;
     if (cookie === undefined && !intercept.inbound) {
       socket.destroy(); // nobody whom the hooks sent here
       return;

@@ -5,14 +5,30 @@ import { programsOf } from '../compile/answer-edits.js';
 import { compileImage } from '../compile/image.js';
 import { buildPlan } from '../plan/build.js';
 import { clusterInfo } from '../plan/clusters.js';
-import type { ListenerPlan, Plan } from '../plan/ir.js';
+import type { ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
+import { enforcedLimits } from '../plan/local-limits.js';
 import { report } from '../plan/report.js';
 import { tcpAddress } from '../policy/envoy/walk.js';
 import { loadFiles } from '../policy/load.js';
 import type { Resources } from '../policy/resources.js';
-import { inboundPath, inboundProblem, prepareProxy, withInboundListeners, withReplayRoutes } from '../proxy/index.js';
+import {
+  inboundPath,
+  inboundProblem,
+  prepareProxy,
+  withConsults,
+  withInboundListeners,
+  withoutLimits,
+  withReplayRoutes,
+} from '../proxy/index.js';
 import { isLocal, isWildcard } from './address.js';
-import { errorsOf, type Generation, type Numbers, type NumbersWanted, type PolicyTask } from './policy.js';
+import {
+  errorsOf,
+  type Generation,
+  type LoggedListener,
+  type Numbers,
+  type NumbersWanted,
+  type PolicyTask,
+} from './policy.js';
 
 /** Why connections from outside the mesh cannot be given to the proxy as they are. */
 function problemOf(task: PolicyTask, name: string, resources: Resources): string | undefined {
@@ -70,6 +86,7 @@ export interface Planned {
   readonly startedAt: number;
   readonly proxies: ReadonlyMap<string, { readonly address: string; readonly port: number }>;
   readonly inbound: ReadonlyMap<string, string>;
+  readonly elsewhere: ReadonlyMap<string, string>;
   readonly wanted: NumbersWanted;
   /** what to tell the user */
   readonly notes: readonly string[];
@@ -88,6 +105,10 @@ export function planPolicy(task: PolicyTask, resources: Resources, digest: strin
     const at = proxyAddress(task, listener);
     if (at) proxies.set(listener.name, { ...at, address: reachable(at.address) });
   }
+  const elsewhere = new Map<string, string>();
+  if (task.proxy === 'own')
+    for (const { name } of plan.listeners)
+      if (problemOf(task, name, resources) === undefined) elsewhere.set(name, inboundPath(task.proxyFolder, name));
   const inbound = new Map<string, string>();
   const notes: string[] = [];
   for (const { listener, inbound: whose } of resources.intercepts) {
@@ -106,13 +127,37 @@ export function planPolicy(task: PolicyTask, resources: Resources, digest: strin
       ...unique(behind).map((at) => ({ ...at, proxy: true })),
     ],
     programs: programsOf(plan),
+    buckets: unique(bucketsOf(plan)),
   };
-  return { task, resources, digest, plan, startedAt, proxies, inbound, wanted, notes: unique(notes) };
+  return { task, resources, digest, plan, startedAt, proxies, inbound, elsewhere, wanted, notes: unique(notes) };
+}
+
+function bucketsOf(plan: Plan): TokenBucket[] {
+  const lists = plan.listeners.flatMap((l) => [
+    l.rbac,
+    ...l.virtualHosts.flatMap((v) => v.routes.flatMap((r) => (r.rbac ? [r.rbac] : []))),
+  ]);
+  return [...new Set(lists)].flatMap((checks) => checks.flatMap(({ bucket }) => (bucket ? [bucket] : [])));
+}
+
+/** What access logs need of a listener that has some. */
+function logged(plan: Plan, rules: readonly string[]): LoggedListener[] {
+  return plan.listeners.flatMap((listener): LoggedListener[] => {
+    if (!listener.log) return [];
+    const routes = new Map(listener.virtualHosts.flatMap((host) => host.routes.map((route) => [route.id, route])));
+    const of = (id: string) => {
+      const route = routes.get(id);
+      if (!route) return undefined;
+      const { action, guard, routeName } = route;
+      return { action, ...(guard ? { guard } : {}), ...(routeName === undefined ? {} : { routeName }) };
+    };
+    return [{ listener: { ...listener, virtualHosts: [], rbac: [] }, routes: rules.map(of) }];
+  });
 }
 
 /** Compiles a planned policy. */
 export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
-  const { task, resources, plan, proxies, inbound, wanted } = planned;
+  const { task, resources, plan, proxies, inbound, elsewhere, wanted } = planned;
   const keyOf = (address: string, port: number, proxy: boolean) => `${proxy} ${address} ${port}`;
   const ids = new Map(wanted.endpoints.map((e, i) => [keyOf(e.address, e.port, e.proxy), numbers.endpoints[i]!]));
   const idOf = (address: string, port: number, proxy: boolean): number => {
@@ -121,10 +166,16 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     return id;
   };
   const programs = new Map(wanted.programs.map((p, i) => [JSON.stringify(p), numbers.programs[i]!]));
+  const buckets = new Map(
+    wanted.buckets.flatMap((b, i) =>
+      numbers.buckets[i]! < 0 ? [] : [[JSON.stringify(b), numbers.buckets[i]!] as const],
+    ),
+  );
   const compiled = compileImage(stable(plan, numbers.listeners), {
     generation: task.number,
     endpointId: (address, port) => idOf(address, port, false),
     programNumber: (program) => programs.get(JSON.stringify(program))!,
+    bucketIndex: (bucket) => buckets.get(JSON.stringify(bucket)),
     proxyEndpointId: (name) => {
       const at = inbound.has(name) ? undefined : proxies.get(name);
       return at ? idOf(at.address, at.port, true) : -1;
@@ -140,7 +191,16 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     return at ? [[name, at] as const] : [];
   });
   const { rules, kernel, proxy } = report(resources, plan, compiled.verdicts);
-  const own = () => withInboundListeners(withReplayRoutes(resources), [...inbound.keys()], task.proxyFolder);
+  const limits = enforcedLimits(resources, plan);
+  const own = () =>
+    withInboundListeners(
+      withReplayRoutes(
+        withConsults(resources, limits, task.consultPath),
+        limits.size > 0 ? withoutLimits(resources) : {},
+      ),
+      [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
+      task.proxyFolder,
+    );
   const { image, followed, stats } = compiled;
   return {
     number: task.number,
@@ -161,6 +221,9 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
       }),
     hosts: resources.hosts,
     inbound,
+    limits: [...limits.values()],
+    elsewhere,
+    logged: logged(plan, compiled.rules),
     proxies,
     endpoints: numbers.endpoints.filter((id, i) => id >= 0 && !wanted.endpoints[i]!.proxy),
     tokens: new Map(tokens),

@@ -9,6 +9,7 @@ export type PolicyMessage =
   | { readonly kind: 'same' }
   | {
       readonly kind: 'planned';
+      readonly digest: string;
       readonly diagnostics: readonly Diagnostic[];
       readonly notes: readonly string[];
       readonly wanted: NumbersWanted;
@@ -18,6 +19,7 @@ export type PolicyMessage =
 /** A policy that has no errors; exactly one of the two must be called. */
 export interface PlannedPolicy {
   readonly kind: 'planned';
+  readonly digest: string;
   readonly diagnostics: readonly Diagnostic[];
   /** what to tell the user */
   readonly notes: readonly string[];

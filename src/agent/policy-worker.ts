@@ -23,7 +23,7 @@ async function work(task: PolicyTask): Promise<void> {
   }
   const planned = planPolicy(task, resources, digest);
   const numbers = new Promise<Numbers>((resolve) => port.once('message', resolve));
-  send({ kind: 'planned', diagnostics, notes: planned.notes, wanted: planned.wanted });
+  send({ kind: 'planned', digest, diagnostics, notes: planned.notes, wanted: planned.wanted });
   const generation = compilePolicy(planned, await numbers);
   const own = [generation.compiled.image, generation.ruleNames, generation.config].map((b) => b.buffer as ArrayBuffer);
   const files = generation.prepared ? buffersOf(generation.prepared) : [];

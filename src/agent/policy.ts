@@ -1,6 +1,8 @@
 /** One generation of the policy, as the agent has it: what is in force, and nothing that is only needed to make it. */
 import type { AnswerProgram } from '../compile/answer-edits.js';
 import type { CompiledImage } from '../compile/image.js';
+import type { ListenerPlan, RoutePlan, TokenBucket } from '../plan/ir.js';
+import type { LocalLimit } from '../plan/local-limits.js';
 import type { TokenPlan } from '../plan/tokens.js';
 import type { Diagnostic } from '../policy/diagnostics.js';
 import type { Identity } from '../policy/istio/identities.js';
@@ -27,6 +29,10 @@ export interface PolicyTask {
   /** folder of the instance's own proxy */
   readonly proxyFolder: string;
   readonly inbound: readonly InboundOption[];
+  /** the proxy waits on behalf of clients in other network namespaces */
+  readonly elsewhere: boolean;
+  /** Unix socket at which the proxy asks the agent */
+  readonly consultPath: string;
   /** of the generation */
   readonly number: number;
   /** digest of the policy in force: files that say the same make no generation */
@@ -38,6 +44,7 @@ export interface NumbersWanted {
   readonly listeners: readonly string[];
   readonly endpoints: readonly { readonly address: string; readonly port: number; readonly proxy: boolean }[];
   readonly programs: readonly AnswerProgram[];
+  readonly buckets: readonly TokenBucket[];
 }
 
 export interface Numbers {
@@ -46,6 +53,14 @@ export interface Numbers {
   /** ids in the order of what was wanted; -1: there is no room */
   readonly endpoints: readonly number[];
   readonly programs: readonly number[];
+  /** -1: there is no room, or the proxy cannot be told about it */
+  readonly buckets: readonly number[];
+}
+
+/** What lines of access logs are made of, for a listener: its plan without routes, and the routes by rule. */
+export interface LoggedListener {
+  readonly listener: ListenerPlan;
+  readonly routes: readonly (Pick<RoutePlan, 'action' | 'guard' | 'routeName'> | undefined)[];
 }
 
 export interface Generation {
@@ -67,6 +82,11 @@ export interface Generation {
   readonly hosts: readonly HostEntry[];
   /** listeners that decide about connections from everywhere, with the Unix socket at which the proxy waits for the agent */
   readonly inbound: ReadonlyMap<string, string>;
+  /** rate limits that the kernel enforces */
+  readonly limits: readonly LocalLimit[];
+  /** the Unix sockets at which the proxy waits on behalf of clients in other network namespaces, by listener */
+  readonly elsewhere: ReadonlyMap<string, string>;
+  readonly logged: readonly LoggedListener[];
   /** where the proxy listens, by listener */
   readonly proxies: ReadonlyMap<string, { readonly address: string; readonly port: number }>;
   /** ids of the endpoints that the plan's clusters have */

@@ -8,7 +8,9 @@ export interface StatusInput {
   readonly name: string;
   readonly plane: DataPlane;
   readonly traffic: Traffic;
+  readonly namespaces: number;
   readonly tokens: TokenCounts;
+  readonly log: { readonly lines: number; readonly lost: number };
   readonly generation: Generation;
   readonly startedAt: number;
   readonly admin: string;
@@ -34,9 +36,16 @@ export interface Status {
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: 'socket' | 'listener';
   readonly connections: number;
+  /** other network namespaces than the agent's that are served */
+  readonly namespaces: number;
   readonly upstreams: number;
   /** tokens that were verified for the kernel, and that were left to the proxy */
   readonly tokens: TokenCounts;
+  /**
+   * lines of access logs about requests that the kernel decided, and lines that are missing (`proxied`: requests that
+   * the proxy got because the agent was behind; it has logged them)
+   */
+  readonly log: { readonly lines: number; readonly lost: number; readonly proxied: number };
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly counters: Record<string, number>;
   /**
@@ -83,8 +92,10 @@ export function statusOf(input: StatusInput): Status {
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
     intake: plane.intake,
     connections: traffic.connections,
+    namespaces: input.namespaces,
     upstreams: traffic.pool.size,
     tokens: { ...input.tokens },
+    log: { lines: input.log.lines, lost: input.log.lost + counters.LOG_LOST, proxied: counters.LOG_FULL },
     hits: ruleNames(generation)
       .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
       .filter((hit) => hit.requests > 0),

@@ -9,6 +9,7 @@ import type { Head } from './http-framing.js';
 import type { Arrival } from './listeners.js';
 import { proxyHeader } from './proxy-protocol.js';
 import type { ProxyTarget } from './proxy-session.js';
+import type { RequestLog } from './request-log.js';
 import { type Slot, UpstreamPool } from './upstream-pool.js';
 
 const GROW_MS = 5;
@@ -23,12 +24,13 @@ export class Traffic {
 
   constructor(
     private readonly plane: DataPlane,
-    /** where the proxy listens for a listener */
-    private readonly proxyOf: (listener: string) => ProxyTarget | undefined,
+    /** where the proxy listens for a listener; `elsewhere`: for a client in another network namespace than ours */
+    private readonly proxyOf: (listener: string, elsewhere: boolean) => ProxyTarget | undefined,
     /** the number of a listener in the image */
     private readonly indexOf: (listener: string) => number,
     /** the head of a request that is carried to the proxy */
     private readonly head: (listener: string, head: Head) => void,
+    private readonly log: RequestLog,
   ) {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
@@ -43,7 +45,7 @@ export class Traffic {
 
   /** A client's connection has arrived. */
   accept(arrival: Arrival): void {
-    const { socket, client, asked, listener } = arrival;
+    const { socket, client, asked, listener, netns } = arrival;
     const fd = fdOf(socket);
     if (fd === undefined) return; // closed already
     // Killed, the agent must not look like the end of an answer: its connections are reset.
@@ -54,7 +56,8 @@ export class Traffic {
       plane: this.plane,
       pool: this.pool,
       programs: this.programs,
-      proxy: () => this.proxyOf(listener),
+      log: this.log,
+      proxy: () => this.proxyOf(listener, netns !== undefined),
       head: (head) => this.head(listener, head),
       prologue: () => proxyHeader(client, asked),
       counted: (what) => {
@@ -63,7 +66,7 @@ export class Traffic {
       known: (of) => this.#connections.has(of),
       closed: () => {
         if (atListener) this.plane.release(cookie);
-        else if (this.plane.cookieOf(client) === cookie) this.plane.forget(client);
+        else if (this.plane.arrived(client, netns)?.cookie === cookie) this.plane.forget(client, netns);
         if (this.#connections.get(cookie) === connection) this.#connections.delete(cookie);
       },
     });
@@ -71,7 +74,7 @@ export class Traffic {
     if (atListener) {
       this.pool.needDummies();
       try {
-        this.plane.adopt(fd, cookie, this.indexOf(listener), client);
+        this.plane.adopt(fd, cookie, this.indexOf(listener), client, asked);
       } catch {
         // closed again already, or the map is full: the agent carries everything
       }
@@ -101,6 +104,8 @@ export class Traffic {
     const slot = this.pool.slot(index);
     if (!slot) return;
     slot.listener = () => undefined;
+    const sent = Number(this.plane.sentBody(index));
+    this.log.ended(index, owner, sent, { flags: ['DC'], details: 'downstream_remote_disconnect' });
     this.plane.finish(index, owner, false);
     this.pool.discard(slot);
   }

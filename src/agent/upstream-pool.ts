@@ -17,6 +17,7 @@ import {
   REPLY_ENDPOINT,
   UPSTREAM_FLAG,
 } from '../layout/runtime.js';
+import { endText } from '../observe/log-line.js';
 import { type Address, addressWords, plainAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { Dummies, type Dummy } from './dummies.js';
@@ -67,6 +68,7 @@ export class UpstreamPool {
   readonly #slots = new Map<number, Slot>();
   readonly #freeSlots: number[][] = [];
   readonly #freeBlocks = Array.from({ length: MAX_BLOCKS }, (_, i) => i).reverse();
+  readonly #locals = new Map<number, string>();
   #closed = false;
   #dummies: Dummies | undefined;
 
@@ -101,6 +103,17 @@ export class UpstreamPool {
 
   get size(): number {
     return this.#slots.size;
+  }
+
+  /** An endpoint's address and port, as text. */
+  addressOf(id: number): string {
+    const endpoint = this.#endpoints[id];
+    return endpoint ? endText(endpoint) : '-';
+  }
+
+  /** The own end of the connection that a slot has, or had last. */
+  localOf(slot: number): string {
+    return this.#locals.get(slot) ?? '-';
   }
 
   /** The slot whose exchange belongs to `owner`. Looks at the busy ones only. */
@@ -214,6 +227,8 @@ export class UpstreamPool {
       dummy: undefined,
     };
     this.#slots.set(index, slot);
+    if (socket.localAddress && socket.localPort)
+      this.#locals.set(index, endText({ address: plainAddress(socket.localAddress), port: socket.localPort }));
     endpoint.open++;
     socket.on('data', (bytes: Buffer) => this.#data(slot, bytes));
     const end = (): void => this.#end(slot);
@@ -222,8 +237,7 @@ export class UpstreamPool {
     socket.on('close', end);
     try {
       this.plane.insertUpstream(index, fd, cookie, endpoint.id);
-      if (socket.localAddress && socket.localPort)
-        this.plane.pair(index, { address: plainAddress(socket.localAddress), port: socket.localPort });
+      this.plane.pair(index, cookie);
     } catch {
       this.discard(slot); // closed again already
       return;

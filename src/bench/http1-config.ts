@@ -31,6 +31,12 @@ const ROUTES: readonly JsonObject[] = [
   { match: { prefix: '/' }, direct_response: { status: 404 } },
 ];
 
+/** Who may ask: clients at loopback addresses, and those of the bench's own network namespaces. */
+const CLIENTS = [
+  { address_prefix: '127.0.0.0', prefix_len: 8 },
+  { address_prefix: '10.89.0.0', prefix_len: 16 },
+];
+
 const RBAC: JsonObject = {
   name: 'envoy.filters.http.rbac',
   typed_config: {
@@ -49,7 +55,7 @@ const RBAC: JsonObject = {
               },
             },
           ],
-          principals: [{ direct_remote_ip: { address_prefix: '127.0.0.0', prefix_len: 8 } }],
+          principals: CLIENTS.map((range) => ({ direct_remote_ip: range })),
         },
       },
     },
@@ -59,6 +65,7 @@ const RBAC: JsonObject = {
 interface Sidecar {
   readonly address: string;
   readonly port: number;
+  readonly upstream: string;
   readonly upstreamPort: number;
   readonly routes: boolean;
   readonly access: boolean;
@@ -106,7 +113,7 @@ function sidecar(s: Sidecar): JsonObject {
               {
                 lb_endpoints: [
                   {
-                    endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: s.upstreamPort } } },
+                    endpoint: { address: { socket_address: { address: s.upstream, port_value: s.upstreamPort } } },
                   },
                 ],
               },
@@ -119,25 +126,29 @@ function sidecar(s: Sidecar): JsonObject {
 }
 
 /** One Envoy that decides both ways: the client's routes and the server's access policy. Sidestep takes the same. */
-export function onePolicyPoint(address: string, port: number, server: number): JsonObject {
-  return sidecar({ address, port, upstreamPort: server, routes: true, access: true });
+export function onePolicyPoint(address: string, port: number, server: number, host = '127.0.0.1'): JsonObject {
+  return sidecar({ address, port, upstream: host, upstreamPort: server, routes: true, access: true });
 }
 
-/** The two sidecars of a mesh: the client's decides the route, the server's the access. */
+/** The two sidecars of a mesh: the client's decides the route, the server's (at `host`) the access. */
 export function twoSidecars(
   address: string,
   port: number,
   inner: number,
   server: number,
+  host = '127.0.0.1',
 ): { client: JsonObject; server: JsonObject } {
   return {
-    client: sidecar({ address, port, upstreamPort: inner, routes: true, access: false }),
-    server: sidecar({ address: '127.0.0.1', port: inner, upstreamPort: server, routes: false, access: true }),
+    client: sidecar({ address, port, upstream: host, upstreamPort: inner, routes: true, access: false }),
+    server: sidecar({
+      ...{ address: host, port: inner, upstream: '127.0.0.1', upstreamPort: server },
+      ...{ routes: false, access: true },
+    }),
   };
 }
 
-/** nginx with one worker and a small answer from memory. */
-export function nginxConfig(dir: string, port: number): string {
+/** nginx with one worker and a small answer from memory, at every address of its network namespace or at one. */
+export function nginxConfig(dir: string, port: number, address: string): string {
   return `
 worker_processes 1;
 daemon off;
@@ -153,7 +164,7 @@ http {
   uwsgi_temp_path ${dir}/uwsgi;
   scgi_temp_path ${dir}/scgi;
   server {
-    listen 127.0.0.1:${port} backlog=4096;
+    listen ${address}:${port} backlog=4096;
     location / {
       default_type application/json;
       return 200 '{"id":42,"name":"a thing"}\\n';

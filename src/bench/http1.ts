@@ -1,6 +1,7 @@
 /**
  * Suites `http1` and `bypass`: the same load through no mesh, one Envoy, two Envoys, and Sidestep, in interleaved rounds;
- * `bypass` has the server inside the mesh, too, so that requests and answers go from socket to socket.
+ * `bypass` has the server inside the mesh, too, so that requests and answers go from socket to socket. `netns` is the same
+ * with client and server in network namespaces of their own (netns.ts).
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -11,6 +12,7 @@ import { type SidestepHandle, type Status, startSidestep } from '../lab/sidestep
 import { busyMicros, processMicros, processTree, userProcesses } from './cpu.js';
 import { nginxConfig, onePolicyPoint, REQUEST, twoSidecars } from './http1-config.js';
 import { describeMachine, type Machine } from './machine.js';
+import { startNetnsTargets } from './netns.js';
 import { runWrk } from './wrk.js';
 
 export const CONFIGS = ['direct', 'envoy1', 'envoy2', 'sidestep', 'sidestep-bypass'] as const;
@@ -20,6 +22,7 @@ export type Config = (typeof CONFIGS)[number];
 export const SUITES = {
   http1: CONFIGS.filter((config) => config !== 'sidestep-bypass'),
   bypass: CONFIGS,
+  netns: CONFIGS,
 } as const satisfies Record<string, readonly Config[]>;
 export type Suite = keyof typeof SUITES;
 
@@ -83,18 +86,20 @@ export interface Target {
 
 const LOW_RATE_PAUSE_MS = 10;
 
-/** nginx at `port`, started by `start` (inside a mesh, or just so). */
+/** nginx at `port`, started by `start` (inside a mesh, or just so); `open` waits until it listens. */
 export async function startNginx(
   lab: Lab,
   port: number,
   start: (name: string, argv: readonly string[]) => LabProcess,
+  address = '127.0.0.1',
+  open: () => Promise<void> = () => waitForPort(address, port),
 ): Promise<LabProcess> {
   const dir = join(lab.dir, `nginx-${port}`);
   await mkdir(dir);
   const file = join(dir, 'nginx.conf');
-  await writeFile(file, nginxConfig(dir, port));
+  await writeFile(file, nginxConfig(dir, port, address));
   const nginx = start('nginx', ['nginx', '-c', file, '-e', 'stderr', '-p', dir]);
-  await waitForPort('127.0.0.1', port);
+  await open();
   return nginx;
 }
 
@@ -210,7 +215,8 @@ export function medians(rows: readonly Row[]): Row {
 export async function runHttp1(options: BenchOptions): Promise<BenchResult> {
   const lab = await Lab.open('bench');
   try {
-    const targets = await startTargets(lab, options.configs);
+    const start = options.suite === 'netns' ? startNetnsTargets : startTargets;
+    const targets = await start(lab, options.configs);
     const meshes = targets.flatMap((t) => t.sidestep ?? []);
     for (const t of targets) await measure(lab, t, 16, 1, 0);
     const before = await Promise.all(meshes.map((m) => m.status()));

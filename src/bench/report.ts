@@ -60,7 +60,14 @@ export function ratios(result: BenchResult): string[] {
   return lines;
 }
 
-/** The page docs/benchmarks.md. */
+const NAMESPACES = `
+
+Client and server are in network namespaces of their own, each joined to the node's by a veth pair. *One Envoy* and the
+client's sidecar are in the client's namespace, the server's sidecar in the server's; Sidestep's agent and its Envoy are on
+the node, and \`exec --netns\` starts the client (and the server) in their namespaces. Goals: p50 of *Sidestep, server
+inside* within 1.15 of *no mesh*, five times the throughput of *two Envoys*.`;
+
+/** The page of a suite: docs/benchmarks.md, or docs/benchmarks-netns.md. */
 export function markdown(result: BenchResult): string {
   const m = result.machine;
   return `# Benchmarks
@@ -75,10 +82,10 @@ Machine: ${m.cpu}, ${m.cores} cores, ${m.memory_gib} GiB; Linux ${m.kernel}; Env
 - *one Envoy*: ten routes (the request takes the seventh, which adds a header) and an access policy in one Envoy, one worker thread.
 - *two Envoys*: the two sidecars of a mesh: the routes in the client's, the access policy in the server's, one worker thread each.
 - *Sidestep*: the configuration of *one Envoy*, given to \`sidestep run\`; wrk in \`sidestep exec\`.${
-    result.suite === 'bypass'
-      ? '\n- *Sidestep, server inside*: nginx in `sidestep exec`, too: the same-node bypass.'
-      : ''
-  }
+    result.suite === 'http1'
+      ? ''
+      : '\n- *Sidestep, server inside*: nginx in `sidestep exec`, too: the same-node bypass.'
+  }${result.suite === 'netns' ? NAMESPACES : ''}
 
 CPU time is what all processes and the kernel use for a request: *mesh* are the Envoys, or Sidestep's agent and its Envoy;
 *kernel* is what the machine was busy with beyond processes (interrupts, kernel threads).

@@ -31,6 +31,11 @@ function configs(text: string): Config[] {
   });
 }
 
+/** Where the results of a suite are kept in a checkout. */
+function pageOf(suite: Suite): string {
+  return suite === 'netns' ? 'docs/benchmarks-netns.md' : 'docs/benchmarks.md';
+}
+
 async function policySize(flags: Flags): Promise<void> {
   const why = whyNoSidestep();
   try {
@@ -78,7 +83,10 @@ export function register(program: Command): void {
       [10, 100, 1000, 10_000],
     )
     .option('--json', 'print the result as JSON')
-    .option('--markdown [file]', 'write the table to a file (docs/benchmarks.md, docs/policy-size.md)')
+    .option(
+      '--markdown [file]',
+      'write the table to a file (docs/benchmarks.md, docs/benchmarks-netns.md, docs/policy-size.md)',
+    )
     .addHelpText(
       'after',
       '\nExit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing, or a request failed.',
@@ -106,7 +114,7 @@ export function register(program: Command): void {
         const result = await runHttp1(options);
         console.log(flags.json ? JSON.stringify(result, null, 2) : plainText(result));
         if (flags.markdown) {
-          const file = flags.markdown === true ? join(packageRoot(), 'docs/benchmarks.md') : flags.markdown;
+          const file = flags.markdown === true ? join(packageRoot(), pageOf(flags.suite)) : flags.markdown;
           await writeFile(file, markdown(result));
           process.stderr.write(`written: ${file}\n`);
         }

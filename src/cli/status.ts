@@ -52,6 +52,9 @@ function describe(s: Status): string {
     `rules     ${s.rules.kernel} in the kernel, ${s.rules.proxy} left to the proxy; intake at the ${s.intake}`,
     `requests  kernel ${s.requests.kernel}${share(s.requests.kernel)}, proxy ${s.requests.proxy}${share(s.requests.proxy)}, agent ${s.requests.agent}${share(s.requests.agent)}`,
     `sockets   ${s.connections} clients, ${s.upstreams} pooled upstreams`,
+    ...(s.log.lines + s.log.lost === 0
+      ? []
+      : [`log       ${s.log.lines} lines, ${s.log.lost} lost, ${s.log.proxied} requests left to the proxy meanwhile`]),
     ...s.hits.map((hit) => `  ${String(hit.requests).padStart(9)}  ${hit.route}`),
   ];
   return `${lines.join('\n')}\n`;

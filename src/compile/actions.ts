@@ -12,6 +12,7 @@ import {
   MAX_ADDS,
   MAX_LITERAL,
   MAX_PIECES,
+  ORIGIN,
   PIECE,
   PieceSpec,
   SLOT,
@@ -55,6 +56,13 @@ export interface ActionContext {
 }
 
 const MAX_CLUSTERS = 64;
+const ORIGINS = {
+  route: ORIGIN.ROUTE,
+  no_route: ORIGIN.NO_ROUTE,
+  rbac: ORIGIN.RBAC,
+  fault: ORIGIN.FAULT,
+  filter: ORIGIN.FILTER,
+} as const;
 const HOP_BY_HOP = [SLOT.CONNECTION, SLOT.KEEP_ALIVE, SLOT.PROXY_CONNECTION, SLOT.TE, SLOT.UPGRADE];
 
 const refuse = (code: string, message: string): Refusal => ({ code, message });
@@ -320,7 +328,13 @@ export function replyAction(
   if (head === undefined) return refuse('budget', 'the head of the answer has too many or too long pieces');
   const bodyAt = body.length === 0 ? 0 : blob.intern(body);
   return blob.structs(ActionSpec, [
-    { kind: ACTION.REPLY, reply_head: head, reply_body: bodyAt, reply_body_len: body.length },
+    {
+      kind: ACTION.REPLY,
+      reply_head: head,
+      reply_body: bodyAt,
+      reply_body_len: body.length,
+      origin: ORIGINS[action.origin ?? 'route'],
+    },
   ]);
 }
 

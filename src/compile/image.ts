@@ -1,11 +1,13 @@
 /** A plan to the image that the programs in the kernel (and `interpret.ts`) read. */
 import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader, MAX_ANSWER_EDITS } from '../layout/image.js';
+import { MAX_BUCKETS } from '../layout/runtime.js';
 import type { Plan, Reason, RoutePlan } from '../plan/ir.js';
 import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './answer-edits.js';
 import { Blob, ImageFull } from './blob.js';
 import { Clusters, type FollowedCluster } from './clusters.js';
 import { compileListener, type ListenerResult } from './listener.js';
 import { responseScanner } from './scanner.js';
+import type { BucketIndex } from './scope.js';
 
 export interface CompileOptions {
   /** number of this policy generation, from 1 */
@@ -16,6 +18,8 @@ export interface CompileOptions {
   readonly proxyEndpointId: (listener: string) => number;
   /** numbers of edits of answers, which the agent knows them by; default: numbers of this image only */
   readonly programNumber?: ProgramNumber;
+  /** indexes of token buckets; default: indexes of this image only */
+  readonly bucketIndex?: BucketIndex;
   /** most bytes of the image; default IMAGE_SIZE */
   readonly limit?: number;
 }
@@ -53,6 +57,16 @@ export function numbering(): ProgramNumber {
   };
 }
 
+/** Numbers buckets from 0 on, by their keys. */
+function indexing(): BucketIndex {
+  const indexes = new Map<string, number>();
+  return ({ key }) => {
+    const index = indexes.get(key) ?? indexes.size;
+    indexes.set(key, index);
+    return index < MAX_BUCKETS ? index : undefined;
+  };
+}
+
 /**
  * Compiles a plan. Pure and deterministic: equal plans give equal bytes.
  *
@@ -79,6 +93,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   const plans = new Map(plan.clusters.map((cluster, counter) => [cluster.name, { plan: cluster, counter }]));
   const clusters = new Clusters(blob, plans, options.endpointId);
   const programNumber = options.programNumber ?? numbering();
+  const bucketIndex = options.bucketIndex ?? indexing();
   const programs = programsOf(plan);
   const slots = answerSlots(programs);
   const response = blob.actionRows(responseScanner(slots));
@@ -99,6 +114,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
         blob,
         clusters,
         programNumber,
+        bucketIndex,
         proxyEndpoint: options.proxyEndpointId(listener.name) + 1,
         rule: (route) => ruleOf.get(route.id)!,
         report,

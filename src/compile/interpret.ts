@@ -76,6 +76,8 @@ export interface Surroundings {
   readonly tokenFacts?: readonly bigint[];
   /** header lines that come with it */
   readonly tokenLines?: Uint8Array;
+  /** takes a token from a bucket by its index, false: there is none; default: there always is one */
+  readonly token?: (bucket: number) => boolean;
 }
 
 export interface Decision {
@@ -281,27 +283,49 @@ function holds(image: DataView, condition: number, facts: readonly bigint[]): bo
 interface Stop {
   /** 0: RBAC's denial, REPLY_PROXY, or an action; undefined: nothing stops it */
   readonly by: number | undefined;
-  /** offset of the check that stops it with some probability, 0: none */
-  readonly lot: number;
+  /** offsets of the checks that are drawn last: chances and buckets */
+  readonly lots: readonly number[];
 }
 
 function checked(image: DataView, list: number, facts: readonly bigint[]): Stop {
-  let lot = 0;
+  const lots: number[] = [];
   const n = list === 0 ? 0 : get(image, list, RbacListSpec, 'n');
   for (let i = 0; i < n; i++) {
     const at = list + RbacListSpec.size + i * RbacEntrySpec.size;
     const never = get(image, at, RbacEntrySpec, 'never') !== 0;
     const matched = !never && holds(image, get(image, at, RbacEntrySpec, 'condition'), facts);
     if (matched !== (get(image, at, RbacEntrySpec, 'action') === RBAC.DENY)) continue;
-    if (get(image, at, RbacEntrySpec, 'denominator') === 0) return { by: get(image, at, RbacEntrySpec, 'reply'), lot };
-    lot = at;
+    const field = (name: string) => get(image, at, RbacEntrySpec, name);
+    if (field('denominator') === 0 && field('bucket') === 0) return { by: field('reply'), lots };
+    lots.push(at);
   }
-  return { by: undefined, lot };
+  return { by: undefined, lots };
 }
 
-/** Whether the lot of a check falls on a request. */
-function strikes(image: DataView, lot: number, random: number): boolean {
-  return random % get(image, lot, RbacEntrySpec, 'denominator') < get(image, lot, RbacEntrySpec, 'numerator');
+/** Whether the lot of a check falls on a request: its bucket has no token, or its chance strikes. */
+function strikes(image: DataView, lot: number, around: Surroundings): boolean {
+  const field = (name: string) => get(image, lot, RbacEntrySpec, name);
+  const bucket = field('bucket');
+  if (bucket !== 0) return !(around.token?.(bucket - 1) ?? true);
+  return around.random % field('denominator') < field('numerator');
+}
+
+/**
+ * What is drawn in the end: the action of what strikes, undefined when nothing does. 'proxy': the kernel could not carry
+ * out all that may come out; only what a bucket refuses at first may still go to the proxy afterwards.
+ */
+function draw(
+  image: DataView,
+  lots: readonly number[],
+  head: Head,
+  around: Surroundings,
+): number | 'proxy' | undefined {
+  const answers = lots.map((lot) => reply(image, get(image, lot, RbacEntrySpec, 'reply'), head) !== undefined);
+  const first = lots[0] !== undefined && get(image, lots[0], RbacEntrySpec, 'bucket') !== 0 ? 1 : 0;
+  if (answers.slice(first).includes(false)) return 'proxy';
+  const struck = lots.findIndex((lot) => strikes(image, lot, around));
+  if (struck < 0) return undefined;
+  return answers[struck] ? get(image, lots[struck]!, RbacEntrySpec, 'reply') : 'proxy';
 }
 
 /**
@@ -370,15 +394,12 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
   }
   const decided = { ...NOTHING, result: 'decided', rule, facts, virtualHost } as const;
   if (action === 0) return decided;
-  const { by, lot } = checked(view, rbac, facts);
+  const { by, lots } = checked(view, rbac, facts);
   if (by === REPLY_PROXY) return decided;
   if (by !== undefined) action = by || get(view, at, ListenerSpec, 'denied');
-  if (lot !== 0) {
-    // drawn only where the kernel can carry out both; else the proxy draws
-    const fault = get(view, lot, RbacEntrySpec, 'reply');
-    if (!reply(view, fault, head)) return decided;
-    if (strikes(view, lot, around.random)) action = fault;
-  }
+  const drawn = draw(view, lots, head, around);
+  if (drawn === 'proxy') return decided;
+  if (drawn !== undefined) action = drawn;
   const kind = get(view, action, ActionSpec, 'kind');
   if (kind === ACTION.REPLY) {
     const output = reply(view, action, head);

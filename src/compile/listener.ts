@@ -1,6 +1,7 @@
 /** One listener of the plan as structures of the image. */
 import {
   ListenerSpec,
+  LOG,
   MAX_SLOTS,
   MAX_TOKEN_PLACES,
   MAX_WATCHED_SLOTS,
@@ -9,6 +10,7 @@ import {
   TokenPlaceSpec,
   VirtualHostSpec,
 } from '../layout/image.js';
+import { logOperators } from '../plan/access-log.js';
 import type { Condition, ListenerPlan, RbacCheck } from '../plan/ir.js';
 import { headerNames, replyAction } from './actions.js';
 import type { Blob } from './blob.js';
@@ -88,6 +90,15 @@ function tokenPlaces(blob: Blob, listener: ListenerPlan, slot: Scope['slot']): R
   return { token_places: blob.structs(TokenPlaceSpec, list), n_token_places: list.length };
 }
 
+/** What the listener's access logs need. The agent must know the client's address: it may be in x-forwarded-for. */
+function logBits({ log }: ListenerPlan): number {
+  if (!log) return 0;
+  const operators = logOperators(log.logs);
+  const request = operators.some(({ command }) => command === 'REQ' || command.startsWith('DOWNSTREAM_REMOTE'));
+  const answer = operators.some(({ command }) => command === 'RESP');
+  return LOG.ON | (request ? LOG.REQUEST : 0) | (answer ? LOG.ANSWER : 0);
+}
+
 /**
  * Compiles a listener.
  * @returns a text when it cannot be done at all.
@@ -129,13 +140,17 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
     ]);
   });
   const hostRows = blob.rows(hosts, (label) => (label.length === 0 ? 0 : offsets[label[0]!]!));
-  const notFound = replyAction(scope, listener.notFound ?? { kind: 'reply', status: 404, headers: [], body: '' });
+  const notFound = replyAction(
+    scope,
+    listener.notFound ?? { kind: 'reply', status: 404, headers: [], body: '', origin: 'no_route' },
+  );
   if (typeof notFound !== 'number') return notFound.message;
   const denied = replyAction(scope, {
     kind: 'reply',
     status: 403,
     headers: [{ name: 'content-type', value: [{ kind: 'literal', value: 'text/plain' }] }],
     body: 'RBAC: access denied',
+    origin: 'rbac',
   });
   const offset = blob.structs(ListenerSpec, [
     {
@@ -150,6 +165,7 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
       denied: denied as number,
       proxy_endpoint: input.proxyEndpoint,
       ...tokenPlaces(blob, listener, usable),
+      log: logBits(listener),
     },
   ]);
   return { offset, ...result };

@@ -3,6 +3,7 @@ import {
   FIELD,
   JobSpec,
   LiteralSpec,
+  MAX_LOTS,
   MAX_RBAC,
   RBAC,
   RbacEntrySpec,
@@ -10,7 +11,7 @@ import {
   REPLY_PROXY,
   TOKEN_WORD,
 } from '../layout/image.js';
-import type { Condition, Field, Predicate, RbacCheck, RoutePlan } from '../plan/ir.js';
+import type { Condition, Field, Predicate, RbacCheck, RoutePlan, TokenBucket } from '../plan/ir.js';
 import { type ActionContext, replyAction } from './actions.js';
 import type { Blob } from './blob.js';
 import { type Compiled, compileCondition, forEachPredicate } from './condition.js';
@@ -21,14 +22,19 @@ export interface ListenerInput {
   readonly blob: Blob;
   readonly clusters: ActionContext['clusters'];
   readonly programNumber: ActionContext['programNumber'];
+  readonly bucketIndex: BucketIndex;
   /** endpoint id plus one */
   readonly proxyEndpoint: number;
   readonly rule: (route: RoutePlan) => number;
   readonly report: (route: RoutePlan, code: string, message: string) => void;
 }
 
+/** The index of a token bucket; undefined: there is no room for it, or the proxy cannot be told about it. */
+export type BucketIndex = (bucket: TokenBucket) => number | undefined;
+
 /** What is shared by everything that belongs to a listener. */
 export interface Scope extends ActionContext {
+  readonly bucketIndex: BucketIndex;
   readonly rule: ListenerInput['rule'];
   readonly report: ListenerInput['report'];
 }
@@ -109,23 +115,36 @@ function storeReply(scope: Scope, reply: RbacCheck['reply']): number | undefined
   return typeof stored === 'number' ? stored : undefined;
 }
 
+/**
+ * Whether the chances and buckets of a list can be drawn when nothing else can go wrong any more: one chance at most, and
+ * where there are several, each with a reply that always fits.
+ */
+function drawable(checks: readonly RbacCheck[]): boolean {
+  const lots = checks.filter((check) => check.chance ?? check.bucket);
+  if (lots.length > MAX_LOTS || lots.filter((check) => check.chance).length > 1) return false;
+  const literal = ({ reply }: RbacCheck) =>
+    reply?.kind === 'reply' && reply.headers.every(({ value }) => value.every((piece) => piece.kind === 'literal'));
+  return lots.every((check) => check.reply?.kind === 'reply') && (lots.length < 2 || lots.every(literal));
+}
+
 /** Stores RBAC checks. Returns the offset of the list, or undefined when one cannot be computed. */
 export function storeRbac(scope: Scope, checks: readonly RbacCheck[], facts: Facts): number | undefined {
   const { blob } = scope;
-  // one lot at most: what it decides is carried out when nothing else can go wrong any more
-  if (checks.length > MAX_RBAC || checks.filter((c) => c.chance).length > 1) return undefined;
+  if (checks.length > MAX_RBAC || !drawable(checks)) return undefined;
   const entries: Record<string, number>[] = [];
   for (const check of checks) {
     const compiled = compileCondition(check.condition, lookUp(facts));
     if (compiled === undefined) return undefined;
     const reply = storeReply(scope, check.reply);
-    if (reply === undefined) return undefined;
+    const bucket = check.bucket ? scope.bucketIndex(check.bucket) : -1;
+    if (reply === undefined || bucket === undefined) return undefined;
     entries.push({
       action: check.action === 'allow' ? RBAC.ALLOW : RBAC.DENY,
       never: compiled === false ? 1 : 0,
       condition: typeof compiled === 'boolean' ? 0 : storeCondition(blob, compiled),
       reply,
       ...check.chance,
+      bucket: bucket + 1,
     });
   }
   const head = new Uint8Array(RbacListSpec.size);

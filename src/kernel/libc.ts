@@ -37,6 +37,11 @@ export const libc = lazy(() => {
     dup: f('int dup(int fd)'),
     syscall: f('long syscall(long number, long a, long b, long c)'),
     unshare: f('int unshare(int flags)'),
+    setns: f('int setns(int fd, int type)'),
+    socket: f('int socket(int domain, int type, int protocol)'),
+    bind: f('int bind(int fd, const uint8_t *address, uint32_t length)'),
+    connect: f('int connect(int fd, const uint8_t *address, uint32_t length)'),
+    getsockname: f('int getsockname(int fd, _Out_ uint8_t *address, _Inout_ uint32_t *length)'),
     mount: f(
       'int mount(const char *source, const char *target, const char *type, unsigned long flags, const void *data)',
     ),

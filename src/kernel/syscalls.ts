@@ -12,6 +12,7 @@ const SO_RCVLOWAT = 18;
 const SO_SNDBUFFORCE = 32;
 const SO_RCVBUFFORCE = 33;
 const SO_COOKIE = 57;
+const SO_NETNS_COOKIE = 71;
 const TCP_NODELAY = 1;
 const TCP_QUICKACK = 12;
 const SIOCINQ = 0x541b;
@@ -85,6 +86,12 @@ export function announceData(fd: number): void {
 /** The socket's cookie: what bpf_get_socket_cookie returns for it, unique until the next boot. */
 export function socketCookie(fd: number): bigint {
   const bytes = getsockopt(fd, SOL_SOCKET, SO_COOKIE, 8);
+  return new DataView(bytes.buffer).getBigUint64(0, true);
+}
+
+/** The cookie of the network namespace that a socket belongs to: unique until the next boot. */
+export function netnsCookieOf(fd: number): bigint {
+  const bytes = getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, 8);
   return new DataView(bytes.buffer).getBigUint64(0, true);
 }
 

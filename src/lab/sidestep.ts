@@ -88,8 +88,13 @@ export class SidestepHandle {
   }
 
   /** Starts `argv` inside the mesh; ended with the lab. */
-  start(name: string, argv: readonly string[], options: Parameters<Lab['start']>[2] = {}): LabProcess {
-    return this.#lab.start(name, this.execCommand(argv), options);
+  start(
+    name: string,
+    argv: readonly string[],
+    options: Parameters<Lab['start']>[2] = {},
+    more: readonly string[] = [],
+  ): LabProcess {
+    return this.#lab.start(name, this.execCommand(argv, more), options);
   }
 
   /** Runs `argv` inside the mesh to its end. */

@@ -41,6 +41,8 @@ export const MAX_JOBS = 64;
 export const MAX_LITERALS = 256;
 export const MAX_CANDIDATES = 512;
 export const MAX_RBAC = 24;
+/** Most steps of one list that are drawn when nothing can lead to the proxy any more: chances and rate limits. */
+export const MAX_LOTS = 8;
 /** Most matches of a regex rewrite in one path; more are left to the proxy. */
 export const MAX_MATCHES = 16;
 /** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
@@ -184,6 +186,16 @@ export const TOKEN_PLACE = { HEADER: 0, COOKIE: 1, QUERY: 2 } as const;
 export const MAX_TOKEN_PLACES = 8;
 export const MAX_TOKEN_LINES = 1024;
 export const RBAC = { ALLOW: 0, DENY: 1 } as const;
+/** What the access log of a listener needs to know of a request that the kernel decides. */
+export const LOG = {
+  ON: 1,
+  /** the head of the request, as it is forwarded */
+  REQUEST: 2,
+  /** the head of the answer */
+  ANSWER: 4,
+} as const;
+/** Who gives a reply of the mesh itself: what access logs tell apart. */
+export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {
@@ -217,6 +229,8 @@ export const ListenerSpec = struct('listener', 'What is decided for connections 
   ['proxy_endpoint', 'u32', 'endpoint id of the proxy listener that stands behind this one, plus one; 0: none'],
   ['token_places', 'u32', 'offset of token_place[n_token_places]: where tokens are looked up'],
   ['n_token_places', 'u32', 'at most MAX_TOKEN_PLACES'],
+  ['log', 'u32', 'LOG; 0: its requests are not logged'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const TokenPlaceSpec = struct('token_place', 'Where a token may be; of several in a request none is known.', [
@@ -278,6 +292,8 @@ export const RbacEntrySpec = struct('rbac_entry', 'ALLOW stops what does not mat
   ['reply', 'u32', "offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy"],
   ['numerator', 'u32', 'with a denominator: stops this share of what it would stop, drawn per request'],
   ['denominator', 'u32', '0: always'],
+  ['bucket', 'u32', 'index plus one of a bucket: stops what it would stop only when no token is left; 0: none'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const ActionSpec = struct('action', 'What is done with a request.', [
@@ -303,7 +319,7 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
-  ['pad', 'u32', 'zero'],
+  ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
 ]);
 
 export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
@@ -431,6 +447,7 @@ export const IMAGE_CONSTANTS = {
   MAX_LITERALS,
   MAX_CANDIDATES,
   MAX_RBAC,
+  MAX_LOTS,
   MAX_MATCHES,
   MAX_SLOTS,
   MAX_WATCHED_SLOTS,
@@ -458,5 +475,7 @@ export const IMAGE_ENUMS = {
   ADD,
   TOKEN_PLACE,
   RBAC,
+  LOG,
+  ORIGIN,
   ROUTE_FLAG,
 };

@@ -25,6 +25,9 @@ export const MAX_KERNEL_CHUNKED = 4096;
 export const MAX_RULES = 16384;
 /** Counts of one rule's requests, which CPUs share (a power of two). */
 export const HIT_COUNTS = 8;
+/** Token buckets, and the unit of their times: 2^BUCKET_SHIFT of them are a nanosecond. */
+export const MAX_BUCKETS = 4096;
+export const BUCKET_SHIFT = 4;
 /** Verified tokens that are remembered (a power of two), places that one of them may have, and bytes of a header value. */
 export const MAX_TOKENS = 4096;
 export const TOKEN_WAYS = 4;
@@ -34,6 +37,25 @@ export const MAX_STAGED = 4096;
 export const MAX_LINEAR = 16384;
 /** Bytes of a request that are kept for the edits of its answer. */
 export const MAX_VARIABLE_BYTES = 496;
+
+/**
+ * The ring buffer of what is to be logged: its size in bytes, and how much of it requests leave free, so that there is
+ * room for the ends of all exchanges that have begun. A request that finds less goes to the proxy, which logs it.
+ */
+export const LOG_RING = 4 * 1024 * 1024;
+export const LOG_RESERVE = 1024 * 1024;
+
+/** What a record of the ring buffer tells. */
+export const LOG_RECORD = {
+  /** a request was forwarded; its head follows */
+  BEGIN: 1,
+  /** the head of its answer, which follows */
+  ANSWER: 2,
+  /** the answer is complete */
+  END: 4,
+  /** the mesh's own reply: the request's head follows, then the reply's */
+  REPLY: 8,
+} as const;
 
 /** State of an upstream's exchange; written by the programs except where noted. */
 export const PHASE = {
@@ -139,6 +161,10 @@ export const COUNTER = {
   TOKEN_KNOWN: 19,
   /** handed to the agent because their token is not known, for it to look at (part of AGENT's kind) */
   TOKEN_UNKNOWN: 20,
+  /** requests left to the proxy because the agent was behind with the access log */
+  LOG_FULL: 21,
+  /** records for the access log that found no room, so lines that are missing */
+  LOG_LOST: 22,
 } as const;
 export const N_COUNTERS = 32;
 
@@ -193,6 +219,8 @@ export const CTL = {
   TAKE_OVER: 11,
   /** answers in `passed` what the programs' clock for tokens says (bpf_ktime_get_boot_ns) */
   NOW: 12,
+  /** takes a token of the bucket `slot`: result 1 if there was one; `passed` is 1 when that could not be found out */
+  DRAW: 13,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */
@@ -260,6 +288,9 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['taken', 'u32', 'bytes of this request that the dummy has sent on'],
   ['seq', 'u32', 'write_seq of U when no exchange was under way'],
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
+  ['body', 'u64', 'bytes of the body of this answer, without framing, that the kernel has sent to the client'],
+  ['log', 'u32', 'of this exchange: LOG of its listener'],
+  ['log_pad', 'u32', 'zero'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
@@ -300,9 +331,11 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
 ]);
 
 export const SteerKeySpec = struct('steer_key', 'An address that is intercepted.', [
+  ['netns', 'u64', 'cookie of the network namespace in which it is meant; 0: in all but the agent’s'],
   ['address', 'u32[4]', 'network order; IPv4 in the first word'],
   ['port', 'u16', 'network order'],
   ['family', 'u16', '2 or 10'],
+  ['pad', 'u32', 'zero'],
 ]);
 export const SteerSpec = struct('steer', 'Where connections to an intercepted address go.', [
   ['address', 'u32[4]', 'network order'],
@@ -310,11 +343,28 @@ export const SteerSpec = struct('steer', 'Where connections to an intercepted ad
   ['keep_address', 'u16', '1: only the port is replaced'],
   ['listener', 'u32', 'index'],
   ['intake', 'u32', 'INTAKE: SOCKET or LISTENER'],
+  ['refuse', 'u32', '1: nowhere; the connection is refused'],
 ]);
-/** Key: local address and port of a client socket; value: its cookie, 0 with listener intake. How the agent finds the connection it accepted. */
+/** Key: cookie of a network namespace that is not the agent's. */
+export const NetnsSpec = struct('netns', 'Where the agent listens in another network namespace; port 0: not there.', [
+  ['address6', 'u32[4]', 'network order'],
+  ['address4', 'u32', 'network order'],
+  ['port4', 'u16', 'network order'],
+  ['port6', 'u16', 'network order'],
+]);
+/** How the agent finds the connection that it accepted. */
 export const TupleSpec = struct('tuple', 'Local end of a client socket.', [
+  ['netns', 'u64', 'cookie of its network namespace'],
   ['address', 'u32[4]', 'network order'],
   ['port', 'u32', 'host order'],
+  ['pad', 'u32', 'zero'],
+]);
+export const ArrivalSpec = struct('arrival', 'A client socket and what it asked for.', [
+  ['cookie', 'u64', '0 with listener intake'],
+  ['address', 'u32[4]', 'asked for, network order'],
+  ['listener', 'u32', 'index'],
+  ['port', 'u16', 'asked for, host order'],
+  ['family', 'u16', 'of the address asked for, 2 or 10'],
 ]);
 
 export const ServingSpec = struct('serving', "Per paired server's socket (socket storage).", [
@@ -341,17 +391,55 @@ export const TokenSpec = struct('token', 'A verified token.', [
   ['lines', 'u8[1024]', 'MAX_TOKEN_LINES bytes: header lines that come with the token'],
 ]);
 
+/** What happened, for the access log; heads follow as LOG says. Times are of bpf_ktime_get_ns. */
+export const LogRecordSpec = struct('log_record', 'A record of the ring buffer of requests that are logged.', [
+  ['kind', 'u32', 'bits of LOG_RECORD'],
+  ['listener', 'u32', 'index'],
+  ['cookie', 'u64', 'of the client socket'],
+  ['time', 'u64', 'when'],
+  ['received', 'u64', 'BEGIN: bytes of the body that the request announces'],
+  ['body', 'u64', 'END, REPLY: bytes of the answer’s body, without framing'],
+  ['slot', 'u32', 'pool slot; REPLY: none'],
+  ['generation', 'u32', 'BEGIN, REPLY: of the image'],
+  ['rule', 'u32', 'BEGIN, REPLY: index of the rule plus one, 0: none'],
+  ['choice', 'u32', 'BEGIN: index of the cluster among those of the action'],
+  ['endpoint', 'u32', 'BEGIN: id'],
+  ['status', 'u32', 'ANSWER, REPLY'],
+  ['source', 'u32[4]', "BEGIN, REPLY: the client's address, network order; IPv4 in the first word"],
+  ['original', 'u32[4]', 'BEGIN, REPLY: the address that it asked for'],
+  ['source_port', 'u32', 'host order'],
+  ['original_port', 'u32', 'host order'],
+  ['origin', 'u32', 'REPLY: ORIGIN'],
+  ['request_len', 'u32', "bytes of the request's head that follow"],
+  ['answer_len', 'u32', "bytes of the answer's head that follow"],
+  ['pad', 'u32', 'zero'],
+]);
+
+/**
+ * A token bucket, refilled continuously, as one number: when it was empty last, or would have been. A token is there when
+ * that is `cost` ago; taking one moves it on by `cost`, from `most` ago at the earliest (then the bucket was full).
+ */
+export const BucketSpec = struct('bucket', 'Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns.', [
+  ['at', 'u64', 'signed: when the bucket was empty'],
+  ['cost', 'u64', 'time in which one token comes; 0: no bucket here'],
+  ['most', 'u64', 'time in which the bucket fills'],
+]);
+
 export const RUNTIME_STRUCTS = [
+  BucketSpec,
   ConnSpec,
   UpstreamSpec,
   VariablesSpec,
   EndpointSpec,
   CtlSpec,
   SteerKeySpec,
+  NetnsSpec,
+  ArrivalSpec,
   SteerSpec,
   TupleSpec,
   ServingSpec,
   TokenSpec,
+  LogRecordSpec,
 ];
 export const RUNTIME_CONSTANTS = {
   MAX_UPSTREAMS,
@@ -366,6 +454,8 @@ export const RUNTIME_CONSTANTS = {
   MAX_KERNEL_CHUNKED,
   MAX_RULES,
   HIT_COUNTS,
+  MAX_BUCKETS,
+  BUCKET_SHIFT,
   MAX_TOKENS,
   TOKEN_WAYS,
   MAX_TOKEN,
@@ -373,6 +463,8 @@ export const RUNTIME_CONSTANTS = {
   MAX_LINEAR,
   MAX_VARIABLE_BYTES,
   N_COUNTERS,
+  LOG_RING,
+  LOG_RESERVE,
 };
 export const RUNTIME_ENUMS = {
   PHASE,
@@ -385,4 +477,5 @@ export const RUNTIME_ENUMS = {
   INTAKE,
   INBOUND,
   CTL,
+  LOG_RECORD,
 };

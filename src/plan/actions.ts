@@ -3,6 +3,7 @@ import type { JsonObject, Provenance, Resources } from '../policy/resources.js';
 import type { ClusterInfo } from './clusters.js';
 import type { FilterOutcome } from './filter-outcome.js';
 import type { Action, ClusterPlan, Condition, RbacCheck, Reason } from './ir.js';
+import type { LogOperator } from './log-format.js';
 import type { Notes } from './notes.js';
 
 /**
@@ -38,6 +39,8 @@ export interface ListenerContext {
   readonly runtimeLayers: boolean;
   /** router filter: suppress_envoy_headers */
   readonly suppressEnvoyHeaders: boolean;
+  /** the operators of the listener's access logs */
+  readonly logged: readonly LogOperator[];
   /** HCM stream_idle_timeout, 0: none */
   readonly streamIdleTimeoutMs: number;
   /** x-forwarded-client-cert is removed from requests */

@@ -3,6 +3,7 @@ import type { Resources } from '../policy/resources.js';
 import { clusterInfo } from './clusters.js';
 import type { ClusterPlan, Plan, Reason } from './ir.js';
 import { listenerPlan } from './listeners.js';
+import { limitContext } from './local-limits.js';
 import { str } from './notes.js';
 import { dedupe, type Outcome } from './routes.js';
 
@@ -34,7 +35,8 @@ export function buildPlan(resources: Resources): Plan {
   const clusters = new Map(resources.clusters.map((c) => [str(c, 'name'), clusterInfo(c, resources)]));
   for (const info of clusters.values()) outcome(info.resource, info.notes.reasons);
   const used = new Map<string, ClusterPlan>();
-  const listeners = resources.listeners.map((l) => listenerPlan(l, resources, clusters, used, outcome));
+  const limits = limitContext(resources);
+  const listeners = resources.listeners.map((l) => listenerPlan(l, resources, clusters, used, outcome, limits));
   const plan: Plan = { listeners, clusters: [...used.values()] };
   outcomes.set(plan, { reasons: found, routeIds });
   return plan;

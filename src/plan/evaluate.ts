@@ -13,6 +13,7 @@ import type {
   RbacCheck,
   ReplyAction,
   RoutePlan,
+  TokenBucket,
   VirtualHostPlan,
 } from './ir.js';
 import { asciiLower, compileRegex, matchesValue } from './matchers.js';
@@ -33,6 +34,8 @@ export interface PlanRequest {
   readonly tokenHeaders?: readonly (readonly [string, string])[];
   /** unsigned, 32 bits: what steps with a chance draw; undefined: none of them strikes */
   readonly random?: number;
+  /** keys of the token buckets without a token */
+  readonly empty?: ReadonlySet<string>;
   /** HTTP version; 1.1 if it is not given */
   readonly version?: string;
   /** bytes of the body; by default what Content-Length says */
@@ -363,7 +366,12 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
   let struck: RbacCheck | undefined;
   for (const check of winner?.rbac ?? listener.rbac) {
     if (view.holds(check.condition) === (check.action === 'allow')) continue;
-    const { chance, reply: answer } = check;
+    const { chance, bucket, reply: answer } = check;
+    if (bucket) {
+      if (request.empty?.has(bucket.key)) struck ??= check;
+      else perhaps += `; a rate limit (${bucketText(bucket)}) stops those that find no token`;
+      continue;
+    }
     if (chance) {
       const { numerator, denominator } = chance;
       if (request.random !== undefined && request.random % denominator < numerator) struck ??= check;
@@ -390,6 +398,11 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
   const { action } = winner;
   const result = action.kind === 'forward' ? forward(listener, view, action) : reply(view, action);
   return { ...base, ...found, verdict: 'kernel', why: `the route ${winner.name} matches${perhaps}`, result };
+}
+
+/** A bucket in words. */
+function bucketText({ maxTokens, tokensPerFill, fillMs }: TokenBucket): string {
+  return `${maxTokens} at once, ${tokensPerFill} every ${fillMs} ms`;
 }
 
 const DENIED = {

@@ -66,7 +66,11 @@ export function answered(
   acts.forEach((act, at) => {
     if (abort) return;
     for (const { condition, headers, allowed } of act.cors?.preflights ?? [])
-      checks.push({ action: 'deny', condition, reply: filterReply(200, headers, filterEdits(allowed)) });
+      checks.push({
+        action: 'deny',
+        condition,
+        reply: { ...filterReply(200, headers, filterEdits(allowed)), origin: 'filter' },
+      });
     for (const step of act.steps) {
       const knownToCors = cors && corsAt < at ? cors : undefined;
       const reply = (allowed: boolean) => replyOf(step, { route, filters: filterEdits(allowed) });
@@ -91,8 +95,8 @@ export function answered(
 function replyOf(step: Step, edits: AnswerEdits): RbacCheck['reply'] {
   if (step.reply === 'proxy') return { kind: 'proxy', ...(step.why ? { why: step.why } : {}) };
   if (!step.reply && !hasEdits(edits)) return undefined;
-  const { status, body } = step.reply ?? DENIED;
-  return localReply(status, body, edits);
+  const { status, body, headers = [] } = step.reply ?? { ...DENIED, headers: [] };
+  return { ...localReply(status, body, edits, headers), origin: step.reply ? 'fault' : 'rbac' };
 }
 
 /** A step as checks; two where CORS adds to the answers for the origins that it allows. */
@@ -109,15 +113,17 @@ function checksOf(
       condition,
       ...(answer ? { reply: answer } : {}),
       ...(step.chance ? { chance: step.chance } : {}),
+      ...(step.bucket ? { bucket: step.bucket } : {}),
     };
     if (step.rbac && condition === step.condition) rememberPolicies(made, policiesOf(step.rbac));
     return made;
   };
   if (!allowed || step.reply === 'proxy') return [check(step.action, step.condition, false)];
   const stops = step.action === 'deny' ? step.condition : not(step.condition);
-  // a chance must not be drawn twice
-  const rest = step.chance
-    ? check('deny', all([stops, not(allowed)]), false)
-    : check(step.action, step.condition, false);
+  // a chance must not be drawn twice, nor a token be taken
+  const rest =
+    step.chance || step.bucket
+      ? check('deny', all([stops, not(allowed)]), false)
+      : check(step.action, step.condition, false);
   return [check('deny', all([stops, allowed]), true), rest];
 }

@@ -5,10 +5,12 @@
 import type { JsonObject } from '../policy/resources.js';
 import { ALWAYS, all, any, test } from './conditions.js';
 import { type CorsPlan, type CorsPolicy, corsPlan, enabled } from './cors.js';
+import { looksAtAddress } from './descriptors.js';
 import { faultOutcome } from './fault.js';
 import { headerCondition } from './header-match.js';
 import { mutationsOf } from './header-mutation.js';
-import type { AnswerEdit, Condition, HeaderEdit, RbacCheck } from './ir.js';
+import type { AnswerEdit, Condition, HeaderEdit, RbacCheck, ReplyAction } from './ir.js';
+import { type LimitContext, LOCAL_LIMIT, localLimit } from './local-limits.js';
 import { anyType, bool, has, join, list, type Notes, num, obj, onlyFields } from './notes.js';
 
 /** A step that may stop a request. */
@@ -17,7 +19,11 @@ export interface Step {
   readonly condition: Condition;
   readonly chance?: RbacCheck['chance'];
   /** what is stopped: a local reply, the proxy's business, or (undefined) RBAC's own 403 */
-  readonly reply?: { readonly status: number; readonly body: string } | 'proxy';
+  readonly reply?:
+    | { readonly status: number; readonly body: string; readonly headers?: ReplyAction['headers'] }
+    | 'proxy';
+  /** what is stopped takes a token instead, as long as there is one */
+  readonly bucket?: RbacCheck['bucket'];
   /** why, in words, what is stopped is left to the proxy */
   readonly why?: string;
   /** the check of an RBAC filter that it is */
@@ -30,6 +36,8 @@ export interface FilterSteps {
   readonly answer: readonly AnswerEdit[];
   readonly cors?: CorsPlan;
   readonly whole?: boolean;
+  /** a condition is about the client's address, which x-forwarded-for may change */
+  readonly remoteIp?: boolean;
 }
 
 /** A configuration of the filter at one level, the most specific first. */
@@ -42,6 +50,7 @@ export interface LevelConfig {
 export interface StepContext {
   readonly faultsMayChange: boolean;
   readonly runtimeLayers: boolean;
+  readonly limits: LimitContext;
 }
 
 /** Everything about a filter that decides what it does to a route. */
@@ -142,6 +151,17 @@ function healthCheck(notes: Notes, input: FilterInput): FilterSteps {
   return { ...NOTHING, steps: [{ action: 'deny', condition: all(conditions as Condition[]), reply: 'proxy' }] };
 }
 
+/** A token for each request, else 429. */
+function localRateLimit(notes: Notes, input: FilterInput, { limits }: StepContext): FilterSteps {
+  const { config, path } = typed(notes, input.levels.slice(0, 1), LOCAL_LIMIT)[0] ?? input;
+  const found = localLimit(notes, config, path, limits);
+  if (!found || found === 'none') return NOTHING;
+  const steps = found.steps.map(
+    ({ when, bucket }): Step => ({ action: 'deny', condition: when, bucket, reply: found.reply }),
+  );
+  return { ...NOTHING, steps, remoteIp: found.steps.some(({ when }) => looksAtAddress(when)) };
+}
+
 /** A filter that acts only where it is configured per route, which the proxy then does. */
 function inert(known: readonly string[]): Reader {
   return (notes, { config, path, levels }) => {
@@ -172,12 +192,12 @@ export const READERS: Readonly<Record<string, Reader>> = {
   [`${FILTERS}health_check.v3.HealthCheck`]: healthCheck,
   [`${FILTERS}grpc_web.v3.GrpcWeb`]: grpcOnly,
   [`${FILTERS}grpc_http1_bridge.v3.Config`]: grpcOnly,
-  [`${FILTERS}local_ratelimit.v3.LocalRateLimit`]: inert(['stat_prefix']),
+  [`${FILTERS}local_ratelimit.v3.LocalRateLimit`]: localRateLimit,
   [`${FILTERS}set_metadata.v3.Config`]: inert([]),
   [`${FILTERS}stateful_session.v3.StatefulSession`]: inert([]),
 };
 
 /** Whether a step stops every request that reaches it. */
 export function stopsAll(step: Step): boolean {
-  return step.action === 'deny' && step.condition === ALWAYS && step.chance === undefined;
+  return step.action === 'deny' && step.condition === ALWAYS && !step.chance && !step.bucket;
 }

@@ -6,6 +6,7 @@ import { answered, type FilterOutcome, type RouteView, type TokenChange } from '
 import { type FilterSteps, READERS, stopsAll } from './filter-steps.js';
 import type { Condition, Reason } from './ir.js';
 import { JWT_TYPE, type JwtCase, JwtFilter, valueMatch } from './jwt.js';
+import type { LimitContext } from './local-limits.js';
 import { anyType, bool, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
 import { Rerouting } from './rerouting.js';
@@ -32,6 +33,7 @@ interface Filter {
 export interface ChainContext extends RbacContext {
   readonly faultsMayChange: boolean;
   readonly runtimeLayers: boolean;
+  readonly limits: LimitContext;
 }
 
 const NO_ROUTE: RouteView = { levels: [], hasEntry: false, edits: [] };
@@ -152,6 +154,7 @@ export class FilterChain {
         );
       } else if (filter.kind === 'known') {
         act = this.#known(notes, filter, view);
+        this.remoteIp ||= act.remoteIp === true;
       } else if (own) {
         notes.add('per-route-filter', `the filter ${filter.name} is configured here`, config!.path, config!.owner);
       }

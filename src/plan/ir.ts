@@ -3,6 +3,7 @@
  * that the plan cannot express is a `proxy` verdict with reasons; nothing is dropped silently.
  */
 import type { Position } from '../policy/diagnostics.js';
+import type { AccessLog } from './access-log.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { TokenPlan } from './tokens.js';
 
@@ -136,6 +137,8 @@ export interface ReplyAction {
   readonly status: number;
   readonly headers: readonly { readonly name: string; readonly value: readonly Piece[] }[];
   readonly body: string;
+  /** who gives it, for access logs; absent: the route */
+  readonly origin?: 'no_route' | 'rbac' | 'fault' | 'filter';
 }
 
 export type Action = ForwardAction | ReplyAction | { readonly kind: 'proxy' };
@@ -149,12 +152,25 @@ export interface RbacCheck {
   readonly reply?: ReplyAction | { readonly kind: 'proxy'; readonly why?: string };
   /** what would be stopped is stopped with this probability only, drawn per request */
   readonly chance?: { readonly numerator: number; readonly denominator: number };
+  /** what would be stopped takes a token instead, and is stopped when there is none */
+  readonly bucket?: TokenBucket;
+}
+
+/** A token bucket of a rate limit, refilled continuously. */
+export interface TokenBucket {
+  /** equal keys are one bucket, also in the next generation and at the proxy */
+  readonly key: string;
+  readonly maxTokens: number;
+  readonly tokensPerFill: number;
+  readonly fillMs: number;
 }
 
 export interface RoutePlan {
   /** unique in the plan, e.g. `listener/vhost/3` */
   readonly id: string;
   readonly name: string;
+  /** the name that its user gave it, for access logs; only where there are some */
+  readonly routeName?: string;
   readonly position?: Position;
   /** undefined: cannot be computed in the kernel; requests that get as far as this route go to the proxy */
   readonly match?: Condition;
@@ -201,6 +217,8 @@ export interface ListenerPlan {
   readonly tokens?: TokenPlan;
   /** the answer to requests without a route; undefined: 404 without anything */
   readonly notFound?: ReplyAction;
+  /** what is written about its requests; `serviceTime`: answers get x-envoy-upstream-service-time from the proxy */
+  readonly log?: { readonly logs: readonly AccessLog[]; readonly serviceTime: boolean };
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
   /** value of x-forwarded-proto added when there is none */

@@ -1,5 +1,6 @@
 /** envoy.config.listener.v3.Listener with an HTTP connection manager -> ListenerPlan. */
 import type { JsonObject, Resources } from '../policy/resources.js';
+import { accessLogs, logOperators } from './access-log.js';
 import type { ListenerContext } from './actions.js';
 import { localReply } from './answers.js';
 import type { ClusterInfo } from './clusters.js';
@@ -8,6 +9,7 @@ import { runtimeMayChangeFaults } from './fault.js';
 import type { FilterOutcome } from './filter-outcome.js';
 import { FilterChain } from './http-filters.js';
 import type { ClusterPlan, Condition, ListenerPlan, ReplyAction } from './ir.js';
+import type { LimitContext } from './local-limits.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 
@@ -87,7 +89,6 @@ function hcmNotes(notes: Notes, hcm: JsonObject, path: string): void {
   onlyFields(notes, hcm, path, [...HCM_FIELDS, 'scoped_routes']);
   const codec = str(hcm, 'codec_type') || 'AUTO';
   if (codec !== 'AUTO' && codec !== 'HTTP1') notes.add('codec', `codec ${codec}`, at('codec_type'), hcm, 'codec_type');
-  if (has(hcm, 'access_log')) notes.add('access-log', 'requests are logged', at('access_log'), hcm, 'access_log');
   if (has(hcm, 'local_reply_config'))
     notes.add('local-reply', 'local replies are rewritten', at('local_reply_config'), hcm);
   if (bool(hcm, 'use_remote_address'))
@@ -217,6 +218,7 @@ export function listenerPlan(
   clusters: ReadonlyMap<string, ClusterInfo>,
   used: Map<string, ClusterPlan>,
   outcome: Outcome,
+  limits: LimitContext,
 ): ListenerPlan {
   const notes = new Notes(resources.provenance);
   notes.reasons.push(...(resources.left?.get(listener) ?? []));
@@ -234,7 +236,17 @@ export function listenerPlan(
 
   const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
   const faultsMayChange = runtimeMayChangeFaults(resources.bootstrap);
-  const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers }, path);
+  const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers, limits }, path);
+  const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
+  const operators = logOperators(logs);
+  const logField = join(path, 'access_log');
+  if (operators.some((o) => o.command === 'RESPONSE_CODE_DETAILS') && (chain.has('rbac') || chain.has('jwt_authn')))
+    notes.add('access-log', '%RESPONSE_CODE_DETAILS% names the policy that denied a request', logField, hcm);
+  if (operators.some((o) => o.command === 'REQ') && chain.has('header_mutation'))
+    notes.add('access-log', 'a filter edits the headers of requests that are logged', logField, hcm);
+  // its flags and details say so, and of those whose tokens the agent takes the proxy says something else
+  if (logs.length > 0 && chain.has('local_ratelimit'))
+    notes.add('access-log', 'what rate limits refuse is logged', logField, hcm);
   const rds = str(obj(hcm, 'rds'), 'route_config_name');
   const routeConfig =
     obj(hcm, 'route_config') ?? resources.routeConfigs.find((r) => rds !== '' && str(r, 'name') === rds);
@@ -272,10 +284,11 @@ export function listenerPlan(
     },
     runtimeLayers,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
+    logged: operators,
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
     stripPort,
-    hasRateLimitFilter: chain.has('ratelimit') || chain.has('local_ratelimit'),
+    hasRateLimitFilter: chain.has('ratelimit'),
   };
   const withListener: Outcome = (object, reasons, ids) => outcome(object, [...notes.reasons, ...reasons], ids);
   const hosts = virtualHosts(
@@ -319,6 +332,7 @@ export function listenerPlan(
     rbac: unmatched.notes.clean ? unmatched.checks : [],
     ...(chain.tokens ? { tokens: chain.tokens } : {}),
     ...(unmatched.notes.clean ? { notFound: notFound(unmatched) } : {}),
+    ...(logs.length > 0 ? { log: { logs, serviceTime: !chain.suppressEnvoyHeaders } } : {}),
     generateRequestId: bool(hcm, 'generate_request_id', true),
     forwardedProto: 'http',
   };
@@ -326,7 +340,8 @@ export function listenerPlan(
 
 /** What requests without a route get: a fault, or 404. */
 function notFound({ abort, cases }: FilterOutcome): ReplyAction {
-  return abort?.at(-1)?.action ?? localReply(404, '', cases.at(-1)!.edits);
+  if (abort) return abort.at(-1)!.action;
+  return { ...localReply(404, '', cases.at(-1)!.edits), origin: 'no_route' };
 }
 
 /** Why a filter is not offloaded: RBAC for its own reasons, others as the chain says. */

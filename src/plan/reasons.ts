@@ -38,8 +38,8 @@ const TEXT = {
     'The fast path of this version handles plain text; TLS connections are left to the proxy.',
   ],
   'access-log': [
-    'An access log is configured',
-    'The proxy writes its access log only for requests that it sees. Leaving requests out of the log would be a change of behaviour.',
+    'An access log that only the proxy can write',
+    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about.',
   ],
   'envoy-filter': [
     'An EnvoyFilter patches it',
@@ -111,7 +111,10 @@ const TEXT = {
     'max_stream_duration and per-try idle timeouts are enforced by the proxy.',
   ],
   mirror: ['Traffic is mirrored', 'Copies of requests are sent by the proxy.'],
-  'rate-limit': ['A rate limit', 'A bucket lives on one side only, and that is the proxy.'],
+  'rate-limit': [
+    'A rate limit that the fast path does not have',
+    'Offloaded are local rate limits, with their descriptors. Left to the proxy are those with X-RateLimit or Retry-After headers, with a bucket for each connection or each value, with descriptors that are computed otherwise, shared by several routes, or parted into stages of a runtime key, those before requests without a route where something above the routes changes answers, and limits that a service counts (`ratelimit`).',
+  ],
   'host-rewrite': [
     'A host rewrite that depends on the request or the endpoint',
     'Offloaded is host_rewrite_literal on virtual hosts with exact domains (the proxy reports the old host in x-envoy-original-host).',

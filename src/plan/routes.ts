@@ -8,6 +8,7 @@ import { forwardVariants } from './forward.js';
 import { clusterLevel, responseEdits } from './header-edits.js';
 import type { FilterChain } from './http-filters.js';
 import type { Action, Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
+import { type LogOperator, writes } from './log-format.js';
 import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
 import { directResponseVariants, redirectVariants } from './replies.js';
 import type { Rerouting } from './rerouting.js';
@@ -96,9 +97,16 @@ function aborted(notes: Notes, abort: NonNullable<FilterOutcome['abort']>): Vari
 }
 
 /** A variant with the edits of its answers, once for each case of them. */
-function byAnswer(notes: Notes, v: Variant, filters: FilterOutcome): Variant[] {
+function byAnswer(notes: Notes, v: Variant, filters: FilterOutcome, logged: readonly LogOperator[]): Variant[] {
   const { action } = v;
   if (action.kind === 'proxy') return [v];
+  const edited = filters.cases.flatMap(({ edits }) => [...edits.route, ...edits.filters]);
+  const unknown = edited.find(({ name }) => logged.some((o) => writes(o, 'RESP', name)));
+  if (unknown && action.kind === 'forward') {
+    const own = notes.fork();
+    own.add('access-log', `the header ${unknown.name} of answers is edited and logged`, 'response_headers_to_add');
+    return [{ ...proxied(own, v.when), guard: v.guard }];
+  }
   return filters.cases.map(({ when, edits }): Variant => {
     if (!hasEdits(edits)) return when === ALWAYS ? v : { ...v, when: all([v.when, when]) };
     if (v.checks) {
@@ -177,12 +185,13 @@ function routePlans(
         path,
         matched,
         filters,
-      }).flatMap((v) => byAnswer(notes, v, filters));
+      }).flatMap((v) => byAnswer(notes, v, filters, ctx.listener.logged));
   const variants = plain.flatMap((v) => withTokens(notes, v, filters.changes));
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {
     name,
+    ...(ctx.listener.logged.length > 0 && str(route, 'name') !== '' ? { routeName: str(route, 'name') } : {}),
     ...(position ? { position } : {}),
     ...(filters.overridden && filters.notes.clean ? { rbac: filters.checks } : {}),
   };

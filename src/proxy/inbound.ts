@@ -21,13 +21,23 @@ export function inboundPath(dir: string, listener: string): string {
  * `direct` addresses are those of the agent's connection then. Principals of RBAC are rewritten, others stay.
  */
 export function inboundProblem(listener: JsonObject, resources: Resources): string | undefined {
-  const text = JSON.stringify([listener, resources.routeConfigs]);
-  if (text.includes('DOWNSTREAM_DIRECT_')) return 'a format mentions the direct address of the client';
-  if (text.includes('direct_source_prefix_ranges'))
-    return 'a filter chain is chosen by the direct address of the client';
+  const mentions = (what: string): boolean => JSON.stringify(listener).includes(what) || routesMention(resources, what);
+  if (mentions('DOWNSTREAM_DIRECT_')) return 'a format mentions the direct address of the client';
+  if (mentions('direct_source_prefix_ranges')) return 'a filter chain is chosen by the direct address of the client';
   const filters = resources.listeners.map((l) => l.listener_filters ?? []);
   if (JSON.stringify(filters).includes('proxy_protocol')) return 'a listener reads the PROXY protocol itself';
   return undefined;
+}
+
+const known = new WeakMap<readonly JsonObject[], Map<string, boolean>>();
+
+/** Looked for once for all listeners: the routes can be many. */
+function routesMention({ routeConfigs }: Resources, what: string): boolean {
+  const found = known.get(routeConfigs) ?? new Map<string, boolean>();
+  known.set(routeConfigs, found);
+  const answer = found.get(what) ?? JSON.stringify(routeConfigs).includes(what);
+  found.set(what, answer);
+  return answer;
 }
 
 /** The resources with a copy of each of `listeners` for the agent. What is not changed is shared with the original. */

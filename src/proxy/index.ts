@@ -1,5 +1,6 @@
 export { Admin, type AdminReply } from './admin.js';
 export { buildBootstrap, buildStaticBootstrap, type ProxyFiles } from './bootstrap.js';
+export { LIMIT_KEY, withConsults, withoutLimits } from './consult.js';
 export { envoyVersion, findEnvoy, ProxyError } from './find-envoy.js';
 export { inboundPath, inboundProblem, withInboundListeners } from './inbound.js';
 export { buffersOf, type PreparedProxy, prepareProxy } from './prepared.js';

@@ -54,8 +54,16 @@ function settled(action: JsonObject, choice: number): JsonObject | undefined {
   return { ...action, weighted_clusters: { ...others, clusters: [chosen] } };
 }
 
-/** The routes for replayed requests that stand before `route`, one for each cluster that it leads to. */
-function replayRoutes(route: JsonObject, virtualHost: JsonObject, config: JsonObject): JsonObject[] {
+/**
+ * The routes for replayed requests that stand before `route`, one for each cluster that it leads to.
+ * @param settings per-route configurations of filters that have had their say for the first try
+ */
+function replayRoutes(
+  route: JsonObject,
+  virtualHost: JsonObject,
+  config: JsonObject,
+  settings: JsonObject,
+): JsonObject[] {
   const action = asObject(route.route);
   const match = asObject(route.match);
   const policy = asObject(action?.retry_policy) ?? asObject(virtualHost.retry_policy);
@@ -79,9 +87,9 @@ function replayRoutes(route: JsonObject, virtualHost: JsonObject, config: JsonOb
       route: { ...own, retry_policy: rest(policy) },
       request_headers_to_remove: [...removed, REPLAY_HEADER.name],
     };
-    const faults = withoutFaults(config, virtualHost, route);
-    if (Object.keys(faults).length > 0)
-      copy.typed_per_filter_config = { ...asObject(route.typed_per_filter_config), ...faults };
+    const done = { ...withoutFaults(config, virtualHost, route), ...settings };
+    if (Object.keys(done).length > 0)
+      copy.typed_per_filter_config = { ...asObject(route.typed_per_filter_config), ...done };
     if (virtualHost.include_request_attempt_count === true) {
       copy.request_headers_to_add = [
         ...asObjects(route.request_headers_to_add),
@@ -92,23 +100,26 @@ function replayRoutes(route: JsonObject, virtualHost: JsonObject, config: JsonOb
   }
 }
 
-function withReplays(config: JsonObject): JsonObject {
+function withReplays(config: JsonObject, settings: JsonObject): JsonObject {
   const hosts = asObjects(config.virtual_hosts).map((host): JsonObject => {
-    const routes = asObjects(host.routes).flatMap((route) => [...replayRoutes(route, host, config), route]);
+    const routes = asObjects(host.routes).flatMap((route) => [...replayRoutes(route, host, config, settings), route]);
     return host.routes ? { ...host, routes } : host;
   });
   return config.virtual_hosts ? { ...config, virtual_hosts: hosts } : config;
 }
 
-/** What the proxy is given: the resources, with routes for replayed requests before each that retries after an answer. */
-export function withReplayRoutes(resources: Resources): Resources {
+/**
+ * What the proxy is given: the resources, with routes for replayed requests before each that retries after an answer.
+ * @param settings per-route configurations of filters that have had their say for the first try
+ */
+export function withReplayRoutes(resources: Resources, settings: JsonObject = {}): Resources {
   return {
     ...resources,
-    routeConfigs: resources.routeConfigs.map(withReplays),
+    routeConfigs: resources.routeConfigs.map((config) => withReplays(config, settings)),
     listeners: resources.listeners.map((listener) =>
       mapManagers(listener, (hcm): JsonObject => {
         const config = asObject(hcm.route_config);
-        return config ? { ...hcm, route_config: withReplays(config) } : hcm;
+        return config ? { ...hcm, route_config: withReplays(config, settings) } : hcm;
       }),
     ),
   };

@@ -150,7 +150,9 @@ function consideredRules(trace: Trace, view: View): ConsideredRule[] {
 }
 
 function accessChecks(listener: ListenerPlan, winner: RoutePlan | undefined, view: View): AccessCheck[] {
-  return (winner?.rbac ?? listener.rbac).map((check): AccessCheck => {
+  // what is drawn decides nothing here
+  const checks = (winner?.rbac ?? listener.rbac).filter(({ chance, bucket }) => !chance && !bucket);
+  return checks.map((check): AccessCheck => {
     const passed = view.holds(check.condition) === (check.action === 'allow');
     const policies = policiesOf(check).map(({ name, condition, position }) => ({
       name,

@@ -71,13 +71,19 @@ typed_per_filter_config:
     },
   },
   'access-log': {
-    fix: 'Remove the access log of the listener, or log at the applications.',
+    fix: 'Log to a file or a standard stream, with the operators and filters that the reason’s message does not name.',
     example: {
       place: 'connection manager',
       before: `access_log:
   - name: stdout
-    typed_config: { "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog }`,
-      after: '{}',
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+      log_format: { text_format_source: { inline_string: "%STREAM_ID% %RESPONSE_CODE%\\n" } }`,
+      after: `access_log:
+  - name: stdout
+    typed_config:
+      "@type": type.googleapis.com/envoy.extensions.access_loggers.stream.v3.StdoutAccessLog
+      log_format: { text_format_source: { inline_string: "%REQ(X-REQUEST-ID)% %RESPONSE_CODE%\\n" } }`,
     },
   },
   tracing: {
@@ -236,7 +242,7 @@ response_headers_to_add: [{ header: { key: server, value: shop } }]`,
     },
   },
   'rate-limit': {
-    fix: 'Rate-limit only the routes that need it.',
+    fix: 'Use local rate limits, without rate limit headers, and with descriptors that are configured beside their bucket (`rate_limits` of the filter).',
     example: {
       place: 'route',
       around: {

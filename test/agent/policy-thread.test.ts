@@ -24,6 +24,8 @@ function task(text: string, more: Partial<PolicyTask> = {}): PolicyTask {
     proxy: 'own',
     proxyFolder: join(dir, 'proxy'),
     inbound: [],
+    consultPath: join(dir, 'c'),
+    elsewhere: false,
     number: 7,
     ...more,
   };
@@ -32,6 +34,7 @@ const numbersFor = (wanted: NumbersWanted): Numbers => ({
   listeners: new Map(wanted.listeners.map((name, i) => [name, i])),
   endpoints: wanted.endpoints.map((_, i) => i),
   programs: wanted.programs.map((_, i) => i + 1),
+  buckets: wanted.buckets.map((_, i) => i),
 });
 const small = JSON.stringify(policyOfSize(20, '127.0.0.1', 8080, 8081));
 

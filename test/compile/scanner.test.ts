@@ -4,7 +4,7 @@ import { scan } from '../../src/compile/interpret.js';
 import { ImageHeader } from '../../src/layout/image.js';
 import { get } from '../../src/layout/struct.js';
 import type { PathRules } from '../../src/plan/ir.js';
-import { compile, decide, listener, path, plan, route, text } from './helpers.js';
+import { compile, decide, header, listener, path, plan, route, text } from './helpers.js';
 
 const PLAIN: PathRules = { normalize: false, mergeSlashes: false, escapedSlashes: false };
 const images = new Map<string, ReturnType<typeof compile>>();
@@ -119,6 +119,18 @@ describe('request heads', () => {
     for (const h of hosts) assert.equal(result(`GET / HTTP/1.1\nhost: ${h}\n\n`), 'odd', h);
     for (const h of ['a', 'A_b.c-d:80', '[::1]', '[::1]:80', '10.0.0.1:1'])
       assert.equal(result(`GET / HTTP/1.1\nhost: ${h}\n\n`), 'decided', h);
+  });
+
+  it('knows no names that no message can have, though policies ask for them', () => {
+    const names = ['{{name}}', 'a b', 'x:y', '\u0141'];
+    const routes = names.map((name, i) => route(`r${i}`, header(name, text('prefix', ''))));
+    const asked = compile(plan(listener(routes)));
+    for (const name of ['{{name}}', 'a b']) {
+      assert.equal(decide(asked, `GET / HTTP/1.1\nhost: a\n${name}: 1\n\n`).result, 'odd', name);
+    }
+    const decision = decide(asked, 'GET / HTTP/1.1\nhost: a\nA: 1\nx: y: 1\n\n');
+    assert.equal(decision.result, 'decided');
+    assert.equal(decision.rule, -1);
   });
 
   it('counts lines and bytes', () => {

@@ -163,6 +163,14 @@ export class World {
     return sidestep;
   }
 
+  /** The upstream once more, as a server of the mesh. */
+  async moveUpstreamInside(sidestep: SidestepHandle): Promise<void> {
+    if (INSIDE) return;
+    this.#sidestep = sidestep;
+    await this.#first?.stop();
+    this.#first = await this.startUpstream('one', this.upstream);
+  }
+
   /** A plain Envoy at ALONE with the same policy. */
   startEnvoy(changes: Partial<Policy> = {}): Promise<EnvoyHandle> {
     const policy = { address: ALONE, port: this.port, upstream: this.upstream, ...changes };

@@ -8,6 +8,7 @@ import type { SidestepHandle } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import { outcome } from '../e2e/istio-world.js';
 import { one, request, skip } from '../e2e/world.js';
+import { INBOUND_TOKENS } from './policy.js';
 import { ALONE_PORT, InboundWorld, PORT, SERVER_PORT } from './world.js';
 
 const CASES: readonly { readonly path: string; readonly headers?: HeaderList; readonly method?: string }[] = [
@@ -106,6 +107,25 @@ for (const family of ['ipv4', 'ipv6'] as const) {
       // carried out by the proxy, which must see the same client
       assert.equal(await ask(world.far, address, '/private/proxied'), '403');
       assert.equal(await ask(world.near, address, '/private/proxied'), '200');
+    });
+
+    test('one bucket for clients of all hosts, in the kernel and at the proxy', async () => {
+      const plain = { pieces: [request('GET /limited HTTP/1.1')], methods: ['GET'] };
+      const chunked = {
+        pieces: [request('POST /limited HTTP/1.1', [['Transfer-Encoding', 'chunked']], '1\r\na\r\n0\r\n\r\n')],
+        methods: ['POST'],
+      };
+      const before = (await sidestep.status()).requests;
+      const jobs = Array.from({ length: 12 }, (_, c) => {
+        const exchanges = Array.from({ length: 10 }, (_, i) => ((c + i) % 3 === 0 ? chunked : plain));
+        return (c % 2 === 0 ? world.far : world.near).run({ address, port: PORT, exchanges });
+      });
+      const statuses = (await Promise.all(jobs)).flatMap(({ answers }) => answers.map(({ status }) => status));
+      assert.equal(statuses.length, 120);
+      assert.equal(statuses.filter((s) => s === 200).length, INBOUND_TOKENS);
+      assert.equal(statuses.filter((s) => s === 429).length, 120 - INBOUND_TOKENS);
+      const after = (await sidestep.status()).requests;
+      assert.ok(after.kernel - before.kernel >= 20, `the kernel decided ${after.kernel - before.kernel}`);
     });
 
     test('many requests on one connection, the kernel’s and the proxy’s in turn', async () => {

@@ -16,6 +16,18 @@ export interface InboundPolicy {
   readonly closed?: boolean;
 }
 
+const LIMIT = 'envoy.filters.http.local_ratelimit';
+/** Requests that get below /limited, in the whole test. */
+export const INBOUND_TOKENS = 40;
+const ALL: JsonObject = { default_value: { numerator: 100 } };
+const limit = (max_tokens: number): JsonObject => ({
+  '@type': `${FILTERS}.http.local_ratelimit.v3.LocalRateLimit`,
+  stat_prefix: 'in',
+  token_bucket: { max_tokens, fill_interval: '3000s' },
+  filter_enabled: ALL,
+  filter_enforced: ALL,
+});
+
 const everybody = [{ any: true }];
 const path = (prefix: string): JsonObject => ({ url_path: { path: { prefix } } });
 
@@ -74,6 +86,11 @@ export function inboundPolicy(p: InboundPolicy): JsonObject {
             },
             { match: { prefix: '/moved' }, redirect: { path_redirect: '/echo' } },
             { match: { prefix: '/private/proxied' }, route: { ...route, prefix_rewrite: '/echo' }, ...proxied },
+            {
+              match: { prefix: '/limited' },
+              route: { ...route, prefix_rewrite: '/echo' },
+              typed_per_filter_config: { [LIMIT]: limit(INBOUND_TOKENS) },
+            },
             { match: { prefix: '/proxied' }, route: { ...route, prefix_rewrite: '/echo' }, ...proxied },
             {
               match: { prefix: '/' },
@@ -88,6 +105,10 @@ export function inboundPolicy(p: InboundPolicy): JsonObject {
     },
     http_filters: [
       { name: 'envoy.filters.http.rbac', typed_config: { '@type': `${FILTERS}.http.rbac.v3.RBAC`, rules: rules(p) } },
+      {
+        name: LIMIT,
+        typed_config: { '@type': `${FILTERS}.http.local_ratelimit.v3.LocalRateLimit`, stat_prefix: 'in' },
+      },
       { name: 'envoy.filters.http.router', typed_config: { '@type': `${FILTERS}.http.router.v3.Router` } },
     ],
   };

@@ -5,11 +5,14 @@ import { BpfObject } from '../../src/kernel/libbpf.js';
 import { bpfObjectPath } from '../../src/kernel/object-path.js';
 import { IMAGE_SIZE, IMAGE_SLACK } from '../../src/layout/image.js';
 import {
+  ArrivalSpec,
   COUNTER,
   ConnSpec,
   CtlSpec,
   EndpointSpec,
   MAX_UPSTREAMS,
+  NetnsSpec,
+  SteerKeySpec,
   SteerSpec,
   TupleSpec,
   UpstreamSpec,
@@ -43,8 +46,9 @@ describe('the shipped object', { skip: needsRoot }, () => {
       ['upstreams', 4, UpstreamSpec],
       ['endpoints', 4, EndpointSpec],
       ['conns', 4, ConnSpec],
-      ['steers', 20, SteerSpec],
-      ['tuples', TupleSpec.size, 8],
+      ['steers', SteerKeySpec.size, SteerSpec],
+      ['namespaces', 8, NetnsSpec],
+      ['tuples', TupleSpec.size, ArrivalSpec],
       ['image0', 4, IMAGE_SIZE + IMAGE_SLACK],
     ];
     for (const [name, key, value] of sizes) {

@@ -19,6 +19,21 @@ function verdict(plan: Plan, index = 0): string[] {
   return [...new Set(codes)];
 }
 
+const LIMIT = 'x/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit';
+const BUCKET: JsonObject = { max_tokens: 1, fill_interval: '1s' };
+const limited = (more: JsonObject): JsonObject =>
+  to('a', '/', {
+    typed_per_filter_config: {
+      f: {
+        '@type': LIMIT,
+        token_bucket: BUCKET,
+        filter_enabled: { default_value: { numerator: 100 } },
+        filter_enforced: { default_value: { numerator: 100 } },
+        ...more,
+      },
+    },
+  });
+
 interface Case {
   readonly name: string;
   readonly route?: JsonObject;
@@ -123,12 +138,50 @@ const CASES: Case[] = [
     expect: 'kernel',
   },
   {
-    name: 'a rate limit for the route',
-    options: filter('x/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit', {}),
-    route: to('a', '/', {
-      typed_per_filter_config: { f: { '@type': 'x/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit' } },
+    name: 'a rate limit that is off',
+    options: filter(LIMIT, {}),
+    route: to('a', '/', { typed_per_filter_config: { f: { '@type': LIMIT, token_bucket: BUCKET } } }),
+    expect: 'kernel',
+  },
+  { name: 'a rate limit', options: filter(LIMIT, {}), route: limited({}), expect: 'kernel' },
+  {
+    name: 'a rate limit for a share of the requests',
+    options: filter(LIMIT, {}),
+    route: limited({ filter_enforced: { default_value: { numerator: 50 } } }),
+    expect: 'runtime-fraction',
+  },
+  {
+    name: 'a rate limit with headers that tell what is left',
+    options: filter(LIMIT, {}),
+    route: limited({ enable_x_ratelimit_headers: 'DRAFT_VERSION_03' }),
+    expect: 'rate-limit',
+  },
+  {
+    name: 'a bucket for each connection',
+    options: filter(LIMIT, {}),
+    route: limited({ local_rate_limit_per_downstream_connection: true }),
+    expect: 'rate-limit',
+  },
+  {
+    name: 'a bucket for each value',
+    options: filter(LIMIT, {}),
+    route: limited({
+      rate_limits: [{ actions: [{ request_headers: { header_name: 'x-user', descriptor_key: 'user' } }] }],
+      descriptors: [{ entries: [{ key: 'user' }], token_bucket: BUCKET }],
     }),
-    expect: 'per-route-filter',
+    expect: 'rate-limit',
+  },
+  {
+    name: 'a bucket that takes centuries to fill',
+    options: filter(LIMIT, {}),
+    route: limited({ token_bucket: { max_tokens: 1_000_000, fill_interval: '864000s' } }),
+    expect: 'rate-limit',
+  },
+  {
+    name: 'a refusal with a computed header',
+    options: filter(LIMIT, {}),
+    route: limited({ response_headers_to_add: [{ header: { key: 'x-path', value: '%PATH%' } }] }),
+    expect: 'header-format',
   },
   // matches
   {

@@ -104,12 +104,17 @@ interface InForce {
   readonly upstreams: readonly string[];
 }
 
-/** The same decision may differ by chance (weights, percentages): every outcome that it can have. */
+/** The same decision may differ by chance (weights, percentages) or by what rate limits have left: every outcome that it can have. */
 function outcomesOf({ image, programs, upstreams }: InForce, listener: number, bytes: Buffer): Whole[] | undefined {
   const seen: Whole[] = [];
   for (let draw = 0; draw < DRAWS; draw++) {
     const random = (draw * 2_654_435_761) % 2 ** 32; // even in its high bits and in its low ones
-    const around = { sourceIp: SOURCE, random, uuid: '01234567-89ab-4cde-8f01-23456789abcd' };
+    const around = {
+      sourceIp: SOURCE,
+      random,
+      uuid: '01234567-89ab-4cde-8f01-23456789abcd',
+      token: () => draw % 2 === 0,
+    };
     const decision = interpret(image, listener, bytes, around);
     if (decision.result !== 'decided' || decision.action === 'proxy') return undefined;
     for (const endpoint of decision.action === 'forward' ? decision.endpoints : [0]) {

@@ -1,0 +1,74 @@
+/** What the agent says when the proxy asks for the tokens of a request (src/proxy/consult.ts). */
+import { View } from '../plan/evaluate.js';
+import type { LocalLimit } from '../plan/local-limits.js';
+import type { TokenBuckets } from './token-buckets.js';
+
+/** A request as the proxy describes it: all header lines, pseudo-headers among them, and the client's address. */
+export interface ConsultedRequest {
+  readonly limit: string;
+  readonly headers: readonly (readonly [name: string, value: string])[];
+  readonly sourceIp: string;
+}
+
+/** `pass`, the refusal of a limit, or undefined: the agent cannot say, and the proxy decides by itself. */
+export type Advice = 'pass' | LocalLimit['reply'] | undefined;
+
+/** The two ways in which Envoy looks at a repeated header. */
+function views(request: ConsultedRequest): { first: View; joined: View } {
+  const pseudo = new Map<string, string>();
+  const lines: [string, string][] = [];
+  for (const [name, value] of request.headers) {
+    if (name === ':authority') lines.push(['host', value]);
+    else if (name.startsWith(':')) pseudo.set(name, value);
+    else lines.push([name.toLowerCase(), value]);
+  }
+  const merged = new Map<string, string>();
+  for (const [name, value] of lines) merged.set(name, merged.has(name) ? `${merged.get(name)},${value}` : value);
+  const view = (headers: readonly (readonly [string, string])[]): View =>
+    new View({
+      method: pseudo.get(':method') ?? '',
+      target: pseudo.get(':path') ?? '',
+      headers,
+      sourceIp: request.sourceIp,
+    });
+  return { first: view(lines), joined: view([...merged]) };
+}
+
+/** The limits in force, those that are about to be, and those of the generation before: requests on their way may mean them. */
+export class Consultant {
+  #next: ReadonlyMap<string, LocalLimit> = new Map();
+  #current: ReadonlyMap<string, LocalLimit> = new Map();
+  #last: ReadonlyMap<string, LocalLimit> = new Map();
+
+  constructor(private readonly buckets: TokenBuckets) {}
+
+  /** From now on the proxy may ask about these limits, too. */
+  prepare(limits: Iterable<LocalLimit>): void {
+    this.#next = new Map([...limits].map((limit) => [limit.id, limit]));
+  }
+
+  /** The limits that were prepared last are in force. Those until now are remembered once more. */
+  enforced(): void {
+    this.#last = this.#current;
+    this.#current = this.#next;
+  }
+
+  /** Takes the tokens that a request needs. */
+  ask(request: ConsultedRequest): Advice {
+    const of = (limits: ReadonlyMap<string, LocalLimit>) => limits.get(request.limit);
+    const limit = of(this.#current) ?? of(this.#next) ?? of(this.#last);
+    if (!limit) return undefined;
+    const { first, joined } = views(request);
+    let described = false;
+    for (const { descriptor, always, bucket } of limit.steps) {
+      if (descriptor) {
+        if (!first.holds(descriptor.first) || !joined.holds(descriptor.joined)) continue;
+        described = true;
+      } else if (described && !always) continue;
+      const taken = this.buckets.take(bucket.key);
+      if (taken === undefined) return undefined;
+      if (!taken) return limit.reply;
+    }
+    return 'pass';
+  }
+}
