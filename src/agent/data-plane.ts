@@ -103,8 +103,8 @@ export class DataPlane {
   readonly replays: Uint8Array;
   readonly #variables: { readonly view: DataView; readonly bytes: Uint8Array };
   readonly blocks: DataView;
-  /** requests by rule, HIT_COUNTS counts for each */
-  readonly #hits: BigUint64Array;
+  /** requests by rule, HIT_COUNTS counts of 64 bits for each */
+  readonly #hits: Uint32Array;
   /** tokens that the kernel knows */
   readonly tokens: TokenStore;
 
@@ -125,7 +125,7 @@ export class DataPlane {
     this.#object.load();
     this.tokens = new TokenStore(this.map('tokens').mmap().view, seed);
     const { view } = this.map('rule_hits').mmap();
-    this.#hits = new BigUint64Array(view.buffer, view.byteOffset, MAX_RULES * HIT_COUNTS);
+    this.#hits = new Uint32Array(view.buffer, view.byteOffset, 2 * MAX_RULES * HIT_COUNTS);
     const upstreams = this.map('upstreams').mmap();
     this.upstreams = upstreams.view;
     this.upstreamWords = new Int32Array(upstreams.buffer);
@@ -591,13 +591,15 @@ export class DataPlane {
   /** Requests that rule `index` of the image decided in the kernel. */
   ruleHits(index: number): number {
     if (index >= MAX_RULES) return 0;
-    const counts = this.#hits.subarray(index * HIT_COUNTS, (index + 1) * HIT_COUNTS);
-    return Number(counts.reduce((sum, count) => sum + count, 0n));
+    let sum = 0;
+    for (let at = 2 * index * HIT_COUNTS, end = at + 2 * HIT_COUNTS; at < end; at += 2)
+      sum += this.#hits[at]! + this.#hits[at + 1]! * 2 ** 32;
+    return sum;
   }
 
   /** Starts counting the rules anew: their numbers mean something else in each generation. */
   clearRuleHits(rules: number): void {
-    this.#hits.fill(0n, 0, Math.min(rules, MAX_RULES) * HIT_COUNTS);
+    this.#hits.fill(0, 0, 2 * Math.min(rules, MAX_RULES) * HIT_COUNTS);
   }
 
   #sum(map: string, index: number): number {

