@@ -2,19 +2,21 @@ import { execFile } from 'node:child_process';
 import { mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Diagnostic } from '../policy/diagnostics.js';
-import type { Resources } from '../policy/resources.js';
-import { buildStaticBootstrap } from './bootstrap.js';
 
 let counter = 0;
 
 /**
- * Asks Envoy itself (`--mode validate`) whether it takes the resources. `dir` holds the file that it reads, which is
+ * Asks Envoy itself (`--mode validate`) whether it takes a bootstrap (see `buildStaticBootstrap`). `dir` holds the file that it reads, which is
  * removed afterwards. Returns no diagnostics when it does, else what it says.
  */
-export async function validateWithEnvoy(envoyPath: string, resources: Resources, dir: string): Promise<Diagnostic[]> {
+export async function validateWithEnvoy(
+  envoyPath: string,
+  bootstrap: string | Uint8Array,
+  dir: string,
+): Promise<Diagnostic[]> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const file = join(dir, `validate-${process.pid}-${counter++}.json`);
-  await writeFile(file, JSON.stringify(buildStaticBootstrap(resources)));
+  await writeFile(file, bootstrap);
   try {
     const args = ['--mode', 'validate', '-c', file, '--disable-hot-restart', '-l', 'error', '--log-format', '%l %v'];
     const { failed, output } = await run(envoyPath, args);
