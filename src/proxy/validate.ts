@@ -1,8 +1,9 @@
-import { execFile } from 'node:child_process';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { runAside } from '../kernel/spawn.js';
 import type { Diagnostic } from '../policy/diagnostics.js';
 
+const TIMEOUT_MS = 60_000;
 let counter = 0;
 
 /**
@@ -19,21 +20,15 @@ export async function validateWithEnvoy(
   await writeFile(file, bootstrap);
   try {
     const args = ['--mode', 'validate', '-c', file, '--disable-hot-restart', '-l', 'error', '--log-format', '%l %v'];
-    const { failed, output } = await run(envoyPath, args);
-    if (!failed) return [];
-    return [{ severity: 'error', code: 'refused-by-envoy', message: `Envoy refuses it: ${explain(output, file)}` }];
+    const { code, signal } = await runAside(envoyPath, args, `${file}.out`, TIMEOUT_MS);
+    if (code === 0) return [];
+    const output = await readFile(`${file}.out`, 'utf8');
+    const said = output.trim() === '' ? `it ended with ${signal ? `signal ${signal}` : code}` : explain(output, file);
+    return [{ severity: 'error', code: 'refused-by-envoy', message: `Envoy refuses it: ${said}` }];
   } finally {
     await rm(file, { force: true });
+    await rm(`${file}.out`, { force: true });
   }
-}
-
-function run(path: string, args: readonly string[]): Promise<{ failed: boolean; output: string }> {
-  return new Promise((resolve) => {
-    execFile(path, args, { timeout: 60_000, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
-      const output = `${stderr}\n${stdout}`;
-      resolve({ failed: error !== null, output: output.trim() === '' && error ? error.message : output });
-    });
-  });
 }
 
 /** The sentence of Envoy's output that says what is wrong, without the file's name and its contents. */
