@@ -1,6 +1,7 @@
 /** What an instance is started with, where its files are, and why it may not start. */
 import { join } from 'node:path';
 import type { Identity } from '../policy/istio/identities.js';
+import type { LoadOptions } from '../policy/load.js';
 import type { InboundOption } from './policy.js';
 
 export interface InstanceOptions {
@@ -11,6 +12,8 @@ export interface InstanceOptions {
   readonly admin: { host: string; port: number };
   /** who clients are where no document knows their address */
   readonly identity?: Identity;
+  /** the workload that the clients are, as policies tell them apart */
+  readonly workload?: LoadOptions['workload'];
   /** answers decided in the kernel get `server`, `date` and `x-envoy-upstream-service-time` as from Envoy */
   readonly envoyHeaders: boolean;
   /** ports of workloads that a listener of the policies stands before */

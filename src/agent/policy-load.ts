@@ -25,13 +25,14 @@ export function problemOf(task: PolicyTask, name: string, resources: Resources):
 
 /** Reads the files of a task, or takes its `sources`; workloads' ports are among what is intercepted. */
 export async function loadPolicy(task: PolicyTask): Promise<LoadedPolicy> {
-  const { instance, identity, stdin, atServers, sources } = task;
+  const { instance, identity, workload, stdin, atServers, sources } = task;
   const texts = new Map<string, string>();
   const resources = await loadFiles([...task.files], {
     instance,
     atServers: atServers !== undefined,
     onText: (file, text) => texts.set(file, text),
     ...(identity ? { identity } : {}),
+    ...(workload ? { workload } : {}),
     ...(stdin === undefined ? {} : { stdin: Readable.from([Buffer.from(stdin)]) }),
     ...(sources ? { texts: textsOf(sources) } : {}),
   });

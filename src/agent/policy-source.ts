@@ -41,12 +41,13 @@ export class PolicySource {
   }
 
   #start(number: number, more: Pick<PolicyTask, 'inForce' | 'sources'> = {}): Promise<ReadPolicy> {
-    const { files, name: instance, identity, proxy, inbound, atServers } = this.options;
+    const { files, name: instance, identity, workload, proxy, inbound, atServers } = this.options;
     const task: PolicyTask = {
       files,
       ...(this.#stdin === undefined ? {} : { stdin: this.#stdin }),
       instance,
       ...(identity ? { identity } : {}),
+      ...(workload ? { workload } : {}),
       proxy,
       proxyFolder: this.paths.proxy,
       consultPath: this.paths.consults,

@@ -6,6 +6,7 @@ import type { LocalLimit } from '../plan/local-limits.js';
 import type { TokenPlan } from '../plan/tokens.js';
 import type { Diagnostic } from '../policy/diagnostics.js';
 import type { Identity } from '../policy/istio/identities.js';
+import type { LoadOptions } from '../policy/load.js';
 import type { HostEntry, Intercept, JsonObject } from '../policy/resources.js';
 import type { PreparedProxy } from '../proxy/index.js';
 import type { Address } from './address.js';
@@ -24,6 +25,7 @@ export interface PolicyTask {
   readonly stdin?: Uint8Array;
   readonly instance: string;
   readonly identity?: Identity;
+  readonly workload?: LoadOptions['workload'];
   /** 'own': an Envoy of the instance's; 'none': there is no proxy; else its address, port 0 meaning the listener's own */
   readonly proxy: 'own' | 'none' | { readonly address: string; readonly port: number };
   /** folder of the instance's own proxy */
