@@ -1,9 +1,10 @@
 /** Reading and compiling a large policy holds nothing up: neither requests nor the agent. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { policyOfSize } from '../../src/bench/policy-size-config.js';
+import { policyOfSize, probes } from '../../src/bench/policy-size-config.js';
 import { sleep } from '../../src/lab/processes.js';
 import type { SidestepHandle } from '../../src/lab/sidestep.js';
+import type { HeaderList } from '../../src/lab/wire.js';
 import { instanceStatus } from './in-kernel.js';
 import { MESH, one, skip, World } from './world.js';
 
@@ -34,8 +35,10 @@ describe('reloads of 10,000 routes', { skip, timeout: 240_000 }, () => {
 
   test('the agent and requests go on', async (t) => {
     const inside = await world.driver(sidestep);
-    const path = '/probe';
-    const before = await inside.run(one(MESH, world.port, 'GET', path));
+    const { host, path } = probes(ROUTES, 9)[0]!;
+    const ask = (headers: HeaderList = []) =>
+      inside.run(one(MESH, world.port, 'GET', path, [['Host', host], ...headers]));
+    const before = await ask();
     const stalls: number[] = [];
     let carried = 0;
     for (let i = 0; i < RELOADS; i++) {
@@ -43,9 +46,9 @@ describe('reloads of 10,000 routes', { skip, timeout: 240_000 }, () => {
       await world.writeText(text(405 + i));
       // requests that the agent has a part in, all the while
       for (const end = Date.now() + 60_000; ; ) {
-        const answer = await inside.run(one(MESH, world.port, 'GET', path, [['Expect', 'x']]));
+        const answer = await ask([['Expect', 'x']]);
         assert.ok(answer.answers[0], JSON.stringify(answer));
-        const plain = await inside.run(one(MESH, world.port, 'GET', path));
+        const plain = await ask();
         assert.equal(plain.answers[0]?.status, before.answers[0]!.status);
         carried++;
         const status = await instanceStatus(sidestep.name);

@@ -34,7 +34,8 @@ describe('reloads while a policy is made', { skip, timeout: 240_000 }, () => {
 
   test('of changes in a row the newest is in force, also after one that is wrong', async () => {
     const inside = await world.driver(sidestep);
-    const last = async () => (await inside.run(one(MESH, world.port, 'GET', '/no-such-path'))).answers[0]?.status;
+    const asked = one(MESH, world.port, 'GET', '/no-such-path', [['Host', 'host-10.example.test']]);
+    const last = async () => (await inside.run(asked)).answers[0]?.status;
     assert.equal(await last(), 404);
     const before = threads();
     await world.writeText(text(3000, 410));
