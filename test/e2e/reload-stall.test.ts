@@ -10,10 +10,11 @@ import { MESH, one, skip, World } from './world.js';
 
 const ROUTES = 10_000;
 /**
- * It was seconds before there was a thread. On a machine that is busy with something else, waiting for memory that both
- * threads use adds to it; the goal is 20 ms.
+ * The goal is 20 ms; without a thread it is all the time that compiling takes. On a machine that is slow, or busy with something
+ * else, both take longer (threads wait for each other's memory), so it is a part of that time, too.
  */
-const MOST_MS = 100;
+const GOAL_MS = 20;
+const PART = 1 / 50;
 /** Others run on this machine, too: the best of some reloads counts. */
 const RELOADS = 4;
 
@@ -40,6 +41,7 @@ describe('reloads of 10,000 routes', { skip, timeout: 240_000 }, () => {
       inside.run(one(MESH, world.port, 'GET', path, [['Host', host], ...headers]));
     const before = await ask();
     const stalls: number[] = [];
+    const compiled: number[] = [];
     let carried = 0;
     for (let i = 0; i < RELOADS; i++) {
       const { generation } = await instanceStatus(sidestep.name);
@@ -54,14 +56,19 @@ describe('reloads of 10,000 routes', { skip, timeout: 240_000 }, () => {
         const status = await instanceStatus(sidestep.name);
         if (status.generation > generation) {
           await sleep(50);
-          stalls.push((await instanceStatus(sidestep.name)).policy.stallMs);
+          const { policy } = await instanceStatus(sidestep.name);
+          stalls.push(policy.stallMs);
+          compiled.push(policy.compileMs);
           break;
         }
         assert.ok(Date.now() < end, 'the policy is reloaded');
       }
     }
-    t.diagnostic(`the loop stood still for at most ${stalls.join(', ')} ms; ${carried} rounds of requests`);
-    assert.ok(Math.min(...stalls) <= MOST_MS && Math.min(...stalls) > 0, stalls.join(', '));
+    t.diagnostic(
+      `the loop stood still for at most ${stalls.join(', ')} ms, compiling took ${compiled.join(', ')} ms; ${carried} rounds of requests`,
+    );
+    assert.ok(Math.min(...stalls) > 0);
+    assert.ok(Math.min(...stalls) <= Math.max(GOAL_MS, PART * Math.min(...compiled)), stalls.join(', '));
     assert.ok(carried > 5 * RELOADS, String(carried));
   });
 });
