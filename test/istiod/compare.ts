@@ -17,7 +17,8 @@ import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import { type Hints, hintsOf, requestOf } from '../wild/hints.js';
 import { compared, complete, documentsOf, gatewayService, kindOf, nameOf, namespaceOf } from './documents.js';
-import type { AskedProxy, Generated, ProxyResources } from './generator.js';
+import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
+import { knownCode, type Seen } from './known.js';
 import { normalAction, normalCluster, normalMatch, plainCluster } from './normal.js';
 import {
   clustersOf,
@@ -30,7 +31,7 @@ import {
 } from './theirs.js';
 
 const CLIENT = '10.9.9.9';
-const MOST_SERVERS = 24;
+const MOST_SERVERS = 60;
 
 export interface Difference {
   readonly set: string;
@@ -39,6 +40,8 @@ export interface Difference {
   readonly where: string;
   readonly ours: string;
   readonly theirs: string;
+  /** why it is meant, if it is */
+  readonly known?: string;
 }
 
 /** A document that only one side takes. */
@@ -56,6 +59,8 @@ export interface Tally {
   /** of these: decided by a route that a VirtualService made, on our side and on istiod's */
   ours: number;
   theirs: number;
+  /** of these: left to the proxy, on one side, before the routes are looked at */
+  left: number;
   /** of these: the plan computed the whole on both sides */
   computed: number;
   /** of these: an RBAC filter refused it on istiod's side */
@@ -71,7 +76,7 @@ export interface Tally {
 }
 
 export const emptyTally = (): Tally => ({
-  ...{ sets: 0, documents: 0, requests: 0, ours: 0, theirs: 0, computed: 0, denied: 0, same: 0, routes: 0 },
+  ...{ sets: 0, documents: 0, requests: 0, ours: 0, theirs: 0, left: 0, computed: 0, denied: 0, same: 0, routes: 0 },
   ...{ clusters: 0, virtualServices: 0, differences: [], refused: [], failed: [] },
 });
 
@@ -148,7 +153,7 @@ function gatewaysOf(objects: readonly JsonObject[]): AskedProxy[] {
 
 /** VirtualServices that made routes, on istiod's side. */
 function appliedTheirs(proxy: ProxyResources): Set<string> {
-  const text = JSON.stringify([proxy.routes, proxy.listeners]);
+  const text = JSON.stringify(proxy.routes);
   const found = text.matchAll(/\/namespaces\/([^/"]+)\/virtual-service\/([^/"]+)"/g);
   return new Set([...found].map(([, namespace, name]) => `${namespace}/${name}`));
 }
@@ -292,14 +297,25 @@ async function compareView(
   const client = answer.proxies?.[`client in ${namespace}`];
   if (!client) return;
   const who = `${namespace}${identity ? ` as ${identity.namespace}/${identity.serviceAccount}` : ''}`;
-  const differ = (what: string, where: string, ours: unknown, theirs: unknown) => {
-    const text = (v: unknown) => (typeof v === 'string' ? v : JSON.stringify(v));
-    tally.differences.push({ set, what, where: `${who}: ${where}`, ours: text(ours), theirs: text(theirs) });
-  };
   const resources = translateKubernetes(documentsOf(objects), {
     workload: { namespace, labels: {} },
     ...(identity && { identity }),
   });
+  const original = new Set(
+    [...Object.values(answer.proxies ?? {})]
+      .flatMap((p) => p.clusters)
+      .filter((c) => c.type === 'ORIGINAL_DST')
+      .map((c) => asString(c.name).split('|')[3] ?? '')
+      .filter((host) => host !== ''),
+  );
+  const crowded = resources.diagnostics.some((d) => d.code === 'many-services');
+  const differ: Differ = (what, where, ours, theirs, more = {}) => {
+    const text = (v: unknown) => (typeof v === 'string' ? v : JSON.stringify(v));
+    const name = /^\S+/.exec(where)?.[0] ?? where;
+    const known = knownCode({ what, name, clientNamespace: namespace, ours, theirs, original, crowded, ...more });
+    const shown = { set, what, where: `${who}: ${where}`, ours: text(ours), theirs: text(theirs) };
+    tally.differences.push({ ...shown, ...(known ? { known } : {}) });
+  };
   const outbound = resources.listeners.filter((l) => asString(l.name).startsWith('outbound|'));
 
   if (!identity) {
@@ -376,6 +392,13 @@ async function compareView(
     ),
   );
   const ours = new Side(resources);
+  const unasked = new Set(
+    objects
+      .filter((o) => kindOf(o) === 'Pod')
+      .map((o) => asString(asObject(o.status)?.podIP))
+      .filter((address) => servers.length > 0 && !answer.proxies?.[address]),
+  );
+  const around = { client: theirs.resources, servers: atServers, unasked };
   for (const [index, pair] of pairs.entries()) {
     const requests = fc.sample(requestOf(pair.hints), { seed: options.seed + index, numRuns: options.requests });
     const seen = new Set<string>();
@@ -387,15 +410,23 @@ async function compareView(
         sourceIp: CLIENT,
       };
       const [own, other] = [ours.evaluate(asked), theirs.evaluate(asked)];
+      const asker = {
+        host: (request.headers[0]?.[1] ?? '').replace(/\.$/, ''),
+        ...(other.route ? { route: other.route } : {}),
+      };
       const line = `${name} ${request.method} ${JSON.stringify(request.headers)} ${request.target}`;
       if (madeBy(other.route)) tally.theirs++;
       if (own.route && ours.resources.rules.some((r) => r.kind === 'VirtualService' && r.objects.includes(own.route!)))
         tally.ours++;
+      if (left(own) || left(other)) {
+        tally.left++;
+        continue;
+      }
       if (own.route || other.route) {
         const [a, b] = [own.route, other.route].map((r) => r && normalAction(r));
         if (!isDeepStrictEqual(a, b)) {
           const key = JSON.stringify([a, b]);
-          if (!seen.has(key)) differ('route', line, a ?? own.trace.why, b ?? other.trace.why);
+          if (!seen.has(key)) differ('route', line, a ?? own.trace.why, b ?? other.trace.why, asker);
           seen.add(key);
           continue;
         }
@@ -403,20 +434,22 @@ async function compareView(
       const mine = decisionOf(own.trace);
       const sidecar = decisionOf(other.trace);
       if (!mine || !sidecar) continue;
-      const final = atTheirServers(sidecar, other.trace, asked, theirs.resources, atServers);
+      const final = atTheirServers(sidecar, other.trace, asked, around);
       if (!final) continue;
       tally.computed++;
       if (final.status === 403) tally.denied++;
       if (!isDeepStrictEqual(mine, final)) {
         const key = JSON.stringify([mine.status, final.status, other.trace.winner?.id]);
-        if (!seen.has(key)) differ('decision', line, mine, final);
+        if (!seen.has(key)) differ('decision', line, mine, final, asker);
         seen.add(key);
       }
     }
   }
 }
 
-const isServer = (proxy: string): boolean => !/^(client in|gateway) /.test(proxy);
+/** The plan leaves the request to the proxy before it looks at routes. */
+const left = ({ trace, route }: { trace: Trace; route: JsonObject | undefined }): boolean =>
+  trace.verdict === 'proxy' && !route;
 
 /** What the servers' filters look at. */
 function rbacWords(answer: Generated): JsonObject {
@@ -439,9 +472,9 @@ function atTheirServers(
   decision: JsonObject,
   trace: Trace,
   asked: PlanRequest,
-  client: Resources,
-  servers: Side,
+  around: { readonly client: Resources; readonly servers: Side; readonly unasked: ReadonlySet<string> },
 ): JsonObject | undefined {
+  const { client, servers } = around;
   const { result } = trace;
   if (result?.kind !== 'forward' || servers.plan.listeners.length === 0) return decision;
   const known = new Set(servers.plan.listeners.map((l) => l.name));
@@ -454,6 +487,8 @@ function atTheirServers(
         const socket = asObject(asObject(asObject(entry.endpoint)?.address)?.socket_address);
         const listener = `inbound|${String(socket?.port_value)}|${asString(socket?.address)}`;
         if (!known.has(listener)) {
+          // a server that istiod was not asked about
+          if (around.unasked.has(asString(socket?.address))) return undefined;
           outcomes.push(decision);
           continue;
         }
@@ -461,7 +496,7 @@ function atTheirServers(
           ...asked,
           listener,
           target: result.target,
-          headers: result.headers.filter(([name]) => name !== 'x-request-id'),
+          headers: result.headers.filter(([name]) => name !== 'x-request-id' && !name.startsWith('x-envoy-')),
         });
         if (there.verdict !== 'kernel' || !there.result) return undefined;
         outcomes.push(there.result.kind === 'reply' ? (decisionOf(there) ?? {}) : decision);
@@ -481,7 +516,13 @@ function targetOf(objects: readonly JsonObject[], host: string, port: number): n
   return typeof found?.targetPort === 'number' ? found.targetPort : port;
 }
 
-type Differ = (what: string, where: string, ours: unknown, theirs: unknown) => void;
+type Differ = (
+  what: string,
+  where: string,
+  ours: unknown,
+  theirs: unknown,
+  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster'>,
+) => void;
 
 /** Virtual hosts of the same name, route by route. */
 function compareTables(ours: JsonObject, theirs: JsonObject, tally: Tally, differ: Differ): void {
@@ -517,14 +558,17 @@ function compareClusters(resources: Resources, client: ProxyResources, tally: Ta
     const other = theirs.get(name);
     tally.clusters++;
     if (!other) {
-      differ('cluster', name, 'there', 'not there');
+      // one that routes of istiod's name, and that is not there, answers 503
+      const led = JSON.stringify(client.routes).includes(JSON.stringify(name));
+      differ(led ? 'cluster' : 'hidden', name, 'there', 'not there');
       continue;
     }
     const [a, b] = [own, other].map((c) => normalCluster(c, asObject(c.load_assignment)));
-    for (const key of new Set([...Object.keys(a!), ...Object.keys(b!)]))
-      if (!isDeepStrictEqual(a![key], b![key])) differ('cluster', `${name}: ${key}`, a![key] ?? null, b![key] ?? null);
+    for (const field of new Set([...Object.keys(a!), ...Object.keys(b!)]))
+      if (!isDeepStrictEqual(a![field], b![field]))
+        differ('cluster', `${name} ${field}`, a![field] ?? null, b![field] ?? null, { field, cluster: other });
   }
-  for (const name of theirs.keys())
+  for (const [name, cluster] of theirs)
     if (name.startsWith('outbound|') && !resources.clusters.some((c) => c.name === name))
-      differ('cluster', name, 'not there', 'there');
+      differ('cluster', name, 'not there', 'there', { cluster });
 }

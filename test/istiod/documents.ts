@@ -25,27 +25,34 @@ export function documentsOf(objects: readonly JsonObject[]): Document[] {
   });
 }
 
+/** What the API server takes as a name. */
+const isName = (name: string): boolean => /^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$/.test(name);
+
 /** The Kubernetes objects in the files at a path; what is none, or cannot be read, is left out. */
 export function readObjects(path: string): JsonObject[] {
   const documents: Document[] = [];
   for (const file of filesBelow(path)) {
     const lineCounter = new LineCounter();
-    const parsed = parseAllDocuments(readFileSync(file, 'utf8'), { lineCounter, uniqueKeys: false });
+    // what collections have in place of values is to be a name
+    const text = readFileSync(file, 'utf8').replaceAll('PLACEHOLDER', 'placeholder');
+    const parsed = parseAllDocuments(text, { lineCounter, uniqueKeys: false });
     if ('empty' in parsed || parsed.some((doc) => doc.errors.length > 0)) continue;
     for (const doc of parsed) {
       const document = kubernetesDocument(doc, lineCounter, file);
       if (document.kind !== '' && document.apiVersion !== '') documents.push(document);
     }
   }
-  return flattenLists(documents).map(({ json, namespace, name, kind }, index): JsonObject => {
-    const metadata: JsonObject = { ...asObject(json.metadata) };
-    metadata.name = name || `${kind.toLowerCase()}-${index}`;
-    if (kind !== 'Namespace' && kind !== 'GatewayClass') metadata.namespace = namespace;
-    metadata.creationTimestamp = new Date(OLDEST + index * 1000).toISOString().replace('.000', '');
-    for (const key of ['uid', 'resourceVersion', 'generation', 'managedFields']) delete metadata[key];
-    const { status: _, ...rest } = json;
-    return { ...rest, metadata };
-  });
+  return flattenLists(documents)
+    .filter(({ name, namespace }) => isName(name) && isName(namespace))
+    .map(({ json, namespace, name, kind }, index): JsonObject => {
+      const metadata: JsonObject = { ...asObject(json.metadata) };
+      metadata.name = name || `${kind.toLowerCase()}-${index}`;
+      if (kind !== 'Namespace' && kind !== 'GatewayClass') metadata.namespace = namespace;
+      metadata.creationTimestamp = new Date(OLDEST + index * 1000).toISOString().replace('.000', '');
+      for (const key of ['uid', 'resourceVersion', 'generation', 'managedFields']) delete metadata[key];
+      const { status: _, ...rest } = json;
+      return { ...rest, metadata };
+    });
 }
 
 export const kindOf = (object: JsonObject): string => asString(object.kind);
@@ -121,6 +128,40 @@ class Completion {
       ),
     });
   }
+}
+
+/** Objects that others need, whichever of several variants those are. */
+const SUPPORT =
+  /^(Service|ServiceEntry|WorkloadEntry|Gateway|DestinationRule|Endpoints|EndpointSlice|Pod|Namespace|Sidecar)$/;
+const MOST_MESHES = 60;
+
+/** What no two objects of one mesh have in common: the name, and of VirtualServices the hosts. */
+function keysOf(object: JsonObject): string[] {
+  const own = [`${kindOf(object)} ${namespaceOf(object)}/${nameOf(object)}`];
+  if (kindOf(object) !== 'VirtualService') return own;
+  const list = (key: string) => ((specOf(object)[key] as string[] | undefined) ?? []).map(String);
+  const places = list('gateways').length > 0 ? list('gateways') : ['mesh'];
+  return [...own, ...list('hosts').flatMap((host) => places.map((place) => `${place} ${namespaceOf(object)} ${host}`))];
+}
+
+/** Meshes that can be: collections hold variants of one object, which are put into several. */
+export function meshesOf(objects: readonly JsonObject[]): JsonObject[][] {
+  const meshes: { objects: JsonObject[]; keys: Set<string> }[] = [];
+  for (const object of objects) {
+    const keys = keysOf(object);
+    let mesh = meshes.find((m) => !keys.some((key) => m.keys.has(key)));
+    if (!mesh) {
+      if (meshes.length >= MOST_MESHES) continue;
+      mesh = { objects: [], keys: new Set() };
+      meshes.push(mesh);
+    }
+    mesh.objects.push(object);
+    for (const key of keys) mesh.keys.add(key);
+  }
+  const support = (meshes[0]?.objects ?? []).filter((o) => SUPPORT.test(kindOf(o)));
+  for (const mesh of meshes.slice(1))
+    mesh.objects.unshift(...support.filter((o) => !keysOf(o).some((key) => mesh.keys.has(key))));
+  return meshes.map((m) => m.objects);
 }
 
 /** What istiod's resources show of these, and Sidestep's do not: Sidestep leaves what they are about to the proxy. */
@@ -286,13 +327,13 @@ export function complete(objects: readonly JsonObject[]): JsonObject[] {
   made.added.push(...mirrored(objects));
   completeGateways(objects, made);
   for (const [host, ports] of assumedHosts([...objects, ...made.added])) {
-    const inside = /^([a-z0-9-]+)\.([a-z0-9-]+)\.svc\.cluster\.local$/.exec(host);
+    const inside = /^([\w-]+)\.([\w-]+)\.svc\.cluster\.local$/.exec(host);
     const list = [...ports].sort((a, b) => a - b);
     if (inside) {
       const [, name = '', namespace = ''] = inside;
       const shown = list.map((port): JsonObject => ({ name: `http-${port}`, port }));
       made.service(name, namespace, shown, wantedLabels(objects, namespace, name));
-    } else if (/^(\*\.)?[a-z0-9-]+(\.[a-z0-9-]+)*$/.test(host)) {
+    } else if (/^(\*\.)?[\w-]+(\.[\w-]+)*$/.test(host)) {
       made.added.push({
         apiVersion: 'networking.istio.io/v1',
         kind: 'ServiceEntry',

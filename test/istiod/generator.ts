@@ -21,6 +21,9 @@ export interface ProxyResources {
   readonly endpoints: JsonObject[];
 }
 
+/** True for the sidecar of a server, by the name that it is asked for by. */
+export const isServer = (proxy: string): boolean => !/^(client in|gateway) /.test(proxy);
+
 export interface Generated {
   /** documents that istiod's validation refuses, by their number; `left`: they were left out */
   readonly refused: readonly { readonly index: number; readonly why: string; readonly left: boolean }[] | null;

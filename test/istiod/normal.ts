@@ -1,5 +1,6 @@
 /** Routes and clusters in a form in which equal objects mean the same to Envoy: defaults and what only names are left out. */
 import { asObject, asObjects, asString } from '../../src/policy/envoy/walk.js';
+import { SYSTEM_CA } from '../../src/policy/istio/traffic-policy.js';
 import type { Json, JsonObject } from '../../src/policy/resources.js';
 
 /** What decides nothing about requests: names, statistics, hints for tracing, and gRPC's deadline, which is switched off. */
@@ -26,6 +27,7 @@ function scalar(value: Exclude<Json, object>): Json | undefined {
   if (typeof value === 'number') return String(value);
   if (typeof value !== 'string') return value;
   if (DEFAULTS.has(value) || value === '0') return undefined;
+  if (value.startsWith(',')) return scalar(value.slice(1)); // a list with an empty first item
   return isDuration(value) ? `${Number(value.slice(0, -1))}s` : value;
 }
 
@@ -129,8 +131,14 @@ const CLUSTER_NAMES = new Set(['metadata', 'name', 'stat_prefix', 'runtime_key',
 
 /** What is asked of a server's certificate; the versions of TLS are the ones that Envoy has by itself. */
 function certificates(common: JsonObject): JsonObject {
-  const { tls_params: _, ...rest } = common;
-  return rest;
+  const { tls_params: _, validation_context: own, combined_validation_context: combined, ...rest } = common;
+  const system = JSON.stringify(combined ?? '').includes('"file-root:system"');
+  const wanted: JsonObject = {
+    ...(asObject(asObject(combined)?.default_validation_context) ?? asObject(own) ?? {}),
+    // both mean what the system trusts
+    ...(system ? { trusted_ca: { filename: SYSTEM_CA } } : {}),
+  };
+  return { ...rest, ...(Object.keys(wanted).length > 0 ? { validation_context: wanted } : {}) };
 }
 
 /** What a cluster is like, in normal form, with its endpoints. */

@@ -62,6 +62,15 @@ export function gatewayManager(proxy: ProxyResources, port: number, target: numb
   return listener && managerOf(listener, () => true);
 }
 
+/** What is read of a connection manager. */
+export function essential(manager: JsonObject): JsonObject {
+  const kept: JsonObject = {};
+  for (const key of [...KEPT_OF_MANAGER, 'rds', 'route_config'])
+    if (manager[key] !== undefined) kept[key] = manager[key]!;
+  kept.http_filters = asObjects(manager.http_filters).filter((f) => !IRRELEVANT.test(asString(f.name)));
+  return kept;
+}
+
 /** The route configuration of a connection manager. */
 export function routesOf(manager: JsonObject, proxy: ProxyResources): JsonObject {
   const inline = asObject(manager.route_config);
@@ -99,9 +108,8 @@ export function listenerOf(
   proxy: ProxyResources,
   at: { readonly address: string; readonly port: number; readonly identity?: Identity; readonly passthrough?: string },
 ): JsonObject {
-  const kept: JsonObject = { stat_prefix: 'theirs' };
-  for (const key of KEPT_OF_MANAGER) if (manager[key] !== undefined) kept[key] = manager[key];
-  const filters = asObjects(manager.http_filters).filter((f) => !IRRELEVANT.test(asString(f.name)));
+  const { http_filters: filters = [], rds: _, ...rest } = essential(manager);
+  const kept: JsonObject = { stat_prefix: 'theirs', ...rest };
   let routes: Json = routesOf(manager, proxy);
   const original = proxy.clusters.filter((c) => c.type === 'ORIGINAL_DST').map((c) => asString(c.name));
   if (at.passthrough) routes = rename(routes, new Set(original), at.passthrough);

@@ -38,6 +38,8 @@ interface Candidate {
   readonly routes: JsonObject[];
   /** the routes count for whatever host a client asks the service's address for */
   readonly anyHost: boolean;
+  /** nothing says that the port carries HTTP: Istio gives it a table of its own, which looks at no host */
+  readonly alone: boolean;
 }
 
 function virtualHost(
@@ -272,7 +274,7 @@ export function buildListeners(
       routes.forEach(check);
       byPort.set(port.number, [
         ...(byPort.get(port.number) ?? []),
-        { service, routes, anyHost: given?.anyHost ?? false },
+        { service, routes, anyHost: given?.anyHost ?? false, alone: port.sniffed ?? false },
       ]);
     }
   }
@@ -296,11 +298,12 @@ export function buildListeners(
       const taken = new Set<string>();
       // Services that are only assumed have no clients that could mean them.
       const others = shared ? candidates.filter((c) => c !== candidate && !c.service.assumed) : [];
-      const hosts = [candidate, ...others]
+      const table = candidate.alone ? [] : [candidate, ...others];
+      const hosts = table
         .map((c) => virtualHost(context, c, port, c === candidate, taken))
-        .concat((shared ? strays : []).map((stray) => strayHost(context, stray, port, taken)))
+        .concat((shared && !candidate.alone ? strays : []).map((stray) => strayHost(context, stray, port, taken)))
         .filter((host) => host !== undefined);
-      if (candidate.anyHost) {
+      if (candidate.anyHost || candidate.alone) {
         const any: JsonObject = { name: 'any_host', domains: ['*'], routes: candidate.routes };
         any.include_request_attempt_count = true;
         hosts.push(context.origin(any, service.document, service.path));
