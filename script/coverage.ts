@@ -32,6 +32,8 @@ interface Survey {
   documents: number;
   /** rules in the kernel whose requests are answered 500, as the Gateway API demands of kinds that nobody here knows */
   unknown: number;
+  /** patches in the kernel's account that change nothing of what Istio generates today */
+  idle: number;
 }
 
 /** Warnings that say so. */
@@ -83,6 +85,8 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
     const own = (field: string) => rule.rule === 'spec' || field.startsWith(`spec.${rule.rule}.`);
     const unknown = result.warnings.some((w) => UNKNOWN_KINDS.has(w.code) && w.file === rule.file && own(w.field));
     if (rule.verdict === 'kernel' && unknown) survey.unknown++;
+    const nothing = result.warnings.some((w) => w.code === 'no-effect' && w.file === rule.file);
+    if (rule.verdict === 'kernel' && rule.kind === 'EnvoyFilter' && nothing) survey.idle++;
     const seen = new Set<string>();
     for (const { code, message } of rule.reasons) {
       const reason = entry(survey.reasons, code, () => ({ rules: 0, messages: new Map(), repositories: new Set() }));
@@ -98,7 +102,7 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
 async function survey(folder: string, whole: boolean): Promise<Survey> {
   const found: Survey = {
     ...{ byKind: new Map(), reasons: new Map(), errors: new Map(), crashes: [] },
-    ...{ inputs: 0, rejected: 0, documents: 0, unknown: 0 },
+    ...{ inputs: 0, rejected: 0, documents: 0, unknown: 0, idle: 0 },
   };
   for (const system of children(folder)) {
     if (!statSync(system).isDirectory()) continue;
@@ -128,7 +132,8 @@ function tables(found: Survey, what: string): string {
     `${found.inputs} ${what}, ${found.documents} documents that are understood; ${found.rejected} ${what} have errors.`,
     `**${kernel} of ${rules} rules (${percent(kernel, rules)}) are enforced in the kernel.** Of these, ${found.unknown} name backends or filters of kinds that`,
     'only their own controller knows: their requests are answered 500, as the Gateway API demands then. Without these rules',
-    `it would be ${percent(kernel - found.unknown, rules)}.`,
+    `it would be ${percent(kernel - found.unknown, rules)}. ${found.idle} are EnvoyFilters with patches that change nothing of what Istio 1.31 generates (they name other`,
+    'releases, or filters by names of old).',
     '',
     '| kind | rules | in the kernel | share | in input with errors |',
     '| --- | ---: | ---: | ---: | ---: |',
