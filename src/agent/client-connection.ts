@@ -330,6 +330,8 @@ export class ClientConnection {
       const again = reusable && !slot.ended && pump.reusable;
       plane.finish(slot.slot, this.cookie, again);
       if (!again) pool.discard(slot);
+      // a client that is gone takes nothing and will never be drained, which must not stop the answers to the next one
+      else slot.socket.resume();
     };
     const sink = {
       write: (bytes: Buffer, last: boolean): void => {
@@ -344,7 +346,7 @@ export class ClientConnection {
           this.#closeGracefully();
         } else if (!this.#write(bytes) && !last) {
           slot.socket.pause();
-          this.socket.once('drain', () => slot.socket.resume());
+          this.socket.once('drain', () => finished || slot.socket.resume());
         }
       },
       fail: (started: boolean, reason: 'protocol' | 'terminated'): void => {
