@@ -134,7 +134,7 @@ export class LeftToProxy {
         added,
         select: (selection) => ({
           clients: this.#isClient(selection),
-          gateways: new Set(this.#gateways(selection)),
+          gateways: new Map(this.#gateways(selection).map((listener) => [listener, this.#isSure(selection, listener)])),
         }),
         leave: (patch, objects, why) => this.#leavePatch(patch, objects, why),
       },
@@ -157,6 +157,16 @@ export class LeftToProxy {
     const { namespace, labels } = this.#context;
     const { targets } = selection;
     return targets.length === 0 && this.#inNamespace(selection, namespace) && labelsMatch(selection.labels, labels);
+  }
+
+  /** Whether a gateway that may be selected surely is: its labels, and where it runs, are known. */
+  #isSure(selection: Selection, { workload }: KnownListener): boolean {
+    const { document, labels, targets } = selection;
+    if (!workload) return false;
+    if (targets.length > 0) return true;
+    const there = workload.service || workload.gatewayApi || workload.assumed ? workload.namespace : undefined;
+    const near = document.namespace === this.#context.rootNamespace || document.namespace === there;
+    return near && labelsMatch(labels, workload.labels);
   }
 
   /** Says what becomes of a patch besides what it did to listeners and clusters here. */

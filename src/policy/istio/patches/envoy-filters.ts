@@ -24,7 +24,8 @@ import { patchRouteConfig } from './routes.js';
 export interface Selected {
   /** the clients' own listeners count */
   readonly clients: boolean;
-  readonly gateways: ReadonlySet<KnownListener>;
+  /** listeners of gateways that may be meant, and whether they surely are */
+  readonly gateways: ReadonlyMap<KnownListener, boolean>;
 }
 
 /** An EnvoyFilter with what it selects. */
@@ -152,7 +153,7 @@ export class EnvoyFilters {
   #selecting(listener: KnownListener): Patch[] {
     const context = listener.workload ? 'GATEWAY' : 'SIDECAR_OUTBOUND';
     return this.#filters
-      .filter(({ selected }) => (listener.workload ? selected.gateways.has(listener) : selected.clients))
+      .filter(({ selected }) => (listener.workload ? selected.gateways.get(listener) === true : selected.clients))
       .flatMap(({ patches }) => patches.filter((patch) => isFor(patch, context)));
   }
 
@@ -164,6 +165,12 @@ export class EnvoyFilters {
       servicePort: port,
     };
     const about = this.#selecting(known).filter(({ applyTo }) => applyTo !== 'CLUSTER');
+    for (const { selected, patches: all } of this.#filters) {
+      if (selected.gateways.get(known) !== false) continue;
+      for (const patch of all)
+        if (isFor(patch, 'GATEWAY') && proxyMatches(patch) !== 'no')
+          this.#leave(patch, [json], 'it is not certain that this gateway is meant');
+    }
     const patches = this.#usable(
       about.filter((patch) => {
         if (/^(HTTP|NETWORK)_FILTER$/.test(patch.applyTo) && !managerMatches(patch)) return false;
