@@ -14,6 +14,7 @@ import type { Context, RuleBuilder } from '../context.js';
 import { workloadPort } from '../gateways.js';
 import { metadata, type Typed } from '../kubernetes-services.js';
 import type { KnownListener, Selection } from '../left-to-proxy.js';
+import { ANY_HOST } from '../listeners.js';
 import type { EnvoyFilter } from '../schema/extensions.js';
 import { type Effect, patchHttpFilters } from './filters.js';
 import { clusterMatches, listenerMatches, MANAGER, managerMatches, type Place, proxyMatches } from './match.js';
@@ -159,10 +160,14 @@ export class EnvoyFilters {
 
   #listener(known: KnownListener): void {
     const { json, port, workload } = known;
+    const [host, ...hosts] = (managerOf(json).route_config as JsonObject).virtual_hosts as JsonObject[];
+    const alone = !workload && hosts.length === 0 && host?.name === ANY_HOST;
+    const own = alone ? `${String(json.name).split('|').at(-1)}:${port}` : String(host?.name ?? '');
     const place: Place = {
       gateway: workload !== undefined,
       port: workload ? workloadPort(workload, port) : port,
       servicePort: port,
+      ...(alone ? { table: own } : {}),
     };
     const about = this.#selecting(known).filter(({ applyTo }) => applyTo !== 'CLUSTER');
     for (const { selected, patches: all } of this.#filters) {
@@ -192,12 +197,11 @@ export class EnvoyFilters {
     );
     // a filter is what it says, and what the listener says of its chain
     effects.push(...chain.effects.map((e) => ({ ...e, objects: e.left ? [json] : [...e.objects, json] })));
-    const hosts = (manager.route_config as JsonObject).virtual_hosts as JsonObject[];
     const routes = patchRouteConfig(manager.route_config as JsonObject, {
       ...{ place, patches, provenance: this.#input.context.provenance },
       copied: (copy, from) => this.#copied(copy, from),
       // what counts for any host counts as the service's own
-      nameOf: (host) => String((host.name === 'any_host' ? hosts[0] : host)?.name ?? ''),
+      nameOf: ({ name }) => (name === ANY_HOST ? own : String(name)),
     });
     effects.push(...routes.effects);
     if (effects.length === 0) return;

@@ -16,6 +16,8 @@ export interface Place {
   readonly port: number;
   /** that clients or servers of a Gateway document call it; the same for sidecars */
   readonly servicePort: number;
+  /** `host:port` of a service that has a listener and a route configuration of its own, since its protocol is found out */
+  readonly table?: string;
 }
 
 /** Whether the proxies that are stood for are those that a patch is for. */
@@ -37,11 +39,14 @@ export function proxyMatches({ match }: Pick<ConfigPatch, 'match'>): Answer {
 export function listenerMatches({ match }: Patch, place: Place): Answer {
   const { listener } = match;
   if (!listener) return 'yes';
+  const chain = listener.filterChain;
+  const criteria = chain?.sni || chain?.transportProtocol || chain?.applicationProtocols || chain?.destinationPort;
+  // such a listener has filter chains for several protocols, and the service's address in its name
+  if (place.table !== undefined && (listener.name || chain?.name || criteria)) return 'maybe';
   if (listener.name !== undefined && listener.name !== '' && listener.name !== `0.0.0.0_${place.port}`) return 'no';
   if (listener.portNumber && listener.portNumber !== place.port) return 'no';
-  const chain = listener.filterChain;
   // these chains have no match, and those of sidecars no name
-  if (chain?.sni || chain?.transportProtocol || chain?.applicationProtocols || chain?.destinationPort) return 'no';
+  if (criteria) return 'no';
   if (chain?.name) return place.gateway && !chain.name.startsWith('envoy.') ? 'maybe' : 'no';
   return 'yes';
 }
@@ -59,7 +64,7 @@ export function subFilter({ match }: Patch): string | undefined {
 }
 
 /** Whether a patch is about the route configuration of a listener. */
-export function routesMatch({ match }: Patch, { gateway, port, servicePort }: Place): boolean {
+export function routesMatch({ match }: Patch, { gateway, port, servicePort, table }: Place): boolean {
   const wanted = match.routeConfiguration;
   if (!wanted) return true;
   if (gateway) {
@@ -68,8 +73,9 @@ export function routesMatch({ match }: Patch, { gateway, port, servicePort }: Pl
     if (wanted.portNumber && wanted.portNumber !== servicePort) return false;
     return !wanted.name || wanted.name === `http.${port}`;
   }
-  if (wanted.portNumber && wanted.portNumber !== port) return false;
-  return !wanted.name || wanted.name === String(port);
+  // the port is read off the name, which then is none
+  if (wanted.portNumber && (table !== undefined || wanted.portNumber !== port)) return false;
+  return !wanted.name || wanted.name === (table ?? String(port));
 }
 
 /** Whether a patch is about a virtual host of a route configuration that it is about. */
