@@ -51,6 +51,8 @@ struct sock {
   struct sk_buff_head sk_receive_queue;
   struct sock_backlog sk_backlog;
   int sk_rcvbuf;
+  int sk_sndbuf;
+  int sk_wmem_queued;
   void *sk_user_data;
   struct socket_wq *sk_wq;
 } __reloc;

@@ -57,7 +57,8 @@ int on_request(struct __sk_buff *skb) {
 }
 
 /*
- * What reaches the dummy of a slot: a request whose head is to be replaced, then perhaps more of its body. Nothing is
+ * What reaches the dummy of a slot: a request whose head is to be replaced, then perhaps more of its body; or an answer,
+ * likewise. Nothing is
  * dropped here, that would disable the dummy for ever: what cannot be sent on goes to its peer, and the agent, who
  * listens there, gives the pair up.
  */
@@ -72,7 +73,11 @@ int on_dummy(struct sk_msg_md *msg) {
   __u32 slot = *slot_at;
   struct staged *st = bpf_map_lookup_elem(&stages, &slot);
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
-  if (!st || !u || u->dead)
+  if (!st || !u)
+    return SK_PASS;
+  if (u->way & WAY_DUMMY)
+    return deliver(msg, sk, u, slot, st);
+  if (u->dead)
     return SK_PASS;
   __u32 len = st->len, size = msg->size;
   if (len) {

@@ -18,7 +18,7 @@
 #include "token.h"
 #include "inbound.h"
 #include "request-body.h"
-#include "intake-listener.h"
+#include "answer-dummy.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
@@ -394,11 +394,15 @@ int on_answer(struct __sk_buff *skb) {
     u->dead = 1; /* nobody asked */
     return SK_PASS;
   }
-  if (phase != PHASE_AWAIT && phase != PHASE_BODY && phase != PHASE_CHUNKED)
+  if (phase != PHASE_AWAIT && phase != PHASE_BODY && phase != PHASE_CHUNKED) {
+    if (phase == PHASE_DELIVER) /* more than was asked for */
+      u->dead = 1;
     return SK_PASS;
+  }
   if (phase == PHASE_AWAIT && __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_BODY) != PHASE_AWAIT)
     return SK_PASS; /* the agent has given up in this moment */
-  struct scratch *s = phase == PHASE_AWAIT && is_behind(u) ? 0 : scratch_take();
+  int follows = phase == PHASE_AWAIT && follows_dummy(u, slot);
+  struct scratch *s = phase == PHASE_AWAIT && !follows && is_behind(u) ? 0 : scratch_take();
   if (!s) {
     u->phase = phase == PHASE_AWAIT ? PHASE_AGENT : PHASE_HANDOVER;
     return SK_PASS;
@@ -417,12 +421,14 @@ int on_answer(struct __sk_buff *skb) {
       way = first_piece(&w, u, skb, len, &done);
       if (way == TO_CLIENT)
         way = edit_skb(&w, skb, slot);
+      if (way == TO_CLIENT_LONGER || (follows && way == TO_CLIENT))
+        way = begin_dummy(skb, s, u, slot, len, way == TO_CLIENT_LONGER, done);
     }
     if (way == TO_CLIENT && u->log)
-      log_answer(s, u, slot, done);
+      log_answer(s, u, slot, done && !(u->way & WAY_DUMMY));
   } else if (u->intake != INTAKE_SOCKET || !is_piling_up(u->client_sk, u->owner)) {
     way = next_piece(s, u, skb, len, &done);
-    if (way == TO_CLIENT && done && u->log)
+    if (way == TO_CLIENT && done && u->log && !(u->way & WAY_DUMMY))
       log_end(u, slot);
   }
   scratch_give(s);
@@ -432,6 +438,8 @@ int on_answer(struct __sk_buff *skb) {
     return SK_PASS;
   }
   u->redirected += len;
+  if (u->way & WAY_DUMMY)
+    return to_dummy(skb, u, slot, len, done);
   __u64 owner = u->owner;
   int at_listener = u->intake != INTAKE_SOCKET;
   if (done) {
@@ -491,7 +499,8 @@ static __always_inline int on_its_way(struct conn *c) {
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   /* what was redirected of an answer that the agent carries on has arrived: the server sends one after the other */
   if (in_flight(c, u))
-    return u->behind && !arrived(u->behind - 1, u->behind_served, u->behind_incarnation);
+    return (u->behind && !arrived(u->behind - 1, u->behind_served, u->behind_incarnation)) ||
+           (u->way & WAY_DUMMY && (u->given != u->taken || !arrived(slot, u->served, u->incarnation)));
   return !arrived(slot, c->served, c->incarnation);
 }
 

@@ -9,7 +9,7 @@
  */
 import type { Socket } from 'node:net';
 import { fdOf, setLinger } from '../kernel/syscalls.js';
-import { CONN_FLAG, PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { CONN_FLAG, PHASE, UPSTREAM_FLAG, WAY } from '../layout/runtime.js';
 import { REPLAY_HEADER, replayMark } from '../proxy/replay.js';
 import type { AnswerPrograms, ExchangeEdits } from './answer-programs.js';
 import { AnswerPump } from './answer-pump.js';
@@ -320,6 +320,7 @@ export class ClientConnection {
       (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
     const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
     const edits = this.#edits(slot);
+    if (plane.upstream(slot.slot, 'way') & WAY.MISSED) pool.wantDummy(slot);
     let finished = false;
     let seen: Pick<AgentEnd, 'status' | 'answer' | 'answeredAt'> = {};
     const finish = (reusable: boolean): void => {

@@ -16,7 +16,7 @@ import {
   u32,
   u64,
 } from '../kernel/libbpf.js';
-import { announceData } from '../kernel/syscalls.js';
+import { announceData, socketCookie } from '../kernel/syscalls.js';
 import { IMAGE_SIZE, IMAGE_SLACK, MAX_VARIABLES, STATUS_WORDS } from '../layout/image.js';
 import {
   COUNTER,
@@ -314,8 +314,13 @@ export class DataPlane {
     this.map('sockets').update(u32(slot), u64(BigInt(fd)));
   }
 
-  /** Gives a slot its dummy socket (see bpf/intake-listener.h). @throws KernelError when it is closed already */
+  /**
+   * Gives a slot its dummy socket (see bpf/intake-listener.h and answer-dummy.h).
+   * @throws KernelError when it is closed already
+   */
   insertDummy(slot: number, fd: number): void {
+    const at = slot * UpstreamSpec.size + UpstreamSpec.at.dummy_cookie!.offset;
+    this.upstreams.setBigUint64(at, socketCookie(fd), true);
     this.map('stages').update(u32(slot), new Uint8Array(8 + MAX_STAGED));
     this.map('dummy_slots').update(u32(fd), u32(slot));
     this.map('dummies').update(u32(slot), u64(BigInt(fd)));
@@ -370,6 +375,11 @@ export class DataPlane {
 
   owner(slot: number): bigint {
     return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'owner');
+  }
+
+  /** Cookie of the client whose answer went through the slot's dummy socket last; 0: nobody's. */
+  dummyOwner(slot: number): bigint {
+    return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'dummy_owner');
   }
 
   /** Whether an answer with this status is not for the client, because the request is tried again. */

@@ -1,8 +1,9 @@
 /**
  * Dummy sockets: loopback connections of the agent to itself, one for each pooled connection to a server where there is
- * listener intake. The kernel sends a request whose head changes its length through the dummy of its connection,
- * because only programs on sending sockets may do that (bpf/intake-listener.h). Nothing ever arrives at the other end,
- * unless the kernel could not send a request on: then the pair is given up.
+ * listener intake, or where heads of answers grow. The kernel sends a request whose head changes its length, or an answer
+ * whose head grows, through the dummy of its connection, because only programs on sending sockets may do that
+ * (bpf/intake-listener.h, answer-dummy.h). Nothing ever arrives at the other end, unless the kernel could not send
+ * something on: then the pair is given up.
  */
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { fdOf, setNoDelay, setSendBuffer } from '../kernel/syscalls.js';
@@ -14,6 +15,8 @@ const UNCLAIMED_MS = 1000;
 export interface Dummy {
   /** the sending end */
   readonly fd: number;
+  /** it cannot be used any more: what was on its way through it is lost */
+  readonly broken: boolean;
   close(): void;
 }
 
@@ -69,7 +72,13 @@ export class Dummies {
       socket.destroy();
       peer.destroy();
     };
-    return { fd, close };
+    return {
+      fd,
+      close,
+      get broken() {
+        return told;
+      },
+    };
   }
 
   /** A connection of the agent to itself. */

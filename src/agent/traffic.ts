@@ -41,6 +41,7 @@ export class Traffic {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
       answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.carry(slot)),
+      lost: (owner) => this.#connections.get(owner)?.reset(),
     });
     this.#timers = [setInterval(() => this.#work(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
   }
