@@ -50,8 +50,9 @@ static __always_inline int follows_dummy(struct upstream *u, __u32 slot) {
  */
 static __always_inline int begin_dummy(struct __sk_buff *skb, struct scratch *s, struct upstream *u, __u32 slot,
                                        __u32 len, int grown, int done) {
-  if (!u->dummy) {
-    u->way |= WAY_MISSED;
+  if (!dummy_usable(slot, u->owner)) {
+    if (!u->dummy)
+      u->way |= WAY_MISSED;
     return TO_AGENT;
   }
   struct staged *st = bpf_map_lookup_elem(&stages, &slot);
@@ -101,10 +102,12 @@ static __always_inline int deliver(struct sk_msg_md *msg, struct bpf_sock *sk, s
   u->dummy_owner = owner;
   u->dummy_served = u->served;
   u->dummy_sk = (__u64)bpf_skc_to_tcp_sock(sk);
-  if (u->intake == INTAKE_SOCKET) {
+  if (u->intake == INTAKE_SOCKET) { /* a client that is gone in between: the agent finds D disabled, see dummy_usable */
     if (bpf_msg_redirect_hash(msg, &clients, &owner, BPF_F_INGRESS) != SK_PASS)
       return SK_PASS;
   } else {
+    if (!takes_bytes(u->client_sk, owner))
+      return SK_PASS;
     struct conn *c = bpf_map_lookup_elem(&intake_conns, &owner);
     if (c)
       __sync_fetch_and_add(&c->sent, msg->size);

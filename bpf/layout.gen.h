@@ -719,7 +719,7 @@ struct upstream {
   __u32 behind_served; /* conn.served of that exchange */
   __u32 behind_incarnation; /* conn.incarnation of that exchange */
   __u32 intake; /* INTAKE, of this exchange */
-  __u32 dummy; /* 1: the slot has a dummy socket; written by the agent */
+  __u32 dummy; /* 1: the slot has a dummy socket; written by the agent; 2: it is broken; written by the programs */
   __u32 given; /* bytes of this exchange that were sent to the dummy: of the request, then of the answer */
   __u32 taken; /* bytes of this exchange that the dummy has sent on */
   __u32 seq; /* write_seq of U when no exchange was under way */
@@ -733,7 +733,7 @@ struct upstream {
   __u32 dummy_served; /* `served` when the last answer went through the dummy */
   __u64 dummy_sk; /* address of the dummy's socket, 0: no answer has gone through it */
   __u64 dummy_cookie; /* its cookie; written by the agent */
-  __u64 dummy_owner; /* cookie of the client whose answer went through it last */
+  __u64 dummy_owner; /* cookie of the client whose bytes went through it last */
 };
 _Static_assert(sizeof(struct upstream) == 280, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");

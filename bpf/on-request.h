@@ -79,6 +79,8 @@ int on_dummy(struct sk_msg_md *msg) {
     return deliver(msg, sk, u, slot, st);
   if (u->dead)
     return SK_PASS;
+  u->dummy_owner = u->owner;
+  u->dummy_sk = (__u64)bpf_skc_to_tcp_sock(sk);
   __u32 len = st->len, size = msg->size;
   if (len) {
     st->len = 0;
@@ -87,6 +89,8 @@ int on_dummy(struct sk_msg_md *msg) {
   }
   if (u->intake == INTAKE_REPLY) {
     __u64 owner = u->owner;
+    if (!takes_bytes(u->client_sk, owner))
+      return SK_PASS;
     struct conn *c = bpf_map_lookup_elem(&intake_conns, &owner);
     if (c) /* before the slot is given back: until it is sent, the next request of this client must not overtake it */
       __sync_fetch_and_add(&c->sent, msg->size);

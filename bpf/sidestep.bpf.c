@@ -142,7 +142,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (!u)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
-  if (way == BY_DUMMY && !u->dummy) {
+  if (way == BY_DUMMY && !dummy_usable(slot, c->cookie)) {
     pool_return(u, slot);
     return to_agent(c, size, COUNTER_POOL_EMPTY);
   }
@@ -158,7 +158,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     return SK_PASS;
   }
   if (skb)
-    begin_listener_way(u, way, size, action ? s->o - s->head_len : 0);
+    begin_listener_way(u, skb->sk, way, size, action ? s->o - s->head_len : 0);
   else
     begin_way(c, u, slot, queued, (__u64)bpf_skc_to_tcp_sock(msg->sk));
   c->requested++;

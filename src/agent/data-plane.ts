@@ -377,7 +377,16 @@ export class DataPlane {
     return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'owner');
   }
 
-  /** Cookie of the client whose answer went through the slot's dummy socket last; 0: nobody's. */
+  /** What was given to a slot's dummy socket in its exchange, what it has sent on, and whether a program found it disabled. */
+  dummyState(slot: number): { readonly given: number; readonly taken: number; readonly broken: boolean } {
+    return {
+      given: this.upstream(slot, 'given'),
+      taken: this.upstream(slot, 'taken'),
+      broken: this.upstream(slot, 'dummy') === 2,
+    };
+  }
+
+  /** Cookie of the client whose bytes went through the slot's dummy socket last; 0: nobody's. */
   dummyOwner(slot: number): bigint {
     return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'dummy_owner');
   }

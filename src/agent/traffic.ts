@@ -147,6 +147,7 @@ export class Traffic {
       } else if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
       else if (over(perTry)) this.#withConnection(slot, owner, (c) => void c.tryTimedOut(slot));
     }
+    this.pool.lookAtDummies();
     this.pool.reap();
   }
 

@@ -42,6 +42,8 @@ export interface Slot {
   /** its dummy socket, where there is listener intake, or where heads of answers grow */
   dummy: Dummy | undefined;
   dummyWanted: boolean;
+  /** looks in a row at which something was on its way through the dummy */
+  dummyWaits: number;
 }
 
 /** The local end of a connection as Envoy writes addresses. */
@@ -243,6 +245,7 @@ export class UpstreamPool {
       listener: undefined,
       dummy: undefined,
       dummyWanted: false,
+      dummyWaits: 0,
     };
     this.#slots.set(index, slot);
     if (socket.localAddress && socket.localPort) this.#locals.set(index, localEnd(socket));
@@ -298,10 +301,22 @@ export class UpstreamPool {
   #dummyBroken(slot: Slot): void {
     if (this.#slots.get(slot.slot) !== slot) return;
     this.plane.removeDummy(slot.slot);
+    slot.dummy?.close();
     // its exchange may be over already: the kernel sends after it has decided
     const last = this.plane.dummyOwner(slot.slot);
     if (last !== 0n && last !== this.plane.owner(slot.slot)) this.events.lost(last);
     this.#end(slot);
+  }
+
+  /** Finds dummies that the kernel has disabled. Call now and then. */
+  lookAtDummies(): void {
+    for (const slot of this.#slots.values()) {
+      if (!slot.dummy || slot.dummy.broken) continue;
+      const { given, taken, broken } = this.plane.dummyState(slot.slot);
+      slot.dummyWaits = given === taken ? 0 : slot.dummyWaits + 1;
+      if (broken) this.#dummyBroken(slot);
+      else if (slot.dummyWaits > 1) slot.dummy.look();
+    }
   }
 
   #data(slot: Slot, bytes: Buffer): void {

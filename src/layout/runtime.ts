@@ -311,7 +311,7 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['behind_served', 'u32', 'conn.served of that exchange'],
   ['behind_incarnation', 'u32', 'conn.incarnation of that exchange'],
   ['intake', 'u32', 'INTAKE, of this exchange'],
-  ['dummy', 'u32', '1: the slot has a dummy socket; written by the agent'],
+  ['dummy', 'u32', '1: the slot has a dummy socket; written by the agent; 2: it is broken; written by the programs'],
   ['given', 'u32', 'bytes of this exchange that were sent to the dummy: of the request, then of the answer'],
   ['taken', 'u32', 'bytes of this exchange that the dummy has sent on'],
   ['seq', 'u32', 'write_seq of U when no exchange was under way'],
@@ -325,7 +325,7 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['dummy_served', 'u32', '`served` when the last answer went through the dummy'],
   ['dummy_sk', 'u64', "address of the dummy's socket, 0: no answer has gone through it"],
   ['dummy_cookie', 'u64', 'its cookie; written by the agent'],
-  ['dummy_owner', 'u64', 'cookie of the client whose answer went through it last'],
+  ['dummy_owner', 'u64', 'cookie of the client whose bytes went through it last'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [
