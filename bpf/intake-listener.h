@@ -330,7 +330,7 @@ static __always_inline void ctl_gate(struct ctl *ctl, struct conn *c) {
       ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
     }
   }
-  if (ctl->command == CTL_NATIVE)
+  if (ctl->command == CTL_NATIVE || ctl->command == CTL_COMPLETE)
     c->native = ctl->native;
   if (ctl->command == CTL_BODY_SENT)
     c->body_left = 0;

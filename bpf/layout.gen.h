@@ -246,6 +246,7 @@
 #define CTL_ENTER 14
 #define CTL_LEAVE 15
 #define CTL_UNCOUNT 16
+#define CTL_COMPLETE 17
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2

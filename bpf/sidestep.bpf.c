@@ -19,6 +19,7 @@
 #include "inbound.h"
 #include "request-body.h"
 #include "answer-dummy.h"
+#include "ctl-slot.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
@@ -453,44 +454,6 @@ int on_answer(struct __sk_buff *skb) {
 
 #define CTL_AT 16 /* the test run takes the first bytes for an Ethernet header */
 
-static __always_inline void ctl_slot(struct ctl *ctl) {
-  __u32 slot = ctl->slot;
-  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
-  __u32 b = slot / BLOCK_SIZE;
-  __u64 *word = bpf_map_lookup_elem(&blocks, &b);
-  if (!u || !word)
-    return;
-  __u64 mask = 1ULL << (slot & 63);
-  if (ctl->command == CTL_TAKE) {
-    ctl->result = (__sync_fetch_and_and(word, ~mask) & mask) != 0;
-  } else if (ctl->command == CTL_GIVE) {
-    settle_slot(u, slot);
-    u->phase = PHASE_IDLE;
-    u->owner = 0;
-    ctl->result = !(__sync_fetch_and_or(word, mask) & mask);
-  } else if (ctl->command == CTL_FINISH) {
-    if (!u->owner || (ctl->cookie && u->owner != ctl->cookie))
-      return;
-    if (!ctl->arg)
-      u->flags |= UPSTREAM_FLAG_CLOSE;
-    settle_slot(u, slot);
-    pool_give(u, slot);
-    ctl->result = 1;
-  } else if (ctl->command == CTL_GIVE_UP) {
-    if (u->owner != ctl->cookie ||
-        __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_DEAD) != PHASE_AWAIT)
-      return;
-    u->flags |= UPSTREAM_FLAG_CLOSE;
-    pool_give(u, slot);
-    ctl->result = 1;
-  } else if (ctl->command == CTL_TAKE_OVER) {
-    ctl->result = u->owner == ctl->cookie &&
-                  __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_AGENT) == PHASE_AWAIT;
-  } else if (ctl->command == CTL_PAIR) {
-    ctl->result = pair(u, slot, ctl->cookie);
-  }
-}
-
 /* Whether a message for this client may have been decided, but not queued yet. */
 static __always_inline int on_its_way(struct conn *c) {
   if (!c->requested)
@@ -539,7 +502,11 @@ int control(struct __sk_buff *skb) {
     ctl_client(&ctl);
   else if (ctl.command == CTL_NOW)
     ctl.passed = bpf_ktime_get_boot_ns();
-  else if (ctl.command >= CTL_ENTER)
+  else if (ctl.command == CTL_COMPLETE) {
+    ctl_client(&ctl);
+    ctl.result = 0;
+    ctl_slot(&ctl);
+  } else if (ctl.command >= CTL_ENTER)
     ctl_breaker(&ctl);
   else if (ctl.command == CTL_DRAW)
     ctl_draw(&ctl);

@@ -323,22 +323,22 @@ export class ClientConnection {
     if (plane.upstream(slot.slot, 'way') & WAY.MISSED) pool.wantDummy(slot);
     let finished = false;
     let seen: Pick<AgentEnd, 'status' | 'answer' | 'answeredAt'> = {};
-    const finish = (reusable: boolean): void => {
+    const finish = (reusable: boolean, written?: number): void => {
       if (finished) return;
       finished = true;
       slot.listener = undefined;
       slot.inbox = [];
       const again = reusable && !slot.ended && pump.reusable;
-      plane.finish(slot.slot, this.cookie, again);
+      if (written === undefined) plane.finish(slot.slot, this.cookie, again);
+      else plane.complete(slot.slot, this.cookie, again, written);
       if (!again) pool.discard(slot);
     };
     const sink = {
       write: (bytes: Buffer, last: boolean): void => {
         if (last) {
           // First the state, then the bytes: the next request may follow at once.
-          plane.native(this.cookie, this.#written + bytes.length);
           this.#logEnd(slot, { ...seen, sent: pump.body });
-          finish(true);
+          finish(true, this.#written + bytes.length);
         }
         if (last && pump.closing) {
           this.#write(bytes);

@@ -265,6 +265,11 @@ export class DataPlane {
     return this.#run(CTL.FINISH, { slot, cookie, arg: reusable ? 1n : 0n });
   }
 
+  /** `native`, then `finish`: the agent is about to write the end of an answer that it has carried. */
+  complete(slot: number, cookie: bigint, reusable: boolean, written: number): boolean {
+    return this.#run(CTL.COMPLETE, { slot, cookie, arg: reusable ? 1n : 0n, native: written >>> 0 });
+  }
+
   /** Takes a slot out of its pool. @returns whether it was idle */
   take(slot: number): boolean {
     return this.#run(CTL.TAKE, { slot });

@@ -249,6 +249,8 @@ export const CTL = {
   LEAVE: 15,
   /** an exchange on `slot` is over for its breaker, whatever became of it */
   UNCOUNT: 16,
+  /** NATIVE, then FINISH */
+  COMPLETE: 17,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */

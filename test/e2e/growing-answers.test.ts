@@ -3,14 +3,14 @@
  * socket to socket, at the listener, and through Envoy alone, which all must answer alike.
  */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { currentCgroup, instanceCgroups, joinCgroup } from '../../src/kernel/cgroups.js';
 import { Driver } from '../../src/lab/driver.js';
-import { startEnvoy } from '../../src/lab/envoy.js';
+import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort } from '../../src/lab/ports.js';
@@ -28,8 +28,19 @@ type Way = (typeof WAYS)[number];
 
 const add = (key: string, value: string): JsonObject => ({ header: { key, value } });
 
+const LOGGED =
+  '%REQ(:PATH)% %RESPONSE_CODE% %BYTES_SENT% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %RESP(ETAG)% %RESP(CONTENT-LENGTH)%\n';
+const logTo = (path: string): JsonObject => ({
+  name: 'envoy.access_loggers.file',
+  typed_config: {
+    '@type': 'type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog',
+    path,
+    log_format: { text_format_source: { inline_string: LOGGED } },
+  },
+});
+
 /** `more`: grows by 60 bytes; `most`, `over`: by about 3.8 and 6 KiB, below and beyond what a dummy socket writes. */
-function bootstrap(address: string, port: number, upstream: number, many: number): JsonObject {
+function bootstrap(address: string, port: number, upstream: number, many: number, log: string): JsonObject {
   const route = { cluster: 'one', timeout: '10s' };
   const long = (n: number, length: number): JsonObject[] =>
     Array.from({ length: n }, (_, i) => add(`x-long-${i}`, 'l'.repeat(length)));
@@ -65,7 +76,7 @@ function bootstrap(address: string, port: number, upstream: number, many: number
     typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.cors.v3.Cors' },
   };
   return plainBootstrap(
-    [{ name: 'test', address, port, routes, filters: [filter] }],
+    [{ name: 'test', address, port, routes, filters: [filter], manager: { access_log: [logTo(log)] } }],
     [
       { name: 'one', ports: [upstream] },
       { name: 'many', ports: [many] },
@@ -95,6 +106,8 @@ function shown(result: JobResult): unknown {
 describe('answers whose head grows', { skip, timeout: 240_000 }, () => {
   let lab: Lab;
   let alone: Driver;
+  let envoy: EnvoyHandle;
+  const logOf = (who: string): string => join(lab.dir, `${who}.log`);
   const mesh = {} as Record<Way, SidestepHandle>;
   const drivers = {} as Record<Way, Driver>;
   const ports = {} as Record<Way | 'alone', number>;
@@ -113,13 +126,17 @@ describe('answers whose head grows', { skip, timeout: 240_000 }, () => {
     const portOf = (of: typeof server): number => (of.address() as AddressInfo).port;
     for (const way of WAYS) ports[way] = await freePort();
     ports.alone = await freePort();
-    await startEnvoy(lab, 'envoy', bootstrap(ALONE, ports.alone, portOf(server), portOf(server)));
+    envoy = await startEnvoy(
+      lab,
+      'envoy',
+      bootstrap(ALONE, ports.alone, portOf(server), portOf(server), logOf('alone')),
+    );
     const local = await freePort();
     for (const way of WAYS) {
       const file = join(lab.dir, `${way}.json`);
       const upstream = way === 'bypass' ? local : portOf(server);
       many[way] = await freePort();
-      await writeFile(file, JSON.stringify(bootstrap(MESH, ports[way], upstream, many[way])));
+      await writeFile(file, JSON.stringify(bootstrap(MESH, ports[way], upstream, many[way], logOf(way))));
       const intake = way === 'listener' ? 'listener' : 'socket';
       mesh[way] = await startSidestep(lab, [file], { args: ['--intake', intake] });
     }
@@ -215,6 +232,27 @@ describe('answers whose head grows', { skip, timeout: 240_000 }, () => {
         const r = await ask(way, [get('/more/small'), get('/plain/small')]);
         assert.deepEqual([r.error, r.answers.map((a) => a.status)], [undefined, [200, 200]], `${way}, round ${i}`);
       }
+  });
+
+  test('the access log says the same', async () => {
+    const forms = Object.entries(SCRIPTS).filter(([, s]) => s.by === 'kernel' && !s.steps.includes('RESET'));
+    const linesOf = async (who: string): Promise<string[]> =>
+      (await readFile(logOf(who), 'utf8')).split('\n').filter((line) => line.includes('/log/'));
+    for (const [name, { method }] of forms) {
+      const exchanges = [get(`/more/log/${name}`, method)];
+      await expected(exchanges);
+      for (const way of WAYS) {
+        await warm(way);
+        assert.deepEqual((await ask(way, exchanges)).answers.length, 1, `${way} ${name}`);
+      }
+    }
+    await envoy.process.stop(); // which writes what it has
+    const wanted = (await linesOf('alone')).sort();
+    assert.equal(wanted.length, forms.length);
+    for (const way of WAYS) {
+      for (let i = 0; i < 300 && (await linesOf(way)).length < forms.length; i++) await sleep(10);
+      assert.deepEqual((await linesOf(way)).sort(), wanted, way);
+    }
   });
 
   for (const way of WAYS)
