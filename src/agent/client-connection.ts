@@ -332,6 +332,8 @@ export class ClientConnection {
       if (written === undefined) plane.finish(slot.slot, this.cookie, again);
       else plane.complete(slot.slot, this.cookie, again, written);
       if (!again) pool.discard(slot);
+      // a client that is gone takes nothing and will never be drained, which must not stop the answers to the next one
+      else slot.socket.resume();
     };
     const sink = {
       write: (bytes: Buffer, last: boolean): void => {
@@ -345,7 +347,7 @@ export class ClientConnection {
           this.#closeGracefully();
         } else if (!this.#write(bytes) && !last) {
           slot.socket.pause();
-          this.socket.once('drain', () => slot.socket.resume());
+          this.socket.once('drain', () => finished || slot.socket.resume());
         }
       },
       fail: (started: boolean, reason: 'protocol' | 'terminated'): void => {

@@ -66,6 +66,8 @@ export interface InstanceOptions {
   readonly admin: { host: string; port: number };
   /** who clients are where no document knows their address */
   readonly identity?: Identity;
+  /** the workload that the clients are, as policies tell them apart */
+  readonly workload?: LoadOptions['workload'];
   /** answers decided in the kernel get `server`, `date` and `x-envoy-upstream-service-time` as from Envoy */
   readonly envoyHeaders: boolean;
   /** ports of workloads that a listener of the policies stands before */
@@ -264,8 +266,12 @@ export class Instance {
   }
 
   get #loadOptions(): LoadOptions {
-    const { name: instance, identity, atServers } = this.options;
-    return { instance, atServers: atServers !== undefined, ...(identity ? { identity } : {}) };
+    const { name: instance, identity, workload, atServers } = this.options;
+    return {
+      ...{ instance, atServers: atServers !== undefined },
+      ...(identity ? { identity } : {}),
+      ...(workload ? { workload } : {}),
+    };
   }
 
   /** The files' resources, with the workloads' ports among what is intercepted. */

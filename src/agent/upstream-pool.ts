@@ -27,6 +27,11 @@ const SEND_BUFFER = 4 * 1024 * 1024;
 /** A slot rests this long before another connection gets it, so that no program still means the old one. */
 const QUARANTINE_MS = 200;
 const CONNECT_TIMEOUT_MS = 5000;
+/** So many connections in a row that close after their first answer are a server's way, and no accident. */
+const CLOSES_IN_A_ROW = 2;
+/** A server of that kind is left to the proxy for this long, twice as long each further time. */
+const FIRST_PAUSE_MS = 1000;
+const LONGEST_PAUSE_MS = 60_000;
 
 export interface Slot {
   readonly slot: number;
@@ -58,10 +63,19 @@ interface Endpoint extends Address {
   connecting: number;
   wanted: number;
   open: number;
+  /** connections in a row whose first answer was their last */
   closes: number;
+  /** how long it is left to the proxy when that happens again, and until when it is; ms, the latter of performance.now() */
+  pauseMs: number;
+  pausedUntil: number;
   /** no cluster leads to it any more */
   retired: boolean;
 }
+
+const NOTHING_OPEN = {
+  ...{ connecting: 0, wanted: 0, open: 0, retired: false },
+  ...{ closes: 0, pauseMs: FIRST_PAUSE_MS, pausedUntil: 0 },
+};
 
 export interface PoolEvents {
   /** The server ended a connection while a request of `owner` was in flight on it. */
@@ -89,8 +103,7 @@ export class UpstreamPool {
     private readonly events: PoolEvents,
   ) {
     this.#endpoints.push({
-      ...{ id: REPLY_ENDPOINT, address: '', port: 0, proxy: false },
-      ...{ blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0, retired: false },
+      ...{ id: REPLY_ENDPOINT, address: '', port: 0, proxy: false, ...NOTHING_OPEN, blocks: [] },
     });
   }
 
@@ -101,7 +114,7 @@ export class UpstreamPool {
     if (!endpoint) {
       const id = this.#endpoints.length;
       if (id >= MAX_ENDPOINTS) throw new RangeError(`more than ${MAX_ENDPOINTS} endpoints`);
-      endpoint = { id, address, port, proxy, blocks: [], connecting: 0, wanted: 0, open: 0, closes: 0, retired: false };
+      endpoint = { id, address, port, proxy, ...NOTHING_OPEN, blocks: [] };
       this.#endpoints.push(endpoint);
       this.#byKey.set(key, endpoint);
     }
@@ -144,11 +157,11 @@ export class UpstreamPool {
   /** Opens connections where idle ones were missed since the last call. Cheap: call it often. */
   grow(): void {
     for (const endpoint of this.#endpoints) {
+      if (this.#isPaused(endpoint)) continue;
       const wanted = this.plane.endpoint(endpoint.id, 'wanted');
       let missed = (wanted - endpoint.wanted) | 0;
       if (missed <= 0) continue;
       endpoint.wanted = wanted;
-      if (this.plane.endpoint(endpoint.id, 'flags') & ENDPOINT_FLAG.NO_POOL) continue;
       missed -= endpoint.connecting;
       for (let i = 0; i < missed; i++) if (!this.#open(endpoint)) break;
     }
@@ -369,18 +382,32 @@ export class UpstreamPool {
   }
 
   /**
-   * A server that closes connections after their first answer, twice in a row, is left to the proxy. One that closes
-   * them after many (nginx: keepalive_requests) is not.
+   * A server that closes connections after their first answer, twice in a row, is left to the proxy, which is no slower
+   * then. It may have been chance (a restart, an answer with `Connection: close` now and then), so it is tried again, ever
+   * less often. One that closes them after many answers (nginx: keepalive_requests) is not meant.
    */
   #noteClose(slot: Slot): void {
     const endpoint = this.#endpoints[slot.endpoint]!;
     if (endpoint.proxy || !(this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.CLOSE)) return;
     if (this.plane.upstream(slot.slot, 'served') > 0) {
       endpoint.closes = 0;
+      endpoint.pauseMs = FIRST_PAUSE_MS;
       return;
     }
     endpoint.closes++;
-    if (endpoint.closes >= 2) this.plane.setEndpoint(endpoint.id, 'flags', ENDPOINT_FLAG.NO_POOL);
+    if (endpoint.closes < CLOSES_IN_A_ROW) return;
+    this.plane.setEndpoint(endpoint.id, 'flags', ENDPOINT_FLAG.NO_POOL);
+    endpoint.pausedUntil = performance.now() + endpoint.pauseMs;
+    endpoint.pauseMs = Math.min(2 * endpoint.pauseMs, LONGEST_PAUSE_MS);
+  }
+
+  /** Whether an endpoint is left to the proxy; what it missed meanwhile is no reason to open connections afterwards. */
+  #isPaused(endpoint: Endpoint): boolean {
+    if (!endpoint.pausedUntil) return false;
+    if (performance.now() < endpoint.pausedUntil) return true;
+    endpoint.pausedUntil = 0;
+    this.plane.setEndpoint(endpoint.id, 'flags', 0);
+    return false;
   }
 
   /** Closes a connection that no exchange uses any more. */

@@ -59,9 +59,13 @@ export function processMicros(pids: readonly number[]): number {
   return sum;
 }
 
-/** Time that the machine's CPUs were not idle since boot, microseconds: user, nice, system, irq, softirq. */
+/**
+ * Time that the machine's CPUs were not idle, microseconds since some moment: only differences mean something. All time less
+ * the idle time, which the kernel measures; busy time is only sampled, once a tick, and what timers wake up is always seen.
+ */
 export function busyMicros(): number {
-  const fields = readFileSync('/proc/stat', 'utf8').split('\n')[0]!.trim().split(/\s+/).slice(1).map(Number);
-  const [user = 0, nice = 0, system = 0, , , irq = 0, softirq = 0] = fields;
-  return (user + nice + system + irq + softirq) * MICROS_PER_TICK;
+  const lines = readFileSync('/proc/stat', 'utf8').split('\n');
+  const [, , , idle = 0, iowait = 0, , , steal = 0] = lines[0]!.trim().split(/\s+/).slice(1).map(Number);
+  const cpus = lines.filter((line) => /^cpu\d/.test(line)).length;
+  return (Number(process.hrtime.bigint()) / 1000) * cpus - (idle + iowait + steal) * MICROS_PER_TICK;
 }

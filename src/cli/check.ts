@@ -4,10 +4,11 @@ import { type CheckOutput, check, offloaded } from '../report/check.js';
 import { checkHtml } from '../report/html.js';
 import { type Paint, paintFor } from '../report/paint.js';
 import { checkText, findingText } from '../report/text.js';
+import { type ClientsOptions, clientsOf, withClients } from './clients.js';
 import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { toJsonText } from './input.js';
 
-interface Options {
+interface Options extends ClientsOptions {
   readonly json?: boolean;
   readonly html?: string;
   readonly require?: number;
@@ -36,8 +37,7 @@ function findings(output: CheckOutput, verbose: boolean, paint: Paint): string {
 
 /** `check FILES`: every rule, where it is enforced, and why. */
 export function register(program: Command): void {
-  program
-    .command('check')
+  withClients(program.command('check'))
     .description('say for every rule whether the kernel or the proxy enforces it, and why')
     .argument('<files...>', 'files or folders with policies, - for standard input')
     .option('--json', 'print the report as JSON (docs/check-report.schema.json describes it)')
@@ -46,7 +46,7 @@ export function register(program: Command): void {
     .option('-v, --verbose', 'show every rule, reason and warning, however many')
     .addHelpText('after', EXIT_HELP)
     .action(async (files: string[], options: Options) => {
-      const { output, sources } = await check(files);
+      const { output, sources } = await check(files, clientsOf(options));
       const verbose = options.verbose === true;
       if (!options.json) process.stderr.write(findings(output, verbose, paintFor(process.stderr)));
       if (options.html !== undefined) {

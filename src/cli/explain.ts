@@ -8,10 +8,11 @@ import type { Resources } from '../policy/resources.js';
 import { explain } from '../report/explain.js';
 import { explainText } from '../report/explain-text.js';
 import { paintFor } from '../report/paint.js';
+import { type ClientsOptions, clientsOf, withClients } from './clients.js';
 import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { loadInput, toJsonText } from './input.js';
 
-interface Options {
+interface Options extends ClientsOptions {
   readonly request: string;
   readonly header: string[];
   readonly from?: string;
@@ -134,8 +135,7 @@ const collect = (value: string, before: string[]): string[] => [...before, value
 
 /** `explain FILES --request ...`: which rule decides a request, on which path, and what happens to it. */
 export function register(program: Command): void {
-  program
-    .command('explain')
+  withClients(program.command('explain'))
     .description('say which rule decides a request, on which path, and what happens to it')
     .argument('<files...>', 'files or folders with policies, - for standard input')
     .requiredOption('-X, --request <request>', "the request, e.g. 'GET http://host/path'")
@@ -156,7 +156,7 @@ export function register(program: Command): void {
       }
       const from = options.from ?? '';
       const identity = net.isIP(from) === 0 ? parseIdentity(from) : undefined;
-      const load = { assumeEndpoints: true, ...(identity ? { identity } : {}) };
+      const load = { assumeEndpoints: true, ...(identity ? { identity } : {}), ...clientsOf(options) };
       const { resources, ok } = await loadInput(files, false, load);
       if (!ok) {
         process.exitCode = EXIT.INVALID;

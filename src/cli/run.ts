@@ -6,9 +6,10 @@ import { isInstanceName } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/libbpf.js';
 import { parseIdentity } from '../policy/istio/identities.js';
 import { ProxyError } from '../proxy/find-envoy.js';
+import { type ClientsOptions, clientsOf, withClients } from './clients.js';
 import { EXIT } from './exit-codes.js';
 
-interface RunOptions {
+interface RunOptions extends ClientsOptions {
   readonly name: string;
   readonly proxy?: string;
   readonly admin: string;
@@ -20,8 +21,7 @@ interface RunOptions {
 
 /** Adds the command to the program. */
 export function register(program: Command): void {
-  program
-    .command('run')
+  withClients(program.command('run'))
     .description('load and attach the fast path, start the proxy behind it, watch the files and switch on change')
     .argument('<files...>', 'policy files or folders, - for standard input')
     .option('--name <name>', 'name of this instance', 'default')
@@ -101,6 +101,7 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     proxy: proxy === 'own' || proxy === 'none' ? proxy : { address: proxy.host, port: proxy.port },
     admin,
     ...(identity ? { identity } : {}),
+    ...clientsOf(options),
     envoyHeaders: options.answerHeaders === 'envoy',
     intake: options.intake,
     inbound: inbound.filter((i) => i !== undefined),

@@ -1,17 +1,17 @@
 import type { Command } from 'commander';
+import { type ClientsOptions, clientsOf, withClients } from './clients.js';
 import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { loadInput, toJsonText } from './input.js';
 
 /** `translate FILES`: the Envoy resources that the files stand for. */
 export function register(program: Command): void {
-  program
-    .command('translate')
+  withClients(program.command('translate'))
     .description('print the Envoy resources that the files stand for, as JSON')
     .argument('<files...>', 'files or folders with policies, - for standard input')
     .option('--json', 'accepted for symmetry: the output is always JSON')
     .addHelpText('after', EXIT_HELP)
-    .action(async (files: string[]) => {
-      const { resources, ok } = await loadInput(files);
+    .action(async (files: string[], options: ClientsOptions) => {
+      const { resources, ok } = await loadInput(files, false, clientsOf(options));
       process.exitCode = ok ? EXIT.OK : EXIT.INVALID;
       if (!ok) return;
       const { listeners, routeConfigs, clusters, endpoints } = resources;

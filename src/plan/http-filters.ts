@@ -5,11 +5,12 @@ import { any, headersOf, NEVER } from './conditions.js';
 import { answered, type FilterOutcome, type RouteView, type TokenChange } from './filter-outcome.js';
 import { type FilterSteps, READERS, stopsAll } from './filter-steps.js';
 import type { Condition, Reason } from './ir.js';
-import { JWT_TYPE, type JwtCase, JwtFilter, valueMatch } from './jwt.js';
+import { JWT_TYPE, type JwtCase, JwtFilter } from './jwt.js';
 import type { LimitContext } from './local-limits.js';
 import { anyType, bool, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
 import { Rerouting } from './rerouting.js';
+import { valueMatch } from './value-match.js';
 
 const FILTERS = 'envoy.extensions.filters.http.';
 const NOTHING: FilterSteps = { steps: [], request: [], answer: [] };

@@ -9,55 +9,31 @@
  */
 import { MAX_TOKEN_PLACES } from '../layout/image.js';
 import type { JsonObject } from '../policy/resources.js';
-import { ALWAYS, all, any, headerPresent, NEVER, not, test } from './conditions.js';
+import { ALWAYS, all, any, NEVER, not, test } from './conditions.js';
 import type { TokenChange } from './filter-outcome.js';
-import { isPlainHeader } from './header-edits.js';
-import { headerCondition, queryCondition } from './header-match.js';
 import type { Condition } from './ir.js';
-import {
-  anyType,
-  bool,
-  durationMs,
-  has,
-  isObject,
-  join,
-  list,
-  type Notes,
-  num,
-  obj,
-  onlyFields,
-  str,
-  strings,
-} from './notes.js';
+import { elsewhereEmpty, headersEmpty, mayHide } from './jwt-places.js';
+import { filledBy, placesOf, readProvider } from './jwt-provider.js';
+import { readRequirement } from './jwt-requirement.js';
+import { anyType, bool, has, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { routeMatch } from './route-match.js';
-import { stringMatcher } from './string-match.js';
+import { TokenQuestions } from './token-questions.js';
 import {
   allowsMissing,
   looksEverywhere,
-  MAX_TOKEN_FACTS,
   providersOf,
   type Requirement,
-  type TokenFact,
-  type TokenHeader,
-  type TokenKeys,
   type TokenPlace,
   type TokenPlan,
   type TokenProvider,
-  type ValueMatch,
 } from './tokens.js';
+import { valueMatch } from './value-match.js';
 
 export const JWT_TYPE = 'envoy.extensions.filters.http.jwt_authn.v3.JwtAuthentication';
 const PER_ROUTE = 'envoy.extensions.filters.http.jwt_authn.v3.PerRouteConfig';
 /** The namespace of the metadata that the filter writes. */
 export const JWT_METADATA = 'envoy.filters.http.jwt_authn';
 export const TOO_MANY_QUESTIONS = 'more questions about tokens than there is room for';
-const DEFAULT_SKEW_S = 60;
-const DEFAULT_CACHE_MS = 600_000;
-const DEFAULT_HEADERS: readonly TokenHeader[] = [{ name: 'authorization', prefix: 'Bearer ' }];
-const DEFAULT_PARAMS = ['access_token'];
-/** Names of parameters and cookies that are written in one way only, but for escapes. */
-const PLAIN_NAME = /^[A-Za-z0-9_.~-]+$/;
-
 /** Which requirement applies when; the conditions exclude each other. */
 export interface JwtCase {
   readonly when: Condition;
@@ -78,26 +54,8 @@ export interface JwtOutcome {
   readonly notes: Notes;
 }
 
-/** A listener's questions about tokens, numbered. */
-class Questions {
-  readonly facts: TokenFact[] = [];
-  readonly #numbers = new Map<string, number>();
-
-  /** True when the fact holds for the request's token; undefined when there is no room for another question. */
-  ask(fact: TokenFact): Condition | undefined {
-    const key = JSON.stringify(fact);
-    let number = this.#numbers.get(key);
-    if (number === undefined) {
-      if (this.facts.length === MAX_TOKEN_FACTS) return undefined;
-      number = this.facts.push(fact) - 1;
-      this.#numbers.set(key, number);
-    }
-    return test({ kind: 'token', fact: number }, { kind: 'present' });
-  }
-}
-
 interface Provider {
-  readonly read: TokenProvider | undefined;
+  readonly read: TokenProvider;
   readonly notes: Notes;
 }
 
@@ -105,7 +63,7 @@ interface Provider {
 export class JwtFilter {
   readonly #config: JsonObject;
   readonly #path: string;
-  readonly #questions = new Questions();
+  readonly #questions = new TokenQuestions();
   readonly #providers = new Map<string, Provider>();
   readonly #cases: JwtOutcome;
   readonly #places: readonly TokenPlace[];
@@ -128,9 +86,12 @@ export class JwtFilter {
       'stat_prefix',
     ]);
     this.#bypass = bool(config, 'bypass_cors_preflight');
-    for (const [name, value] of Object.entries(obj(config, 'providers') ?? {}))
-      if (isObject(value)) this.#providers.set(name, this.#readProvider(name, value));
-    const read = [...this.#providers.values()].flatMap((p) => p.read ?? []);
+    for (const [name, value] of Object.entries(obj(config, 'providers') ?? {})) {
+      if (!isObject(value)) continue;
+      const notes = this.#notes.fork();
+      this.#providers.set(name, { read: readProvider(notes, value, `${path}.providers["${name}"]`), notes });
+    }
+    const read = [...this.#providers.values()].map((p) => p.read);
     this.#places = placesOf(read);
     this.#filled = new Set(read.flatMap(filledBy));
     if (this.#places.length > MAX_TOKEN_PLACES)
@@ -155,107 +116,9 @@ export class JwtFilter {
     for (const [name, { notes }] of this.#providers) yield [obj(obj(this.#config, 'providers'), name)!, notes];
   }
 
-  #readProvider(name: string, p: JsonObject): Provider {
-    const notes = this.#notes.fork();
-    const at = `${this.#path}.providers["${name}"]`;
-    onlyFields(notes, p, at, [
-      'issuer',
-      'audiences',
-      'local_jwks',
-      'remote_jwks',
-      'forward',
-      'from_headers',
-      'from_params',
-      'from_cookies',
-      'payload_in_metadata',
-      'normalize_payload_in_metadata',
-      'clear_route_cache',
-      'forward_payload_header',
-      'pad_forward_payload_header',
-      'claim_to_headers',
-      'subjects',
-      // how long Envoy itself remembers verified tokens; their times are tested all the same
-      'jwt_cache_config',
-      'clock_skew_seconds',
-    ]);
-    const skew = num(p, 'clock_skew_seconds');
-    if (skew > 0 && skew < DEFAULT_SKEW_S)
-      notes.add('jwt', 'a clock skew below 60 seconds', join(at, 'clock_skew_seconds'), p, 'clock_skew_seconds');
-    const normalize = obj(p, 'normalize_payload_in_metadata');
-    if (normalize) onlyFields(notes, normalize, join(at, 'normalize_payload_in_metadata'), ['space_delimited_claims']);
-    const own = has(p, 'from_headers') || has(p, 'from_params') || has(p, 'from_cookies');
-    const forward = bool(p, 'forward');
-    const claimHeaders = list(p, 'claim_to_headers').map((c, i) => {
-      onlyFields(notes, c, `${at}.claim_to_headers[${i}]`, ['header_name', 'claim_name']);
-      return { name: str(c, 'header_name').toLowerCase(), claim: str(c, 'claim_name') };
-    });
-    const payloadHeader = str(p, 'forward_payload_header').toLowerCase();
-    for (const name of [...claimHeaders.map((c) => c.name), ...(payloadHeader === '' ? [] : [payloadHeader])])
-      if (!isPlainHeader(name)) notes.add('jwt', `claims are put into the header ${name}`, at, p);
-    const subjects = obj(p, 'subjects');
-    const subject = subjects && stringMatcher(notes, subjects, join(at, 'subjects'));
-    const params = own ? strings(p, 'from_params') : DEFAULT_PARAMS;
-    const read: TokenProvider = {
-      issuer: str(p, 'issuer'),
-      audiences: strings(p, 'audiences'),
-      headers: own
-        ? list(p, 'from_headers').map((h) => ({ name: str(h, 'name').toLowerCase(), prefix: str(h, 'value_prefix') }))
-        : DEFAULT_HEADERS,
-      params,
-      cookies: strings(p, 'from_cookies'),
-      claimHeaders,
-      payloadHeader,
-      padded: bool(p, 'pad_forward_payload_header'),
-      ...(subject && ('value' in subject || subject.kind === 'regex') ? { subject } : {}),
-      forward,
-      payloadKey: str(p, 'payload_in_metadata'),
-      spaceDelimited: normalize ? strings(normalize, 'space_delimited_claims') : [],
-      reroutes: bool(p, 'clear_route_cache'),
-      keys: this.#keys(notes, p, at),
-    };
-    return { read, notes };
-  }
-
-  #keys(notes: Notes, p: JsonObject, at: string): TokenKeys {
-    const none: TokenKeys = { kind: 'inline', jwks: '{"keys":[]}' };
-    const local = obj(p, 'local_jwks');
-    if (local) {
-      onlyFields(notes, local, join(at, 'local_jwks'), ['inline_string', 'inline_bytes', 'filename']);
-      if (has(local, 'inline_string')) return { kind: 'inline', jwks: str(local, 'inline_string') };
-      if (has(local, 'inline_bytes'))
-        return { kind: 'inline', jwks: Buffer.from(str(local, 'inline_bytes'), 'base64').toString() };
-      return { kind: 'file', path: str(local, 'filename') };
-    }
-    const remote = obj(p, 'remote_jwks');
-    if (!remote) return none;
-    onlyFields(notes, remote, join(at, 'remote_jwks'), ['http_uri', 'cache_duration', 'async_fetch', 'retry_policy']);
-    const uri = obj(remote, 'http_uri') ?? {};
-    const cacheMs = durationMs(remote, 'cache_duration') ?? DEFAULT_CACHE_MS;
-    return { kind: 'remote', uri: str(uri, 'uri'), cluster: str(uri, 'cluster'), cacheMs };
-  }
-
-  #requirement(notes: Notes, o: JsonObject, at: string): Requirement {
-    if (has(o, 'provider_name')) return { kind: 'provider', provider: str(o, 'provider_name'), audiences: [] };
-    const both = obj(o, 'provider_and_audiences');
-    if (both) {
-      const audiences = strings(both, 'audiences');
-      return { kind: 'provider', provider: str(both, 'provider_name'), audiences };
-    }
-    for (const [key, kind] of [['requires_any', 'any'] as const, ['requires_all', 'all'] as const]) {
-      const group = obj(o, key);
-      if (!group) continue;
-      const of = list(group, 'requirements').map((r, i) => this.#requirement(notes, r, `${at}.${key}[${i}]`));
-      return { kind, of };
-    }
-    if (obj(o, 'allow_missing_or_failed')) return { kind: 'allow_failed' };
-    if (obj(o, 'allow_missing')) return { kind: 'allow_missing' };
-    onlyFields(notes, o, at, []);
-    return { kind: 'none' };
-  }
-
   #named(name: string): Requirement | undefined {
     const found = obj(obj(this.#config, 'requirement_map'), name);
-    return found && this.#requirement(this.#notes, found, `${this.#path}.requirement_map["${name}"]`);
+    return found && readRequirement(this.#notes, found, `${this.#path}.requirement_map["${name}"]`);
   }
 
   /** The filter's own rules: the first that matches applies. */
@@ -270,7 +133,7 @@ export class JwtFilter {
       if (condition === undefined) return;
       const requires = obj(rule, 'requires');
       const requirement = requires
-        ? this.#requirement(notes, requires, join(at, 'requires'))
+        ? readRequirement(notes, requires, join(at, 'requires'))
         : has(rule, 'requirement_name')
           ? this.#named(str(rule, 'requirement_name'))
           : ({ kind: 'none' } as const);
@@ -324,40 +187,6 @@ export class JwtFilter {
     return providersOf(requirement).flatMap((name) => this.#providers.get(name)?.read ?? []);
   }
 
-  /** Requests in which tokens may be hidden: names of parameters may be written with escapes, too. */
-  #hidden(): Condition {
-    if (!this.#places.some(({ kind }) => kind === 'param')) return NEVER;
-    return test({ kind: 'target' }, { kind: 'regex', pattern: '[^?]*[?](.*&)?[^=&]*%.*' });
-  }
-
-  /** No token in query parameters and cookies, unless it is hidden. */
-  #elsewhereEmpty(notes: Notes, providers: readonly TokenProvider[]): Condition | undefined {
-    const parts: (Condition | undefined)[] = [];
-    for (const name of new Set(providers.flatMap((p) => p.params))) {
-      const present = queryCondition(notes, { name, present_match: true }, this.#path);
-      parts.push(present && PLAIN_NAME.test(name) ? not(present) : undefined);
-    }
-    for (const name of new Set(providers.flatMap((p) => p.cookies)))
-      parts.push(
-        PLAIN_NAME.test(name)
-          ? not(test({ kind: 'header', name: 'cookie' }, { kind: 'contains', value: name, ignoreCase: false }))
-          : undefined,
-      );
-    return parts.every((p) => p !== undefined) ? all(parts as Condition[]) : undefined;
-  }
-
-  #headersEmpty(notes: Notes, providers: readonly TokenProvider[]): Condition | undefined {
-    const parts: (Condition | undefined)[] = [];
-    for (const { name, prefix } of providers.flatMap((p) => p.headers)) {
-      // a managed header is not what the client sent
-      if (!headerCondition(notes, { name, present_match: true }, this.#path) || name.startsWith(':'))
-        parts.push(undefined);
-      else if (prefix === '') parts.push(not(headerPresent(name)));
-      else parts.push(not(test({ kind: 'header', name }, { kind: 'contains', value: prefix, ignoreCase: false })));
-    }
-    return parts.every((p) => p !== undefined) ? all(parts as Condition[]) : undefined;
-  }
-
   /** What good tokens can do to a request: take a header out of it, add others. */
   #effects(providers: readonly TokenProvider[]): Effect[] {
     const effects = new Map<string, Effect>();
@@ -396,13 +225,13 @@ export class JwtFilter {
         if (providers.length === 0) return allowsMissing(requirement) ? NEVER : when;
         const ways = this.#effects(providers).map((e) => this.#satisfied(notes, requirement, e));
         if (allowsMissing(requirement)) {
-          const headers = this.#headersEmpty(notes, providers);
-          const elsewhere = this.#elsewhereEmpty(notes, providers);
+          const headers = headersEmpty(notes, providers, this.#path);
+          const elsewhere = elsewhereEmpty(notes, providers, this.#path);
           if (!headers || !elsewhere)
             notes.add('jwt', 'a place for tokens that only the proxy can look into', this.#path, this.#config);
           else ways.push(all([headers, elsewhere]));
         }
-        return all([when, any([not(any(ways)), this.#hidden()])]);
+        return all([when, any([not(any(ways)), mayHide(this.#places)])]);
       }),
     ]);
   }
@@ -428,12 +257,12 @@ export class JwtFilter {
 
   /** Whether a good token can lead to another route. */
   get reroutes(): boolean {
-    return [...this.#providers.values()].some(({ read }) => read?.reroutes);
+    return [...this.#providers.values()].some(({ read }) => read.reroutes);
   }
 
   /** Headers that look different when a request is routed again, lower case. */
   get changed(): ReadonlySet<string> {
-    const rerouting = [...this.#providers.values()].flatMap(({ read }) => (read?.reroutes ? [read] : []));
+    const rerouting = [...this.#providers.values()].flatMap(({ read }) => (read.reroutes ? [read] : []));
     if (rerouting.length === 0) return new Set();
     // the filter takes headers for claims out for all providers
     return new Set([...rerouting.flatMap((p) => p.headers.map((h) => h.name)), ...this.#filled]);
@@ -492,45 +321,4 @@ export class JwtFilter {
     }
     return { places: this.#places, providers, facts };
   }
-}
-
-/** Where the tokens of providers may be, each place once. */
-function placesOf(providers: readonly TokenProvider[]): TokenPlace[] {
-  const places = new Map<string, TokenPlace>();
-  const add = (kind: TokenPlace['kind'], name: string) => places.set(`${kind} ${name}`, { kind, name });
-  for (const { name } of providers.flatMap((p) => p.headers)) add('header', name);
-  for (const name of providers.flatMap((p) => p.params)) add('param', name);
-  for (const name of providers.flatMap((p) => p.cookies)) add('cookie', name);
-  return [...places.values()];
-}
-
-/** Headers that a provider fills. */
-function filledBy({ claimHeaders, payloadHeader }: TokenProvider): string[] {
-  return [...claimHeaders.map(({ name }) => name), ...(payloadHeader === '' ? [] : [payloadHeader])];
-}
-
-/** A ValueMatcher of a claim; undefined with a reason for one that could match what is missing, or is not known. */
-export function valueMatch(notes: Notes, o: JsonObject, at: string): ValueMatch | undefined {
-  const text = obj(o, 'string_match');
-  if (text) {
-    const matcher = stringMatcher(notes, text, join(at, 'string_match'));
-    if (!matcher || !('value' in matcher || matcher.kind === 'regex')) return undefined;
-    return { kind: 'string', matcher };
-  }
-  if (typeof o.bool_match === 'boolean') return { kind: 'bool', value: o.bool_match };
-  if (o.present_match === true) return { kind: 'present' };
-  const element = obj(obj(o, 'list_match'), 'one_of');
-  if (element) {
-    const of = valueMatch(notes, element, join(at, 'list_match.one_of'));
-    return of && { kind: 'any_element', of };
-  }
-  const several = obj(o, 'or_match');
-  if (several) {
-    const of = list(several, 'value_matchers').map((m, i) =>
-      valueMatch(notes, m, `${at}.or_match.value_matchers[${i}]`),
-    );
-    return of.every((m) => m !== undefined) ? { kind: 'or', of: of as ValueMatch[] } : undefined;
-  }
-  notes.add('rbac-rule', `a match of metadata by ${Object.keys(o)[0] ?? 'nothing'} is evaluated by the proxy`, at, o);
-  return undefined;
 }

@@ -188,15 +188,15 @@ const TEXT = {
   ],
   'parent-kind': [
     'A route for a kind of parent that is not known',
-    'Routes are attached to Gateways and Services. Other kinds belong to other controllers.',
+    'Routes are attached to Gateways, Services and Istio’s ServiceEntries. Other kinds belong to other controllers.',
   ],
   'backend-kind': [
     'A backend of a kind that is not known',
-    'Backends are Services and Istio’s Hostnames. As the Gateway API demands, requests for others are answered 500; the controller that knows the kind would do something else.',
+    'Backends are Services and Istio’s Hostnames. As the Gateway API demands, requests for others are answered 500, which the kernel does; a rule of which only a share leads there, or that mirrors there, is the proxy’s.',
   ],
   'unknown-filter': [
     'A filter of the Gateway API that is not known',
-    'As the Gateway API demands, requests that would pass it are answered 500; the controller that knows it would do something else.',
+    'As the Gateway API demands, requests that would pass it are answered 500, which the kernel does; a rule of which only a share would is the proxy’s.',
   ],
   sidecar: [
     'A setting of a Sidecar that is not translated, or something that a Sidecar hides',
@@ -212,7 +212,7 @@ const TEXT = {
   ],
   'source-match': [
     'A match on who the client is',
-    'sourceLabels, sourceNamespace and workload selectors make one configuration for each client. There is one for all clients of a node here.',
+    'sourceLabels, sourceNamespace and workload selectors make one configuration for each kind of client. An instance has one for all its clients: those that `run --namespace` and `--labels` name. `check` judges each rule for clients that it counts for; what is left counts for none.',
   ],
   'not-http': [
     'A route for connections',

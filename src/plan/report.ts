@@ -1,6 +1,6 @@
 /** What `check` says: every rule of the user's files, where it is enforced, and why. */
 import type { Diagnostic } from '../policy/diagnostics.js';
-import type { Resources, SourceRule } from '../policy/resources.js';
+import type { Clients, Resources, SourceRule } from '../policy/resources.js';
 import { buildPlan, type Outcomes, outcomesOf } from './build.js';
 import type { Plan, Reason } from './ir.js';
 import { dedupe } from './routes.js';
@@ -13,6 +13,8 @@ export interface ReportReason {
   readonly line: number;
   /** the rule's file, or another one that is to blame */
   readonly file: string;
+  /** it is so for the clients that the policies were read for, and not for these */
+  readonly clients?: Clients;
 }
 
 export interface ReportResult {
@@ -80,8 +82,8 @@ function reasonsOf(
     reasons.push(...outcomes.reasons.get(at)!);
     for (const id of outcomes.routeIds.get(at) ?? []) reasons.push(...(refused.get(id) ?? []));
   }
-  const own = rule.unsupported.map(({ code, message, field, line }) => ({
-    ...{ code, message, field, line },
+  const own = rule.unsupported.map(({ code, message, field, line, clients }) => ({
+    ...{ code, message, field, line, ...(clients ? { clients } : {}) },
     file: rule.position.file,
   }));
   const found = dedupe(reasons).map((r) => ({

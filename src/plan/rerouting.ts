@@ -7,9 +7,10 @@
 import type { JsonObject } from '../policy/resources.js';
 import { all, headersOf, NEVER, not, whatever } from './conditions.js';
 import type { Condition } from './ir.js';
-import { JWT_METADATA, type JwtCase, type JwtFilter, TOO_MANY_QUESTIONS, valueMatch } from './jwt.js';
+import { JWT_METADATA, type JwtCase, type JwtFilter, TOO_MANY_QUESTIONS } from './jwt.js';
 import { bool, list, type Notes, obj, onlyFields, str } from './notes.js';
 import type { MetadataTest } from './route-match.js';
+import { valueMatch } from './value-match.js';
 
 /** The jwt_authn filter of a chain. */
 export interface JwtPlace {

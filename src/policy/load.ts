@@ -17,7 +17,7 @@ import type { Document } from './documents.js';
 import { type EnvoySource, isEnvoyDocument, translateEnvoy } from './envoy/index.js';
 import type { Identity } from './istio/identities.js';
 import { mergeResources } from './merge.js';
-import type { Resources } from './resources.js';
+import type { Clients, Resources } from './resources.js';
 
 /** Larger files take seconds and gigabytes to parse; 10,000 routes are about 2 MB. */
 const MAX_FILE_BYTES = 8 * 1024 * 1024;
@@ -37,6 +37,8 @@ export interface LoadOptions {
   readonly onText?: (file: string, text: string) => void;
   /** see `TranslateOptions.identity` */
   readonly identity?: Identity;
+  /** see `TranslateOptions.workload` */
+  readonly workload?: Partial<Clients>;
   /** see `TranslateOptions.atServers` */
   readonly atServers?: boolean;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
@@ -57,6 +59,37 @@ interface Parsed {
  * among them the resources are incomplete and must not be used.
  */
 export async function loadFiles(paths: readonly string[], options: LoadOptions = {}): Promise<Resources> {
+  const { parsed, files } = await readFiles(paths, options);
+  return translate(parsed, paths, files, options);
+}
+
+/** So many groups of clients are looked at; each takes as long as the files as such. */
+const MAX_CLIENT_GROUPS = 64;
+
+/**
+ * As `loadFiles`, and the Kubernetes documents once more for each of `otherClients`: rules may count for some clients only.
+ * Where the files have errors, or `options` say who the clients are, there are no others.
+ */
+export async function loadForClients(
+  paths: readonly string[],
+  options: LoadOptions = {},
+): Promise<{ resources: Resources; others: { clients: Clients; resources: Resources }[] }> {
+  const { parsed, files } = await readFiles(paths, options);
+  const resources = await translate(parsed, paths, files, options);
+  const others: { clients: Clients; resources: Resources }[] = [];
+  const wrong = resources.diagnostics.some((d) => d.severity === 'error');
+  if (wrong || options.workload) return { resources, others };
+  for (const clients of (resources.otherClients ?? []).slice(0, MAX_CLIENT_GROUPS)) {
+    const own = { ...parsed, envoy: [], diagnostics: [] };
+    others.push({ clients, resources: await translate(own, paths, files, { ...options, workload: clients }) });
+  }
+  return { resources, others };
+}
+
+async function readFiles(
+  paths: readonly string[],
+  options: LoadOptions,
+): Promise<{ parsed: Parsed; files: readonly string[] }> {
   const parsed: Parsed = { kubernetes: [], envoy: [], diagnostics: [] };
   const files = await expand(paths, parsed.diagnostics);
   for (const file of files) {
@@ -67,6 +100,15 @@ export async function loadFiles(paths: readonly string[], options: LoadOptions =
     options.onText?.(name, text);
     parseText(text, name, parsed);
   }
+  return { parsed, files };
+}
+
+async function translate(
+  parsed: Parsed,
+  paths: readonly string[],
+  files: readonly string[],
+  options: LoadOptions,
+): Promise<Resources> {
   const results: Resources[] = [translateEnvoy(parsed.envoy, options.assumeEndpoints)];
   if (parsed.kubernetes.length > 0) results.push(await translateKubernetes(parsed, options));
   const merged = mergeResources(results, parsed.diagnostics);
@@ -277,6 +319,10 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  const { assumeEndpoints = false, atServers = false, instance = '', identity } = options;
-  return translate(documents, { assumeEndpoints, atServers, instance, ...(identity ? { identity } : {}) });
+  const { assumeEndpoints = false, atServers = false, instance = '', identity, workload } = options;
+  return translate(documents, {
+    ...{ assumeEndpoints, atServers, instance },
+    ...(identity ? { identity } : {}),
+    ...(workload ? { workload } : {}),
+  });
 }

@@ -61,6 +61,7 @@ export function mergeResources(parts: readonly Resources[], diagnostics: readonl
     hosts: parts.flatMap((p) => p.hosts),
     identities: parts.flatMap((p) => p.identities ?? []),
     rules: parts.flatMap((p) => p.rules),
+    otherClients: parts.flatMap((p) => p.otherClients ?? []),
     left: new Map(parts.flatMap((p) => [...(p.left ?? [])])),
     documents: parts.reduce((sum, p) => sum + p.documents, 0),
     provenance: new JoinedProvenance(parts.map((p) => p.provenance)),

@@ -52,6 +52,8 @@ export interface SourceRule {
     readonly message: string;
     readonly field: string;
     readonly line: number;
+    /** it is so for these resources, and not for those that are for these clients */
+    readonly clients?: Clients;
   }[];
 }
 
@@ -61,6 +63,18 @@ export interface LeftReason {
   readonly message: string;
   readonly field: string;
   readonly position: Position;
+}
+
+/** Clients as policies tell them apart. */
+export interface Clients {
+  readonly namespace: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+/** True for clients in the same namespace with the same labels. */
+export function sameClients(a: Clients, b: Clients): boolean {
+  const words = ({ labels }: Clients) => JSON.stringify(Object.entries(labels).sort());
+  return a.namespace === b.namespace && words(a) === words(b);
 }
 
 /** A name that applications may look up, with the address that stands for it. */
@@ -104,6 +118,8 @@ export interface Resources {
   /** who the clients at known addresses are (SPIFFE URIs), as translated policies take them to be */
   readonly identities?: readonly { readonly address: string; readonly identity: string }[];
   readonly rules: SourceRule[];
+  /** clients that some of the rules count for, and these resources are not for */
+  readonly otherClients?: readonly Clients[];
   /**
    * Listeners, virtual hosts, routes and clusters, by identity, that are the proxy's whatever they say: something in the
    * files changes them in a way that the resources do not show

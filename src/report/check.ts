@@ -1,10 +1,10 @@
 /** What `check` does, without input and output of its own: files -> report, with totals. */
 import { compileImage } from '../compile/image.js';
 import { lint } from '../lint/index.js';
-import { buildPlan } from '../plan/build.js';
 import type { Plan } from '../plan/ir.js';
-import { type CheckReport, type Refused, report } from '../plan/report.js';
-import { type LoadOptions, loadFiles } from '../policy/load.js';
+import type { CheckReport, Refused } from '../plan/report.js';
+import type { LoadOptions } from '../policy/load.js';
+import { judge } from './clients.js';
 import { fixOf, pageOf, reasonText } from './guides.js';
 
 /** How many rules of a group are enforced where. */
@@ -99,21 +99,16 @@ export function totals(result: CheckReport): Totals {
 export type Sources = ReadonlyMap<string, string>;
 
 /**
- * Judges every rule of the files. Services without endpoints are taken to have one. Nothing is thrown for bad input: see
+ * Judges every rule of the files, each for clients that it counts for unless `options.workload` says who the clients are.
+ * Services without endpoints are taken to have one. Nothing is thrown for bad input: see
  * `errors` of the output.
  */
 export async function check(
   files: readonly string[],
-  options: Pick<LoadOptions, 'stdin'> = {},
+  options: Pick<LoadOptions, 'stdin' | 'workload'> = {},
 ): Promise<{ output: CheckOutput; sources: Sources }> {
   const sources = new Map<string, string>();
-  const resources = await loadFiles(files, {
-    ...options,
-    assumeEndpoints: true,
-    onText: (file, text) => sources.set(file, text),
-  });
-  const plan = buildPlan(resources);
-  const ok = resources.diagnostics.every((d) => d.severity !== 'error');
-  const result = ok ? report(resources, plan, refusedByCompiler(plan), lint(resources)) : report(resources, plan);
+  const load = { ...options, assumeEndpoints: true, onText: (file: string, text: string) => sources.set(file, text) };
+  const result = await judge(files, load, refusedByCompiler, lint);
   return { output: { ...result, totals: totals(result) }, sources };
 }

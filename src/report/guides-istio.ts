@@ -21,6 +21,8 @@ PARENTS  rules:
 const access = (rest: string) => `${HEAD('AuthorizationPolicy', 'reviews', 'security.istio.io/v1')}spec:\n${rest}`;
 const TOKENS = `${HEAD('RequestAuthentication', 'reviews', 'security.istio.io/v1')}spec:
   jwtRules:`;
+const SIDECAR = (name: string) => `${HEAD('Sidecar', name)}spec:
+  egress: [{ hosts: ["./*"] }]`;
 const BY_PATH = access(`  action: DENY
   rules:
     - to: [{ operation: { paths: [/internal/*] } }]`);
@@ -71,11 +73,11 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     without: 'metrics of a proxy only count what it sees.',
   },
   'source-match': {
-    fix: 'Tell the clients apart by something in the request, such as a header.',
+    fix: 'Run an instance for these clients (`run --name web --labels app=web`, then `exec --name web`), or tell them apart by something in the request, such as a header.',
     example: {
       place: 'documents',
-      before: ROUTE.replace('    - route', '    - match: [{ sourceLabels: { app: web } }]\n      route'),
-      after: ROUTE.replace('    - route', '    - match: [{ headers: { x-client: { exact: web } } }]\n      route'),
+      before: `${SIDECAR('one')}\n---\n${SIDECAR('two')}`,
+      after: SIDECAR('one'),
     },
   },
   'not-http': {

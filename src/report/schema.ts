@@ -26,6 +26,10 @@ const reason = z.strictObject({
   field: z.string().describe('path of the field in the document, or in the Envoy resource that stands for it'),
   line: count('line in `file` of what is to blame; 0 if unknown'),
   file: z.string().describe("the rule's file, or another one that is to blame"),
+  clients: z
+    .strictObject({ namespace: z.string(), labels: z.record(z.string(), z.string()) })
+    .optional()
+    .describe('it is so for the clients that were judged, and not for these'),
 });
 
 const result = z.strictObject({

@@ -19,8 +19,8 @@ function verify(result: ChaosResult, share: number, agent: boolean): void {
   assert.ok(sum((r) => r.right) > 100 * seconds, `${sum((r) => r.right)} right answers in ${seconds} s`);
   // most errors are those that servers were asked for
   assert.ok(sum((r) => r.right) > share * sum((r) => r.requests), 'too many errors');
-  // an agent that has just come back counts from 0, and its pools are empty
-  assert.ok(result.requests.kernel > (agent ? 0 : result.requests.proxy), JSON.stringify(result.requests));
+  // an agent that has just come back counts from 0, and its pools are empty; while a server is away, the proxy has more
+  assert.ok(result.requests.kernel > (agent ? 0 : result.requests.proxy / 2), JSON.stringify(result.requests));
   const { connections, owned, broken, clients } = result.left;
   assert.deepEqual({ connections, owned, broken, clients }, { connections: 0, owned: 0, broken: [], clients: 0 });
   assert.ok(result.left.descriptors < 400, `${result.left.descriptors} descriptors`);

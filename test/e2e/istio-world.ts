@@ -13,7 +13,7 @@ import { type SidestepHandle, type Status, startSidestep } from '../../src/lab/s
 import type { HeaderList } from '../../src/lab/wire.js';
 import { parseIdentity } from '../../src/policy/istio/identities.js';
 import { loadFiles } from '../../src/policy/load.js';
-import type { JsonObject, Resources } from '../../src/policy/resources.js';
+import type { Clients, JsonObject, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
 import { instanceStatus, untilKernel } from './in-kernel.js';
 import type { Received } from './istio-server.js';
@@ -148,16 +148,23 @@ export class IstioWorld {
     await writeFile(this.#file, text);
   }
 
-  /** Sidestep on the written file, with an identity if one is given, and a plain Envoy with what it translates to. */
-  async start(identity?: string): Promise<void> {
+  /** Sidestep on the written file, for an identity or clients if some are given, and a plain Envoy with what it translates to. */
+  async start(identity?: string, clients?: Clients): Promise<void> {
     const who = identity === undefined ? undefined : parseIdentity(identity);
-    this.resources = await loadFiles([this.#file], who ? { identity: who } : {});
+    this.resources = await loadFiles([this.#file], {
+      ...(who ? { identity: who } : {}),
+      ...(clients ? { workload: clients } : {}),
+    });
     const wrong = this.resources.diagnostics.filter((d) => d.severity === 'error');
     if (wrong.length > 0) throw new Error(JSON.stringify(wrong));
     const { bootstrap, at } = await moved(this.resources);
     this.#alone = at;
     await startEnvoy(this.lab, 'envoy-alone', bootstrap);
-    const args = identity === undefined ? [] : ['--identity', identity];
+    const labels = Object.entries(clients?.labels ?? {}).map(([key, value]) => `${key}=${value}`);
+    const args = [
+      ...(identity === undefined ? [] : ['--identity', identity]),
+      ...(clients ? ['--namespace', clients.namespace, '--labels', labels.join(',')] : []),
+    ];
     this.sidestep = await startSidestep(this.lab, [this.#file], { args });
     const argv = nodeScript(RAW_CLIENT);
     const driver = async (process: LabProcess): Promise<Driver> => {

@@ -12,6 +12,7 @@
  * /interim                100, 102 and 103 before the answer
  * /chunks/SIZE/COUNT      a chunked answer; /trailers one with trailers
  * /dribble                an answer of 60 bytes, sent a byte at a time
+ * /halves/MS              an answer whose head comes in two pieces, the second after MS ms
  * /bytes/N                an answer of N bytes, content-length given
  * /early                  answers before the body was read, and closes
  * /garbage                something that is not HTTP
@@ -139,6 +140,11 @@ async function answer(socket: Socket, method: string, path: string, echo: Buffer
         write(byte);
         await sleep(1);
       }
+      return true;
+    case 'halves':
+      write('HTTP/1.1 200 OK\r\nContent-');
+      await sleep(Number(a));
+      write('Length: 10\r\n\r\n0123456789');
       return true;
     case 'bytes':
       write(`HTTP/1.1 200 OK\r\nContent-Length: ${a}\r\n\r\n`, method === 'HEAD' ? '' : digits(Number(a)));

@@ -79,13 +79,17 @@ export class Backends {
     return { cluster: clusterName(port.number, '', place.host), host: place.host, port: port.number };
   }
 
-  /** As `resolve`, and says what is wrong at the reference. */
-  report(rule: RuleBuilder, ref: ObjectRef, path: Path): Backend {
+  /**
+   * As `resolve`, and says what is wrong at the reference.
+   *
+   * @param shared other backends of the rule take requests: the rule is not simply answered 500
+   */
+  report(rule: RuleBuilder, ref: ObjectRef, path: Path, shared: boolean): Backend {
     const found = this.resolve(rule.document, ref);
     if ('cluster' in found) return found;
     const message = `${found.message}: requests for it are answered 500`;
     this.context.warn(rule.document, path, found.code, message);
-    if (found.foreign) this.context.unsupported(rule, path, found.code, message);
+    if (found.foreign && shared) this.context.unsupported(rule, path, found.code, message);
     return found;
   }
 }

@@ -161,7 +161,9 @@ export class ApiGateways {
   }
 
   /** Assumes the gateways that policies are attached to and no document describes. */
-  assumeProtected(policies: readonly Typed<AuthorizationPolicy>[]): void {
+  assumeProtected(
+    policies: readonly Typed<Pick<AuthorizationPolicy, 'selector' | 'targetRef' | 'targetRefs'>>[],
+  ): void {
     for (const { document, spec } of policies) {
       for (const { kind, name } of policyTargets(spec)) {
         if (kind !== 'Gateway') continue;

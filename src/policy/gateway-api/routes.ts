@@ -10,35 +10,51 @@ import type { HostRoutes } from '../istio/gateway-listeners.js';
 import type { GatewayWorkload } from '../istio/gateways.js';
 import { hostIntersection, hostMatches } from '../istio/hosts.js';
 import type { Typed } from '../istio/kubernetes-services.js';
-import type { Service } from '../istio/registry.js';
+import { entryServices, type Registry, type Service } from '../istio/registry.js';
 import { isCatchAll } from '../istio/route-match.js';
 import type { RouteInput } from '../istio/routes.js';
-import type { JsonObject } from '../resources.js';
+import type { Clients, JsonObject } from '../resources.js';
 import { type Backends, backendHost } from './backends.js';
 import { type ApiGateways, type ApiListener, createdAt } from './listeners.js';
 import { byPrecedence, type Ranked } from './match.js';
 import { type ApiRule, ruleRoutes } from './rules.js';
 import type { GrpcRoute, HttpRoute, ParentRef } from './schema.js';
 
+/** A host of the mesh that a route is attached to. */
+interface AttachedService {
+  readonly host: string;
+  readonly namespace: string;
+  /** undefined: all ports */
+  readonly port: number | undefined;
+  readonly path: Path;
+}
+
 interface ApiRoute {
   readonly document: Document;
   readonly spec: HttpRoute | GrpcRoute;
   readonly rules: readonly ApiRule[];
-  readonly services: { readonly host: string; readonly namespace: string; readonly port: number | undefined }[];
+  readonly services: AttachedService[];
   readonly listeners: { readonly listener: ApiListener; readonly hosts: readonly string[] }[];
   readonly built: Map<number, Ranked[]>;
 }
 
-type Reason = readonly [path: Path, code: string, message: string];
+type Reason = readonly [path: Path, code: string, message: string, clients?: Clients];
 
 /** All HTTPRoutes and GRPCRoutes of the input. */
 export class ApiRoutes {
   readonly #context: Context;
+  readonly #registry: Registry;
   readonly #gateways: ApiGateways;
   readonly #routes: ApiRoute[];
 
-  constructor(context: Context, gateways: ApiGateways, documents: readonly Typed<HttpRoute | GrpcRoute>[]) {
+  constructor(
+    context: Context,
+    registry: Registry,
+    gateways: ApiGateways,
+    documents: readonly Typed<HttpRoute | GrpcRoute>[],
+  ) {
     this.#context = context;
+    this.#registry = registry;
     this.#gateways = gateways;
     this.#routes = documents.map(({ document, spec }) => this.#read(document, spec));
     for (const route of this.#routes) this.#attach(route);
@@ -74,10 +90,14 @@ export class ApiRoutes {
       if (reason) reasons.push(reason);
     });
     const attached = route.services.length > 0 || route.listeners.length > 0;
-    for (const [path, code, message] of reasons) {
+    for (const [path, code, message, clients] of reasons) {
       // A rule is the kernel's only if everything that leads to it is; a parent that takes no route leads nowhere.
       if (attached && code !== 'tls' && code !== 'parent-kind') this.#context.warn(document, path, code, message);
-      else for (const { rule } of route.rules) this.#context.unsupported(rule, path, code, message);
+      else
+        for (const { rule } of route.rules) {
+          if (clients) this.#context.elsewhere(rule, path, message, clients);
+          else this.#context.unsupported(rule, path, code, message);
+        }
     }
   }
 
@@ -87,7 +107,8 @@ export class ApiRoutes {
     const kind = ref.kind ?? 'Gateway';
     const host =
       kind === 'Gateway' ? undefined : backendHost({ ...ref, kind }, document.namespace, this.#context.domain);
-    if (host) return this.#attachToService(route, host, ref, path);
+    if (host) return this.#attachToService(route, host, ref.port, path);
+    if (group === 'networking.istio.io' && kind === 'ServiceEntry') return this.#attachToEntry(route, ref, path);
     if (group !== 'gateway.networking.k8s.io' || kind !== 'Gateway')
       return [path, 'parent-kind', `parents of kind ${group ? `${group}/` : ''}${kind} are not known here`];
     const gateway = `${ref.namespace ?? document.namespace}/${ref.name}`;
@@ -118,27 +139,44 @@ export class ApiRoutes {
   #attachToService(
     route: ApiRoute,
     { host, namespace }: { host: string; namespace: string },
-    ref: ParentRef,
+    port: number | undefined,
     path: Path,
   ): Reason | undefined {
     const { document } = route;
     const client = this.#context.namespace;
-    if (document.namespace !== namespace && document.namespace !== client)
-      return [path, 'source-match', `counts only for clients of namespace ${document.namespace}, not of ${client}`];
-    route.services.push({ host, namespace, port: ref.port });
+    if (document.namespace !== namespace && document.namespace !== client) {
+      const message = `counts only for clients of namespace ${document.namespace}, not of ${client}`;
+      return [path, 'source-match', message, { namespace: document.namespace, labels: {} }];
+    }
+    route.services.push({ host, namespace, port, path });
     return undefined;
+  }
+
+  /** Istio's extension: the hosts of a ServiceEntry as parents, as those of Services are. */
+  #attachToEntry(route: ApiRoute, ref: ParentRef, path: Path): Reason | undefined {
+    const namespace = ref.namespace ?? route.document.namespace;
+    const hosts = entryServices(this.#registry.all(), namespace, ref.name);
+    const section = ref.sectionName;
+    let reason: Reason | undefined;
+    for (const { host, ports } of hosts) {
+      const named = section === undefined ? undefined : ports.find(({ name }) => name === section);
+      if (section !== undefined && !named) {
+        reason ??= [path, 'parent-kind', `ServiceEntry ${namespace}/${ref.name} has no port with the name ${section}`];
+        continue;
+      }
+      reason ??= this.#attachToService(route, { host, namespace }, ref.port ?? named?.number, path);
+    }
+    if (hosts.length > 0) return reason;
+    const port = ref.port ?? (section !== undefined && /^\d{1,5}$/.test(section) ? Number(section) : undefined);
+    return this.#attachToService(route, { host: ref.name.toLowerCase(), namespace }, port, path);
   }
 
   /** Hosts and ports of Services that routes speak of. */
   *mentions(): Iterable<HostMention> {
     const { domain } = this.#context;
-    for (const { document, rules, services, spec } of this.#routes) {
-      for (const { host, port } of services) {
-        const index = (spec.parentRefs ?? []).findIndex(
-          (ref) => backendHost({ ...ref, kind: ref.kind ?? 'Gateway' }, document.namespace, domain)?.host === host,
-        );
-        yield { host, document, path: ['spec', 'parentRefs', index], ...(port === undefined ? {} : { port }) };
-      }
+    for (const { document, rules, services } of this.#routes) {
+      for (const { host, port, path } of services)
+        yield { host, document, path, ...(port === undefined ? {} : { port }) };
       for (const { path, spec: rule } of rules) {
         const mirrors = (rule.filters ?? []).flatMap((filter, index) =>
           filter.requestMirror

@@ -44,24 +44,29 @@ class Translator {
     });
   }
 
-  /** Says that requests are answered 500 because nobody here can do what is asked. */
-  #foreign(path: Path, type: string): void {
+  /**
+   * Says that requests are answered 500 because nobody here can do what is asked.
+   *
+   * @param shared only a share of the rule's requests
+   */
+  #foreign(path: Path, type: string, shared: boolean): void {
     const message = `the filter ${type} is not known here: requests are answered 500`;
     this.input.context.warn(this.api.document, path, 'unknown-filter', message);
-    this.input.context.unsupported(this.api.rule, path, 'unknown-filter', message);
+    if (shared) this.input.context.unsupported(this.api.rule, path, 'unknown-filter', message);
   }
 
   /** The backends that take requests, each with its share. */
   #destinations(refs: readonly BackendRef[]): { ref: BackendRef; cluster: string; weight: number; path: Path }[] {
-    const { path } = this.api;
+    const { document, path } = this.api;
+    const used = refs.filter((ref) => ref.weight !== 0);
+    const shared = used.some((ref) => 'cluster' in this.backends.resolve(document, ref));
     return refs.flatMap((ref, index) => {
       const at = [...path, 'backendRefs', index];
       const weight = ref.weight ?? 1;
-      const found = this.backends.report(this.api.rule, ref, at);
+      const found = this.backends.report(this.api.rule, ref, at, shared);
       if (weight === 0) return [];
-      const only = refs.filter((r) => r.weight !== 0).length === 1;
-      const foreign = only ? -1 : foreignFilter(ref.filters, true);
-      if (foreign >= 0) this.#foreign([...at, 'filters', foreign], ref.filters?.[foreign]?.type ?? '');
+      const foreign = used.length === 1 ? -1 : foreignFilter(ref.filters, true);
+      if (foreign >= 0) this.#foreign([...at, 'filters', foreign], ref.filters?.[foreign]?.type ?? '', shared);
       const usable = 'cluster' in found && foreign < 0;
       return [{ ref, cluster: usable ? found.cluster : NOWHERE, weight, path: at }];
     });
@@ -84,7 +89,7 @@ class Translator {
     for (const key of Object.keys(fields)) context.origin(out, document, [...path, 'filters'], key);
     const foreign = foreignFilter(filters, false);
     if (foreign >= 0) {
-      this.#foreign([...path, 'filters', foreign], filters[foreign]?.type ?? '');
+      this.#foreign([...path, 'filters', foreign], filters[foreign]?.type ?? '', false);
       return { ...out, direct_response: { ...ERROR } };
     }
     const redirect = filters.find((filter) => filter.requestRedirect)?.requestRedirect;

@@ -10,7 +10,7 @@ import type { DestinationRules } from './destination-rules.js';
 import { isGatewaySelector } from './gateways.js';
 import { hostMatches } from './hosts.js';
 import type { Typed } from './kubernetes-services.js';
-import { labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
+import { entryServices, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
 import type { VirtualServices } from './virtual-services.js';
 
@@ -137,11 +137,13 @@ export function assumeProtected(
   for (const { document, spec } of policies) {
     const targets = policyTargets(spec);
     for (const { kind, name } of targets) {
-      const host = `${name}.${document.namespace}.svc.${context.domain}`;
-      if (kind !== 'Service' || registry.get(host)) continue;
+      const entry = kind === 'ServiceEntry';
+      if (kind !== 'Service' && !entry) continue;
+      const host = entry ? name.toLowerCase() : `${name}.${document.namespace}.svc.${context.domain}`;
+      if (entry ? entryServices(registry.all(), document.namespace, name).length > 0 : registry.get(host)) continue;
       const path = ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'];
       registry.add(assumedService(host, document, path, policyPorts(spec)));
-      context.warn(document, path, 'unknown-service', `no Service describes ${host}: its traffic is not intercepted`);
+      context.warn(document, path, 'unknown-service', `no ${kind} describes ${host}: its traffic is not intercepted`);
     }
     if (targets.length > 0) continue;
     const wanted = spec.selector?.matchLabels ?? {};

@@ -14,7 +14,7 @@ import type { Identities } from './identities.js';
 import { documentAnnotations, type Typed } from './kubernetes-services.js';
 import { RBAC_FILTERS } from './listeners.js';
 import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
-import { labelsMatch, type Service } from './registry.js';
+import { entryServices, labelsMatch, type Service } from './registry.js';
 import {
   type AuthenticationPolicy,
   gatewayJwtFilter,
@@ -43,8 +43,13 @@ interface Judgement {
   readonly looksAt: ReadonlySet<string>;
 }
 
+/** Kinds of what a policy may be attached to. */
+export const TARGET_KINDS: ReadonlySet<string> = new Set(['Service', 'ServiceEntry', 'Gateway']);
+
 /** What a policy is attached to; nothing if it selects servers. */
-export function policyTargets(spec: AuthorizationPolicy): { kind: string; name: string }[] {
+export function policyTargets(
+  spec: Pick<AuthorizationPolicy, 'targetRef' | 'targetRefs'>,
+): { kind: string; name: string }[] {
   return [...(spec.targetRef ? [spec.targetRef] : []), ...(spec.targetRefs ?? [])];
 }
 
@@ -105,7 +110,7 @@ export class Authorization {
       });
     }
     const targets = policyTargets(spec);
-    const foreign = targets.find(({ kind }) => kind !== 'Service' && kind !== 'Gateway');
+    const foreign = targets.find(({ kind }) => !TARGET_KINDS.has(kind));
     if (foreign) {
       const path = ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'];
       skip(path, 'target-ref', `policies of a ${foreign.kind} are not translated`);
@@ -134,10 +139,16 @@ export class Authorization {
 
   /** As `#selects`, for a server of a service: a policy may be attached to the service itself. */
   #counts(policy: Selecting, service: Service, labels: Labels, known: boolean): Answer {
-    if (!policy.targets) return this.#selects(policy, service.namespace, labels, known);
-    const { domain } = this.#context;
-    const host = (name: string) => `${name}.${policy.document.namespace}.svc.${domain}`;
-    return policy.targets.some((t) => t.kind === 'Service' && host(t.name) === service.host) ? 'yes' : 'no';
+    // no sidecar runs at a server outside the mesh
+    if (!policy.targets) return service.external ? 'no' : this.#selects(policy, service.namespace, labels, known);
+    const { namespace } = policy.document;
+    const host = (name: string) => `${name}.${namespace}.svc.${this.#context.domain}`;
+    const meant = policy.targets.some(
+      ({ kind, name }) =>
+        (kind === 'Service' && host(name) === service.host) ||
+        (kind === 'ServiceEntry' && entryServices([service], namespace, name).length > 0),
+    );
+    return meant ? 'yes' : 'no';
   }
 
   #selects(policy: Selecting, namespace: string, labels: Labels, known: boolean): Answer {
@@ -236,7 +247,6 @@ export class Authorization {
   }
 
   #judge(cluster: ClusterInfo): Judgement | undefined {
-    if (cluster.service.external) return undefined;
     const { policies, closed } = this.#select(cluster);
     const authentications = this.#authentications(cluster);
     if (policies.length === 0 && authentications.length === 0 && !closed) return undefined;

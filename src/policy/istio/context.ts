@@ -1,7 +1,7 @@
 /** What every part of the translation shares: options, diagnostics, provenance and the source rules. */
 import type { Diagnostic, Position } from '../diagnostics.js';
 import type { Document } from '../documents.js';
-import { Provenance, type SourceRule } from '../resources.js';
+import { type Clients, Provenance, type SourceRule, sameClients } from '../resources.js';
 import { type Identity, LOCAL_TRUST_DOMAIN } from './identities.js';
 
 export type Path = readonly (string | number)[];
@@ -13,7 +13,7 @@ export interface TranslateOptions {
   readonly instance?: string;
   /** the client workload that routes are made for, as a sidecar would know it (default: no labels, and the
    * identity's namespace, else that of the documents: `default` if any is there, else the one with the most services and routes) */
-  readonly workload?: { readonly namespace?: string; readonly labels?: Readonly<Record<string, string>> };
+  readonly workload?: Partial<Clients>;
   /** namespace whose policies apply everywhere (default `istio-system`) */
   readonly rootNamespace?: string;
   /**
@@ -47,6 +47,8 @@ export class Context {
   readonly diagnostics: Diagnostic[] = [];
   readonly provenance = new Provenance();
   readonly rules: RuleBuilder[] = [];
+  /** clients that rules count for and this translation is not for */
+  readonly otherClients: Clients[] = [];
   readonly #ids = new Set<string>();
   readonly basePort: number;
   readonly instance: string;
@@ -116,10 +118,17 @@ export class Context {
   }
 
   /** Says that a rule has a part which only the proxy can do, once per field and code. */
-  unsupported(rule: RuleBuilder, path: Path, code: string, message: string): void {
+  unsupported(rule: RuleBuilder, path: Path, code: string, message: string, clients?: Clients): void {
     const field = fieldPath(path);
     if (rule.unsupported.some((u) => u.code === code && u.field === field)) return;
-    rule.unsupported.push({ code, message, field, line: rule.document.at(path).line });
+    const { line } = rule.document.at(path);
+    rule.unsupported.push({ code, message, field, line, ...(clients ? { clients } : {}) });
+  }
+
+  /** Says that a rule, or a part of it, counts only for other clients than those of this translation. */
+  elsewhere(rule: RuleBuilder, path: Path, message: string, clients: Clients): void {
+    this.unsupported(rule, path, 'source-match', message, clients);
+    if (!this.otherClients.some((known) => sameClients(known, clients))) this.otherClients.push(clients);
   }
 
   /** Says where `object` (or its `key`) comes from. */

@@ -101,14 +101,16 @@ export class DestinationRules {
       return { name: subset.name, labels: subset.labels ?? {}, ...(own ? { policy: own } : {}), document, path };
     });
     const workload = spec.workloadSelector?.matchLabels;
-    if (workload && !labelsMatch(workload, context.labels)) {
+    const { namespace } = document;
+    // it selects among the clients of its own namespace
+    if (workload && !(namespace === context.namespace && labelsMatch(workload, context.labels))) {
       for (const block of [policy, ...subsets.map((s) => s.policy)].flatMap((p) => [
         p?.whole,
         ...(p?.byPort.values() ?? []),
       ])) {
         if (!block) continue;
         const message = 'counts only for the clients that workloadSelector names, which this one is not';
-        context.unsupported(block.rule, ['spec', 'workloadSelector'], 'source-match', message);
+        context.elsewhere(block.rule, ['spec', 'workloadSelector'], message, { namespace, labels: workload });
       }
       return;
     }

@@ -178,7 +178,9 @@ export class Gateways {
   }
 
   /** Adds a plain-HTTP gateway for every policy that is about gateways' workloads of which there is none. */
-  assumeProtected(policies: readonly Typed<AuthorizationPolicy>[]): void {
+  assumeProtected(
+    policies: readonly Typed<Pick<AuthorizationPolicy, 'selector' | 'targetRef' | 'targetRefs'>>[],
+  ): void {
     for (const { document, spec } of policies) {
       const wanted = spec.selector?.matchLabels ?? {};
       if (!isGatewaySelector(wanted) || spec.targetRef || spec.targetRefs) continue;

@@ -49,7 +49,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const destinationRules = new DestinationRules(context, input.destinationRules);
   const gateways = new Gateways(context, registry, input.gateways);
   const apiGateways = new ApiGateways(context, registry, input.apiGateways, input.namespaces);
-  const apiRoutes = new ApiRoutes(context, apiGateways, [...input.httpRoutes, ...input.grpcRoutes]);
+  const apiRoutes = new ApiRoutes(context, registry, apiGateways, [...input.httpRoutes, ...input.grpcRoutes]);
   const mentions = [...virtualServices.mentions(), ...apiRoutes.mentions()];
   assumeServices(context, registry, mentions, destinationRules);
   for (const { host, port, protocol } of apiRoutes.spoken()) registry.speak(host, port, protocol);
@@ -57,8 +57,9 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   if (context.assumeEndpoints) {
     assumeEndpoints(registry);
     gateways.assumeBound(virtualServices);
-    gateways.assumeProtected(input.authorizationPolicies);
-    apiGateways.assumeProtected(input.authorizationPolicies);
+    const policies = [...input.authorizationPolicies, ...input.requestAuthentications];
+    gateways.assumeProtected(policies);
+    apiGateways.assumeProtected(policies);
   }
   virtualServices.explainUnknownGateways((name) => gateways.has(name));
   checkSubsets(context, registry, virtualServices, destinationRules);
@@ -118,6 +119,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     hosts: hostEntries(context, registry, workloads),
     identities: identities.known(),
     rules: sourceRules(context, all),
+    otherClients: context.otherClients,
     left: left.reasons,
     documents: all.length,
     provenance: context.provenance,

@@ -101,6 +101,18 @@ export function labelsMatch(
   return Object.entries(wanted).every(([key, value]) => labels[key] === value);
 }
 
+/**
+ * The services that a ServiceEntry describes. Where no document describes it, a service that was assumed for it, which
+ * has its name as host.
+ */
+export function entryServices(services: readonly Service[], namespace: string, name: string): Service[] {
+  return services.filter(
+    ({ document, assumed, host }) =>
+      (document.kind === 'ServiceEntry' && document.namespace === namespace && document.name === name) ||
+      (assumed && host === name.toLowerCase()),
+  );
+}
+
 /** Services by host name. */
 export class Registry {
   readonly #services = new Map<string, Service>();

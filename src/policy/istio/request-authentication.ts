@@ -91,7 +91,7 @@ export class RequestAuthentications {
       this.#context.rule(document, ['spec', 'jwtRules', index], `jwtRules[${index}]`),
     );
     const targets = [...(spec.targetRef ? [spec.targetRef] : []), ...(spec.targetRefs ?? [])];
-    const foreign = targets.find(({ kind }) => kind !== 'Service' && kind !== 'Gateway');
+    const foreign = targets.find(({ kind }) => !/^(Service|ServiceEntry|Gateway)$/.test(kind));
     if (foreign) {
       const path = ['spec', spec.targetRef ? 'targetRef' : 'targetRefs'];
       const message = `policies of a ${foreign.kind} are not translated`;

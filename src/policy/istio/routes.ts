@@ -229,15 +229,19 @@ function fromHere(audience: Audience, match: HttpMatch, document: Document): boo
   return !match.sourceNamespace || match.sourceNamespace === audience.namespace;
 }
 
-function explainSkipped(context: Context, http: HttpRule, match: HttpMatch, index: number): void {
-  const path = [...http.path, 'match', index];
+/** Says that a match counts for other clients than those of this translation. */
+function explainSkipped(input: RouteInput, http: HttpRule, match: HttpMatch, index: number, audience: Audience): void {
+  const { context } = input;
   // a match for gateways is carried out there
   if (match.gateways && match.gateways.length > 0) return;
-  if (match.sourceLabels || match.sourceNamespace) {
-    const field = match.sourceLabels ? 'sourceLabels' : 'sourceNamespace';
-    const message = 'who the client is decides, which one configuration for all clients of a node cannot express';
-    context.unsupported(http.rule, [...path, field], 'source-match', message);
-  }
+  if (fromHere(audience, match, http.document)) return;
+  const path = [...http.path, 'match', index, match.sourceLabels ? 'sourceLabels' : 'sourceNamespace'];
+  const namespace = match.sourceNamespace || context.namespace;
+  const labels = match.sourceLabels ?? {};
+  const message = `counts only for clients of namespace ${namespace}${match.sourceLabels ? ' with the labels of sourceLabels' : ''}`;
+  // a gateway is what it is: other clients make no difference there
+  if (audience.gateways.length > 0) context.unsupported(http.rule, path, 'source-match', message);
+  else context.elsewhere(http.rule, path, message, { namespace, labels });
 }
 
 /**
@@ -258,8 +262,7 @@ export function buildRoutes(
     const matches = http.route.match ?? [];
     let catchAll = false;
     for (const [index, match] of (matches.length > 0 ? matches : [undefined]).entries()) {
-      if (match && (match.sourceLabels || match.sourceNamespace || match.gateways))
-        explainSkipped(context, http, match, index);
+      if (match && (match.sourceLabels || match.sourceNamespace)) explainSkipped(input, http, match, index, audience);
       const route = buildRoute(input, http, match, index, listenPort, audience);
       if (!route) continue;
       out.push(route);

@@ -25,11 +25,16 @@ export class Sidecars {
       const { document, spec } = typed;
       const rule = context.rule(document, ['spec'], 'spec');
       if (typed !== counting) {
+        const { namespace } = document;
+        const labels = spec.workloadSelector?.labels ?? {};
         const selected = spec.workloadSelector ? ' with the labels of its workloadSelector' : '';
-        const message = mine(typed)
-          ? 'another Sidecar counts for the clients of this node'
-          : `counts only for clients of namespace ${document.namespace}${selected}`;
-        context.unsupported(rule, ['spec'], 'source-match', message);
+        if (mine(typed)) {
+          const message = 'another Sidecar counts for the clients of this node';
+          context.unsupported(rule, ['spec'], 'source-match', message);
+        } else {
+          const message = `counts only for clients of namespace ${namespace}${selected}`;
+          context.elsewhere(rule, ['spec'], message, { namespace, labels });
+        }
         continue;
       }
       for (const field of ['ingress', 'inboundConnectionPool'] as const) {

@@ -1,0 +1,79 @@
+/** Rules that count for some clients only are judged for these. */
+import assert from 'node:assert/strict';
+import { Readable } from 'node:stream';
+import { test } from 'node:test';
+import { check } from '../../src/report/check.js';
+
+const FILES = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: reviews }
+spec:
+  hosts: [reviews]
+  http:
+    - match: [{ sourceLabels: { app: web } }, { sourceNamespace: shop, sourceLabels: { app: cart } }]
+      directResponse: { status: 403 }
+    - match: [{ sourceLabels: { app: tap } }]
+      mirror: { host: tap }
+      route: [{ destination: { host: reviews } }]
+    - route: [{ destination: { host: reviews } }]
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: { name: web, namespace: shop }
+spec:
+  workloadSelector: { labels: { app: cart } }
+  egress: [{ hosts: ["*/*"] }]
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: { name: second, namespace: shop }
+spec:
+  workloadSelector: { labels: { app: cart } }
+  egress: [{ hosts: ["*/*"] }]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: reviews }
+spec:
+  host: reviews
+  workloadSelector: { matchLabels: { app: web } }
+  trafficPolicy: { loadBalancer: { simple: RANDOM } }
+`;
+
+const judged = async (workload?: { namespace?: string; labels?: Record<string, string> }) => {
+  const { output } = await check(['-'], { stdin: Readable.from([FILES]), ...(workload ? { workload } : {}) });
+  assert.deepEqual(output.errors, []);
+  const rules = output.results.map((r) => `${r.rule} ${r.verdict} ${r.reasons.map((reason) => reason.code).join(',')}`);
+  return { output, rules: rules.map((text) => text.trim()) };
+};
+
+test('each rule is judged for the clients that it counts for', async () => {
+  const { output, rules } = await judged();
+  assert.deepEqual(rules, [
+    'http[0] kernel',
+    'http[1] proxy mirror',
+    'http[2] kernel',
+    'spec kernel',
+    // for these clients the first Sidecar counts
+    'spec proxy source-match',
+    'trafficPolicy kernel',
+  ]);
+  const told = output.warnings.filter((w) => w.code === 'other-clients').map((w) => `${w.line} ${w.message}`);
+  assert.equal(told.length, 5, told.join('\n'));
+  assert.match(told.join('\n'), /^8 .*: run --namespace shop --labels app=cart$/m);
+  assert.equal(output.kernel, 4);
+  assert.equal(output.totals.share, 66.67);
+});
+
+test('with clients that are named, rules for others count for nobody', async () => {
+  const { rules } = await judged({ namespace: 'default', labels: { app: 'tap' } });
+  assert.deepEqual(rules, [
+    'http[0] proxy source-match,source-match',
+    'http[1] proxy mirror',
+    'http[2] kernel',
+    'spec proxy source-match',
+    'spec proxy source-match',
+    'trafficPolicy proxy source-match',
+  ]);
+});
