@@ -714,7 +714,7 @@ struct upstream {
   __u64 server; /* cookie of the server's end where it is on this node and paired, else 0 */
   __u64 server_sk; /* address of the server's socket */
   __u64 client_sk; /* address of the client's socket of this exchange */
-  __u64 answered; /* bpf_ktime_get_ns when the last message of an answer left the server directly */
+  __u64 answered; /* bpf_ktime_get_ns when the last message of an answer left the server directly, or anything the dummy */
   __u32 way; /* WAY */
   __u32 behind; /* slot + 1 of an exchange whose answer must have arrived before this one; 0: none */
   __u32 behind_served; /* conn.served of that exchange */

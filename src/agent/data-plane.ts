@@ -382,9 +382,18 @@ export class DataPlane {
     return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'owner');
   }
 
-  /** What was given to a slot's dummy socket in its exchange, what it has sent on, and whether a program found it disabled. */
-  dummyState(slot: number): { readonly given: number; readonly taken: number; readonly broken: boolean } {
+  /**
+   * What was given to a slot's dummy socket in its exchange, what it has sent on, when (ns) it did so last, and whether a
+   * program found it disabled.
+   */
+  dummyState(slot: number): {
+    readonly given: number;
+    readonly taken: number;
+    readonly used: bigint;
+    readonly broken: boolean;
+  } {
     return {
+      used: getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'answered'),
       given: this.upstream(slot, 'given'),
       taken: this.upstream(slot, 'taken'),
       broken: this.upstream(slot, 'dummy') === 2,

@@ -47,8 +47,9 @@ export interface Slot {
   /** its dummy socket, where there is listener intake, or where heads of answers grow */
   dummy: Dummy | undefined;
   dummyWanted: boolean;
-  /** looks in a row at which something was on its way through the dummy */
-  dummyWaits: number;
+  /** when the dummy was used last, as of the last look, and for how many looks that has been so */
+  dummyUsed: bigint;
+  dummyLooks: number;
 }
 
 /** The local end of a connection as Envoy writes addresses. */
@@ -258,7 +259,8 @@ export class UpstreamPool {
       listener: undefined,
       dummy: undefined,
       dummyWanted: false,
-      dummyWaits: 0,
+      dummyUsed: 0n,
+      dummyLooks: 0,
     };
     this.#slots.set(index, slot);
     if (socket.localAddress && socket.localPort) this.#locals.set(index, localEnd(socket));
@@ -325,10 +327,12 @@ export class UpstreamPool {
   lookAtDummies(): void {
     for (const slot of this.#slots.values()) {
       if (!slot.dummy || slot.dummy.broken) continue;
-      const { given, taken, broken } = this.plane.dummyState(slot.slot);
-      slot.dummyWaits = given === taken ? 0 : slot.dummyWaits + 1;
+      const { given, taken, used, broken } = this.plane.dummyState(slot.slot);
+      slot.dummyLooks = used === slot.dummyUsed ? slot.dummyLooks + 1 : 0;
+      slot.dummyUsed = used;
       if (broken) this.#dummyBroken(slot);
-      else if (slot.dummyWaits > 1) slot.dummy.look();
+      // while it is used, the programs find out; afterwards once, and as long as something is in it
+      else if (slot.dummyLooks === 1 || (slot.dummyLooks > 1 && given !== taken)) slot.dummy.look();
     }
   }
 

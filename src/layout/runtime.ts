@@ -307,7 +307,11 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['server', 'u64', "cookie of the server's end where it is on this node and paired, else 0"],
   ['server_sk', 'u64', "address of the server's socket"],
   ['client_sk', 'u64', "address of the client's socket of this exchange"],
-  ['answered', 'u64', 'bpf_ktime_get_ns when the last message of an answer left the server directly'],
+  [
+    'answered',
+    'u64',
+    'bpf_ktime_get_ns when the last message of an answer left the server directly, or anything the dummy',
+  ],
   ['way', 'u32', 'WAY'],
   ['behind', 'u32', 'slot + 1 of an exchange whose answer must have arrived before this one; 0: none'],
   ['behind_served', 'u32', 'conn.served of that exchange'],
