@@ -374,6 +374,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
         scratch_give(s);
     }
     if (way != TO_CLIENT) {
+      u->body = 0; /* whoever carries it counts all of it */
       u->phase = way == TO_AGENT ? PHASE_AWAIT : PHASE_AGENT;
       u->way |= WAY_NATIVE;
       return SK_PASS;

@@ -434,6 +434,8 @@ int on_answer(struct __sk_buff *skb) {
   }
   scratch_give(s);
   if (way == TO_AGENT) {
+    if (phase == PHASE_AWAIT)
+      u->body = 0; /* the agent counts all of it */
     u->phase = phase == PHASE_AWAIT ? PHASE_AGENT : PHASE_HANDOVER;
     count(COUNTER_ANSWERS_AGENT);
     return SK_PASS;
