@@ -57,7 +57,7 @@ function build(
   }
   context.origin(json, subset?.document ?? service.document, subset?.path ?? service.path);
   const policy = rules.effective(service.host, service.namespace, port.number, subset?.name ?? '');
-  applyTrafficPolicy(json, policy, port.protocol === 'http2');
+  applyTrafficPolicy(json, policy, port.sniffed ? 'client' : port.protocol === 'http2' ? 'http2' : 'http1');
   backendTls.apply(json, service, port);
   for (const block of policy.blocks) {
     block.rule.objects.push(json);

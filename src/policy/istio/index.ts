@@ -20,7 +20,7 @@ import { buildInbound } from './inbound.js';
 import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
 import { LeftToProxy } from './left-to-proxy.js';
-import { buildListeners, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
+import { buildListeners, type ClientRoutes, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
 import { Registry } from './registry.js';
 import { RequestAuthentications } from './request-authentication.js';
 import { addServiceEntries } from './service-entries.js';
@@ -93,7 +93,11 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     return given && { routes: given, anyHost: false };
   };
   const seen = registry.all().filter((s) => s.assumed || sidecars.imports(s.namespace, s.host));
-  const own = buildListeners(routes, seen, serviceRoutes, guard, place, atGateways.claimed());
+  const clients: ClientRoutes = {
+    of: serviceRoutes,
+    strays: (port, services) => virtualServices.strays(routes, port, services),
+  };
+  const own = buildListeners(routes, seen, clients, guard, place, atGateways.claimed());
   const theirs = atGateways.build(guard, place, authorization, (workload, port) =>
     apiRoutes.ofGateway(routes, backends, workload, port),
   );

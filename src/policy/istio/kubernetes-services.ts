@@ -202,7 +202,7 @@ export function addKubernetesServices(context: Context, registry: Registry, inpu
         context.error(document, ['spec', 'clusterIP'], 'invalid-value', `"${address}" is no IP address`);
     }
     const ports = (spec.ports ?? []).map((port, index): ServicePort => {
-      const protocol = portProtocol(port);
+      const { protocol, sniffed } = portProtocol(port);
       if (protocol === 'auto') {
         const path = ['spec', 'ports', index];
         const hint = 'name it http or http-..., or set appProtocol: http';
@@ -218,6 +218,7 @@ export function addKubernetesServices(context: Context, registry: Registry, inpu
         number: port.port,
         name: port.name ?? '',
         protocol,
+        ...(sniffed ? { sniffed } : {}),
         targetPort: port.targetPort ?? port.port,
       };
     });

@@ -1,5 +1,6 @@
 /** Envoy listeners: one for each service port that carries HTTP, with istiod's settings for sidecars' outbound traffic. */
 
+import { isIP } from 'node:net';
 import type { Document } from '../documents.js';
 import { SESSION_FILTER } from '../gateway-api/session.js';
 import type { Intercept, JsonObject } from '../resources.js';
@@ -37,6 +38,8 @@ interface Candidate {
   readonly routes: JsonObject[];
   /** the routes count for whatever host a client asks the service's address for */
   readonly anyHost: boolean;
+  /** nothing says that the port carries HTTP: Istio gives it a table of its own, which looks at no host */
+  readonly alone: boolean;
 }
 
 function virtualHost(
@@ -48,7 +51,9 @@ function virtualHost(
 ): JsonObject | undefined {
   // In its own listener a service may also be called by its short name from another namespace: the name led here.
   const short = shortNames(service.host, own ? service.namespace : context.namespace, context.domain);
-  let domains = [service.host, ...short];
+  // Names may be written with the root's dot.
+  const absolute = isIP(service.host) ? [] : [`${service.host}.`];
+  let domains = [service.host, ...absolute, ...short];
   if (service.headless) domains = [...domains, ...domains.map((domain) => `*.${domain}`)];
   domains = [...domains, ...service.addresses.map(urlHost)];
   const free = domains.filter((domain) => !taken.has(domain));
@@ -61,6 +66,27 @@ function virtualHost(
     include_request_attempt_count: true,
   };
   return context.origin(out, service.document, service.path);
+}
+
+/** Routes for a host that no service of the port has. */
+export interface Stray {
+  readonly host: string;
+  readonly routes: JsonObject[];
+  readonly document: Document;
+  readonly path: Path;
+}
+
+function strayHost(context: Context, stray: Stray, port: number, taken: Set<string>): JsonObject | undefined {
+  const domain = urlHost(stray.host);
+  if (taken.has(domain)) return undefined;
+  taken.add(domain);
+  const out: JsonObject = {
+    name: `${domain}:${port}`,
+    domains: [domain],
+    routes: stray.routes,
+    include_request_attempt_count: true,
+  };
+  return context.origin(out, stray.document, stray.path);
 }
 
 /** Requests with a host that is none of ours go where they were sent to, as under ALLOW_ANY. */
@@ -209,6 +235,13 @@ export type ServiceRoutes = (
   port: number,
 ) => { readonly routes: JsonObject[]; readonly anyHost: boolean } | undefined;
 
+/** What policies say to clients. */
+export interface ClientRoutes {
+  readonly of: ServiceRoutes;
+  /** given the hosts of the services with a port: routes for others */
+  readonly strays: (port: number, services: readonly string[]) => Iterable<Stray>;
+}
+
 /**
  * Builds the listeners and what is intercepted for them.
  *
@@ -218,7 +251,7 @@ export type ServiceRoutes = (
 export function buildListeners(
   input: RouteInput,
   seen: readonly Service[],
-  serviceRoutes: ServiceRoutes,
+  clients: ClientRoutes,
   check: Guard,
   place: Places,
   claimed: ReadonlySet<string>,
@@ -230,7 +263,7 @@ export function buildListeners(
     if (service.resolution === 'none') continue;
     for (const port of service.ports) {
       if (!isHttp(port.protocol)) continue;
-      const given = serviceRoutes(service, port.number);
+      const given = clients.of(service, port.number);
       const routes = given?.routes ?? [
         context.origin(
           defaultRoute(input, service.host, service.namespace, port.number),
@@ -241,15 +274,18 @@ export function buildListeners(
       routes.forEach(check);
       byPort.set(port.number, [
         ...(byPort.get(port.number) ?? []),
-        { service, routes, anyHost: given?.anyHost ?? false },
+        { service, routes, anyHost: given?.anyHost ?? false, alone: port.sniffed ?? false },
       ]);
     }
   }
   const listeners: { json: JsonObject; port: number }[] = [];
   const intercepts: Intercept[] = [];
   for (const [port, candidates] of [...byPort].sort(([a], [b]) => a - b)) {
-    const routes = candidates.reduce((sum, candidate) => sum + candidate.routes.length, 0);
-    const shared = candidates.length === 1 || candidates.length * routes <= MAX_SHARED_ROUTES;
+    const withPort = services.filter((s) => !s.assumed && s.ports.some((p) => p.number === port)).map((s) => s.host);
+    const strays = [...clients.strays(port, withPort)];
+    for (const stray of strays) stray.routes.forEach(check);
+    const routes = [...candidates, ...strays].reduce((sum, candidate) => sum + candidate.routes.length, 0);
+    const shared = (candidates.length === 1 && strays.length === 0) || candidates.length * routes <= MAX_SHARED_ROUTES;
     if (!shared) {
       const [first] = candidates;
       const message = `${candidates.length} services share port ${port}: each listener only knows its own service's host names`;
@@ -262,10 +298,12 @@ export function buildListeners(
       const taken = new Set<string>();
       // Services that are only assumed have no clients that could mean them.
       const others = shared ? candidates.filter((c) => c !== candidate && !c.service.assumed) : [];
-      const hosts = [candidate, ...others]
+      const table = candidate.alone ? [] : [candidate, ...others];
+      const hosts = table
         .map((c) => virtualHost(context, c, port, c === candidate, taken))
+        .concat((shared && !candidate.alone ? strays : []).map((stray) => strayHost(context, stray, port, taken)))
         .filter((host) => host !== undefined);
-      if (candidate.anyHost) {
+      if (candidate.anyHost || candidate.alone) {
         const any: JsonObject = { name: 'any_host', domains: ['*'], routes: candidate.routes };
         any.include_request_attempt_count = true;
         hosts.push(context.origin(any, service.document, service.path));

@@ -8,6 +8,8 @@ export interface ServicePort {
   readonly number: number;
   readonly name: string;
   protocol: Protocol;
+  /** nothing says what it carries: Istio finds out by looking at the first bytes */
+  readonly sniffed?: boolean;
   /** port of the servers if it is known without endpoints */
   readonly targetPort?: number | string;
 }
@@ -76,17 +78,17 @@ export function portProtocol(port: {
   name?: string | undefined;
   protocol?: string | undefined;
   appProtocol?: string | undefined;
-}): Protocol {
-  if (port.protocol === 'UDP' || port.protocol === 'SCTP') return 'udp';
+}): Pick<ServicePort, 'protocol' | 'sniffed'> {
+  if (port.protocol === 'UDP' || port.protocol === 'SCTP') return { protocol: 'udp' };
   if (port.appProtocol !== undefined) {
     const named = protocolOf(port.appProtocol);
-    if (named) return named;
+    if (named) return { protocol: named };
   }
   const name = port.name ?? '';
   const named = protocolOf(name) ?? (/^grpc-web\b/i.test(name) ? 'http2' : protocolOf(name.split('-')[0] ?? ''));
-  if (named) return named;
+  if (named) return { protocol: named };
   // Istio would look at the first bytes; these ports carry HTTP by convention, on others nothing is intercepted.
-  return port.port === 80 || port.port === 8080 ? 'http' : 'auto';
+  return { protocol: port.port === 80 || port.port === 8080 ? 'http' : 'auto', sniffed: true };
 }
 
 export function isHttp(protocol: Protocol): boolean {

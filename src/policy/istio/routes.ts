@@ -35,17 +35,38 @@ export interface HttpRule {
   readonly delegating?: RuleBuilder;
 }
 
-/** The cluster that a destination means for clients that talk to `listenPort`. */
+/** Where clients of a rule come from. */
+interface From {
+  /** the port of the service or gateway that they connect to */
+  readonly port: number;
+  readonly audience: Audience;
+}
+
+/**
+ * The cluster that a destination means. Without a port it is the one that clients connect to: a sidecar looks at no others
+ * of a service, even if it has only one. Gateways take that one.
+ */
 function destinationCluster(
   input: RouteInput,
   document: Document,
   destination: Destination,
-  listenPort: number,
+  path: Path,
+  from: From,
 ): string {
-  const host = resolveHost(destination.host.toLowerCase(), document.namespace, input.context.domain);
+  const { context } = input;
+  const host = resolveHost(destination.host.toLowerCase(), document.namespace, context.domain);
   const service = input.registry.get(host);
-  const only = service?.ports.length === 1 ? service.ports[0]?.number : undefined;
-  return clusterName(destination.port?.number ?? only ?? listenPort, destination.subset ?? '', host);
+  const single = service?.ports.length === 1 ? service.ports[0]?.number : undefined;
+  const only = from.audience.gateways.length > 0 || service?.assumed ? single : undefined;
+  const port = destination.port?.number ?? only ?? from.port;
+  if (service && !service.assumed && !service.ports.some((p) => p.number === port)) {
+    const ports = service.ports.map((p) => p.number).join(', ');
+    const hint = destination.port
+      ? undefined
+      : `name its port (${ports}): the default is the one that clients connect to`;
+    context.warn(document, path, 'unknown-port', `${host} has no port ${port}: requests are answered 503`, hint);
+  }
+  return clusterName(port, destination.subset ?? '', host);
 }
 
 function destinationHash(input: RouteInput, document: Document, destination: Destination): JsonObject | undefined {
@@ -77,7 +98,7 @@ function setDestinations(
   input: RouteInput,
   http: HttpRule,
   destinations: readonly RouteDestination[],
-  listenPort: number,
+  from: From,
   out: JsonObject,
   action: JsonObject,
 ): boolean {
@@ -86,7 +107,13 @@ function setDestinations(
   const hashes: JsonObject[] = [];
   const [only] = destinations;
   if (only && destinations.length === 1) {
-    action.cluster = destinationCluster(input, document, only.destination, listenPort);
+    action.cluster = destinationCluster(
+      input,
+      document,
+      only.destination,
+      [...http.path, 'route', 0, 'destination'],
+      from,
+    );
     context.origin(action, document, [...http.path, 'route', 0, 'destination'], 'cluster');
     const { fields, authority } = headerOperations(only.headers);
     appendHeaderFields(out, fields);
@@ -100,7 +127,13 @@ function setDestinations(
       if (!destination.weight) return;
       const { fields, authority } = headerOperations(destination.headers);
       const weighted: JsonObject = {
-        name: destinationCluster(input, document, destination.destination, listenPort),
+        name: destinationCluster(
+          input,
+          document,
+          destination.destination,
+          [...http.path, 'route', index, 'destination'],
+          from,
+        ),
         weight: destination.weight,
         ...fields,
         ...(authority ? { host_rewrite_literal: authority } : {}),
@@ -116,7 +149,7 @@ function setDestinations(
   return destinations.length === 1 && hashes.length > 0;
 }
 
-function forward(input: RouteInput, http: HttpRule, listenPort: number, out: JsonObject, hostEdit: string): JsonObject {
+function forward(input: RouteInput, http: HttpRule, from: From, out: JsonObject, hostEdit: string): JsonObject {
   const { context } = input;
   const { document, route, path } = http;
   const action: JsonObject = {};
@@ -141,16 +174,18 @@ function forward(input: RouteInput, http: HttpRule, listenPort: number, out: Jso
   const copies = mirrors(route).map((mirror) =>
     context.origin(
       {
-        cluster: destinationCluster(input, document, mirror.destination, listenPort),
+        cluster: destinationCluster(input, document, mirror.destination, [...path, ...mirror.path], from),
         runtime_fraction: { default_value: mirror.fraction },
         trace_sampled: false,
+        // the copy has the name that the request has
+        disable_shadow_host_suffix_append: true,
       },
       document,
       [...path, ...mirror.path],
     ),
   );
   if (copies.length > 0) action.request_mirror_policies = copies;
-  const consistentHash = setDestinations(input, http, route.route ?? [], listenPort, out, action);
+  const consistentHash = setDestinations(input, http, route.route ?? [], from, out, action);
   const retry = retryPolicy(route.retries, consistentHash);
   if (retry) action.retry_policy = retry;
   if (route.retries) context.origin(action, document, [...path, 'retries'], 'retry_policy');
@@ -192,7 +227,7 @@ function buildRoute(
           : undefined;
     out.direct_response = { status, ...(content ? { body: content } : {}) };
     context.origin(out, document, [...path, 'directResponse'], 'direct_response');
-  } else out.route = forward(input, http, listenPort, out, authority);
+  } else out.route = forward(input, http, { port: listenPort, audience }, out, authority);
   const filters: JsonObject = {};
   const fault = route.fault ? faultConfig(route.fault) : undefined;
   if (fault) filters[FAULT_FILTER] = context.origin(fault, document, [...path, 'fault']);

@@ -32,6 +32,7 @@ export function addServiceEntries(
         number: port.number,
         name: port.name,
         protocol,
+        ...(protocol === 'auto' ? { sniffed: true } : {}),
         ...(port.targetPort ? { targetPort: port.targetPort } : {}),
       };
     });

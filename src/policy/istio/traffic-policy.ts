@@ -144,15 +144,19 @@ function tls(cluster: JsonObject, settings: Tls | undefined, http: HttpOptions):
 /**
  * Writes the settings into a cluster: connection pool, outlier detection, load balancing, TLS and protocol options.
  *
- * @param http2 the servers speak HTTP/2 on this port
+ * @param version what is spoken to the servers; `client`: what the client speaks, where nothing says it
  */
-export function applyTrafficPolicy(cluster: JsonObject, policy: EffectivePolicy, http2: boolean): void {
+export function applyTrafficPolicy(
+  cluster: JsonObject,
+  policy: EffectivePolicy,
+  version: 'http1' | 'http2' | 'client',
+): void {
   const http: HttpOptions = {
     common: {},
     upstream: {},
-    downstream: false,
+    downstream: version === 'client',
     used: false,
-    ...(http2 ? { http2: {} } : {}),
+    ...(version === 'http2' ? { http2: {} } : {}),
   };
   connectionPool(cluster, policy, http);
   outlierDetection(cluster, policy);

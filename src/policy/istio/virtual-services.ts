@@ -226,12 +226,43 @@ export class VirtualServices {
   routes(input: RouteInput, service: Service, port: number): JsonObject[] | undefined {
     const bound = this.#for(service.host);
     if (!bound) return undefined;
+    const routes = this.#routesOf(input, bound, port);
+    return routes.length > 0 ? routes : undefined;
+  }
+
+  #routesOf(input: RouteInput, bound: Bound, port: number): JsonObject[] {
     let routes = bound.routes.get(port);
     if (!routes) {
       routes = buildRoutes(input, bound.rules, port);
       bound.routes.set(port, routes);
     }
-    return routes.length > 0 ? routes : undefined;
+    return routes;
+  }
+
+  /**
+   * Hosts that no service with this port has, which VirtualServices speak of all the same, with their routes: of all
+   * VirtualServices on port 80, on others of those that also speak of a service with the port (istiod's
+   * BuildSidecarVirtualHostWrapper).
+   *
+   * @param services hosts of the services with the port
+   */
+  *strays(
+    input: RouteInput,
+    port: number,
+    services: readonly string[],
+  ): Iterable<{ host: string; routes: JsonObject[]; document: Document; path: Path }> {
+    const names = new Set(services);
+    for (const bound of this.#bound) {
+      const known = bound.hosts.map((host) =>
+        host.startsWith('*') ? services.some((name) => hostMatches(host, name)) : names.has(host),
+      );
+      if (port !== 80 && !known.includes(true)) continue;
+      for (const [index, host] of bound.hosts.entries()) {
+        if (known[index]) continue;
+        const routes = this.#routesOf(input, bound, port);
+        if (routes.length > 0) yield { host, routes, document: bound.document, path: ['spec', 'hosts', index] };
+      }
+    }
   }
 
   /** Says that routes of the Gateway API count for a service instead of a VirtualService. */

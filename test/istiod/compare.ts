@@ -1,0 +1,574 @@
+/**
+ * One set of documents, translated by Sidestep and by istiod, and compared by what becomes of requests.
+ *
+ * For every listener of ours, requests are made of both sides' words. Each is given to the plan's evaluator over our
+ * resources and over istiod's (the client's sidecar, then the sidecars of the servers behind the cluster), and the routes
+ * that decide it are compared: their actions in normal form, and where the plan computes the whole, its result. Clusters
+ * are compared in normal form, and by their endpoints. Which VirtualServices take part at all must be the same.
+ */
+import { isDeepStrictEqual } from 'node:util';
+import fc from 'fast-check';
+import { buildPlan, outcomesOf } from '../../src/plan/build.js';
+import { evaluate, type PlanRequest, type Trace } from '../../src/plan/evaluate.js';
+import type { Plan } from '../../src/plan/ir.js';
+import { asObject, asObjects, asString, connectionManagers } from '../../src/policy/envoy/walk.js';
+import { type Identity, parseIdentity } from '../../src/policy/istio/identities.js';
+import { translateKubernetes } from '../../src/policy/istio/index.js';
+import type { JsonObject, Resources } from '../../src/policy/resources.js';
+import { type Hints, hintsOf, requestOf } from '../wild/hints.js';
+import { compared, complete, documentsOf, gatewayService, kindOf, nameOf, namespaceOf } from './documents.js';
+import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
+import { knownCode, type Seen } from './known.js';
+import { normalAction, normalCluster, normalMatch, plainCluster } from './normal.js';
+import {
+  clustersOf,
+  gatewayManager,
+  inboundManager,
+  listenerOf,
+  outboundManager,
+  readEnvoy,
+  routesOf,
+} from './theirs.js';
+
+const CLIENT = '10.9.9.9';
+const MOST_SERVERS = 60;
+
+export interface Difference {
+  readonly set: string;
+  /** what is different: `applied`, `host`, `route`, `decision`, `cluster`, `listener` ... */
+  readonly what: string;
+  readonly where: string;
+  readonly ours: string;
+  readonly theirs: string;
+  /** why it is meant, if it is */
+  readonly known?: string;
+}
+
+/** A document that only one side takes. */
+export interface Refusal {
+  readonly set: string;
+  readonly by: 'istiod' | 'sidestep';
+  readonly document: string;
+  readonly why: string;
+}
+
+export interface Tally {
+  sets: number;
+  documents: number;
+  requests: number;
+  /** of these: decided by a route that a VirtualService made, on our side and on istiod's */
+  ours: number;
+  theirs: number;
+  /** of these: left to the proxy, on one side, before the routes are looked at */
+  left: number;
+  /** of these: the plan computed the whole on both sides */
+  computed: number;
+  /** of these: an RBAC filter refused it on istiod's side */
+  denied: number;
+  /** routes that are the same as written, of all */
+  same: number;
+  routes: number;
+  clusters: number;
+  virtualServices: number;
+  differences: Difference[];
+  refused: Refusal[];
+  failed: { set: string; why: string }[];
+}
+
+export const emptyTally = (): Tally => ({
+  ...{ sets: 0, documents: 0, requests: 0, ours: 0, theirs: 0, left: 0, computed: 0, denied: 0, same: 0, routes: 0 },
+  ...{ clusters: 0, virtualServices: 0, differences: [], refused: [], failed: [] },
+});
+
+/** What istiod answers: a process, or what it once answered. */
+export type Ask = (
+  documents: readonly JsonObject[],
+  proxies: readonly AskedProxy[],
+  strict: boolean,
+) => Promise<Generated>;
+
+const idOf = (object: JsonObject): string => `${kindOf(object)} ${namespaceOf(object)}/${nameOf(object)}`;
+
+/** Objects without those that our translators refuse. */
+function accepted(set: string, objects: readonly JsonObject[], tally: Tally): JsonObject[] {
+  const { diagnostics } = translateKubernetes(documentsOf(objects));
+  const wrong = new Map<number, string>();
+  for (const d of diagnostics) {
+    if (d.severity !== 'error') continue;
+    const index = Number(/(\d+)$/.exec(d.position?.file ?? '')?.[1] ?? -1);
+    if (!wrong.has(index)) wrong.set(index, `${d.field ?? ''}: ${d.message}`);
+  }
+  for (const [index, why] of wrong) {
+    const object = objects[index];
+    if (object) tally.refused.push({ set, by: 'sidestep', document: idOf(object), why });
+  }
+  return objects.filter((_, index) => !wrong.has(index));
+}
+
+/** Where clients may be: the namespaces of policies and services. */
+function clientNamespaces(objects: readonly JsonObject[]): string[] {
+  const kinds = new Set(['VirtualService', 'DestinationRule', 'Sidecar', 'Service', 'ServiceEntry']);
+  const found = objects.filter((o) => kinds.has(kindOf(o))).map(namespaceOf);
+  return [...new Set(['default', ...found])].slice(0, 3);
+}
+
+/** Whom policies name. */
+function identitiesIn(objects: readonly JsonObject[]): Identity[] {
+  const names = new Set(JSON.stringify(objects).match(/[a-z0-9.-]+\/ns\/[a-z0-9-]+\/sa\/[a-z0-9-]+/g));
+  return [...names]
+    .map((name) => parseIdentity(name))
+    .filter((i) => i !== undefined)
+    .slice(0, 3);
+}
+
+/** The servers of a set: pods, and workloads that ServiceEntries have. */
+function serversOf(objects: readonly JsonObject[]): AskedProxy[] {
+  if (!objects.some((o) => /^(Authorization|PeerAuth|RequestAuth)/.test(kindOf(o)))) return [];
+  const pods = objects.filter((o) => kindOf(o) === 'Pod');
+  return pods.slice(0, MOST_SERVERS).flatMap((pod): AskedProxy[] => {
+    const address = asString(asObject(pod.status)?.podIP);
+    const labels = Object.fromEntries(
+      Object.entries(asObject(asObject(pod.metadata)?.labels) ?? {}).map(([k, v]) => [k, String(v)]),
+    );
+    const serviceAccount = asString(asObject(pod.spec)?.serviceAccountName) || 'default';
+    return address === ''
+      ? []
+      : [{ name: address, type: 'sidecar', namespace: namespaceOf(pod), address, labels, serviceAccount }];
+  });
+}
+
+/** The workloads of gateways, by the hosts of the Services in front of them. */
+function gatewaysOf(objects: readonly JsonObject[]): AskedProxy[] {
+  const out = new Map<string, AskedProxy>();
+  for (const object of objects) {
+    if (kindOf(object) !== 'Gateway' || !asString(object.apiVersion).includes('istio.io')) continue;
+    const found = gatewayService(objects, object);
+    if (!found) continue;
+    const { host, namespace, labels } = found;
+    const name = `gateway ${host}`;
+    out.set(name, { name, type: 'router', namespace, address: CLIENT, labels, serviceAccount: 'gateway' });
+  }
+  return [...out.values()];
+}
+
+/** VirtualServices that made routes, on istiod's side. */
+function appliedTheirs(proxy: ProxyResources): Set<string> {
+  const text = JSON.stringify(proxy.routes);
+  const found = text.matchAll(/\/namespaces\/([^/"]+)\/virtual-service\/([^/"]+)"/g);
+  return new Set([...found].map(([, namespace, name]) => `${namespace}/${name}`));
+}
+
+/** Routes of a listener, objects as they are. */
+function routesIn(listener: JsonObject): { host: JsonObject; route: JsonObject }[] {
+  return connectionManagers(listener).flatMap((m) =>
+    asObjects(asObject(m.route_config)?.virtual_hosts).flatMap((host) =>
+      asObjects(host.routes).map((route) => ({ host, route })),
+    ),
+  );
+}
+
+function appliedOurs(resources: Resources, listeners: readonly JsonObject[]): Set<string> {
+  const made = new Set<object>(listeners.flatMap(routesIn).map(({ route }) => route));
+  const out = new Set<string>();
+  for (const rule of resources.rules) {
+    if (rule.kind !== 'VirtualService' || !rule.objects.some((o) => made.has(o))) continue;
+    out.add(/^VirtualService\/([^#]*)/.exec(rule.id)?.[1] ?? rule.name);
+  }
+  return out;
+}
+
+/** A plan with the route objects behind its routes. */
+class Side {
+  readonly plan: Plan;
+  readonly #route = new Map<string, JsonObject>();
+
+  constructor(readonly resources: Resources) {
+    this.plan = buildPlan(resources);
+    for (const [object, ids] of outcomesOf(this.plan)?.routeIds ?? [])
+      for (const id of ids) this.#route.set(id, object as JsonObject);
+  }
+
+  evaluate(request: PlanRequest): { trace: Trace; route: JsonObject | undefined } {
+    const trace = evaluate(this.plan, request);
+    return { trace, route: trace.winner && this.#route.get(trace.winner.id) };
+  }
+}
+
+const madeBy = (route: JsonObject | undefined): boolean =>
+  asString(asObject(asObject(asObject(route?.metadata)?.filter_metadata)?.istio)?.config).includes('/virtual-service/');
+
+/** What becomes of a request, in words that both sides share. */
+function decisionOf(trace: Trace): JsonObject | undefined {
+  const { result } = trace;
+  if (trace.verdict !== 'kernel' || !result) return undefined;
+  const sorted = (headers: readonly (readonly [string, string])[]) => headers.map(([n, v]) => `${n}: ${v}`).sort();
+  if (result.kind === 'reply') return { status: result.status, body: result.body, headers: sorted(result.headers) };
+  const clusters = new Map<string, number>();
+  for (const { cluster, weight } of result.action.clusters)
+    clusters.set(plainCluster(cluster), (clusters.get(plainCluster(cluster)) ?? 0) + weight);
+  const total = [...clusters.values()].reduce((a, b) => a + b, 0);
+  return {
+    clusters: [...clusters].map(([c, w]) => `${c} ${(w / total).toFixed(4)}`).sort(),
+    target: result.target,
+    headers: sorted(result.headers),
+    answer: result.answer.map((a) => `${a.op} ${a.name} ${a.value}`),
+    timeout: result.action.timeoutMs,
+    retry: JSON.stringify(result.action.retry ?? null),
+  };
+}
+
+/** One client's view of one set. */
+export interface View {
+  readonly set: string;
+  readonly objects: readonly JsonObject[];
+  readonly answer: Generated;
+  readonly namespace: string;
+  readonly identity?: Identity;
+}
+
+/** Makes the questions that a set asks, and compares the answers. */
+export async function compareSet(
+  set: string,
+  objects: readonly JsonObject[],
+  ask: Ask,
+  options: { readonly seed: number; readonly requests: number },
+  tally: Tally,
+): Promise<void> {
+  tally.sets++;
+  tally.documents += objects.length;
+  let kept = accepted(set, compared(objects), tally);
+  if (kept.length === 0) return;
+  const namespaces = clientNamespaces(kept);
+  const clients = namespaces.map(
+    (namespace): AskedProxy => ({
+      name: `client in ${namespace}`,
+      type: 'sidecar',
+      namespace,
+      address: CLIENT,
+      labels: {},
+      serviceAccount: 'client',
+    }),
+  );
+  let whole = complete(kept);
+  const question = () => [...clients, ...serversOf(whole), ...gatewaysOf(whole)];
+  let answer = await ask(whole, question(), false);
+  const note = ({ index, why }: { index: number; why: string }) =>
+    tally.refused.push({ set, by: 'istiod', document: idOf(whole[index]!), why: why.trim().slice(0, 300) });
+  let refused = answer.refused ?? [];
+  // what validation refuses is translated nevertheless, unless istiod cannot
+  const strict = answer.error !== '';
+  if (strict) {
+    answer = await ask(whole, question(), true);
+    refused = answer.refused ?? [];
+  }
+  refused.forEach(note);
+  if (refused.some((r) => r.left)) {
+    kept = kept.filter((_, index) => !refused.some((r) => r.index === index && r.left));
+    whole = complete(kept);
+    answer = await ask(whole, question(), strict);
+  }
+  if (answer.error !== '' || !answer.proxies) {
+    tally.failed.push({ set, why: answer.error.slice(0, 300) });
+    return;
+  }
+  const identities: (Identity | undefined)[] = [undefined, ...identitiesIn(kept)];
+  for (const namespace of namespaces)
+    for (const identity of identities) {
+      // who has an identity is in its namespace, too, unless no policy can tell
+      if (identity && identity.namespace !== namespace && namespace !== namespaces[0]) continue;
+      const view: View = { set, objects: whole, answer, namespace, ...(identity && { identity }) };
+      await compareView(view, namespace === namespaces[0], options, tally);
+    }
+}
+
+interface Pair {
+  readonly ours: JsonObject;
+  readonly theirs: JsonObject;
+  readonly hints: Hints;
+}
+
+async function compareView(
+  view: View,
+  first: boolean,
+  options: { readonly seed: number; readonly requests: number },
+  tally: Tally,
+): Promise<void> {
+  const { set, objects, answer, namespace, identity } = view;
+  const client = answer.proxies?.[`client in ${namespace}`];
+  if (!client) return;
+  const who = `${namespace}${identity ? ` as ${identity.namespace}/${identity.serviceAccount}` : ''}`;
+  const resources = translateKubernetes(documentsOf(objects), {
+    workload: { namespace, labels: {} },
+    ...(identity && { identity }),
+  });
+  const original = new Set(
+    [...Object.values(answer.proxies ?? {})]
+      .flatMap((p) => p.clusters)
+      .filter((c) => c.type === 'ORIGINAL_DST')
+      .map((c) => asString(c.name).split('|')[3] ?? '')
+      .filter((host) => host !== ''),
+  );
+  const crowded = resources.diagnostics.some((d) => d.code === 'many-services');
+  const differ: Differ = (what, where, ours, theirs, more = {}) => {
+    const text = (v: unknown) => (typeof v === 'string' ? v : JSON.stringify(v));
+    const name = /^\S+/.exec(where)?.[0] ?? where;
+    const known = knownCode({ what, name, clientNamespace: namespace, ours, theirs, original, crowded, ...more });
+    const shown = { set, what, where: `${who}: ${where}`, ours: text(ours), theirs: text(theirs) };
+    tally.differences.push({ ...shown, ...(known ? { known } : {}) });
+  };
+  const outbound = resources.listeners.filter((l) => asString(l.name).startsWith('outbound|'));
+
+  if (!identity) {
+    // a delegate's routes are its root's on istiod's side
+    const delegates = new Set(
+      objects
+        .filter((o) => kindOf(o) === 'VirtualService' && !((asObject(o.spec)?.hosts as [] | undefined) ?? []).length)
+        .map((o) => `${namespaceOf(o)}/${nameOf(o)}`),
+    );
+    const [own, other] = [appliedOurs(resources, outbound), appliedTheirs(client)];
+    for (const name of delegates) own.delete(name);
+    tally.virtualServices += other.size;
+    for (const name of own) if (!other.has(name)) differ('applied', name, 'makes routes', 'makes none');
+    for (const name of other) if (!own.has(name)) differ('applied', name, 'makes none', 'makes routes');
+    compareClusters(resources, client, tally, differ);
+  }
+
+  const pairs: Pair[] = [];
+  const add = (ours: JsonObject, manager: JsonObject, proxy: ProxyResources, passthrough: string) => {
+    const theirs = listenerOf(asString(ours.name), manager, proxy, {
+      ...{ address: '127.0.0.1', port: 10000 + pairs.length, passthrough },
+      ...(identity && { identity }),
+    });
+    const hints = hintsOf({ ours, routes: routesOf(manager, proxy), servers: rbacWords(answer) });
+    pairs.push({ ours, theirs, hints });
+    if (!identity) compareTables(ours, theirs, tally, differ);
+  };
+  for (const ours of outbound) {
+    const name = asString(ours.name);
+    const [, port = '', host = ''] = /^outbound\|(\d+)\|\|(.*)$/.exec(name) ?? [];
+    const address = resources.intercepts.find((i) => i.listener === name)?.address ?? '';
+    const manager = outboundManager(client, address, Number(port));
+    if (manager) add(ours, manager, client, `outbound|${port}||${host}`);
+    else if (!identity) differ('listener', name, 'HTTP', `none for ${address}:${port}`);
+  }
+  // what is at gateways does not depend on where the client is
+  for (const ours of first ? resources.listeners.filter((l) => asString(l.name).startsWith('gateway|')) : []) {
+    const name = asString(ours.name);
+    const [, port = '', key = ''] = name.split('|');
+    const proxy = answer.proxies?.[`gateway ${key}`];
+    const manager = proxy && gatewayManager(proxy, Number(port), targetOf(objects, key, Number(port)));
+    if (manager) add(ours, { ...manager, use_remote_address: false }, proxy, '');
+    else if (!identity) differ('listener', name, 'HTTP', 'none');
+  }
+  const servers: { name: string; listener: JsonObject }[] = [];
+  for (const [address, proxy] of Object.entries(answer.proxies ?? {})) {
+    if (!isServer(address)) continue;
+    for (const port of portsOf(proxy)) {
+      const manager = inboundManager(proxy, port);
+      if (!manager) continue;
+      const name = `inbound|${port}|${address}`;
+      const at = { address, port, ...(identity && { identity }) };
+      servers.push({ name, listener: listenerOf(name, manager, proxy, at) });
+    }
+  }
+  const inbound = await readEnvoy(
+    servers.map((s) => s.listener),
+    Object.entries(answer.proxies ?? {})
+      .filter(([name]) => isServer(name))
+      .flatMap(([, proxy]) => clustersOf(proxy))
+      .filter((c, i, all) => asString(c.name).startsWith('inbound|') && all.findIndex((o) => o.name === c.name) === i),
+  );
+  const atServers = new Side(inbound);
+  const known = [
+    client,
+    ...Object.entries(answer.proxies ?? {}).flatMap(([n, p]) => (n.startsWith('gateway ') ? [p] : [])),
+  ]
+    .flatMap(clustersOf)
+    .filter((c, i, all) => all.findIndex((o) => o.name === c.name) === i);
+  const theirs = new Side(
+    await readEnvoy(
+      pairs.map((p) => p.theirs),
+      known,
+    ),
+  );
+  const ours = new Side(resources);
+  const unasked = new Set(
+    objects
+      .filter((o) => kindOf(o) === 'Pod')
+      .map((o) => asString(asObject(o.status)?.podIP))
+      .filter((address) => servers.length > 0 && !answer.proxies?.[address]),
+  );
+  const around = { client: theirs.resources, servers: atServers, unasked };
+  for (const [index, pair] of pairs.entries()) {
+    const requests = fc.sample(requestOf(pair.hints), { seed: options.seed + index, numRuns: options.requests });
+    const seen = new Set<string>();
+    for (const request of requests) {
+      tally.requests++;
+      const name = asString(pair.ours.name);
+      const asked: PlanRequest = {
+        ...{ listener: name, method: request.method, target: request.target, headers: request.headers },
+        sourceIp: CLIENT,
+      };
+      const [own, other] = [ours.evaluate(asked), theirs.evaluate(asked)];
+      const asker = {
+        host: (request.headers[0]?.[1] ?? '').replace(/\.$/, ''),
+        ...(other.route ? { route: other.route } : {}),
+      };
+      const line = `${name} ${request.method} ${JSON.stringify(request.headers)} ${request.target}`;
+      if (madeBy(other.route)) tally.theirs++;
+      if (own.route && ours.resources.rules.some((r) => r.kind === 'VirtualService' && r.objects.includes(own.route!)))
+        tally.ours++;
+      if (left(own) || left(other)) {
+        tally.left++;
+        continue;
+      }
+      if (own.route || other.route) {
+        const [a, b] = [own.route, other.route].map((r) => r && normalAction(r));
+        if (!isDeepStrictEqual(a, b)) {
+          const key = JSON.stringify([a, b]);
+          if (!seen.has(key)) differ('route', line, a ?? own.trace.why, b ?? other.trace.why, asker);
+          seen.add(key);
+          continue;
+        }
+      }
+      const mine = decisionOf(own.trace);
+      const sidecar = decisionOf(other.trace);
+      if (!mine || !sidecar) continue;
+      const final = atTheirServers(sidecar, other.trace, asked, around);
+      if (!final) continue;
+      tally.computed++;
+      if (final.status === 403) tally.denied++;
+      if (!isDeepStrictEqual(mine, final)) {
+        const key = JSON.stringify([mine.status, final.status, other.trace.winner?.id]);
+        if (!seen.has(key)) differ('decision', line, mine, final, asker);
+        seen.add(key);
+      }
+    }
+  }
+}
+
+/** The plan leaves the request to the proxy before it looks at routes. */
+const left = ({ trace, route }: { trace: Trace; route: JsonObject | undefined }): boolean =>
+  trace.verdict === 'proxy' && !route;
+
+/** What the servers' filters look at. */
+function rbacWords(answer: Generated): JsonObject {
+  const out: JsonObject[] = [];
+  for (const [name, proxy] of Object.entries(answer.proxies ?? {}))
+    if (isServer(name)) out.push(...proxy.listeners.filter((l) => l.name === 'virtualInbound'));
+  return { servers: out };
+}
+
+function portsOf(proxy: ProxyResources): number[] {
+  const listener = proxy.listeners.find((l) => l.name === 'virtualInbound');
+  const ports = asObjects(listener?.filter_chains).map((c) =>
+    Number(asObject(c.filter_chain_match)?.destination_port ?? 0),
+  );
+  return [...new Set(ports)].filter((p) => p > 0 && p !== 15006);
+}
+
+/** What becomes of a request that a client's sidecar forwards, when it comes to the servers' sidecars; undefined: unknown. */
+function atTheirServers(
+  decision: JsonObject,
+  trace: Trace,
+  asked: PlanRequest,
+  around: { readonly client: Resources; readonly servers: Side; readonly unasked: ReadonlySet<string> },
+): JsonObject | undefined {
+  const { client, servers } = around;
+  const { result } = trace;
+  if (result?.kind !== 'forward' || servers.plan.listeners.length === 0) return decision;
+  const known = new Set(servers.plan.listeners.map((l) => l.name));
+  const outcomes: JsonObject[] = [];
+  for (const { cluster, weight } of result.action.clusters) {
+    if (weight === 0) continue;
+    const found = client.clusters.find((c) => c.name === cluster);
+    for (const locality of asObjects(asObject(found?.load_assignment)?.endpoints))
+      for (const entry of asObjects(locality.lb_endpoints)) {
+        const socket = asObject(asObject(asObject(entry.endpoint)?.address)?.socket_address);
+        const listener = `inbound|${String(socket?.port_value)}|${asString(socket?.address)}`;
+        if (!known.has(listener)) {
+          // a server that istiod was not asked about
+          if (around.unasked.has(asString(socket?.address))) return undefined;
+          outcomes.push(decision);
+          continue;
+        }
+        const { trace: there } = servers.evaluate({
+          ...asked,
+          listener,
+          target: result.target,
+          headers: result.headers.filter(([name]) => name !== 'x-request-id' && !name.startsWith('x-envoy-')),
+        });
+        if (there.verdict !== 'kernel' || !there.result) return undefined;
+        outcomes.push(there.result.kind === 'reply' ? (decisionOf(there) ?? {}) : decision);
+      }
+  }
+  const [first, ...rest] = outcomes;
+  if (!first) return decision;
+  return rest.every((o) => isDeepStrictEqual(o, first)) ? first : undefined;
+}
+
+/** The port of a gateway's workload behind a port of the Service in front of it. */
+function targetOf(objects: readonly JsonObject[], host: string, port: number): number {
+  const service = objects.find(
+    (o) => kindOf(o) === 'Service' && `${nameOf(o)}.${namespaceOf(o)}.svc.cluster.local` === host,
+  );
+  const found = asObjects(asObject(service?.spec)?.ports).find((p) => Number(p.port) === port);
+  return typeof found?.targetPort === 'number' ? found.targetPort : port;
+}
+
+type Differ = (
+  what: string,
+  where: string,
+  ours: unknown,
+  theirs: unknown,
+  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster'>,
+) => void;
+
+/** Virtual hosts of the same name, route by route. */
+function compareTables(ours: JsonObject, theirs: JsonObject, tally: Tally, differ: Differ): void {
+  const hostsOf = (listener: JsonObject) =>
+    connectionManagers(listener).flatMap((m) => asObjects(asObject(m.route_config)?.virtual_hosts));
+  const [kind, , , host = ''] = asString(ours.name).split('|');
+  if (kind !== 'outbound') return;
+  const has = (v: JsonObject) => Array.isArray(v.domains) && v.domains.includes(host);
+  const own = hostsOf(ours).find(has);
+  // of a service whose protocol is found out by looking, istiod makes a table of its own
+  const other = hostsOf(theirs).find(has) ?? (hostsOf(theirs).length === 1 ? hostsOf(theirs)[0] : undefined);
+  if (!own || !other) {
+    if (own)
+      differ(
+        'host',
+        host,
+        own.domains,
+        hostsOf(theirs).map((v) => v.domains),
+      );
+    return;
+  }
+  const form = (v: JsonObject) => asObjects(v.routes).map((r) => ({ match: normalMatch(r), ...normalAction(r) }));
+  const [a, b] = [form(own), form(other)];
+  tally.routes += Math.max(a.length, b.length);
+  for (const [i, route] of a.entries()) if (isDeepStrictEqual(route, b[i])) tally.same++;
+}
+
+function compareClusters(resources: Resources, client: ProxyResources, tally: Tally, differ: Differ): void {
+  const theirs = new Map(clustersOf(client).map((c) => [asString(c.name), c]));
+  for (const own of resources.clusters) {
+    const name = asString(own.name);
+    if (!name.startsWith('outbound|') || name.includes(';')) continue;
+    const other = theirs.get(name);
+    tally.clusters++;
+    if (!other) {
+      // one that routes of istiod's name, and that is not there, answers 503
+      const led = JSON.stringify(client.routes).includes(JSON.stringify(name));
+      differ(led ? 'cluster' : 'hidden', name, 'there', 'not there');
+      continue;
+    }
+    const [a, b] = [own, other].map((c) => normalCluster(c, asObject(c.load_assignment)));
+    for (const field of new Set([...Object.keys(a!), ...Object.keys(b!)]))
+      if (!isDeepStrictEqual(a![field], b![field]))
+        differ('cluster', `${name} ${field}`, a![field] ?? null, b![field] ?? null, { field, cluster: other });
+  }
+  for (const [name, cluster] of theirs)
+    if (name.startsWith('outbound|') && !resources.clusters.some((c) => c.name === name))
+      differ('cluster', name, 'not there', 'there', { cluster });
+}

@@ -1,0 +1,89 @@
+/** What istiod makes of the golden inputs, stored, so that tests compare without it. */
+import { createHash } from 'node:crypto';
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { packageRoot } from '../../src/lab/paths.js';
+import { asObject, asObjects, asString, filterChains } from '../../src/policy/envoy/walk.js';
+import type { JsonObject } from '../../src/policy/resources.js';
+import { type Ask, compareSet, emptyTally } from './compare.js';
+import { meshesOf, readObjects } from './documents.js';
+import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
+import { essential } from './theirs.js';
+
+const INPUTS = join(packageRoot(), 'test/golden/istio');
+const FIXTURES = join(packageRoot(), 'test/istiod/fixtures');
+
+/** The golden inputs, which are sets of documents each. */
+export const goldenInputs = (): string[] =>
+  readdirSync(INPUTS)
+    .filter((name) => name.endsWith('.in.yaml'))
+    .sort()
+    .map((name) => join('test/golden/istio', name));
+
+const fixtureOf = (set: string): string => join(FIXTURES, `${basename(set, '.in.yaml')}.istiod.json`);
+
+/** An answer with a hash of what it answers. */
+interface Stored {
+  readonly asked: string;
+  readonly answer: Generated;
+}
+
+const hashOf = (documents: readonly JsonObject[], proxies: readonly AskedProxy[], strict: boolean): string =>
+  createHash('sha256').update(JSON.stringify({ documents, proxies, strict })).digest('hex');
+
+/** A listener with what is read of it. */
+function smallListener(listener: JsonObject): JsonObject {
+  const chains = filterChains(listener).flatMap((chain): JsonObject[] => {
+    const filters = asObjects(chain.filters).flatMap((filter): JsonObject[] => {
+      const config = asObject(filter.typed_config);
+      return asString(config?.['@type']).endsWith('.HttpConnectionManager')
+        ? [{ typed_config: essential(config!) }]
+        : [];
+    });
+    return filters.length > 0 ? [{ filter_chain_match: chain.filter_chain_match ?? {}, filters }] : [];
+  });
+  return { name: listener.name ?? '', filter_chains: chains };
+}
+
+/** An answer without what the comparison does not read: of servers' sidecars most, and all that decides nothing. */
+function small(answer: Generated): Generated {
+  const proxies = Object.entries(answer.proxies ?? {}).map(([name, all]): [string, ProxyResources] => {
+    const server = isServer(name);
+    const inbound = (resource: JsonObject) => asString(resource.name).startsWith('inbound|');
+    const listeners = all.listeners
+      .filter((l) => (l.name === 'virtualInbound') === server && l.name !== 'virtualOutbound')
+      .map(smallListener);
+    if (server) return [name, { listeners, routes: [], clusters: all.clusters.filter(inbound), endpoints: [] }];
+    return [name, { ...all, listeners, clusters: all.clusters.filter((c) => !inbound(c)) }];
+  });
+  const text = JSON.stringify({ ...answer, proxies: Object.fromEntries(proxies) });
+  return JSON.parse(text, (key, value: unknown) => (DECIDES_NOTHING.has(key) ? undefined : value)) as Generated;
+}
+
+/** Of clusters and endpoints: who they are for observers. (Routes say by theirs which VirtualService made them.) */
+const DECIDES_NOTHING = new Set(['transport_socket_matches', 'alt_stat_name', 'locality', 'eds_cluster_config']);
+
+/** Asks istiod what the comparison of a set asks, and stores the answers. */
+export async function store(set: string, ask: Ask): Promise<void> {
+  const stored: Stored[] = [];
+  const noted: Ask = async (documents, proxies, strict) => {
+    const answer = small(await ask(documents, proxies, strict));
+    stored.push({ asked: hashOf(documents, proxies, strict), answer });
+    return answer;
+  };
+  for (const mesh of meshesOf(readObjects(set)))
+    await compareSet(set, mesh, noted, { seed: 1, requests: 0 }, emptyTally());
+  mkdirSync(FIXTURES, { recursive: true });
+  writeFileSync(fixtureOf(set), `${JSON.stringify(stored)}\n`);
+}
+
+/** An istiod that answers from what was stored; it throws when asked something else. */
+export function stored(set: string): Ask {
+  const known = JSON.parse(readFileSync(fixtureOf(set), 'utf8')) as Stored[];
+  return async (documents, proxies, strict) => {
+    const asked = hashOf(documents, proxies, strict);
+    const found = known.find((s) => s.asked === asked);
+    if (!found) throw new Error(`${set} asks something new: run script/compare-istiod --write`);
+    return found.answer;
+  };
+}

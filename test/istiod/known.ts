@@ -1,0 +1,79 @@
+/** Differences that are meant, each with its reason and how it is told from others. */
+import { asObject, asString } from '../../src/policy/envoy/walk.js';
+import type { JsonObject } from '../../src/policy/resources.js';
+
+/** What is known of a difference. */
+export interface Seen {
+  readonly what: string;
+  /** name of the listener or cluster, and for clusters the field */
+  readonly name: string;
+  readonly field?: string;
+  /** of a request */
+  readonly host?: string;
+  readonly clientNamespace: string;
+  readonly ours: unknown;
+  readonly theirs: unknown;
+  /** istiod's route for the request, istiod's cluster */
+  readonly route?: JsonObject;
+  readonly cluster?: JsonObject;
+  /** hosts that istiod leads to the address that was asked for */
+  readonly original: ReadonlySet<string>;
+  /** each listener only knows its own service's names */
+  readonly crowded: boolean;
+}
+
+/** A kind of difference that is meant. */
+export interface Known {
+  readonly code: string;
+  /** for the documentation */
+  readonly why: string;
+  readonly is: (seen: Seen) => boolean;
+}
+
+const hostOf = (name: string): string => name.split('|')[3] ?? '';
+/** True for the names under which clients know a service. */
+const isNameOf = (service: string, host: string): boolean =>
+  service === host || (service.startsWith(`${host}.`) && host.includes('.'));
+const decorated = (route: JsonObject | undefined): string =>
+  asString(asObject(route?.decorator)?.operation).replace(/:\d+\/.*$/, '');
+
+export const KNOWN: readonly Known[] = [
+  {
+    code: 'short-name',
+    why: 'A client that has reached a service of another namespace at its address may call it by its short name (`Host: reviews`), which istiod knows in the service’s own namespace only. Under Istio such a request goes to the address that was asked for, without routes; here it has the service’s routes: the name led here.',
+    is: ({ what, name, host, clientNamespace }) => {
+      const [service, namespace] = hostOf(name).split('.');
+      return (what === 'route' || what === 'decision') && host === service && namespace !== clientNamespace;
+    },
+  },
+  {
+    code: 'allocated-address',
+    why: 'Services without an address get one here (240.240.0.0/16), and that address is a name of theirs; istiod’s own allocation is a controller which needs an API server, and has other addresses.',
+    is: ({ host }) => /^240\.240\./.test(host ?? ''),
+  },
+  {
+    code: 'original-destination',
+    why: 'ServiceEntries with the resolution NONE and headless Services: an Istio sidecar passes connections on to the very address that was asked for. Here a headless Service’s address stands for all of its servers, and its cluster chooses one; connections to addresses of others are not intercepted, and where a `Host` names them, requests go to the service whose address was asked for.',
+    is: ({ name, cluster, route, original }) =>
+      asString(cluster?.type) === 'ORIGINAL_DST' || original.has(decorated(route)) || original.has(hostOf(name)),
+  },
+  {
+    code: 'many-services',
+    why: 'In a mesh of many services, each listener here knows the names of its own service only (a warning of `check` says so): a request that goes to one service’s address with the name of another goes to the former.',
+    is: ({ crowded, what, name, host }) =>
+      crowded && (what === 'route' || what === 'decision') && host !== undefined && !isNameOf(hostOf(name), host),
+  },
+  {
+    code: 'mesh-tls',
+    why: 'Mutual TLS of the mesh (`ISTIO_MUTUAL`) is not spoken on this node: requests go in plain text to the servers themselves (reason `mesh-tls`).',
+    is: ({ field, theirs }) => field === 'tls' && JSON.stringify(theirs ?? '').includes('"istio-peer-exchange"'),
+  },
+  {
+    code: 'not-imported',
+    why: 'Clusters of services that a Sidecar hides are there, but no route leads to them.',
+    is: ({ what, theirs }) => what === 'hidden' && theirs === 'not there',
+  },
+];
+
+/** The kind of a difference that is meant, if it is one. */
+export const knownCode = (seen: Seen): string | undefined => KNOWN.find((k) => k.is(seen))?.code;

@@ -1,0 +1,171 @@
+/** Routes and clusters in a form in which equal objects mean the same to Envoy: defaults and what only names are left out. */
+import { asObject, asObjects, asString } from '../../src/policy/envoy/walk.js';
+import { SYSTEM_CA } from '../../src/policy/istio/traffic-policy.js';
+import type { Json, JsonObject } from '../../src/policy/resources.js';
+
+/** What decides nothing about requests: names, statistics, hints for tracing, and gRPC's deadline, which is switched off. */
+const NAMES = new Set(['name', 'metadata', 'decorator', 'stat_prefix', 'alt_stat_name', 'max_grpc_timeout']);
+/** Filters that routes configure on both sides (what a server's policies ask is compared by requests). */
+const PER_ROUTE = new Set(['envoy.filters.http.fault', 'envoy.filters.http.cors']);
+const DEFAULTS = new Set([
+  'ROUND_ROBIN',
+  'STATIC',
+  'MOVED_PERMANENTLY',
+  'APPEND_IF_EXISTS_OR_ADD',
+  'HUNDRED',
+  'DEFAULT',
+  'FIRST_MATCH',
+]);
+
+/** A cluster's name without what tells apart the copies that Sidestep makes of it. */
+export const plainCluster = (name: string): string => name.replace(/;(authz|group-\d+).*$/, '');
+
+const isDuration = (text: string): boolean => /^\d+(\.\d+)?s$/.test(text);
+
+function scalar(value: Exclude<Json, object>): Json | undefined {
+  if (value === null || value === false || value === '' || value === 0) return undefined;
+  if (typeof value === 'number') return String(value);
+  if (typeof value !== 'string') return value;
+  if (DEFAULTS.has(value) || value === '0') return undefined;
+  if (value.startsWith(',')) return scalar(value.slice(1)); // a list with an empty first item
+  return isDuration(value) ? `${Number(value.slice(0, -1))}s` : value;
+}
+
+function plain(value: Json, drop: ReadonlySet<string>): Json | undefined {
+  if (Array.isArray(value)) {
+    const items = value.map((item) => plain(item, drop) ?? {});
+    return items.length > 0 ? items : undefined;
+  }
+  if (value === null || typeof value !== 'object') return scalar(value);
+  const entries = Object.entries(value)
+    .filter(([key]) => !drop.has(key))
+    .sort(([a], [b]) => (a < b ? -1 : 1))
+    .flatMap(([key, child]): [string, Json][] => {
+      const inner = plain(child, drop);
+      // an empty message says nothing, but for the ones whose presence does
+      return inner === undefined || (key === 'case_sensitive' && inner === true) ? [] : [[key, inner]];
+    });
+  return Object.fromEntries(entries);
+}
+
+function perRoute(config: Json | undefined): JsonObject {
+  return Object.fromEntries(Object.entries(asObject(config) ?? {}).filter(([name]) => PER_ROUTE.has(name)));
+}
+
+/** A header's name, value and what becomes of it; Istio's own way to say "append" has several spellings. */
+const unnamed = (route: JsonObject): JsonObject => {
+  const { route: action, typed_per_filter_config: config } = route;
+  const out: JsonObject = { ...route, typed_per_filter_config: perRoute(config) };
+  const forward = asObject(action);
+  if (!forward) return out;
+  const copy: JsonObject = { ...forward };
+  if (typeof copy.cluster === 'string') copy.cluster = plainCluster(copy.cluster);
+  const weighted = asObject(copy.weighted_clusters);
+  if (weighted) {
+    const clusters = joined(
+      asObjects(weighted.clusters).map((c): JsonObject => {
+        const { name, ...rest } = c;
+        return {
+          ...rest,
+          cluster: plainCluster(asString(name)),
+          typed_per_filter_config: perRoute(c.typed_per_filter_config),
+        };
+      }),
+    );
+    const [only, ...others] = clusters;
+    const { cluster, weight: _, typed_per_filter_config: __, ...more } = only ?? {};
+    if (others.length === 0 && cluster !== undefined && Object.keys(more).length === 0) {
+      delete copy.weighted_clusters;
+      copy.cluster = cluster;
+    } else copy.weighted_clusters = { clusters };
+  }
+  copy.request_mirror_policies = asObjects(copy.request_mirror_policies).map((m) => ({
+    ...m,
+    cluster: plainCluster(asString(m.cluster)),
+  }));
+  return { ...out, route: copy };
+};
+
+/** Copies of one cluster (servers with different policies) are one destination. */
+function joined(clusters: readonly JsonObject[]): JsonObject[] {
+  const out: JsonObject[] = [];
+  for (const cluster of clusters) {
+    const same = out.find((c) => JSON.stringify({ ...c, weight: 0 }) === JSON.stringify({ ...cluster, weight: 0 }));
+    if (same) same.weight = Number(same.weight) + Number(cluster.weight);
+    else out.push({ ...cluster });
+  }
+  return out;
+}
+
+/** A route's action (all but its match) in normal form. */
+export function normalAction(route: JsonObject): JsonObject {
+  const { match: _, ...action } = route;
+  const out = (plain(unnamed(action), NAMES) ?? {}) as JsonObject;
+  if (Object.keys(asObject(out.typed_per_filter_config) ?? {}).length === 0) delete out.typed_per_filter_config;
+  return out;
+}
+
+/** A route's match in normal form. */
+export const normalMatch = (route: JsonObject): JsonObject => (plain(route.match ?? {}, new Set()) ?? {}) as JsonObject;
+
+/** Fields of clusters that requests and servers can tell. */
+const CLUSTER_FIELDS = [
+  'type',
+  'connect_timeout',
+  'per_connection_buffer_limit_bytes',
+  'lb_policy',
+  'load_balancing_policy',
+  'ring_hash_lb_config',
+  'maglev_lb_config',
+  'least_request_lb_config',
+  'max_requests_per_connection',
+  'outlier_detection',
+  'upstream_connection_options',
+  'typed_extension_protocol_options',
+  'dns_lookup_family',
+  'common_lb_config',
+] as const;
+
+/** `track_remaining` is a statistic. */
+const CLUSTER_NAMES = new Set(['metadata', 'name', 'stat_prefix', 'runtime_key', 'track_remaining']);
+
+/** What is asked of a server's certificate; the versions of TLS are the ones that Envoy has by itself. */
+function certificates(common: JsonObject): JsonObject {
+  const { tls_params: _, validation_context: own, combined_validation_context: combined, ...rest } = common;
+  const system = JSON.stringify(combined ?? '').includes('"file-root:system"');
+  const wanted: JsonObject = {
+    ...(asObject(asObject(combined)?.default_validation_context) ?? asObject(own) ?? {}),
+    // both mean what the system trusts
+    ...(system ? { trusted_ca: { filename: SYSTEM_CA } } : {}),
+  };
+  return { ...rest, ...(Object.keys(wanted).length > 0 ? { validation_context: wanted } : {}) };
+}
+
+/** What a cluster is like, in normal form, with its endpoints. */
+export function normalCluster(cluster: JsonObject, assignment: JsonObject | undefined): JsonObject {
+  const picked: JsonObject = {};
+  for (const field of CLUSTER_FIELDS) if (cluster[field] !== undefined) picked[field] = cluster[field];
+  // nothing else ejects hosts, so without it there is no panic
+  if (picked.outlier_detection === undefined) delete picked.common_lb_config;
+  const thresholds = asObjects(asObject(cluster.circuit_breakers)?.thresholds).find(
+    (t) => (t.priority ?? 'DEFAULT') === 'DEFAULT',
+  );
+  if (thresholds) picked.thresholds = thresholds;
+  const tls = asObject(asObject(cluster.transport_socket)?.typed_config);
+  if (tls) picked.tls = { sni: tls.sni ?? '', common: certificates(asObject(tls.common_tls_context) ?? {}) };
+  const out = (plain(picked, CLUSTER_NAMES) ?? {}) as JsonObject;
+  const endpoints = asObjects(assignment?.endpoints).flatMap((locality) =>
+    asObjects(locality.lb_endpoints).flatMap((e) => {
+      // istiod sends those that are not ready, too, and switches panic mode off
+      if (e.health_status === 'UNHEALTHY') return [];
+      const address = asObject(asObject(e.endpoint)?.address);
+      const socket = asObject(address?.socket_address);
+      const where = socket
+        ? `${asString(socket.address)}:${String(socket.port_value)}`
+        : asString(asObject(address?.pipe)?.path);
+      return [`${where} ${String(e.load_balancing_weight ?? 1)}`];
+    }),
+  );
+  out.endpoints = endpoints.sort();
+  return out;
+}
