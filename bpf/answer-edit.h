@@ -117,8 +117,7 @@ static long pad_step(__u32 index, void *context) {
 }
 
 /*
- * Brings a built head to the length of the received one, which is lost: what is missing is put as white space before the
- * last value. Before, not behind it: both are allowed (RFC 9112 section 5), but Python's http.client keeps white space
+ * Brings a built head to the length of the received one: what is missing is put as white space before the last value. Before, not behind it: both are allowed (RFC 9112 section 5), but Python's http.client keeps white space
  * behind a value, and then takes `chunked   ` for no chunked body. Returns 0 when the head is longer, or has no line.
  */
 static __always_inline int pad_answer(struct work *w) {
@@ -129,13 +128,14 @@ static __always_inline int pad_answer(struct work *w) {
   if (!padding)
     return 1;
   __u32 at = s->value_at, tail = s->o - at;
-  if (!at || at > s->o || tail > MAX_HEAD || padding > MAX_HEAD)
+  if (!at || at > s->o || tail >= MAX_HEAD || padding > MAX_HEAD)
     return 0;
-  if (copy_bytes(s->in, tail & (MAX_HEAD * 2 - 1), &s->out[at & OUT_MASK]))
+  /* behind the received head, which the access log needs */
+  if (copy_bytes(&s->in[MAX_HEAD], tail & (MAX_HEAD - 1), &s->out[at & OUT_MASK]))
     return 0;
   s->o = at;
   s->run_end = at + padding;
   LOOP(MAX_HEAD, pad_step, w);
-  put_in(s, 0, tail);
+  put_in(s, MAX_HEAD, tail);
   return !s->overflow && s->o == s->head_len;
 }

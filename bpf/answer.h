@@ -122,7 +122,8 @@ static __always_inline void parse_chunks(struct scratch *s, struct __sk_buff *sk
     s->chunk_done = CHUNKS_BAD;
 }
 
-enum { TO_CLIENT = 0, TO_AGENT = 1 };
+/* TO_CLIENT_LONGER: to the client, with the longer head that was built */
+enum { TO_CLIENT = 0, TO_AGENT = 1, TO_CLIENT_LONGER = 2 };
 
 /* What removal bits hop-by-hop headers of an answer have; Envoy removes them, too. */
 #define HOP_BY_HOP                                                                                                     \
@@ -225,12 +226,19 @@ static __always_inline int build_answer(struct work *w, __u32 slot) {
   return build_edited_answer(w);
 }
 
-/* Edits an skb's head, at equal length, as first_piece left it to be. */
+/*
+ * Edits an skb's head, at equal length, as first_piece left it to be. Where it would become longer, nothing is changed,
+ * and it is in s->out.
+ */
 static __always_inline int edit_skb(struct work *w, struct __sk_buff *skb, __u32 slot) {
   struct scratch *s = w->s;
   if (!head_changes(s))
     return TO_CLIENT;
-  if (!build_answer(w, slot) || !pad_answer(w))
+  if (!build_answer(w, slot))
+    return TO_AGENT;
+  if (s->o > s->head_len)
+    return TO_CLIENT_LONGER;
+  if (!pad_answer(w))
     return TO_AGENT;
 #ifndef SIDESTEP_NATIVE
   __u32 head = s->head_len & (MAX_HEAD * 2 - 1);

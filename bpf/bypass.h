@@ -190,13 +190,22 @@ __attribute__((noinline)) int nobody_sends(__u64 address, __u64 cookie) {
 
 #define SENT_LONG_AGO 250000000ULL /* ns; longer than any thread stays preempted inside the kernel */
 
+/* Whether the answer of an exchange went through the slot's dummy socket, which sends one after the other. */
+static __always_inline int went_by_dummy(const struct upstream *u, __u32 served) {
+  return u->dummy_sk && u->dummy_served == served;
+}
+
 /*
  * Whether the answer of an earlier exchange has certainly reached its client's queue. Only the client that does not
  * wait for answers (pipelining) can be hurt by one that has not, but it must not be.
  */
 __attribute__((noinline)) int arrived(__u32 slot, __u32 served, __u32 incarnation) {
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
-  if (!u || !u->server || u->incarnation != incarnation)
+  if (!u || u->incarnation != incarnation)
+    return 1;
+  if (went_by_dummy(u, served))
+    return bpf_ktime_get_ns() - u->answered > SENT_LONG_AGO || nobody_sends(u->dummy_sk, u->dummy_cookie);
+  if (!u->server)
     return 1;
   if (u->served - served >= 2) /* the server has answered somebody else since */
     return 1;
@@ -213,10 +222,11 @@ static __always_inline void begin_way(struct conn *c, struct upstream *u, __u32 
   u->intake = INTAKE_SOCKET;
   u->given = u->taken = 0;
   u->client_sk = client;
-  /* after the same server's answer nothing can be out of order: it sends one after the other */
-  if (c->requested && before != slot) {
+  /* after the same server's answer nothing can be out of order: it sends one after the other; but a dummy comes later */
+  if (c->requested) {
     struct upstream *last = bpf_map_lookup_elem(&upstreams, &before);
-    if (last && last->server && last->incarnation == c->incarnation) {
+    if (last && last->incarnation == c->incarnation &&
+        ((last->server && before != slot) || went_by_dummy(last, c->served))) {
       u->behind = before + 1;
       u->behind_served = c->served;
       u->behind_incarnation = c->incarnation;
@@ -379,6 +389,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
         scratch_give(s);
     }
     if (way != TO_CLIENT) {
+      u->body = 0; /* whoever carries it counts all of it */
       u->phase = way == TO_AGENT ? PHASE_AWAIT : PHASE_AGENT;
       u->way |= WAY_NATIVE;
       return SK_PASS;

@@ -60,6 +60,42 @@ struct {
   __type(value, struct staged);
 } stages SEC(".maps");
 
+#define TX_ENABLED 1 /* bit of sk_psock.state */
+
+/*
+ * Whether the dummy of a slot can be used for `owner`. A send that fails, because its target has gone in that moment,
+ * disables a dummy: so it must be enabled, and no thread may still be in a send for somebody else.
+ */
+__attribute__((noinline)) int dummy_usable(__u32 slot, __u64 owner) {
+  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+  if (!u || u->dummy != 1)
+    return 0;
+  struct bpf_sock *sk = bpf_map_lookup_elem(&dummies, &slot);
+  if (!sk)
+    return 0;
+  struct sock *dummy = (struct sock *)bpf_skc_to_tcp_sock(sk);
+  int enabled = 0;
+  if (dummy) {
+    struct sk_psock *psock = (struct sk_psock *)((__u64)BPF_CORE_READ(dummy, sk_user_data) & USER_DATA_MASK);
+    enabled = psock && BPF_CORE_READ(psock, state) & TX_ENABLED;
+  }
+  bpf_sk_release(sk);
+  if (!enabled) {
+    u->dummy = 2;
+    return 0;
+  }
+  return !u->dummy_sk || u->dummy_owner == owner || nobody_sends(u->dummy_sk, u->dummy_cookie);
+}
+
+/* Whether A (address, cookie) can be sent to at all. */
+__attribute__((noinline)) int takes_bytes(__u64 address, __u64 cookie) {
+  struct sock *a = (struct sock *)address;
+  if (!a || (__u64)BPF_CORE_READ(a, __sk_common.skc_cookie.counter) != cookie)
+    return 0;
+  unsigned char state = BPF_CORE_READ(a, __sk_common.skc_state);
+  return (state == BPF_TCP_ESTABLISHED || state == BPF_TCP_CLOSE_WAIT) && !(BPF_CORE_READ(a, sk_shutdown) & 2);
+}
+
 /* Bytes of A's stream that are on their way: written by the agent and announced, but not in the send queue yet. */
 static __always_inline __u32 unsent_of(struct tcp_sock *tp, struct conn *c) {
   return c->base_seq + c->native + c->sent - BPF_CORE_READ(tp, write_seq);
@@ -127,7 +163,9 @@ static __always_inline void settle_slot(struct upstream *u, __u32 slot) {
  * Begins the bookkeeping of an exchange on `u`. Requests to a paired server go to its socket, answers over TCP.
  * `growth`: of the head.
  */
-static __always_inline void begin_listener_way(struct upstream *u, int way, __u32 size, __u32 growth) {
+static __always_inline void begin_listener_way(struct upstream *u, struct bpf_sock *client, int way, __u32 size,
+                                               __u32 growth) {
+  u->client_sk = client ? (__u64)bpf_skc_to_tcp_sock(client) : 0;
   u->end_seq = u->seq + size + growth;
   u->intake = way == BY_DUMMY ? INTAKE_LISTENER_DUMMY : INTAKE_LISTENER;
   u->behind = 0;
@@ -258,10 +296,11 @@ static __always_inline int send_long_reply(struct __sk_buff *skb, struct conn *c
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (slot == NO_SLOT || !u)
     return -1;
-  if (!u->dummy || stage(s, slot, size) || bpf_skb_pull_data(skb, size)) {
+  if (!dummy_usable(slot, c->cookie) || stage(s, slot, size) || bpf_skb_pull_data(skb, size)) {
     pool_return(u, slot);
     return -1;
   }
+  u->client_sk = skb->sk ? (__u64)bpf_skc_to_tcp_sock(skb->sk) : 0;
   c->requested++;
   c->upstream = slot;
   u->exchange = c->requested;
@@ -291,7 +330,7 @@ static __always_inline void ctl_gate(struct ctl *ctl, struct conn *c) {
       ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
     }
   }
-  if (ctl->command == CTL_NATIVE)
+  if (ctl->command == CTL_NATIVE || ctl->command == CTL_COMPLETE)
     c->native = ctl->native;
   if (ctl->command == CTL_BODY_SENT)
     c->body_left = 0;

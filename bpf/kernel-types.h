@@ -29,6 +29,7 @@ typedef struct {
 
 struct sock_common {
   atomic64_t skc_cookie;
+  volatile unsigned char skc_state;
 } __reloc;
 
 struct wait_queue_entry {
@@ -51,7 +52,10 @@ struct sock {
   struct sk_buff_head sk_receive_queue;
   struct sock_backlog sk_backlog;
   int sk_rcvbuf;
+  int sk_sndbuf;
+  int sk_wmem_queued;
   void *sk_user_data;
+  unsigned char sk_shutdown;
   struct socket_wq *sk_wq;
 } __reloc;
 
@@ -72,6 +76,7 @@ struct sk_psock {
   struct sk_buff_head ingress_skb;
   struct list_head ingress_msg;
   __u32 msg_tot_len;
+  unsigned long state;
   refcount_t refcnt;
 } __reloc;
 

@@ -165,6 +165,7 @@
 #define PHASE_AGENT 4
 #define PHASE_HANDOVER 5
 #define PHASE_DEAD 6
+#define PHASE_DELIVER 7
 
 #define CHUNK_SIZE 0
 #define CHUNK_EXTENSION 1
@@ -185,6 +186,9 @@
 #define WAY_DIRECT 1
 #define WAY_NATIVE 2
 #define WAY_PIECES 4
+#define WAY_DUMMY 8
+#define WAY_WHOLE 16
+#define WAY_MISSED 32
 
 #define ENDPOINT_FLAG_NO_POOL 1
 
@@ -211,6 +215,7 @@
 #define COUNTER_TOKEN_UNKNOWN 20
 #define COUNTER_LOG_FULL 21
 #define COUNTER_LOG_LOST 22
+#define COUNTER_GROWN 23
 
 #define CONN_FLAG_INSERTED 1
 #define CONN_FLAG_STICKY 2
@@ -242,6 +247,7 @@
 #define CTL_ENTER 14
 #define CTL_LEAVE 15
 #define CTL_UNCOUNT 16
+#define CTL_COMPLETE 17
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2
@@ -713,15 +719,15 @@ struct upstream {
   __u64 server; /* cookie of the server's end where it is on this node and paired, else 0 */
   __u64 server_sk; /* address of the server's socket */
   __u64 client_sk; /* address of the client's socket of this exchange */
-  __u64 answered; /* bpf_ktime_get_ns when the last message of an answer left the server directly */
+  __u64 answered; /* bpf_ktime_get_ns when the last message of an answer left the server directly, or anything the dummy */
   __u32 way; /* WAY */
   __u32 behind; /* slot + 1 of an exchange whose answer must have arrived before this one; 0: none */
   __u32 behind_served; /* conn.served of that exchange */
   __u32 behind_incarnation; /* conn.incarnation of that exchange */
   __u32 intake; /* INTAKE, of this exchange */
-  __u32 dummy; /* 1: the slot has a dummy socket; written by the agent */
-  __u32 given; /* bytes of this request that were sent to the dummy */
-  __u32 taken; /* bytes of this request that the dummy has sent on */
+  __u32 dummy; /* 1: the slot has a dummy socket; written by the agent; 2: it is broken; written by the programs */
+  __u32 given; /* bytes of this exchange that were sent to the dummy: of the request, then of the answer */
+  __u32 taken; /* bytes of this exchange that the dummy has sent on */
   __u32 seq; /* write_seq of U when no exchange was under way */
   __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
   __u64 body; /* bytes of the body of this answer, without framing, that the kernel has sent to the client */
@@ -730,9 +736,12 @@ struct upstream {
   __u32 watch; /* of this exchange: index into the detectors map, 0: none */
   __u32 counted; /* 1: the status of the answer was counted there */
   __u32 breaker; /* index plus one of the breaker that counts this exchange; 0: none */
-  __u32 pad; /* zero */
+  __u32 dummy_served; /* `served` when the last answer went through the dummy */
+  __u64 dummy_sk; /* address of the dummy's socket, 0: no answer has gone through it */
+  __u64 dummy_cookie; /* its cookie; written by the agent */
+  __u64 dummy_owner; /* cookie of the client whose bytes went through it last */
 };
-_Static_assert(sizeof(struct upstream) == 256, "upstream");
+_Static_assert(sizeof(struct upstream) == 280, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -774,7 +783,10 @@ _Static_assert(__builtin_offsetof(struct upstream, idle_ms) == 236, "upstream.id
 _Static_assert(__builtin_offsetof(struct upstream, watch) == 240, "upstream.watch");
 _Static_assert(__builtin_offsetof(struct upstream, counted) == 244, "upstream.counted");
 _Static_assert(__builtin_offsetof(struct upstream, breaker) == 248, "upstream.breaker");
-_Static_assert(__builtin_offsetof(struct upstream, pad) == 252, "upstream.pad");
+_Static_assert(__builtin_offsetof(struct upstream, dummy_served) == 252, "upstream.dummy_served");
+_Static_assert(__builtin_offsetof(struct upstream, dummy_sk) == 256, "upstream.dummy_sk");
+_Static_assert(__builtin_offsetof(struct upstream, dummy_cookie) == 264, "upstream.dummy_cookie");
+_Static_assert(__builtin_offsetof(struct upstream, dummy_owner) == 272, "upstream.dummy_owner");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {

@@ -57,7 +57,8 @@ int on_request(struct __sk_buff *skb) {
 }
 
 /*
- * What reaches the dummy of a slot: a request whose head is to be replaced, then perhaps more of its body. Nothing is
+ * What reaches the dummy of a slot: a request whose head is to be replaced, then perhaps more of its body; or an answer,
+ * likewise. Nothing is
  * dropped here, that would disable the dummy for ever: what cannot be sent on goes to its peer, and the agent, who
  * listens there, gives the pair up.
  */
@@ -72,8 +73,15 @@ int on_dummy(struct sk_msg_md *msg) {
   __u32 slot = *slot_at;
   struct staged *st = bpf_map_lookup_elem(&stages, &slot);
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
-  if (!st || !u || u->dead)
+  if (!st || !u)
     return SK_PASS;
+  if (u->way & WAY_DUMMY)
+    return deliver(msg, sk, u, slot, st);
+  if (u->dead)
+    return SK_PASS;
+  u->answered = bpf_ktime_get_ns();
+  u->dummy_owner = u->owner;
+  u->dummy_sk = (__u64)bpf_skc_to_tcp_sock(sk);
   __u32 len = st->len, size = msg->size;
   if (len) {
     st->len = 0;
@@ -82,6 +90,8 @@ int on_dummy(struct sk_msg_md *msg) {
   }
   if (u->intake == INTAKE_REPLY) {
     __u64 owner = u->owner;
+    if (!takes_bytes(u->client_sk, owner))
+      return SK_PASS;
     struct conn *c = bpf_map_lookup_elem(&intake_conns, &owner);
     if (c) /* before the slot is given back: until it is sent, the next request of this client must not overtake it */
       __sync_fetch_and_add(&c->sent, msg->size);

@@ -18,7 +18,8 @@
 #include "token.h"
 #include "inbound.h"
 #include "request-body.h"
-#include "intake-listener.h"
+#include "answer-dummy.h"
+#include "ctl-slot.h"
 
 /* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
 const volatile __u32 envoy_headers = 0;
@@ -142,7 +143,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (!u)
     return to_agent(c, size, COUNTER_HELPER_FAILED);
-  if (way == BY_DUMMY && !u->dummy) {
+  if (way == BY_DUMMY && !dummy_usable(slot, c->cookie)) {
     pool_return(u, slot);
     return to_agent(c, size, COUNTER_POOL_EMPTY);
   }
@@ -158,7 +159,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     return SK_PASS;
   }
   if (skb)
-    begin_listener_way(u, way, size, action ? s->o - s->head_len : 0);
+    begin_listener_way(u, skb->sk, way, size, action ? s->o - s->head_len : 0);
   else
     begin_way(c, u, slot, queued, (__u64)bpf_skc_to_tcp_sock(msg->sk));
   c->requested++;
@@ -395,11 +396,15 @@ int on_answer(struct __sk_buff *skb) {
     u->dead = 1; /* nobody asked */
     return SK_PASS;
   }
-  if (phase != PHASE_AWAIT && phase != PHASE_BODY && phase != PHASE_CHUNKED)
+  if (phase != PHASE_AWAIT && phase != PHASE_BODY && phase != PHASE_CHUNKED) {
+    if (phase == PHASE_DELIVER) /* more than was asked for */
+      u->dead = 1;
     return SK_PASS;
+  }
   if (phase == PHASE_AWAIT && __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_BODY) != PHASE_AWAIT)
     return SK_PASS; /* the agent has given up in this moment */
-  struct scratch *s = phase == PHASE_AWAIT && is_behind(u) ? 0 : scratch_take();
+  int follows = phase == PHASE_AWAIT && follows_dummy(u, slot);
+  struct scratch *s = phase == PHASE_AWAIT && !follows && is_behind(u) ? 0 : scratch_take();
   if (!s) {
     u->phase = phase == PHASE_AWAIT ? PHASE_AGENT : PHASE_HANDOVER;
     return SK_PASS;
@@ -418,21 +423,27 @@ int on_answer(struct __sk_buff *skb) {
       way = first_piece(&w, u, skb, len, &done);
       if (way == TO_CLIENT)
         way = edit_skb(&w, skb, slot);
+      if (way == TO_CLIENT_LONGER || (follows && way == TO_CLIENT))
+        way = begin_dummy(skb, s, u, slot, len, way == TO_CLIENT_LONGER, done);
     }
     if (way == TO_CLIENT && u->log)
-      log_answer(s, u, slot, done);
+      log_answer(s, u, slot, done && !(u->way & WAY_DUMMY));
   } else if (u->intake != INTAKE_SOCKET || !is_piling_up(u->client_sk, u->owner)) {
     way = next_piece(s, u, skb, len, &done);
-    if (way == TO_CLIENT && done && u->log)
+    if (way == TO_CLIENT && done && u->log && !(u->way & WAY_DUMMY))
       log_end(u, slot);
   }
   scratch_give(s);
   if (way == TO_AGENT) {
+    if (phase == PHASE_AWAIT)
+      u->body = 0; /* the agent counts all of it */
     u->phase = phase == PHASE_AWAIT ? PHASE_AGENT : PHASE_HANDOVER;
     count(COUNTER_ANSWERS_AGENT);
     return SK_PASS;
   }
   u->redirected += len;
+  if (u->way & WAY_DUMMY)
+    return to_dummy(skb, u, slot, len, done);
   __u64 owner = u->owner;
   int at_listener = u->intake != INTAKE_SOCKET;
   if (done) {
@@ -446,44 +457,6 @@ int on_answer(struct __sk_buff *skb) {
 
 #define CTL_AT 16 /* the test run takes the first bytes for an Ethernet header */
 
-static __always_inline void ctl_slot(struct ctl *ctl) {
-  __u32 slot = ctl->slot;
-  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
-  __u32 b = slot / BLOCK_SIZE;
-  __u64 *word = bpf_map_lookup_elem(&blocks, &b);
-  if (!u || !word)
-    return;
-  __u64 mask = 1ULL << (slot & 63);
-  if (ctl->command == CTL_TAKE) {
-    ctl->result = (__sync_fetch_and_and(word, ~mask) & mask) != 0;
-  } else if (ctl->command == CTL_GIVE) {
-    settle_slot(u, slot);
-    u->phase = PHASE_IDLE;
-    u->owner = 0;
-    ctl->result = !(__sync_fetch_and_or(word, mask) & mask);
-  } else if (ctl->command == CTL_FINISH) {
-    if (!u->owner || (ctl->cookie && u->owner != ctl->cookie))
-      return;
-    if (!ctl->arg)
-      u->flags |= UPSTREAM_FLAG_CLOSE;
-    settle_slot(u, slot);
-    pool_give(u, slot);
-    ctl->result = 1;
-  } else if (ctl->command == CTL_GIVE_UP) {
-    if (u->owner != ctl->cookie ||
-        __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_DEAD) != PHASE_AWAIT)
-      return;
-    u->flags |= UPSTREAM_FLAG_CLOSE;
-    pool_give(u, slot);
-    ctl->result = 1;
-  } else if (ctl->command == CTL_TAKE_OVER) {
-    ctl->result = u->owner == ctl->cookie &&
-                  __sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_AGENT) == PHASE_AWAIT;
-  } else if (ctl->command == CTL_PAIR) {
-    ctl->result = pair(u, slot, ctl->cookie);
-  }
-}
-
 /* Whether a message for this client may have been decided, but not queued yet. */
 static __always_inline int on_its_way(struct conn *c) {
   if (!c->requested)
@@ -492,7 +465,8 @@ static __always_inline int on_its_way(struct conn *c) {
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   /* what was redirected of an answer that the agent carries on has arrived: the server sends one after the other */
   if (in_flight(c, u))
-    return u->behind && !arrived(u->behind - 1, u->behind_served, u->behind_incarnation);
+    return (u->behind && !arrived(u->behind - 1, u->behind_served, u->behind_incarnation)) ||
+           (u->way & WAY_DUMMY && (u->given != u->taken || !arrived(slot, u->served, u->incarnation)));
   return !arrived(slot, c->served, c->incarnation);
 }
 
@@ -531,7 +505,11 @@ int control(struct __sk_buff *skb) {
     ctl_client(&ctl);
   else if (ctl.command == CTL_NOW)
     ctl.passed = bpf_ktime_get_boot_ns();
-  else if (ctl.command >= CTL_ENTER)
+  else if (ctl.command == CTL_COMPLETE) {
+    ctl_client(&ctl);
+    ctl.result = 0;
+    ctl_slot(&ctl);
+  } else if (ctl.command >= CTL_ENTER)
     ctl_breaker(&ctl);
   else if (ctl.command == CTL_DRAW)
     ctl_draw(&ctl);

@@ -32,6 +32,8 @@ const MAX_HEAD = 96 * 1024;
 
 export class AnswerPump {
   #buffer = Buffer.alloc(0);
+  /** the head for the client, until it is known whether bytes of the body came with it: a write less, and a wake-up less */
+  #held: Buffer | undefined;
   #state: 'head' | 'body' | 'done' = 'head';
   #body: BodyKind = { kind: 'none' };
   #left = 0;
@@ -90,6 +92,13 @@ export class AnswerPump {
       input = this.#state === 'head' ? this.#head(input) : this.#content(input);
     }
     if (input.length > 0) this.reusable = false; // more than was asked for
+    if (this.#held) this.#write(Buffer.alloc(0), false);
+  }
+
+  #write(bytes: Buffer, last: boolean): void {
+    const held = this.#held;
+    this.#held = undefined;
+    this.sink.write(held ? (bytes.length > 0 ? Buffer.concat([held, bytes]) : held) : bytes, last);
   }
 
   /** The server has closed the connection. */
@@ -105,6 +114,7 @@ export class AnswerPump {
   }
 
   #fail(reason: 'protocol' | 'terminated'): void {
+    if (this.#held) this.#write(Buffer.alloc(0), false);
     this.#state = 'done';
     this.reusable = false;
     this.sink.fail(this.#started, reason);
@@ -112,7 +122,7 @@ export class AnswerPump {
 
   #finish(last: Buffer): void {
     this.#state = 'done';
-    this.sink.write(last, true);
+    this.#write(last, true);
   }
 
   #head(input: Buffer): Buffer {
@@ -155,7 +165,7 @@ export class AnswerPump {
     if (body.kind === 'length') this.#left = body.length;
     if (body.kind === 'chunked') this.#chunks = new ChunkScanner();
     this.#state = 'body';
-    this.sink.write(text, false);
+    this.#held = text;
     return rest;
   }
 
@@ -165,12 +175,12 @@ export class AnswerPump {
       this.body += piece.length;
       this.#left -= piece.length;
       if (this.#left === 0) this.#finish(piece);
-      else this.sink.write(piece, false);
+      else this.#write(piece, false);
       return input.subarray(piece.length);
     }
     if (this.#body.kind === 'close') {
       this.body += input.length;
-      this.sink.write(chunk(input), false);
+      this.#write(chunk(input), false);
       return Buffer.alloc(0);
     }
     const pieces: Buffer[] = [];
@@ -183,7 +193,7 @@ export class AnswerPump {
     // In the middle of an answer the framing must go on as the kernel left it; trailers are rare enough to pass.
     const out = this.#raw ? input.subarray(0, used) : Buffer.concat(pieces.map(chunk));
     if (this.#chunks!.done) this.#finish(this.#raw ? out : Buffer.concat([out, Buffer.from('0\r\n\r\n', 'latin1')]));
-    else if (out.length > 0) this.sink.write(out, false);
+    else if (out.length > 0) this.#write(out, false);
     return input.subarray(used);
   }
 }

@@ -1,5 +1,5 @@
 /** One answer that the kernel left to the agent, from its upstream connection to the client's. */
-import { PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { PHASE, UPSTREAM_FLAG, WAY } from '../layout/runtime.js';
 import { AnswerPump, type PumpSink } from './answer-pump.js';
 import type { ClientEnd, ConnectionContext } from './connection-context.js';
 import type { DataPlane } from './data-plane.js';
@@ -35,6 +35,7 @@ export class CarriedAnswer {
     const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
     this.#flags = flags;
     this.#edits = records.edits(slot);
+    if (plane.upstream(slot.slot, 'way') & WAY.MISSED) context.pool.wantDummy(slot);
     const sink: PumpSink = {
       write: (bytes, last) => this.#write(bytes, last),
       fail: (started, reason) => this.#fail(started, reason),
@@ -72,15 +73,18 @@ export class CarriedAnswer {
     work();
   }
 
-  #finish(reusable: boolean): void {
+  /** `written`: how much the client will have been sent with the answer's last bytes, which follow. */
+  #finish(reusable: boolean, written?: number): void {
     if (this.#finished) return;
     this.#finished = true;
     const { slot } = this;
+    const { plane, pool } = this.context;
     slot.listener = undefined;
     slot.inbox = [];
     const again = reusable && !slot.ended && this.#pump.reusable;
-    this.context.plane.finish(slot.slot, this.client.cookie, again);
-    if (!again) this.context.pool.discard(slot);
+    if (written === undefined) plane.finish(slot.slot, this.client.cookie, again);
+    else plane.complete(slot.slot, this.client.cookie, again, written);
+    if (!again) pool.discard(slot);
     // a client that is gone takes nothing and will never be drained, which must not stop the answers to the next one
     else slot.socket.resume();
   }
@@ -89,9 +93,8 @@ export class CarriedAnswer {
     const { slot, client } = this;
     if (last) {
       // First the state, then the bytes: the next request may follow at once.
-      client.announce(bytes.length);
       this.records.ended(slot, { ...this.#seen, sent: this.#pump.body });
-      this.#finish(true);
+      this.#finish(true, client.written + bytes.length);
     }
     if (last && this.#pump.closing) {
       client.write(bytes);

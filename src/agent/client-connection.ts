@@ -188,6 +188,10 @@ export class ClientConnection implements ClientEnd {
     return this.#closed;
   }
 
+  get written(): number {
+    return this.#written;
+  }
+
   announce(length: number): void {
     this.context.plane.native(this.cookie, this.#written + length);
   }

@@ -38,6 +38,8 @@ export interface ClientEnd {
   /** of the client's socket */
   readonly cookie: bigint;
   readonly closed: boolean;
+  /** bytes written so far */
+  readonly written: number;
   /** Tells the kernel that so many more bytes are about to be written, before the end of an answer is. */
   announce(length: number): void;
   /** @returns false when the client cannot take more now */

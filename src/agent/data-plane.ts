@@ -16,7 +16,7 @@ import {
   u32,
   u64,
 } from '../kernel/libbpf.js';
-import { announceData } from '../kernel/syscalls.js';
+import { announceData, socketCookie } from '../kernel/syscalls.js';
 import { IMAGE_SIZE, IMAGE_SLACK, MAX_VARIABLES, STATUS_WORDS } from '../layout/image.js';
 import {
   COUNTER,
@@ -275,6 +275,11 @@ export class DataPlane {
     return this.#run(CTL.FINISH, { slot, cookie, arg: reusable ? 1n : 0n });
   }
 
+  /** `native`, then `finish`: the agent is about to write the end of an answer that it has carried. */
+  complete(slot: number, cookie: bigint, reusable: boolean, written: number): boolean {
+    return this.#run(CTL.COMPLETE, { slot, cookie, arg: reusable ? 1n : 0n, native: written >>> 0 });
+  }
+
   /** Takes a slot out of its pool. @returns whether it was idle */
   take(slot: number): boolean {
     return this.#run(CTL.TAKE, { slot });
@@ -324,8 +329,13 @@ export class DataPlane {
     this.map('sockets').update(u32(slot), u64(BigInt(fd)));
   }
 
-  /** Gives a slot its dummy socket (see bpf/intake-listener.h). @throws KernelError when it is closed already */
+  /**
+   * Gives a slot its dummy socket (see bpf/intake-listener.h and answer-dummy.h).
+   * @throws KernelError when it is closed already
+   */
   insertDummy(slot: number, fd: number): void {
+    const at = slot * UpstreamSpec.size + UpstreamSpec.at.dummy_cookie!.offset;
+    this.upstreams.setBigUint64(at, socketCookie(fd), true);
     this.map('stages').update(u32(slot), new Uint8Array(8 + MAX_STAGED));
     this.map('dummy_slots').update(u32(fd), u32(slot));
     this.map('dummies').update(u32(slot), u64(BigInt(fd)));
@@ -380,6 +390,29 @@ export class DataPlane {
 
   owner(slot: number): bigint {
     return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'owner');
+  }
+
+  /**
+   * What was given to a slot's dummy socket in its exchange, what it has sent on, when (ns) it did so last, and whether a
+   * program found it disabled.
+   */
+  dummyState(slot: number): {
+    readonly given: number;
+    readonly taken: number;
+    readonly used: bigint;
+    readonly broken: boolean;
+  } {
+    return {
+      used: getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'answered'),
+      given: this.upstream(slot, 'given'),
+      taken: this.upstream(slot, 'taken'),
+      broken: this.upstream(slot, 'dummy') === 2,
+    };
+  }
+
+  /** Cookie of the client whose bytes went through the slot's dummy socket last; 0: nobody's. */
+  dummyOwner(slot: number): bigint {
+    return getBig(this.upstreams, slot * UpstreamSpec.size, UpstreamSpec, 'dummy_owner');
   }
 
   /** Whether an answer with this status is not for the client, because the request is tried again. */

@@ -1,11 +1,12 @@
 /**
  * Dummy sockets: loopback connections of the agent to itself, one for each pooled connection to a server where there is
- * listener intake. The kernel sends a request whose head changes its length through the dummy of its connection,
- * because only programs on sending sockets may do that (bpf/intake-listener.h). Nothing ever arrives at the other end,
- * unless the kernel could not send a request on: then the pair is given up.
+ * listener intake, or where heads of answers grow. The kernel sends a request whose head changes its length, or an answer
+ * whose head grows, through the dummy of its connection, because only programs on sending sockets may do that
+ * (bpf/intake-listener.h, answer-dummy.h). Nothing ever arrives at the other end, unless the kernel could not send
+ * something on: then the pair is given up.
  */
 import { connect, createServer, type Server, type Socket } from 'node:net';
-import { fdOf, setNoDelay, setSendBuffer } from '../kernel/syscalls.js';
+import { fdOf, setNoDelay, setSendBuffer, socketError } from '../kernel/syscalls.js';
 
 /** Room for the largest body that the kernel sends. */
 const SEND_BUFFER = 4 * 1024 * 1024;
@@ -14,6 +15,10 @@ const UNCLAIMED_MS = 1000;
 export interface Dummy {
   /** the sending end */
   readonly fd: number;
+  /** it cannot be used any more: what was on its way through it is lost */
+  readonly broken: boolean;
+  /** Looks whether it is: what could not be sent is an error that is pending. Tells it as anything else that breaks it. */
+  look(): void;
   close(): void;
 }
 
@@ -52,7 +57,8 @@ export class Dummies {
 
   /** Opens one. @param broken called once when it cannot be used any more */
   async open(broken: () => void): Promise<Dummy> {
-    const { socket, peer } = await this.pair();
+    // The sending end is not read: a socket in a map does not say its error to who reads, but goes on waking him.
+    const { socket, peer } = await this.pair(true);
     const fd = fdOf(socket);
     if (fd === undefined) throw new Error('the dummy socket is closed');
     setNoDelay(fd);
@@ -63,20 +69,32 @@ export class Dummies {
       told = true;
       broken();
     };
-    for (const end of [socket, peer]) for (const event of ['data', 'end', 'error', 'close']) end.on(event, fail);
+    for (const event of ['end', 'error', 'close']) socket.on(event, fail);
+    for (const event of ['data', 'end', 'error', 'close']) peer.on(event, fail);
+    const look = (): void => {
+      if (!told && socketError(fd) !== 0) fail();
+    };
     const close = (): void => {
       told = true;
       socket.destroy();
       peer.destroy();
     };
-    return { fd, close };
+    return {
+      fd,
+      close,
+      look,
+      get broken() {
+        return told;
+      },
+    };
   }
 
-  /** A connection of the agent to itself. */
-  async pair(): Promise<{ socket: Socket; peer: Socket }> {
+  /** A connection of the agent to itself. @param unread the connecting end is never read */
+  async pair(unread = false): Promise<{ socket: Socket; peer: Socket }> {
     const port = await this.#listening;
     return new Promise((resolve, reject) => {
       const socket = connect({ host: '127.0.0.1', port, noDelay: true });
+      if (unread) socket.pause();
       socket.once('error', reject);
       socket.once('connect', () => {
         const own = socket.localPort;

@@ -257,9 +257,13 @@ function answerHeaders(
   { log }: ListenerPlan,
 ): Headers {
   const added = log?.serviceTime && serviceTime !== undefined;
+  const kept = headers.filter(
+    // an answer without content has no length (RFC 9110, 8.6); Envoy takes it away
+    ([name]) => !(added && name === 'x-envoy-upstream-service-time') && !(status === 204 && name === 'content-length'),
+  );
   return [
     [':status', String(status)],
-    ...(added ? headers.filter(([name]) => name !== 'x-envoy-upstream-service-time') : headers),
+    ...kept,
     ...(added ? [['x-envoy-upstream-service-time', String(serviceTime)] as const] : []),
   ];
 }

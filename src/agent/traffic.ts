@@ -41,6 +41,7 @@ export class Traffic {
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.exchanges.upstreamBroken(slot)),
       answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.exchanges.carry(slot)),
+      lost: (owner) => this.#connections.get(owner)?.reset(),
     });
     this.#timers = [setInterval(() => this.#work(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
   }
@@ -146,6 +147,7 @@ export class Traffic {
       } else if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.exchanges.timedOut(slot));
       else if (over(perTry)) this.#withConnection(slot, owner, (c) => void c.exchanges.tryTimedOut(slot));
     }
+    this.pool.lookAtDummies();
     this.pool.reap();
   }
 

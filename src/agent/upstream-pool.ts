@@ -44,8 +44,12 @@ export interface Slot {
   inbox: Buffer[];
   /** told when something happens while the agent owns the answer */
   listener: ((event: 'data' | 'end') => void) | undefined;
-  /** its dummy socket, where there is listener intake */
+  /** its dummy socket, where there is listener intake, or where heads of answers grow */
   dummy: Dummy | undefined;
+  dummyWanted: boolean;
+  /** when the dummy was used last, as of the last look, and for how many looks that has been so */
+  dummyUsed: bigint;
+  dummyLooks: number;
 }
 
 /** The local end of a connection as Envoy writes addresses. */
@@ -79,6 +83,8 @@ export interface PoolEvents {
   broken(slot: Slot, owner: bigint): void;
   /** Bytes of an answer came to the agent (phase AGENT or HANDOVER). */
   answer(slot: Slot, owner: bigint): void;
+  /** The end of an answer for `owner` was lost in the kernel. */
+  lost(owner: bigint): void;
 }
 
 export class UpstreamPool {
@@ -92,6 +98,8 @@ export class UpstreamPool {
   readonly #toProxy = new Map<string, number>();
   #closed = false;
   #dummies: Dummies | undefined;
+  /** each connection to a server gets a dummy socket before it is used */
+  #allDummies = false;
 
   constructor(
     private readonly plane: DataPlane,
@@ -252,6 +260,9 @@ export class UpstreamPool {
       inbox: [],
       listener: undefined,
       dummy: undefined,
+      dummyWanted: false,
+      dummyUsed: 0n,
+      dummyLooks: 0,
     };
     this.#slots.set(index, slot);
     if (socket.localAddress && socket.localPort) this.#locals.set(index, localEnd(socket));
@@ -269,20 +280,28 @@ export class UpstreamPool {
       this.discard(slot); // closed again already
       return;
     }
-    if (this.#dummies && !endpoint.proxy)
+    if (this.#allDummies && !endpoint.proxy)
       void this.#addDummy(slot).then(() => this.#slots.get(index) === slot && this.plane.give(index));
     else this.plane.give(index);
   }
 
   /** From now on each connection to a server has a dummy socket, by which requests reach it whose heads grow. */
   needDummies(): void {
-    if (this.#dummies || this.#closed) return;
-    this.#dummies = new Dummies();
+    if (this.#allDummies || this.#closed) return;
+    this.#allDummies = true;
     for (const slot of this.#slots.values()) if (!this.#endpoints[slot.endpoint]!.proxy) void this.#addDummy(slot);
   }
 
+  /** A dummy socket for this connection, if it has none: the head of an answer grew on it, and so will the next ones'. */
+  wantDummy(slot: Slot): void {
+    if (!this.#closed && !slot.ended && !this.#endpoints[slot.endpoint]!.proxy) void this.#addDummy(slot);
+  }
+
   async #addDummy(slot: Slot): Promise<void> {
-    const dummy = await this.#dummies!.open(() => this.#end(slot)).catch(() => undefined);
+    if (slot.dummyWanted) return;
+    slot.dummyWanted = true;
+    this.#dummies ??= new Dummies();
+    const dummy = await this.#dummies.open(() => this.#dummyBroken(slot)).catch(() => undefined);
     if (!dummy) return;
     if (this.#slots.get(slot.slot) !== slot) {
       dummy.close();
@@ -293,6 +312,30 @@ export class UpstreamPool {
       this.plane.insertDummy(slot.slot, dummy.fd);
     } catch {
       this.#end(slot);
+    }
+  }
+
+  /** The kernel could not send something on: whose it was cannot go on, and the connection is not used again. */
+  #dummyBroken(slot: Slot): void {
+    if (this.#slots.get(slot.slot) !== slot) return;
+    this.plane.removeDummy(slot.slot);
+    slot.dummy?.close();
+    // its exchange may be over already: the kernel sends after it has decided
+    const last = this.plane.dummyOwner(slot.slot);
+    if (last !== 0n && last !== this.plane.owner(slot.slot)) this.events.lost(last);
+    this.#end(slot);
+  }
+
+  /** Finds dummies that the kernel has disabled. Call now and then. */
+  lookAtDummies(): void {
+    for (const slot of this.#slots.values()) {
+      if (!slot.dummy || slot.dummy.broken) continue;
+      const { given, taken, used, broken } = this.plane.dummyState(slot.slot);
+      slot.dummyLooks = used === slot.dummyUsed ? slot.dummyLooks + 1 : 0;
+      slot.dummyUsed = used;
+      if (broken) this.#dummyBroken(slot);
+      // while it is used, the programs find out; afterwards once, and as long as something is in it
+      else if (slot.dummyLooks === 1 || (slot.dummyLooks > 1 && given !== taken)) slot.dummy.look();
     }
   }
 
@@ -332,6 +375,9 @@ export class UpstreamPool {
       this.#noteClose(slot);
       this.discard(slot);
       this.#replace(slot);
+    } else if (phase === PHASE.DELIVER && !slot.dummy?.broken) {
+      // a complete answer, of which a part is on its way through the dummy
+      setTimeout(() => this.#retire(slot, tries), 1);
     } else if (owner !== 0n && phase !== PHASE.IDLE) {
       this.events.broken(slot, owner);
     } else if (tries < 5) {

@@ -15,7 +15,7 @@ compare):
 | 1000 KiB, into a buffer that has grown | 360 to 850 | 150 | redirect |
 | from socket to socket, 1000 KiB | 990 | 160 | redirect, up to 256 KiB or what the buffer takes |
 | unknown length, over 4 KiB | (spurious EAGAIN in blocking calls) | carried | the agent |
-| head that grows by edits | (not possible in a verdict) | carried | the agent, but from socket to socket |
+| head that grows by edits | (through a dummy socket) | carried | redirect, by way of the dummy socket |
 
 **A pump in native code** was tried as a forwarder of its own between wrk and nginx (epoll, 64 KiB a read), beside the same in
 TypeScript as the agent has it, three rounds on a busy machine. Answers of 200 bytes: no clear winner (1,200 to 10,500 against 1,460

@@ -7,6 +7,7 @@ import { libc } from './libc.js';
 
 const SOL_SOCKET = 1;
 const IPPROTO_TCP = 6;
+const SO_ERROR = 4;
 const SO_LINGER = 13;
 const SO_RCVLOWAT = 18;
 const SO_SNDBUFFORCE = 32;
@@ -87,6 +88,12 @@ export function setQuickAck(fd: number, on = true): void {
  */
 export function announceData(fd: number): void {
   setsockopt(fd, SOL_SOCKET, SO_RCVLOWAT, ints(1));
+}
+
+/** SO_ERROR: the error that is pending on the socket, 0: none. It is none afterwards. */
+export function socketError(fd: number): number {
+  const bytes = getsockopt(fd, SOL_SOCKET, SO_ERROR, 4);
+  return new DataView(bytes.buffer).getInt32(0, true);
 }
 
 /** The socket's cookie: what bpf_get_socket_cookie returns for it, unique until the next boot. */

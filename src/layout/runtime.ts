@@ -84,6 +84,8 @@ export const PHASE = {
   HANDOVER: 5,
   /** the server closed or broke the connection, or it must not be used again; the agent closes it */
   DEAD: 6,
+  /** the answer is complete, but a part of it is on its way through the slot's dummy socket */
+  DELIVER: 7,
 } as const;
 
 /** Where a chunked body's parser stands. */
@@ -121,7 +123,7 @@ export const UPSTREAM_FLAG = {
   RETRIES_SHIFT: 8,
 } as const;
 
-/** How an exchange with a server on this node goes (upstream.way); set when the request is sent. */
+/** How an exchange goes (upstream.way). */
 export const WAY = {
   /** the request goes to the ingress of the server's own socket, not over the connection */
   DIRECT: 1,
@@ -129,6 +131,12 @@ export const WAY = {
   NATIVE: 2,
   /** the request went in several messages */
   PIECES: 4,
+  /** the answer goes through the slot's dummy socket, because its head grows */
+  DUMMY: 8,
+  /** its last piece was given to the dummy socket */
+  WHOLE: 16,
+  /** the answer would have gone through a dummy socket, had the slot had one */
+  MISSED: 32,
 } as const;
 
 export const ENDPOINT_FLAG = {
@@ -176,6 +184,8 @@ export const COUNTER = {
   LOG_FULL: 21,
   /** records for the access log that found no room, so lines that are missing */
   LOG_LOST: 22,
+  /** answers that went through a dummy socket, complete, because their heads grew */
+  GROWN: 23,
 } as const;
 export const N_COUNTERS = 32;
 
@@ -241,6 +251,8 @@ export const CTL = {
   LEAVE: 15,
   /** an exchange on `slot` is over for its breaker, whatever became of it */
   UNCOUNT: 16,
+  /** NATIVE, then FINISH */
+  COMPLETE: 17,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */
@@ -297,15 +309,19 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['server', 'u64', "cookie of the server's end where it is on this node and paired, else 0"],
   ['server_sk', 'u64', "address of the server's socket"],
   ['client_sk', 'u64', "address of the client's socket of this exchange"],
-  ['answered', 'u64', 'bpf_ktime_get_ns when the last message of an answer left the server directly'],
+  [
+    'answered',
+    'u64',
+    'bpf_ktime_get_ns when the last message of an answer left the server directly, or anything the dummy',
+  ],
   ['way', 'u32', 'WAY'],
   ['behind', 'u32', 'slot + 1 of an exchange whose answer must have arrived before this one; 0: none'],
   ['behind_served', 'u32', 'conn.served of that exchange'],
   ['behind_incarnation', 'u32', 'conn.incarnation of that exchange'],
   ['intake', 'u32', 'INTAKE, of this exchange'],
-  ['dummy', 'u32', '1: the slot has a dummy socket; written by the agent'],
-  ['given', 'u32', 'bytes of this request that were sent to the dummy'],
-  ['taken', 'u32', 'bytes of this request that the dummy has sent on'],
+  ['dummy', 'u32', '1: the slot has a dummy socket; written by the agent; 2: it is broken; written by the programs'],
+  ['given', 'u32', 'bytes of this exchange that were sent to the dummy: of the request, then of the answer'],
+  ['taken', 'u32', 'bytes of this exchange that the dummy has sent on'],
   ['seq', 'u32', 'write_seq of U when no exchange was under way'],
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
   ['body', 'u64', 'bytes of the body of this answer, without framing, that the kernel has sent to the client'],
@@ -314,7 +330,10 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['watch', 'u32', 'of this exchange: index into the detectors map, 0: none'],
   ['counted', 'u32', '1: the status of the answer was counted there'],
   ['breaker', 'u32', 'index plus one of the breaker that counts this exchange; 0: none'],
-  ['pad', 'u32', 'zero'],
+  ['dummy_served', 'u32', '`served` when the last answer went through the dummy'],
+  ['dummy_sk', 'u64', "address of the dummy's socket, 0: no answer has gone through it"],
+  ['dummy_cookie', 'u64', 'its cookie; written by the agent'],
+  ['dummy_owner', 'u64', 'cookie of the client whose bytes went through it last'],
 ]);
 
 export const VariablesSpec = struct('variables', 'Per pool slot: what the edits of the answer need of the request.', [

@@ -143,7 +143,7 @@ test('answers are edited and faults injected as Envoy does', { skip, timeout: 12
       assert.equal(after.kernel - before.kernel, 3);
       assert.equal(after.carried, before.carried);
     });
-    await t.test('longer heads are edited by the agent', async () => {
+    await t.test('a line that changes where it stands is edited by the agent', async () => {
       const before = await counters();
       for (const path of ['/more', '/more']) await same(path);
       const after = await counters();

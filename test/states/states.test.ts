@@ -39,6 +39,8 @@ const POINTS: Readonly<Record<string, string>> = {
   'the answer has come': 'answered',
 };
 
+type Way = 'alone' | 'kernel' | 'grown' | 'proxy' | 'bypass';
+
 interface Cell {
   readonly side: 'server' | 'client';
   readonly point: string;
@@ -75,9 +77,12 @@ function bootstrap(address: string, port: number, upstream: number): JsonObject 
   const route = { cluster: 'server', timeout: '8s', prefix_rewrite: '/' };
   // a value that only the proxy can compute
   const when = { header: { key: 'x-when', value: '%START_TIME%' } };
+  // one that makes the answer's head longer, which then takes another way
+  const grown = { header: { key: 'x-grown', value: 'by so many bytes' } };
   const routes = [
     { match: { prefix: '/proxy/' }, route, request_headers_to_add: [when] },
     { match: { prefix: '/kernel/' }, route },
+    { match: { prefix: '/grown/' }, route, response_headers_to_add: [grown] },
   ];
   return plainBootstrap([{ name: 'states', address, port, routes }], [{ name: 'server', ports: [upstream] }]);
 }
@@ -125,14 +130,15 @@ function tests(intake: 'socket' | 'listener'): void {
   after(() => lab?.close());
 
   /** Plays the cells; what both sides saw of each. */
-  const play = async (table: readonly Cell[], way: 'alone' | 'kernel' | 'proxy' | 'bypass'): Promise<string[]> => {
+  const play = async (table: readonly Cell[], way: Way): Promise<string[]> => {
     const address = way === 'alone' ? ALONE : MESH;
     const port = way === 'alone' || way === 'bypass' ? ports[way] : ports.mesh;
     const mesh = way === 'bypass' ? inside : sidestep;
     const jobs = table.map((cell) => {
       const point = POINTS[cell.point];
       assert.ok(point, `no such point: ${cell.point}`);
-      return [way === 'proxy' ? '/proxy' : '/kernel', `t${++serial}`, cell.side, point, cell.event];
+      const path = way === 'proxy' || way === 'grown' ? `/${way}` : '/kernel';
+      return [path, `t${++serial}`, cell.side, point, cell.event];
     });
     const argv = ['python3', CLIENT, address, String(port)];
     const options = { input: JSON.stringify(jobs), timeoutMs: 120_000 };
@@ -151,17 +157,18 @@ function tests(intake: 'socket' | 'listener'): void {
     assert.ok(table.length >= 34);
     const wrong: string[] = [];
     const before = (await sidestep.status()).requests;
-    for (const way of ['alone', 'kernel', 'proxy', 'bypass'] as const) {
+    for (const way of ['alone', 'kernel', 'grown', 'proxy', 'bypass'] as const) {
       const seen = await play(table, way);
       for (const [i, cell] of table.entries()) {
         // closed or half-closed is the same to whom only the wire tells
         const asEnvoy = way === 'alone' || (intake === 'listener' && cell.event === 'half-closes');
-        const wanted = asEnvoy ? cell.envoy : cell[way === 'bypass' ? 'kernel' : way];
+        const wanted = asEnvoy ? cell.envoy : cell[way === 'bypass' || way === 'grown' ? 'kernel' : way];
         if (seen[i] !== wanted)
           wrong.push(`${cell.side}: ${cell.point}, ${cell.event}, ${way}: ${seen[i]} instead of ${wanted}`);
       }
     }
-    const now = (await sidestep.status()).requests;
+    const { requests: now, counters } = await sidestep.status();
+    t.diagnostic(`${counters?.grown} answers grown in the kernel, ${counters?.answers_agent} carried by the agent`);
     t.diagnostic(`${table.length} cells, ${now.kernel - before.kernel} requests decided in the kernel`);
     // (what listener intake sends to a server's socket is not counted so)
     const { bypassed } = await inside.status();
