@@ -13,6 +13,7 @@
 #include "steer.h"
 #include "answer.h"
 #include "log.h"
+#include "proxy-end.h"
 
 /* S: the servers' sockets at the other ends of pooled connections, by cookie. */
 struct {
@@ -75,13 +76,16 @@ static __always_inline void mark_agents(struct bpf_sock *sk) {
 /* On the agent's cgroup. */
 SEC("cgroup/connect4")
 int dial4(struct bpf_sock_addr *ctx) {
-  if (ctx->type == 1)
+  struct tuple to = {.address = {ctx->user_ip4}, .port = bpf_ntohs((__u16)ctx->user_port)};
+  if (ctx->type == 1 && !is_of_one_client(ctx, &to))
     mark_agents(ctx->sk);
   return 1;
 }
 SEC("cgroup/connect6")
 int dial6(struct bpf_sock_addr *ctx) {
-  if (ctx->type == 1)
+  struct tuple to = {.port = bpf_ntohs((__u16)ctx->user_port)};
+  address_of(to.address, AF_INET6, 0, WORDS_OF(ctx->user_ip6));
+  if (ctx->type == 1 && !is_of_one_client(ctx, &to))
     mark_agents(ctx->sk);
   return 1;
 }
@@ -102,11 +106,7 @@ int dialled(struct bpf_sock_ops *ops) {
   return 0;
 }
 
-/* On the applications' cgroup (that of the listening socket): a server's socket whose other end is the agent's. */
-SEC("sockops")
-int served(struct bpf_sock_ops *ops) {
-  if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
-    return 0;
+static __always_inline int meet(struct bpf_sock_ops *ops) {
   struct bpf_sock *sk = ops->sk;
   if (!sk)
     return 0;
@@ -127,6 +127,20 @@ int served(struct bpf_sock_ops *ops) {
     return 0;
   bpf_map_update_elem(&met, &end, &cookie, BPF_EXIST);
   return 0;
+}
+
+/* On the applications' cgroup (that of the listening socket): a server's socket whose other end is the agent's. */
+SEC("sockops")
+int served(struct bpf_sock_ops *ops) { return ops->op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB ? meet(ops) : 0; }
+
+/* On the agent's cgroup: the same for the proxy. */
+SEC("sockops")
+int proxy_served(struct bpf_sock_ops *ops) {
+  if (ops->op != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB)
+    return 0;
+  struct tuple at = {.port = ops->local_port};
+  address_of(at.address, ops->family, ops->local_ip4, WORDS_OF(ops->local_ip6));
+  return is_proxy(&at) ? meet(ops) : 0;
 }
 
 /* Pairs a slot with the socket of a cookie (CTL_PAIR). */
@@ -351,7 +365,8 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
     /* whoever answers first: the server, or the agent that has lost patience */
     if (__sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_BODY) != PHASE_AWAIT)
       return SK_PASS;
-    struct scratch *s = agent_carries || is_behind(u) ? 0 : scratch_take();
+    int by_agent = agent_carries && !(u->flags & UPSTREAM_FLAG_PROXY);
+    struct scratch *s = by_agent || is_behind(u) ? 0 : scratch_take();
     if (s) {
       struct work w = {.s = s, .image = current_image()};
       if (w.image)
@@ -405,7 +420,8 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
     if (u->way & WAY_PIECES && !nobody_sends(u->client_sk, owner))
       u->flags |= UPSTREAM_FLAG_CLOSE;
     u->answered = bpf_ktime_get_ns();
-    count(COUNTER_BYPASSED_ANSWERS);
+    if (!(u->flags & UPSTREAM_FLAG_PROXY))
+      count(COUNTER_BYPASSED_ANSWERS);
     pool_give(u, slot);
   }
   return SK_PASS;

@@ -51,6 +51,12 @@ static __always_inline void note_length(struct scratch *s, __u32 at, __u32 end) 
   s->content_length = value;
 }
 
+/* What says where a message ends, or could mean more than one message: nothing is certain when one of these is odd. */
+#define FRAMING_SLOTS                                                                                                  \
+  ((1ULL << SLOT_HOST) | (1ULL << SLOT_CONTENT_LENGTH) | (1ULL << SLOT_TRANSFER_ENCODING) | (1ULL << SLOT_CONNECTION) | \
+   (1ULL << SLOT_KEEP_ALIVE) | (1ULL << SLOT_PROXY_CONNECTION) | (1ULL << SLOT_UPGRADE) | (1ULL << SLOT_EXPECT) |      \
+   (1ULL << SLOT_TRAILER))
+
 /* Called at the end of each line whose name has a slot: what the framing needs to know. */
 static __noinline int note_header(struct scratch *s, __u32 is_response) {
   if (!s)
@@ -60,7 +66,7 @@ static __noinline int note_header(struct scratch *s, __u32 is_response) {
   if (s->slot >= MAX_SLOTS) {
     __u64 watched = 1ULL << (s->slot & (MAX_SLOTS - 1));
     if (s->watched & watched)
-      s->flags |= HEAD_ODD;
+      s->flags |= HEAD_LEFT;
     s->watched |= watched;
     return 0;
   }
@@ -72,7 +78,7 @@ static __noinline int note_header(struct scratch *s, __u32 is_response) {
    * than one way.
    */
   if (s->present & bit)
-    s->flags |= HEAD_ODD;
+    s->flags |= FRAMING_SLOTS & bit ? HEAD_ODD : HEAD_LEFT;
   s->first[slot] = index + 1;
   switch (slot) {
   case SLOT_HOST:
@@ -102,12 +108,15 @@ static __noinline int note_header(struct scratch *s, __u32 is_response) {
     break;
   case SLOT_X_FORWARDED_PROTO:
     if (!is_response && !is_word(s, at, end, word_http, 4) && !is_word(s, at, end, word_https, 5))
-      s->flags |= HEAD_ODD;
+      s->flags |= HEAD_LEFT;
+    break;
+  case SLOT_TE:
+  case SLOT_ODD:
+    if (!is_response)
+      s->flags |= HEAD_LEFT;
     break;
   case SLOT_PROXY_CONNECTION:
-  case SLOT_TE:
   case SLOT_EXPECT:
-  case SLOT_ODD:
     if (!is_response)
       s->flags |= HEAD_ODD;
     break;
@@ -251,7 +260,7 @@ static __always_inline void scan_head(struct work *w, __u32 n, __u32 start, __u3
   s->host_start = s->host_end = 0;
   s->pad = is_response;
   LOOP(MAX_HEAD / SCAN_UNROLL + 1, scan_step, w);
-  if (s->result == COMPLETE && s->flags & HEAD_ODD)
+  if (s->result == COMPLETE && s->flags & (HEAD_ODD | HEAD_LEFT))
     s->result = ODD_HEAD;
   if (s->result == INCOMPLETE && n >= MAX_HEAD)
     s->result = ODD_HEAD;
@@ -261,6 +270,20 @@ static __always_inline void scan_head(struct work *w, __u32 n, __u32 start, __u3
 static __always_inline void finish_request_head(struct scratch *s) {
   if (s->result == COMPLETE && !(s->present & (1ULL << SLOT_HOST)))
     s->result = ODD_HEAD;
+}
+
+/*
+ * Whether a request that was found odd is so only in what it asks for: its head follows the grammar, and it ends where
+ * Content-Length says. Such a one may share a connection to the proxy; what is odd otherwise gets one of its own, by way of
+ * the agent. Scans the head again, without regard to policies.
+ */
+static __always_inline int is_left(struct work *w, __u32 n) {
+  struct scratch *s = w->s;
+  const struct image_header *header = (const void *)w->image;
+  if (s->result != ODD_HEAD)
+    return 0;
+  scan_head(w, n, header->framing_scan, header->framing_classes, 0);
+  return s->head_len && !(s->flags & HEAD_ODD) && s->present & (1ULL << SLOT_HOST);
 }
 
 /* After scan_head of a response: status and version, whose places the scanner has fixed. */

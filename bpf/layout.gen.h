@@ -262,9 +262,11 @@ struct image_header {
   __u32 response_classes; /* its class map */
   __u32 n_answer_edits; /* number of the last of the answer edits, at most MAX_ANSWER_EDITS */
   __u32 answer_edits; /* offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits */
+  __u32 framing_scan; /* start row of the scanner that only tells where a request ends */
+  __u32 framing_classes; /* its class map */
   __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct image_header) == 40, "image_header");
+_Static_assert(sizeof(struct image_header) == 48, "image_header");
 _Static_assert(__builtin_offsetof(struct image_header, magic) == 0, "image_header.magic");
 _Static_assert(__builtin_offsetof(struct image_header, generation) == 4, "image_header.generation");
 _Static_assert(__builtin_offsetof(struct image_header, size) == 8, "image_header.size");
@@ -274,7 +276,9 @@ _Static_assert(__builtin_offsetof(struct image_header, response_scan) == 20, "im
 _Static_assert(__builtin_offsetof(struct image_header, response_classes) == 24, "image_header.response_classes");
 _Static_assert(__builtin_offsetof(struct image_header, n_answer_edits) == 28, "image_header.n_answer_edits");
 _Static_assert(__builtin_offsetof(struct image_header, answer_edits) == 32, "image_header.answer_edits");
-_Static_assert(__builtin_offsetof(struct image_header, pad) == 36, "image_header.pad");
+_Static_assert(__builtin_offsetof(struct image_header, framing_scan) == 36, "image_header.framing_scan");
+_Static_assert(__builtin_offsetof(struct image_header, framing_classes) == 40, "image_header.framing_classes");
+_Static_assert(__builtin_offsetof(struct image_header, pad) == 44, "image_header.pad");
 
 /* What is decided for connections to one listener. */
 struct listener {

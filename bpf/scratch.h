@@ -85,6 +85,7 @@ struct scratch {
 #define HEAD_ODD 8
 #define HEAD_HTTP10 16
 #define HEAD_KEEP_ALIVE 32
+#define HEAD_LEFT 64 /* a request that only the proxy knows what to do with, but where it ends is certain */
 
 #ifdef SIDESTEP_NATIVE
 #include <string.h>

@@ -134,7 +134,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     if (way == BY_AGENT)
       return to_agent(c, size, COUNTER_AGENT);
   }
-  __u32 slot = action ? take_again(endpoint, c->upstream) : NO_SLOT;
+  __u32 slot = take_again(endpoint, c->upstream);
   if (slot == NO_SLOT)
     slot = pool_take(endpoint);
   if (slot == NO_SLOT)
@@ -218,7 +218,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   if (u->way & WAY_DIRECT) {
     __u64 server = u->server;
     if (bpf_msg_redirect_hash(msg, &servers, &server, BPF_F_INGRESS) == SK_PASS) {
-      count(COUNTER_BYPASSED);
+      if (action)
+        count(COUNTER_BYPASSED);
       return SK_PASS;
     }
     u->way = WAY_NATIVE; /* the server is gone: so will be the connection, and the agent says so */
@@ -257,12 +258,16 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   struct work w = {.s = s, .image = image};
   scan_head(&w, n, listener->scan, listener->scan_classes, 0);
   finish_request_head(s);
-  if (s->result != COMPLETE)
+  int odd = s->result != COMPLETE, left = odd && is_left(&w, n);
+  if (odd && !left)
     return to_agent(c, size, s->result == INCOMPLETE ? COUNTER_PARTIAL : COUNTER_ODD);
-  request_token(&w, listener, c->listener, header->generation);
+  if (left)
+    s->rule = s->token_unknown = 0;
+  else
+    request_token(&w, listener, c->listener, header->generation);
   __builtin_memcpy(&s->in[SOURCE_AT], c->source, 16);
   int v6 = c->source[1] || c->source[2] || c->source[3];
-  __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
+  __u32 action_at = left ? 0 : decide(&w, listener, v6 ? 16 : 4);
   s->action = at;
   __u32 rule = s->rule;
   int verdict = SK_PASS;

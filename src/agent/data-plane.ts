@@ -139,6 +139,7 @@ export class DataPlane {
       // the same-node bypass: both ends of the agent's own connections to servers among the applications
       for (const name of ['dial4', 'dial6', 'dialled']) this.#links.push(this.#object.attachCgroup(name, agent));
       this.#links.push(this.#object.attachCgroup('served', apps));
+      this.#links.push(this.#object.attachCgroup('proxy_served', agent));
       this.#links.push(this.#object.attachCgroup('socket_event', root));
       const lasting = ['fallback4', 'fallback6', 'getpeername4', 'getpeername6'].map((name) =>
         this.#object.attachCgroup(name, root),

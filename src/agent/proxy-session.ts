@@ -53,10 +53,14 @@ export class ProxySession {
             host: options.address,
             port: options.port,
             noDelay: true,
-            // a proxy of the other address family cannot be told where the client is
-            ...(options.source && isIPv6(options.source) === isIPv6(options.address)
-              ? { localAddress: options.source }
-              : {}),
+            // Always bound: so it is told from a pooled connection (bpf/proxy-end.h). A proxy of the other address family
+            // cannot be told where the client is.
+            localAddress:
+              options.source && isIPv6(options.source) === isIPv6(options.address)
+                ? options.source
+                : isIPv6(options.address)
+                  ? '::'
+                  : '0.0.0.0',
           });
     this.#socket.once('connect', () => {
       this.#end = localEnd(this.#socket);

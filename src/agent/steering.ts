@@ -88,6 +88,11 @@ export class Steering {
     this.map('namespaces').update(u64(cookie), new Uint8Array(value.buffer));
   }
 
+  /** Pooled connections to the proxy at this address may go from socket to socket, if it is one that the agent has started. */
+  pairProxy(at: Address): void {
+    this.map('proxies').update(tupleKey(at, this.home), u32(1));
+  }
+
   /** Forgets a namespace: what is connected to from there is refused now. */
   leaveNamespace(cookie: bigint, own: readonly string[]): void {
     this.map('namespaces').delete(u64(cookie));

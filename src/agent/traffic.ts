@@ -39,8 +39,8 @@ export class Traffic {
     private readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void = () => undefined,
   ) {
     this.pool = new UpstreamPool(plane, {
-      broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.upstreamBroken(slot)),
-      answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.carry(slot)),
+      broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.exchanges.upstreamBroken(slot)),
+      answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.exchanges.carry(slot)),
     });
     this.#timers = [setInterval(() => this.#work(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
   }
@@ -142,9 +142,9 @@ export class Traffic {
       const over = (ms: number): boolean => ms > 0 && passed >= BigInt(ms) * 1_000_000n;
       if (!complete) {
         // the times of a route begin when the request has come; until then its pieces must not be too far apart
-        if (over(idle)) this.#withConnection(slot, owner, (c) => void c.bodyTimedOut(slot));
-      } else if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.timedOut(slot));
-      else if (over(perTry)) this.#withConnection(slot, owner, (c) => void c.tryTimedOut(slot));
+        if (over(idle)) this.#withConnection(slot, owner, (c) => void c.exchanges.bodyTimedOut(slot));
+      } else if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.exchanges.timedOut(slot));
+      else if (over(perTry)) this.#withConnection(slot, owner, (c) => void c.exchanges.tryTimedOut(slot));
     }
     this.pool.reap();
   }

@@ -88,6 +88,8 @@ export class UpstreamPool {
   readonly #freeSlots: number[][] = [];
   readonly #freeBlocks = Array.from({ length: MAX_BLOCKS }, (_, i) => i).reverse();
   readonly #locals = new Map<number, string>();
+  /** slots of connections to the proxy, by their own end */
+  readonly #toProxy = new Map<string, number>();
   #closed = false;
   #dummies: Dummies | undefined;
 
@@ -110,6 +112,7 @@ export class UpstreamPool {
       endpoint = { id, address, port, proxy, ...NOTHING_OPEN, blocks: [] };
       this.#endpoints.push(endpoint);
       this.#byKey.set(key, endpoint);
+      if (proxy) this.plane.steering.pairProxy(endpoint);
     }
     endpoint.retired = false;
     return endpoint.id;
@@ -142,9 +145,8 @@ export class UpstreamPool {
 
   /** The connection to the proxy with this local end, as Envoy writes it, while an exchange is in flight on it. */
   byLocalEnd(end: string): number | undefined {
-    for (const { slot, endpoint } of this.#slots.values())
-      if (this.#endpoints[endpoint]!.proxy && this.localOf(slot) === end && this.plane.owner(slot) !== 0n) return slot;
-    return undefined;
+    const slot = this.#toProxy.get(end);
+    return slot !== undefined && this.plane.owner(slot) !== 0n ? slot : undefined;
   }
 
   /** Opens connections where idle ones were missed since the last call. Cheap: call it often. */
@@ -253,6 +255,7 @@ export class UpstreamPool {
     };
     this.#slots.set(index, slot);
     if (socket.localAddress && socket.localPort) this.#locals.set(index, localEnd(socket));
+    if (endpoint.proxy) this.#toProxy.set(this.localOf(index), index);
     endpoint.open++;
     socket.on('data', (bytes: Buffer) => this.#data(slot, bytes));
     const end = (): void => this.#end(slot);
@@ -372,6 +375,9 @@ export class UpstreamPool {
   discard(slot: Slot): void {
     if (!this.#slots.delete(slot.slot)) return;
     const endpoint = this.#endpoints[slot.endpoint]!;
+    // the port may be another connection's already
+    if (endpoint.proxy && this.#toProxy.get(this.localOf(slot.slot)) === slot.slot)
+      this.#toProxy.delete(this.localOf(slot.slot));
     endpoint.open--;
     slot.ended = true;
     slot.listener = undefined;

@@ -140,9 +140,9 @@ async function startTargets(lab: Lab, wanted: readonly Config[], suite: Suite): 
       targets.push({ config, url: url(port), mesh: [a.process.pid, b.process.pid], server });
     }
     if (config === 'sidestep') targets.push(await withSidestep(config, nginxPort));
-    // what the kernel does not read: the agent carries it to the proxy
+    // what the kernel does not follow: the agent carries it to the proxy
     if (config === 'sidestep-odd')
-      targets.push({ ...(await withSidestep(config, nginxPort)), headers: ['TE: trailers'] });
+      targets.push({ ...(await withSidestep(config, nginxPort)), headers: ['Proxy-Connection: keep-alive'] });
     if (config === 'sidestep-bypass') {
       const inside = await freePort();
       const target = await withSidestep(config, inside);

@@ -83,7 +83,7 @@ inside* within 1.15 of *no mesh*, five times the throughput of *two Envoys*.`;
 const COMPARED: Partial<Record<Suite, string>> = {
   'slow-path': `- *one Envoy*: one route; each request gets a header whose value only the proxy can compute (\`%START_TIME%\`).
 - *Sidestep*: the same configuration; the kernel sends each request over a pooled connection to Sidestep's Envoy.
-- *Sidestep, odd requests*: the same with requests that the kernel does not read (\`TE: trailers\`); the agent carries them.
+- *Sidestep, odd requests*: the same with requests that the kernel does not follow (\`Proxy-Connection: keep-alive\`); the agent carries them.
 
 The goal is 1.1 times what one Envoy takes.`,
   rbac: `- *no mesh*: wrk -> nginx.

@@ -6,7 +6,7 @@ import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './ans
 import { Blob, ImageFull } from './blob.js';
 import { type BreakerIndex, Clusters, type FollowedCluster } from './clusters.js';
 import { compileListener, type ListenerResult } from './listener.js';
-import { responseScanner } from './scanner.js';
+import { framingScanner, responseScanner } from './scanner.js';
 import type { BucketIndex } from './scope.js';
 
 export interface CompileOptions {
@@ -109,6 +109,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   const programs = programsOf(plan);
   const slots = answerSlots(programs);
   const response = blob.actionRows(responseScanner(slots));
+  const framing = blob.actionRows(framingScanner());
   const edits: number[] = [0];
   for (const program of programs) {
     const number = programNumber(program);
@@ -154,6 +155,8 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     listeners: offsets.length === 0 ? 0 : blob.words(offsets),
     response_scan: response.start,
     response_classes: response.classes,
+    framing_scan: framing.start,
+    framing_classes: framing.classes,
     n_answer_edits: edits.length - 1,
     answer_edits: blob.words(edits),
   });

@@ -67,6 +67,8 @@ const LOWER = range(0x61, 0x7a);
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 const TCHAR = [...chars("!#$%&'*+-.^_`|~"), ...DIGITS, ...UPPER, ...LOWER];
 const VISIBLE = range(0x21, 0x7e);
+/** RFC 9110, section 5.5. */
+const BYTES = [...VISIBLE, ...range(0x80, 0xff)];
 const HOST_BYTES = [...chars('-._~'), ...DIGITS, ...UPPER, ...LOWER];
 const HEX_COLON = [...chars('.:abcdefABCDEF'), ...DIGITS];
 
@@ -337,12 +339,7 @@ function requestTarget(b: Builder, rules: PathRules, slash: number, version: num
 export function requestScanner(rules: PathRules, names: ReadonlyMap<string, number>): Scanner {
   const b = new Builder();
   const line = headers(b, names, VISIBLE, true);
-  const version = b.state();
-  const cr = b.state();
-  const lf = b.state();
-  b.text(version, 'HTTP/1.1', cr);
-  b.on(cr, [CR], lf);
-  b.on(lf, [LF], line);
+  const version = versionBefore(b, line);
   const first = b.state();
   const slash = b.state();
   const second = b.state();
@@ -352,6 +349,41 @@ export function requestScanner(rules: PathRules, names: ReadonlyMap<string, numb
   b.next[second] = [...b.next[slash]!];
   b.action[second] = [...b.action[slash]!];
   b.on(second, chars('/'), b.odd, SCAN.ODD);
+  return b.build(methodsBefore(b, first));
+}
+
+/**
+ * The scanner for requests that another has found odd: it only tells where they end. A path that would have to be normalised,
+ * and bytes of values that mean something to the proxy alone, do not put that into doubt.
+ */
+export function framingScanner(): Scanner {
+  const b = new Builder();
+  const line = headers(b, REQUEST_SLOTS, BYTES, false);
+  const version = versionBefore(b, line);
+  const first = b.state();
+  const target = b.state();
+  b.on(first, chars('/'), target);
+  const query = b.state();
+  b.on(target, VISIBLE, target);
+  b.on(target, chars('?'), query, SCAN.QUERY);
+  b.on(query, VISIBLE, query);
+  for (const s of [target, query]) b.on(s, [SP], version, SCAN.TARGET_END);
+  return b.build(methodsBefore(b, first));
+}
+
+/** The state before the version of a request line. */
+function versionBefore(b: Builder, line: number): number {
+  const version = b.state();
+  const cr = b.state();
+  const lf = b.state();
+  b.text(version, 'HTTP/1.1', cr);
+  b.on(cr, [CR], lf);
+  b.on(lf, [LF], line);
+  return version;
+}
+
+/** The state before a method that the proxy knows; `target` is the one behind the space. */
+function methodsBefore(b: Builder, target: number): number {
   const start = b.state();
   const tree = new Map<string, number>();
   for (const method of METHODS) {
@@ -365,9 +397,9 @@ export function requestScanner(rules: PathRules, names: ReadonlyMap<string, numb
       }
       at = child;
     }
-    b.on(at, [SP], first, SCAN.METHOD_END);
+    b.on(at, [SP], target, SCAN.METHOD_END);
   }
-  return b.build(start);
+  return start;
 }
 
 /**
@@ -376,8 +408,7 @@ export function requestScanner(rules: PathRules, names: ReadonlyMap<string, numb
  */
 export function responseScanner(names: ReadonlyMap<string, number> = RESPONSE_SLOTS): Scanner {
   const b = new Builder();
-  const bytes = [...VISIBLE, ...range(0x80, 0xff)];
-  const line = headers(b, names, bytes, false);
+  const line = headers(b, names, BYTES, false);
   const start = b.state();
   const minor = b.state();
   const space = b.state();
@@ -394,7 +425,7 @@ export function responseScanner(names: ReadonlyMap<string, number> = RESPONSE_SL
   b.on(tens, DIGITS, ones);
   b.on(ones, DIGITS, status);
   b.on(status, [SP], reason);
-  b.on(reason, [...bytes, SP, TAB], reason);
+  b.on(reason, [...BYTES, SP, TAB], reason);
   for (const s of [status, reason]) b.on(s, [CR], lf);
   b.on(lf, [LF], line);
   return b.build(start);

@@ -217,6 +217,8 @@ export const ImageHeader = struct('image_header', 'The first bytes of the blob.'
   ['response_classes', 'u32', 'its class map'],
   ['n_answer_edits', 'u32', 'number of the last of the answer edits, at most MAX_ANSWER_EDITS'],
   ['answer_edits', 'u32', 'offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits'],
+  ['framing_scan', 'u32', 'start row of the scanner that only tells where a request ends'],
+  ['framing_classes', 'u32', 'its class map'],
   ['pad', 'u32', 'zero'],
 ]);
 

@@ -3,13 +3,20 @@
  * `x-envoy-max-retries` from requests of clients that it does not call internal (by default all), so its routes say it.
  */
 import { randomUUID } from 'node:crypto';
+import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads';
 import { backOffOf, retried, retriesOf } from '../plan/retry.js';
 import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
 
+const NAME = 'x-sidestep-replay';
+// The thread that makes the routes and the one that sends the requests must mean the same: threads inherit it.
+const known = getEnvironmentData(NAME);
+const value = typeof known === 'string' ? known : randomUUID();
+setEnvironmentData(NAME, value);
+
 /** Marks a replayed request. The value is nobody else's to know; the proxy removes the header. */
-export const REPLAY_HEADER = { name: 'x-sidestep-replay', value: randomUUID() } as const;
+export const REPLAY_HEADER = { name: NAME, value } as const;
 
 /** Right for the proxy's first try; it counts on from its own first try, so later ones say one less than without us. */
 const ATTEMPTS = 'x-envoy-attempt-count';

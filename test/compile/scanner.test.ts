@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { scan } from '../../src/compile/interpret.js';
-import { ImageHeader } from '../../src/layout/image.js';
+import { ImageHeader, SLOT } from '../../src/layout/image.js';
 import { get } from '../../src/layout/struct.js';
 import type { PathRules } from '../../src/plan/ir.js';
 import { compile, decide, header, listener, path, plan, route, text } from './helpers.js';
@@ -196,5 +196,75 @@ describe('response heads', () => {
     ])
       assert.equal(read(h), 'odd', h);
     assert.equal(read('HTTP/1.1 200 OK\n'), 'partial');
+  });
+});
+
+describe('where a request ends, whatever it means', () => {
+  const { image: bytes } = image(PLAIN);
+  const view = new DataView(bytes.buffer);
+  const read = (head: string) =>
+    scan(
+      view,
+      get(view, 0, ImageHeader, 'framing_scan'),
+      get(view, 0, ImageHeader, 'framing_classes'),
+      Buffer.from(head.replaceAll('\n', '\r\n'), 'latin1'),
+    );
+  const headOf = (text: string) => {
+    const found = read(text);
+    assert.equal(typeof found, 'object', JSON.stringify(text));
+    return found as Exclude<typeof found, string>;
+  };
+  it('takes targets and values of any kind', () => {
+    for (const h of [
+      'GET //a/../b%2e?c"d#e HTTP/1.1\nHost: a_b:x\n\n',
+      'POST / HTTP/1.1\nHost: a\nReferer: #\nCookie: \xe9\nx-request-id:\nContent-Length: 5\n\n',
+      'DELETE /{} HTTP/1.1\nx-envoy-retry-on: 5xx\nTE: trailers\n\n',
+    ])
+      assert.equal(headOf(h).bytes.length, Buffer.from(h.replaceAll('\n', '\r\n'), 'latin1').length);
+  });
+  it('knows each header that says where it ends', () => {
+    const { lines } = headOf(
+      'POST / HTTP/1.1\nhOST: a\ncontent-Length: 1\nTransfer-Encoding: chunked\nConnection: x\nExpect: y\nUpgrade: z\nTrailer: t\nProxy-Connection: p\n\n',
+    );
+    const names = [
+      'HOST',
+      'CONTENT_LENGTH',
+      'TRANSFER_ENCODING',
+      'CONNECTION',
+      'EXPECT',
+      'UPGRADE',
+      'TRAILER',
+    ] as const;
+    assert.deepEqual(
+      lines.map(({ slot }) => slot),
+      [...names.map((name) => SLOT[name]), SLOT.PROXY_CONNECTION],
+    );
+  });
+  it('leaves what another parser could read otherwise', () => {
+    for (const h of [
+      'CONNECT a:1 HTTP/1.1\nHost: a\n\n',
+      'BREW / HTTP/1.1\nHost: a\n\n',
+      'GET http://a/ HTTP/1.1\nHost: a\n\n',
+      'GET * HTTP/1.1\nHost: a\n\n',
+      'GET / HTTP/1.0\nHost: a\n\n',
+      'GET /\xe9 HTTP/1.1\nHost: a\n\n',
+      'GET / HTTP/1.1\nHost : a\n\n',
+      'GET / HTTP/1.1\nHost: a\n x\n\n',
+      'GET / HTTP/1.1\nHost: a\x00\n\n',
+      'GET / HTTP/1.1\nHost: a\x0b\n\n',
+      'GET / HTTP/1.1\nContent\xadLength: 5\n\n',
+    ])
+      assert.equal(read(h), 'odd', JSON.stringify(h));
+    for (const h of ['GET / HTTP/1.1\r\nHost: a\n\r\n', 'GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n'])
+      assert.equal(
+        scan(
+          view,
+          get(view, 0, ImageHeader, 'framing_scan'),
+          get(view, 0, ImageHeader, 'framing_classes'),
+          Buffer.from(h, 'latin1'),
+        ),
+        'odd',
+        JSON.stringify(h),
+      );
   });
 });
