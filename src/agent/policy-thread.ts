@@ -33,6 +33,12 @@ export type ReadPolicy = Exclude<PolicyMessage, { kind: 'made' } | { kind: 'plan
 
 const WORKER = new URL('./policy-worker.js', import.meta.url);
 
+/**
+ * Memory for what lives shortly. With as little as Node gives it, the thread collects garbage and changes memory mappings,
+ * which are the agent's thread's, too, more often.
+ */
+const YOUNG_MB = 96;
+
 const failed = (why: string): Diagnostic => ({
   severity: 'error',
   code: 'policy-thread',
@@ -50,7 +56,8 @@ export interface ThreadOptions {
 /** Reads the files of a task, in a thread that ends with it. */
 export async function readPolicy(task: PolicyTask, { limits, signal }: ThreadOptions = {}): Promise<ReadPolicy> {
   if (signal?.aborted) return { kind: 'invalid', diagnostics: [failed('the agent stops')] };
-  const worker = new Worker(WORKER, { workerData: task, ...(limits ? { resourceLimits: limits } : {}) });
+  const resourceLimits = { maxYoungGenerationSizeMb: YOUNG_MB, ...limits };
+  const worker = new Worker(WORKER, { workerData: task, resourceLimits });
   const end = () => void worker.terminate();
   signal?.addEventListener('abort', end);
   const queue: (PolicyMessage | Diagnostic)[] = [];

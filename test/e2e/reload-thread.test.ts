@@ -1,6 +1,7 @@
 /** Policies are read and compiled in a thread: what comes meanwhile, and what becomes of it when the agent ends. */
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import { policyOfSize } from '../../src/bench/policy-size-config.js';
 import { sleep } from '../../src/lab/processes.js';
@@ -60,4 +61,33 @@ describe('reloads while a policy is made', { skip, timeout: 240_000 }, () => {
     assert.equal(await sidestep.stop(), 0, sidestep.process.output);
     assert.doesNotMatch(sidestep.process.output, /generation 2|could not be compiled|reload failed|\n\s+at /);
   });
+});
+
+test('SIGHUP has files read that are not watched, and what is wrong is said with its place', {
+  skip,
+  timeout: 120_000,
+}, async () => {
+  const world = await World.open('hangup');
+  try {
+    // the folder of the link is watched, not that of the file
+    const folder = join(world.lab.dir, 'elsewhere');
+    const real = join(folder, 'policy.json');
+    mkdirSync(folder);
+    await world.writePolicy({ gen: '1' });
+    renameSync(world.file, real);
+    symlinkSync(real, world.file);
+    const sidestep = await world.startSidestep();
+    const good = readFileSync(real, 'utf8');
+    const { generation } = await sidestep.status();
+    writeFileSync(real, '{\n "static_resources": { "listeners": 7 } }');
+    sidestep.process.child.kill('SIGHUP');
+    await sidestep.process.waitFor(/bootstrap\.json:2:\d+[\s\S]*generation 1 stays in force: 1 error/);
+    assert.equal((await sidestep.status()).generation, generation);
+    writeFileSync(real, good.replace('"value":"1"', '"value":"2"'));
+    sidestep.process.child.kill('SIGHUP');
+    await sidestep.process.waitFor(/generation 2 is in force/);
+    assert.equal((await sidestep.status()).generation, generation + 1);
+  } finally {
+    await world.close();
+  }
 });
