@@ -309,12 +309,8 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   }
   if (answer)
     verdict = reply(msg, skb, c, &w, answer, size, draw);
-  if (rule && action && !(c->gate & 1)) {
-    rule--;
-    __u64 *hits = bpf_map_lookup_elem(&rule_hits, &rule);
-    if (hits)
-      *hits += 1;
-  }
+  if (rule && action && !(c->gate & 1))
+    count_rule(rule - 1);
   return verdict;
 }
 

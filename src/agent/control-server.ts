@@ -9,7 +9,8 @@ import { z } from 'zod';
 export interface ControlHandlers {
   readonly status: () => unknown;
   readonly ready: () => boolean;
-  readonly config: () => unknown;
+  /** JSON */
+  readonly config: () => Uint8Array;
   /** serves the network namespace of a file for as long as `path` is there; @throws what the asker is to be told */
   readonly join?: (file: string, path: string | undefined) => Promise<void>;
 }
@@ -25,7 +26,7 @@ export function serveControl(
   const server = createServer((request, response) => {
     const send = (status: number, body: unknown): void => {
       const text =
-        typeof body === 'string'
+        typeof body === 'string' || body instanceof Uint8Array
           ? body
           : `${JSON.stringify(body, (_, v) => (typeof v === 'bigint' ? `${v}` : v), 2)}\n`;
       response.writeHead(status, { 'content-type': typeof body === 'string' ? 'text/plain' : 'application/json' });

@@ -24,6 +24,7 @@ import {
   CTL,
   CtlSpec,
   EndpointSpec,
+  HIT_COUNTS,
   MAX_ENDPOINTS,
   MAX_REPLAY,
   MAX_RULES,
@@ -73,6 +74,8 @@ export class DataPlane {
   readonly replays: Uint8Array;
   readonly #variables: { readonly view: DataView; readonly bytes: Uint8Array };
   readonly blocks: DataView;
+  /** HIT_COUNTS times the requests by rule, in two words */
+  readonly #hits: Uint32Array;
   /** tokens that the kernel knows */
   readonly tokens: TokenStore;
 
@@ -93,6 +96,8 @@ export class DataPlane {
     this.#object.setConst('lookup_netns', this.steering.home);
     this.#object.load();
     this.tokens = new TokenStore(this.map('tokens').mmap().view, seed);
+    const { view } = this.map('rule_hits').mmap();
+    this.#hits = new Uint32Array(view.buffer, view.byteOffset, 2 * MAX_RULES * HIT_COUNTS);
     const upstreams = this.map('upstreams').mmap();
     this.upstreams = upstreams.view;
     this.upstreamWords = new Int32Array(upstreams.buffer);
@@ -145,16 +150,20 @@ export class DataPlane {
     }
   }
 
-  /** Switches to another policy image at once for every request decided from now on. @param image at most IMAGE_SIZE */
-  install(image: Uint8Array): void {
+  /**
+   * Switches to another policy image at once for every request decided from now on.
+   * @param image at most IMAGE_SIZE
+   * @returns when no program uses the old one any more
+   */
+  async install(image: Uint8Array): Promise<void> {
     const map = createMap(
       { name: 'image', type: MAP_TYPE.ARRAY, keySize: 4, valueSize: IMAGE_SIZE + IMAGE_SLACK, maxEntries: 1 },
       MAP_FLAG.MMAPABLE,
     );
     const mapping = map.mmap();
     mapping.bytes.set(image);
-    // The update returns only when no program uses the old map any more.
-    this.map('policy').update(u32(0), u32(map.fd));
+    // The update returns only when no program uses the old map any more, which takes the kernel a while.
+    await this.map('policy').updateAside(u32(0), u32(map.fd));
     this.#image?.unmap();
     this.#image = mapping;
     this.#inner?.close();
@@ -445,13 +454,17 @@ export class DataPlane {
 
   /** Requests that rule `index` of the image decided in the kernel. */
   ruleHits(index: number): number {
-    return index < MAX_RULES ? this.#sum('rule_hits', index) : 0;
+    if (index >= MAX_RULES) return 0;
+    let sum = 0;
+    for (let at = 2 * index; at < this.#hits.length; at += 2 * MAX_RULES)
+      sum += this.#hits[at]! + this.#hits[at + 1]! * 2 ** 32;
+    return sum;
   }
 
   /** Starts counting the rules anew: their numbers mean something else in each generation. */
   clearRuleHits(rules: number): void {
-    const empty = new Uint8Array(this.map('rule_hits').lookup(u32(0))?.length ?? 8);
-    for (let i = 0; i < Math.min(rules, MAX_RULES); i++) this.map('rule_hits').update(u32(i), empty);
+    for (let at = 0; at < this.#hits.length; at += 2 * MAX_RULES)
+      this.#hits.fill(0, at, at + 2 * Math.min(rules, MAX_RULES));
   }
 
   #sum(map: string, index: number): number {

@@ -96,7 +96,7 @@ function same(a: Omit<InForce, 'room'>, b: Omit<InForce, 'room'>): boolean {
 }
 
 /** The clusters that the proxy is asked about. */
-function asked({ followed }: CompiledImage): Map<string, FollowedCluster> {
+function asked({ followed }: Pick<CompiledImage, 'followed'>): Map<string, FollowedCluster> {
   return new Map([...followed].filter(([, { plan }]) => !plan.followed.detection));
 }
 
@@ -112,7 +112,7 @@ export class Discovery {
   constructor(private readonly context: DiscoveryContext) {}
 
   /** Asks the proxy, and writes what it knows into an image that is not in force yet. */
-  async prepare(compiled: CompiledImage): Promise<void> {
+  async prepare(compiled: Pick<CompiledImage, 'image' | 'followed'>): Promise<void> {
     this.#prepared = new Map();
     const followed = asked(compiled);
     if (followed.size === 0) return;
@@ -128,7 +128,7 @@ export class Discovery {
    * An image that was prepared is in force.
    * @param fixed endpoints that its clusters lead to whatever the proxy finds
    */
-  enforce(compiled: CompiledImage, fixed: ReadonlySet<number>): void {
+  enforce(compiled: Pick<CompiledImage, 'image' | 'followed'>, fixed: ReadonlySet<number>): void {
     this.#fixed = fixed;
     this.#clusters = asked(compiled);
     const before = this.#inForce;

@@ -16,6 +16,7 @@ import type { HostState } from '../plan/host-sets.js';
 import type { FollowedPlan } from '../plan/ir.js';
 import type { Detection } from '../plan/outliers.js';
 import { hostKey } from '../proxy/index.js';
+import type { TryReport } from './try-reports.js';
 
 export interface OutliersContext {
   /** the `detectors` map */
@@ -72,7 +73,7 @@ export class Outliers {
   constructor(private readonly context: OutliersContext) {}
 
   /** Writes who takes traffic into an image that is not in force yet. */
-  prepare(compiled: CompiledImage): void {
+  prepare(compiled: Pick<CompiledImage, 'image' | 'followed'>): void {
     const inForce = new Set([...this.#detectors.values()].flatMap(indexes));
     // a generation that came to nothing
     if (this.#prepared !== this.#detectors)
@@ -119,6 +120,13 @@ export class Outliers {
   report(cluster: string, address: string, port: number, status: number): void {
     const host = this.#detectors.get(cluster)?.hosts.get(hostKey(address, port));
     if (host) this.count(host.index, status);
+  }
+
+  /** A try of the proxy's: its status counts, and its failure, too, if that came later. */
+  tried({ cluster, address, port, status, lost, timedOut }: TryReport): void {
+    if (status > 0) this.report(cluster, address, port, status);
+    if (timedOut) this.report(cluster, address, port, TIMED_OUT);
+    else if (lost) this.report(cluster, address, port, LOST);
   }
 
   /** A try whose failures are counted in element `index` (bpf/outlier.h does the same). */

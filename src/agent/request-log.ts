@@ -9,11 +9,12 @@ import { LOG_RECORD, LogRecordSpec } from '../layout/runtime.js';
 import { get, getBig } from '../layout/struct.js';
 import { LogFile } from '../observe/log-file.js';
 import { type LogEntry, logLine, passes } from '../observe/log-line.js';
-import type { ListenerPlan, RoutePlan } from '../plan/ir.js';
+import type { ListenerPlan } from '../plan/ir.js';
 import { wordsAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { parseHead } from './http-framing.js';
-import type { Generation } from './policy.js';
+import { loggedRoute } from './logged-routes.js';
+import type { Generation, LoggedListener, LoggedRoute } from './policy.js';
 import type { UpstreamPool } from './upstream-pool.js';
 
 const DRAIN_MS = 5;
@@ -41,20 +42,14 @@ export interface AgentEnd {
 interface Pending {
   readonly cookie: bigint;
   readonly started: bigint;
-  readonly table: Table;
+  readonly table: LoggedListener;
   readonly entry: Omit<LogEntry, 'duration' | 'response' | 'answer' | 'status' | 'flags' | 'details' | 'sent'>;
   answer?: { readonly status: number; readonly headers: Headers; readonly at: bigint };
 }
 
-/** What lines of a generation are made of. */
-interface Table {
-  readonly listener: ListenerPlan;
-  readonly routes: readonly (RoutePlan | undefined)[];
-}
-
 export class RequestLog {
   readonly #ring: RingBuffer;
-  readonly #tables = new Map<number, Map<number, Table>>();
+  readonly #tables = new Map<number, Map<number, LoggedListener>>();
   readonly #pending = new Map<number, Pending>();
   readonly #files = new Map<string, LogFile>();
   #timers: NodeJS.Timeout[] = [];
@@ -75,16 +70,8 @@ export class RequestLog {
 
   /** A generation comes into force. @param index the number of each listener in the image */
   use(generation: Generation, index: ReadonlyMap<string, number>): void {
-    const routes = new Map<string, RoutePlan>();
-    const listeners = new Map<number, Table>();
-    for (const listener of generation.plan.listeners) {
-      if (!listener.log) continue;
-      for (const host of listener.virtualHosts) for (const route of host.routes) routes.set(route.id, route);
-      listeners.set(index.get(listener.name) ?? -1, {
-        listener,
-        routes: generation.compiled.rules.map((id) => routes.get(id)),
-      });
-    }
+    const listeners = new Map<number, LoggedListener>();
+    for (const logged of generation.logged) listeners.set(index.get(logged.listener.name) ?? -1, logged);
     this.#tables.set(generation.number, listeners);
     for (const old of this.#tables.keys()) if (old <= generation.number - GENERATIONS) this.#tables.delete(old);
     if (listeners.size === 0 || this.#timers.length > 0) return;
@@ -117,7 +104,7 @@ export class RequestLog {
       const reply = (kind & LOG_RECORD.REPLY) !== 0;
       const answerLength = number('answer_len');
       const address = (name: string) => wordsAddress([0, 1, 2, 3].map((i) => number(name, i)));
-      const route = table.routes[number('rule') - 1];
+      const route = loggedRoute(table, number('rule') - 1);
       const client = { address: address('source'), port: number('source_port') };
       const { log } = table.listener;
       const base = {
@@ -207,7 +194,7 @@ export class RequestLog {
     return p;
   }
 
-  #write({ listener }: Table, entry: LogEntry): void {
+  #write({ listener }: LoggedListener, entry: LogEntry): void {
     for (const log of listener.log?.logs ?? []) {
       if (!passes(log.filter, entry)) continue;
       const path = log.sink.kind === 'file' ? log.sink.path : this.stream(log.sink.kind);
@@ -289,7 +276,7 @@ function replyOf(
   bytes: Buffer,
   sent: number,
   origin: number,
-  route: RoutePlan | undefined,
+  route: LoggedRoute | undefined,
 ): Pick<LogEntry, 'duration' | 'answer' | 'status' | 'flags' | 'details' | 'sent' | 'cluster'> {
   const end = bytes.indexOf('\r\n\r\n');
   const head = parseHead(bytes.subarray(0, end + 4));
@@ -307,7 +294,7 @@ function replyOf(
 }
 
 /** The cluster that the route would have led to: the proxy draws it before its filters answer. */
-function drawn({ action }: RoutePlan): string | undefined {
+function drawn({ action }: LoggedRoute): string | undefined {
   if (action.kind !== 'forward') return undefined;
   const total = action.clusters.reduce((sum, { weight }) => sum + weight, 0);
   let at = Math.random() * total;

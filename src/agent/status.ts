@@ -16,6 +16,7 @@ export interface StatusInput {
   readonly admin: string;
   readonly proxyPid: number | undefined;
   readonly swapMs: number;
+  readonly stallMs: number;
 }
 
 export interface Status {
@@ -47,10 +48,30 @@ export interface Status {
   readonly log: { readonly lines: number; readonly lost: number; readonly proxied: number };
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly counters: Record<string, number>;
-  /** of the policy in force: the image's size, how long it took to compile (without reading) and to put in force */
-  readonly policy: { readonly bytes: number; readonly compileMs: number; readonly swapMs: number };
+  /**
+   * of the policy in force: the image's size, how long it took to compile (without reading) and to put in force, and for
+   * how long at most the agent could do nothing else during the last reload
+   */
+  readonly policy: {
+    readonly bytes: number;
+    readonly compileMs: number;
+    readonly swapMs: number;
+    readonly stallMs: number;
+  };
   /** runs and run time of the programs, while kernel.bpf_stats_enabled is set */
   readonly programs: Record<string, { readonly runs: number; readonly ns: number }>;
+}
+
+const names = new WeakMap<Generation, readonly string[]>();
+
+/** The names of a generation's rules, which are read when somebody asks. */
+function ruleNames(generation: Generation): readonly string[] {
+  let found = names.get(generation);
+  if (!found) {
+    found = JSON.parse(Buffer.from(generation.ruleNames).toString()) as string[];
+    names.set(generation, found);
+  }
+  return found;
 }
 
 export function statusOf(input: StatusInput): Status {
@@ -75,7 +96,7 @@ export function statusOf(input: StatusInput): Status {
     upstreams: traffic.pool.size,
     tokens: { ...input.tokens },
     log: { lines: input.log.lines, lost: input.log.lost + counters.LOG_LOST, proxied: counters.LOG_FULL },
-    hits: generation.compiled.rules
+    hits: ruleNames(generation)
       .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
       .filter((hit) => hit.requests > 0),
     counters: Object.fromEntries(Object.entries(counters).map(([name, value]) => [name.toLowerCase(), value])),
@@ -83,6 +104,7 @@ export function statusOf(input: StatusInput): Status {
       bytes: generation.compiled.stats.bytes,
       compileMs: Math.round(generation.compileMs),
       swapMs: Math.round(input.swapMs * 10) / 10,
+      stallMs: Math.round(input.stallMs * 10) / 10,
     },
     programs: plane.programStats(),
   };

@@ -35,6 +35,8 @@ export interface PolicyRow {
   readonly compile_ms: number;
   /** putting a generation in force, in milliseconds */
   readonly swap_ms: number;
+  /** for how long at most the agent could do nothing else during a reload, in milliseconds */
+  readonly stall_ms: number;
   /** share of the routes that the kernel decides, 0 to 1 */
   readonly kernel_rules: number;
   /** share of the measured requests that the kernel decided, 0 to 1 */
@@ -118,25 +120,27 @@ async function timeCompiler(file: string): Promise<{ load: number; compile: numb
 }
 
 /** Changes the policy's file (one more header at a route that nobody asks for) and waits until it is in force. */
-async function timeSwaps(policy: Policy): Promise<number> {
-  const times: number[] = [];
+async function timeSwaps(policy: Policy): Promise<{ swap_ms: number; stall_ms: number }> {
+  const swaps: number[] = [];
+  const stalls: number[] = [];
   for (let i = 0; i < 3; i++) {
     const { generation } = await statusOf(policy.sidestep);
     const changed = policy.text.replace('"status":404', `"status":${405 + i}`);
     await writeFile(policy.file, changed);
     const end = Date.now() + 120_000;
     for (;;) {
-      // the agent does not answer while it reads and compiles
-      const status = await policy.sidestep.status().catch(() => undefined);
-      if (status && status.generation > generation) {
-        times.push(status.policy.swapMs);
+      if ((await policy.sidestep.status()).generation > generation) {
+        await sleep(100); // the reload is over a moment later
+        const { policy: reloaded } = await policy.sidestep.status();
+        swaps.push(reloaded.swapMs);
+        stalls.push(reloaded.stallMs);
         break;
       }
       if (Date.now() > end) throw new Error(`the policy of ${policy.routes} routes was not reloaded`);
       await sleep(200);
     }
   }
-  return median(times);
+  return { swap_ms: median(swaps), stall_ms: median(stalls) };
 }
 
 /** The status, also from an agent that is busy for a while. */
@@ -202,7 +206,7 @@ export async function runPolicySize(options: SizeOptions): Promise<SizeResult> {
       const { rules, policy: stored } = ends[i]!;
       costs.push({
         ...{ routes: policy.routes, file_bytes: policy.text.length, image_bytes: stored.bytes },
-        ...{ load_ms: load, compile_ms: compile, swap_ms: await timeSwaps(policy) },
+        ...{ load_ms: load, compile_ms: compile, ...(await timeSwaps(policy)) },
         kernel_rules: rules.kernel / (rules.kernel + rules.proxy),
         kernel_share: share(starts[i]!, ends[i]!),
       });
@@ -255,7 +259,7 @@ function tables(result: SizeResult): string {
     line([
       ...[thousands(p.routes), `${(100 * p.kernel_rules).toFixed(1)}%`, `${(100 * p.kernel_share).toFixed(2)}%`],
       ...[(p.file_bytes / 1024).toFixed(0), (p.image_bytes / 1024).toFixed(0)],
-      ...[Math.round(p.load_ms), Math.round(p.compile_ms), p.swap_ms.toFixed(1)],
+      ...[Math.round(p.load_ms), Math.round(p.compile_ms), p.swap_ms.toFixed(1), p.stall_ms.toFixed(1)],
     ]),
   );
   const rule = (n: number): string => line(Array.from({ length: n }, () => '---:'));
@@ -271,8 +275,9 @@ ${[
     'read ms',
     'compile ms',
     'swap ms',
+    'standstill ms',
   ]),
-  rule(8),
+  rule(9),
   ...costs,
 ].join('\n')}`;
 }
@@ -289,7 +294,8 @@ share one machine.
 Half of the routes are regular expressions (some begin alike, some with a wildcard), the others exact paths and prefixes,
 some with a condition on the method, over up to 20 hosts. Requests go to up to ${PROBES} of the routes in turn, as many of each
 form in policies of every size. *Program* is the run time of the kernel's program on requests (BPF statistics, which
-cost a little themselves); *of the smallest* compares it with the smallest policy.
+cost a little themselves); *of the smallest* compares it with the smallest policy. *Standstill* is the longest time in which the
+agent could do nothing else during a reload.
 
 Machine: ${m.cpu}, ${m.cores} cores, ${m.memory_gib} GiB; Linux ${m.kernel}; Envoy ${m.envoy}, nginx ${m.nginx}, wrk ${m.wrk}, Node ${m.node.replace(/^v/, '')}.
 

@@ -1,7 +1,9 @@
 /** `sidestep run`: the agent, in the foreground. */
 import { isIP } from 'node:net';
 import { type Command, Option } from 'commander';
-import { type InboundOption, Instance, StartError } from '../agent/instance.js';
+import { Instance } from '../agent/instance.js';
+import { StartError } from '../agent/instance-options.js';
+import type { InboundOption } from '../agent/policy.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/libbpf.js';
 import { parseIdentity } from '../policy/istio/identities.js';

@@ -68,6 +68,18 @@ export class BpfMap {
     if (result !== 0) throw new KernelError(`update the map ${this.shape.name}`, -result);
   }
 
+  /** The same where the kernel may wait long for those who use what is replaced: this thread does not. */
+  async updateAside(key: Uint8Array, value: Uint8Array, flags = 0): Promise<void> {
+    this.#check('key', key, this.shape.keySize);
+    this.#check('value', value, this.lookupSize);
+    const call = libbpf().mapUpdate as unknown as { async: (...args: unknown[]) => void };
+    const result = await new Promise<number>((resolve, reject) => {
+      const done = (error: Error | null, code: number) => (error ? reject(error) : resolve(code));
+      call.async(this.fd, key, value, flags, done);
+    });
+    if (result !== 0) throw new KernelError(`update the map ${this.shape.name}`, -result);
+  }
+
   /** Removes an element. @returns false when there was none. */
   delete(key: Uint8Array): boolean {
     this.#check('key', key, this.shape.keySize);

@@ -47,6 +47,20 @@ export const libc = lazy(() => {
     ),
     signal: f('void *signal(int number, void *handler)'),
     execvp: f('int execvp(const char *file, const char **argv)'),
+    posixSpawn: f(
+      'int posix_spawn(_Out_ int *pid, const char *path, const void *actions, const void *attr, const char **argv, const char **env)',
+    ),
+    spawnActionsInit: f('int posix_spawn_file_actions_init(uint8_t *actions)'),
+    spawnActionsOpen: f(
+      'int posix_spawn_file_actions_addopen(uint8_t *actions, int fd, const char *path, int flags, uint32_t mode)',
+    ),
+    spawnActionsDup: f('int posix_spawn_file_actions_adddup2(uint8_t *actions, int fd, int to)'),
+    spawnActionsDestroy: f('int posix_spawn_file_actions_destroy(uint8_t *actions)'),
+    spawnAttrInit: f('int posix_spawnattr_init(uint8_t *attr)'),
+    spawnAttrFlags: f('int posix_spawnattr_setflags(uint8_t *attr, short flags)'),
+    spawnAttrMask: f('int posix_spawnattr_setsigmask(uint8_t *attr, const uint8_t *set)'),
+    spawnAttrDefault: f('int posix_spawnattr_setsigdefault(uint8_t *attr, const uint8_t *set)'),
+    waitpid: f('int waitpid(int pid, _Out_ int *status, int options)'),
     vsnprintf: f('int vsnprintf(_Out_ uint8_t *out, size_t size, void *format, void *args)'),
   };
 });

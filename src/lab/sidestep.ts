@@ -17,7 +17,12 @@ export interface Status {
   readonly intake: string;
   /** what the programs counted */
   readonly counters?: Readonly<Record<string, number>>;
-  readonly policy: { readonly bytes: number; readonly compileMs: number; readonly swapMs: number };
+  readonly policy: {
+    readonly bytes: number;
+    readonly compileMs: number;
+    readonly swapMs: number;
+    readonly stallMs: number;
+  };
   readonly programs: Readonly<Record<string, { readonly runs: number; readonly ns: number }>>;
 }
 

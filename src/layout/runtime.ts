@@ -32,6 +32,8 @@ export const MAX_SEGMENTS = 32;
 export const MAX_RULES = 16384;
 /** Endpoints of clusters whose failures are counted, and one element that stands for all of them. */
 export const MAX_DETECTORS = 4096;
+/** Counts of each rule's requests, which CPUs share when there are more of them (a power of two). */
+export const HIT_COUNTS = 16;
 /** Token buckets, and the unit of their times: 2^BUCKET_SHIFT of them are a nanosecond. */
 export const MAX_BUCKETS = 4096;
 export const BUCKET_SHIFT = 4;
@@ -495,6 +497,7 @@ export const RUNTIME_CONSTANTS = {
   MAX_SEGMENTS,
   MAX_RULES,
   MAX_DETECTORS,
+  HIT_COUNTS,
   MAX_BUCKETS,
   BUCKET_SHIFT,
   MAX_BREAKERS,

@@ -20,7 +20,7 @@ import { mergeResources } from './merge.js';
 import type { Clients, Resources } from './resources.js';
 
 /** Larger files take seconds and gigabytes to parse; 10,000 routes are about 2 MB. */
-const MAX_FILE_BYTES = 8 * 1024 * 1024;
+export const MAX_FILE_BYTES = 8 * 1024 * 1024;
 /** What follows the first few syntax errors follows from them. */
 const MAX_SYNTAX_ERRORS = 10;
 const STDIN_NAME = '<stdin>';
@@ -33,6 +33,8 @@ export interface LoadOptions {
    * that the verdict is about what the policies say. Never for resources that traffic is to follow
    */
   readonly assumeEndpoints?: boolean;
+  /** texts that were read before, by the names that `onText` was given: only these are used, and no file is read */
+  readonly texts?: ReadonlyMap<string, string>;
   /** is given the text of every file that could be read, by the name that positions have */
   readonly onText?: (file: string, text: string) => void;
   /** see `TranslateOptions.identity` */
@@ -91,11 +93,11 @@ async function readFiles(
   options: LoadOptions,
 ): Promise<{ parsed: Parsed; files: readonly string[] }> {
   const parsed: Parsed = { kubernetes: [], envoy: [], diagnostics: [] };
-  const files = await expand(paths, parsed.diagnostics);
+  const files = options.texts ? [...options.texts.keys()] : await expand(paths, parsed.diagnostics);
   for (const file of files) {
     const name = file === '-' ? STDIN_NAME : file;
-    const stream = file === '-' ? (options.stdin ?? process.stdin) : createReadStream(file);
-    const text = await readText(stream, name, parsed.diagnostics);
+    const stream = () => (file === '-' ? (options.stdin ?? process.stdin) : createReadStream(file));
+    const text = options.texts?.get(file) ?? (await readText(stream(), name, parsed.diagnostics));
     if (text === undefined) continue;
     options.onText?.(name, text);
     parseText(text, name, parsed);

@@ -197,9 +197,3 @@ export function buildStaticBootstrap(resources: Resources): JsonObject {
   bootstrap.static_resources = { ...(asObject(bootstrap.static_resources) ?? {}), listeners, clusters };
   return bootstrap;
 }
-
-/** The contents of a watched file: a discovery response. */
-export function discoveryResponse(type: string, resources: readonly JsonObject[], version: string): string {
-  const typed = resources.map((resource) => ({ '@type': type, ...resource }));
-  return `${JSON.stringify({ version_info: version, resources: typed })}\n`;
-}

@@ -20,8 +20,8 @@ export function ejectableName(cluster: string): string {
   return `${cluster} (ejectable)`;
 }
 
-/** A load assignment in which the `ejected` endpoints (`address port`) are not healthy, whatever else they are. */
-function withEjections(assignment: JsonObject, ejected: ReadonlySet<string>): JsonObject {
+/** The load assignment in which the `ejected` endpoints (`address port`) are not healthy, whatever else they are. */
+export function withEjections(assignment: JsonObject, ejected: ReadonlySet<string>): JsonObject {
   const places = asObjects(assignment.endpoints).map((place): JsonObject => {
     const endpoints = asObjects(place.lb_endpoints).map((e): JsonObject => {
       const at = asObject(asObject(asObject(e.endpoint)?.address)?.socket_address);
@@ -62,48 +62,40 @@ function reporting(hcm: JsonObject): JsonObject {
   return { ...hcm, http_filters: filters, access_log: [...asObjects(hcm.access_log), timeouts] };
 }
 
-function assignmentOf(cluster: JsonObject, resources: Resources): JsonObject | undefined {
+function loadAssignment(cluster: JsonObject, resources: Resources): JsonObject | undefined {
   const wanted = serviceName(cluster);
   return asObject(cluster.load_assignment) ?? resources.endpoints.find((e) => e.cluster_name === wanted);
 }
 
-/** The load assignment of an ejectable cluster, as the proxy is to see it; undefined when it is not known. */
-export function ejectableAssignment(
-  resources: Resources,
-  name: string,
-  ejected: ReadonlySet<string>,
-): JsonObject | undefined {
+/** The load assignment of an ejectable cluster with nothing ejected, as the proxy asks for it; undefined when it is not known. */
+export function ejectableAssignment(resources: Resources, name: string): JsonObject | undefined {
   const cluster = resources.clusters.find((c) => c.name === name);
-  const assignment = cluster && assignmentOf(cluster, resources);
-  return assignment && { ...withEjections(assignment, ejected), cluster_name: ejectableName(name) };
+  const assignment = cluster && loadAssignment(cluster, resources);
+  return assignment && { ...assignment, cluster_name: ejectableName(name) };
 }
 
 /**
- * What the proxy is given where the agent detects the outliers of some clusters.
+ * What the proxy is given where the agent detects the outliers of some clusters. Nothing is ejected in it.
  *
- * @param ejected what is ejected now (`address port`), by the name of such a cluster
+ * @param assignments of these clusters, by name (see `ejectableAssignment`)
  * @param path of the Unix socket at which the agent takes reports
  */
 export function withOutliers(
   resources: Resources,
-  ejected: ReadonlyMap<string, ReadonlySet<string>>,
+  assignments: ReadonlyMap<string, JsonObject>,
   path: string,
 ): Resources {
-  if (ejected.size === 0) return resources;
-  const endpoints = [...resources.endpoints];
+  if (assignments.size === 0) return resources;
   const clusters = resources.clusters.map((cluster): JsonObject => {
     const name = asString(cluster.name);
-    const out = ejected.get(name);
-    const assignment = out && ejectableAssignment(resources, name, out);
-    if (!assignment) return cluster;
-    endpoints.push(assignment);
+    if (!assignments.has(name)) return cluster;
     const { outlier_detection: _, load_assignment: __, type: ___, ...rest } = cluster;
     return { ...rest, type: 'EDS', eds_cluster_config: { service_name: ejectableName(name) } };
   });
   return {
     ...resources,
     clusters: [...clusters, agentCluster(REPORTS, path, { connect_timeout: '1s' })],
-    endpoints,
+    endpoints: [...resources.endpoints, ...assignments.values()],
     listeners: resources.listeners.map((listener) => mapManagers(listener, reporting)),
   };
 }

@@ -4,12 +4,11 @@ import { mkdir, readFile, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Diagnostic } from '../policy/diagnostics.js';
-import { asString } from '../policy/envoy/walk.js';
-import type { JsonObject, Resources } from '../policy/resources.js';
+import type { JsonObject } from '../policy/resources.js';
 import { Admin } from './admin.js';
-import { buildBootstrap, type ProxyFiles } from './bootstrap.js';
 import { findEnvoy, ProxyError } from './find-envoy.js';
 import { explainLog, fileSize } from './log.js';
+import { type PreparedProxy, type WatchedFile, withClustersOf, withEndpoints } from './prepared.js';
 import {
   endProcess,
   isRunning,
@@ -20,21 +19,13 @@ import {
   writeRecord,
 } from './process.js';
 import { validateWithEnvoy } from './validate.js';
-import {
-  clustersFile,
-  endpointFiles,
-  listenersFile,
-  replaceFile,
-  routeFiles,
-  type WatchedFile,
-} from './watched-files.js';
+import { replaceFile } from './watched-files.js';
 
 export interface ProxyOptions {
   /** the Envoy binary; found by `findEnvoy` when left out */
   readonly envoyPath?: string;
-  /** folder of the proxy's files, its log and its admin socket; made if it is missing */
-  readonly dir: string;
-  readonly resources: Resources;
+  /** what it serves; its folder, with its log and its admin socket, is made if it is missing */
+  readonly prepared: PreparedProxy;
   /** worker threads; as many as cores when left out */
   readonly concurrency?: number;
   /** file descriptors that stay open in the proxy; the first becomes its descriptor 3 */
@@ -50,23 +41,20 @@ export interface ProxyOptions {
 const UPDATE_TIMEOUT_MS = 20_000;
 
 /**
- * Starts Envoy with `resources` and waits until it is live and has taken all of them. It runs in a session of its own
+ * Starts Envoy with `prepared` and waits until it is live and has taken all of them. It runs in a session of its own
  * and outlives this process unless it is stopped; a proxy that an earlier process left in `dir` is stopped. Rejects with ProxyError, with what Envoy said, when it does not
  * come up; nothing is left running then.
  */
 export async function startProxy(options: ProxyOptions): Promise<EnvoyProxy> {
   const envoyPath = options.envoyPath ?? findEnvoy();
-  const dir = resolve(options.dir);
+  const files = options.prepared;
+  const dir = resolve(files.dir);
   await mkdir(dir, { recursive: true, mode: 0o700 });
   await stopStaleProxy(dir);
-  const files = buildBootstrap(options.resources, { dir });
-  for (const { path, content } of [...endpointFiles(files), ...routeFiles(files), clustersFile(files)]) {
+  for (const { path, content } of [...files.endpoints, ...files.routes, files.clusters, files.listeners])
     await replaceFile(path, content);
-  }
-  const listeners = listenersFile(files);
-  await replaceFile(listeners.path, listeners.content);
   const bootstrapPath = join(dir, 'bootstrap.json');
-  await replaceFile(bootstrapPath, JSON.stringify(files.bootstrap));
+  await replaceFile(bootstrapPath, files.bootstrap);
   const adminFile = join(dir, 'admin.address');
   await rm(adminFile, { force: true });
   await rm(join(dir, 'admin.sock'), { force: true });
@@ -128,7 +116,7 @@ async function waitUntilLive(record: ProxyRecord, adminFile: string, end: number
 
 /** A running Envoy. */
 export class EnvoyProxy {
-  #files: ProxyFiles;
+  #files: PreparedProxy;
   #busy: Promise<unknown> = Promise.resolve();
 
   /** Use `startProxy`. */
@@ -137,7 +125,7 @@ export class EnvoyProxy {
     readonly dir: string,
     private readonly record: ProxyRecord,
     readonly admin: Admin,
-    files: ProxyFiles,
+    files: PreparedProxy,
     readonly logPath: string,
   ) {
     this.#files = files;
@@ -154,7 +142,7 @@ export class EnvoyProxy {
 
   /** Waits until the first listeners, clusters and routes were taken; throws when one was refused. */
   async waitForInitial(end: number): Promise<void> {
-    const wanted = [clustersFile(this.#files), listenersFile(this.#files)].map((file) => file.stat);
+    const wanted = [this.#files.clusters, this.#files.listeners].map((file) => file.stat);
     for (;;) {
       if (!this.running) throw new ProxyError('the process ended');
       const stats = await this.updateStats();
@@ -178,8 +166,8 @@ export class EnvoyProxy {
    * longer used are taken away. Envoy checks everything beforehand. Returns no errors when all of it is in force; else
    * what was wrong, and the old resources stay in force. Updates wait for each other.
    */
-  update(resources: Resources): Promise<Diagnostic[]> {
-    const run = this.#busy.then(() => this.apply(resources));
+  update(next: PreparedProxy): Promise<Diagnostic[]> {
+    const run = this.#busy.then(() => this.apply(next));
     this.#busy = run.catch(() => undefined);
     return run;
   }
@@ -190,44 +178,40 @@ export class EnvoyProxy {
    */
   changeEndpoints(service: string, assignment: JsonObject): Promise<void> {
     const run = this.#busy.then(async () => {
-      const known = this.#files.endpoints.get(service);
-      if (!known) return;
-      const changed = { ...known, assignment };
-      const only = { ...this.#files, endpoints: new Map([[service, changed]]) };
-      for (const { path, content } of endpointFiles(only)) await replaceFile(path, content);
-      this.#files = { ...this.#files, endpoints: new Map([...this.#files.endpoints, [service, changed]]) };
+      const next = withEndpoints(this.#files, service, assignment);
+      const file = next.endpoints.find((known) => known.service === service);
+      if (!file) return;
+      await replaceFile(file.path, file.content);
+      this.#files = next;
     });
     this.#busy = run.catch(() => undefined);
     return run;
   }
 
-  private async apply(resources: Resources): Promise<Diagnostic[]> {
+  private async apply(next: PreparedProxy): Promise<Diagnostic[]> {
     if (!this.running) return [failure('proxy-gone', 'Envoy is not running any more')];
-    const next = buildBootstrap(resources, { dir: this.dir });
-    const fixed = changedKeys(this.#files.bootstrap, next.bootstrap);
+    const fixed = changedKeys(this.#files.fields, next.fields);
     if (fixed.length > 0) {
       return [failure('needs-restart', `Envoy cannot change ${fixed.join(', ')} while it runs: start again`)];
     }
-    const refused = await validateWithEnvoy(this.envoyPath, resources, this.dir);
+    const refused = await validateWithEnvoy(this.envoyPath, next.whole, this.dir);
     if (refused.length > 0) return refused;
 
     const before = this.#files;
     const written = new Map<string, WatchedFile>();
     for (const file of allFiles(before)) written.set(file.path, file);
-    const kept = new Set(next.clusters.map((c) => asString(c.name)));
-    const both = [...next.clusters, ...before.clusters.filter((c) => !kept.has(asString(c.name)))];
     const steps = [
       // new clusters must exist before routes lead to them, old ones until no route does
-      [...endpointFiles(next), clustersFile(next, both)],
-      routeFiles(next),
-      [listenersFile(next)],
-      [clustersFile(next)],
+      [...next.endpoints, withClustersOf(next.clusters, before.clusters)],
+      next.routes,
+      [next.listeners],
+      [next.clusters],
     ];
     const undo: WatchedFile[] = [];
     const logStart = await fileSize(this.logPath);
     try {
       for (const step of steps) {
-        const changed = step.filter((file) => written.get(file.path)?.content !== file.content);
+        const changed = step.filter((file) => written.get(file.path)?.version !== file.version);
         for (const file of changed) {
           const old = written.get(file.path);
           if (old) undo.unshift(old);
@@ -320,12 +304,12 @@ function sum(stats: ReadonlyMap<string, number>, stat: string, kind: string): nu
   return total;
 }
 
-function allFiles(files: ProxyFiles): WatchedFile[] {
-  return [clustersFile(files), listenersFile(files), ...routeFiles(files), ...endpointFiles(files)];
+function allFiles(files: PreparedProxy): WatchedFile[] {
+  return [files.clusters, files.listeners, ...files.routes, ...files.endpoints];
 }
 
-/** Top-level keys of two bootstraps whose values differ. */
-function changedKeys(before: JsonObject, after: JsonObject): string[] {
-  const keys = new Set([...Object.keys(before), ...Object.keys(after)]);
-  return [...keys].filter((key) => JSON.stringify(before[key]) !== JSON.stringify(after[key]));
+/** Top-level fields of two bootstraps whose values differ. */
+function changedKeys(before: PreparedProxy['fields'], after: PreparedProxy['fields']): string[] {
+  const keys = new Set([...before.keys(), ...after.keys()]);
+  return [...keys].filter((key) => before.get(key) !== after.get(key));
 }

@@ -1,37 +1,34 @@
-import { execFile } from 'node:child_process';
-import { mkdir, rm, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { runAside } from '../kernel/spawn.js';
 import type { Diagnostic } from '../policy/diagnostics.js';
-import type { Resources } from '../policy/resources.js';
-import { buildStaticBootstrap } from './bootstrap.js';
 
+const TIMEOUT_MS = 60_000;
 let counter = 0;
 
 /**
- * Asks Envoy itself (`--mode validate`) whether it takes the resources. `dir` holds the file that it reads, which is
+ * Asks Envoy itself (`--mode validate`) whether it takes a bootstrap (see `buildStaticBootstrap`). `dir` holds the file that it reads, which is
  * removed afterwards. Returns no diagnostics when it does, else what it says.
  */
-export async function validateWithEnvoy(envoyPath: string, resources: Resources, dir: string): Promise<Diagnostic[]> {
+export async function validateWithEnvoy(
+  envoyPath: string,
+  bootstrap: string | Uint8Array,
+  dir: string,
+): Promise<Diagnostic[]> {
   await mkdir(dir, { recursive: true, mode: 0o700 });
   const file = join(dir, `validate-${process.pid}-${counter++}.json`);
-  await writeFile(file, JSON.stringify(buildStaticBootstrap(resources)));
+  await writeFile(file, bootstrap);
   try {
     const args = ['--mode', 'validate', '-c', file, '--disable-hot-restart', '-l', 'error', '--log-format', '%l %v'];
-    const { failed, output } = await run(envoyPath, args);
-    if (!failed) return [];
-    return [{ severity: 'error', code: 'refused-by-envoy', message: `Envoy refuses it: ${explain(output, file)}` }];
+    const { code, signal } = await runAside(envoyPath, args, `${file}.out`, TIMEOUT_MS);
+    if (code === 0) return [];
+    const output = await readFile(`${file}.out`, 'utf8');
+    const said = output.trim() === '' ? `it ended with ${signal ? `signal ${signal}` : code}` : explain(output, file);
+    return [{ severity: 'error', code: 'refused-by-envoy', message: `Envoy refuses it: ${said}` }];
   } finally {
     await rm(file, { force: true });
+    await rm(`${file}.out`, { force: true });
   }
-}
-
-function run(path: string, args: readonly string[]): Promise<{ failed: boolean; output: string }> {
-  return new Promise((resolve) => {
-    execFile(path, args, { timeout: 60_000, maxBuffer: 64 * 1024 * 1024 }, (error, stdout, stderr) => {
-      const output = `${stderr}\n${stdout}`;
-      resolve({ failed: error !== null, output: output.trim() === '' && error ? error.message : output });
-    });
-  });
 }
 
 /** The sentence of Envoy's output that says what is wrong, without the file's name and its contents. */

@@ -126,10 +126,8 @@ describe('namespaces come and go', { skip, timeout: 240_000 }, () => {
   test('one that the agent was not told of is refused at once', async () => {
     // the process changes its namespace after exec has started it
     const command = world.sidestep.execCommand(world.pods[1]!.command(curl('http://10.96.189.1/')));
-    const started = Date.now();
     const r = await runCommand(command);
-    assert.equal(r.code, 7, `${r.stdout} ${r.stderr}`); // could not connect
-    assert.ok(Date.now() - started < 4000);
+    assert.equal(r.code, 7, `${r.stdout} ${r.stderr}`); // could not connect: 28 if nobody had refused
   });
 
   test('started inside one, exec serves it without being asked', async () => {

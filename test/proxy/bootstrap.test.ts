@@ -11,6 +11,7 @@ import {
   buildBootstrap,
   buildStaticBootstrap,
   findEnvoy,
+  prepareProxy,
   startProxy,
   validateWithEnvoy,
 } from '../../src/proxy/index.js';
@@ -105,17 +106,17 @@ test('routes and endpoints that come by name change one by one', { timeout: 60_0
         more,
     );
   const resources = await all(portOf(one));
-  assert.deepEqual(await validateWithEnvoy(findEnvoy(), resources, dir), []);
-  const proxy = await startProxy({ dir: join(dir, 'named'), resources, concurrency: 1 });
+  assert.deepEqual(await validateWithEnvoy(findEnvoy(), JSON.stringify(buildStaticBootstrap(resources)), dir), []);
+  const proxy = await startProxy({ prepared: prepareProxy(resources, join(dir, 'named')), concurrency: 1 });
   try {
     assert.equal(await get(p), '200 one');
     assert.equal(await get(q), '204 ');
-    assert.deepEqual(await proxy.update(await all(portOf(two))), []);
+    assert.deepEqual(await proxy.update(prepareProxy(await all(portOf(two)), proxy.dir)), []);
     assert.equal(await get(p), '200 two');
     // what no listener asks for does not hold an update up
     const changed = await all(portOf(two));
     (changed.routeConfigs[1] as JsonObject).virtual_hosts = [];
-    assert.deepEqual(await proxy.update(changed), []);
+    assert.deepEqual(await proxy.update(prepareProxy(changed, proxy.dir)), []);
     const stats = await proxy.admin.stats('^listener_manager\\.listener_(added|modified|in_place_updated)$');
     assert.deepEqual([...stats.values()].sort(), [0, 0, 2], 'no listener was touched');
   } finally {
@@ -156,7 +157,7 @@ static_resources:
   // a socket's path is at most 107 bytes long
   const long = buildBootstrap(resources, { dir: `/run/${'x'.repeat(100)}` }).bootstrap.admin as JsonObject;
   assert.deepEqual(long.address, { socket_address: { address: '127.0.0.1', port_value: 0 } });
-  const proxy = await startProxy({ dir: join(dir, 'y'.repeat(100)), resources, concurrency: 1 });
+  const proxy = await startProxy({ prepared: prepareProxy(resources, join(dir, 'y'.repeat(100))), concurrency: 1 });
   assert.match(proxy.admin.address, /^127\.0\.0\.1:\d+$/);
   await proxy.stop();
 });

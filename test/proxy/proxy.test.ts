@@ -13,6 +13,7 @@ import {
   envoyVersion,
   findEnvoy,
   ProxyError,
+  prepareProxy,
   processStartTime,
   startProxy,
   stopStaleProxy,
@@ -123,8 +124,7 @@ describe('the slow path', { timeout: 120_000 }, () => {
     const listen = await freePort();
     const proxy = await startProxy({
       envoyPath,
-      dir: join(dir, 'serve'),
-      resources: await resources({ port: listen }),
+      prepared: prepareProxy(await resources({ port: listen }), join(dir, 'serve')),
       concurrency: 1,
     });
     try {
@@ -140,7 +140,7 @@ describe('the slow path', { timeout: 120_000 }, () => {
         port: listen,
         routes: '              - {match: {prefix: /}, direct_response: {status: 418, body: {inline_string: "tea"}}}',
       });
-      assert.deepEqual(await proxy.update(changed), []);
+      assert.deepEqual(await proxy.update(prepareProxy(changed, proxy.dir)), []);
       const second = await get(listen, '/hello', agent);
       assert.deepEqual([second.status, second.body], [418, 'tea']);
       assert.deepEqual(sockets(), before);
@@ -152,9 +152,9 @@ describe('the slow path', { timeout: 120_000 }, () => {
         clusters: b,
         routes: '              - {match: {prefix: /}, route: {cluster: b}}',
       });
-      assert.deepEqual(await proxy.update(two), []);
+      assert.deepEqual(await proxy.update(prepareProxy(two, proxy.dir)), []);
       assert.equal((await get(listen, '/b', agent)).body, 'upstream /b');
-      assert.deepEqual(await proxy.update(changed), []);
+      assert.deepEqual(await proxy.update(prepareProxy(changed, proxy.dir)), []);
       assert.equal((await get(listen, '/b', agent)).status, 418);
       assert.equal(
         (await proxy.admin.stats('^cluster_manager.active_clusters$')).get('cluster_manager.active_clusters'),
@@ -167,7 +167,10 @@ describe('the slow path', { timeout: 120_000 }, () => {
             typed_config:
               "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
               rules: {action: DENY, policies: {all: {permissions: [{url_path: {path: {prefix: /no}}}], principals: [{any: true}]}}}`;
-      assert.deepEqual(await proxy.update(await resources({ port: listen, filters: filter })), []);
+      assert.deepEqual(
+        await proxy.update(prepareProxy(await resources({ port: listen, filters: filter }), proxy.dir)),
+        [],
+      );
       assert.equal((await get(listen, '/no')).status, 403);
       assert.equal((await get(listen, '/yes')).status, 200);
       agent.destroy();
@@ -186,7 +189,10 @@ describe('the slow path', { timeout: 120_000 }, () => {
 
   test('an update under load fails no request and is refused whole when Envoy does not take it', async () => {
     const listen = await freePort();
-    const proxy = await startProxy({ envoyPath, dir: join(dir, 'load'), resources: await resources({ port: listen }) });
+    const proxy = await startProxy({
+      envoyPath,
+      prepared: prepareProxy(await resources({ port: listen }), join(dir, 'load')),
+    });
     try {
       let stop = false;
       const statuses = new Map<number | string, number>();
@@ -209,12 +215,12 @@ describe('the slow path', { timeout: 120_000 }, () => {
           clusters: i % 2 ? '' : '  - {name: b, load_assignment: *endpoints}\n',
           routes: `              - {match: {prefix: /}, route: {cluster: ${cluster}}}`,
         });
-        assert.deepEqual(await proxy.update(next), []);
+        assert.deepEqual(await proxy.update(prepareProxy(next, proxy.dir)), []);
       }
       const bad = await resources({ port: listen });
       const route = JSON.stringify({ match: { safe_regex: { regex: '(' } }, route: { cluster: 'a' } });
       bad.listeners[0] = JSON.parse(JSON.stringify(bad.listeners[0]).replace('"routes":[', `"routes":[${route},`));
-      const refused = await proxy.update(bad);
+      const refused = await proxy.update(prepareProxy(bad, proxy.dir));
       assert.equal(refused.length, 1);
       assert.match(refused[0]!.message, /missing \)/);
       stop = true;
@@ -232,17 +238,16 @@ describe('the slow path', { timeout: 120_000 }, () => {
     await new Promise((resolve) => taken.once('listening', resolve));
     const proxy = await startProxy({
       envoyPath,
-      dir: join(dir, 'refuse'),
-      resources: await resources({ port: listen }),
+      prepared: prepareProxy(await resources({ port: listen }), join(dir, 'refuse')),
     });
     try {
       const next = await resources({ port: (taken.address() as AddressInfo).port });
-      const errors = await proxy.update(next);
+      const errors = await proxy.update(prepareProxy(next, proxy.dir));
       assert.equal(errors.length, 1);
       assert.match(errors[0]!.message, /cannot bind|Address already in use/);
       assert.equal((await get(listen, '/still')).status, 200);
       const admin = await resources({ port: listen, extra: 'node: {id: other}' });
-      assert.match((await proxy.update(admin))[0]!.message, /cannot change node/);
+      assert.match((await proxy.update(prepareProxy(admin, proxy.dir)))[0]!.message, /cannot change node/);
     } finally {
       await proxy.stop();
       taken.close();
@@ -253,14 +258,14 @@ describe('the slow path', { timeout: 120_000 }, () => {
     const taken = createTcp().listen(0, '127.0.0.1');
     await new Promise((resolve) => taken.once('listening', resolve));
     const busy = await resources({ port: (taken.address() as AddressInfo).port });
-    await assert.rejects(startProxy({ envoyPath, dir: join(dir, 'busy'), resources: busy }), (error: Error) => {
+    await assert.rejects(startProxy({ envoyPath, prepared: prepareProxy(busy, join(dir, 'busy')) }), (error: Error) => {
       assert.ok(error instanceof ProxyError);
       assert.match(error.message, /Address already in use|cannot bind/);
       return true;
     });
     taken.close();
     await assert.rejects(
-      startProxy({ envoyPath: '/nonexistent', dir: join(dir, 'none'), resources: busy }),
+      startProxy({ envoyPath: '/nonexistent', prepared: prepareProxy(busy, join(dir, 'none')) }),
       /cannot be started.*ENOENT/,
     );
     assert.throws(() => findEnvoy({ SIDESTEP_ENVOY: '/nonexistent' }), /no executable file/);
@@ -277,10 +282,10 @@ describe('the slow path', { timeout: 120_000 }, () => {
     writeFileSync(join(dir, 'kept.txt'), 'kept');
     const script = `
       import { openSync, readFileSync } from 'node:fs';
-      import { startProxy } from ${JSON.stringify(new URL('../../src/proxy/index.ts', import.meta.url).href)};
+      import { prepareProxy, startProxy } from ${JSON.stringify(new URL('../../src/proxy/index.ts', import.meta.url).href)};
       const resources = JSON.parse(readFileSync(${JSON.stringify(join(dir, 'resources.json'))}, 'utf8'));
       const fd = openSync(${JSON.stringify(join(dir, 'kept.txt'))}, 'r');
-      const proxy = await startProxy({ envoyPath: ${JSON.stringify(envoyPath)}, dir: ${JSON.stringify(home)}, resources, inheritFds: [fd] });
+      const proxy = await startProxy({ envoyPath: ${JSON.stringify(envoyPath)}, prepared: prepareProxy(resources, ${JSON.stringify(home)}), inheritFds: [fd] });
       console.log('pid ' + proxy.pid);
       setInterval(() => {}, 1000);
     `;

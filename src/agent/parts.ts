@@ -1,0 +1,131 @@
+/** The parts of an agent that live as long as it does, whatever policy is in force, and how they know each other. */
+import { join } from 'node:path';
+import { bpfObjectPath } from '../kernel/object-path.js';
+import { type EnvoyProxy, ejectableName, type PreparedProxy, withEjections, withEndpoints } from '../proxy/index.js';
+import { Breakers } from './breakers.js';
+import { Consultant } from './consult.js';
+import { DataPlane } from './data-plane.js';
+import { Discovery } from './discovery.js';
+import type { InstanceOptions, InstancePaths } from './instance-options.js';
+import { Listeners } from './listeners.js';
+import { Outliers } from './outliers.js';
+import type { Generation } from './policy.js';
+import { RequestLog } from './request-log.js';
+import { TokenBuckets } from './token-buckets.js';
+import { TokenCache } from './token-cache.js';
+import { Traffic } from './traffic.js';
+
+export interface AgentParts {
+  readonly plane: DataPlane;
+  readonly tokens: TokenCache;
+  readonly log: RequestLog;
+  readonly buckets: TokenBuckets;
+  readonly consultant: Consultant;
+  readonly breakers: Breakers;
+  readonly outliers: Outliers;
+  readonly traffic: Traffic;
+  readonly discovery: Discovery;
+  readonly listeners: Listeners;
+}
+
+export interface PartsContext {
+  readonly options: InstanceOptions;
+  readonly paths: InstancePaths;
+  readonly intake: 'socket' | 'listener';
+  /** what is in force, as soon as something is */
+  readonly generation: () => Generation;
+  readonly proxy: () => EnvoyProxy | undefined;
+  /** the number of a listener in the image */
+  readonly indexOf: (listener: string) => number;
+}
+
+/** Loads the programs into the kernel, and makes the rest. @throws KernelError */
+export function makeParts(context: PartsContext): AgentParts {
+  const { options, paths, intake, generation, proxy, indexOf } = context;
+  const plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
+  const tokens = new TokenCache(plane.tokens, () => plane.now());
+  const outliers = new Outliers({
+    words: new Int32Array(plane.map('detectors').mmap().buffer),
+    enabled: options.proxy === 'own' || options.proxy === 'none',
+    endpointId: (address, port) => traffic.pool.endpointId(address, port),
+    setHosts: (...change) => plane.setHosts(...change),
+    tell(cluster, ejected) {
+      const assignment = generation().ejectable.get(cluster);
+      if (!assignment) return;
+      void proxy()
+        ?.changeEndpoints(ejectableName(cluster), withEjections(assignment, ejected))
+        .catch((error: Error) => options.log(`the proxy cannot be told what is ejected: ${error.message}`));
+    },
+    now: () => performance.now(),
+    random: Math.random,
+  });
+  const log = new RequestLog(
+    plane,
+    () => traffic.pool,
+    (kind) => (options.proxy === 'own' ? join(paths.proxy, 'envoy.log') : `/dev/${kind}`),
+  );
+  const buckets = new TokenBuckets({
+    mapping: plane.map('buckets').mmap(),
+    draw: (place) => plane.draw(place),
+    now: () => process.hrtime.bigint(),
+  });
+  const breakers = new Breakers({
+    mapping: plane.map('breakers').mmap(),
+    enter: (breaker) => plane.enter(breaker),
+    leave: (breaker) => plane.leave(breaker),
+    uncount: (slot) => plane.uncount(slot),
+    countOn: (slot, breaker) => plane.countOn(slot, breaker),
+    slotOf: (end) => traffic.pool.byLocalEnd(end),
+  });
+  const traffic: Traffic = new Traffic(
+    plane,
+    (listener, elsewhere) => {
+      const path = generation()[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
+      if (path !== undefined) return { path };
+      return elsewhere ? undefined : generation().proxies.get(listener);
+    },
+    indexOf,
+    (listener, head) => tokens.offer(listener, head),
+    log,
+    outliers,
+    (event, end) => breakers.exchange(event, end),
+  );
+  const discovery = new Discovery({
+    clusters: (filter) =>
+      proxy()
+        ?.admin.call('GET', `/clusters?format=json&filter=${encodeURIComponent(filter)}`)
+        .then(({ body }) => body),
+    endpointId: (address, port) => traffic.pool.endpointId(address, port),
+    setHosts: (cluster, room, hosts, states) => plane.setHosts(cluster, room, hosts, states),
+    retire: (endpoint) => traffic.pool.retire(endpoint),
+  });
+  const listeners = new Listeners(plane, (arrival) => traffic.accept(arrival));
+  const consultant = new Consultant(buckets);
+  return { plane, tokens, log, buckets, consultant, breakers, outliers, traffic, discovery, listeners };
+}
+
+/**
+ * A generation is about to come into force: who takes traffic is written into its image, and limits are known.
+ * @returns what the proxy is given, with what is ejected now; undefined: it is none of ours
+ */
+export function prepareParts(parts: AgentParts, generation: Generation): PreparedProxy | undefined {
+  const { compiled, limits, prepared } = generation;
+  parts.outliers.prepare(compiled);
+  parts.consultant.prepare(limits);
+  return prepared && withEjected(parts, generation, prepared);
+}
+
+/** What the proxy is given in a generation, with what is ejected now. */
+export function withEjected(
+  { outliers }: AgentParts,
+  { ejectable }: Pick<Generation, 'ejectable'>,
+  prepared: PreparedProxy,
+): PreparedProxy {
+  let changed = prepared;
+  for (const [cluster, ejected] of outliers.toEject) {
+    const assignment = ejectable.get(cluster);
+    if (assignment && ejected.size > 0)
+      changed = withEndpoints(changed, ejectableName(cluster), withEjections(assignment, ejected));
+  }
+  return changed;
+}

@@ -1,0 +1,243 @@
+/** From resources to an image. Pure; seconds of work for 10,000 routes. */
+import { programsOf } from '../compile/answer-edits.js';
+import { type CompiledImage, type CompileOptions, compileImage } from '../compile/image.js';
+import { buildPlan } from '../plan/build.js';
+import { clusterInfo } from '../plan/clusters.js';
+import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
+import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
+import { report } from '../plan/report.js';
+import { asString } from '../policy/envoy/walk.js';
+import type { JsonObject, Resources } from '../policy/resources.js';
+import { ejectableAssignment, inboundPath, prepareProxy } from '../proxy/index.js';
+import { countsByItself } from '../proxy/own-counts.js';
+import { isWildcard } from './address.js';
+import { usedElsewhere } from './breaker-scope.js';
+import { loggedListeners } from './logged-routes.js';
+import type { Generation, Numbers, NumbersWanted, PolicyTask } from './policy.js';
+import { digestOf, type LoadedPolicy, problemOf } from './policy-load.js';
+import { forProxy } from './proxy-resources.js';
+
+type At = { readonly address: string; readonly port: number };
+
+/** A policy that was planned, and waits for numbers. */
+export interface Planned {
+  readonly task: PolicyTask;
+  readonly loaded: LoadedPolicy;
+  readonly digest: string;
+  readonly plan: Plan;
+  readonly startedAt: number;
+  readonly proxies: ReadonlyMap<string, At>;
+  readonly inbound: ReadonlyMap<string, string>;
+  readonly elsewhere: ReadonlyMap<string, string>;
+  readonly limits: ReadonlyMap<JsonObject, LocalLimit>;
+  readonly wanted: NumbersWanted;
+  /** what to tell the user */
+  readonly notes: readonly string[];
+}
+
+const unique = <T>(list: readonly T[]): T[] => [
+  ...new Map(list.map((item) => [JSON.stringify(item), item] as const)).values(),
+];
+
+/** Plans resources without errors. */
+export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = digestOf(loaded.resources)): Planned {
+  const { resources } = loaded;
+  const startedAt = performance.now();
+  const plan = buildPlan(resources);
+  const limits = enforcedLimits(resources, plan);
+  const proxies = new Map<string, At>();
+  for (const listener of plan.listeners) {
+    const at = proxyAddress(task, listener);
+    if (at) proxies.set(listener.name, { ...at, address: reachable(at.address) });
+  }
+  const elsewhere = new Map<string, string>();
+  for (const listener of task.proxy === 'own' ? resources.listeners : []) {
+    const name = asString(listener.name);
+    if (countsByItself(listener, limits) || problemOf(task, name, resources) !== undefined) continue;
+    elsewhere.set(name, inboundPath(task.proxyFolder, name));
+  }
+  const inbound = new Map<string, string>();
+  const notes: string[] = [];
+  for (const { listener, inbound: whose } of resources.intercepts) {
+    if (!whose || task.proxy === 'none' || inbound.has(listener)) continue;
+    const problem = problemOf(task, listener, resources);
+    if (problem === undefined) inbound.set(listener, inboundPath(task.proxyFolder, listener));
+    else notes.push(`listener ${listener}: connections from outside the mesh are left to the proxy (${problem})`);
+  }
+  const servers = plan.clusters.flatMap(({ endpoints }) => endpoints.map(({ address, port }) => ({ address, port })));
+  // the kernel's connections to the proxy cannot say whose they are
+  const behind = [...proxies].flatMap(([name, at]) => (inbound.has(name) ? [] : [at]));
+  const wanted: NumbersWanted = {
+    listeners: plan.listeners.map(({ name }) => name),
+    endpoints: [
+      ...unique(servers).map((at) => ({ ...at, proxy: false })),
+      ...unique(behind).map((at) => ({ ...at, proxy: true })),
+    ],
+    programs: unique(programsOf(plan)),
+    // somebody else's proxy has buckets, and counts requests, of its own
+    buckets: typeof task.proxy === 'string' ? unique(bucketsOf(plan)) : [],
+    breakers: task.proxy === 'own' && !task.elsewhere ? breakersOf(plan, resources) : [],
+  };
+  return { task, loaded, digest, plan, startedAt, proxies, inbound, elsewhere, limits, wanted, notes: unique(notes) };
+}
+
+function bucketsOf(plan: Plan): TokenBucket[] {
+  const lists = plan.listeners
+    .filter(({ offloaded }) => offloaded)
+    .flatMap((l) => [l.rbac, ...l.virtualHosts.flatMap((v) => v.routes.flatMap((r) => (r.rbac ? [r.rbac] : [])))]);
+  return [...new Set(lists)].flatMap((checks) => checks.flatMap(({ bucket }) => (bucket ? [bucket] : [])));
+}
+
+function breakersOf(plan: Plan, resources: Resources): Breaker[] {
+  const unseen = usedElsewhere(resources, plan);
+  return unique(plan.clusters.flatMap(({ breaker }) => (breaker && !unseen(breaker.cluster) ? [breaker] : [])));
+}
+
+/** Compiles a planned policy. @throws RangeError when there are more endpoints than there is room for */
+export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
+  const { task, loaded, plan, proxies, inbound, elsewhere, limits, wanted } = planned;
+  const { resources, texts } = loaded;
+  const breakers = new Set<string>();
+  const compiled = compileImage(stable(plan, numbers.listeners), {
+    generation: task.number,
+    ...numbersFor(planned, numbers, breakers),
+  });
+  const compileMs = performance.now() - planned.startedAt;
+  const offloaded = new Set(plan.listeners.filter((l) => l.offloaded).map((l) => l.name));
+  const tokens = plan.listeners.flatMap((l) => (l.tokens ? [[l.name, l.tokens] as const] : []));
+  const sources = tokens.flatMap(([, { providers }]) => Object.values(providers).map(({ keys }) => keys));
+  const keyClusters = new Set(sources.flatMap((keys) => (keys.kind === 'remote' ? [keys.cluster] : [])));
+  const keyServers = [...keyClusters].flatMap((name) => {
+    const at = endpointOf(resources, name);
+    return at ? [[name, at] as const] : [];
+  });
+  const { rules, kernel, proxy } = report(resources, plan, compiled.verdicts);
+  const ejectable = ejectableOf(task, compiled, resources);
+  const prepared =
+    task.proxy === 'own'
+      ? prepareProxy(forProxy(task, resources, { limits, breakers, ejectable, inbound, elsewhere }), task.proxyFolder)
+      : undefined;
+  const { image, followed, stats } = compiled;
+  return {
+    number: task.number,
+    digest: planned.digest,
+    compiled: { image, followed, stats },
+    ruleNames: json(compiled.rules),
+    ruleCount: compiled.rules.length,
+    compileMs,
+    report: { rules, kernel, proxy },
+    wanted: resources.intercepts,
+    // a workload's port is taken whatever the kernel can do with its listener: nobody else would keep the policy
+    intercepts: resources.intercepts
+      .filter((i) => offloaded.has(i.listener) || i.inbound === 'workload')
+      .map((i) => {
+        if (inbound.has(i.listener) || i.inbound !== 'proxy') return i;
+        const { inbound: _, ...rest } = i;
+        return rest;
+      }),
+    hosts: resources.hosts,
+    inbound,
+    limits: [...limits.values()],
+    breakers,
+    ejectable,
+    elsewhere,
+    logged: loggedListeners(plan, compiled.rules),
+    proxies,
+    endpoints: numbers.endpoints.filter((id, i) => id >= 0 && !wanted.endpoints[i]!.proxy),
+    tokens: new Map(tokens),
+    keyServers: new Map(keyServers),
+    ...(prepared ? { prepared } : {}),
+    config: json({ listeners: resources.listeners, clusters: resources.clusters }),
+    sources: json([...texts]),
+  };
+}
+
+/** The agent's numbers, by what they are for. @param breakers is told which clusters' breakers are used */
+function numbersFor(
+  { proxies, inbound, wanted }: Planned,
+  numbers: Numbers,
+  breakers: Set<string>,
+): Omit<CompileOptions, 'generation'> {
+  const keyOf = (address: string, port: number, proxy: boolean) => `${proxy} ${address} ${port}`;
+  const ids = new Map(wanted.endpoints.map((e, i) => [keyOf(e.address, e.port, e.proxy), numbers.endpoints[i]!]));
+  const idOf = (address: string, port: number, proxy: boolean): number => {
+    const id = ids.get(keyOf(address, port, proxy)) ?? -1;
+    if (id < 0) throw new RangeError('too many endpoints');
+    return id;
+  };
+  const byKey = <T>(items: readonly T[], given: readonly number[], key: (item: T) => string) => {
+    const found = new Map(items.flatMap((item, i) => (given[i]! < 0 ? [] : [[key(item), given[i]!] as const])));
+    return (item: T) => found.get(key(item));
+  };
+  const text = (item: unknown) => JSON.stringify(item);
+  const program = byKey(wanted.programs, numbers.programs, text);
+  const breaker = byKey(wanted.breakers, numbers.breakers, ({ cluster }) => cluster);
+  return {
+    endpointId: (address, port) => idOf(address, port, false),
+    programNumber: (wants) => program(wants)!,
+    bucketIndex: byKey(wanted.buckets, numbers.buckets, ({ key }) => key),
+    breakerIndex: (wants) => {
+      const index = breaker(wants);
+      if (index !== undefined) breakers.add(wants.cluster);
+      return index;
+    },
+    proxyEndpointId: (name) => {
+      const at = inbound.has(name) ? undefined : proxies.get(name);
+      return at ? idOf(at.address, at.port, true) : -1;
+    },
+  };
+}
+
+/** The proxy's clusters of which the agent detects the outliers. */
+function ejectableOf(task: PolicyTask, { followed }: CompiledImage, resources: Resources): Map<string, JsonObject> {
+  const found = new Map<string, JsonObject>();
+  for (const { plan } of task.proxy === 'own' ? followed.values() : []) {
+    const { detection, cluster } = plan.followed;
+    const assignment = detection && ejectableAssignment(resources, cluster);
+    if (assignment) found.set(cluster, assignment);
+  }
+  return found;
+}
+
+/** A value as JSON, in memory of its own. */
+function json(value: unknown): Uint8Array {
+  return new Uint8Array(Buffer.from(JSON.stringify(value)));
+}
+
+function proxyAddress({ proxy }: PolicyTask, listener: ListenerPlan): At | undefined {
+  if (proxy === 'none') return undefined;
+  if (proxy === 'own') return listener.proxyAddress;
+  return { address: proxy.address, port: proxy.port || listener.proxyAddress.port };
+}
+
+/** Connections remember their listener by index, so a listener keeps its place even when others come and go. */
+function stable(plan: Plan, index: ReadonlyMap<string, number>): Plan {
+  const absent = (name: string): ListenerPlan => ({
+    name,
+    proxyAddress: { address: '0.0.0.0', port: 0 },
+    offloaded: false,
+    reasons: [],
+    paths: { normalize: false, mergeSlashes: false, escapedSlashes: false },
+    stripPort: 'none',
+    virtualHosts: [],
+    rbac: [],
+    generateRequestId: false,
+    forwardedProto: 'http',
+  });
+  const byName = new Map(plan.listeners.map((l) => [l.name, l]));
+  const names = [...index.entries()].sort((a, b) => a[1] - b[1]).map(([name]) => name);
+  return { ...plan, listeners: names.map((name) => byName.get(name) ?? absent(name)) };
+}
+
+function reachable(address: string): string {
+  if (!isWildcard(address)) return address;
+  return address === '::' ? '::1' : '127.0.0.1';
+}
+
+/** The first endpoint of a cluster with addresses; undefined for one that is found by name. */
+function endpointOf(resources: Resources, name: string): At | undefined {
+  const cluster = resources.clusters.find((c) => c.name === name);
+  const info = cluster && clusterInfo(cluster, resources);
+  const [endpoint] = info?.endpoints ?? [];
+  return endpoint && { address: endpoint.address, port: endpoint.port };
+}

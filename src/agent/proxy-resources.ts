@@ -1,0 +1,37 @@
+/** What the instance's own proxy is given of a policy, so that what kernel and proxy keep together has one place. */
+import type { LocalLimit } from '../plan/local-limits.js';
+import type { JsonObject, Resources } from '../policy/resources.js';
+import {
+  WITHOUT_BREAKERS,
+  withBreakers,
+  withConsults,
+  withInboundListeners,
+  withOutliers,
+  withoutLimits,
+  withReplayRoutes,
+} from '../proxy/index.js';
+import type { PolicyTask } from './policy.js';
+
+/** What the kernel has of a policy, as far as the proxy must know. */
+export interface KernelShare {
+  readonly limits: ReadonlyMap<JsonObject, LocalLimit>;
+  readonly breakers: ReadonlySet<string>;
+  readonly ejectable: ReadonlyMap<string, JsonObject>;
+  readonly inbound: ReadonlyMap<string, string>;
+  readonly elsewhere: ReadonlyMap<string, string>;
+}
+
+/** The resources for the proxy of a task. Nothing is ejected in them. */
+export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
+  const { limits, breakers, ejectable, inbound, elsewhere } = share;
+  const settings = {
+    ...(limits.size > 0 ? withoutLimits(resources) : {}),
+    ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
+  };
+  const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
+  return withInboundListeners(
+    withOutliers(withReplayRoutes(asking, settings), ejectable, task.reportsPath),
+    [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
+    task.proxyFolder,
+  );
+}
