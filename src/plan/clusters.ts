@@ -165,9 +165,11 @@ function circuitBreakers(notes: Notes, cluster: JsonObject, resources: Resources
   if (!breakers) return undefined;
   onlyFields(notes, breakers, 'circuit_breakers', ['thresholds']);
   let most: number | undefined;
-  list(breakers, 'thresholds').forEach((t, i) => {
-    // routes of high priority are not offloaded
-    if (str(t, 'priority') === 'HIGH') return;
+  const thresholds = list(breakers, 'thresholds');
+  // Envoy takes the first of a priority, and routes of high priority are not offloaded
+  const counting = thresholds.findIndex((t) => str(t, 'priority') !== 'HIGH');
+  thresholds.forEach((t, i) => {
+    if (i !== counting) return;
     const at = `circuit_breakers.thresholds[${i}]`;
     // retries and their budget are carried out, and so counted, by the proxy alone
     const counted = ['max_connections', 'max_pending_requests', 'max_requests', 'max_connection_pools'];

@@ -42,8 +42,8 @@ const TEXT = {
     'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about.',
   ],
   'envoy-filter': [
-    'An EnvoyFilter patches it',
-    'Patches to a configuration that Istio generates are not applied here, nor looked into: the listeners, virtual hosts, routes and clusters that a patch is about are left to the proxy.',
+    'An EnvoyFilter patches it in a way that is not carried out',
+    'Patches of what clients and gateways are given are applied, and judged by what becomes of it. Others are not: of servers’ sidecars, of listeners, filter chains and bootstraps, with filters that the proxy cannot run here, or such that Envoy would refuse the result. What they are about is left to the proxy, as it is without them.',
   ],
   wasm: [
     'A WasmPlugin runs on its requests',

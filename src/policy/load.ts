@@ -65,8 +65,9 @@ export async function loadFiles(paths: readonly string[], options: LoadOptions =
   return translate(parsed, paths, files, options);
 }
 
-/** So many groups of clients are looked at; each takes as long as the files as such. */
+/** So many groups of clients are looked at, and so many documents for all of them: each takes as long as the files as such. */
 const MAX_CLIENT_GROUPS = 64;
+const MAX_CLIENT_DOCUMENTS = 20_000;
 
 /**
  * As `loadFiles`, and the Kubernetes documents once more for each of `otherClients`: rules may count for some clients only.
@@ -81,7 +82,8 @@ export async function loadForClients(
   const others: { clients: Clients; resources: Resources }[] = [];
   const wrong = resources.diagnostics.some((d) => d.severity === 'error');
   if (wrong || options.workload) return { resources, others };
-  for (const clients of (resources.otherClients ?? []).slice(0, MAX_CLIENT_GROUPS)) {
+  const affordable = Math.max(1, Math.floor(MAX_CLIENT_DOCUMENTS / Math.max(1, resources.documents)));
+  for (const clients of (resources.otherClients ?? []).slice(0, Math.min(MAX_CLIENT_GROUPS, affordable))) {
     const own = { ...parsed, envoy: [], diagnostics: [] };
     others.push({ clients, resources: await translate(own, paths, files, { ...options, workload: clients }) });
   }

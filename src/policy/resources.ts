@@ -11,6 +11,7 @@ export type JsonObject = { [key: string]: Json };
 export class Provenance {
   readonly #objects = new WeakMap<object, Position>();
   readonly #fields = new WeakMap<object, Map<string, Position>>();
+  readonly #sources = new WeakMap<object, object>();
 
   /** Says that `object` (or its field `key`) comes from `position`. */
   set(object: object, position: Position, key?: string): void {
@@ -26,9 +27,16 @@ export class Provenance {
     fields.set(key, position);
   }
 
+  /** Says that `copy` was made of `object`: what is not said of it is as there. */
+  derive(copy: object, object: object): void {
+    this.#sources.set(copy, object);
+  }
+
   /** The position of field `key` of `object` if known, else that of `object`, else undefined. */
   get(object: object, key?: string): Position | undefined {
-    return (key === undefined ? undefined : this.#fields.get(object)?.get(key)) ?? this.#objects.get(object);
+    const own = (key === undefined ? undefined : this.#fields.get(object)?.get(key)) ?? this.#objects.get(object);
+    const source = own ? undefined : this.#sources.get(object);
+    return source ? this.get(source, key) : own;
   }
 }
 

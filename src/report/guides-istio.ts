@@ -23,6 +23,17 @@ const TOKENS = `${HEAD('RequestAuthentication', 'reviews', 'security.istio.io/v1
   jwtRules:`;
 const SIDECAR = (name: string) => `${HEAD('Sidecar', name)}spec:
   egress: [{ hosts: ["./*"] }]`;
+const PATCH = (context: string) => `${HEAD('EnvoyFilter', 'reviews', 'networking.istio.io/v1alpha3')}spec:
+  configPatches:
+    - applyTo: HTTP_FILTER
+      match: { context: ${context} }
+      patch:
+        operation: INSERT_FIRST
+        value:
+          name: edits
+          typed_config:
+            "@type": type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+            mutations: { request_mutations: [{ remove: x-debug }] }`;
 const BY_PATH = access(`  action: DENY
   rules:
     - to: [{ operation: { paths: [/internal/*] } }]`);
@@ -57,8 +68,8 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     without: 'what such a filter would do is known to its controller only.',
   },
   'envoy-filter': {
-    fix: 'Narrow the patch (workloadSelector, match), so that it concerns fewer listeners, routes and clusters.',
-    without: 'a patch has no counterpart that is offloaded.',
+    fix: 'Patch what clients or gateways send (SIDECAR_OUTBOUND, GATEWAY), with what is offloaded in an Envoy configuration; or narrow the patch (workloadSelector, match), so that it concerns fewer listeners, routes and clusters.',
+    example: { place: 'documents', before: PATCH('SIDECAR_INBOUND'), after: PATCH('SIDECAR_OUTBOUND') },
   },
   wasm: {
     fix: 'Let the plugin select only the workloads that need it.',

@@ -502,6 +502,18 @@ const CASES: Case[] = [
     expect: 'kernel',
   },
   {
+    name: 'a second threshold of the same priority, which Envoy does not look at',
+    cluster: {
+      circuit_breakers: { thresholds: [{ max_requests: 10, max_pending_requests: 10 }, { max_connections: 1 }] },
+    },
+    expect: 'kernel',
+  },
+  {
+    name: 'the first of two thresholds',
+    cluster: { circuit_breakers: { thresholds: [{ priority: 'HIGH' }, { max_connections: 1 }, { max_requests: 10 }] } },
+    expect: 'circuit-breaker',
+  },
+  {
     name: 'a high threshold',
     cluster: { circuit_breakers: { thresholds: [{ max_requests: 4294967295 }] } },
     expect: 'kernel',

@@ -64,6 +64,8 @@ export class Converter {
     readonly source: EnvoySource,
     readonly provenance: Provenance,
     readonly diagnostics: Diagnostic[],
+    /** the message is to be merged into another one: what must be set may be missing */
+    readonly partial = false,
   ) {}
 
   /** Position of a node's first character. */
@@ -198,6 +200,7 @@ export class Converter {
     path: string,
     at: Position,
   ): JsonObject {
+    if (this.partial) return object;
     const broken = this.#broken.get(object);
     checkRules(desc, object, ({ field, element, message }) => {
       const key = field === undefined ? undefined : keys.get(field);

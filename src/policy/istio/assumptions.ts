@@ -10,8 +10,9 @@ import type { DestinationRules } from './destination-rules.js';
 import { isGatewaySelector } from './gateways.js';
 import { hostMatches } from './hosts.js';
 import type { Typed } from './kubernetes-services.js';
-import { entryServices, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
+import { entryServices, isHttp, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
+import type { EnvoyFilter } from './schema/extensions.js';
 import type { VirtualServices } from './virtual-services.js';
 
 /** The port that is assumed where no document names one. */
@@ -170,6 +171,43 @@ export function assumeProtected(
     const message = 'no Service describes servers that it selects: nothing is intercepted for them';
     context.warn(document, ['spec', 'selector'], 'unknown-service', message);
   }
+}
+
+/** A port that stands at the end of a name, as in `reviews.default.svc.cluster.local:80`. */
+const NAMED = /^([^:]+):(\d{1,5})$/;
+
+/** Adds the services that patches for clients name; where clients have none at all, one that stands for any. */
+export function assumePatched(context: Context, registry: Registry, filters: readonly Typed<EnvoyFilter>[]): void {
+  const any = () => registry.all().some((service) => service.ports.some((port) => isHttp(port.protocol)));
+  for (const { document, spec } of filters) {
+    for (const [index, { match }] of (spec.configPatches ?? []).entries()) {
+      const side = match?.context ?? 'ANY';
+      const gateway = isGatewaySelector(spec.workloadSelector?.labels ?? {}) || (spec.targetRefs ?? []).length > 0;
+      if (side !== 'SIDECAR_OUTBOUND' && (side !== 'ANY' || gateway)) continue;
+      const path = ['spec', 'configPatches', index, 'match'];
+      const { routeConfiguration: routes, listener, cluster } = match ?? {};
+      const [, vhost, port] = NAMED.exec(routes?.vhost?.name ?? '') ?? [];
+      const named = vhost ?? cluster?.service;
+      const number = Number(port ?? routes?.portNumber ?? listener?.portNumber ?? cluster?.portNumber ?? ASSUMED_PORT);
+      if (named === undefined ? any() : registry.get(named.toLowerCase())) continue;
+      const host = named?.toLowerCase() ?? `any-service.${document.namespace}.svc.${context.domain}`;
+      registry.add(assumedService(host, document, path, [number]));
+      context.warn(document, path, 'unknown-service', `no Service describes ${host}: its traffic is not intercepted`);
+    }
+  }
+}
+
+/** The gateways that patches are for, as `assumeProtected` takes what policies select. */
+export function gatewaysOfPatches(filters: readonly Typed<EnvoyFilter>[]): Typed<{
+  selector: { matchLabels: Record<string, string> };
+}>[] {
+  return filters.flatMap(({ document, spec }) => {
+    const labels = spec.workloadSelector?.labels;
+    const contexts = new Set((spec.configPatches ?? []).map(({ match }) => match?.context ?? 'ANY'));
+    const meant = contexts.has('GATEWAY') || (contexts.has('ANY') && isGatewaySelector(labels ?? {}));
+    if (!meant || spec.targetRefs?.length) return [];
+    return [{ document, spec: { selector: { matchLabels: labels ?? { istio: 'ingressgateway' } } } }];
+  });
 }
 
 /** Warns of subsets that routes name and no DestinationRule defines. */

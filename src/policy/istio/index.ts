@@ -8,7 +8,14 @@ import { type Document, flattenLists } from '../documents.js';
 import { ApiGateways, ApiRoutes, Backends, BackendTls } from '../gateway-api/index.js';
 import type { JsonObject, Resources, SourceRule } from '../resources.js';
 import { allocateAddresses, hostEntries } from './addresses.js';
-import { assumeEndpoints, assumeProtected, assumeServices, checkSubsets } from './assumptions.js';
+import {
+  assumeEndpoints,
+  assumePatched,
+  assumeProtected,
+  assumeServices,
+  checkSubsets,
+  gatewaysOfPatches,
+} from './assumptions.js';
 import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
@@ -19,7 +26,7 @@ import { Identities } from './identities.js';
 import { buildInbound } from './inbound.js';
 import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
-import { LeftToProxy } from './left-to-proxy.js';
+import { type KnownListener, LeftToProxy } from './left-to-proxy.js';
 import { buildListeners, type ClientRoutes, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
 import { Registry } from './registry.js';
 import { RequestAuthentications } from './request-authentication.js';
@@ -55,10 +62,11 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   for (const { host, port, protocol } of apiRoutes.spoken()) registry.speak(host, port, protocol);
   assumeProtected(context, registry, [...input.authorizationPolicies, ...input.requestAuthentications]);
   if (context.assumeEndpoints) {
+    assumePatched(context, registry, input.envoyFilters);
     assumeEndpoints(registry);
     gateways.assumeBound(virtualServices);
     const policies = [...input.authorizationPolicies, ...input.requestAuthentications];
-    gateways.assumeProtected(policies);
+    gateways.assumeProtected([...policies, ...gatewaysOfPatches(input.envoyFilters)]);
     apiGateways.assumeProtected(policies);
   }
   virtualServices.explainUnknownGateways((name) => gateways.has(name));
@@ -101,11 +109,16 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const theirs = atGateways.build(guard, place, authorization, (workload, port) =>
     apiRoutes.ofGateway(routes, backends, workload, port),
   );
-  const known = [...own.listeners, ...theirs.listeners, ...atServers.listeners];
+  const known: KnownListener[] = [
+    ...own.listeners,
+    ...theirs.listeners,
+    ...atServers.listeners.map((listener) => ({ ...listener, inbound: true })),
+  ];
   const listeners = known.map(({ json }) => json);
   const intercepts = [...own.intercepts, ...theirs.intercepts, ...atServers.intercepts];
   const left = new LeftToProxy(context, known, clusters.values());
-  for (const typed of input.envoyFilters) left.envoyFilter(typed);
+  const added: JsonObject[] = [];
+  left.envoyFilters(input.envoyFilters, added);
   for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
   for (const typed of input.telemetries) left.telemetry(typed);
   virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));
@@ -116,7 +129,11 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   return {
     listeners,
     routeConfigs: [],
-    clusters: [...[...clusters.values()].map((cluster) => cluster.json), ...authentications.keyClusters.values()],
+    clusters: [
+      ...[...clusters.values()].map((cluster) => cluster.json),
+      ...authentications.keyClusters.values(),
+      ...added,
+    ],
     endpoints: [],
     bootstrap: BOOTSTRAP,
     intercepts,

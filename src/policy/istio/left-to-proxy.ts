@@ -1,17 +1,19 @@
 /**
- * EnvoyFilter, WasmPlugin and Telemetry change what Istio's proxies do in ways that are not translated. What they are
- * about is marked, so that no kernel decides it: the listeners of the clients they select, the clusters whose servers
+ * EnvoyFilter, WasmPlugin and Telemetry change what Istio's proxies do in ways of which only some patches of EnvoyFilters
+ * are translated. What the others are about is marked, so that no kernel decides it: the listeners of the clients they select, the clusters whose servers
  * they select (a server's sidecar would act there), and the listeners of gateways.
  */
 import type { Document } from '../documents.js';
-import type { JsonObject, LeftReason } from '../resources.js';
+import type { Clients, JsonObject, LeftReason } from '../resources.js';
 import type { ClusterInfo } from './clusters.js';
 import { type Context, fieldPath, type Path, type RuleBuilder } from './context.js';
 import { type GatewayWorkload, isGatewaySelector } from './gateways.js';
-import { hostMatches } from './hosts.js';
 import type { Typed } from './kubernetes-services.js';
+import { EnvoyFilters } from './patches/envoy-filters.js';
+import { MANAGER, proxyMatches } from './patches/match.js';
+import { ISTIO_VERSION, type Patch } from './patches/patch.js';
 import { labelsMatch } from './registry.js';
-import type { ConfigPatch, EnvoyFilter, Telemetry, WasmPlugin } from './schema/extensions.js';
+import type { EnvoyFilter, Telemetry, WasmPlugin } from './schema/extensions.js';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -20,13 +22,21 @@ export interface KnownListener {
   readonly json: JsonObject;
   readonly port: number;
   readonly workload?: GatewayWorkload;
+  /** stands before servers, for everybody */
+  readonly inbound?: boolean;
 }
 
-interface Selection {
+export interface Selection {
   readonly document: Document;
   readonly labels: Labels;
   readonly targets: readonly { readonly kind: string; readonly name: string }[];
 }
+
+/** What becomes of a patch that is not simply done. */
+type Fate =
+  | { readonly nothing: string }
+  | { readonly left: string; readonly objects?: readonly object[] }
+  | { readonly clients: Clients };
 
 interface TargetRefs {
   readonly targetRef?: { kind: string; name: string } | undefined;
@@ -34,12 +44,6 @@ interface TargetRefs {
 }
 
 const targetsOf = (spec: TargetRefs) => [...(spec.targetRef ? [spec.targetRef] : []), ...(spec.targetRefs ?? [])];
-
-function virtualHosts(listener: JsonObject): JsonObject[] {
-  const chain = (listener.filter_chains as JsonObject[] | undefined)?.[0];
-  const manager = (chain?.filters as JsonObject[] | undefined)?.[0]?.typed_config as JsonObject | undefined;
-  return ((manager?.route_config as JsonObject | undefined)?.virtual_hosts as JsonObject[] | undefined) ?? [];
-}
 
 export class LeftToProxy {
   /** objects of the resources with why they are left to the proxy */
@@ -116,68 +120,115 @@ export class LeftToProxy {
     });
   }
 
-  envoyFilter({ document, spec }: Typed<EnvoyFilter>): void {
-    const rule = this.#context.rule(document, ['spec'], 'spec');
-    const selection = { document, labels: spec.workloadSelector?.labels ?? {}, targets: targetsOf(spec) };
-    const objects = new Set<object>();
-    for (const patch of spec.configPatches ?? [])
-      for (const object of this.#patched(selection, patch)) objects.add(object);
-    const message = `${document.name || 'an EnvoyFilter'} patches what Istio generates, which is not done here`;
-    this.#leave(rule, objects, 'envoy-filter', ['spec', 'configPatches'], message);
+  /**
+   * Applies the EnvoyFilters, and marks what they are about and was not patched.
+   *
+   * @param added clusters that they add go here
+   */
+  envoyFilters(documents: readonly Typed<EnvoyFilter>[], added: JsonObject[]): void {
+    const filters = new EnvoyFilters(
+      {
+        context: this.#context,
+        listeners: this.#listeners.filter((listener) => !listener.inbound),
+        clusters: this.#clusters,
+        added,
+        select: (selection) => ({
+          clients: this.#isClient(selection),
+          gateways: new Map(this.#gateways(selection).map((listener) => [listener, this.#isSure(selection, listener)])),
+        }),
+        leave: (patch, objects, why) => this.#leavePatch(patch, objects, why),
+      },
+      documents,
+    );
+    filters.apply();
+    for (const { document, spec } of documents) {
+      const selection = { document, labels: spec.workloadSelector?.labels ?? {}, targets: targetsOf(spec) };
+      for (const patch of filters.patches())
+        if (patch.document === document) this.#explainPatch(selection, patch, filters.met(patch));
+    }
   }
 
-  *#patched(selection: Selection, patch: ConfigPatch): Iterable<object> {
-    const { applyTo = '', match } = patch;
-    const context = match?.context ?? 'ANY';
-    const at = (name: string) => context === 'ANY' || context === name;
-    if (applyTo === 'BOOTSTRAP' || applyTo === 'EXTENSION_CONFIG') return;
-    if (at('SIDECAR_INBOUND') && !match?.routeConfiguration?.gateway) {
-      const port = match?.listener?.portNumber ?? match?.routeConfiguration?.portNumber ?? match?.cluster?.portNumber;
-      for (const { json, endpoints, port: own } of this.#inbound(selection)) {
-        const ports = [own.number, own.targetPort, ...endpoints.map((e) => e.ports.get(own.number))];
-        if (applyTo !== 'CLUSTER' || context === 'SIDECAR_INBOUND')
-          if (port === undefined || ports.includes(port)) yield json;
-      }
-    }
-    const listeners = [
-      ...(at('SIDECAR_OUTBOUND') && !match?.routeConfiguration?.gateway ? this.#outbound(selection) : []),
-      ...(at('GATEWAY') ? this.#gateways(selection) : []),
-    ];
-    if (applyTo === 'CLUSTER') {
-      if (listeners.length === 0) return;
-      const wanted = match?.cluster;
-      for (const { json, name, service, port, subset } of this.#clusters) {
-        if (wanted?.service && !hostMatches(wanted.service, service.host)) continue;
-        if (wanted?.portNumber !== undefined && wanted.portNumber !== port.number) continue;
-        if (wanted?.subset !== undefined && wanted.subset !== subset) continue;
-        if (wanted?.name !== undefined && wanted.name !== name) continue;
-        yield json;
-      }
-      return;
-    }
-    for (const listener of listeners) yield* this.#within(listener, patch);
+  #leavePatch(patch: Patch, objects: Iterable<object>, why: string): void {
+    const message = `${patch.document.name || 'an EnvoyFilter'} patches what is not patched here: ${why}`;
+    this.#leave(patch.rule, objects, 'envoy-filter', patch.path, message);
   }
 
-  /** What a patch is about in a listener: the listener, its virtual hosts, or routes of them. */
-  *#within({ json, port, workload }: KnownListener, { applyTo = '', match, patch }: ConfigPatch): Iterable<object> {
-    const { listener, routeConfiguration: routes } = match ?? {};
-    if (listener?.portNumber !== undefined && listener.portNumber !== port) return;
-    const filter = listener?.filterChain?.filter?.name;
-    // only HTTP is intercepted: a filter for other connections is in none of these listeners
-    if (filter !== undefined && !/http_connection_manager/.test(filter)) return;
-    if (routes?.portNumber !== undefined && routes.portNumber !== port) return;
-    if (routes?.gateway !== undefined && !workload?.servers.some((s) => s.gateway === routes.gateway)) return;
-    const vhost = routes?.vhost;
-    if (!/^(VIRTUAL_HOST|HTTP_ROUTE)$/.test(applyTo) || !vhost) {
-      yield json;
-      return;
+  #isClient(selection: Selection): boolean {
+    const { namespace, labels } = this.#context;
+    const { targets } = selection;
+    return targets.length === 0 && this.#inNamespace(selection, namespace) && labelsMatch(selection.labels, labels);
+  }
+
+  /** Whether a gateway that may be selected surely is: its labels, and where it runs, are known. */
+  #isSure(selection: Selection, { workload }: KnownListener): boolean {
+    const { document, labels, targets } = selection;
+    if (!workload) return false;
+    if (targets.length > 0) return true;
+    const there = workload.service || workload.gatewayApi || workload.assumed ? workload.namespace : undefined;
+    const near = document.namespace === this.#context.rootNamespace || document.namespace === there;
+    return near && labelsMatch(labels, workload.labels);
+  }
+
+  /** Says what becomes of a patch besides what it did to listeners and clusters here. */
+  #explainPatch(selection: Selection, patch: Patch, met: boolean): void {
+    const { rule, document, path } = patch;
+    const fate = this.#fate(selection, patch, met);
+    if (!fate) return;
+    if ('left' in fate) this.#leavePatch(patch, fate.objects ?? [], fate.left);
+    else if ('clients' in fate) {
+      const message = `counts only for clients of namespace ${fate.clients.namespace} with the labels of its workloadSelector`;
+      this.#context.elsewhere(rule, ['spec', 'workloadSelector'], message, fate.clients);
+    } else {
+      const message = `changes nothing of what Istio generates: ${fate.nothing}`;
+      this.#context.warn(document, path, 'no-effect', message);
     }
-    for (const host of virtualHosts(json)) {
-      if (vhost.name !== undefined && vhost.name !== host.name) continue;
-      const named = applyTo === 'HTTP_ROUTE' && vhost.route?.name !== undefined && patch?.operation === 'MERGE';
-      if (!named) yield host;
-      else for (const route of host.routes as JsonObject[]) if (route.name === vhost.route?.name) yield route;
+  }
+
+  #fate(selection: Selection, patch: Patch, met: boolean): Fate | undefined {
+    const { document, applyTo, match } = patch;
+    const context = match.context ?? 'ANY';
+    const filter = match.listener?.filterChain?.filter?.name;
+    if (proxyMatches(patch) === 'no')
+      return { nothing: `it is for other proxies than those of Istio ${ISTIO_VERSION}` };
+    if (/^(BOOTSTRAP|EXTENSION_CONFIG)$/.test(applyTo)) return { left: `${applyTo} is not generated` };
+    if (context === 'WAYPOINT') return { left: 'waypoints do not run on this node' };
+    if (applyTo === 'LISTENER' && patch.operation === 'ADD')
+      return { left: 'connections to a listener that it adds are not intercepted' };
+    // names that filters had once
+    if (filter !== undefined && /^envoy\.(?!filters\.)/.test(filter))
+      return { nothing: `no filter has the name ${filter}` };
+    if (match.listener?.filterChain?.name?.startsWith('envoy.')) return { nothing: 'no filter chain has this name' };
+    if (/^(ANY|SIDECAR_INBOUND)$/.test(context) && !(applyTo === 'CLUSTER' && context === 'ANY')) {
+      const objects = match.routeConfiguration?.gateway ? [] : [...this.#patchedServers(selection, patch)];
+      if (objects.length > 0 || context === 'SIDECAR_INBOUND')
+        return { left: 'sidecars of servers do not run on this node', objects };
     }
+    if (met) return undefined;
+    if (filter !== undefined && filter !== MANAGER) return { left: 'only HTTP is intercepted' };
+    if (patch.problem !== undefined) return { left: patch.problem };
+    const gateway = isGatewaySelector(selection.labels) || selection.targets.length > 0;
+    if (context === 'GATEWAY' || (context === 'ANY' && gateway)) {
+      const described = this.#gateways(selection).some(({ workload }) => workload?.assumed === false);
+      if (described) return { nothing: 'no gateway has what it is about' };
+      return { left: 'no gateway of the files is meant that speaks plain HTTP' };
+    }
+    const table = match.routeConfiguration?.name ?? '';
+    if (!/^\d*$/.test(table)) return { left: `there is no route configuration ${table}` };
+    if (this.#isClient(selection)) return { nothing: 'nothing that clients are given is what it is about' };
+    const root = document.namespace === this.#context.rootNamespace;
+    return { clients: { namespace: root ? this.#context.namespace : document.namespace, labels: selection.labels } };
+  }
+
+  /** Clusters whose servers' sidecars a patch is about, and listeners here that stand before servers. */
+  *#patchedServers(selection: Selection, { applyTo, match }: Patch): Iterable<object> {
+    const port = match.listener?.portNumber ?? match.routeConfiguration?.portNumber ?? match.cluster?.portNumber;
+    const clusters = this.#inbound(selection);
+    for (const { json, endpoints, port: own } of clusters) {
+      const ports = [own.number, own.targetPort, ...endpoints.map((e) => e.ports.get(own.number))];
+      if (applyTo !== 'CLUSTER' || match.context === 'SIDECAR_INBOUND')
+        if (port === undefined || ports.includes(port)) yield json;
+    }
+    if (clusters.length > 0) for (const { json, inbound } of this.#listeners) if (inbound) yield json;
   }
 
   /** Listeners and clusters that a plugin or a setting for clients, servers or both acts on. */

@@ -21,6 +21,8 @@ const MAX_SHARED_ROUTES = 1024;
 
 const DENY_FILTER = 'envoy.filters.http.rbac.deny';
 const ALLOW_FILTER = 'envoy.filters.http.rbac.allow';
+/** The virtual host for what a service's address is asked for under another name than the service's. */
+export const ANY_HOST = 'any_host';
 export const RBAC_FILTERS = { deny: DENY_FILTER, allow: ALLOW_FILTER } as const;
 
 const FILTER_TYPES: readonly (readonly [name: string, type: string])[] = [
@@ -304,7 +306,7 @@ export function buildListeners(
         .concat((shared && !candidate.alone ? strays : []).map((stray) => strayHost(context, stray, port, taken)))
         .filter((host) => host !== undefined);
       if (candidate.anyHost || candidate.alone) {
-        const any: JsonObject = { name: 'any_host', domains: ['*'], routes: candidate.routes };
+        const any: JsonObject = { name: ANY_HOST, domains: ['*'], routes: candidate.routes };
         any.include_request_attempt_count = true;
         hosts.push(context.origin(any, service.document, service.path));
       } else if (!taken.has('*')) {

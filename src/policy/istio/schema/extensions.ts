@@ -15,18 +15,35 @@ const patch = () =>
     match: z
       .looseObject({
         context: z.enum(CONTEXTS).optional(),
+        proxy: z
+          .looseObject({ proxyVersion: z.string().optional(), metadata: z.record(z.string(), z.string()).optional() })
+          .optional(),
         listener: z
           .looseObject({
             portNumber: z.number().optional(),
             name: z.string().optional(),
+            listenerFilter: z.string().optional(),
             filterChain: z
-              .looseObject({ filter: z.looseObject({ name: z.string().optional() }).optional() })
+              .looseObject({
+                name: z.string().optional(),
+                sni: z.string().optional(),
+                transportProtocol: z.string().optional(),
+                applicationProtocols: z.string().optional(),
+                destinationPort: z.number().optional(),
+                filter: z
+                  .looseObject({
+                    name: z.string().optional(),
+                    subFilter: z.looseObject({ name: z.string().optional() }).optional(),
+                  })
+                  .optional(),
+              })
               .optional(),
           })
           .optional(),
         routeConfiguration: z
           .looseObject({
             portNumber: z.number().optional(),
+            portName: z.string().optional(),
             name: z.string().optional(),
             gateway: z.string().optional(),
             vhost: z.looseObject({ name: z.string().optional(), route: route().optional() }).optional(),
@@ -42,7 +59,7 @@ const patch = () =>
           .optional(),
       })
       .optional(),
-    patch: z.looseObject({ operation: z.string().optional() }).optional(),
+    patch: z.looseObject({ operation: z.string().optional(), value: z.unknown().optional() }).optional(),
   });
 export type ConfigPatch = z.infer<ReturnType<typeof patch>>;
 
@@ -50,6 +67,7 @@ export const envoyFilter = z.looseObject({
   workloadSelector: workloadSelector().optional(),
   ...targets(),
   configPatches: z.array(patch()).optional(),
+  priority: z.number().optional(),
 });
 export type EnvoyFilter = z.infer<typeof envoyFilter>;
 

@@ -1,0 +1,73 @@
+/** One entry of an EnvoyFilter's configPatches, with its value as a message of Envoy's. */
+import { LineCounter, parseDocument, type Document as YamlDocument } from 'yaml';
+import type { Diagnostic } from '../../diagnostics.js';
+import type { Document } from '../../documents.js';
+import { Converter } from '../../envoy/convert.js';
+import { envoyMessage } from '../../envoy/descriptors.js';
+import { type JsonObject, Provenance } from '../../resources.js';
+import type { Context, Path, RuleBuilder } from '../context.js';
+import type { ConfigPatch } from '../schema/extensions.js';
+
+const HCM = 'envoy.extensions.filters.network.http_connection_manager.v3';
+
+/** What is patched -> the message that a patch's value is. */
+export const TARGETS: Readonly<Record<string, string>> = {
+  LISTENER: 'envoy.config.listener.v3.Listener',
+  NETWORK_FILTER: 'envoy.config.listener.v3.Filter',
+  HTTP_FILTER: `${HCM}.HttpFilter`,
+  ROUTE_CONFIGURATION: 'envoy.config.route.v3.RouteConfiguration',
+  VIRTUAL_HOST: 'envoy.config.route.v3.VirtualHost',
+  HTTP_ROUTE: 'envoy.config.route.v3.Route',
+  CLUSTER: 'envoy.config.cluster.v3.Cluster',
+};
+
+/** Operations that only these targets have; istiod reads them as ADD elsewhere. */
+const INSERTABLE = new Set(['HTTP_FILTER', 'NETWORK_FILTER', 'HTTP_ROUTE', 'LISTENER_FILTER']);
+
+/** The release of Istio whose proxies are stood for: what `proxyVersion` is compared with. */
+export const ISTIO_VERSION = '1.31.0';
+
+export interface Patch {
+  readonly rule: RuleBuilder;
+  readonly document: Document;
+  readonly path: Path;
+  readonly applyTo: string;
+  readonly operation: string;
+  readonly match: NonNullable<ConfigPatch['match']>;
+  /** canonical; {} where there is none */
+  readonly value: JsonObject;
+  /** why the value cannot be used */
+  readonly problem?: string;
+}
+
+/**
+ * Converts a value of Kubernetes' JSON to a message of Envoy's. Fields that are not known are left out with a warning, as
+ * istiod does.
+ */
+function message(context: Context, patch: Patch, written: unknown): { value: JsonObject; problem?: string } {
+  const type = TARGETS[patch.applyTo];
+  if (type === undefined || patch.operation === 'REMOVE') return { value: {} };
+  const lineCounter = new LineCounter();
+  const doc = parseDocument(JSON.stringify(written ?? {}), { lineCounter }) as YamlDocument.Parsed;
+  const found: Diagnostic[] = [];
+  const source = { file: patch.document.file, doc, lineCounter, syntax: 'json' as const };
+  const converter = new Converter(source, new Provenance(), found, /^MERGE/.test(patch.operation));
+  const value = converter.message(envoyMessage(type), doc.contents, '') ?? {};
+  const at = [...patch.path, 'patch', 'value'];
+  for (const { code, message: text, field = '' } of found) {
+    if (code === 'unknown-field') context.warn(patch.document, at, code, `${field}: ${text}: it is ignored`);
+  }
+  const wrong = found.find(({ code, severity }) => severity === 'error' && code !== 'unknown-field');
+  return { value, ...(wrong ? { problem: `${wrong.field ?? 'the value'}: ${wrong.message}` } : {}) };
+}
+
+/** Reads one patch. */
+export function readPatch(context: Context, rule: RuleBuilder, index: number, entry: ConfigPatch): Patch {
+  const { document } = rule;
+  const { applyTo = '' } = entry;
+  const written = entry.patch?.operation ?? '';
+  const operation = /^INSERT_/.test(written) && !INSERTABLE.has(applyTo) ? 'ADD' : written;
+  const path = ['spec', 'configPatches', index];
+  const patch: Patch = { rule, document, path, applyTo, operation, match: entry.match ?? {}, value: {} };
+  return { ...patch, ...message(context, patch, entry.patch?.value) };
+}
