@@ -136,6 +136,8 @@ export type LintCode = keyof typeof LINTS;
 export const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
   'unknown-service': 'a host that no Service or ServiceEntry describes',
   'other-clients': 'it counts for other clients, and is judged for those',
+  'unknown-port':
+    'a destination’s service has not the port that is meant (without one, the port that clients connect to): 503',
   'unknown-subset': 'a subset that no DestinationRule defines: requests are answered 503',
   'unknown-delegate': 'a VirtualService delegates to one that is not there',
   'unknown-cluster': 'a route to a cluster that does not exist',

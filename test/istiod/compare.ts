@@ -309,10 +309,23 @@ async function compareView(
       .filter((host) => host !== ''),
   );
   const crowded = resources.diagnostics.some((d) => d.code === 'many-services');
+  const twice = new Set(
+    resources.diagnostics.filter((d) => d.code === 'duplicate-host').map((d) => d.message.split(' ')[0]!.toLowerCase()),
+  );
   const differ: Differ = (what, where, ours, theirs, more = {}) => {
     const text = (v: unknown) => (typeof v === 'string' ? v : JSON.stringify(v));
     const name = /^\S+/.exec(where)?.[0] ?? where;
-    const known = knownCode({ what, name, clientNamespace: namespace, ours, theirs, original, crowded, ...more });
+    const known = knownCode({
+      what,
+      name,
+      clientNamespace: namespace,
+      ours,
+      theirs,
+      original,
+      crowded,
+      twice,
+      ...more,
+    });
     const shown = { set, what, where: `${who}: ${where}`, ours: text(ours), theirs: text(theirs) };
     tally.differences.push({ ...shown, ...(known ? { known } : {}) });
   };

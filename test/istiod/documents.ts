@@ -7,7 +7,7 @@ import { LineCounter, parseAllDocuments, parseDocument } from 'yaml';
 import { type Document, flattenLists, kubernetesDocument } from '../../src/policy/documents.js';
 import { asObject, asObjects, asString } from '../../src/policy/envoy/walk.js';
 import { translateKubernetes } from '../../src/policy/istio/index.js';
-import type { JsonObject } from '../../src/policy/resources.js';
+import type { Json, JsonObject } from '../../src/policy/resources.js';
 import { filesBelow } from '../wild/wild.js';
 
 const DOMAIN = 'cluster.local';
@@ -28,6 +28,21 @@ export function documentsOf(objects: readonly JsonObject[]): Document[] {
 /** What the API server takes as a name. */
 const isName = (name: string): boolean => /^([a-z0-9]([a-z0-9.-]*[a-z0-9])?)?$/.test(name);
 
+/** Hosts that a document names: what is no name was a template's. */
+function hostsIn(value: Json | undefined): string[] {
+  if (Array.isArray(value)) return value.flatMap(hostsIn);
+  const object = asObject(value);
+  if (!object) return [];
+  return Object.entries(object).flatMap(([key, child]) => {
+    const list = key === 'host' ? [child] : key === 'hosts' && Array.isArray(child) ? child : [];
+    const own = list.filter((text) => typeof text === 'string');
+    return [...own, ...hostsIn(child)];
+  });
+}
+
+const isHost = (text: string): boolean =>
+  /^([.*~]?[a-z0-9-]*\/)?(\*|\*?[a-z0-9.-]+)$/.test(text) || text.includes('/*');
+
 /** The Kubernetes objects in the files at a path; what is none, or cannot be read, is left out. */
 export function readObjects(path: string): JsonObject[] {
   const documents: Document[] = [];
@@ -43,7 +58,7 @@ export function readObjects(path: string): JsonObject[] {
     }
   }
   return flattenLists(documents)
-    .filter(({ name, namespace }) => isName(name) && isName(namespace))
+    .filter(({ name, namespace, json }) => isName(name) && isName(namespace) && hostsIn(json.spec).every(isHost))
     .map(({ json, namespace, name, kind }, index): JsonObject => {
       const metadata: JsonObject = { ...asObject(json.metadata) };
       metadata.name = name || `${kind.toLowerCase()}-${index}`;

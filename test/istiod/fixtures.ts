@@ -57,11 +57,29 @@ function small(answer: Generated): Generated {
     return [name, { ...all, listeners, clusters: all.clusters.filter((c) => !inbound(c)) }];
   });
   const text = JSON.stringify({ ...answer, proxies: Object.fromEntries(proxies) });
-  return JSON.parse(text, (key, value: unknown) => (DECIDES_NOTHING.has(key) ? undefined : value)) as Generated;
+  return JSON.parse(text, (key, value: unknown) => {
+    if (DECIDES_NOTHING.has(key)) return undefined;
+    // istiod makes these in no order
+    return UNORDERED.has(key) && Array.isArray(value) ? sorted(value) : value;
+  }) as Generated;
 }
 
 /** Of clusters and endpoints: who they are for observers. (Routes say by theirs which VirtualService made them.) */
 const DECIDES_NOTHING = new Set(['transport_socket_matches', 'alt_stat_name', 'locality', 'eds_cluster_config']);
+
+const UNORDERED = new Set(['listeners', 'routes', 'clusters', 'endpoints', 'virtual_hosts', 'lb_endpoints']);
+
+/** Objects with names by these, routes of one host and others as they are. */
+function sorted(list: unknown[]): unknown[] {
+  const key = (o: unknown) => {
+    const object = asObject(o as never);
+    const name = asString(object?.name) || asString(object?.cluster_name);
+    // what has a match is a route, and those are in order
+    return object?.match !== undefined || object?.weight !== undefined ? undefined : name || JSON.stringify(o);
+  };
+  if (list.some((o) => key(o) === undefined)) return list;
+  return [...list].sort((a, b) => (key(a)! < key(b)! ? -1 : key(a)! > key(b)! ? 1 : 0));
+}
 
 /** Asks istiod what the comparison of a set asks, and stores the answers. */
 export async function store(set: string, ask: Ask): Promise<void> {

@@ -20,6 +20,8 @@ export interface Seen {
   readonly original: ReadonlySet<string>;
   /** each listener only knows its own service's names */
   readonly crowded: boolean;
+  /** hosts that several documents describe */
+  readonly twice: ReadonlySet<string>;
 }
 
 /** A kind of difference that is meant. */
@@ -62,6 +64,11 @@ export const KNOWN: readonly Known[] = [
     why: 'In a mesh of many services, each listener here knows the names of its own service only (a warning of `check` says so): a request that goes to one service’s address with the name of another goes to the former.',
     is: ({ crowded, what, name, host }) =>
       crowded && (what === 'route' || what === 'decision') && host !== undefined && !isNameOf(hostOf(name), host),
+  },
+  {
+    code: 'duplicate-host',
+    why: 'Of several ServiceEntries for one host the first counts (a warning of `check` says so), also where they are in different namespaces; istiod chooses by what the client sees.',
+    is: ({ name, host, twice }) => twice.has(hostOf(name)) || twice.has(host ?? ''),
   },
   {
     code: 'mesh-tls',

@@ -24,15 +24,16 @@ export function addServiceEntries(
 ): void {
   for (const { document, spec } of entries) {
     const ports = (spec.ports ?? []).map((port): ServicePort => {
-      // Like Istio: what is no known protocol is found out by looking, which we leave alone.
-      const protocol = port.protocol
-        ? (protocolOf(port.protocol) ?? 'auto')
-        : (protocolOf(port.name.split('-')[0] ?? '') ?? 'auto');
+      const said = port.protocol ?? '';
+      const known = protocolOf(said);
+      // Istio looks at the protocol only, and finds out what is none by looking. What a name says of HTTP is intercepted.
+      const protocol = known ?? (said ? 'auto' : (protocolOf(port.name.split('-')[0] ?? '') ?? 'auto'));
+      const sniffed = known === undefined && said.toUpperCase() !== 'HTTP_PROXY';
       return {
         number: port.number,
         name: port.name,
         protocol,
-        ...(protocol === 'auto' ? { sniffed: true } : {}),
+        ...(sniffed ? { sniffed } : {}),
         ...(port.targetPort ? { targetPort: port.targetPort } : {}),
       };
     });

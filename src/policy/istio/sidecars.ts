@@ -56,7 +56,8 @@ export class Sidecars {
       this.#imports = spec.egress.flatMap(({ hosts }) =>
         hosts.map((text) => {
           const [namespace = '', host = ''] = text.split('/');
-          return { namespace: namespace === '.' ? document.namespace : namespace, host: host.toLowerCase() };
+          // `.` is the client's namespace, in the root namespace's Sidecar too
+          return { namespace: namespace === '.' ? context.namespace : namespace, host: host.toLowerCase() };
         }),
       );
     }
