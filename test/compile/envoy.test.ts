@@ -2,16 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import fc from 'fast-check';
+import { freePort } from '../../src/lab/ports.js';
 import type { Condition, HeaderEdit } from '../../src/plan/ir.js';
-import {
-  type Answer,
-  echoServer,
-  findEnvoy,
-  freePort,
-  type RunningEnvoy,
-  sendRaw,
-  startEnvoy,
-} from '../plan/envoy-oracle.js';
+import { type Answer, echoServer, findEnvoy, type RunningEnvoy, sendRaw, startEnvoy } from '../plan/envoy-oracle.js';
 import {
   compile,
   decide,

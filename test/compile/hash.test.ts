@@ -10,9 +10,10 @@ import { schedule } from '../../src/compile/host-sets.js';
 import { compileImage } from '../../src/compile/image.js';
 import { interpret } from '../../src/compile/interpret.js';
 import { xxh64 } from '../../src/compile/xxhash.js';
+import { freePort } from '../../src/lab/ports.js';
 import { buildPlan } from '../../src/plan/build.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { echoServer, findEnvoy, freePort, type RunningEnvoy, sendRaw, startEnvoy } from '../plan/envoy-oracle.js';
+import { echoServer, findEnvoy, type RunningEnvoy, sendRaw, startEnvoy } from '../plan/envoy-oracle.js';
 import { clusterOf, hostOf, listenerOf, resourcesOf, to } from '../plan/resources.js';
 
 const envoy = findEnvoy();

@@ -103,15 +103,6 @@ export function sendRaw(port: number, lines: readonly string[], from?: string): 
   });
 }
 
-/** A free TCP port on the loopback address. */
-export async function freePort(): Promise<number> {
-  const server = net.createServer();
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as net.AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
 export interface RunningEnvoy {
   stop(): Promise<void>;
 }

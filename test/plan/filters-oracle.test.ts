@@ -1,12 +1,13 @@
 /** HTTP filters and edits of answers: what the plan's evaluator says is what the real Envoy does. */
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { freePort } from '../../src/lab/ports.js';
 import { editHeaders } from '../../src/plan/answers.js';
 import { buildPlan } from '../../src/plan/build.js';
 import { evaluate, type Trace } from '../../src/plan/evaluate.js';
 import type { Plan } from '../../src/plan/ir.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { echoServer, findEnvoy, freePort, type RunningEnvoy, sendRaw, startEnvoy } from './envoy-oracle.js';
+import { echoServer, findEnvoy, type RunningEnvoy, sendRaw, startEnvoy } from './envoy-oracle.js';
 import { answer, clusterOf, hostOf, listenerOf, resourcesOf, TYPE, to } from './resources.js';
 
 const envoy = findEnvoy();

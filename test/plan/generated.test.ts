@@ -5,10 +5,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { freePort } from '../../src/lab/ports.js';
 import { buildPlan } from '../../src/plan/build.js';
 import { evaluate } from '../../src/plan/evaluate.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { findEnvoy, freePort, sendRaw, startEnvoy } from './envoy-oracle.js';
+import { findEnvoy, sendRaw, startEnvoy } from './envoy-oracle.js';
 import { listenerOf, resourcesOf, TYPE } from './resources.js';
 
 const envoy = findEnvoy();

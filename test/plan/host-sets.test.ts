@@ -6,12 +6,13 @@ import assert from 'node:assert/strict';
 import http from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, before, describe, it } from 'node:test';
+import { freePort } from '../../src/lab/ports.js';
 import { clusterInfo } from '../../src/plan/clusters.js';
 import { type HostState, hostSets } from '../../src/plan/host-sets.js';
 import { Notes } from '../../src/plan/notes.js';
 import { clusterFor } from '../../src/plan/subsets.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { findEnvoy, freePort, type RunningEnvoy, startEnvoy } from './envoy-oracle.js';
+import { findEnvoy, type RunningEnvoy, startEnvoy } from './envoy-oracle.js';
 import { hostOf, listenerOf, resourcesOf, to } from './resources.js';
 
 const envoy = findEnvoy();

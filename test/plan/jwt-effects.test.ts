@@ -7,12 +7,13 @@ import { after, before, describe, it } from 'node:test';
 import { findToken } from '../../src/agent/token-places.js';
 import { compileImage } from '../../src/compile/image.js';
 import { interpret } from '../../src/compile/interpret.js';
+import { freePort } from '../../src/lab/ports.js';
 import { buildPlan } from '../../src/plan/build.js';
 import { evaluate } from '../../src/plan/evaluate.js';
 import { factWords, judgeToken, type KeysOf, keysOfSet } from '../../src/plan/judge-token.js';
 import { headerLines } from '../../src/plan/token-headers.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { echoServer, findEnvoy, freePort, type RunningEnvoy, sendRaw, startEnvoy } from './envoy-oracle.js';
+import { echoServer, findEnvoy, type RunningEnvoy, sendRaw, startEnvoy } from './envoy-oracle.js';
 import { type Signer, setOf, signer } from './jwt-keys.js';
 import { clusterOf, hostOf, listenerOf, resourcesOf, TYPE, to } from './resources.js';
 

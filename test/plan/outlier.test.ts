@@ -6,9 +6,10 @@ import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, before, describe, it } from 'node:test';
+import { freePort } from '../../src/lab/ports.js';
 import { clusterInfo } from '../../src/plan/clusters.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { findEnvoy, freePort, type RunningEnvoy, sendRaw, startEnvoy } from './envoy-oracle.js';
+import { findEnvoy, type RunningEnvoy, sendRaw, startEnvoy } from './envoy-oracle.js';
 import { clusterOf, hostOf, listenerOf, resourcesOf, to } from './resources.js';
 
 const envoy = findEnvoy();

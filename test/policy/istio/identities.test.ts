@@ -4,12 +4,13 @@ import { after, before, describe, it } from 'node:test';
 import { parseAddress } from '../../../src/compile/address.js';
 import { compileImage } from '../../../src/compile/image.js';
 import { interpret } from '../../../src/compile/interpret.js';
+import { freePort } from '../../../src/lab/ports.js';
 import { buildPlan } from '../../../src/plan/build.js';
 import { evaluate } from '../../../src/plan/evaluate.js';
 import { report } from '../../../src/plan/report.js';
 import { matchesIdentity, parseIdentity, spiffe } from '../../../src/policy/istio/identities.js';
 import type { JsonObject, Resources } from '../../../src/policy/resources.js';
-import { echoServer, findEnvoy, freePort, type RunningEnvoy, sendRaw, startEnvoy } from '../../plan/envoy-oracle.js';
+import { echoServer, findEnvoy, type RunningEnvoy, sendRaw, startEnvoy } from '../../plan/envoy-oracle.js';
 import { hostOf, listenerOf, resourcesOf, TYPE, to } from '../../plan/resources.js';
 import { translate } from './helpers.js';
 
