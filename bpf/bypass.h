@@ -411,8 +411,14 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
   } else {
     return SK_PASS;
   }
-  if (way == TO_CLIENT && bpf_msg_redirect_hash(msg, &clients, &owner, BPF_F_INGRESS) != SK_PASS)
-    way = TO_AGENT; /* the client is gone; the agent reads what is left */
+  if (way == TO_CLIENT && bpf_msg_redirect_hash(msg, &clients, &owner, BPF_F_INGRESS) != SK_PASS) {
+    /*
+     * The client is gone. This message was counted (and edited) as if it were sent, so from here on nobody knows where the
+     * answer ends: the agent drops what comes, and the connection must not be used again.
+     */
+    u->dead = 1;
+    way = TO_AGENT;
+  }
   if (first) {
     log_answer(first, u, slot, done && way == TO_CLIENT);
     scratch_give(first);

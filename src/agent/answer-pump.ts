@@ -120,8 +120,10 @@ export class AnswerPump {
     this.sink.fail(this.#started, reason);
   }
 
-  #finish(last: Buffer): void {
+  /** `more`: how many bytes there are behind the answer, which nobody asked for. */
+  #finish(last: Buffer, more = 0): void {
     this.#state = 'done';
+    if (more > 0) this.reusable = false;
     this.#write(last, true);
   }
 
@@ -159,7 +161,7 @@ export class AnswerPump {
     this.#body = body;
     const text = clientHead(head, status, body, this.closing, this.envoyHeaders, this.edits, this.isHead);
     if (body.kind === 'none' || (body.kind === 'length' && body.length === 0)) {
-      this.#finish(text);
+      this.#finish(text, rest.length);
       return rest;
     }
     if (body.kind === 'length') this.#left = body.length;
@@ -174,7 +176,7 @@ export class AnswerPump {
       const piece = input.subarray(0, this.#left);
       this.body += piece.length;
       this.#left -= piece.length;
-      if (this.#left === 0) this.#finish(piece);
+      if (this.#left === 0) this.#finish(piece, input.length - piece.length);
       else this.#write(piece, false);
       return input.subarray(piece.length);
     }
@@ -192,8 +194,10 @@ export class AnswerPump {
     }
     // In the middle of an answer the framing must go on as the kernel left it; trailers are rare enough to pass.
     const out = this.#raw ? input.subarray(0, used) : Buffer.concat(pieces.map(chunk));
-    if (this.#chunks!.done) this.#finish(this.#raw ? out : Buffer.concat([out, Buffer.from('0\r\n\r\n', 'latin1')]));
-    else if (out.length > 0) this.#write(out, false);
+    if (this.#chunks!.done) {
+      const last = this.#raw ? out : Buffer.concat([out, Buffer.from('0\r\n\r\n', 'latin1')]);
+      this.#finish(last, input.length - used);
+    } else if (out.length > 0) this.#write(out, false);
     return input.subarray(used);
   }
 }

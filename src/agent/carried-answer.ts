@@ -58,7 +58,7 @@ export class CarriedAnswer {
     let ready = false;
     const work = (): void => {
       if (!ready || this.#finished) return;
-      for (const bytes of slot.inbox.splice(0)) this.#pump.feed(bytes);
+      for (let bytes = slot.inbox.shift(); bytes; bytes = slot.inbox.shift()) this.#pump.feed(bytes);
       if (slot.ended && !this.#pump.done) this.#pump.end();
     };
     slot.listener = work;
@@ -79,9 +79,11 @@ export class CarriedAnswer {
     this.#finished = true;
     const { slot } = this;
     const { plane, pool } = this.context;
+    // bytes that nobody asked for would be taken for the next answer
+    const more = slot.inbox.length > 0 || slot.socket.readableLength > 0;
     slot.listener = undefined;
     slot.inbox = [];
-    const again = reusable && !slot.ended && this.#pump.reusable;
+    const again = reusable && !slot.ended && !more && this.#pump.reusable;
     if (written === undefined) plane.finish(slot.slot, this.client.cookie, again);
     else plane.complete(slot.slot, this.client.cookie, again, written);
     if (!again) pool.discard(slot);
