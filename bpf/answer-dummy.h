@@ -114,7 +114,13 @@ static __always_inline int deliver(struct sk_msg_md *msg, struct bpf_sock *sk, s
     if (bpf_msg_redirect_hash(msg, &intakes, &owner, 0) != SK_PASS)
       return SK_PASS;
   }
-  if (__sync_fetch_and_add(&u->taken, size) + size == *(volatile __u32 *)&u->given && u->way & WAY_WHOLE) {
+  /*
+   * WHOLE is set after `given` has its last value, so it is looked at first: the other way round, a piece before the last
+   * could pass for it.
+   */
+  __u32 taken = __sync_fetch_and_add(&u->taken, size) + size;
+  int whole = *(volatile __u32 *)&u->way & WAY_WHOLE;
+  if (whole && taken == *(volatile __u32 *)&u->given) {
     if (u->log)
       log_end(u, slot);
     count(COUNTER_GROWN);
