@@ -73,6 +73,7 @@ export function readObjects(path: string): JsonObject[] {
 export const kindOf = (object: JsonObject): string => asString(object.kind);
 export const nameOf = (object: JsonObject): string => asString(asObject(object.metadata)?.name);
 export const namespaceOf = (object: JsonObject): string => asString(asObject(object.metadata)?.namespace) || 'default';
+const asArray = (value: Json | undefined): readonly Json[] => (Array.isArray(value) ? value : []);
 const specOf = (object: JsonObject): JsonObject => asObject(object.spec) ?? {};
 const labelsOf = (value: unknown): Record<string, string> =>
   Object.fromEntries(Object.entries(asObject(value as never) ?? {}).map(([k, v]) => [k, String(v)]));
@@ -412,5 +413,23 @@ export function complete(objects: readonly JsonObject[]): JsonObject[] {
         }
     }
   }
-  return [...given, ...made.added];
+  return allocated([...given, ...made.added]);
+}
+
+/** ServiceEntries with the addresses that istiod's controller would give them, which are to be ours. */
+function allocated(objects: readonly JsonObject[]): JsonObject[] {
+  const { intercepts } = translateKubernetes(documentsOf(objects));
+  const byHost = new Map(
+    intercepts
+      .filter(({ address }) => address.startsWith('240.240.'))
+      .map(({ address, listener }) => [listener.split('|')[3] ?? '', address]),
+  );
+  return objects.map((object) => {
+    if (kindOf(object) !== 'ServiceEntry' || asArray(specOf(object).addresses).length > 0) return object;
+    const addresses = asArray(specOf(object).hosts).flatMap((host): JsonObject[] => {
+      const value = byHost.get(asString(host).toLowerCase());
+      return value === undefined ? [] : [{ value, host }];
+    });
+    return addresses.length > 0 ? { ...object, status: { addresses } } : object;
+  });
 }

@@ -136,6 +136,8 @@ func generate(t test.Failer, asked request) ([]refusal, map[string]resources) {
 				ServiceAccount: w.ServiceAccount,
 				IstioVersion:   "1.31.0",
 				ClusterID:      "Kubernetes",
+				// services without an address have the one that their status tells
+				DNSCapture: true,
 			},
 		})
 		listeners := s.Listeners(proxy)
