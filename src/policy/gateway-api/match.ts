@@ -16,12 +16,12 @@ export interface Match {
   readonly exact: boolean;
 }
 
-/** Regular expressions rank by the implementation: here after exact paths, so that a prefix does not hide them. */
+/** Kinds of paths in the order of istiod's (getURIRank): where the specification leaves it open, regular expressions come last. */
 const EXACT = 3;
-const REGEX = 2;
-const PREFIX = 1;
-
-const quote = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
+const PREFIX = 2;
+const REGEX = 1;
+const NONE = 0;
+const NO_MATCH = -1;
 
 function values(
   context: Context,
@@ -79,22 +79,22 @@ export function httpMatch(context: Context, document: Document, match: HttpMatch
   };
 }
 
+/** The path of a gRPC call, as istiod writes it: methods without a service are regular expressions as they are. */
 function grpcPath(method: GrpcMethod | undefined): PathPart {
   const { service, method: name } = method ?? {};
-  if (!service && !name) return { json: { prefix: '/' }, kind: PREFIX, length: 1 };
-  const length = (service ?? '').length + (name ?? '').length;
-  if (method?.type === 'RegularExpression') {
-    const regex = `/${service || '[^/]+'}/${name || '[^/]+'}`;
-    return { json: { safe_regex: { regex } }, kind: REGEX, length };
+  if (!service && !name) return { json: { prefix: '/' }, kind: NONE, length: 0 };
+  const written = `/${service || '[^/]+'}/${name ?? ''}`;
+  if (method?.type === 'RegularExpression' || !service) {
+    const regex = name ? written : `${written}.+`;
+    return { json: { safe_regex: { regex } }, kind: REGEX, length: regex.length };
   }
-  if (service && name) return { json: { path: `/${service}/${name}` }, kind: EXACT, length };
-  if (service) return { json: { prefix: `/${service}/` }, kind: PREFIX, length };
-  return { json: { safe_regex: { regex: `/[^/]+/${quote(name ?? '')}` } }, kind: REGEX, length };
+  if (name) return { json: { path: written }, kind: EXACT, length: written.length };
+  return { json: { path_separated_prefix: `/${service}` }, kind: PREFIX, length: written.length };
 }
 
 /**
- * Translates one match of a GRPCRoute: a call of a method is a request for `/service/method`. Precedence: the most
- * characters of a service, of a method, then the most headers.
+ * Translates one match of a GRPCRoute: a call of a method is a request for `/service/method`. The precedence is that of
+ * HTTPRoutes, with which they are merged; a rule without matches comes last.
  */
 export function grpcMatch(
   context: Context,
@@ -106,8 +106,8 @@ export function grpcMatch(
   const headers = values(context, document, match?.headers, [...path, 'headers'], true);
   const json: JsonObject = { ...own.json, ...(headers.length > 0 ? { headers } : {}) };
   context.origin(json, document, path);
-  const { service = '', method = '' } = match?.method ?? {};
-  return { json, rank: [own.kind, service.length, method.length, headers.length, 0], exact: own.kind === EXACT };
+  const kind = match ? own.kind : NO_MATCH;
+  return { json, rank: [kind, own.length, 0, headers.length, 0], exact: own.kind === EXACT };
 }
 
 /** Where a route stands among those of other documents. */
@@ -115,7 +115,7 @@ export interface Ranked {
   readonly route: JsonObject;
   readonly rank: Rank;
   readonly created: string;
-  /** `namespace/name` */
+  readonly namespace: string;
   readonly name: string;
 }
 
@@ -123,7 +123,7 @@ const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 
 /**
  * In the order that the specification defines: the most specific match first; then the older route (one without a time
- * counts as new), then by namespace and name; then as written.
+ * counts as new), then by namespace and name (of which istiod has made `name~`); then as written.
  */
 export function byPrecedence(a: Ranked, b: Ranked): number {
   for (const [index, value] of a.rank.entries()) {
@@ -131,5 +131,5 @@ export function byPrecedence(a: Ranked, b: Ranked): number {
     if (value !== other) return other - value;
   }
   const age = compare(a.created || '~', b.created || '~');
-  return age || compare(a.name, b.name);
+  return age || compare(a.namespace, b.namespace) || compare(`${a.name}~`, `${b.name}~`);
 }
