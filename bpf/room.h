@@ -49,7 +49,7 @@ __attribute__((noinline)) int is_piling_up(__u64 address, __u64 cookie) {
   return psock && BPF_CORE_READ(psock, ingress_skb.qlen) > MAX_SEGMENTS;
 }
 
-/* What the client has not read yet: bytes of the native queue, and whether redirected ones wait (1), too many of them (2). */
+/* What the client has not read yet: bytes of the native queue, and whether redirected ones wait (1), too many of them (2), in its queue (4). */
 static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32 *native, __u32 *queued) {
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   *native = 1;
@@ -61,8 +61,10 @@ static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32
   struct sk_psock *psock = (struct sk_psock *)data;
   if (!psock)
     return;
-  void *next = BPF_CORE_READ(psock, ingress_msg.next);
+  /* in this order: what the kernel thread moves in between is then seen in the queue, and not missed in both */
   __u32 backlog = BPF_CORE_READ(psock, ingress_skb.qlen);
+  void *next = BPF_CORE_READ(psock, ingress_msg.next);
   __u64 head_at = data + bpf_core_field_offset(struct sk_psock, ingress_msg);
-  *queued = ((__u64)next != head_at || backlog) | is_crowded((struct sock *)tp, psock) << 1;
+  int in_queue = (__u64)next != head_at;
+  *queued = (in_queue || backlog) | is_crowded((struct sock *)tp, psock) << 1 | in_queue << 2;
 }
