@@ -8,7 +8,7 @@ import { type Document, flattenLists, kubernetesDocument } from '../../src/polic
 import { asObject, asObjects, asString } from '../../src/policy/envoy/walk.js';
 import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { Json, JsonObject } from '../../src/policy/resources.js';
-import { filesBelow } from '../wild/wild.js';
+import { filesBelow } from '../wild/files.js';
 
 const DOMAIN = 'cluster.local';
 /** What stands behind a port that is called by a name. */
