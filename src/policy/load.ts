@@ -31,6 +31,8 @@ export interface LoadOptions {
   readonly identity?: Identity;
   /** see `TranslateOptions.workload` */
   readonly workload?: Partial<Clients>;
+  /** see `TranslateOptions.keySets` */
+  readonly keySets?: ReadonlyMap<string, string>;
   /** see `TranslateOptions.atServers` */
   readonly atServers?: boolean;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
@@ -303,10 +305,11 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, error.code, error.message, at));
     }
   }
-  const { assumeEndpoints = false, atServers = false, instance = '', identity, workload } = options;
+  const { assumeEndpoints = false, atServers = false, instance = '', identity, workload, keySets } = options;
   return translate(documents, {
     ...{ assumeEndpoints, atServers, instance },
     ...(identity ? { identity } : {}),
     ...(workload ? { workload } : {}),
+    ...(keySets ? { keySets } : {}),
   });
 }
