@@ -255,3 +255,22 @@ spec: {hosts: [a], http: [{route: [{destination: {host: a, subset: v1}}]}]}
   assert.deepEqual(endpoints(translate(text)), [0, 0]);
   assert.deepEqual(endpoints(translate(text, { assumeEndpoints: true })), [1, 1]);
 });
+
+test('a VirtualService without hosts that nobody delegates to: judged as if somebody did, and without effect else', () => {
+  const text = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: leaf}
+spec: {http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: web, port: {number: 80}}}]}]}
+`;
+  const [assumed, real] = [translate(text, { assumeEndpoints: true }), translate(text)];
+  assert.deepEqual(
+    assumed.rules.map((rule) => [rule.objects.length > 0, rule.unsupported.length]),
+    [[true, 0]],
+  );
+  assert.ok(assumed.diagnostics.some(({ code }) => code === 'assumed-root'));
+  assert.deepEqual(
+    real.rules.map((rule) => [rule.objects.length, ...rule.unsupported.map(({ code }) => code)]),
+    [[0, 'no-host']],
+  );
+});
