@@ -53,6 +53,7 @@ function verdict(notes: Notes, on: JsonObject | undefined, path: string): Condit
 /** When a matcher lets a request pass; undefined, with reasons, if that cannot be computed. */
 export function matcherAllows(notes: Notes, matcher: JsonObject, path: string): Condition | undefined {
   onlyFields(notes, matcher, path, ['matcher_list', 'on_no_match']);
+  if (!obj(matcher, 'matcher_list')) return unknown(notes, 'a matcher without a list', matcher, path);
   const matchers = list(obj(matcher, 'matcher_list'), 'matchers').map((m, i) => {
     const at = join(path, `matcher_list.matchers[${i}]`);
     onlyFields(notes, m, at, ['predicate', 'on_match']);

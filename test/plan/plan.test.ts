@@ -570,7 +570,12 @@ const CASES: Case[] = [
     options: rbac({ rules: { policies: { p: { permissions: [any], principals: [any], condition: {} } } } }),
     expect: 'unsupported-field',
   },
-  { name: 'an RBAC matcher', options: rbac({ matcher: {} }), expect: 'unsupported-field' },
+  { name: 'an RBAC matcher of nothing', options: rbac({ matcher: {} }), expect: 'rbac-rule' },
+  {
+    name: 'an RBAC matcher of something else than headers',
+    options: rbac({ matcher: { matcher_list: { matchers: [{ predicate: { single_predicate: {} } }] } } }),
+    expect: 'rbac-rule',
+  },
 ];
 
 describe('verdicts', () => {
