@@ -1,7 +1,8 @@
-/** Sidestep as a user runs it: through its command line only. */
+/** Sidestep as a user runs it: through its command line (what it counts is asked of the agent itself, without a process). */
 import { existsSync, readFileSync } from 'node:fs';
 import { rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { askControl } from '../agent/control-client.js';
 import { instanceFolder, readInstance } from '../kernel/instance.js';
 import { packageRoot } from './paths.js';
 import { freePort } from './ports.js';
@@ -103,13 +104,13 @@ export class SidestepHandle {
   }
 
   /**
-   * What the instance counts so far.
-   * @throws Error with the command's own words if it fails
+   * What the instance counts so far, as `sidestep status --json` prints it.
+   * @throws Error when it does not run or does not answer
    */
   async status(): Promise<Status> {
-    const r = await runCommand(sidestepCommand('status', '--json', '--name', this.name), { timeoutMs: 15_000 });
-    if (r.code !== 0) throw new Error(`sidestep status: ${r.stderr.trim() || r.stdout.trim()}`);
-    return JSON.parse(r.stdout) as Status;
+    const found = readInstance(this.name);
+    if (found.kind !== 'running') throw new Error(`the instance ${this.name} is not running`);
+    return JSON.parse(await askControl(found.state.control!, '/status')) as Status;
   }
 
   /** SIGTERM; waits until it has drained and ended. Returns its exit code (null: killed after 15 s). */

@@ -7,7 +7,7 @@ import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript } from '../../src/lab/paths.js';
 import { type PlainListener, plainBootstrap } from '../../src/lab/plain-bootstrap.js';
@@ -70,9 +70,8 @@ describe('headers of traces', { skip, timeout: 120_000 }, () => {
     sidestep = await startSidestep(lab, [file]);
     await lab.start('plain', [...nodeScript(ECHO), `s=${plain}`]).waitFor(/listening/);
     await sidestep.start('bypass', [...nodeScript(ECHO), `s=${bypass}`]).waitFor(/listening/);
-    const client = nodeScript(join(HERE, '../../src/lab/raw-client.ts'));
-    inside = new Driver(sidestep.start('client', client, { stdin: true }));
-    outside = new Driver(lab.start('client outside', client, { stdin: true }));
+    inside = await Driver.of(sidestep.start('client', RAW_CLIENT, { stdin: true }));
+    outside = await Driver.of(lab.start('client outside', RAW_CLIENT, { stdin: true }));
   });
   after(() => lab?.close());
 
