@@ -113,6 +113,19 @@ export class SidestepHandle {
     return JSON.parse(await askControl(found.state.control!, '/status')) as Status;
   }
 
+  /**
+   * Waits until a later generation than this one is in force.
+   * @returns which
+   * @throws Error with its output if there is none after `timeoutMs`
+   */
+  async generationAfter(generation: number, timeoutMs = 30_000): Promise<number> {
+    for (const end = Date.now() + timeoutMs; ; await sleep(20)) {
+      const now = (await this.status()).generation;
+      if (now > generation) return now;
+      if (Date.now() > end) throw new Error(`still generation ${now}: ${this.process.output.slice(-1000)}`);
+    }
+  }
+
   /** SIGTERM; waits until it has drained and ended. Returns its exit code (null: killed after 15 s). */
   async stop(): Promise<number | null> {
     return (await this.process.stop(15_000)).code;

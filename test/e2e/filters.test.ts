@@ -8,6 +8,7 @@ import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
 import type { Exchange, WireAnswer } from '../../src/lab/raw-client.js';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { allInKernel } from './in-kernel.js';
 import { sideBySide } from './side-by-side.js';
 import { ALONE, MESH, skip } from './world.js';
 
@@ -100,8 +101,8 @@ test('answers are edited and faults injected as Envoy does', { skip, timeout: 12
       return { ...requests, carried: counters.answers_agent ?? 0 };
     };
     // the first request of an endpoint opens a connection
-    await ask('/warm');
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    const warm = () => allInKernel(sidestep, 1, () => ask('/warm'));
+    await warm();
 
     await t.test('shorter heads are edited in the kernel', async () => {
       const before = await counters();
@@ -119,8 +120,7 @@ test('answers are edited and faults injected as Envoy does', { skip, timeout: 12
     });
     await t.test('answers of the mesh to broken exchanges are edited', async () => {
       for (const path of ['/more/slow', '/less/slow', '/more/gone', '/more/half', '/less/gone']) {
-        await ask('/warm');
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await warm();
         await same(path);
       }
     });

@@ -23,3 +23,22 @@ export async function untilKernel(mesh: SidestepHandle, send: () => Promise<void
   }
   return false;
 }
+
+/**
+ * Sends `n` requests one after the other, again and again until the kernel decides about them all: then it has the connections
+ * that they need.
+ * @throws Error when it does not come to that
+ */
+export async function allInKernel(
+  mesh: SidestepHandle,
+  n: number,
+  send: (i: number) => Promise<unknown>,
+): Promise<void> {
+  const decided = async () => (await mesh.status()).counters?.kernel ?? 0;
+  for (const end = Date.now() + PATIENCE_MS; ; await sleep(PAUSE_MS)) {
+    const before = await decided();
+    for (let i = 0; i < n; i++) await send(i);
+    if ((await decided()) - before === n) return;
+    if (Date.now() > end) throw new Error(`the kernel does not decide about all ${n} requests`);
+  }
+}
