@@ -68,7 +68,7 @@ export async function freePort(): Promise<number> {
  * Waits until something accepts connections at the address.
  * @throws Error after `timeoutMs`
  */
-export async function waitForPort(address: string, port: number, timeoutMs = 10_000): Promise<void> {
+export async function waitForPort(address: string, port: number, timeoutMs = 60_000): Promise<void> {
   const end = Date.now() + timeoutMs;
   for (;;) {
     const open = await new Promise<boolean>((resolve) => {

@@ -149,7 +149,7 @@ export async function startSidestep(
     readonly args?: readonly string[];
     /** a command that runs its arguments somewhere else, as `nsenter` does */
     readonly prefix?: readonly string[];
-    /** how long it may take to become ready, in milliseconds (30 s) */
+    /** how long it may take to become ready, in milliseconds (90 s) */
     readonly readyMs?: number;
   } = {},
 ): Promise<SidestepHandle> {
@@ -162,7 +162,7 @@ export async function startSidestep(
   const more = [...(intake ? ['--intake', intake] : []), ...(options.args ?? [])];
   const args = ['run', ...files, '--name', name, '--admin', admin, ...more];
   const process = lab.start(`sidestep ${name}`, [...(options.prefix ?? []), ...sidestepCommand(...args)]);
-  await process.waitFor(/\bready\b/, options.readyMs ?? 30_000);
+  await process.waitFor(/\bready\b/, options.readyMs ?? 90_000);
   void process.exited.then(({ code, signal }) => {
     // SIGKILL is what tests do; anything else but 0 is a crash that must not pass unseen
     if (code !== 0 && signal !== 'SIGKILL')

@@ -169,7 +169,7 @@ export class Load {
   /** Ends it; what it saw. */
   async finish(): Promise<LoadReport> {
     this.#process.child.stdin!.write('stop\n');
-    const match = await this.#process.waitFor(/^\{"answers".*\}$/m, 15_000);
+    const match = await this.#process.waitFor(/^\{"answers".*\}$/m);
     return JSON.parse(match[0]) as LoadReport;
   }
 }
