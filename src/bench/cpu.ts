@@ -1,4 +1,4 @@
-/** CPU time, of process trees and of the whole machine, from /proc. */
+/** CPU time of process trees and of the kernel's threads, from /proc. */
 import { readdirSync, readFileSync } from 'node:fs';
 
 /** USER_HZ is 100 on every Linux architecture that Node supports. */
@@ -32,12 +32,12 @@ export function processTree(roots: readonly number[]): number[] {
   return all;
 }
 
-/** All processes that are no kernel threads (those descend from process 2). */
-export function userProcesses(): number[] {
+/** The kernel's own threads, which descend from process 2. */
+export function kernelThreads(): number[] {
   return readdirSync('/proc')
     .filter((entry) => /^\d+$/.test(entry))
     .map(Number)
-    .filter((pid) => pid !== 2 && statFields(pid)?.[1] !== '2');
+    .filter((pid) => statFields(pid)?.[1] === '2');
 }
 
 /**
@@ -57,15 +57,4 @@ export function processMicros(pids: readonly number[]): number {
     }
   }
   return sum;
-}
-
-/**
- * Time that the machine's CPUs were not idle, microseconds since some moment: only differences mean something. All time less
- * the idle time, which the kernel measures; busy time is only sampled, once a tick, and what timers wake up is always seen.
- */
-export function busyMicros(): number {
-  const lines = readFileSync('/proc/stat', 'utf8').split('\n');
-  const [, , , idle = 0, iowait = 0, , , steal = 0] = lines[0]!.trim().split(/\s+/).slice(1).map(Number);
-  const cpus = lines.filter((line) => /^cpu\d/.test(line)).length;
-  return (Number(process.hrtime.bigint()) / 1000) * cpus - (idle + iowait + steal) * MICROS_PER_TICK;
 }

@@ -10,7 +10,7 @@ import { startEnvoy } from '../lab/envoy.js';
 import { freePort, waitForPort } from '../lab/ports.js';
 import { Lab, type LabProcess, sleep } from '../lab/processes.js';
 import { type SidestepHandle, type Status, startSidestep } from '../lab/sidestep.js';
-import { busyMicros, processMicros, processTree, userProcesses } from './cpu.js';
+import { kernelThreads, processMicros, processTree } from './cpu.js';
 import { onePolicyPoint, REQUEST, twoSidecars } from './http1-config.js';
 import { describeMachine, type Machine } from './machine.js';
 import { startNetnsTargets } from './netns.js';
@@ -37,7 +37,7 @@ export interface CpuShare {
   readonly server: number;
   /** Envoys; for Sidestep its agent and its Envoy */
   readonly mesh: number;
-  /** what the machine was busy with beyond processes: interrupts, kernel threads */
+  /** the kernel's threads; what it does in calls and interrupts counts for the process that called or was interrupted */
   readonly kernel: number;
 }
 
@@ -48,7 +48,7 @@ export interface Row {
   readonly rps: number;
   readonly p50_us: number;
   readonly p99_us: number;
-  /** of all processes and the kernel */
+  /** of all of these */
   readonly cpu_us_per_request: number;
   readonly cpu_us: CpuShare;
 }
@@ -167,15 +167,11 @@ export async function measure(
 ): Promise<Row> {
   const servers = processTree([target.server]);
   const mesh = processTree(target.mesh);
-  const foreign = (): Map<number, number> => {
-    const pids = userProcesses().filter((pid) => !servers.includes(pid) && !mesh.includes(pid));
-    return new Map(pids.map((pid) => [pid, processMicros([pid])]));
-  };
-  const use = (): { server: number; mesh: number; foreign: Map<number, number>; busy: number } => ({
+  const kernelsOwn = kernelThreads();
+  const use = (): { server: number; mesh: number; kernel: number } => ({
     server: processMicros(servers),
     mesh: processMicros(mesh),
-    foreign: foreign(),
-    busy: busyMicros(),
+    kernel: processMicros(kernelsOwn),
   });
   const before = use();
   const wrk = await runWrk({
@@ -189,11 +185,7 @@ export async function measure(
   const client = each(wrk.cpuUs);
   const serverCpu = each(after.server - before.server);
   const meshCpu = each(after.mesh - before.mesh);
-  // what other programs on the machine used is nobody's cost here (one that ended meanwhile is missed)
-  let others = 0;
-  for (const [pid, micros] of after.foreign) others += micros - (before.foreign.get(pid) ?? 0);
-  const busy = each(after.busy - before.busy - others);
-  const kernel = Math.max(0, busy - client - serverCpu - meshCpu);
+  const kernel = each(after.kernel - before.kernel);
   return {
     ...{ config: target.config, protocol: 'http1', connections },
     ...{ rps: wrk.rps, p50_us: wrk.p50Us, p99_us: wrk.p99Us },

@@ -116,7 +116,7 @@ Machine: ${m.cpu}, ${m.cores} cores, ${m.memory_gib} GiB; Linux ${m.kernel}; Env
 ${COMPARED[result.suite] ?? meshes(result.suite)}
 
 CPU time is what all processes and the kernel use for a request: *mesh* are the Envoys, or Sidestep's agent and its Envoy;
-*kernel* is what the machine was busy with beyond processes (interrupts, kernel threads).
+*kernel* are the kernel's threads (what it does in calls and interrupts counts for the process that called or was interrupted).
 
 ## As fast as answers come
 
