@@ -256,7 +256,10 @@ describe('health, priorities and localities', { skip, timeout: 200_000 }, () => 
         );
       }
     })();
-    for (let i = 0; i < 6 || n < 500; i++) {
+    run.catch(() => {
+      stop = true;
+    });
+    for (let i = 0; (i < 6 || n < 500) && !stop; i++) {
       health.set(11 + (i % 4), i % 2 ? 'up' : 'down');
       await sleep(250);
     }
