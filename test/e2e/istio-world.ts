@@ -51,6 +51,18 @@ spec: { ${spec}, selector: { app: ${name} }, ports: [{ name: http, port: 80, tar
 ${slices.join('')}`;
 }
 
+/** A DestinationRule with a subset for each version of a service. */
+export function subsets(host: string, ...versions: readonly string[]): string {
+  return `---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: ${host} }
+spec:
+  host: ${host}
+  subsets:
+${versions.map((version) => `    - { name: ${version}, labels: { version: ${version} } }\n`).join('')}`;
+}
+
 /** Moves listeners to free ports at another address; the new places by listener's name. */
 async function moved(resources: Resources): Promise<{ bootstrap: JsonObject; at: Map<string, number> }> {
   const at = new Map<string, number>();

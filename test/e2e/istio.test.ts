@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { sleep } from '../../src/lab/processes.js';
-import { type Ask, IstioWorld, outcome, service, type Upstream } from './istio-world.js';
+import { type Ask, IstioWorld, outcome, service, subsets, type Upstream } from './istio-world.js';
 import { skip } from './world.js';
 
 function policies([v1, v2, ratings, partner, six, admin]: readonly Upstream[]): string {
@@ -20,16 +20,7 @@ spec:
   resolution: STATIC
   ports: [{ number: 80, name: http, protocol: HTTP, targetPort: ${partner!.port} }]
   endpoints: [{ address: ${partner!.address} }]
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: { name: reviews }
-spec:
-  host: reviews
-  subsets:
-    - { name: v1, labels: { version: v1 } }
-    - { name: v2, labels: { version: v2 } }
----
+${subsets('reviews', 'v1', 'v2')}---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: { name: reviews }
