@@ -31,13 +31,14 @@ static __always_inline int listener_has_room(__u64 cookie, __u32 size) {
 }
 
 /*
- * Whether the answer before on this slot, which went through D, has perhaps not arrived yet: then this one goes through
- * D, too. Only a client that does not wait for answers can be hurt.
+ * Whether the answer before on this slot, which went through D, has perhaps not arrived yet: then this one goes
+ * through D, too. (A verdict comes after the one before on the same socket.) Only a client that does not wait for
+ * answers can be hurt.
  */
 static __always_inline int follows_dummy(struct upstream *u, __u32 slot) {
   if (u->behind != slot + 1)
     return 0;
-  if (arrived(slot, u->behind_served, u->behind_incarnation)) {
+  if (!went_by_dummy(u, u->behind_served) || arrived(slot, u->behind_served, u->behind_incarnation)) {
     u->behind = 0;
     return 0;
   }
@@ -53,6 +54,10 @@ static __always_inline int begin_dummy(struct __sk_buff *skb, struct scratch *s,
   if (!dummy_usable(slot, u->owner)) {
     if (!u->dummy)
       u->way |= WAY_MISSED;
+    return TO_AGENT;
+  }
+  if (u->intake == INTAKE_SOCKET && has_backlog((struct sock *)u->client_sk, u->owner)) {
+    count(COUNTER_BEHIND);
     return TO_AGENT;
   }
   struct staged *st = bpf_map_lookup_elem(&stages, &slot);

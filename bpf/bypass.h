@@ -13,6 +13,7 @@
 #include "steer.h"
 #include "answer.h"
 #include "log.h"
+#include "order.h"
 #include "proxy-end.h"
 
 /* S: the servers' sockets at the other ends of pooled connections, by cookie. */
@@ -162,94 +163,19 @@ static __always_inline int pair(struct upstream *u, __u32 slot, __u64 cookie) {
   return paired;
 }
 
-extern const void woken_wake_function __ksym __weak;
-
-/*
- * Whether no thread is on its way through a send on this socket. A verdict decides first and the kernel queues the
- * message at its target later, perhaps much later when the thread is preempted; a thread inside a call holds a
- * reference to the socket's psock, beside the map's one. A thread that waits in recv holds one, too, and is known by how
- * it waits. Returns 0 also when the socket is gone.
- */
-__attribute__((noinline)) int nobody_sends(__u64 address, __u64 cookie) {
-  struct sock *sk = (struct sock *)address;
-  if (!cookie || (__u64)BPF_CORE_READ(sk, __sk_common.skc_cookie.counter) != cookie)
-    return 0;
-  struct sk_psock *psock = (struct sk_psock *)((__u64)BPF_CORE_READ(sk, sk_user_data) & USER_DATA_MASK);
-  if (!psock)
-    return 0;
-  int holders = BPF_CORE_READ(psock, refcnt.refs.counter);
-  if (holders == 1)
-    return 1;
-  if (holders != 2)
-    return 0;
-  struct socket_wq *wq = BPF_CORE_READ(sk, sk_wq);
-  __u64 first = (__u64)BPF_CORE_READ(wq, wait.head.next);
-  struct wait_queue_entry *waiter = (void *)(first - bpf_core_field_offset(struct wait_queue_entry, entry));
-  return (__u64)BPF_CORE_READ(waiter, func) == (__u64)&woken_wake_function;
-}
-
-#define SENT_LONG_AGO 250000000ULL /* ns; longer than any thread stays preempted inside the kernel */
-
-/* Whether the answer of an exchange went through the slot's dummy socket, which sends one after the other. */
-static __always_inline int went_by_dummy(const struct upstream *u, __u32 served) {
-  return u->dummy_sk && u->dummy_served == served;
-}
-
-/*
- * Whether the answer of an earlier exchange has certainly reached its client's queue. Only the client that does not
- * wait for answers (pipelining) can be hurt by one that has not, but it must not be.
- */
-__attribute__((noinline)) int arrived(__u32 slot, __u32 served, __u32 incarnation) {
-  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
-  if (!u || u->incarnation != incarnation)
-    return 1;
-  if (went_by_dummy(u, served))
-    return bpf_ktime_get_ns() - u->answered > SENT_LONG_AGO || nobody_sends(u->dummy_sk, u->dummy_cookie);
-  if (!u->server)
-    return 1;
-  if (u->served - served >= 2) /* the server has answered somebody else since */
-    return 1;
-  if (bpf_ktime_get_ns() - u->answered > SENT_LONG_AGO)
-    return 1;
-  return nobody_sends(u->server_sk, u->server);
-}
-
 /* Begins the bookkeeping of an exchange of `c` on `slot`; `queued`: redirected bytes wait unread at the client. */
 static __always_inline void begin_way(struct conn *c, struct upstream *u, __u32 slot, __u32 queued, __u64 client) {
-  __u32 before = c->upstream;
-  u->behind = 0;
   u->way = 0;
   u->intake = INTAKE_SOCKET;
   u->given = u->taken = 0;
   u->client_sk = client;
-  /* after the same server's answer nothing can be out of order: it sends one after the other; but a dummy comes later */
-  if (c->requested) {
-    struct upstream *last = bpf_map_lookup_elem(&upstreams, &before);
-    if (last && last->incarnation == c->incarnation &&
-        ((last->server && before != slot) || went_by_dummy(last, c->served))) {
-      u->behind = before + 1;
-      u->behind_served = c->served;
-      u->behind_incarnation = c->incarnation;
-    }
-  }
+  note_before(c, u, slot);
   c->served = u->served;
   c->incarnation = u->incarnation;
   if (!u->server)
     return;
   /* an answer that waits in the client's backlog would be overtaken by one that comes directly */
   u->way = WAY_DIRECT | (queued ? WAY_NATIVE : 0);
-}
-
-/* Whether an answer must be left to the agent, because the one before has perhaps not arrived. */
-static __always_inline int is_behind(struct upstream *u) {
-  if (!u->behind)
-    return 0;
-  if (!arrived(u->behind - 1, u->behind_served, u->behind_incarnation)) {
-    count(COUNTER_BEHIND);
-    return 1;
-  }
-  u->behind = 0;
-  return 0;
 }
 
 /* Takes the slot that the connection used last, when it is idle and of this endpoint: its caches are warm. */
@@ -376,7 +302,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
     if (__sync_val_compare_and_swap(&u->phase, PHASE_AWAIT, PHASE_BODY) != PHASE_AWAIT)
       return SK_PASS;
     int by_agent = agent_carries && !(u->flags & UPSTREAM_FLAG_PROXY);
-    struct scratch *s = by_agent || is_behind(u) ? 0 : scratch_take();
+    struct scratch *s = by_agent || message_overtakes(u, slot) ? 0 : scratch_take();
     if (s) {
       struct work w = {.s = s, .image = current_image()};
       if (w.image)

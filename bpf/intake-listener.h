@@ -146,6 +146,7 @@ static __always_inline void settle(struct __sk_buff *skb, struct upstream *u) {
       (!tp || u->way & WAY_DIRECT || (__s32)(seq - u->end_seq) < 0))
     u->flags |= UPSTREAM_FLAG_LIMIT;
   u->seq = seq;
+  u->sk = (__u64)tp;
 }
 
 /* The same for the agent's ends of exchanges, and for a new connection. */
@@ -322,6 +323,7 @@ static __always_inline void ctl_gate(struct ctl *ctl, struct conn *c) {
   __u32 gate = *(volatile __u32 *)&c->gate;
   __u64 passed = *(volatile __u64 *)&c->passed;
   ctl->result = 1;
+  ctl->queued = 0;
   if (ctl->command == CTL_RESUME) {
     c->native = ctl->native;
     ctl->result = 0;
@@ -355,12 +357,19 @@ static __always_inline int ctl_intake(struct ctl *ctl) {
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   if (tp) {
     ctl_gate(ctl, c);
-    /* a long reply is between its dummy and A for a moment: sent, but not in A's send queue */
-    ctl->queued = backlog_of(tp) || (__s32)unsent_of(tp, c) > 0;
+    /* first whether an exchange is under way: an answer that ends in between is then seen in what is queued */
     __u32 slot = c->upstream;
     struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
-    if (u && u->owner == cookie && u->given != u->taken)
-      ctl->queued |= 2; /* a part of the request is on its way to its dummy */
+    if (u && *(volatile __u64 *)&u->owner == cookie) {
+      ctl->queued = QUEUED_IN_FLIGHT;
+      /* the dummy's program runs before its thread has sent what it took */
+      int sending = u->dummy == 1 && u->dummy_owner == cookie && !nobody_sends(u->dummy_sk, u->dummy_cookie);
+      if (u->given != u->taken || sending)
+        ctl->queued |= QUEUED_REQUEST;
+    }
+    /* a long reply is between its dummy and A for a moment: sent, but not in A's send queue */
+    if (backlog_of(tp) || (__s32)unsent_of(tp, c) > 0)
+      ctl->queued |= QUEUED_ANSWER;
     ctl->unread = 0;
   }
   bpf_sk_release(sk);

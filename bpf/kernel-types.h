@@ -47,8 +47,23 @@ struct sock_backlog {
   atomic_t rmem_alloc;
 } __reloc;
 
+struct qspinlock {
+  atomic_t val;
+} __reloc;
+struct raw_spinlock {
+  struct qspinlock raw_lock;
+} __reloc;
+struct spinlock {
+  struct raw_spinlock rlock; /* not in kernels with PREEMPT_RT */
+} __reloc;
+struct socket_lock {
+  struct spinlock slock;
+  int owned;
+} __reloc;
+
 struct sock {
   struct sock_common __sk_common;
+  struct socket_lock sk_lock;
   struct sk_buff_head sk_receive_queue;
   struct sock_backlog sk_backlog;
   int sk_rcvbuf;

@@ -221,11 +221,16 @@
 #define CONN_FLAG_STICKY 2
 #define CONN_FLAG_BROKEN 4
 #define CONN_FLAG_LISTENER 8
+#define CONN_FLAG_PIPELINES 16
 
 #define INTAKE_SOCKET 0
 #define INTAKE_LISTENER 1
 #define INTAKE_LISTENER_DUMMY 2
 #define INTAKE_REPLY 3
+
+#define QUEUED_ANSWER 1
+#define QUEUED_REQUEST 2
+#define QUEUED_IN_FLIGHT 4
 
 #define INBOUND_PROXYS 0
 #define INBOUND_WORKLOADS 1
@@ -728,6 +733,7 @@ struct upstream {
   __u32 dummy; /* 1: the slot has a dummy socket; written by the agent; 2: it is broken; written by the programs */
   __u32 given; /* bytes of this exchange that were sent to the dummy: of the request, then of the answer */
   __u32 taken; /* bytes of this exchange that the dummy has sent on */
+  __u64 sk; /* address of the socket U, once an answer was complete there */
   __u32 seq; /* write_seq of U when no exchange was under way */
   __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
   __u64 body; /* bytes of the body of this answer, without framing, that the kernel has sent to the client */
@@ -741,7 +747,7 @@ struct upstream {
   __u64 dummy_cookie; /* its cookie; written by the agent */
   __u64 dummy_owner; /* cookie of the client whose bytes went through it last */
 };
-_Static_assert(sizeof(struct upstream) == 280, "upstream");
+_Static_assert(sizeof(struct upstream) == 288, "upstream");
 _Static_assert(__builtin_offsetof(struct upstream, owner) == 0, "upstream.owner");
 _Static_assert(__builtin_offsetof(struct upstream, started) == 8, "upstream.started");
 _Static_assert(__builtin_offsetof(struct upstream, remaining) == 16, "upstream.remaining");
@@ -775,18 +781,19 @@ _Static_assert(__builtin_offsetof(struct upstream, intake) == 200, "upstream.int
 _Static_assert(__builtin_offsetof(struct upstream, dummy) == 204, "upstream.dummy");
 _Static_assert(__builtin_offsetof(struct upstream, given) == 208, "upstream.given");
 _Static_assert(__builtin_offsetof(struct upstream, taken) == 212, "upstream.taken");
-_Static_assert(__builtin_offsetof(struct upstream, seq) == 216, "upstream.seq");
-_Static_assert(__builtin_offsetof(struct upstream, end_seq) == 220, "upstream.end_seq");
-_Static_assert(__builtin_offsetof(struct upstream, body) == 224, "upstream.body");
-_Static_assert(__builtin_offsetof(struct upstream, log) == 232, "upstream.log");
-_Static_assert(__builtin_offsetof(struct upstream, idle_ms) == 236, "upstream.idle_ms");
-_Static_assert(__builtin_offsetof(struct upstream, watch) == 240, "upstream.watch");
-_Static_assert(__builtin_offsetof(struct upstream, counted) == 244, "upstream.counted");
-_Static_assert(__builtin_offsetof(struct upstream, breaker) == 248, "upstream.breaker");
-_Static_assert(__builtin_offsetof(struct upstream, dummy_served) == 252, "upstream.dummy_served");
-_Static_assert(__builtin_offsetof(struct upstream, dummy_sk) == 256, "upstream.dummy_sk");
-_Static_assert(__builtin_offsetof(struct upstream, dummy_cookie) == 264, "upstream.dummy_cookie");
-_Static_assert(__builtin_offsetof(struct upstream, dummy_owner) == 272, "upstream.dummy_owner");
+_Static_assert(__builtin_offsetof(struct upstream, sk) == 216, "upstream.sk");
+_Static_assert(__builtin_offsetof(struct upstream, seq) == 224, "upstream.seq");
+_Static_assert(__builtin_offsetof(struct upstream, end_seq) == 228, "upstream.end_seq");
+_Static_assert(__builtin_offsetof(struct upstream, body) == 232, "upstream.body");
+_Static_assert(__builtin_offsetof(struct upstream, log) == 240, "upstream.log");
+_Static_assert(__builtin_offsetof(struct upstream, idle_ms) == 244, "upstream.idle_ms");
+_Static_assert(__builtin_offsetof(struct upstream, watch) == 248, "upstream.watch");
+_Static_assert(__builtin_offsetof(struct upstream, counted) == 252, "upstream.counted");
+_Static_assert(__builtin_offsetof(struct upstream, breaker) == 256, "upstream.breaker");
+_Static_assert(__builtin_offsetof(struct upstream, dummy_served) == 260, "upstream.dummy_served");
+_Static_assert(__builtin_offsetof(struct upstream, dummy_sk) == 264, "upstream.dummy_sk");
+_Static_assert(__builtin_offsetof(struct upstream, dummy_cookie) == 272, "upstream.dummy_cookie");
+_Static_assert(__builtin_offsetof(struct upstream, dummy_owner) == 280, "upstream.dummy_owner");
 
 /* Per pool slot: what the edits of the answer need of the request. */
 struct variables {
@@ -822,7 +829,7 @@ struct ctl {
   __u64 arg; /* see CTL */
   __u32 native; /* see CTL */
   __u32 slot; /* upstream slot */
-  __u32 queued; /* answer: bit 0: redirected bytes wait unread at the client socket; bit 1: request bytes are underway */
+  __u32 queued; /* answer: QUEUED */
   __u32 unread; /* answer: bytes of the native queue that the client has not read */
   __u32 gate; /* answer */
   __u32 requested; /* answer */

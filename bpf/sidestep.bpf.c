@@ -21,7 +21,9 @@
 #include "answer-dummy.h"
 #include "ctl-slot.h"
 
-/* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
+/*
+ * Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies.
+ */
 const volatile __u32 envoy_headers = 0;
 
 /* Leaves the rest of this connection to the agent until it resumes (CTL_RESUME). */
@@ -32,11 +34,26 @@ static __always_inline int to_agent(struct conn *c, __u32 size, __u32 why) {
   return SK_PASS;
 }
 
+/* Whether the connection is the agent's at this moment; then the message is counted. */
+static __always_inline int passes(struct conn *c, __u32 size) {
+  if (!(c->gate & 1))
+    return 0;
+  __sync_fetch_and_add(&c->passed, size);
+  if (__sync_fetch_and_add(&c->gate, 2) & 1)
+    return 1;
+  /* the agent resumed in between: this message is the kernel's after all */
+  __sync_fetch_and_add(&c->passed, -(__u64)size);
+  return 0;
+}
+
 static __always_inline int in_flight(struct conn *c, struct upstream *u) {
   return u && u->owner == c->cookie && u->exchange == c->requested;
 }
 
-/* Replaces the first `old` bytes of the message by s->out[0..s->o). Returns 0, or a negative error. Not static: see pool_take. */
+/*
+ * Replaces the first `old` bytes of the message by s->out[0..s->o). Returns 0, or a negative error. Not static: see
+ * pool_take.
+ */
 __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old) {
   if (!s)
     return -1;
@@ -105,8 +122,10 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   struct scratch *s = w->s;
   __u32 body = size - s->head_len;
   __u64 length = s->flags & HEAD_LENGTH ? s->content_length : 0;
-  if (body > length)
+  if (body > length) {
+    c->flags |= CONN_FLAG_PIPELINES;
     return to_agent(c, size, COUNTER_PIPELINED);
+  }
   if (length > MAX_KERNEL_BODY)
     return to_agent(c, size, COUNTER_BODY_AGENT);
   /* a retriable request must be here as a whole and fit, so that it can be replayed */
@@ -282,7 +301,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
     int may = before_draw(&w, action, in_skb, envoy_headers);
     if (!may)
       action = 0;
-    else if (queued || (!in_skb && c->requested && !arrived(c->upstream, c->served, c->incarnation)))
+    else if (!in_skb && reply_overtakes(c, msg->sk, queued))
       return to_agent(c, size, COUNTER_UNREAD); /* as below: it may become a reply */
     if (may > 1) {
       action = AT(struct action, image, may);
@@ -292,7 +311,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   const struct action *answer = 0;
   if (action && action->kind == ACTION_REPLY) {
     /* a reply does not wait behind an answer that is still in the backlog, or on its way there */
-    if (queued || (!skb && c->requested && !arrived(c->upstream, c->served, c->incarnation)))
+    if (!in_skb && reply_overtakes(c, msg->sk, queued))
       return to_agent(c, size, COUNTER_UNREAD);
     answer = action;
   } else {
@@ -330,13 +349,8 @@ int on_message(struct sk_msg_md *msg) {
   if (!c)
     return SK_PASS;
   __u32 size = msg->size;
-  if (c->gate & 1) {
-    __sync_fetch_and_add(&c->passed, size);
-    if (__sync_fetch_and_add(&c->gate, 2) & 1)
-      return SK_PASS;
-    /* the agent resumed in between: this message is the kernel's after all */
-    __sync_fetch_and_add(&c->passed, -(__u64)size);
-  }
+  if (passes(c, size))
+    return SK_PASS;
   __u32 slot = c->upstream;
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (c->body_left) {
@@ -358,10 +372,14 @@ int on_message(struct sk_msg_md *msg) {
     }
     return SK_PASS;
   }
-  if (in_flight(c, u))
+  if (in_flight(c, u)) {
+    c->flags |= CONN_FLAG_PIPELINES;
     return to_agent(c, size, COUNTER_PIPELINED);
+  }
   __u32 native, queued;
   unread_of(sk, c, &native, &queued);
+  if (native || queued & 4)
+    c->flags |= CONN_FLAG_PIPELINES;
   if (native || queued & 2) /* what the kernel would send now could overtake what the agent sent, or be too much */
     return to_agent(c, size, COUNTER_UNREAD);
   struct scratch *s = scratch_take();
@@ -445,29 +463,27 @@ int on_answer(struct __sk_buff *skb) {
   if (u->way & WAY_DUMMY)
     return to_dummy(skb, u, slot, len, done);
   __u64 owner = u->owner;
-  int at_listener = u->intake != INTAKE_SOCKET;
+  /* at listener intake, what is sent is counted before the exchange ends: the next request then knows of it */
+  int verdict = u->intake != INTAKE_SOCKET ? to_listener_client(skb, owner)
+                                           : bpf_sk_redirect_hash(skb, &clients, &owner, BPF_F_INGRESS);
   if (done) {
     settle(skb, u);
     pool_give(u, slot);
   }
-  if (at_listener)
-    return to_listener_client(skb, owner);
-  return bpf_sk_redirect_hash(skb, &clients, &owner, BPF_F_INGRESS);
+  return verdict;
 }
 
 #define CTL_AT 16 /* the test run takes the first bytes for an Ethernet header */
 
 /* Whether a message for this client may have been decided, but not queued yet. */
-static __always_inline int on_its_way(struct conn *c) {
+static __always_inline int on_its_way(struct conn *c, struct upstream *u, int under_way) {
   if (!c->requested)
     return 0;
-  __u32 slot = c->upstream;
-  struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   /* what was redirected of an answer that the agent carries on has arrived: the server sends one after the other */
-  if (in_flight(c, u))
+  if (under_way && u)
     return (u->behind && !arrived(u->behind - 1, u->behind_served, u->behind_incarnation)) ||
-           (u->way & WAY_DUMMY && (u->given != u->taken || !arrived(slot, u->served, u->incarnation)));
-  return !arrived(slot, c->served, c->incarnation);
+           (u->way & WAY_DUMMY && (u->given != u->taken || !arrived(c->upstream, u->served, u->incarnation)));
+  return !arrived(c->upstream, c->served, c->incarnation);
 }
 
 static __always_inline void ctl_client(struct ctl *ctl) {
@@ -481,8 +497,12 @@ static __always_inline void ctl_client(struct ctl *ctl) {
   if (c) {
     __u32 native = 0, queued = 0;
     ctl_gate(ctl, c);
+    __u32 slot = c->upstream;
+    struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
+    /* in this order: an answer that ends meanwhile is on its way, and what arrives meanwhile is in the queue */
+    int under_way = in_flight(c, u), coming = on_its_way(c, u, under_way);
     unread_of(sk, c, &native, &queued);
-    ctl->queued = queued || on_its_way(c);
+    ctl->queued = (queued || coming ? QUEUED_ANSWER : 0) | (under_way ? QUEUED_IN_FLIGHT : 0);
     ctl->unread = native;
   }
   bpf_sk_release(sk);

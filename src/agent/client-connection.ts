@@ -112,7 +112,7 @@ export class ClientConnection implements ClientEnd {
         if (this.#pending.empty) return false;
         continue;
       }
-      if (!slot && !state.queued) break;
+      if (!slot && !state.inFlight && !state.queued) break;
       await sleep(POLL_MS);
     }
     this.#agentMode = true;
@@ -292,7 +292,7 @@ export class ClientConnection implements ClientEnd {
         if (this.#session.opaque) this.#session.end();
         return; // closed at the next boundary
       }
-      quiet = this.#slotOf(state) || state.queued ? 0 : quiet + 1;
+      quiet = state.inFlight || this.#slotOf(state) || state.queued ? 0 : quiet + 1;
       if (quiet === 2) break;
       await sleep(quiet ? POLL_MS : 5);
     }
@@ -318,7 +318,7 @@ export class ClientConnection implements ClientEnd {
   drain(): void {
     this.#draining = true;
     const state = this.context.plane.query(this.cookie);
-    if (!this.#session?.busy && !this.#busy && (!state || !(this.#slotOf(state) || state.queued)))
+    if (!this.#session?.busy && !this.#busy && (!state || !(state.inFlight || this.#slotOf(state) || state.queued)))
       this.closeGracefully();
   }
 

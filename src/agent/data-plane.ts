@@ -31,6 +31,7 @@ import {
   MAX_STAGED,
   MAX_UPSTREAMS,
   MAX_VARIABLE_BYTES,
+  QUEUED,
   UpstreamSpec,
   VariablesSpec,
 } from '../layout/runtime.js';
@@ -45,9 +46,12 @@ const CTL_AT = 16;
 
 /** What the control program says about a client connection. */
 export interface ConnectionState {
+  /** redirected bytes wait unread at the client, or are on their way there */
   readonly queued: boolean;
   /** a part of the request is on its way to the upstream still (listener intake) */
   readonly underway: boolean;
+  /** an exchange on a pooled connection had not ended when `queued` was found out */
+  readonly inFlight: boolean;
   readonly unread: number;
   readonly gate: number;
   readonly requested: number;
@@ -306,8 +310,9 @@ export class DataPlane {
     const view = this.#ctl;
     const number = (name: string): number => get(view, CTL_AT, CtlSpec, name);
     return {
-      queued: (number('queued') & 1) !== 0,
-      underway: (number('queued') & 2) !== 0,
+      queued: (number('queued') & QUEUED.ANSWER) !== 0,
+      underway: (number('queued') & QUEUED.REQUEST) !== 0,
+      inFlight: (number('queued') & QUEUED.IN_FLIGHT) !== 0,
       unread: number('unread') | 0,
       gate: number('gate'),
       requested: number('requested'),

@@ -198,6 +198,8 @@ export const CONN_FLAG = {
   BROKEN: 4,
   /** the client's socket stays out of the map: its requests are decided where the agent accepts them */
   LISTENER: 8,
+  /** has sent a request before it had read the answer to the one before */
+  PIPELINES: 16,
 } as const;
 
 /** Where the requests of a connection are decided, and how they reach the upstream. */
@@ -322,6 +324,7 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['dummy', 'u32', '1: the slot has a dummy socket; written by the agent; 2: it is broken; written by the programs'],
   ['given', 'u32', 'bytes of this exchange that were sent to the dummy: of the request, then of the answer'],
   ['taken', 'u32', 'bytes of this exchange that the dummy has sent on'],
+  ['sk', 'u64', 'address of the socket U, once an answer was complete there'],
   ['seq', 'u32', 'write_seq of U when no exchange was under way'],
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
   ['body', 'u64', 'bytes of the body of this answer, without framing, that the kernel has sent to the client'],
@@ -350,6 +353,16 @@ export const EndpointSpec = struct('endpoint', 'Per endpoint id.', [
   ['blocks', 'u16[16]', 'block numbers'],
 ]);
 
+/** What is under way for a client, in the order in which the bits are found out: nothing is missed in between. */
+export const QUEUED = {
+  /** redirected bytes wait unread at the client, or are on their way there */
+  ANSWER: 1,
+  /** a part of the request is on its way to the upstream still (listener intake) */
+  REQUEST: 2,
+  /** an exchange on a pooled connection */
+  IN_FLIGHT: 4,
+} as const;
+
 export const CtlSpec = struct('ctl', 'Argument and answer of the control program.', [
   ['command', 'u32', 'CTL'],
   ['result', 'u32', 'answer: 1 done or found, 0 not'],
@@ -357,11 +370,7 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
   ['arg', 'u64', 'see CTL'],
   ['native', 'u32', 'see CTL'],
   ['slot', 'u32', 'upstream slot'],
-  [
-    'queued',
-    'u32',
-    'answer: bit 0: redirected bytes wait unread at the client socket; bit 1: request bytes are underway',
-  ],
+  ['queued', 'u32', 'answer: QUEUED'],
   ['unread', 'u32', 'answer: bytes of the native queue that the client has not read'],
   ['gate', 'u32', 'answer'],
   ['requested', 'u32', 'answer'],
@@ -539,6 +548,7 @@ export const RUNTIME_ENUMS = {
   COUNTER,
   CONN_FLAG,
   INTAKE,
+  QUEUED,
   INBOUND,
   CTL,
   TRIPPED,

@@ -15,7 +15,7 @@ export const MESH = '127.0.0.4';
 /** Why these tests are skipped here, or false. A missing build is no reason: then they fail. */
 export const skip: string | false = whyNoSidestep()?.includes('root') ? 'needs root' : false;
 
-/** The server inside the mesh, so that all that can goes from socket to socket. */
+/** The server inside the mesh for all tests, so that all that can goes from socket to socket. */
 const INSIDE = process.env.SIDESTEP_SERVERS_INSIDE === '1';
 
 /** What a client program prints. */
@@ -57,13 +57,20 @@ export class RulesWorld {
     readonly lab: Lab,
     readonly port: number,
     readonly upstream: number,
+    readonly inside: boolean,
   ) {}
 
-  /** A server and Sidestep, both running. `ownNetwork`: in a network of their own, after this shell command. */
-  static async open(name: string, options: { readonly ownNetwork?: string } = {}): Promise<RulesWorld> {
+  /**
+   * A server and Sidestep, both running. `ownNetwork`: in a network of their own, after this shell command; `inside`: the
+   * server in the mesh, too; `args`: more of Sidestep's.
+   */
+  static async open(
+    name: string,
+    options: { readonly ownNetwork?: string; readonly inside?: boolean; readonly args?: readonly string[] } = {},
+  ): Promise<RulesWorld> {
     const lab = await Lab.open(`rules-${name}`);
     try {
-      const world = new RulesWorld(lab, await freePort(), await freePort());
+      const world = new RulesWorld(lab, await freePort(), await freePort(), options.inside ?? INSIDE);
       const file = join(lab.dir, 'bootstrap.json');
       await writeFile(file, JSON.stringify(bootstrap(world.port, world.upstream)));
       if (options.ownNetwork) {
@@ -76,9 +83,9 @@ export class RulesWorld {
         ]);
         await world.#network.waitFor(/^up$/m);
       }
-      if (!INSIDE) await world.startServer();
-      world.sidestep = await startSidestep(lab, [file], { prefix: world.inNetwork() });
-      if (INSIDE) await world.startServer();
+      if (!world.inside) await world.startServer();
+      world.sidestep = await startSidestep(lab, [file], { prefix: world.inNetwork(), args: options.args ?? [] });
+      if (world.inside) await world.startServer();
       return world;
     } catch (error) {
       await lab.close();
@@ -98,7 +105,7 @@ export class RulesWorld {
   /** Starts the server, again after it was killed. */
   async startServer(): Promise<void> {
     const start = (argv: string[]): LabProcess =>
-      INSIDE ? this.sidestep.start('server', argv) : this.lab.start('server', argv);
+      this.inside ? this.sidestep.start('server', argv) : this.lab.start('server', argv);
     this.server = start([
       ...this.inNetwork(),
       ...['python3', join(PROGRAMS, 'server.py'), '127.0.0.1', String(this.upstream)],

@@ -84,7 +84,8 @@ function grpcPath(method: GrpcMethod | undefined): PathPart {
   if (!service && !name) return { json: { prefix: '/' }, kind: PREFIX, length: 1 };
   const length = (service ?? '').length + (name ?? '').length;
   if (method?.type === 'RegularExpression') {
-    const regex = `/${service || '[^/]+'}/${name || '[^/]+'}`;
+    const part = (text: string | undefined) => (text?.includes('|') ? `(?:${text})` : text || '[^/]+');
+    const regex = `/${part(service)}/${part(name)}`;
     return { json: { safe_regex: { regex } }, kind: REGEX, length };
   }
   if (service && name) return { json: { path: `/${service}/${name}` }, kind: EXACT, length };
@@ -94,7 +95,9 @@ function grpcPath(method: GrpcMethod | undefined): PathPart {
 
 /**
  * Translates one match of a GRPCRoute: a call of a method is a request for `/service/method`. Precedence: the most
- * characters of a service, of a method, then the most headers.
+ * characters in the matching service, in the matching method, then the most headers. Whatever names a service matches the
+ * whole of it, so of two matches that meet one request, both have as many characters there or one has none. Among equals,
+ * names come before regular expressions.
  */
 export function grpcMatch(
   context: Context,
@@ -106,8 +109,16 @@ export function grpcMatch(
   const headers = values(context, document, match?.headers, [...path, 'headers'], true);
   const json: JsonObject = { ...own.json, ...(headers.length > 0 ? { headers } : {}) };
   context.origin(json, document, path);
-  const { service = '', method = '' } = match?.method ?? {};
-  return { json, rank: [own.kind, service.length, method.length, headers.length, 0], exact: own.kind === EXACT };
+  const { type, service = '', method = '' } = match?.method ?? {};
+  const named = service !== '' || method !== '';
+  const rank: Rank = [
+    named ? EXACT : PREFIX,
+    service === '' ? 0 : 1,
+    method === '' ? 0 : 1,
+    headers.length,
+    named && type !== 'RegularExpression' ? 1 : 0,
+  ];
+  return { json, rank, exact: own.kind === EXACT };
 }
 
 /** Where a route stands among those of other documents. */
