@@ -13,6 +13,7 @@ import { CONN_FLAG, UPSTREAM_FLAG } from '../layout/runtime.js';
 import { beforeDrain } from '../plan/idle-times.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
 import type { ConnectionState } from './data-plane.js';
+import { drained } from './drained.js';
 import { IdleTime, lookEvery } from './idle-connections.js';
 import { KernelExchanges } from './kernel-exchanges.js';
 import { PendingBytes } from './pending-bytes.js';
@@ -95,7 +96,7 @@ export class ClientConnection implements ClientEnd {
   /** Waits until the kernel has nothing under way for this connection, then opens a way to the proxy. */
   async #takeOver(): Promise<boolean> {
     this.context.pool.grow();
-    for (;;) {
+    for (let quiet = 0; ; ) {
       if (this.#closed) return false;
       const state = this.context.plane.query(this.cookie);
       if (!state) break; // never in the map (or gone): everything comes this way
@@ -105,12 +106,15 @@ export class ClientConnection implements ClientEnd {
       }
       const slot = this.#slotOf(state);
       if (state.bodyLeft > 0n) {
-        if (!slot) {
-          // The answer is there, the rest of the request's body is not wanted: Envoy closes, too.
+        if (!slot) quiet = state.queued ? 0 : quiet + 1;
+        if (quiet === 2) {
+          // The answer is there, the rest of the request's body is not wanted: Envoy closes, too. Twice quiet, because who
+          // breaks an exchange off waits for that before it writes its answer.
           this.closeGracefully();
           return false;
         }
-        if (state.underway) {
+        // what becomes of an exchange whose upstream has ended is decided elsewhere
+        if (!slot || slot.ended || state.underway) {
           await sleep(POLL_MS);
           continue;
         }
@@ -130,24 +134,30 @@ export class ClientConnection implements ClientEnd {
     return slot && this.context.plane.owner(slot.slot) === this.cookie ? slot : undefined;
   }
 
-  /** The rest of a request's body that came together with other bytes goes to the upstream that has its beginning. */
+  /**
+   * The rest of a request's body that came together with other bytes goes to the upstream that has its beginning. When that
+   * ends before, the rest stays with what is pending: nobody wants it, least of all as the beginning of another request.
+   */
   async #sendBody(slot: Slot, left: number): Promise<void> {
+    const { plane } = this.context;
     // Part of the request may have gone straight to the server's socket: the next one must not meet these bytes there.
-    this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
-    let missing = left;
-    while (missing > 0 && !this.#closed && !slot.ended) {
+    plane.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
+    for (let missing = left; missing > 0; ) {
+      if (this.#closed || slot.ended) return;
       const piece = this.#pending.take(missing);
       if (!piece) {
         await sleep(POLL_MS);
         continue;
       }
       missing -= piece.length;
-      this.context.plane.touch(slot.slot);
-      if (!slot.socket.write(piece)) await new Promise((resolve) => slot.socket.once('drain', resolve));
+      plane.touch(slot.slot);
+      if (!slot.socket.write(piece)) await drained(slot.socket);
     }
-    this.context.plane.touch(slot.slot);
-    this.context.plane.addFlags(slot.slot, UPSTREAM_FLAG.REQUEST_DONE);
-    this.context.plane.bodySent(this.cookie);
+    if (plane.owner(slot.slot) === this.cookie) {
+      plane.touch(slot.slot);
+      plane.addFlags(slot.slot, UPSTREAM_FLAG.REQUEST_DONE);
+    }
+    plane.bodySent(this.cookie);
   }
 
   #openSession(): boolean {

@@ -4,14 +4,7 @@
  * failures; who takes traffic is changed in the image in force. Until the first answer, and when there is no proxy to
  * ask, such clusters have no endpoints here and their requests are the proxy's.
  */
-import {
-  type FollowedCluster,
-  type FollowedHost,
-  MAX_DISCOVERED,
-  type SetHosts,
-  useHostSets,
-  writeHostSets,
-} from '../compile/clusters.js';
+import { type FollowedCluster, type FollowedHost, MAX_DISCOVERED, type SetHosts } from '../compile/clusters.js';
 import type { CompiledImage } from '../compile/image.js';
 import { healthOf } from '../plan/endpoints.js';
 import type { Health, HostState } from '../plan/host-sets.js';
@@ -19,6 +12,7 @@ import { HOUR_MS, shorter } from '../plan/idle-times.js';
 import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject } from '../policy/resources.js';
 import { hostKey } from '../proxy/index.js';
+import { HostRooms } from './host-rooms.js';
 
 /** What is asked of the rest of the agent. */
 export interface DiscoveryContext {
@@ -82,15 +76,18 @@ export function parseClusters(text: string): Map<string, Host[]> {
   return found;
 }
 
-interface InForce {
+interface Found {
   readonly hosts: readonly FollowedHost[];
   readonly states: readonly HostState[];
-  readonly room: 0 | 1;
 }
 
-const NOTHING: Omit<InForce, 'room'> = { hosts: [], states: [] };
+interface InForce extends Found {
+  readonly rooms: HostRooms;
+}
 
-function same(a: Omit<InForce, 'room'>, b: Omit<InForce, 'room'>): boolean {
+const NOTHING: Found = { hosts: [], states: [] };
+
+function same(a: Found, b: Found): boolean {
   return (
     a.hosts.length === b.hosts.length &&
     a.hosts.every(({ id }, i) => id === b.hosts[i]!.id) &&
@@ -122,8 +119,9 @@ export class Discovery {
     await this.#ask(followed);
     for (const [name, cluster] of followed) {
       const now = this.#now(cluster);
-      useHostSets(compiled.image, cluster, writeHostSets(compiled.image, cluster, 0, now.hosts, now.states));
-      this.#prepared.set(name, { ...now, room: 0 });
+      const rooms = new HostRooms(cluster);
+      rooms.prepare(compiled.image, now.hosts, now.states);
+      this.#prepared.set(name, { ...now, rooms });
     }
   }
 
@@ -167,10 +165,9 @@ export class Discovery {
       const before = this.#inForce.get(name);
       const now = this.#now(cluster);
       if (before && same(before, now)) continue;
-      // the other room was given up at the change before, so no program reads it any more
-      const room = before?.room === 0 ? 1 : 0;
-      this.context.setHosts(cluster, room, now.hosts, now.states);
-      this.#inForce.set(name, { ...now, room });
+      const rooms = before?.rooms ?? new HostRooms(cluster);
+      rooms.change(this.context.setHosts, now.hosts, now.states);
+      this.#inForce.set(name, { ...now, rooms });
       if (before) this.#retire(before.hosts);
       this.#tellIdle();
     }
@@ -188,7 +185,7 @@ export class Discovery {
     }
   }
 
-  #now({ plan }: FollowedCluster): Omit<InForce, 'room'> {
+  #now({ plan }: FollowedCluster): Found {
     const found = this.#hosts.get(plan.followed.cluster);
     if (!found) return NOTHING;
     try {
@@ -198,7 +195,7 @@ export class Discovery {
     }
   }
 
-  #found(found: readonly Host[]): Omit<InForce, 'room'> {
+  #found(found: readonly Host[]): Found {
     if (found.length > MAX_DISCOVERED) return NOTHING;
     const hosts = found.map(({ address, port }) => {
       return { address, port, weight: 1, id: this.context.endpointId(address, port) };
@@ -207,7 +204,7 @@ export class Discovery {
   }
 
   /** Addresses that the files name, with the health that the proxy has found. */
-  #checked({ endpoints, followed }: FollowedCluster['plan'], found: readonly Host[]): Omit<InForce, 'room'> {
+  #checked({ endpoints, followed }: FollowedCluster['plan'], found: readonly Host[]): Found {
     const byAddress = new Map(found.map((host) => [hostKey(host.address, host.port), host]));
     const states = endpoints.map(({ address, port }, i): HostState | undefined => {
       const host = byAddress.get(hostKey(address, port));

@@ -3,19 +3,14 @@
  * map, by the kernel where it sees answers, and here for what the agent and the proxy see. An endpoint that reaches a
  * limit is ejected for both, and comes back after its time.
  */
-import {
-  type FollowedCluster,
-  type FollowedHost,
-  type SetHosts,
-  useHostSets,
-  writeHostSets,
-} from '../compile/clusters.js';
+import type { FollowedCluster, FollowedHost, SetHosts } from '../compile/clusters.js';
 import type { CompiledImage } from '../compile/image.js';
 import { DetectorSpec, MAX_DETECTORS, TRIPPED } from '../layout/runtime.js';
 import type { HostState } from '../plan/host-sets.js';
 import type { FollowedPlan } from '../plan/ir.js';
 import type { Detection } from '../plan/outliers.js';
 import { hostKey } from '../proxy/index.js';
+import { HostRooms } from './host-rooms.js';
 import type { TryReport } from './try-reports.js';
 
 export interface OutliersContext {
@@ -48,7 +43,7 @@ interface Detector {
   readonly key: string;
   /** by `address port` */
   readonly hosts: Map<string, Watched>;
-  readonly clusters: { readonly cluster: FollowedCluster; room: 0 | 1 }[];
+  readonly clusters: HostRooms[];
   timer: NodeJS.Timeout | undefined;
   /** when a room was written last, and what waits to write the other */
   written: number;
@@ -84,9 +79,10 @@ export class Outliers {
       const { followed } = cluster.plan;
       if (!followed.detection) continue;
       const detector = this.#detectorOf(followed, followed.detection);
-      detector.clusters.push({ cluster, room: 0 });
+      const rooms = new HostRooms(cluster);
+      detector.clusters.push(rooms);
       const { hosts, states } = this.#hostsOf(detector, cluster);
-      useHostSets(compiled.image, cluster, writeHostSets(compiled.image, cluster, 0, hosts, states));
+      rooms.prepare(compiled.image, hosts, states);
     }
   }
 
@@ -237,10 +233,9 @@ export class Outliers {
       return;
     }
     detector.written = now();
-    for (const one of detector.clusters) {
-      one.room = one.room === 0 ? 1 : 0;
-      const { hosts, states } = this.#hostsOf(detector, one.cluster);
-      this.context.setHosts(one.cluster, one.room, hosts, states);
+    for (const rooms of detector.clusters) {
+      const { hosts, states } = this.#hostsOf(detector, rooms.cluster);
+      rooms.change(this.context.setHosts, hosts, states);
     }
     // only now may the kernel choose the host again, if it is still among those that take traffic
     for (const host of detector.hosts.values()) Atomics.store(this.context.words, at(host.index, 'tripped'), 0);

@@ -12,6 +12,7 @@ import { startSidestep } from '../lab/sidestep.js';
 import type { JsonObject } from '../policy/resources.js';
 import { measure, medians, type Row, type Target } from './http1.js';
 import { describeMachine, type Machine } from './machine.js';
+import { nginxConfig } from './nginx.js';
 
 /** The kinds of answers: what is asked for. */
 export const ANSWERS = {
@@ -63,29 +64,9 @@ function policy(address: string, port: number, server: number): JsonObject {
   return plainBootstrap([{ name: 'files', address, port, routes }], [{ name: 'files', ports: [server] }]);
 }
 
-function nginxFiles(dir: string, port: number): string {
-  const temporary = ['client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'].map((n) => `${n}_temp_path ${dir}/${n};`);
-  return `
-worker_processes 1;
-daemon off;
-pid ${dir}/nginx.pid;
-error_log stderr warn;
-events { worker_connections 4096; }
-http {
-  access_log off;
-  sendfile on;
-  tcp_nopush on;
-  keepalive_requests 1000000000;
-  ${temporary.join('\n  ')}
-  server {
-    listen 127.0.0.1:${port} backlog=4096;
-    root ${dir}/files;
-    # a filter that may change the length: the answer is chunked
-    location /chunked/ { alias ${dir}/files/; sub_filter_types *; sub_filter 'never there' ''; }
-  }
-}
-`;
-}
+/** Files; below /chunked/ through a filter that may change the length, so that the answer is chunked. */
+const FILES = (dir: string): string =>
+  `root ${dir}/files; location /chunked/ { alias ${dir}/files/; sub_filter_types *; sub_filter 'never there' ''; }`;
 
 async function startFiles(lab: Lab): Promise<{ port: number; pid: number }> {
   const port = await freePort();
@@ -95,7 +76,7 @@ async function startFiles(lab: Lab): Promise<{ port: number; pid: number }> {
   await writeFile(join(dir, 'files/small'), Buffer.alloc(200, 'x'));
   for (const kib of [64, 256, 1000]) await writeFile(join(dir, `files/k${kib}`), Buffer.alloc(kib * 1024, 'x'));
   const config = join(dir, 'nginx.conf');
-  await writeFile(config, nginxFiles(dir, port));
+  await writeFile(config, nginxConfig(dir, `127.0.0.1:${port}`, FILES(dir), 'sendfile on; tcp_nopush on;'));
   const { pid } = lab.start('nginx', ['nginx', '-c', config, '-e', 'stderr', '-p', dir]);
   await waitForPort('127.0.0.1', port);
   return { port, pid };

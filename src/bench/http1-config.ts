@@ -146,30 +146,3 @@ export function twoSidecars(
     }),
   };
 }
-
-/** nginx with one worker and a small answer from memory, at every address of its network namespace or at one. */
-export function nginxConfig(dir: string, port: number, address: string): string {
-  return `
-worker_processes 1;
-daemon off;
-pid ${dir}/nginx.pid;
-error_log stderr warn;
-events { worker_connections 4096; }
-http {
-  access_log off;
-  keepalive_requests 1000000000;
-  client_body_temp_path ${dir}/body;
-  proxy_temp_path ${dir}/proxy;
-  fastcgi_temp_path ${dir}/fastcgi;
-  uwsgi_temp_path ${dir}/uwsgi;
-  scgi_temp_path ${dir}/scgi;
-  server {
-    listen ${address}:${port} backlog=4096;
-    location / {
-      default_type application/json;
-      return 200 '{"id":42,"name":"a thing"}\\n';
-    }
-  }
-}
-`;
-}

@@ -11,9 +11,10 @@ import { freePort, waitForPort } from '../lab/ports.js';
 import { Lab, type LabProcess, sleep } from '../lab/processes.js';
 import { type SidestepHandle, type Status, startSidestep } from '../lab/sidestep.js';
 import { kernelThreads, processMicros, processTree } from './cpu.js';
-import { nginxConfig, onePolicyPoint, REQUEST, twoSidecars } from './http1-config.js';
+import { onePolicyPoint, REQUEST, twoSidecars } from './http1-config.js';
 import { describeMachine, type Machine } from './machine.js';
 import { startNetnsTargets } from './netns.js';
+import { nginxConfig } from './nginx.js';
 import { accessRules, type PolicyPoint, slowPath } from './suite-policies.js';
 import { runWrk } from './wrk.js';
 
@@ -92,6 +93,9 @@ export interface Target {
 
 const LOW_RATE_PAUSE_MS = 10;
 
+/** A small answer from memory. */
+const ANSWER = `location / { default_type application/json; return 200 '{"id":42,"name":"a thing"}\\n'; }`;
+
 /** nginx at `port`, started by `start` (inside a mesh, or just so); `open` waits until it listens. */
 export async function startNginx(
   lab: Lab,
@@ -103,7 +107,7 @@ export async function startNginx(
   const dir = join(lab.dir, `nginx-${port}`);
   await mkdir(dir);
   const file = join(dir, 'nginx.conf');
-  await writeFile(file, nginxConfig(dir, port, address));
+  await writeFile(file, nginxConfig(dir, `${address}:${port}`, ANSWER));
   const nginx = start('nginx', ['nginx', '-c', file, '-e', 'stderr', '-p', dir]);
   await open();
   return nginx;

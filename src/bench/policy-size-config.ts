@@ -1,4 +1,5 @@
 /** The policies that the `policy-size` suite measures: N routes of every kind over several hosts, one cluster. */
+import { plainBootstrap } from '../lab/plain-bootstrap.js';
 import type { JsonObject } from '../policy/resources.js';
 
 /** Hosts that the routes are spread over: small policies have fewer. */
@@ -105,47 +106,6 @@ export function probes(n: number, count: number): Probe[] {
 
 /** A bootstrap with these routes on one listener. */
 export function policyOfSize(n: number, address: string, port: number, server: number): JsonObject {
-  const type = 'type.googleapis.com/envoy.extensions.filters';
-  const at = (host: string, p: number): JsonObject => ({ socket_address: { address: host, port_value: p } });
-  return {
-    static_resources: {
-      listeners: [
-        {
-          name: 'policy',
-          address: at(address, port),
-          filter_chains: [
-            {
-              filters: [
-                {
-                  name: 'envoy.filters.network.http_connection_manager',
-                  typed_config: {
-                    '@type': `${type}.network.http_connection_manager.v3.HttpConnectionManager`,
-                    stat_prefix: 'policy',
-                    route_config: { name: 'policy', virtual_hosts: virtualHosts(n, 'server') },
-                    http_filters: [
-                      {
-                        name: 'envoy.filters.http.router',
-                        typed_config: { '@type': `${type}.http.router.v3.Router` },
-                      },
-                    ],
-                  },
-                },
-              ],
-            },
-          ],
-        },
-      ],
-      clusters: [
-        {
-          name: 'server',
-          connect_timeout: '2s',
-          type: 'STATIC',
-          load_assignment: {
-            cluster_name: 'server',
-            endpoints: [{ lb_endpoints: [{ endpoint: { address: at('127.0.0.1', server) } }] }],
-          },
-        },
-      ],
-    },
-  };
+  const hosts = virtualHosts(n, 'server');
+  return plainBootstrap([{ name: 'policy', address, port, hosts }], [{ name: 'server', ports: [server] }]);
 }

@@ -1,6 +1,6 @@
 /** `sidestep status` and `sidestep off`. */
-import { request } from 'node:http';
 import type { Command } from 'commander';
+import { askControl } from '../agent/control-client.js';
 import type { Status } from '../agent/status.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { type InstanceState, processStartTime, readInstance } from '../kernel/instance.js';
@@ -38,7 +38,7 @@ function running(name: string): InstanceState | undefined {
 async function status(name: string, json: boolean): Promise<number> {
   const state = running(name);
   if (!state?.control) return EXIT.INVALID;
-  const text = await fetchControl(state.control, '/status');
+  const text = await askControl(state.control, '/status');
   const found = JSON.parse(text) as Status;
   process.stdout.write(json ? `${toJsonText(found)}\n` : describe(found));
   return EXIT.OK;
@@ -58,22 +58,6 @@ function describe(s: Status): string {
     ...s.hits.map((hit) => `  ${String(hit.requests).padStart(9)}  ${hit.route}`),
   ];
   return `${lines.join('\n')}\n`;
-}
-
-function fetchControl(socketPath: string, path: string): Promise<string> {
-  return new Promise((resolve, reject) => {
-    const call = request({ socketPath, path, timeout: 5000 }, (response) => {
-      let text = '';
-      response.setEncoding('utf8');
-      response.on('data', (piece: string) => {
-        text += piece;
-      });
-      response.on('end', () => resolve(text));
-    });
-    call.on('timeout', () => call.destroy(new Error('the agent does not answer')));
-    call.on('error', reject);
-    call.end();
-  });
 }
 
 async function off(name: string): Promise<number> {

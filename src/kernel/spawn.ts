@@ -3,14 +3,11 @@
  * that is written meanwhile: a tenth of a second of standstill when a large policy has just been compiled. posix_spawn(3)
  * shares the memory until the program is executed, and only the thread that calls it waits.
  */
+import { constants } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { KernelError } from './errors.js';
 import { libc } from './libc.js';
 
-const O_RDONLY = 0;
-const O_WRONLY = 1;
-const O_CREAT = 0o100;
-const O_TRUNC = 0o1000;
 const WNOHANG = 1;
 const SETSIGDEF = 0x04;
 const SETSIGMASK = 0x08;
@@ -65,7 +62,8 @@ async function start(path: string, argv: readonly string[], output: string): Pro
   const every = new Uint8Array(OPAQUE).fill(0xff, 0, 8);
   check(native.spawnActionsInit(actions));
   try {
-    check(native.spawnActionsOpen(actions, 0, '/dev/null', O_RDONLY, 0));
+    check(native.spawnActionsOpen(actions, 0, '/dev/null', constants.O_RDONLY, 0));
+    const { O_WRONLY, O_CREAT, O_TRUNC } = constants;
     check(native.spawnActionsOpen(actions, 1, output, O_WRONLY | O_CREAT | O_TRUNC, 0o600));
     check(native.spawnActionsDup(actions, 1, 2));
     check(native.spawnAttrInit(attr));

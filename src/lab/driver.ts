@@ -1,6 +1,11 @@
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { nodeScript, packageRoot } from './paths.js';
 import type { LabProcess } from './processes.js';
 import type { Job, JobResult } from './raw-client.js';
+
+/** The command line of a `raw-client`. */
+export const RAW_CLIENT: readonly string[] = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
 
 /** The other end of a `raw-client` process. */
 export class Driver {
@@ -23,6 +28,12 @@ export class Driver {
       }
       this.#pending.clear();
     });
+  }
+
+  /** The same, once the process is there. */
+  static async of(process: LabProcess): Promise<Driver> {
+    await process.waitFor(/raw-client/);
+    return new Driver(process);
   }
 
   /** Carries out one job in that process. */

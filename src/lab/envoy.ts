@@ -16,7 +16,7 @@ export interface EnvoyHandle {
  * @param concurrency worker threads
  * @param prefix a command that runs its arguments somewhere else, as `nsenter` does; where that is a network namespace,
  * its loopback is asked through a command there
- * @throws Error with Envoy's own words if it refuses the configuration, or after 20 s
+ * @throws Error with Envoy's own words if it refuses the configuration, or after 60 s
  */
 export async function startEnvoy(
   lab: Lab,
@@ -38,13 +38,13 @@ export async function startEnvoy(
     ...['-c', file, '--use-dynamic-base-id', '--concurrency', String(concurrency)],
     ...['--log-level', 'warning', '--drain-time-s', '1', '--parent-shutdown-time-s', '2'],
   ]);
-  const end = Date.now() + 20_000;
+  const end = Date.now() + 60_000;
   const url = `http://127.0.0.1:${adminPort}/ready`;
   const curl = [...prefix, 'curl', '-sf', '-o', '/dev/null', url];
   const ready = async () => (prefix.length > 0 ? (await runCommand(curl)).code === 0 : isReady(url));
   while (!(await ready())) {
     if (process.exit) throw new Error(`Envoy ${name} ended: ${process.output.slice(-2000)}`);
-    if (Date.now() > end) throw new Error(`Envoy ${name} is not ready after 20 s: ${process.output.slice(-2000)}`);
+    if (Date.now() > end) throw new Error(`Envoy ${name} is not ready after 60 s: ${process.output.slice(-2000)}`);
     await sleep(30);
   }
   return { process, adminPort };

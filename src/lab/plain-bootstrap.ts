@@ -7,31 +7,36 @@ export interface PlainListener {
   readonly name: string;
   readonly address: string;
   readonly port: number;
-  readonly routes: readonly JsonObject[];
+  /** of the one virtual host */
+  readonly routes?: readonly JsonObject[];
   /** of the one virtual host; default: all */
   readonly domains?: readonly string[];
+  /** virtual hosts, where there are others than that one */
+  readonly hosts?: readonly JsonObject[];
   /** HTTP filters before the router */
   readonly filters?: readonly JsonObject[];
   /** more fields of the connection manager */
   readonly manager?: JsonObject;
+  /** more fields */
+  readonly more?: JsonObject;
 }
 
 export interface PlainCluster {
   readonly name: string;
-  /** ports of its endpoints at 127.0.0.1 */
+  /** ports of its endpoints */
   readonly ports: readonly number[];
+  /** their address; default: 127.0.0.1 */
+  readonly address?: string;
   /** more fields */
   readonly more?: JsonObject;
 }
 
 function listener(l: PlainListener): JsonObject {
+  const host = { name: l.name, domains: [...(l.domains ?? ['*'])], routes: [...(l.routes ?? [])] };
   const manager = {
     '@type': `${FILTER_TYPE}.network.http_connection_manager.v3.HttpConnectionManager`,
     stat_prefix: l.name,
-    route_config: {
-      name: l.name,
-      virtual_hosts: [{ name: l.name, domains: [...(l.domains ?? ['*'])], routes: [...l.routes] }],
-    },
+    route_config: { name: l.name, virtual_hosts: [...(l.hosts ?? [host])] },
     http_filters: [
       ...(l.filters ?? []),
       { name: 'envoy.filters.http.router', typed_config: { '@type': `${FILTER_TYPE}.http.router.v3.Router` } },
@@ -42,12 +47,13 @@ function listener(l: PlainListener): JsonObject {
     name: l.name,
     address: { socket_address: { address: l.address, port_value: l.port } },
     filter_chains: [{ filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: manager }] }],
+    ...l.more,
   };
 }
 
 function cluster(c: PlainCluster): JsonObject {
   const endpoints = c.ports.map((port) => ({
-    endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: port } } },
+    endpoint: { address: { socket_address: { address: c.address ?? '127.0.0.1', port_value: port } } },
   }));
   return {
     name: c.name,

@@ -97,7 +97,7 @@ export class LabProcess {
    * Waits until the output matches.
    * @throws Error with the last output if the process ends or `timeoutMs` pass first
    */
-  waitFor(pattern: RegExp, timeoutMs = 15_000): Promise<RegExpMatchArray> {
+  waitFor(pattern: RegExp, timeoutMs = 60_000): Promise<RegExpMatchArray> {
     return new Promise((resolve, reject) => {
       const done = (act: () => void): void => {
         clearTimeout(timer);

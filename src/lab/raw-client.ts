@@ -86,6 +86,8 @@ export async function runJob(job: Job): Promise<JobResult> {
     await new Promise<void>((resolve, reject) => {
       socket.once('connect', resolve);
       socket.once('error', reject);
+      // when the time is over before there is a connection
+      socket.once('close', () => reject(new Error('never connected')));
     });
     peer = `${socket.remoteAddress}:${socket.remotePort}`;
     for (const exchange of job.exchanges) {

@@ -1,7 +1,8 @@
-/** Sidestep as a user runs it: through its command line only. */
+/** Sidestep as a user runs it: through its command line (what it counts is asked of the agent itself, without a process). */
 import { existsSync, readFileSync } from 'node:fs';
 import { rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { askControl } from '../agent/control-client.js';
 import { instanceFolder, readInstance } from '../kernel/instance.js';
 import { packageRoot } from './paths.js';
 import { freePort } from './ports.js';
@@ -103,13 +104,26 @@ export class SidestepHandle {
   }
 
   /**
-   * What the instance counts so far.
-   * @throws Error with the command's own words if it fails
+   * What the instance counts so far, as `sidestep status --json` prints it.
+   * @throws Error when it does not run or does not answer
    */
   async status(): Promise<Status> {
-    const r = await runCommand(sidestepCommand('status', '--json', '--name', this.name), { timeoutMs: 15_000 });
-    if (r.code !== 0) throw new Error(`sidestep status: ${r.stderr.trim() || r.stdout.trim()}`);
-    return JSON.parse(r.stdout) as Status;
+    const found = readInstance(this.name);
+    if (found.kind !== 'running') throw new Error(`the instance ${this.name} is not running`);
+    return JSON.parse(await askControl(found.state.control!, '/status')) as Status;
+  }
+
+  /**
+   * Waits until a later generation than this one is in force.
+   * @returns which
+   * @throws Error with its output if there is none after `timeoutMs`
+   */
+  async generationAfter(generation: number, timeoutMs = 30_000): Promise<number> {
+    for (const end = Date.now() + timeoutMs; ; await sleep(20)) {
+      const now = (await this.status()).generation;
+      if (now > generation) return now;
+      if (Date.now() > end) throw new Error(`still generation ${now}: ${this.process.output.slice(-1000)}`);
+    }
   }
 
   /** SIGTERM; waits until it has drained and ended. Returns its exit code (null: killed after 15 s). */
@@ -135,7 +149,7 @@ export async function startSidestep(
     readonly args?: readonly string[];
     /** a command that runs its arguments somewhere else, as `nsenter` does */
     readonly prefix?: readonly string[];
-    /** how long it may take to become ready, in milliseconds (30 s) */
+    /** how long it may take to become ready, in milliseconds (90 s) */
     readonly readyMs?: number;
   } = {},
 ): Promise<SidestepHandle> {
@@ -148,7 +162,7 @@ export async function startSidestep(
   const more = [...(intake ? ['--intake', intake] : []), ...(options.args ?? [])];
   const args = ['run', ...files, '--name', name, '--admin', admin, ...more];
   const process = lab.start(`sidestep ${name}`, [...(options.prefix ?? []), ...sidestepCommand(...args)]);
-  await process.waitFor(/\bready\b/, options.readyMs ?? 30_000);
+  await process.waitFor(/\bready\b/, options.readyMs ?? 90_000);
   void process.exited.then(({ code, signal }) => {
     // SIGKILL is what tests do; anything else but 0 is a crash that must not pass unseen
     if (code !== 0 && signal !== 'SIGKILL')

@@ -6,9 +6,9 @@ import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type CompiledImage, compileImage } from '../../src/compile/image.js';
 import { type Decision, interpret } from '../../src/compile/interpret.js';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
+import { nodeScript } from '../../src/lab/paths.js';
 import { freePorts } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
 import type { WireAnswer } from '../../src/lab/raw-client.js';
@@ -83,10 +83,8 @@ export class World {
       const ports = await freePorts(configs.length);
       const json = bootstrap(configs, ADDRESS, ports, byName);
       await startEnvoy(lab, 'oracle', json);
-      const raw = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
-      const process = lab.start('client', raw, { stdin: true });
-      await process.waitFor(/raw-client/);
-      return new World(configs, lab, new Driver(process), ports, names, kernel, json);
+      const process = lab.start('client', RAW_CLIENT, { stdin: true });
+      return new World(configs, lab, await Driver.of(process), ports, names, kernel, json);
     } catch (error) {
       await lab.close();
       throw error;

@@ -81,7 +81,7 @@ function tests(inside: boolean): void {
       if (!ports[server]) return t.skip(found.missing[server] ?? 'the server is not there');
       // runWrk fails if any answer is not 2xx or any connection breaks
       const r = await runWrk({
-        ...{ url: `http://${MESH}:${ports[server]}/small`, host: 'any', connections: 16, seconds: 2, pauseMs: 0 },
+        ...{ url: `http://${MESH}:${ports[server]}/small`, host: 'any', connections: 16, seconds: 1, pauseMs: 0 },
         dir: lab.dir,
         wrap: (argv) => sidestep.execCommand(argv),
       });

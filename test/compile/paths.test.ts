@@ -3,13 +3,11 @@
  * (default 1500) says how many targets are made, SIDESTEP_SEED which.
  */
 import assert from 'node:assert/strict';
-import { join } from 'node:path';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { interpret } from '../../src/compile/interpret.js';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { freePorts } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
 import { buildPlan } from '../../src/plan/build.js';
@@ -64,10 +62,8 @@ test('paths', { skip: findEnvoy() === undefined ? 'no Envoy was found' : false, 
     );
     const clusters = [clusterOf('c', [upstream.port])];
     await startEnvoy(lab, 'oracle', { static_resources: { listeners, clusters } });
-    const raw = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
-    const process = lab.start('client', raw, { stdin: true });
-    await process.waitFor(/raw-client/);
-    const driver = new Driver(process);
+    const process = lab.start('client', RAW_CLIENT, { stdin: true });
+    const driver = await Driver.of(process);
     const plan = buildPlan(resourcesOf(listeners, clusters));
     const { image } = compile(plan);
     const head = (target: string) => `GET ${target} HTTP/1.1\r\nHost: a\r\n\r\n`;

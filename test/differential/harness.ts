@@ -3,7 +3,7 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import fc from 'fast-check';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { freePorts } from '../../src/lab/ports.js';
@@ -17,7 +17,6 @@ import { bootstrap, CLUSTERS, type ListenerConfig, listenerConfig } from './rout
 
 const ORACLE = '127.0.0.2';
 const SUBJECT = '127.0.0.3';
-const RAW_CLIENT = join(packageRoot(), 'src/lab/raw-client.ts');
 const ECHO_SERVER = join(dirname(fileURLToPath(import.meta.url)), 'echo-server.ts');
 
 /** What is compared with the oracle: another Envoy (with its configuration changed, to plant differences), or Sidestep. */
@@ -105,24 +104,22 @@ export class Differential {
     );
     await startEnvoy(lab, 'oracle', bootstrap(configs, ORACLE, ports, byName));
     let config = bootstrap(configs, SUBJECT, ports, byName);
-    const client = nodeScript(RAW_CLIENT);
-    const oracleClient = lab.start('client of the oracle', client, { stdin: true });
+    const oracleClient = lab.start('client of the oracle', RAW_CLIENT, { stdin: true });
     let subjectClient = oracleClient;
     let sidestep: SidestepHandle | undefined;
     if (options.subject.kind === 'envoy') {
       config = options.subject.change?.(config) ?? config;
       await startEnvoy(lab, 'subject', config);
-      subjectClient = lab.start('client of the subject', client, { stdin: true });
+      subjectClient = lab.start('client of the subject', RAW_CLIENT, { stdin: true });
     } else {
       const file = join(lab.dir, 'bootstrap.json');
       await writeFile(file, JSON.stringify(config));
       sidestep = await startSidestep(lab, [file]);
       if (bypass) await sidestep.start('echo servers', echoes).waitFor(/listening/);
-      subjectClient = sidestep.start('client of the subject', client, { stdin: true });
+      subjectClient = sidestep.start('client of the subject', RAW_CLIENT, { stdin: true });
     }
-    await subjectClient.waitFor(/raw-client/);
-    await oracleClient.waitFor(/raw-client/);
-    return new Differential(lab, configs, ports, new Driver(oracleClient), new Driver(subjectClient), sidestep);
+    const drivers = [await Driver.of(oracleClient), await Driver.of(subjectClient)] as const;
+    return new Differential(lab, configs, ports, ...drivers, sidestep);
   }
 
   /** Sends the steps on one connection to each side. Returns how the subject differs from the oracle. */

@@ -186,16 +186,17 @@ for (const inside of [false, true])
       const log = (before as unknown as { log: { lines: number; lost: number; proxied: number } }).log;
       assert.equal(log.lost, 0);
       assert.equal(log.proxied, 0);
+      const both = async <T>(kind: string, read: (path: string) => Promise<T>): Promise<[alone: T, mesh: T]> => [
+        await read(file(world.lab.dir, `alone-${kind}`)),
+        await read(file(world.lab.dir, `mesh-${kind}`)),
+      ];
       const differences: string[] = [];
       for (const [kind, read] of [
         ['text', textLines],
         ['json', jsonLines],
         ['omit', jsonLines],
       ] as const) {
-        const [a, s] = [
-          await read(file(world.lab.dir, `alone-${kind}`)),
-          await read(file(world.lab.dir, `mesh-${kind}`)),
-        ];
+        const [a, s] = await both(kind, read);
         for (const c of CASES) {
           assert.ok(s.has(c.id), `${kind}: no line about ${c.id}`);
           if (c.id === 'retried') continue; // written by the proxy, about its own try
@@ -203,18 +204,12 @@ for (const inside of [false, true])
         }
       }
       assert.deepEqual(differences, []);
-      const failures = [
-        await textLines(file(world.lab.dir, 'alone-failures')),
-        await textLines(file(world.lab.dir, 'mesh-failures')),
-      ];
+      const failures = await both('failures', textLines);
       const own = (lines: Lines) =>
         [...lines.keys()].filter((id) => !id.startsWith('warm-') && id !== 'retried').sort();
-      assert.deepEqual(own(failures[1]!), own(failures[0]!));
+      assert.deepEqual(own(failures[1]), own(failures[0]));
       const ids = (lines: string[]) => lines.filter((l) => !l.includes('/again/'));
-      const [d, e] = [
-        await defaultLines(file(world.lab.dir, 'alone-default')),
-        await defaultLines(file(world.lab.dir, 'mesh-default')),
-      ];
+      const [d, e] = await both('default', defaultLines);
       const missing = ids(d).filter((line) => !e.includes(line));
       assert.deepEqual(missing, [], DEFAULT_FORMAT);
       // most of it must have been the kernel's, or nothing is shown

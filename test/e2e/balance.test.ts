@@ -14,6 +14,7 @@ import type { HeaderList } from '../../src/lab/wire.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { clusterOf, hostOf, listenerOf, to } from '../plan/resources.js';
 import { DnsServer } from './dns-server.js';
+import { allInKernel } from './in-kernel.js';
 import type { Received } from './istio-server.js';
 import { ALONE, bodyOf, MESH, one, request, skip, World } from './world.js';
 
@@ -149,8 +150,7 @@ describe('load balancing and retries', { skip, timeout: 240_000 }, () => {
   const decided = async () => (await sidestep.status()).counters?.kernel ?? 0;
   /** Requests until the kernel has a connection to every endpoint. */
   async function warm(path: (i: number) => string, n: number): Promise<void> {
-    for (let i = 0; i < n; i++) await mesh(path(i));
-    await sleep(50);
+    await allInKernel(sidestep, n, (i) => mesh(path(i)));
   }
 
   for (const cluster of ['ring', 'maglev']) {

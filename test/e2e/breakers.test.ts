@@ -1,33 +1,18 @@
 /** Circuit breakers on requests in flight, one count for kernel and proxy: as many at a time as Envoy alone lets through. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { Driver } from '../../src/lab/driver.js';
-import { startEnvoy } from '../../src/lab/envoy.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
+import type { Driver } from '../../src/lab/driver.js';
+import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { sleep } from '../../src/lab/processes.js';
 import type { Exchange, JobResult } from '../../src/lab/raw-client.js';
-import { startSidestep } from '../../src/lab/sidestep.js';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { sideBySide } from './side-by-side.js';
 import { ALONE, MESH, request, skip, World } from './world.js';
 
 const MOST = 4;
 const AT_ONCE = 12;
-const HTTP = 'type.googleapis.com/envoy.extensions.filters.http';
 
 function bootstrap(address: string, port: number, upstream: number): JsonObject {
-  const at = (a: string, port_value: number): JsonObject => ({ socket_address: { address: a, port_value } });
-  const cluster = (name: string, more: JsonObject = {}): JsonObject => ({
-    name,
-    connect_timeout: '1s',
-    type: 'STATIC',
-    load_assignment: {
-      cluster_name: name,
-      endpoints: [{ lb_endpoints: [{ endpoint: { address: at('127.0.0.1', upstream) } }] }],
-    },
-    ...more,
-  });
   const routes: JsonObject[] = [
     { match: { prefix: '/free/' }, route: { cluster: 'free', prefix_rewrite: '/' } },
     {
@@ -54,36 +39,14 @@ function bootstrap(address: string, port: number, upstream: number): JsonObject 
     },
     { match: { prefix: '/' }, route: { cluster: 'one', timeout: '10s' } },
   ];
-  const manager = {
-    '@type': 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
-    stat_prefix: 'test',
-    route_config: {
-      name: 'routes',
-      virtual_hosts: [
-        {
-          name: 'all',
-          domains: ['*'],
-          routes,
-        },
-      ],
-    },
-    http_filters: [{ name: 'envoy.filters.http.router', typed_config: { '@type': `${HTTP}.router.v3.Router` } }],
-  };
-  return {
-    static_resources: {
-      listeners: [
-        {
-          name: 'test',
-          address: at(address, port),
-          filter_chains: [{ filters: [{ name: 'hcm', typed_config: manager }] }],
-        },
-      ],
-      clusters: [
-        cluster('one', { circuit_breakers: { thresholds: [{ max_requests: MOST, track_remaining: true }] } }),
-        cluster('free'),
-      ],
-    },
-  };
+  const thresholds = [{ max_requests: MOST, track_remaining: true }];
+  return plainBootstrap(
+    [{ name: 'test', address, port, routes }],
+    [
+      { name: 'one', ports: [upstream], more: { circuit_breakers: { thresholds } } },
+      { name: 'free', ports: [upstream] },
+    ],
+  );
 }
 
 const get = (path: string): Exchange => ({ pieces: [request(`GET ${path} HTTP/1.1`)], methods: ['GET'] });
@@ -103,14 +66,7 @@ test('requests in flight are counted together', { skip, timeout: 200_000 }, asyn
   const world = await World.open('breakers');
   try {
     const { lab, port, upstream, file } = world;
-    await writeFile(file, JSON.stringify(bootstrap(MESH, port, upstream)));
-    await startEnvoy(lab, 'alone', bootstrap(ALONE, port, upstream));
-    const sidestep = await startSidestep(lab, [file]);
-    const client = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
-    const inside = sidestep.start('client inside', client, { stdin: true });
-    const outside = lab.start('client outside', client, { stdin: true });
-    await Promise.all([inside.waitFor(/raw-client/), outside.waitFor(/raw-client/)]);
-    const [mesh, alone] = [new Driver(inside), new Driver(outside)];
+    const { sidestep, mesh, alone } = await sideBySide(lab, file, (address) => bootstrap(address, port, upstream));
     const run = (driver: Driver, address: string, list: readonly (readonly Exchange[])[]) =>
       Promise.all(list.map((exchanges) => driver.run({ address, port, exchanges, timeoutMs: 20_000 })));
     /** Many connections that send at the same time, each after a request that opens them. */

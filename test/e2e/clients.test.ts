@@ -1,20 +1,11 @@
 /** Two instances with the same files for clients with different labels: each sees what is for it, as from Envoy. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
-import { type Ask, IstioWorld, outcome, service, type Upstream } from './istio-world.js';
+import { type Ask, IstioWorld, outcome, service, subsets, type Upstream } from './istio-world.js';
 import { skip } from './world.js';
 
 const policies = ([v1, v2]: readonly Upstream[]): string => `${service('reviews', 'clusterIP: 10.96.181.1', [v1!, v2!])}
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: { name: reviews }
-spec:
-  host: reviews
-  subsets:
-    - { name: v1, labels: { version: v1 } }
-    - { name: v2, labels: { version: v2 } }
----
+${subsets('reviews', 'v1', 'v2')}---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: { name: reviews }

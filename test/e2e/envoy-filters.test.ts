@@ -112,11 +112,11 @@ ${filter(
   test('its listener is the proxy’s, which runs it', async () => {
     const ask: Ask = { host: 'web:8000', to: 'web:8000', path: '/' };
     const alone = outcome(await world.alone(ask));
-    const before = (await world.status()).requests;
+    const before = (await world.sidestep.status()).requests;
     for (let i = 0; i < 5; i++) assert.deepEqual(outcome(await world.mesh(ask)), alone);
     const { received } = alone as { received: { headers: string[] } };
     assert.ok(received.headers.includes('x-lua: ran'), received.headers.join('\n'));
-    const { kernel } = (await world.status()).requests;
+    const { kernel } = (await world.sidestep.status()).requests;
     assert.equal(kernel, before.kernel, 'nothing of it is decided in the kernel');
   });
 

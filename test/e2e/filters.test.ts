@@ -1,20 +1,17 @@
 /** Edits of answers and faults, end to end: on which path, on the mesh's own answers, across policies. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
 import { type AddressInfo, createServer, type Server } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Driver } from '../../src/lab/driver.js';
-import { startEnvoy } from '../../src/lab/envoy.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
+import { FILTER_TYPE, plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
 import type { Exchange, WireAnswer } from '../../src/lab/raw-client.js';
-import { startSidestep } from '../../src/lab/sidestep.js';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { allInKernel } from './in-kernel.js';
+import { sideBySide } from './side-by-side.js';
 import { ALONE, MESH, skip } from './world.js';
 
-const HTTP = 'type.googleapis.com/envoy.extensions.filters.http';
 const add = (key: string, value: string): JsonObject => ({
   header: { key, value },
   append_action: 'OVERWRITE_IF_EXISTS_OR_ADD',
@@ -48,7 +45,7 @@ function bootstrap(address: string, port: number, upstream: number): JsonObject 
   const shorter: JsonObject = { response_headers_to_add: [add('x-powered-by', 'us')] };
   const fault: JsonObject = {
     'envoy.filters.http.fault': {
-      '@type': `${HTTP}.fault.v3.HTTPFault`,
+      '@type': `${FILTER_TYPE}.http.fault.v3.HTTPFault`,
       abort: { http_status: 418, percentage: { numerator: SHARE * 10_000, denominator: 'MILLION' } },
     },
   };
@@ -59,36 +56,14 @@ function bootstrap(address: string, port: number, upstream: number): JsonObject 
     { match: { prefix: '/fault' }, route: forward, ...shorter, typed_per_filter_config: fault },
     { match: { prefix: '/' }, route: forward },
   ];
-  const manager = {
-    '@type': 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
-    stat_prefix: 'test',
-    route_config: { name: 'routes', virtual_hosts: [{ name: 'all', domains: ['*'], routes }] },
-    http_filters: [
-      { name: 'envoy.filters.http.fault', typed_config: { '@type': `${HTTP}.fault.v3.HTTPFault` } },
-      { name: 'envoy.filters.http.router', typed_config: { '@type': `${HTTP}.router.v3.Router` } },
-    ],
+  const faults = {
+    name: 'envoy.filters.http.fault',
+    typed_config: { '@type': `${FILTER_TYPE}.http.fault.v3.HTTPFault` },
   };
-  const at = (host: string, port_value: number): JsonObject => ({ socket_address: { address: host, port_value } });
-  const endpoint = { endpoint: { address: at('127.0.0.1', upstream) } };
-  return {
-    static_resources: {
-      listeners: [
-        {
-          name: 'test',
-          address: at(address, port),
-          filter_chains: [{ filters: [{ name: 'hcm', typed_config: manager }] }],
-        },
-      ],
-      clusters: [
-        {
-          name: 'one',
-          connect_timeout: '1s',
-          type: 'STATIC',
-          load_assignment: { cluster_name: 'one', endpoints: [{ lb_endpoints: [endpoint] }] },
-        },
-      ],
-    },
-  };
+  return plainBootstrap(
+    [{ name: 'test', address, port, routes, filters: [faults] }],
+    [{ name: 'one', ports: [upstream] }],
+  );
 }
 
 const get = (path: string): Exchange => ({
@@ -114,14 +89,7 @@ test('answers are edited and faults injected as Envoy does', { skip, timeout: 12
     const port = await freePort();
     const target = (upstream.address() as AddressInfo).port;
     const file = join(lab.dir, 'bootstrap.json');
-    await writeFile(file, JSON.stringify(bootstrap(MESH, port, target)));
-    await startEnvoy(lab, 'alone', bootstrap(ALONE, port, target));
-    const sidestep = await startSidestep(lab, [file]);
-    const client = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
-    const inside = sidestep.start('client inside', client, { stdin: true });
-    const outside = lab.start('client outside', client, { stdin: true });
-    await Promise.all([inside.waitFor(/raw-client/), outside.waitFor(/raw-client/)]);
-    const [mesh, alone] = [new Driver(inside), new Driver(outside)];
+    const { sidestep, mesh, alone } = await sideBySide(lab, file, (address) => bootstrap(address, port, target));
     const ask = async (path: string): Promise<WireAnswer | undefined> =>
       (await mesh.run({ address: MESH, port, exchanges: [get(path)] })).answers[0];
     const same = async (path: string): Promise<void> => {
@@ -133,8 +101,8 @@ test('answers are edited and faults injected as Envoy does', { skip, timeout: 12
       return { ...requests, carried: counters.answers_agent ?? 0 };
     };
     // the first request of an endpoint opens a connection
-    await ask('/warm');
-    await new Promise((resolve) => setTimeout(resolve, 100));
+    const warm = () => allInKernel(sidestep, 1, () => ask('/warm'));
+    await warm();
 
     await t.test('shorter heads are edited in the kernel', async () => {
       const before = await counters();
@@ -152,8 +120,7 @@ test('answers are edited and faults injected as Envoy does', { skip, timeout: 12
     });
     await t.test('answers of the mesh to broken exchanges are edited', async () => {
       for (const path of ['/more/slow', '/less/slow', '/more/gone', '/more/half', '/less/gone']) {
-        await ask('/warm');
-        await new Promise((resolve) => setTimeout(resolve, 50));
+        await warm();
         await same(path);
       }
     });

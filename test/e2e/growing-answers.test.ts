@@ -9,9 +9,8 @@ import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { currentCgroup, instanceCgroups, joinCgroup } from '../../src/kernel/cgroups.js';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab, sleep } from '../../src/lab/processes.js';
@@ -19,7 +18,6 @@ import type { Exchange, JobResult } from '../../src/lab/raw-client.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { SCRIPTS, scriptServer } from './growing-server.js';
-import { instanceStatus } from './in-kernel.js';
 import { ALONE, MESH, skip } from './world.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
@@ -115,7 +113,6 @@ describe('answers whose head grows', { skip, timeout: 240_000 }, () => {
 
   before(async () => {
     lab = await Lab.open('growing');
-    const client = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
     const server = scriptServer();
     const inside = scriptServer();
     lab.onClose('servers', () => {
@@ -147,19 +144,17 @@ describe('answers whose head grows', { skip, timeout: 240_000 }, () => {
     } finally {
       joinCgroup(home);
     }
-    const outside = lab.start('client outside', client, { stdin: true });
-    await outside.waitFor(/raw-client/);
-    alone = new Driver(outside);
+    const outside = lab.start('client outside', RAW_CLIENT, { stdin: true });
+    alone = await Driver.of(outside);
     for (const way of WAYS) {
-      const p = mesh[way].start(`client ${way}`, client, { stdin: true });
-      await p.waitFor(/raw-client/);
-      drivers[way] = new Driver(p);
+      const p = mesh[way].start(`client ${way}`, RAW_CLIENT, { stdin: true });
+      drivers[way] = await Driver.of(p);
     }
   });
   after(() => lab?.close());
 
   const counts = async (way: Way) => {
-    const { requests, bypassed, counters = {} } = await instanceStatus(mesh[way].name);
+    const { requests, bypassed, counters = {} } = await mesh[way].status();
     const { grown = 0, answers_agent: carried = 0, bypassed_answers: direct = 0 } = counters;
     return { ...requests, bypassed, grown, carried, direct };
   };

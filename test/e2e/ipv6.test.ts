@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { freePort } from '../../src/lab/ports.js';
@@ -47,11 +47,9 @@ describe('IPv6', { skip, timeout: 120_000 }, () => {
     sidestep = await startSidestep(lab, [file]);
     four = await startSidestep(lab, [mapped]);
     await startEnvoy(lab, 'alone', six('::1', alone, upstream));
-    const argv = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
-    const client = sidestep.start('client in the mesh', argv, { stdin: true });
-    const other = lab.start('client outside', argv, { stdin: true });
-    await Promise.all([client.waitFor(/raw-client/), other.waitFor(/raw-client/)]);
-    [inside, outside] = [new Driver(client), new Driver(other)];
+    const client = sidestep.start('client in the mesh', RAW_CLIENT, { stdin: true });
+    const other = lab.start('client outside', RAW_CLIENT, { stdin: true });
+    [inside, outside] = [await Driver.of(client), await Driver.of(other)];
   });
   after(() => lab?.close());
 

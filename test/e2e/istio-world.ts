@@ -3,24 +3,23 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
+import { nodeScript } from '../../src/lab/paths.js';
 import { freePort } from '../../src/lab/ports.js';
-import { Lab, type LabProcess } from '../../src/lab/processes.js';
+import { Lab } from '../../src/lab/processes.js';
 import type { Job, JobResult } from '../../src/lab/raw-client.js';
-import { type SidestepHandle, type Status, startSidestep } from '../../src/lab/sidestep.js';
+import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import { parseIdentity } from '../../src/policy/istio/identities.js';
 import { loadFiles } from '../../src/policy/load.js';
 import type { Clients, JsonObject, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
-import { instanceStatus, untilKernel } from './in-kernel.js';
+import { untilKernel } from './in-kernel.js';
 import type { Received } from './istio-server.js';
 import { request } from './world.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const RAW_CLIENT = join(packageRoot(), 'src/lab/raw-client.ts');
 /** Where the plain Envoy listens: other addresses than those of the proxy behind Sidestep. */
 const ALONE = '127.0.0.2';
 
@@ -50,6 +49,18 @@ kind: Service
 metadata: { name: ${name} }
 spec: { ${spec}, selector: { app: ${name} }, ports: [{ name: http, port: 80, targetPort: ${upstreams[0]?.port ?? 80} }] }
 ${slices.join('')}`;
+}
+
+/** A DestinationRule with a subset for each version of a service. */
+export function subsets(host: string, ...versions: readonly string[]): string {
+  return `---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: ${host} }
+spec:
+  host: ${host}
+  subsets:
+${versions.map((version) => `    - { name: ${version}, labels: { version: ${version} } }\n`).join('')}`;
 }
 
 /** Moves listeners to free ports at another address; the new places by listener's name. */
@@ -159,20 +170,17 @@ export class IstioWorld {
     if (wrong.length > 0) throw new Error(JSON.stringify(wrong));
     const { bootstrap, at } = await moved(this.resources);
     this.#alone = at;
-    await startEnvoy(this.lab, 'envoy-alone', bootstrap);
     const labels = Object.entries(clients?.labels ?? {}).map(([key, value]) => `${key}=${value}`);
     const args = [
       ...(identity === undefined ? [] : ['--identity', identity]),
       ...(clients ? ['--namespace', clients.namespace, '--labels', labels.join(',')] : []),
     ];
-    this.sidestep = await startSidestep(this.lab, [this.#file], { args });
-    const argv = nodeScript(RAW_CLIENT);
-    const driver = async (process: LabProcess): Promise<Driver> => {
-      await process.waitFor(/raw-client/);
-      return new Driver(process);
-    };
-    this.#inside = await driver(this.sidestep.start('client in the mesh', argv, { stdin: true }));
-    this.#outside = await driver(this.lab.start('client outside', argv, { stdin: true }));
+    [this.sidestep, this.#outside] = await Promise.all([
+      startSidestep(this.lab, [this.#file], { args }),
+      Driver.of(this.lab.start('client outside', RAW_CLIENT, { stdin: true })),
+      startEnvoy(this.lab, 'envoy-alone', bootstrap),
+    ]);
+    this.#inside = await Driver.of(this.sidestep.start('client in the mesh', RAW_CLIENT, { stdin: true }));
   }
 
   /** The address that the mesh gives a name of the files. */
@@ -214,18 +222,12 @@ export class IstioWorld {
     return { address: ALONE, port: this.#alone.get(listener ?? '') ?? 0 };
   }
 
-  /** What the instance counts, without a process for each look. */
-  status(): Promise<Status> {
-    return instanceStatus(this.sidestep.name);
-  }
-
-  /** Asks until the kernel decides; every answer is Envoy's. Returns whether it did. */
-  async inKernel(ask: Ask, expected: number): Promise<boolean> {
+  /** Asks until the kernel decides (`wanted`: it is expected to); every answer is Envoy's. Returns whether it did. */
+  async inKernel(ask: Ask, expected: number, wanted = true): Promise<boolean> {
     const alone = outcome(await this.alone(ask));
     assert.equal(alone.status, expected, `Envoy alone: ${JSON.stringify(alone)}`);
-    return await untilKernel(this.sidestep.name, async () =>
-      assert.deepEqual(outcome(await this.mesh(ask)), alone, JSON.stringify(ask)),
-    );
+    const send = async () => assert.deepEqual(outcome(await this.mesh(ask)), alone, JSON.stringify(ask));
+    return await untilKernel(this.sidestep, send, wanted);
   }
 
   close(): Promise<void> {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { sleep } from '../../src/lab/processes.js';
-import { type Ask, IstioWorld, outcome, service, type Upstream } from './istio-world.js';
+import { type Ask, IstioWorld, outcome, service, subsets, type Upstream } from './istio-world.js';
 import { skip } from './world.js';
 
 function policies([v1, v2, ratings, partner, six, admin]: readonly Upstream[]): string {
@@ -20,16 +20,7 @@ spec:
   resolution: STATIC
   ports: [{ number: 80, name: http, protocol: HTTP, targetPort: ${partner!.port} }]
   endpoints: [{ address: ${partner!.address} }]
----
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: { name: reviews }
-spec:
-  host: reviews
-  subsets:
-    - { name: v1, labels: { version: v1 } }
-    - { name: v2, labels: { version: v2 } }
----
+${subsets('reviews', 'v1', 'v2')}---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: { name: reviews }
@@ -246,11 +237,7 @@ s.recv(10); print('mapped', s.getpeername()[0], s.getpeername()[1])
     const { generation } = await world.sidestep.status();
     const extra = service('aaa', 'clusterIP: None', [{ ...upstreams[0]!, name: 'v1' }]);
     await world.write(`${policies(upstreams)}${extra}`);
-    const end = Date.now() + 15_000;
-    while ((await world.sidestep.status()).generation === generation) {
-      assert.ok(Date.now() < end, `no new generation: ${world.sidestep.process.output}`);
-      await sleep(100);
-    }
+    await world.sidestep.generationAfter(generation);
     for (const [what, ask, status, upstream] of CASES) {
       const r = outcome(await world.mesh(ask));
       assert.deepEqual([r.status, r.upstream], [status, upstream], what);

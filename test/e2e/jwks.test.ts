@@ -8,10 +8,11 @@ import { after, before, describe, test } from 'node:test';
 import type { Driver } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { sleep } from '../../src/lab/processes.js';
-import { startSidestep } from '../../src/lab/sidestep.js';
+import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { type Signer, setOf, signer } from '../plan/jwt-keys.js';
 import { clusterOf, hostOf, listenerOf, to } from '../plan/resources.js';
+import { eventually } from './eventually.js';
 import { untilKernel } from './in-kernel.js';
 import { ALONE, MESH, one, skip, World } from './world.js';
 
@@ -25,7 +26,7 @@ describe('keys that are fetched', { skip, timeout: 120_000 }, () => {
   let outside: Driver;
   let first: Signer;
   let second: Signer;
-  let name: string;
+  let sidestep: SidestepHandle;
   let fetched = 0;
   let answer: { status: number; text: string };
 
@@ -62,8 +63,7 @@ describe('keys that are fetched', { skip, timeout: 120_000 }, () => {
     const file = join(world.lab.dir, 'jwt.json');
     await writeFile(file, JSON.stringify(resources(MESH)));
     await startEnvoy(world.lab, 'envoy alone', resources(ALONE));
-    const sidestep = await startSidestep(world.lab, [file], {});
-    name = sidestep.name;
+    sidestep = await startSidestep(world.lab, [file], {});
     inside = await world.driver(sidestep);
     outside = await world.driver();
   });
@@ -83,7 +83,7 @@ describe('keys that are fetched', { skip, timeout: 120_000 }, () => {
     return [alone.answers[0]?.status, mesh.answers[0]?.status];
   }
   /** Whether the kernel comes to decide about a good token. */
-  const known = (jwt: string) => untilKernel(name, async () => assert.deepEqual(await statuses(jwt), [200, 200]));
+  const known = (jwt: string) => untilKernel(sidestep, async () => assert.deepEqual(await statuses(jwt), [200, 200]));
 
   test('a token is known once its keys are', async () => {
     assert.ok(await known(await token(first)));
@@ -100,6 +100,7 @@ describe('keys that are fetched', { skip, timeout: 120_000 }, () => {
     answer = { status: 200, text: setOf(second) };
     // both may keep the old keys for a while; then neither takes the old token, known or not
     await sleep(CACHE_MS + 100);
+    await eventually(async () => assert.deepEqual(await statuses(old), [401, 401]));
     for (let i = 0; i < 3; i++) assert.deepEqual(await statuses(old), [401, 401]);
     assert.ok(await known(next));
   });
@@ -109,11 +110,12 @@ describe('keys that are fetched', { skip, timeout: 120_000 }, () => {
     assert.ok(await known(jwt));
     answer = { status: 500, text: 'no' };
     await sleep(CACHE_MS + 100);
+    await eventually(async () => assert.deepEqual(await statuses(jwt), [401, 401]));
     for (let i = 0; i < 3; i++) assert.deepEqual(await statuses(jwt), [401, 401]);
     answer = { status: 200, text: setOf(first, second) };
     // the agent waits before it tries again, and so do tokens that it could not judge
-    const end = Date.now() + 20_000;
-    while (!(await known(jwt))) assert.ok(Date.now() < end, 'it is known again');
+    await eventually(async () => assert.deepEqual(await statuses(jwt), [200, 200]));
+    assert.ok(await known(jwt), 'it is known again');
     assert.ok(await known(await token(first)));
   });
 });

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { afterEach, beforeEach, describe, test } from 'node:test';
 import type { Driver } from '../../src/lab/driver.js';
 import { runCommand, sleep } from '../../src/lab/processes.js';
-import { instanceName, type SidestepHandle, sidestepCommand } from '../../src/lab/sidestep.js';
+import { instanceName, type SidestepHandle, type Status, sidestepCommand } from '../../src/lab/sidestep.js';
 import { MESH, one, skip, World } from './world.js';
 
 describe('life of an instance', { skip, timeout: 300_000 }, () => {
@@ -56,12 +56,14 @@ describe('life of an instance', { skip, timeout: 300_000 }, () => {
   test('a clean stop answers what is in flight and leaves nothing', async () => {
     const inFlight = held(1500, 20);
     await sleep(500);
+    const status = sidestepCommand('status', '--json', '--name', sidestep.name);
+    const { requests } = JSON.parse((await runCommand(status)).stdout) as Status;
+    assert.deepEqual(requests, (await sidestep.status()).requests);
     const code = await sidestep.stop();
     assert.equal(code, 0, sidestep.process.output);
     for (const r of await inFlight) assert.equal(r.status, 200, r.error);
     assert.ok(!existsSync(`/run/sidestep/${sidestep.name}/state.json`), 'the state file is still there');
-    const status = await runCommand(sidestepCommand('status', '--json', '--name', sidestep.name));
-    assert.notEqual(status.code, 0, 'status still finds the instance');
+    assert.notEqual((await runCommand(status)).code, 0, 'status still finds the instance');
     const exec = await runCommand(sidestepCommand('exec', '--name', sidestep.name, '--', 'true'));
     assert.notEqual(exec.code, 0, 'exec still finds the instance');
     assert.match(exec.stderr, /\S/);

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { accessRules, RBAC_RULES } from '../../src/bench/suite-policies.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
-import { sleep } from '../../src/lab/processes.js';
 import { startSidestep } from '../../src/lab/sidestep.js';
+import { allInKernel } from './in-kernel.js';
 import { ALONE, MESH, one, skip, World } from './world.js';
 
 test('a hundred rules of access', { skip, timeout: 120_000 }, async (t) => {
@@ -14,8 +14,7 @@ test('a hundred rules of access', { skip, timeout: 120_000 }, async (t) => {
     await world.writeText(JSON.stringify(accessRules(MESH, world.port, world.upstream)));
     const sidestep = await startSidestep(world.lab, [world.file]);
     const [inside, outside] = [await world.driver(sidestep), await world.driver()];
-    await inside.run(one(MESH, world.port, 'GET', '/team-0/x'));
-    await sleep(100); // a connection to the server
+    await allInKernel(sidestep, 1, () => inside.run(one(MESH, world.port, 'GET', '/team-0/x'))); // a connection to the server
     const before = (await sidestep.status()).counters!.kernel!;
     const seen: Record<number, number> = {};
     let asked = 0;

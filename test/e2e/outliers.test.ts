@@ -10,6 +10,7 @@ import type { SidestepHandle } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { hostOf, listenerOf, to } from '../plan/resources.js';
+import { allInKernel } from './in-kernel.js';
 import { ALONE, MESH, one, request, skip, World } from './world.js';
 
 /** What a server does with a request: a status, or one of these. */
@@ -105,9 +106,7 @@ describe('outlier detection', { skip, timeout: 200_000 }, () => {
     sidestep = await world.startSidestep();
     inside = await world.driver(sidestep);
     outside = await world.driver();
-    for (const name of Object.keys(CLUSTERS))
-      for (let i = 0; i < 12; i++) await inside.run(one(MESH, world.port, 'GET', `/${name}/warm`, []));
-    await sleep(100);
+    for (const name of Object.keys(CLUSTERS)) await allInKernel(sidestep, 12, () => ask(true, `/${name}/warm`));
   });
   after(async () => {
     await world?.close();
@@ -263,7 +262,7 @@ describe('outlier detection', { skip, timeout: 200_000 }, () => {
     const generation = (await sidestep.status()).generation;
     const text = JSON.stringify(changed).replace('"prefix":"/retried/"', '"prefix":"/retrie"');
     await world.writeText(text);
-    while ((await sidestep.status()).generation === generation) await sleep(20);
+    await sidestep.generationAfter(generation);
     assert.deepEqual(await servers(true, 'retried'), ['200 62']);
     assert.equal(await ask(true, '/retried/', ODD), '200 62');
   });

@@ -5,7 +5,6 @@ import { policyOfSize, probes } from '../../src/bench/policy-size-config.js';
 import { sleep } from '../../src/lab/processes.js';
 import type { SidestepHandle } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
-import { instanceStatus } from './in-kernel.js';
 import { MESH, one, skip, World } from './world.js';
 
 const ROUTES = 10_000;
@@ -44,7 +43,7 @@ describe('reloads of 10,000 routes', { skip, timeout: 240_000 }, () => {
     const compiled: number[] = [];
     let carried = 0;
     for (let i = 0; i < RELOADS; i++) {
-      const { generation } = await instanceStatus(sidestep.name);
+      const { generation } = await sidestep.status();
       await world.writeText(text(405 + i));
       // requests that the agent has a part in, all the while
       for (const end = Date.now() + 60_000; ; ) {
@@ -53,10 +52,10 @@ describe('reloads of 10,000 routes', { skip, timeout: 240_000 }, () => {
         const plain = await ask();
         assert.equal(plain.answers[0]?.status, before.answers[0]!.status);
         carried++;
-        const status = await instanceStatus(sidestep.name);
+        const status = await sidestep.status();
         if (status.generation > generation) {
           await sleep(50);
-          const { policy } = await instanceStatus(sidestep.name);
+          const { policy } = await sidestep.status();
           stalls.push(policy.stallMs);
           compiled.push(policy.compileMs);
           break;

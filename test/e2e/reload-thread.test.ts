@@ -6,7 +6,6 @@ import { afterEach, beforeEach, describe, test } from 'node:test';
 import { policyOfSize } from '../../src/bench/policy-size-config.js';
 import { sleep } from '../../src/lab/processes.js';
 import type { SidestepHandle } from '../../src/lab/sidestep.js';
-import { instanceStatus } from './in-kernel.js';
 import { MESH, one, skip, World } from './world.js';
 
 describe('reloads while a policy is made', { skip, timeout: 240_000 }, () => {
@@ -48,10 +47,10 @@ describe('reloads while a policy is made', { skip, timeout: 240_000 }, () => {
     await sleep(300);
     await world.writeText(text(10, 412));
     await until('the newest is in force', async () => (await last()) === 412);
-    const { generation } = await instanceStatus(sidestep.name);
+    const { generation } = await sidestep.status();
     await sleep(1000);
     assert.equal(await last(), 412);
-    assert.equal((await instanceStatus(sidestep.name)).generation, generation, 'nothing comes after it');
+    assert.equal((await sidestep.status()).generation, generation, 'nothing comes after it');
   });
 
   test('an agent that ends does not wait for what is being made', async () => {

@@ -3,18 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { freePort } from '../../src/lab/ports.js';
 import { sleep } from '../../src/lab/processes.js';
-import type { SidestepHandle } from '../../src/lab/sidestep.js';
+import { eventually } from './eventually.js';
 import { skip, World } from './world.js';
-
-async function generationAfter(sidestep: SidestepHandle, generation: number): Promise<number> {
-  const end = Date.now() + 10_000;
-  for (;;) {
-    const now = (await sidestep.status()).generation;
-    if (now > generation) return now;
-    assert.ok(Date.now() < end, `still generation ${now} after 10 s: ${sidestep.process.output.slice(-1000)}`);
-    await sleep(100);
-  }
-}
 
 test('a change of the file switches all at once, without a failed request', { skip, timeout: 180_000 }, async (t) => {
   const world = await World.open('reload');
@@ -28,7 +18,7 @@ test('a change of the file switches all at once, without a failed request', { sk
     let generation = (await sidestep.status()).generation;
     for (const to of [2, 1, 2, 1, 2]) {
       await world.writePolicy({ gen: String(to), upstream: to === 2 ? second : world.upstream });
-      generation = await generationAfter(sidestep, generation);
+      generation = await sidestep.generationAfter(generation);
       await sleep(300);
     }
     const report = await load.finish();
@@ -52,8 +42,9 @@ test('a file with errors changes nothing', { skip, timeout: 120_000 }, async () 
     const load = await world.load(sidestep, 4);
     const { generation } = await sidestep.status();
     for (const bad of ['{ "static_resources": { "listeners": [ { "nam": 1 } ] } }', 'a: [', '']) {
+      const said = sidestep.process.output.length;
       await world.writeText(bad);
-      await sleep(1200);
+      await eventually(async () => assert.ok(sidestep.process.output.length > said));
       assert.equal((await sidestep.status()).generation, generation, `after ${JSON.stringify(bad)}`);
     }
     assert.match(sidestep.process.output, /bootstrap\.json:1/, 'the error names file and line');
@@ -61,7 +52,7 @@ test('a file with errors changes nothing', { skip, timeout: 120_000 }, async () 
     assert.deepEqual(report.failures, []);
     assert.deepEqual(Object.keys(report.variants), ['one/1']);
     await world.writePolicy({ gen: '2' });
-    await generationAfter(sidestep, generation);
+    await sidestep.generationAfter(generation);
   } finally {
     await world.close();
   }

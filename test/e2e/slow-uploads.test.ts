@@ -7,6 +7,7 @@ import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import type { JobResult } from '../../src/lab/raw-client.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { allInKernel } from './in-kernel.js';
 import { visible } from './odd-cases.js';
 import { ALONE, MESH, one, request, skip, World } from './world.js';
 
@@ -65,8 +66,7 @@ describe('slow uploads', { skip, timeout: 120_000 }, () => {
         return driver.run({ address, port: world.port, exchanges, timeoutMs: 5000 });
       };
       // from here on there is an idle connection to the server
-      assert.equal((await inside.run(one(MESH, world.port, 'GET', '/echo'))).error, undefined);
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await allInKernel(sidestep, 1, () => inside.run(one(MESH, world.port, 'GET', '/echo')));
       const before = (await sidestep.status()).counters!.kernel!;
       const [ours, alone] = await Promise.all([of(inside, MESH), of(outside, ALONE)]);
       assert.equal(alone.answers[0]?.status, status, alone.error);

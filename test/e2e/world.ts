@@ -2,9 +2,9 @@
 import { rename, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
+import { nodeScript } from '../../src/lab/paths.js';
 import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab, type LabProcess } from '../../src/lab/processes.js';
@@ -15,7 +15,6 @@ import type { JsonObject } from '../../src/policy/resources.js';
 import type { LoadReport } from './load-client.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const RAW_CLIENT = join(packageRoot(), 'src/lab/raw-client.ts');
 
 /** Address of Sidestep's listener, and of a plain Envoy's with the same configuration and port. */
 export const MESH = '127.0.0.3';
@@ -140,12 +139,10 @@ export class World {
 
   /** A raw client, inside the mesh of `sidestep` or outside. */
   async driver(sidestep?: SidestepHandle): Promise<Driver> {
-    const argv = nodeScript(RAW_CLIENT);
     const p = sidestep
-      ? sidestep.start('raw client in the mesh', argv, { stdin: true })
-      : this.lab.start('raw client outside', argv, { stdin: true });
-    await p.waitFor(/raw-client/);
-    return new Driver(p);
+      ? sidestep.start('raw client in the mesh', RAW_CLIENT, { stdin: true })
+      : this.lab.start('raw client outside', RAW_CLIENT, { stdin: true });
+    return Driver.of(p);
   }
 
   /** Load inside the mesh, once its first answer came. */
@@ -172,7 +169,7 @@ export class Load {
   /** Ends it; what it saw. */
   async finish(): Promise<LoadReport> {
     this.#process.child.stdin!.write('stop\n');
-    const match = await this.#process.waitFor(/^\{"answers".*\}$/m, 15_000);
+    const match = await this.#process.waitFor(/^\{"answers".*\}$/m);
     return JSON.parse(match[0]) as LoadReport;
   }
 }

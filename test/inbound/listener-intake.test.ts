@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { freePort } from '../../src/lab/ports.js';
 import type { OddEcho } from '../e2e/odd-server.js';
@@ -89,10 +89,8 @@ test('to a server inside the mesh, whose connections are paired for the bypass',
     await sidestep
       .start('server inside', [...nodeScript(script), '127.0.0.1', String(port), 'inside'])
       .waitFor(/listening/);
-    const raw = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
-    const p = world.lab.start('client', sidestep.execCommand(raw, ['--intake', 'listener']), { stdin: true });
-    await p.waitFor(/raw-client/);
-    const clients = [new Driver(p), await world.driver(sidestep)];
+    const p = world.lab.start('client', sidestep.execCommand(RAW_CLIENT, ['--intake', 'listener']), { stdin: true });
+    const clients = [await Driver.of(p), await world.driver(sidestep)];
     const pieces = (n: number): string[] => {
       const whole = Buffer.from(
         request('POST /echo HTTP/1.1', [['Content-Length', String(n)]], Buffer.alloc(n, 'body ')),

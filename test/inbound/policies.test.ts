@@ -5,9 +5,8 @@ import { readFileSync } from 'node:fs';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { runCommand } from '../../src/lab/processes.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
@@ -117,12 +116,10 @@ describe('run --inbound policies', { skip, timeout: 180_000 }, () => {
       args: ['--inbound', 'policies'],
       prefix: world.server.command([]),
     });
-    const argv = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
-    const client = world.lab.start('client in the mesh', world.server.command(sidestep.execCommand(argv)), {
+    const client = world.lab.start('client in the mesh', world.server.command(sidestep.execCommand(RAW_CLIENT)), {
       stdin: true,
     });
-    await client.waitFor(/raw-client/);
-    inside = new Driver(client);
+    inside = await Driver.of(client);
   });
   after(() => world?.close());
 

@@ -1,7 +1,6 @@
 /** The policy of the inbound tests: every kind of decision, and rules that only the proxy can carry out. */
+import { FILTER_TYPE, plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-
-const FILTERS = 'type.googleapis.com/envoy.extensions.filters';
 
 export interface InboundPolicy {
   readonly address: string;
@@ -21,7 +20,7 @@ const LIMIT = 'envoy.filters.http.local_ratelimit';
 export const INBOUND_TOKENS = 40;
 const ALL: JsonObject = { default_value: { numerator: 100 } };
 const limit = (max_tokens: number): JsonObject => ({
-  '@type': `${FILTERS}.http.local_ratelimit.v3.LocalRateLimit`,
+  '@type': `${FILTER_TYPE}.http.local_ratelimit.v3.LocalRateLimit`,
   stat_prefix: 'in',
   token_bucket: { max_tokens, fill_interval: '3000s' },
   filter_enabled: ALL,
@@ -70,77 +69,37 @@ export function inboundPolicy(p: InboundPolicy): JsonObject {
     ],
   };
   const route = { cluster: 'server', timeout: '30s' };
-  const manager: JsonObject = {
-    '@type': `${FILTERS}.network.http_connection_manager.v3.HttpConnectionManager`,
-    stat_prefix: 'inbound',
-    route_config: {
-      name: 'inbound',
-      virtual_hosts: [
-        {
-          name: 'server',
-          domains: ['*'],
-          routes: [
-            {
-              match: { path: '/direct' },
-              direct_response: { status: 418, body: { inline_string: 'a teapot’s answer' } },
-            },
-            { match: { prefix: '/moved' }, redirect: { path_redirect: '/echo' } },
-            { match: { prefix: '/private/proxied' }, route: { ...route, prefix_rewrite: '/echo' }, ...proxied },
-            {
-              match: { prefix: '/limited' },
-              route: { ...route, prefix_rewrite: '/echo' },
-              typed_per_filter_config: { [LIMIT]: limit(INBOUND_TOKENS) },
-            },
-            { match: { prefix: '/proxied' }, route: { ...route, prefix_rewrite: '/echo' }, ...proxied },
-            {
-              match: { prefix: '/' },
-              route,
-              request_headers_to_add: [
-                { header: { key: 'x-gen', value: 'inbound' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
-              ],
-            },
-          ],
-        },
+  const routes = [
+    {
+      match: { path: '/direct' },
+      direct_response: { status: 418, body: { inline_string: 'a teapot’s answer' } },
+    },
+    { match: { prefix: '/moved' }, redirect: { path_redirect: '/echo' } },
+    { match: { prefix: '/private/proxied' }, route: { ...route, prefix_rewrite: '/echo' }, ...proxied },
+    {
+      match: { prefix: '/limited' },
+      route: { ...route, prefix_rewrite: '/echo' },
+      typed_per_filter_config: { [LIMIT]: limit(INBOUND_TOKENS) },
+    },
+    { match: { prefix: '/proxied' }, route: { ...route, prefix_rewrite: '/echo' }, ...proxied },
+    {
+      match: { prefix: '/' },
+      route,
+      request_headers_to_add: [
+        { header: { key: 'x-gen', value: 'inbound' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
       ],
     },
-    http_filters: [
-      { name: 'envoy.filters.http.rbac', typed_config: { '@type': `${FILTERS}.http.rbac.v3.RBAC`, rules: rules(p) } },
-      {
-        name: LIMIT,
-        typed_config: { '@type': `${FILTERS}.http.local_ratelimit.v3.LocalRateLimit`, stat_prefix: 'in' },
-      },
-      { name: 'envoy.filters.http.router', typed_config: { '@type': `${FILTERS}.http.router.v3.Router` } },
-    ],
-  };
-  return {
-    static_resources: {
-      listeners: [
-        {
-          name: 'inbound',
-          ...(p.direction ? { traffic_direction: p.direction } : {}),
-          address: { socket_address: { address: p.address, port_value: p.port } },
-          filter_chains: [
-            { filters: [{ name: 'envoy.filters.network.http_connection_manager', typed_config: manager }] },
-          ],
-        },
-      ],
-      clusters: [
-        {
-          name: 'server',
-          connect_timeout: '2s',
-          type: 'STATIC',
-          load_assignment: {
-            cluster_name: 'server',
-            endpoints: [
-              {
-                lb_endpoints: [
-                  { endpoint: { address: { socket_address: { address: p.server, port_value: p.serverPort } } } },
-                ],
-              },
-            ],
-          },
-        },
-      ],
+  ];
+  const filters = [
+    { name: 'envoy.filters.http.rbac', typed_config: { '@type': `${FILTER_TYPE}.http.rbac.v3.RBAC`, rules: rules(p) } },
+    {
+      name: LIMIT,
+      typed_config: { '@type': `${FILTER_TYPE}.http.local_ratelimit.v3.LocalRateLimit`, stat_prefix: 'in' },
     },
-  };
+  ];
+  const more = p.direction ? { traffic_direction: p.direction } : {};
+  return plainBootstrap(
+    [{ name: 'inbound', address: p.address, port: p.port, routes, filters, more }],
+    [{ name: 'server', address: p.server, ports: [p.serverPort] }],
+  );
 }

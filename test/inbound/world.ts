@@ -1,7 +1,7 @@
 /** Two hosts, a server with its proxy and agent on the first, clients on both. */
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { type Host, twoHosts } from '../../src/lab/netns.js';
 import { nodeScript, packageRoot } from '../../src/lab/paths.js';
@@ -40,10 +40,9 @@ export class InboundWorld {
   }
 
   async driver(host: Host): Promise<Driver> {
-    const argv = host.command(nodeScript(join(packageRoot(), 'src/lab/raw-client.ts')));
+    const argv = host.command(RAW_CLIENT);
     const p = this.lab.start(`client on ${host.name}`, argv, { stdin: true });
-    await p.waitFor(/raw-client/);
-    return new Driver(p);
+    return Driver.of(p);
   }
 
   /** Servers that tell what they were asked, as NAME=ADDRESS:PORT. */

@@ -1,7 +1,7 @@
 /** A node with pods, each in a network namespace of its own: the mesh's agent on the node, applications in the pods. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { Driver } from '../../src/lab/driver.js';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { type Host, type Node, nodeWithPods } from '../../src/lab/netns.js';
 import { nodeScript, packageRoot } from '../../src/lab/paths.js';
@@ -14,7 +14,6 @@ import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
 import { request } from '../e2e/world.js';
 
-export const RAW_CLIENT = join(packageRoot(), 'src/lab/raw-client.ts');
 const SERVER = join(packageRoot(), 'test/e2e/istio-server.ts');
 /** The first of the ports at which the plain Envoy has the same listeners, at the node's address. */
 const ALONE_PORT = 21000;
@@ -91,12 +90,10 @@ export class PodsWorld {
 
   /** A client in a pod: inside the mesh, or plain. */
   async client(host: Host, inside = true, options: readonly string[] = []): Promise<Driver> {
-    const argv = nodeScript(RAW_CLIENT);
     const p = inside
-      ? this.sidestep.start(`client in ${host.name}`, argv, { stdin: true }, ['--netns', host.name, ...options])
-      : this.lab.start(`client on ${host.name}`, host.command(argv), { stdin: true });
-    await p.waitFor(/raw-client/);
-    return new Driver(p);
+      ? this.sidestep.start(`client in ${host.name}`, RAW_CLIENT, { stdin: true }, ['--netns', host.name, ...options])
+      : this.lab.start(`client on ${host.name}`, host.command(RAW_CLIENT), { stdin: true });
+    return Driver.of(p);
   }
 
   /** The address that the mesh gives a name of the files. */

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, request, type Server } from 'node:http';
-import { type AddressInfo, createServer as createTcp } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { freePort } from '../../src/lab/ports.js';
 import { loadFiles } from '../../src/policy/load.js';
 import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import {
@@ -60,15 +61,6 @@ async function load(text: string): Promise<Resources> {
   const loaded = await loadFiles([file]);
   assert.deepEqual(loaded.diagnostics, []);
   return loaded;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createTcp().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
 }
 
 function get(port: number): Promise<string> {

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { freePort } from '../../src/lab/ports.js';
 import { loadFiles } from '../../src/policy/load.js';
 import type { Resources } from '../../src/policy/resources.js';
 import {
@@ -23,16 +24,6 @@ const dir = mkdtempSync(join(tmpdir(), 'sidestep-proxy-'));
 const envoyPath = findEnvoy();
 let upstream: Server;
 let port = 0;
-
-/** A port that was free a moment ago. */
-function freePort(): Promise<number> {
-  return new Promise((resolve) => {
-    const server = createTcp().listen(0, '127.0.0.1', () => {
-      const { port } = server.address() as AddressInfo;
-      server.close(() => resolve(port));
-    });
-  });
-}
 
 interface Config {
   readonly port: number;

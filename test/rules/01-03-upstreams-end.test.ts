@@ -17,12 +17,12 @@ describe('upstreams that end', { skip, timeout: 180_000 }, () => {
   test('rule 1: a FIN of an upstream never reaches the client, and no slot is released with an owner', async (t) => {
     const before = (await world.status()).requests.kernel;
     const client = world.start('rule01.py', 90);
-    await client.waitFor(/^idle$/m, 60_000);
+    await client.waitFor(/^idle$/m);
     const open = (await world.serverStats()).open;
     assert.ok((await world.closeIdle()) > 4, `only ${open} connections were idle`);
     await sleep(300);
     client.child.stdin!.write('\n');
-    const report = JSON.parse((await client.waitFor(/^\{.*\}$/m, 20_000))[0]) as Report;
+    const report = JSON.parse((await client.waitFor(/^\{.*\}$/m))[0]) as Report;
     t.diagnostic(JSON.stringify(report));
     assertNoFailures(report);
     assert.equal(report.answers, 4 * 90 * 2);
@@ -38,7 +38,7 @@ describe('upstreams that end', { skip, timeout: 180_000 }, () => {
 
   test('rule 2: requests to upstreams that die are served or refused cleanly', async (t) => {
     const client = world.start('rule02.py', 6);
-    await client.waitFor(/^asking$/m, 20_000);
+    await client.waitFor(/^asking$/m);
     let closed = 0;
     for (let i = 0; i < 40; i++) {
       closed += await world.closeIdle(); // in order, while requests are on their way
@@ -52,7 +52,7 @@ describe('upstreams that end', { skip, timeout: 180_000 }, () => {
       await sleep(400);
     }
     client.child.stdin!.write('\n');
-    const report = JSON.parse((await client.waitFor(/^\{.*\}$/m, 20_000))[0]) as Report;
+    const report = JSON.parse((await client.waitFor(/^\{.*\}$/m))[0]) as Report;
     t.diagnostic(`${closed} idle connections closed: ${JSON.stringify(report)}`);
     assertNoFailures(report);
     assert.ok(closed > 50, 'too few connections were closed under the requests');
