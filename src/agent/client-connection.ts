@@ -325,7 +325,7 @@ export class ClientConnection implements ClientEnd {
     const done = this.#read + state.requested + state.replied;
     // before its first bytes, listener intake cannot say what is queued
     if (done === 0 && state.passed === 0n) return 0;
-    const underway = this.#slotOf(state) || state.queued || state.underway || state.bodyLeft > 0n;
+    const underway = state.inFlight || this.#slotOf(state) || state.queued || state.underway || state.bodyLeft > 0n;
     if (underway || state.passed !== BigInt(this.#read)) return undefined;
     return done;
   }
