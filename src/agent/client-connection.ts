@@ -332,9 +332,12 @@ export class ClientConnection implements ClientEnd {
   #done(state: ConnectionState | undefined): number | undefined {
     if (this.#busy || !this.#pending.empty || this.#session?.busy) return undefined;
     if (!state) return this.#read;
+    const done = this.#read + state.requested + state.replied;
+    // before its first bytes, listener intake cannot say what is queued
+    if (done === 0 && state.passed === 0n) return 0;
     const underway = state.inFlight || this.#slotOf(state) || state.queued || state.underway || state.bodyLeft > 0n;
     if (underway || state.passed !== BigInt(this.#read)) return undefined;
-    return this.#read + state.requested + state.replied;
+    return done;
   }
 
   /**
