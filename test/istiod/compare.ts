@@ -17,9 +17,10 @@ import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import { type Hints, hintsOf, requestOf } from '../wild/hints.js';
 import { compared, complete, documentsOf, gatewayService, kindOf, nameOf, namespaceOf } from './documents.js';
+import { apiDefaults, GATEWAY_NAME, ofGatewayApi, wholeRouteRefused } from './gateway-api.js';
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
 import { knownCode, type Seen } from './known.js';
-import { normalAction, normalCluster, normalMatch, plainCluster } from './normal.js';
+import { normalAction, normalCluster, normalMatch, plainCluster, withClusters, withPath } from './normal.js';
 import {
   clustersOf,
   gatewayManager,
@@ -32,6 +33,8 @@ import {
 
 const CLIENT = '10.9.9.9';
 const MOST_SERVERS = 60;
+const API_ROUTES = ['HTTPRoute', 'GRPCRoute'];
+const ROUTING = new Set(['VirtualService', ...API_ROUTES]);
 
 export interface Difference {
   readonly set: string;
@@ -107,7 +110,7 @@ function accepted(set: string, objects: readonly JsonObject[], tally: Tally): Js
 
 /** Where clients may be: the namespaces of policies and services. */
 function clientNamespaces(objects: readonly JsonObject[]): string[] {
-  const kinds = new Set(['VirtualService', 'DestinationRule', 'Sidecar', 'Service', 'ServiceEntry']);
+  const kinds = new Set(['VirtualService', 'DestinationRule', 'Sidecar', 'Service', 'ServiceEntry', ...API_ROUTES]);
   const found = objects.filter((o) => kinds.has(kindOf(o))).map(namespaceOf);
   return [...new Set(['default', ...found])].slice(0, 3);
 }
@@ -121,15 +124,17 @@ function identitiesIn(objects: readonly JsonObject[]): Identity[] {
     .slice(0, 3);
 }
 
+const podLabels = (pod: JsonObject): Record<string, string> =>
+  Object.fromEntries(Object.entries(asObject(asObject(pod.metadata)?.labels) ?? {}).map(([k, v]) => [k, String(v)]));
+
 /** The servers of a set: pods, and workloads that ServiceEntries have. */
 function serversOf(objects: readonly JsonObject[]): AskedProxy[] {
   if (!objects.some((o) => /^(Authorization|PeerAuth|RequestAuth)/.test(kindOf(o)))) return [];
   const pods = objects.filter((o) => kindOf(o) === 'Pod');
   return pods.slice(0, MOST_SERVERS).flatMap((pod): AskedProxy[] => {
     const address = asString(asObject(pod.status)?.podIP);
-    const labels = Object.fromEntries(
-      Object.entries(asObject(asObject(pod.metadata)?.labels) ?? {}).map(([k, v]) => [k, String(v)]),
-    );
+    const labels = podLabels(pod);
+    if (labels[GATEWAY_NAME] !== undefined) return [];
     const serviceAccount = asString(asObject(pod.spec)?.serviceAccountName) || 'default';
     return address === ''
       ? []
@@ -148,13 +153,24 @@ function gatewaysOf(objects: readonly JsonObject[]): AskedProxy[] {
     const name = `gateway ${host}`;
     out.set(name, { name, type: 'router', namespace, address: CLIENT, labels, serviceAccount: 'gateway' });
   }
+  for (const object of objects) {
+    if (kindOf(object) !== 'Gateway' || !ofGatewayApi(object)) continue;
+    const namespace = namespaceOf(object);
+    const pod = objects.find(
+      (o) => kindOf(o) === 'Pod' && namespaceOf(o) === namespace && podLabels(o)[GATEWAY_NAME] === nameOf(object),
+    );
+    const address = asString(asObject(pod?.status)?.podIP);
+    const name = `gateway ${nameOf(object)}.${namespace}`;
+    if (pod)
+      out.set(name, { name, type: 'router', namespace, address, labels: podLabels(pod), serviceAccount: 'gateway' });
+  }
   return [...out.values()];
 }
 
 /** VirtualServices that made routes, on istiod's side. */
 function appliedTheirs(proxy: ProxyResources): Set<string> {
   const text = JSON.stringify(proxy.routes);
-  const found = text.matchAll(/\/namespaces\/([^/"]+)\/virtual-service\/([^/"]+)"/g);
+  const found = text.matchAll(/\/namespaces\/([^/"]+)\/virtual-service\/([^/"~]+)"/g);
   return new Set([...found].map(([, namespace, name]) => `${namespace}/${name}`));
 }
 
@@ -182,11 +198,16 @@ class Side {
   readonly plan: Plan;
   readonly #route = new Map<string, JsonObject>();
 
+  readonly #clusters: ReadonlySet<string>;
+
   constructor(readonly resources: Resources) {
     this.plan = buildPlan(resources);
+    this.#clusters = new Set(resources.clusters.map((c) => plainCluster(asString(c.name))));
     for (const [object, ids] of outcomesOf(this.plan)?.routeIds ?? [])
       for (const id of ids) this.#route.set(id, object as JsonObject);
   }
+
+  readonly has = (cluster: string): boolean => this.#clusters.has(cluster);
 
   evaluate(request: PlanRequest): { trace: Trace; route: JsonObject | undefined } {
     const trace = evaluate(this.plan, request);
@@ -195,7 +216,9 @@ class Side {
 }
 
 const madeBy = (route: JsonObject | undefined): boolean =>
-  asString(asObject(asObject(asObject(route?.metadata)?.filter_metadata)?.istio)?.config).includes('/virtual-service/');
+  /\/(virtual-service|httproute|grpcroute)\//i.test(
+    asString(asObject(asObject(asObject(route?.metadata)?.filter_metadata)?.istio)?.config),
+  );
 
 /** What becomes of a request, in words that both sides share. */
 function decisionOf(trace: Trace): JsonObject | undefined {
@@ -236,7 +259,11 @@ export async function compareSet(
 ): Promise<void> {
   tally.sets++;
   tally.documents += objects.length;
-  let kept = accepted(set, compared(objects), tally);
+  let kept = accepted(set, compared(objects), tally).filter((object, _, all) => {
+    const why = wholeRouteRefused(object, all);
+    if (why) tally.refused.push({ set, by: 'istiod', document: idOf(object), why });
+    return why === undefined;
+  });
   if (kept.length === 0) return;
   const namespaces = clientNamespaces(kept);
   const clients = namespaces.map(
@@ -251,21 +278,21 @@ export async function compareSet(
   );
   let whole = complete(kept);
   const question = () => [...clients, ...serversOf(whole), ...gatewaysOf(whole)];
-  let answer = await ask(whole, question(), false);
+  let answer = await ask(whole.map(apiDefaults), question(), false);
   const note = ({ index, why }: { index: number; why: string }) =>
     tally.refused.push({ set, by: 'istiod', document: idOf(whole[index]!), why: why.trim().slice(0, 300) });
   let refused = answer.refused ?? [];
   // what validation refuses is translated nevertheless, unless istiod cannot
   const strict = answer.error !== '';
   if (strict) {
-    answer = await ask(whole, question(), true);
+    answer = await ask(whole.map(apiDefaults), question(), true);
     refused = answer.refused ?? [];
   }
   refused.forEach(note);
   if (refused.some((r) => r.left)) {
     kept = kept.filter((_, index) => !refused.some((r) => r.index === index && r.left));
     whole = complete(kept);
-    answer = await ask(whole, question(), strict);
+    answer = await ask(whole.map(apiDefaults), question(), strict);
   }
   if (answer.error !== '' || !answer.proxies) {
     tally.failed.push({ set, why: answer.error.slice(0, 300) });
@@ -312,6 +339,11 @@ async function compareView(
   const twice = new Set(
     resources.diagnostics.filter((d) => d.code === 'duplicate-host').map((d) => d.message.split(' ')[0]!.toLowerCase()),
   );
+  const attached = objects.some((o) =>
+    [...asObjects(asObject(o.spec)?.targetRefs), asObject(asObject(o.spec)?.targetRef) ?? {}].some((ref) =>
+      /^(Service|ServiceEntry)$/.test(asString(ref.kind)),
+    ),
+  );
   const differ: Differ = (what, where, ours, theirs, more = {}) => {
     const text = (v: unknown) => (typeof v === 'string' ? v : JSON.stringify(v));
     const name = /^\S+/.exec(where)?.[0] ?? where;
@@ -324,6 +356,7 @@ async function compareView(
       original,
       crowded,
       twice,
+      attached,
       ...more,
     });
     const shown = { set, what, where: `${who}: ${where}`, ours: text(ours), theirs: text(theirs) };
@@ -429,14 +462,16 @@ async function compareView(
       };
       const line = `${name} ${request.method} ${JSON.stringify(request.headers)} ${request.target}`;
       if (madeBy(other.route)) tally.theirs++;
-      if (own.route && ours.resources.rules.some((r) => r.kind === 'VirtualService' && r.objects.includes(own.route!)))
+      if (own.route && ours.resources.rules.some((r) => ROUTING.has(r.kind) && r.objects.includes(own.route!)))
         tally.ours++;
       if (left(own) || left(other)) {
         tally.left++;
         continue;
       }
       if (own.route || other.route) {
-        const [a, b] = [own.route, other.route].map((r) => r && normalAction(r));
+        const inForm = (route: JsonObject | undefined, side: Side) =>
+          route && withPath(route, withClusters(normalAction(route), side.has), request.target);
+        const [a, b] = [inForm(own.route, ours), inForm(other.route, theirs)];
         if (!isDeepStrictEqual(a, b)) {
           const key = JSON.stringify([a, b]);
           if (!seen.has(key)) differ('route', line, a ?? own.trace.why, b ?? other.trace.why, asker);

@@ -9,6 +9,7 @@ import { asObject, asObjects, asString } from '../../src/policy/envoy/walk.js';
 import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { Json, JsonObject } from '../../src/policy/resources.js';
 import { filesBelow } from '../wild/files.js';
+import { asArray, entryParent, GATEWAY_NAME, gatewayPorts, gatewayServiceName, ofGatewayApi } from './gateway-api.js';
 
 const DOMAIN = 'cluster.local';
 /** What stands behind a port that is called by a name. */
@@ -302,6 +303,24 @@ function completeGateways(objects: readonly JsonObject[], made: Completion): voi
   }
 }
 
+/** The Services that Istio's controller makes for Gateways of the Gateway API, and the namespaces that those may select. */
+function completeApi(objects: readonly JsonObject[], made: Completion): void {
+  if (!objects.some(ofGatewayApi)) return;
+  const described = new Set(objects.filter((o) => kindOf(o) === 'Namespace').map(nameOf));
+  for (const name of new Set(objects.map(namespaceOf))) {
+    if (described.has(name)) continue;
+    const metadata = { name, labels: { 'kubernetes.io/metadata.name': name } };
+    made.added.push({ apiVersion: 'v1', kind: 'Namespace', metadata });
+  }
+  for (const gateway of objects.filter((o) => kindOf(o) === 'Gateway' && ofGatewayApi(o))) {
+    const [name, namespace] = [nameOf(gateway), namespaceOf(gateway)];
+    const selected = objects.some(
+      (o) => kindOf(o) === 'Service' && namespaceOf(o) === namespace && nameOf(o) === gatewayServiceName(name),
+    );
+    if (!selected) made.service(gatewayServiceName(name), namespace, gatewayPorts(gateway), { [GATEWAY_NAME]: name });
+  }
+}
+
 /** EndpointSlices that Kubernetes would mirror from Endpoints. */
 function mirrored(objects: readonly JsonObject[]): JsonObject[] {
   return objects
@@ -341,6 +360,7 @@ export function complete(objects: readonly JsonObject[]): JsonObject[] {
   const made = new Completion();
   made.added.push(...mirrored(objects));
   completeGateways(objects, made);
+  completeApi(objects, made);
   for (const [host, ports] of assumedHosts([...objects, ...made.added])) {
     const inside = /^([\w-]+)\.([\w-]+)\.svc\.cluster\.local$/.exec(host);
     const list = [...ports].sort((a, b) => a - b);
@@ -349,10 +369,13 @@ export function complete(objects: readonly JsonObject[]): JsonObject[] {
       const shown = list.map((port): JsonObject => ({ name: `http-${port}`, port }));
       made.service(name, namespace, shown, wantedLabels(objects, namespace, name));
     } else if (/^(\*\.)?[\w-]+(\.[\w-]+)*$/.test(host)) {
+      const parent = entryParent(objects, host);
       made.added.push({
         apiVersion: 'networking.istio.io/v1',
         kind: 'ServiceEntry',
-        metadata: { name: `completed-${made.added.length}`, namespace: 'default' },
+        metadata: parent
+          ? { name: host, namespace: parent }
+          : { name: `completed-${made.added.length}`, namespace: 'default' },
         spec: {
           hosts: [host],
           addresses: [made.address('10.98')],
@@ -412,5 +435,23 @@ export function complete(objects: readonly JsonObject[]): JsonObject[] {
         }
     }
   }
-  return [...given, ...made.added];
+  return allocated([...given, ...made.added]);
+}
+
+/** ServiceEntries with the addresses that istiod's controller would give them, which are to be ours. */
+function allocated(objects: readonly JsonObject[]): JsonObject[] {
+  const { intercepts } = translateKubernetes(documentsOf(objects));
+  const byHost = new Map(
+    intercepts
+      .filter(({ address }) => address.startsWith('240.240.'))
+      .map(({ address, listener }) => [listener.split('|')[3] ?? '', address]),
+  );
+  return objects.map((object) => {
+    if (kindOf(object) !== 'ServiceEntry' || asArray(specOf(object).addresses).length > 0) return object;
+    const addresses = asArray(specOf(object).hosts).flatMap((host): JsonObject[] => {
+      const value = byHost.get(asString(host).toLowerCase());
+      return value === undefined ? [] : [{ value, host }];
+    });
+    return addresses.length > 0 ? { ...object, status: { addresses } } : object;
+  });
 }

@@ -1,7 +1,7 @@
 /** What istiod makes of the golden inputs, stored, so that tests compare without it. */
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { packageRoot } from '../../src/lab/paths.js';
 import { asObject, asObjects, asString, filterChains } from '../../src/policy/envoy/walk.js';
 import type { JsonObject } from '../../src/policy/resources.js';
@@ -10,17 +10,20 @@ import { meshesOf, readObjects } from './documents.js';
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
 import { essential } from './theirs.js';
 
-const INPUTS = join(packageRoot(), 'test/golden/istio');
+const INPUTS = ['istio', 'gateway-api'];
 const FIXTURES = join(packageRoot(), 'test/istiod/fixtures');
 
 /** The golden inputs, which are sets of documents each. */
 export const goldenInputs = (): string[] =>
-  readdirSync(INPUTS)
-    .filter((name) => name.endsWith('.in.yaml'))
-    .sort()
-    .map((name) => join('test/golden/istio', name));
+  INPUTS.flatMap((folder) =>
+    readdirSync(join(packageRoot(), 'test/golden', folder))
+      .filter((name) => name.endsWith('.in.yaml'))
+      .sort()
+      .map((name) => join('test/golden', folder, name)),
+  );
 
-const fixtureOf = (set: string): string => join(FIXTURES, `${basename(set, '.in.yaml')}.istiod.json`);
+const fixtureOf = (set: string): string =>
+  join(FIXTURES, dirname(set).endsWith('gateway-api') ? 'gateway-api' : '', `${basename(set, '.in.yaml')}.istiod.json`);
 
 /** An answer with a hash of what it answers. */
 interface Stored {
@@ -91,7 +94,7 @@ export async function store(set: string, ask: Ask): Promise<void> {
   };
   for (const mesh of meshesOf(readObjects(set)))
     await compareSet(set, mesh, noted, { seed: 1, requests: 0 }, emptyTally());
-  mkdirSync(FIXTURES, { recursive: true });
+  mkdirSync(dirname(fixtureOf(set)), { recursive: true });
   writeFileSync(fixtureOf(set), `${JSON.stringify(stored)}\n`);
 }
 

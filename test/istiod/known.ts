@@ -1,6 +1,7 @@
 /** Differences that are meant, each with its reason and how it is told from others. */
+import { isDeepStrictEqual } from 'node:util';
 import { asObject, asString } from '../../src/policy/envoy/walk.js';
-import type { JsonObject } from '../../src/policy/resources.js';
+import type { Json, JsonObject } from '../../src/policy/resources.js';
 
 /** What is known of a difference. */
 export interface Seen {
@@ -22,6 +23,8 @@ export interface Seen {
   readonly crowded: boolean;
   /** hosts that several documents describe */
   readonly twice: ReadonlySet<string>;
+  /** AuthorizationPolicies are attached to Services or ServiceEntries */
+  readonly attached: boolean;
 }
 
 /** A kind of difference that is meant. */
@@ -38,6 +41,25 @@ const isNameOf = (service: string, host: string): boolean =>
   service === host || (service.startsWith(`${host}.`) && host.includes('.'));
 const decorated = (route: JsonObject | undefined): string =>
   asString(asObject(route?.decorator)?.operation).replace(/:\d+\/.*$/, '');
+
+/** True if one text is the other with a slash more. */
+function slashMore(a: string, b: string): boolean {
+  const [long, short] = a.length > b.length ? [a, b] : [b, a];
+  return [...long].some((c, i) => c === '/' && long.slice(0, i) + long.slice(i + 1) === short);
+}
+
+/** Where istiod departs from the text of the Gateway API: see `specification`. */
+function departs(ours: JsonObject, theirs: JsonObject): boolean {
+  const [a, b] = [asObject(ours.route), asObject(theirs.route)];
+  if (a && b) {
+    const same = isDeepStrictEqual({ ...a, path: '' }, { ...b, path: '' });
+    return same && slashMore(asString(a.path), asString(b.path));
+  }
+  const location = (of: JsonObject) => JSON.stringify(of.headers ?? '');
+  const [to, their] = [asObject(ours.redirect), asObject(theirs.redirect)];
+  if (to && their) return isDeepStrictEqual({ ...to, port_redirect: '' }, { ...their, port_redirect: '' });
+  return ours.status === theirs.status && Number(ours.status) >= 300 && slashMore(location(ours), location(theirs));
+}
 
 export const KNOWN: readonly Known[] = [
   {
@@ -74,6 +96,20 @@ export const KNOWN: readonly Known[] = [
     code: 'mesh-tls',
     why: 'Mutual TLS of the mesh (`ISTIO_MUTUAL`) is not spoken on this node: requests go in plain text to the servers themselves (reason `mesh-tls`).',
     is: ({ field, theirs }) => field === 'tls' && JSON.stringify(theirs ?? '').includes('"istio-peer-exchange"'),
+  },
+  {
+    code: 'specification',
+    why: 'Where istiod departs from the text of the Gateway API, the text is followed: of a redirect, the scheme’s own port is meant where none is given, and port 80 is 80; replacing the prefix `/` leaves the slash that follows it, and replacing one by `/` makes no second one; a BackendTLSPolicy’s hostname is verified, not only asked for.',
+    is: ({ what, field, ours, theirs }) =>
+      (what !== 'cluster' && departs(asObject(ours as Json) ?? {}, asObject(theirs as Json) ?? {})) ||
+      (field === 'tls' &&
+        /match_typed_subject_alt_names/.test(JSON.stringify(ours)) &&
+        asObject(ours as Json)?.sni === asObject(theirs as Json)?.sni),
+  },
+  {
+    code: 'waypoint',
+    why: 'AuthorizationPolicies that are attached to Services or ServiceEntries (`targetRefs`) count at waypoints under Istio; here they are enforced on the way to the servers.',
+    is: ({ attached, what, ours }) => attached && what === 'decision' && asObject(ours as Json)?.status === 403,
   },
   {
     code: 'not-imported',

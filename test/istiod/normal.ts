@@ -105,6 +105,51 @@ export function normalAction(route: JsonObject): JsonObject {
   return out;
 }
 
+/** An action as it is where clusters are missing: a request for one of these is answered with a status. */
+export function withClusters(action: JsonObject, known: (name: string) => boolean): JsonObject {
+  const forward = asObject(action.route);
+  // what is answered here goes nowhere
+  const { request_headers_to_add: _add, request_headers_to_remove: _remove, ...answer } = action;
+  if (!forward) return answer;
+  const code = forward.cluster_not_found_response_code === 'INTERNAL_SERVER_ERROR' ? '500' : '503';
+  const { cluster_not_found_response_code: _, ...rest } = forward;
+  if (typeof rest.cluster === 'string' && !known(rest.cluster)) return { direct_response: { status: code } };
+  const weighted = asObjects(asObject(rest.weighted_clusters)?.clusters);
+  if (weighted.length === 0) return { ...action, route: rest };
+  const clusters = weighted.map((c) => (known(asString(c.cluster)) ? c : { ...c, cluster: `answers ${code}` }));
+  if (clusters.every(({ cluster }) => cluster === `answers ${code}`)) return { direct_response: { status: code } };
+  return { ...action, route: { ...rest, weighted_clusters: { clusters: joined(clusters) } } };
+}
+
+/** The path that a route sends a request on with; undefined if that cannot be said here. */
+function rewritten(route: JsonObject, path: string): string | undefined {
+  const [match, action] = [asObject(route.match) ?? {}, asObject(route.route) ?? {}];
+  const regex = asObject(action.regex_rewrite);
+  if (regex) {
+    const pattern = new RegExp(asString(asObject(regex.pattern)?.regex), 'g');
+    let first = true;
+    return path.replace(pattern, (...found: unknown[]) => {
+      if (!first) return '';
+      first = false;
+      return asString(regex.substitution).replace(/\\(\d|\\)/g, (_, n: string) =>
+        n === '\\' ? n : String(found[Number(n)] ?? ''),
+      );
+    });
+  }
+  if (typeof action.prefix_rewrite !== 'string') return path;
+  const from = match.path ?? match.path_separated_prefix ?? match.prefix;
+  return typeof from === 'string' ? action.prefix_rewrite + path.slice(from.length) : undefined;
+}
+
+/** An action without how it changes the path, and with what comes of that. */
+export function withPath(route: JsonObject, action: JsonObject, target: string): JsonObject {
+  const forward = asObject(action.route);
+  const path = rewritten(route, target.replace(/\?.*$/, ''));
+  if (!forward || path === undefined) return action;
+  const { prefix_rewrite: _, regex_rewrite: __, ...rest } = forward;
+  return { ...action, route: { ...rest, path } };
+}
+
 /** A route's match in normal form. */
 export const normalMatch = (route: JsonObject): JsonObject => (plain(route.match ?? {}, new Set()) ?? {}) as JsonObject;
 

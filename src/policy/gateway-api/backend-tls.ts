@@ -39,7 +39,13 @@ export class BackendTls {
           (ref.sectionName === undefined || ref.sectionName === port.name),
       );
       if (!target) continue;
-      const { hostname } = spec.validation;
+      const { hostname, subjectAltNames = [] } = spec.validation;
+      const names = subjectAltNames.map(({ type, hostname: name, uri }): JsonObject => {
+        return type === 'URI'
+          ? { san_type: 'URI', matcher: { exact: uri ?? '' } }
+          : { san_type: 'DNS', matcher: { exact: name ?? '' } };
+      });
+      if (names.length === 0) names.push({ san_type: 'DNS', matcher: { exact: hostname } });
       cluster.transport_socket = {
         name: 'envoy.transport_sockets.tls',
         typed_config: {
@@ -48,7 +54,7 @@ export class BackendTls {
           common_tls_context: {
             validation_context: {
               trusted_ca: { filename: SYSTEM_CA },
-              match_typed_subject_alt_names: [{ san_type: 'DNS', matcher: { exact: hostname } }],
+              match_typed_subject_alt_names: names,
             },
           },
         },

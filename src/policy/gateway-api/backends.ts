@@ -53,7 +53,13 @@ export class Backends {
     readonly context: Context,
     readonly registry: Registry,
     readonly grants: readonly Typed<ReferenceGrant>[],
+    readonly granting = true,
   ) {}
+
+  /** For routes of the mesh, which need no grants under istiod, or of gateways. */
+  forParent(mesh: boolean): Backends {
+    return mesh === this.granting ? new Backends(this.context, this.registry, this.grants, !mesh) : this;
+  }
 
   /** What a reference means; see `Refused` where it means nothing. */
   resolve(document: Document, ref: ObjectRef): Backend {
@@ -69,7 +75,7 @@ export class Backends {
     if (missing) return refused('unknown-service', `no Service describes ${place.host}`);
     const across = place.namespace !== document.namespace;
     // Where not even the Service is in the files, its namespace's grants are not expected there either.
-    if (across && !service.assumed && !granted(this.grants, document, ref, place.namespace)) {
+    if (this.granting && across && !service.assumed && !granted(this.grants, document, ref, place.namespace)) {
       const message = `no ReferenceGrant of namespace ${place.namespace} lets ${document.kind}s of ${document.namespace} use it`;
       return refused('reference-grant', message);
     }

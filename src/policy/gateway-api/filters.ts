@@ -1,42 +1,34 @@
 /** Filters of Gateway API rules and backends -> fields of Envoy's routes. */
 import type { Context, Path, RuleBuilder } from '../istio/context.js';
-import { CORS_FILTER } from '../istio/route-policies.js';
+import { appendHeaderFields, headerOperations } from '../istio/route-headers.js';
+import { CORS_FILTER, corsConfig } from '../istio/route-policies.js';
 import type { JsonObject } from '../resources.js';
 import type { Match } from './match.js';
 import type { CorsFilter, Filter, HeaderModifier, PathModifier, RequestRedirect } from './schema.js';
 
-/** Envoy reads header values as formats, where a percent sign begins a command. */
-const literal = (text: string) => text.replaceAll('%', '%%');
-const isHost = (name: string) => /^(host|:authority)$/i.test(name);
+/** What Envoy takes as a format; commands in it count, as under istiod. */
+const FORMAT = /^(?:[^%]|%%|%[A-Z0-9_]+(?:\([^()%]*\))?(?::\d+)?%)*$/;
+const text = (value: string) => (FORMAT.test(value) ? value : value.replaceAll('%', '%%'));
 
-function edits(modifier: HeaderModifier, direction: 'request' | 'response', target: JsonObject): void {
-  const entry = (action: string) => (header: { name: string; value: string }) => ({
-    header: { key: header.name, value: literal(header.value) },
-    append_action: action,
-  });
-  const editable = (header: { name: string }) => !header.name.startsWith(':') && !isHost(header.name);
-  const add = [
-    ...(modifier.set ?? []).filter(editable).map(entry('OVERWRITE_IF_EXISTS_OR_ADD')),
-    ...(modifier.add ?? []).filter(editable).map(entry('APPEND_IF_EXISTS_OR_ADD')),
-  ];
-  const remove = (modifier.remove ?? []).filter((name) => editable({ name }));
-  const extend = (key: string, more: (JsonObject | string)[]) => {
-    if (more.length > 0) target[key] = [...((target[key] as JsonObject[] | undefined) ?? []), ...more];
-  };
-  extend(`${direction}_headers_to_add`, add);
-  extend(`${direction}_headers_to_remove`, remove);
+/** Of several entries for one name only the first counts. */
+function entries(list: readonly { name: string; value: string }[] | undefined): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (const { name, value } of list ?? []) out[name.toLowerCase()] ??= text(value);
+  return out;
 }
+
+const operations = (modifier: HeaderModifier | undefined) =>
+  modifier && { set: entries(modifier.set), add: entries(modifier.add), remove: modifier.remove };
 
 /** Header fields of a Route or ClusterWeight, and the Host that a modifier sets. */
 export function headerFields(filters: readonly Filter[] | undefined): { fields: JsonObject; host: string } {
   const fields: JsonObject = {};
   let host = '';
-  for (const { requestHeaderModifier, responseHeaderModifier } of filters ?? []) {
-    if (requestHeaderModifier) {
-      edits(requestHeaderModifier, 'request', fields);
-      host = requestHeaderModifier.set?.find((header) => isHost(header.name))?.value ?? host;
-    }
-    if (responseHeaderModifier) edits(responseHeaderModifier, 'response', fields);
+  for (const { requestHeaderModifier: request, responseHeaderModifier: response } of filters ?? []) {
+    if (!request && !response) continue;
+    const own = headerOperations({ request: operations(request), response: operations(response) });
+    appendHeaderFields(fields, own.fields);
+    host ||= own.authority;
   }
   return { fields, host };
 }
@@ -80,7 +72,7 @@ export function pathVariants(match: Match, modifier: PathModifier | undefined): 
     redirect: { prefix_rewrite: value },
   });
   // Both without the slash at their end: `/` is the empty prefix.
-  if (from === '') return to === '' ? [plain] : [both(match.json, `${to}/`)];
+  if (from === '') return [both(match.json, `${to}/`)];
   if (to !== '') return [both(match.json, to)];
   const { path_separated_prefix: _, ...rest } = match.json;
   return [both({ ...rest, path: from }, '/'), both({ ...rest, prefix: `${from}/` }, '/')];
@@ -104,28 +96,29 @@ export function redirectAction(redirect: RequestRedirect, listenPort: number): J
   return out;
 }
 
-/** Origins with `*` for any characters, as envoy.type.matcher.v3.StringMatcher. */
-function origin(text: string): JsonObject {
-  if (!text.includes('*')) return { exact: text };
-  const parts = text.split('*').map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
-  return { safe_regex: { regex: parts.join('.*') } };
+/** What `*` alone stands for: anything that has the form of an origin. */
+const ANY_ORIGIN = '^[a-zA-Z][a-zA-Z0-9+.-]*://[^/\\s?#]+$';
+
+/** An origin with `*` for any characters, as istiod reads it. */
+function origin(text: string): { exact: string } | { prefix: string } | { regex: string } {
+  if (text === '*') return { regex: ANY_ORIGIN };
+  const parts = text.split('*');
+  if (parts.length === 1) return { exact: text };
+  if (parts.length === 2 && parts[1] === '') return { prefix: parts[0] ?? '' };
+  const quoted = parts.map((part) => part.replace(/[.+?^${}()|[\]\\]/g, '\\$&'));
+  return { regex: `^${quoted.join('.*')}$` };
 }
 
 const DEFAULT_MAX_AGE = 5;
 
 function corsPolicy(cors: CorsFilter): JsonObject {
-  const out: JsonObject = {
-    '@type': 'type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy',
-    filter_enabled: { default_value: { numerator: 100, denominator: 'HUNDRED' } },
-    forward_not_matching_preflights: false,
-    max_age: String(cors.maxAge ?? DEFAULT_MAX_AGE),
-  };
-  if (cors.allowOrigins?.length) out.allow_origin_string_match = cors.allowOrigins.map(origin);
-  if (cors.allowMethods?.length) out.allow_methods = cors.allowMethods.join(',');
-  if (cors.allowHeaders?.length) out.allow_headers = cors.allowHeaders.join(',');
-  if (cors.exposeHeaders?.length) out.expose_headers = cors.exposeHeaders.join(',');
-  if (cors.allowCredentials !== undefined) out.allow_credentials = cors.allowCredentials;
-  return out;
+  const { allowOrigins, allowMethods, allowHeaders, exposeHeaders, allowCredentials, maxAge = DEFAULT_MAX_AGE } = cors;
+  return corsConfig({
+    ...{ allowMethods, allowHeaders, exposeHeaders, unmatchedPreflights: 'IGNORE' },
+    ...(allowOrigins ? { allowOrigins: allowOrigins.map(origin) } : {}),
+    ...(allowCredentials ? { allowCredentials } : {}),
+    ...(maxAge > 0 ? { maxAge: `${maxAge}s` } : {}),
+  });
 }
 
 /** Per-route configurations of HTTP filters that a rule's filters ask for, by name. */

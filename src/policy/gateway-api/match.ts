@@ -16,10 +16,10 @@ export interface Match {
   readonly exact: boolean;
 }
 
-/** Regular expressions rank by the implementation: here after exact paths, so that a prefix does not hide them. */
+/** Kinds of paths in the order of istiod's (getURIRank): where the specification leaves it open, regular expressions come last. */
 const EXACT = 3;
-const REGEX = 2;
-const PREFIX = 1;
+const PREFIX = 2;
+const REGEX = 1;
 
 const quote = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
@@ -79,6 +79,7 @@ export function httpMatch(context: Context, document: Document, match: HttpMatch
   };
 }
 
+/** The path of a gRPC call. A name matches as it is (istiod takes a method without a service for a regular expression). */
 function grpcPath(method: GrpcMethod | undefined): PathPart {
   const { service, method: name } = method ?? {};
   if (!service && !name) return { json: { prefix: '/' }, kind: PREFIX, length: 1 };
@@ -89,7 +90,7 @@ function grpcPath(method: GrpcMethod | undefined): PathPart {
     return { json: { safe_regex: { regex } }, kind: REGEX, length };
   }
   if (service && name) return { json: { path: `/${service}/${name}` }, kind: EXACT, length };
-  if (service) return { json: { prefix: `/${service}/` }, kind: PREFIX, length };
+  if (service) return { json: { path_separated_prefix: `/${service}` }, kind: PREFIX, length };
   return { json: { safe_regex: { regex: `/[^/]+/${quote(name ?? '')}` } }, kind: REGEX, length };
 }
 
@@ -126,7 +127,7 @@ export interface Ranked {
   readonly route: JsonObject;
   readonly rank: Rank;
   readonly created: string;
-  /** `namespace/name` */
+  readonly namespace: string;
   readonly name: string;
 }
 
@@ -134,7 +135,7 @@ const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
 
 /**
  * In the order that the specification defines: the most specific match first; then the older route (one without a time
- * counts as new), then by namespace and name; then as written.
+ * counts as new), then by namespace and name (of which istiod has made `name~`); then as written.
  */
 export function byPrecedence(a: Ranked, b: Ranked): number {
   for (const [index, value] of a.rank.entries()) {
@@ -142,5 +143,5 @@ export function byPrecedence(a: Ranked, b: Ranked): number {
     if (value !== other) return other - value;
   }
   const age = compare(a.created || '~', b.created || '~');
-  return age || compare(a.name, b.name);
+  return age || compare(a.namespace, b.namespace) || compare(`${a.name}~`, `${b.name}~`);
 }

@@ -35,7 +35,7 @@ interface ApiRoute {
   readonly rules: readonly ApiRule[];
   readonly services: AttachedService[];
   readonly listeners: { readonly listener: ApiListener; readonly hosts: readonly string[] }[];
-  readonly built: Map<number, Ranked[]>;
+  readonly built: Map<string, Ranked[]>;
 }
 
 type Reason = readonly [path: Path, code: string, message: string, clients?: Clients];
@@ -156,19 +156,11 @@ export class ApiRoutes {
   #attachToEntry(route: ApiRoute, ref: ParentRef, path: Path): Reason | undefined {
     const namespace = ref.namespace ?? route.document.namespace;
     const hosts = entryServices(this.#registry.all(), namespace, ref.name);
-    const section = ref.sectionName;
     let reason: Reason | undefined;
-    for (const { host, ports } of hosts) {
-      const named = section === undefined ? undefined : ports.find(({ name }) => name === section);
-      if (section !== undefined && !named) {
-        reason ??= [path, 'parent-kind', `ServiceEntry ${namespace}/${ref.name} has no port with the name ${section}`];
-        continue;
-      }
-      reason ??= this.#attachToService(route, { host, namespace }, ref.port ?? named?.number, path);
-    }
+    // As under istiod, a section's name chooses nothing.
+    for (const { host } of hosts) reason ??= this.#attachToService(route, { host, namespace }, ref.port, path);
     if (hosts.length > 0) return reason;
-    const port = ref.port ?? (section !== undefined && /^\d{1,5}$/.test(section) ? Number(section) : undefined);
-    return this.#attachToService(route, { host: ref.name.toLowerCase(), namespace }, port, path);
+    return this.#attachToService(route, { host: ref.name.toLowerCase(), namespace }, ref.port, path);
   }
 
   /** Hosts and ports of Services that routes speak of. */
@@ -204,30 +196,38 @@ export class ApiRoutes {
     }
   }
 
-  #build(input: RouteInput, backends: Backends, route: ApiRoute, port: number): Ranked[] {
-    let built = route.built.get(port);
+  #build(input: RouteInput, backends: Backends, route: ApiRoute, port: number, mesh: boolean): Ranked[] {
+    const key = `${mesh ? 'mesh' : 'gateway'} ${port}`;
+    let built = route.built.get(key);
     if (!built) {
       const created = createdAt(route.document);
-      built = route.rules.flatMap((rule) => ruleRoutes(input, backends, rule, port, created));
-      route.built.set(port, built);
+      built = route.rules.flatMap((rule) => ruleRoutes(input, backends.forParent(mesh), rule, port, created));
+      route.built.set(key, built);
     }
     return built;
   }
 
   /** The routes for clients of a Service's port; undefined if none is attached to it. */
   ofService(input: RouteInput, backends: Backends, service: Service, port: number): JsonObject[] | undefined {
-    const attached = this.#routes.filter((route) =>
-      route.services.some((s) => s.host === service.host && (s.port === undefined || s.port === port)),
-    );
+    const reaches = (s: AttachedService) => s.host === service.host && (s.port === undefined || s.port === port);
+    const attached = this.#routes.filter((route) => route.services.some(reaches));
     if (attached.length === 0) return undefined;
-    // The routes of the clients' own namespace count instead of those of the Service's.
+    // The routes of the clients' own namespace count instead of those of the Service's; and as istiod merges the routes
+    // for one port among themselves, and those for all ports, of these two the one with the oldest route.
     const consumer = attached.filter(({ document }) => document.namespace !== service.namespace);
-    const counting = consumer.length > 0 ? consumer : attached;
+    const candidates = consumer.length > 0 ? consumer : attached;
+    const [counting = []] = [port, undefined]
+      .map((wanted) => candidates.filter((r) => r.services.some((s) => reaches(s) && s.port === wanted)))
+      .filter((group) => group.length > 0)
+      .sort((a, b) => (oldest(a) < oldest(b) ? -1 : oldest(a) > oldest(b) ? 1 : 0));
     for (const { document } of attached.filter((route) => !counting.includes(route))) {
-      const message = `decides nothing here: routes of namespace ${this.#context.namespace} count instead`;
-      this.#context.warn(document, ['spec', 'parentRefs'], 'superseded', message);
+      const instead =
+        consumer.length > 0 && !consumer.some((route) => route.document === document)
+          ? `routes of namespace ${this.#context.namespace} count instead`
+          : `of routes for one port and those for all ports, the others count for port ${port}`;
+      this.#context.warn(document, ['spec', 'parentRefs'], 'superseded', `decides nothing here: ${instead}`);
     }
-    return inOrder(counting.flatMap((route) => this.#build(input, backends, route, port)));
+    return inOrder(counting.flatMap((route) => this.#build(input, backends, route, port, true)));
   }
 
   /** The routes of a gateway's port by host. */
@@ -249,19 +249,12 @@ export class ApiRoutes {
             other.hostname !== listener.hostname &&
             hostMatches(listener.hostname, other.hostname),
         );
-      const hosts = new Set([...attached.flatMap((a) => a.hosts), listener.hostname]);
+      const hosts = new Set(attached.flatMap((a) => a.hosts));
       for (const host of hosts) {
         if (host !== listener.hostname && foreign(host)) continue;
-        // Rules of routes with a better hostname come first; where none matches, those of wider hostnames do.
-        const wider = [...hosts]
-          .filter((other) => hostMatches(other, host))
-          .sort((a, b) => specificity(b) - specificity(a));
-        const used = new Set<ApiRoute>();
-        const routes = wider.flatMap((name) => {
-          const own = attached.filter((a) => a.hosts.includes(name) && !used.has(a.route)).map((a) => a.route);
-          for (const route of own) used.add(route);
-          return inOrder(own.flatMap((route) => this.#build(input, backends, route, port)));
-        });
+        // As under istiod, a host has the rules of the routes that name it, and not those of wider hostnames besides.
+        const own = attached.filter((a) => a.hosts.includes(host)).map((a) => a.route);
+        const routes = inOrder(own.flatMap((route) => this.#build(input, backends, route, port, false)));
         const end = routes.findIndex((route) => isCatchAll(route.match as JsonObject));
         out.set(host, end < 0 ? routes : routes.slice(0, end + 1));
       }
@@ -270,7 +263,8 @@ export class ApiRoutes {
   }
 }
 
-/** Hosts without a wildcard first, then those with more characters. */
-const specificity = (host: string) => host.length + (host.includes('*') ? 0 : 1000);
-
 const inOrder = (routes: readonly Ranked[]): JsonObject[] => [...routes].sort(byPrecedence).map(({ route }) => route);
+
+/** When the oldest of several routes was created; what has no time is new. */
+const oldest = (routes: readonly ApiRoute[]): string =>
+  routes.map(({ document }) => createdAt(document) || '~').reduce((a, b) => (a < b ? a : b), '~');

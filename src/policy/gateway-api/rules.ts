@@ -2,7 +2,7 @@
 import type { Document } from '../documents.js';
 import type { Path, RuleBuilder } from '../istio/context.js';
 import { envoyDuration, parseDuration } from '../istio/duration.js';
-import { hashPolicy, retryPolicy } from '../istio/route-policies.js';
+import { hashPolicy, mirrorPolicy, retryPolicy } from '../istio/route-policies.js';
 import type { RouteInput } from '../istio/routes.js';
 import type { JsonObject } from '../resources.js';
 import type { Backends } from './backends.js';
@@ -152,9 +152,8 @@ class Translator {
         }),
       };
     }
-    // A share that leads nowhere is answered 500, not 503, which is the proxy's own answer.
-    if (this.#nowhere !== NOWHERE_GRPC && destinations.some(({ cluster }) => cluster === NOWHERE))
-      action.cluster_not_found_response_code = 'INTERNAL_SERVER_ERROR';
+    // What leads nowhere is answered 500, not 503, which is the proxy's own answer.
+    if (this.#nowhere !== NOWHERE_GRPC) action.cluster_not_found_response_code = 'INTERNAL_SERVER_ERROR';
     const hashes = destinations.flatMap(({ ref }) => {
       const found = this.backends.resolve(document, ref);
       if (!('cluster' in found)) return [];
@@ -183,50 +182,48 @@ class Translator {
         if (found.foreign) context.unsupported(rule, at, found.code, found.message);
         return [];
       }
-      const { numerator, denominator = 100 } = mirror.fraction ?? { numerator: mirror.percent ?? 100 };
-      const share = Math.min(1_000_000, Math.round((numerator / denominator) * 1_000_000));
+      const { fraction, percent } = mirror;
+      const share = fraction ? (100 * fraction.numerator) / (fraction.denominator ?? 100) : percent;
       if (share === 0) return [];
-      const fraction = { default_value: { numerator: share, denominator: 'MILLION' } };
-      const policy = { cluster: found.cluster, runtime_fraction: fraction, trace_sampled: false };
+      const policy = mirrorPolicy(found.cluster, share);
       return [context.origin(policy, document, at)];
     });
   }
 
   #timeouts(): JsonObject {
-    const spec = this.api.spec as HttpRule;
-    const { request, backendRequest } = spec.timeouts ?? {};
-    const nanoseconds = (text: string | undefined) => (text === undefined ? 0n : (parseDuration(text) ?? 0n));
-    const [whole, each] = [nanoseconds(request), nanoseconds(backendRequest)];
-    // With one try, the time for a try is the time for the request.
-    const single = !this.#retries() && each > 0n && (whole === 0n || each < whole);
-    const timeout = envoyDuration((single ? backendRequest : request) ?? '0s');
+    const { timeouts, retry } = this.api.spec as HttpRule;
+    // Without a word about retries, the time for a try is the time for the request.
+    const whole = (!retry && nonZero(timeouts?.backendRequest)) || nonZero(timeouts?.request);
+    const timeout = envoyDuration(whole ?? '0s');
     const out: JsonObject = { timeout, max_grpc_timeout: timeout };
-    if (spec.timeouts) this.input.context.origin(out, this.api.document, [...this.api.path, 'timeouts'], 'timeout');
+    if (timeouts) this.input.context.origin(out, this.api.document, [...this.api.path, 'timeouts'], 'timeout');
     return out;
-  }
-
-  #retries(): boolean {
-    const { retry } = this.api.spec as HttpRule;
-    return retry !== undefined && (retry.attempts ?? 1) > 0;
   }
 
   #retry(consistentHash: boolean): JsonObject | undefined {
     const { retry, timeouts } = this.api.spec as HttpRule;
     // Without a word about retries: those of every service of the mesh.
     if (!retry) return retryPolicy(undefined, consistentHash);
-    if (!this.#retries()) return undefined;
-    const on = ['connect-failure', 'refused-stream', 'reset-before-request'];
-    const out: JsonObject = {
-      retry_on: [...on, ...(retry.codes?.length ? ['retriable-status-codes'] : [])].join(','),
-      num_retries: retry.attempts ?? 1,
-    };
-    if (retry.codes?.length) out.retriable_status_codes = retry.codes;
-    if (retry.backoff) out.retry_back_off = { base_interval: envoyDuration(retry.backoff) };
-    if (timeouts?.backendRequest && parseDuration(timeouts.backendRequest) !== 0n)
-      out.per_try_timeout = envoyDuration(timeouts.backendRequest);
-    return this.input.context.origin(out, this.api.document, [...this.api.path, 'retry']);
+    const perTryTimeout = nonZero(timeouts?.backendRequest);
+    const retryOn = ['connect-failure', 'refused-stream', 'unavailable', 'cancelled', ...(retry.codes ?? [])].join(',');
+    const out = retryPolicy(
+      {
+        ...{ attempts: retry.attempts ?? DEFAULT_ATTEMPTS, retryOn },
+        ...(perTryTimeout ? { perTryTimeout } : {}),
+        ...(retry.backoff ? { backoff: retry.backoff } : {}),
+      },
+      consistentHash,
+    );
+    return out && this.input.context.origin(out, this.api.document, [...this.api.path, 'retry']);
   }
 }
+
+/** Istio's for services without a retry policy, too. */
+const DEFAULT_ATTEMPTS = 2;
+
+/** A duration, if it is one that is not zero. */
+const nonZero = (text: string | undefined): string | undefined =>
+  text !== undefined && (parseDuration(text) ?? 0n) !== 0n ? text : undefined;
 
 /** What changes the path: a filter of the rule, or of its only backend. */
 function pathModifier(spec: HttpRule | GrpcRule) {
@@ -252,7 +249,7 @@ export function ruleRoutes(
   const { document, path, rule, spec } = api;
   const translator = new Translator(input, backends, api, listenPort);
   const modifier = pathModifier(spec);
-  const name = `${document.namespace}/${document.name}`;
+  const { namespace, name } = document;
   return translator.matches().flatMap((match, index) => {
     if (modifier?.type === 'ReplacePrefixMatch' && match.prefix === undefined) {
       const message = 'ReplacePrefixMatch needs matches of type PathPrefix';
@@ -268,7 +265,7 @@ export function ruleRoutes(
       context.origin(route, document, spec.matches?.length ? [...path, 'matches', index] : path);
       context.origin(variant.match, document, [...path, 'matches', index]);
       rule.objects.push(route);
-      return { route, rank: match.rank, created, name };
+      return { route, rank: match.rank, created, namespace, name };
     });
   });
 }

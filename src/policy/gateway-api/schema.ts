@@ -277,7 +277,9 @@ export const backendTlsPolicy = z.object({
     caCertificateRefs: z.array(objectRef()).optional(),
     wellKnownCACertificates: z.string().optional(),
     hostname: nonEmpty(),
-    subjectAltNames: z.array(z.unknown()).optional(),
+    subjectAltNames: z
+      .array(z.object({ type: nonEmpty(), hostname: z.string().optional(), uri: z.string().optional() }))
+      .optional(),
   }),
   options: z.record(z.string(), z.string()).optional(),
 });

@@ -95,10 +95,9 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     const attached = apiRoutes.ofService(routes, backends, service, port);
     if (attached) {
       virtualServices.supersede(service);
-      return { routes: attached, anyHost: true };
+      return attached;
     }
-    const given = virtualServices.routes(routes, service, port);
-    return given && { routes: given, anyHost: false };
+    return virtualServices.routes(routes, service, port);
   };
   const seen = registry.all().filter((s) => s.assumed || sidecars.imports(s.namespace, s.host));
   const clients: ClientRoutes = {

@@ -38,8 +38,6 @@ const FILTER_TYPES: readonly (readonly [name: string, type: string])[] = [
 interface Candidate {
   readonly service: Service;
   readonly routes: JsonObject[];
-  /** the routes count for whatever host a client asks the service's address for */
-  readonly anyHost: boolean;
   /** nothing says that the port carries HTTP: Istio gives it a table of its own, which looks at no host */
   readonly alone: boolean;
 }
@@ -232,10 +230,7 @@ export function once(guard: Guard): Guard {
 }
 
 /** The routes that policies give the clients of a service's port; undefined where none speaks of it. */
-export type ServiceRoutes = (
-  service: Service,
-  port: number,
-) => { readonly routes: JsonObject[]; readonly anyHost: boolean } | undefined;
+export type ServiceRoutes = (service: Service, port: number) => JsonObject[] | undefined;
 
 /** What policies say to clients. */
 export interface ClientRoutes {
@@ -265,8 +260,7 @@ export function buildListeners(
     if (service.resolution === 'none') continue;
     for (const port of service.ports) {
       if (!isHttp(port.protocol)) continue;
-      const given = clients.of(service, port.number);
-      const routes = given?.routes ?? [
+      const routes = clients.of(service, port.number) ?? [
         context.origin(
           defaultRoute(input, service.host, service.namespace, port.number),
           service.document,
@@ -274,10 +268,7 @@ export function buildListeners(
         ),
       ];
       routes.forEach(check);
-      byPort.set(port.number, [
-        ...(byPort.get(port.number) ?? []),
-        { service, routes, anyHost: given?.anyHost ?? false, alone: port.sniffed ?? false },
-      ]);
+      byPort.set(port.number, [...(byPort.get(port.number) ?? []), { service, routes, alone: port.sniffed ?? false }]);
     }
   }
   const listeners: { json: JsonObject; port: number }[] = [];
@@ -305,7 +296,7 @@ export function buildListeners(
         .map((c) => virtualHost(context, c, port, c === candidate, taken))
         .concat((shared && !candidate.alone ? strays : []).map((stray) => strayHost(context, stray, port, taken)))
         .filter((host) => host !== undefined);
-      if (candidate.anyHost || candidate.alone) {
+      if (candidate.alone) {
         const any: JsonObject = { name: ANY_HOST, domains: ['*'], routes: candidate.routes };
         any.include_request_attempt_count = true;
         hosts.push(context.origin(any, service.document, service.path));

@@ -99,6 +99,18 @@ export function corsConfig(cors: Cors): JsonObject {
   return out;
 }
 
+/** Copies of requests to a cluster: `percent` of them, as istiod reckons; all if it is undefined. */
+export function mirrorPolicy(cluster: string, percent: number | undefined): JsonObject {
+  return copies(cluster, percent === undefined ? ofHundred(100) : ofMillion(percent));
+}
+
+/** envoy.config.route.v3.RouteAction.RequestMirrorPolicy */
+export function copies(cluster: string, fraction: JsonObject): JsonObject {
+  const out: JsonObject = { cluster, runtime_fraction: { default_value: fraction }, trace_sampled: false };
+  // the copy has the name that the request has
+  return { ...out, disable_shadow_host_suffix_append: true };
+}
+
 /** Destinations that requests are copied to, with their share; a share of 0 is none. */
 export function mirrors(
   route: HttpRoute,

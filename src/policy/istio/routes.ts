@@ -10,6 +10,7 @@ import { appendHeaderFields, headerOperations } from './route-headers.js';
 import { isCatchAll, routeMatch } from './route-match.js';
 import {
   CORS_FILTER,
+  copies,
   corsConfig,
   FAULT_FILTER,
   faultConfig,
@@ -171,20 +172,12 @@ function forward(input: RouteInput, http: HttpRule, from: From, out: JsonObject,
       context.origin(action, document, [...path, 'rewrite'], key);
   }
   if (authority) action.host_rewrite_literal = authority;
-  const copies = mirrors(route).map((mirror) =>
-    context.origin(
-      {
-        cluster: destinationCluster(input, document, mirror.destination, [...path, ...mirror.path], from),
-        runtime_fraction: { default_value: mirror.fraction },
-        trace_sampled: false,
-        // the copy has the name that the request has
-        disable_shadow_host_suffix_append: true,
-      },
-      document,
-      [...path, ...mirror.path],
-    ),
-  );
-  if (copies.length > 0) action.request_mirror_policies = copies;
+  const mirrored = mirrors(route).map((mirror) => {
+    const at = [...path, ...mirror.path];
+    const cluster = destinationCluster(input, document, mirror.destination, at, from);
+    return context.origin(copies(cluster, mirror.fraction), document, at);
+  });
+  if (mirrored.length > 0) action.request_mirror_policies = mirrored;
   const consistentHash = setDestinations(input, http, route.route ?? [], from, out, action);
   const retry = retryPolicy(route.retries, consistentHash);
   if (retry) action.retry_policy = retry;

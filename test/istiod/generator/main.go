@@ -20,14 +20,19 @@ import (
 	"google.golang.org/protobuf/proto"
 	"k8s.io/apimachinery/pkg/runtime"
 
+	networking "istio.io/client-go/pkg/apis/networking/v1"
 	"istio.io/istio/pilot/pkg/config/kube/crd"
 	"istio.io/istio/pilot/pkg/model"
 	"istio.io/istio/pilot/test/xds"
 	"istio.io/istio/pkg/config"
 	"istio.io/istio/pkg/config/mesh"
 	"istio.io/istio/pkg/config/schema/collections"
+	"istio.io/istio/pkg/config/schema/gatewayapi"
+	"istio.io/istio/pkg/config/schema/gvk"
+	"istio.io/istio/pkg/config/schema/gvr"
 	"istio.io/istio/pkg/config/schema/resource"
 	"istio.io/istio/pkg/kube"
+	"istio.io/istio/pkg/kube/kclient/clienttest"
 	"istio.io/istio/pkg/log"
 	"istio.io/istio/pkg/test"
 )
@@ -111,9 +116,18 @@ func generate(t test.Failer, asked request) ([]refusal, map[string]resources) {
 		}
 		if configured != nil {
 			options.Configs = append(options.Configs, *configured)
+			// routes look for their parents among the cluster's objects
+			if entry := new(networking.ServiceEntry); configured.GroupVersionKind == gvk.ServiceEntry {
+				if json.Unmarshal(document, entry) == nil {
+					options.KubernetesObjects = append(options.KubernetesObjects, entry)
+				}
+			}
 		} else {
 			options.KubernetesObjects = append(options.KubernetesObjects, object)
 		}
+	}
+	options.KubeClientModifier = func(c kube.Client) {
+		clienttest.MakeCRD(t, c, gvr.BackendTLSPolicy)
 	}
 	s := xds.NewFakeDiscoveryServer(t, options)
 	s.Discovery.ConfigUpdate(&model.PushRequest{Forced: true})
@@ -136,6 +150,8 @@ func generate(t test.Failer, asked request) ([]refusal, map[string]resources) {
 				ServiceAccount: w.ServiceAccount,
 				IstioVersion:   "1.31.0",
 				ClusterID:      "Kubernetes",
+				// services without an address have the one that their status tells
+				DNSCapture: true,
 			},
 		})
 		listeners := s.Listeners(proxy)
@@ -154,6 +170,8 @@ func main() {
 	options.SetDefaultOutputLevel("all", log.ErrorLevel)
 	options.OutputPaths = []string{"stderr"}
 	_ = log.Configure(options)
+	// the definitions that the test's cluster has tell no version
+	clear(gatewayapi.MinimumCRDVersions)
 	decoder := json.NewDecoder(os.Stdin)
 	encoder := json.NewEncoder(os.Stdout)
 	// one answer for each request, until the input ends
