@@ -36,7 +36,6 @@ export function routeConfigNotes(notes: Notes, config: JsonObject): void {
   onlyFields(notes, config, 'route_config', [
     'name',
     'virtual_hosts',
-    'internal_only_headers',
     'request_headers_to_add',
     'request_headers_to_remove',
     'response_headers_to_add',

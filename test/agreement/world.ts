@@ -52,6 +52,8 @@ const choice = (upstream: string): string => upstream.replace(/-\d$/, '');
 /** One set of listeners, in force in Envoy and compiled. */
 export class World {
   readonly compiled: CompiledImage;
+  /** per listener: whether the image has it */
+  readonly offloaded: readonly boolean[];
   private constructor(
     readonly configs: readonly ListenerConfig[],
     private readonly lab: Lab,
@@ -63,7 +65,9 @@ export class World {
   ) {
     const { listeners, clusters } = json.static_resources as { listeners: JsonObject[]; clusters: JsonObject[] };
     const byPort = new Map(upstreams.map((name, i) => [portsOf(clusters).get(name)!, i]));
-    this.compiled = compileImage(buildPlan(resourcesOf(listeners, clusters)), {
+    const plan = buildPlan(resourcesOf(listeners, clusters));
+    this.offloaded = plan.listeners.map((listener) => listener.offloaded);
+    this.compiled = compileImage(plan, {
       generation: 1,
       endpointId: (_, port) => byPort.get(port) ?? 1000,
       proxyEndpointId: () => 1001,
@@ -93,6 +97,7 @@ export class World {
 
   /** The interpreter's decision; undefined: the proxy's. Throws when the kernel decides otherwise. */
   decide(listener: number, request: Request): Outcome | undefined {
+    if (!this.offloaded[listener]) return undefined;
     const bytes = requestBytes(request);
     const around = { sourceIp: SOURCE, random: 0, uuid: '01234567-89ab-4cde-8f01-23456789abcd' };
     const decision = interpret(this.compiled.image, listener, bytes, around);

@@ -370,6 +370,11 @@ const CASES: Case[] = [
     route: to('a', '/', { request_headers_to_remove: ['content-length'] }),
     expect: 'header-edit',
   },
+  {
+    name: 'headers that are removed from what is not internal',
+    options: { routeConfig: { internal_only_headers: ['x-user'] } },
+    expect: 'unsupported-field',
+  },
   { name: 'TLS required', vhost: { require_tls: 'ALL' }, expect: 'require-tls' },
   // clusters
   {

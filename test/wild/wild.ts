@@ -3,7 +3,8 @@
  *
  * Every file below each PATH is one set of policies (without `--each`, a PATH is one). Each is translated and compiled as
  * `run` does, and requests made of its own words are decided by the interpreter, the kernel's programs and an Envoy that
- * has the same resources. Where policies name principals, each of some is who the client is, besides nobody.
+ * has the same resources. Where policies name principals, each of some is who the client is, besides nobody; where
+ * they count for clients of a namespace or with labels, they are tried for some of these as well.
  * Prints what differed; exit code 1 if anything did.
  */
 import { readFileSync } from 'node:fs';
@@ -20,6 +21,7 @@ import { emptyTally, type Surroundings, type Tally, tryPolicies } from './world.
 
 const ECHOES = 60;
 const MOST_IDENTITIES = 2;
+const MOST_OTHERS = 3;
 
 /** Clients whom the policies of a file name. */
 function identitiesIn(file: string): Identity[] {
@@ -53,8 +55,9 @@ export async function tryAll(
       ...(kernel && { kernel }),
     };
     for (const file of sets) {
-      await tryPolicies(file, around, tally);
-      for (const identity of identitiesIn(file)) await tryPolicies(file, around, tally, identity);
+      const others = await tryPolicies(file, around, tally);
+      for (const identity of identitiesIn(file)) await tryPolicies(file, around, tally, { identity });
+      for (const workload of others.slice(0, MOST_OTHERS)) await tryPolicies(file, around, tally, { workload });
       options.onSet?.(file, tally);
     }
   } finally {

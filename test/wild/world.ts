@@ -15,7 +15,7 @@ import { buildPlan } from '../../src/plan/build.js';
 import { asObject, asObjects, asString, connectionManagers } from '../../src/policy/envoy/walk.js';
 import type { Identity } from '../../src/policy/istio/identities.js';
 import { loadFiles } from '../../src/policy/load.js';
-import type { JsonObject, Resources } from '../../src/policy/resources.js';
+import type { Clients, JsonObject, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
 import type { Kernel } from '../agreement/kernel.js';
 import { compareKernel, type Outcome, outcomeOf, outcomeOfDecision, UUID } from '../agreement/world.js';
@@ -168,16 +168,21 @@ export interface Surroundings {
 
 /**
  * Tries the policies of `file` (a file or folder).
- * @param identity who the client is
+ * @param who who the client is, or whose clients the policies are translated for
+ * @returns the other clients whom rules of these policies count for
  */
 export async function tryPolicies(
   file: string,
   around: Surroundings,
   tally: Tally,
-  identity?: Identity,
-): Promise<void> {
-  const resources = await loadFiles([file], { assumeEndpoints: true, ...(identity && { identity }) });
-  if (resources.diagnostics.some((d) => d.severity === 'error')) return;
+  who: { readonly identity?: Identity; readonly workload?: Clients } = {},
+): Promise<readonly Clients[]> {
+  const resources = await loadFiles([file], { assumeEndpoints: true, ...who });
+  if (!resources.diagnostics.some((d) => d.severity === 'error')) await tryResources(file, resources, around, tally);
+  return resources.otherClients ?? [];
+}
+
+async function tryResources(file: string, resources: Resources, around: Surroundings, tally: Tally): Promise<void> {
   relocate(resources, around.echoes);
   const plan = buildPlan(resources);
   if (!plan.listeners.some((l) => l.offloaded)) return;
