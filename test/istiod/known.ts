@@ -107,6 +107,12 @@ export const KNOWN: readonly Known[] = [
         asObject(ours as Json)?.sni === asObject(theirs as Json)?.sni),
   },
   {
+    code: 'not-programmed',
+    why: 'Gateways of the Gateway API that istiod does not program, because of addresses that are not a Service’s name, parameters, or listeners in conflict: here their HTTP listeners count.',
+    is: ({ what, name, theirs }) =>
+      what === 'listener' && theirs === 'none' && name.startsWith('gateway|') && !name.endsWith('.svc.cluster.local'),
+  },
+  {
     code: 'waypoint',
     why: 'AuthorizationPolicies that are attached to Services or ServiceEntries (`targetRefs`) count at waypoints under Istio; here they are enforced on the way to the servers.',
     is: ({ attached, what, ours }) => attached && what === 'decision' && asObject(ours as Json)?.status === 403,
