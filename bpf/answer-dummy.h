@@ -31,8 +31,9 @@ static __always_inline int listener_has_room(__u64 cookie, __u32 size) {
 }
 
 /*
- * Whether the answer before on this slot, which went through D, has perhaps not arrived yet: then this one goes through
- * D, too. (A verdict comes after the one before on the same socket.) Only a client that does not wait for answers can be hurt.
+ * Whether the answer before on this slot, which went through D, has perhaps not arrived yet: then this one goes
+ * through D, too. (A verdict comes after the one before on the same socket.) Only a client that does not wait for
+ * answers can be hurt.
  */
 static __always_inline int follows_dummy(struct upstream *u, __u32 slot) {
   if (u->behind != slot + 1)

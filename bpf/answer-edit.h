@@ -6,7 +6,10 @@
 #pragma once
 #include "rewrite.h"
 
-/* Where the variables of an exchange lie in `in`, behind any head and the source address; s->ends says where each ends. */
+/*
+ * Where the variables of an exchange lie in `in`, behind any head and the source address; s->ends says where each
+ * ends.
+ */
 #define VARIABLES_AT (SOURCE_AT + 64)
 
 static long variable_step(__u32 index, void *context) {
@@ -117,8 +120,9 @@ static long pad_step(__u32 index, void *context) {
 }
 
 /*
- * Brings a built head to the length of the received one: what is missing is put as white space before the last value. Before, not behind it: both are allowed (RFC 9112 section 5), but Python's http.client keeps white space
- * behind a value, and then takes `chunked   ` for no chunked body. Returns 0 when the head is longer, or has no line.
+ * Brings a built head to the length of the received one: what is missing is put as white space before the last value.
+ * Before, not behind it: both are allowed (RFC 9112 section 5), but Python's http.client keeps white space behind a
+ * value, and then takes `chunked   ` for no chunked body. Returns 0 when the head is longer, or has no line.
  */
 static __always_inline int pad_answer(struct work *w) {
   struct scratch *s = w->s;

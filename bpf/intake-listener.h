@@ -360,8 +360,13 @@ static __always_inline int ctl_intake(struct ctl *ctl) {
     /* first whether an exchange is under way: an answer that ends in between is then seen in what is queued */
     __u32 slot = c->upstream;
     struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
-    if (u && *(volatile __u64 *)&u->owner == cookie)
-      ctl->queued = QUEUED_IN_FLIGHT | (u->given != u->taken ? QUEUED_REQUEST : 0);
+    if (u && *(volatile __u64 *)&u->owner == cookie) {
+      ctl->queued = QUEUED_IN_FLIGHT;
+      /* the dummy's program runs before its thread has sent what it took */
+      int sending = u->dummy == 1 && u->dummy_owner == cookie && !nobody_sends(u->dummy_sk, u->dummy_cookie);
+      if (u->given != u->taken || sending)
+        ctl->queued |= QUEUED_REQUEST;
+    }
     /* a long reply is between its dummy and A for a moment: sent, but not in A's send queue */
     if (backlog_of(tp) || (__s32)unsent_of(tp, c) > 0)
       ctl->queued |= QUEUED_ANSWER;

@@ -121,7 +121,10 @@ struct {
   __type(value, struct steer);
 } fallbacks SEC(".maps");
 
-/* Local end of a client socket -> its cookie, and what it asked for. LRU: an entry outlives its connection only until it is needed. */
+/*
+ * Local end of a client socket -> its cookie, and what it asked for. LRU: an entry outlives its connection only until
+ * it is needed.
+ */
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
   __uint(max_entries, MAX_CLIENTS);

@@ -26,12 +26,8 @@ int on_request(struct __sk_buff *skb) {
     c->flags |= CONN_FLAG_INSERTED;
     count(COUNTER_CONNECTIONS);
   }
-  if (c->gate & 1) {
-    __sync_fetch_and_add(&c->passed, size);
-    if (__sync_fetch_and_add(&c->gate, 2) & 1)
-      return SK_PASS;
-    __sync_fetch_and_add(&c->passed, -(__u64)size);
-  }
+  if (passes(c, size))
+    return SK_PASS;
   __u32 slot = c->upstream;
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (c->body_left) {
@@ -58,9 +54,8 @@ int on_request(struct __sk_buff *skb) {
 
 /*
  * What reaches the dummy of a slot: a request whose head is to be replaced, then perhaps more of its body; or an answer,
- * likewise. Nothing is
- * dropped here, that would disable the dummy for ever: what cannot be sent on goes to its peer, and the agent, who
- * listens there, gives the pair up.
+ * likewise. Nothing is dropped here, that would disable the dummy for ever: what cannot be sent on goes to its peer, and
+ * the agent, who listens there, gives the pair up.
  */
 SEC("sk_msg")
 int on_dummy(struct sk_msg_md *msg) {

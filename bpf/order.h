@@ -43,8 +43,8 @@ static __always_inline int went_by_dummy(const struct upstream *u, __u32 served)
 }
 
 /*
- * Whether a verdict runs on U at this moment, or something else that holds the socket's lock: what the verdict has decided is
- * perhaps not queued yet. `slots` says whether the address is still U's.
+ * Whether a verdict runs on U at this moment, or something else that holds the socket's lock: what the verdict has
+ * decided is perhaps not queued yet. `slots` says whether the address is still U's.
  */
 static __always_inline int is_receiving(const struct upstream *u, __u32 slot) {
   struct sock *sk = (struct sock *)u->sk;
@@ -88,7 +88,10 @@ static __always_inline void note_before(const struct conn *c, struct upstream *u
   struct upstream *last = bpf_map_lookup_elem(&upstreams, &before);
   if (!last || last->incarnation != c->incarnation)
     return;
-  /* a thread of a server's can be between its decision and the queue for long, so that is for all clients; a verdict cannot */
+  /*
+   * a thread of a server's can be between its decision and the queue for long, so that is for all clients; a verdict
+   * cannot
+   */
   if (c->flags & CONN_FLAG_PIPELINES || went_by_dummy(last, c->served) || (last->server && before != slot)) {
     u->behind = before + 1;
     u->behind_served = c->served;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * How much may wait for a client in the kernel. What is redirected into a socket meets no window: Linux moves it on only
- * while the socket's receive buffer has room, asks again every 4 ms or so when it has not, and keeps the rest in a backlog
- * without limit. So answers that do not fit into the buffer, and clients that do not read, are the agent's, who writes over TCP.
+ * How much may wait for a client in the kernel. What is redirected into a socket meets no window: Linux moves it on
+ * only while the socket's receive buffer has room, asks again every 4 ms or so when it has not, and keeps the rest in
+ * a backlog without limit. So answers that do not fit into the buffer, and clients that do not read, are the agent's,
+ * who writes over TCP.
  */
 #pragma once
 #include <bpf/bpf_core_read.h>
@@ -30,8 +31,9 @@ static __always_inline int is_crowded(struct sock *sk, struct sk_psock *psock) {
 
 /*
  * The longest body that may wait unread at the client (address, cookie). Its receive buffer grows as TCP finds that it
- * reads fast, which TCP finds out when the agent writes: so an answer that is too long is carried, and of the next ones those
- * that fit are redirected. `direct`: sent by a server on this node; then nothing stands still while the buffer is full.
+ * reads fast, which TCP finds out when the agent writes: so an answer that is too long is carried, and of the next
+ * ones those that fit are redirected. `direct`: sent by a server on this node; then nothing stands still while the
+ * buffer is full.
  */
 __attribute__((noinline)) __u32 room_of(__u64 address, __u64 cookie, __u32 direct) {
   struct sock *sk = (struct sock *)address;
@@ -49,7 +51,10 @@ __attribute__((noinline)) int is_piling_up(__u64 address, __u64 cookie) {
   return psock && BPF_CORE_READ(psock, ingress_skb.qlen) > MAX_SEGMENTS;
 }
 
-/* What the client has not read yet: bytes of the native queue, and whether redirected ones wait (1), too many of them (2), in its queue (4). */
+/*
+ * What the client has not read yet: bytes of the native queue, and whether redirected ones wait (1), too many of them
+ * (2), in its queue (4).
+ */
 static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32 *native, __u32 *queued) {
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   *native = 1;

@@ -21,7 +21,9 @@
 #include "answer-dummy.h"
 #include "ctl-slot.h"
 
-/* Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies. */
+/*
+ * Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies.
+ */
 const volatile __u32 envoy_headers = 0;
 
 /* Leaves the rest of this connection to the agent until it resumes (CTL_RESUME). */
@@ -32,11 +34,26 @@ static __always_inline int to_agent(struct conn *c, __u32 size, __u32 why) {
   return SK_PASS;
 }
 
+/* Whether the connection is the agent's at this moment; then the message is counted. */
+static __always_inline int passes(struct conn *c, __u32 size) {
+  if (!(c->gate & 1))
+    return 0;
+  __sync_fetch_and_add(&c->passed, size);
+  if (__sync_fetch_and_add(&c->gate, 2) & 1)
+    return 1;
+  /* the agent resumed in between: this message is the kernel's after all */
+  __sync_fetch_and_add(&c->passed, -(__u64)size);
+  return 0;
+}
+
 static __always_inline int in_flight(struct conn *c, struct upstream *u) {
   return u && u->owner == c->cookie && u->exchange == c->requested;
 }
 
-/* Replaces the first `old` bytes of the message by s->out[0..s->o). Returns 0, or a negative error. Not static: see pool_take. */
+/*
+ * Replaces the first `old` bytes of the message by s->out[0..s->o). Returns 0, or a negative error. Not static: see
+ * pool_take.
+ */
 __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old) {
   if (!s)
     return -1;
@@ -332,13 +349,8 @@ int on_message(struct sk_msg_md *msg) {
   if (!c)
     return SK_PASS;
   __u32 size = msg->size;
-  if (c->gate & 1) {
-    __sync_fetch_and_add(&c->passed, size);
-    if (__sync_fetch_and_add(&c->gate, 2) & 1)
-      return SK_PASS;
-    /* the agent resumed in between: this message is the kernel's after all */
-    __sync_fetch_and_add(&c->passed, -(__u64)size);
-  }
+  if (passes(c, size))
+    return SK_PASS;
   __u32 slot = c->upstream;
   struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
   if (c->body_left) {

@@ -54,7 +54,7 @@ export class KeySets {
 }
 
 /** GETs a document; redirects are not followed, as by Envoy. @throws Error for anything but a whole 200 */
-function fetchText(url: URL, to: { address: string; port: number } | undefined): Promise<string> {
+export function fetchText(url: URL, to: { address: string; port: number } | undefined): Promise<string> {
   const secure = url.protocol === 'https:';
   const options = {
     method: 'GET',

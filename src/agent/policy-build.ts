@@ -2,7 +2,6 @@
 import { programsOf } from '../compile/answer-edits.js';
 import { type CompiledImage, type CompileOptions, compileImage } from '../compile/image.js';
 import { buildPlan } from '../plan/build.js';
-import { clusterInfo } from '../plan/clusters.js';
 import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { report } from '../plan/report.js';
@@ -12,6 +11,7 @@ import { ejectableAssignment, inboundPath, prepareProxy } from '../proxy/index.j
 import { countsByItself } from '../proxy/own-counts.js';
 import { isWildcard } from './address.js';
 import { usedElsewhere } from './breaker-scope.js';
+import { endpointOf } from './cluster-place.js';
 import { loggedListeners } from './logged-routes.js';
 import type { Generation, Numbers, NumbersWanted, PolicyTask } from './policy.js';
 import { digestOf, type LoadedPolicy, problemOf } from './policy-load.js';
@@ -232,12 +232,4 @@ function stable(plan: Plan, index: ReadonlyMap<string, number>): Plan {
 function reachable(address: string): string {
   if (!isWildcard(address)) return address;
   return address === '::' ? '::1' : '127.0.0.1';
-}
-
-/** The first endpoint of a cluster with addresses; undefined for one that is found by name. */
-function endpointOf(resources: Resources, name: string): At | undefined {
-  const cluster = resources.clusters.find((c) => c.name === name);
-  const info = cluster && clusterInfo(cluster, resources);
-  const [endpoint] = info?.endpoints ?? [];
-  return endpoint && { address: endpoint.address, port: endpoint.port };
 }

@@ -2,10 +2,11 @@
 import { createHash } from 'node:crypto';
 import { Readable } from 'node:stream';
 import { asString, tcpAddress } from '../policy/envoy/walk.js';
-import { loadFiles } from '../policy/load.js';
+import { type LoadOptions, loadFiles } from '../policy/load.js';
 import type { Resources } from '../policy/resources.js';
 import { inboundProblem } from '../proxy/index.js';
 import { isLocal, isWildcard } from './address.js';
+import { discover, KEY_SETS, takeKeySets } from './issuers.js';
 import { errorsOf, type PolicyTask } from './policy.js';
 
 /** A policy that was read. With an error among its diagnostics it must not be used. */
@@ -27,15 +28,24 @@ export function problemOf(task: PolicyTask, name: string, resources: Resources):
 export async function loadPolicy(task: PolicyTask): Promise<LoadedPolicy> {
   const { instance, identity, workload, stdin, atServers, sources } = task;
   const texts = new Map<string, string>();
-  const resources = await loadFiles([...task.files], {
+  const options: LoadOptions = {
     instance,
     atServers: atServers !== undefined,
     onText: (file, text) => texts.set(file, text),
     ...(identity ? { identity } : {}),
     ...(workload ? { workload } : {}),
     ...(stdin === undefined ? {} : { stdin: Readable.from([Buffer.from(stdin)]) }),
-    ...(sources ? { texts: textsOf(sources) } : {}),
-  });
+  };
+  const given = sources && textsOf(sources);
+  const known = takeKeySets(given ?? (task.before && textsOf(task.before)));
+  let resources = await loadFiles([...task.files], { ...options, ...(given ? { texts: given } : {}) });
+  const { issuers = [] } = resources;
+  if (issuers.length > 0 && errorsOf(resources.diagnostics).length === 0) {
+    const { keySets, problems } = given ? { keySets: known, problems: [] } : await discover(resources, known);
+    resources = await loadFiles([...task.files], { ...options, texts: new Map(texts), keySets });
+    resources.diagnostics.push(...problems);
+    texts.set(KEY_SETS, JSON.stringify([...keySets]));
+  }
   if (errorsOf(resources.diagnostics).length === 0) {
     placeServers(task, resources);
     placeInbound(task, resources);
@@ -43,7 +53,7 @@ export async function loadPolicy(task: PolicyTask): Promise<LoadedPolicy> {
   return { resources, texts };
 }
 
-function textsOf(sources: Uint8Array): ReadonlyMap<string, string> {
+function textsOf(sources: Uint8Array): Map<string, string> {
   return new Map(JSON.parse(Buffer.from(sources).toString()) as [string, string][]);
 }
 

@@ -30,9 +30,9 @@ export class PolicySource {
    * Reads the files.
    * @param before the policy in force, if there is one: one that says the same is not made
    */
-  async read(number: number, before?: Pick<Generation, 'digest'>): Promise<ReadPolicy> {
+  async read(number: number, before?: Pick<Generation, 'digest' | 'sources'>): Promise<ReadPolicy> {
     if (this.options.files.includes('-')) this.#stdin ??= await readInput();
-    return await this.#start(number, before && { inForce: before.digest });
+    return await this.#start(number, before && { inForce: before.digest, before: before.sources });
   }
 
   /** Takes what the files said when `generation` was made. */
@@ -40,7 +40,7 @@ export class PolicySource {
     return this.#start(number, { sources: generation.sources });
   }
 
-  #start(number: number, more: Pick<PolicyTask, 'inForce' | 'sources'> = {}): Promise<ReadPolicy> {
+  #start(number: number, more: Pick<PolicyTask, 'inForce' | 'before' | 'sources'> = {}): Promise<ReadPolicy> {
     const { files, name: instance, identity, workload, proxy, inbound, atServers } = this.options;
     const task: PolicyTask = {
       files,

@@ -42,6 +42,8 @@ export interface PolicyTask {
   readonly number: number;
   /** digest of the policy in force: files that say the same make no generation */
   readonly inForce?: string;
+  /** what that policy was made of (see `Generation.sources`) */
+  readonly before?: Uint8Array;
   /** what the files said when a generation was made (see `Generation.sources`): it is made anew, whatever they say now */
   readonly sources?: Uint8Array;
 }

@@ -47,6 +47,8 @@ export interface ListenerContext {
   readonly usesRemoteIp: () => void;
   /** a runtime layer may override runtime keys */
   readonly runtimeLayers: boolean;
+  /** HTTP/2 keeps nothing from the kernel (see `Assumptions`) */
+  readonly http2: boolean;
   /** router filter: suppress_envoy_headers */
   readonly suppressEnvoyHeaders: boolean;
   /** use_remote_address: what the proxy says about the client */

@@ -102,7 +102,7 @@ function upstreamFilters(notes: Notes, options: JsonObject, at: string): JsonObj
   return found;
 }
 
-function protocolOptions(notes: Notes, cluster: JsonObject): JsonObject[] {
+function protocolOptions(notes: Notes, cluster: JsonObject, http2: boolean): JsonObject[] {
   const rbac: JsonObject[] = [];
   const path = 'typed_extension_protocol_options';
   for (const [key, value] of Object.entries(obj(cluster, path) ?? {})) {
@@ -122,7 +122,9 @@ function protocolOptions(notes: Notes, cluster: JsonObject): JsonObject[] {
     connectionOptions(notes, value, at);
     const choice = obj(value, 'explicit_http_config') ?? obj(value, 'use_downstream_protocol_config') ?? {};
     if (obj(value, 'explicit_http_config') && !has(choice, 'http_protocol_options')) {
-      notes.add('upstream-protocol', 'the endpoints speak HTTP/2 or HTTP/3', join(at, 'explicit_http_config'), value);
+      const two = has(choice, 'http2_protocol_options');
+      const message = `the endpoints speak HTTP/${two ? 2 : 3}`;
+      if (!two || !http2) notes.add('upstream-protocol', message, join(at, 'explicit_http_config'), value);
       continue;
     }
     http1Options(notes, choice, at);
@@ -213,8 +215,11 @@ function percent(o: Json | undefined, absent: number): number {
   return isObject(o) ? Math.round(num(o, 'value')) : absent;
 }
 
-/** Reads one cluster. Whatever keeps it from the kernel is in the notes of the result. */
-export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterInfo {
+/**
+ * Reads one cluster. Whatever keeps it from the kernel is in the notes of the result.
+ * @param http2 HTTP/2 keeps nothing from the kernel
+ */
+export function clusterInfo(cluster: JsonObject, resources: Resources, http2 = false): ClusterInfo {
   const notes = new Notes(resources.provenance);
   notes.reasons.push(...(resources.left?.get(cluster) ?? []));
   onlyFields(notes, cluster, '', KNOWN);
@@ -263,7 +268,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources): ClusterI
     if (bool(zone, 'fail_traffic_on_panic'))
       notes.add('lb-policy', 'fail_traffic_on_panic', 'common_lb_config.zone_aware_lb_config', common);
   }
-  const upstreamRbac = protocolOptions(notes, cluster);
+  const upstreamRbac = protocolOptions(notes, cluster, http2);
   const breaker = circuitBreakers(notes, cluster, resources);
   const { lb, table } = lbPolicy(notes, cluster);
   const weighted = has(common, 'locality_weighted_lb_config');

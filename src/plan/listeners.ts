@@ -84,11 +84,12 @@ const HCM_FIELDS = [
   'add_proxy_protocol_connection_state',
 ];
 
-function hcmNotes(notes: Notes, hcm: JsonObject, path: string): void {
+function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): void {
   const at = (key: string) => join(path, key);
   onlyFields(notes, hcm, path, [...HCM_FIELDS, 'scoped_routes']);
   const codec = str(hcm, 'codec_type') || 'AUTO';
-  if (codec !== 'AUTO' && codec !== 'HTTP1') notes.add('codec', `codec ${codec}`, at('codec_type'), hcm, 'codec_type');
+  const spoken = codec === 'AUTO' || codec === 'HTTP1' || (http2 && codec === 'HTTP2');
+  if (!spoken) notes.add('codec', `codec ${codec}`, at('codec_type'), hcm, 'codec_type');
   if (has(hcm, 'local_reply_config'))
     notes.add('local-reply', 'local replies are rewritten', at('local_reply_config'), hcm);
   if (bool(hcm, 'strip_trailing_host_dot'))
@@ -216,7 +217,7 @@ export function listenerPlan(
   clusters: ReadonlyMap<string, ClusterInfo>,
   used: Map<string, ClusterPlan>,
   outcome: Outcome,
-  limits: LimitContext,
+  { limits, http2 }: { readonly limits: LimitContext; readonly http2: boolean },
 ): ListenerPlan {
   const notes = new Notes(resources.provenance);
   notes.reasons.push(...(resources.left?.get(listener) ?? []));
@@ -230,7 +231,7 @@ export function listenerPlan(
   const reach = address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
   const hcm = listenerNotes(notes, listener);
   const path = 'http_connection_manager';
-  if (hcm) hcmNotes(notes, hcm, path);
+  if (hcm) hcmNotes(notes, hcm, path, http2);
 
   const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
   const faultsMayChange = runtimeMayChange(resources.bootstrap, 'fault');
@@ -282,6 +283,7 @@ export function listenerPlan(
       chain.remoteIp = true;
     },
     runtimeLayers,
+    http2,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,
     edge,

@@ -173,7 +173,10 @@ const TEXT = {
     'A JSON Web Token that only the proxy can judge',
     'Tokens are verified in user space, once, and what policies ask about them is kept in the kernel until they expire. Left to the proxy are providers with settings that the fast path does not have, requirements that look at the tokens of all providers, and every token that it has not seen.',
   ],
-  grpc: ['gRPC over HTTP/1.1', 'Requests with a gRPC content type are answered in gRPC’s own form by the proxy.'],
+  grpc: [
+    'gRPC',
+    'gRPC is HTTP/2, which the proxy speaks. `check` counts apart what would be in the kernel but for that. Requests with a gRPC content type over HTTP/1.1 are the proxy’s as well, which answers them in gRPC’s own form.',
+  ],
   'request-dependent': [
     'Requests of this form are left to the proxy',
     'A guard: the rule is offloaded, but requests with these properties (for example an x-forwarded-for that RBAC would have to trust) are decided by the proxy.',

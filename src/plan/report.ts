@@ -1,7 +1,7 @@
 /** What `check` says: every rule of the user's files, where it is enforced, and why. */
 import type { Diagnostic } from '../policy/diagnostics.js';
 import type { Clients, Resources, SourceRule } from '../policy/resources.js';
-import { buildPlan, type Outcomes, outcomesOf } from './build.js';
+import { type Assumptions, buildPlan, type Outcomes, outcomesOf } from './build.js';
 import type { Plan, Reason } from './ir.js';
 import { dedupe } from './routes.js';
 
@@ -25,6 +25,8 @@ export interface ReportResult {
   readonly name: string;
   readonly rule: string;
   readonly verdict: 'kernel' | 'proxy' | 'invalid';
+  /** the proxy has it for HTTP/2 alone: in a kernel that spoke it, the rule would be the kernel's */
+  readonly waitsFor?: 'http2';
   readonly reasons: readonly ReportReason[];
 }
 
@@ -45,6 +47,8 @@ export interface CheckReport {
   readonly proxy: number;
   /** rules in files with errors */
   readonly invalid: number;
+  /** of those left to the proxy, rules that would be in the kernel but for HTTP/2 */
+  readonly http2: number;
   readonly documents: number;
   readonly errors: readonly ReportError[];
   readonly warnings: readonly ReportError[];
@@ -73,6 +77,7 @@ function reasonsOf(
   outcomes: Outcomes,
   holders: Map<object, object>,
   refused: Refused,
+  { http2 = false }: Assumptions,
 ): ReportReason[] {
   const reasons: Reason[] = [];
   for (const object of rule.objects) {
@@ -82,10 +87,12 @@ function reasonsOf(
     reasons.push(...outcomes.reasons.get(at)!);
     for (const id of outcomes.routeIds.get(at) ?? []) reasons.push(...(refused.get(id) ?? []));
   }
-  const own = rule.unsupported.map(({ code, message, field, line, clients }) => ({
-    ...{ code, message, field, line, ...(clients ? { clients } : {}) },
-    file: rule.position.file,
-  }));
+  const own = rule.unsupported
+    .filter(({ code }) => !http2 || code !== 'grpc')
+    .map(({ code, message, field, line, clients }) => ({
+      ...{ code, message, field, line, ...(clients ? { clients } : {}) },
+      file: rule.position.file,
+    }));
   const found = dedupe(reasons).map((r) => ({
     code: r.code,
     message: r.message,
@@ -100,14 +107,16 @@ function reasonsOf(
  * The verdict on every rule of the files. A plan that `buildPlan` did not make is made anew from the resources.
  * @param refused reasons, by route id, of what the plan offloads and the compiler has no room for
  * @param lints more warnings than the translation has
+ * @param assumed what the plan was made with
  */
 export function report(
   resources: Resources,
   plan: Plan,
   refused: Refused = new Map(),
   lints: readonly Diagnostic[] = [],
+  assumed: Assumptions = {},
 ): CheckReport {
-  const outcomes = outcomesOf(plan) ?? outcomesOf(buildPlan(resources))!;
+  const outcomes = outcomesOf(plan) ?? outcomesOf(buildPlan(resources, assumed))!;
   const holders = parents(resources);
   const findings = (severity: 'error' | 'warning'): ReportError[] =>
     [...resources.diagnostics, ...lints]
@@ -128,7 +137,7 @@ export function report(
     const { kind, name } = rule;
     const head = { file, line, column, kind, name, rule: rule.rule };
     if (broken.has(file)) return { ...head, verdict: 'invalid', reasons: [] };
-    const reasons = reasonsOf(rule, outcomes, holders, refused);
+    const reasons = reasonsOf(rule, outcomes, holders, refused, assumed);
     return { ...head, verdict: reasons.length === 0 ? 'kernel' : 'proxy', reasons };
   });
   const count = (verdict: ReportResult['verdict']) => results.filter((r) => r.verdict === verdict).length;
@@ -137,6 +146,7 @@ export function report(
     kernel: count('kernel'),
     proxy: count('proxy'),
     invalid: count('invalid'),
+    http2: 0,
     documents: resources.documents,
     errors,
     warnings: findings('warning'),

@@ -144,6 +144,8 @@ function routePlans(
     ctx.listener.runtimeLayers,
     ctx.rerouting.metadata,
   );
+  if (isObject(obj(route, 'match')?.grpc) && !ctx.listener.http2)
+    matchNotes.add('grpc', 'only gRPC requests match', join(path, 'match.grpc'), route);
   const unseen = condition && ctx.rerouting.unseen(matchNotes, condition, join(path, 'match'), route);
 
   const notes = ctx.common.fork();

@@ -41,6 +41,8 @@ export interface LoadOptions {
   readonly identity?: Identity;
   /** see `TranslateOptions.workload` */
   readonly workload?: Partial<Clients>;
+  /** see `TranslateOptions.keySets` */
+  readonly keySets?: ReadonlyMap<string, string>;
   /** see `TranslateOptions.atServers` */
   readonly atServers?: boolean;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
@@ -323,10 +325,11 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
     }
   }
-  const { assumeEndpoints = false, atServers = false, instance = '', identity, workload } = options;
+  const { assumeEndpoints = false, atServers = false, instance = '', identity, workload, keySets } = options;
   return translate(documents, {
     ...{ assumeEndpoints, atServers, instance },
     ...(identity ? { identity } : {}),
     ...(workload ? { workload } : {}),
+    ...(keySets ? { keySets } : {}),
   });
 }

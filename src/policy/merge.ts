@@ -62,6 +62,7 @@ export function mergeResources(parts: readonly Resources[], diagnostics: readonl
     identities: parts.flatMap((p) => p.identities ?? []),
     rules: parts.flatMap((p) => p.rules),
     otherClients: parts.flatMap((p) => p.otherClients ?? []),
+    issuers: parts.flatMap((p) => p.issuers ?? []),
     left: new Map(parts.flatMap((p) => [...(p.left ?? [])])),
     documents: parts.reduce((sum, p) => sum + p.documents, 0),
     provenance: new JoinedProvenance(parts.map((p) => p.provenance)),

@@ -128,6 +128,8 @@ export interface Resources {
   readonly rules: SourceRule[];
   /** clients that some of the rules count for, and these resources are not for */
   readonly otherClients?: readonly Clients[];
+  /** issuers of tokens, by address, that must be asked where their keys are (OpenID Connect Discovery) */
+  readonly issuers?: readonly string[];
   /**
    * Listeners, virtual hosts, routes and clusters, by identity, that are the proxy's whatever they say: something in the
    * files changes them in a way that the resources do not show

@@ -1,6 +1,6 @@
 /** Rules that count for some clients only: what is said of each is what becomes of it for the clients it counts for. */
 
-import { buildPlan } from '../plan/build.js';
+import { type Assumptions, buildPlan } from '../plan/build.js';
 import type { Plan } from '../plan/ir.js';
 import { type CheckReport, type Refused, type ReportReason, type ReportResult, report } from '../plan/report.js';
 import { type LoadOptions, loadForClients } from '../policy/load.js';
@@ -80,13 +80,30 @@ export async function judge(
   lints: (resources: Resources) => Parameters<typeof report>[3] = () => [],
 ): Promise<CheckReport> {
   const { resources, others } = await loadForClients(files, options);
-  const plan = buildPlan(resources);
-  if (resources.diagnostics.some((d) => d.severity === 'error')) return report(resources, plan);
-  const base = report(resources, plan, refusedBy(plan), lints(resources));
-  if (others.length === 0) return base;
-  const reports = others.map(({ clients, resources: own }) => {
-    const theirs = buildPlan(own);
-    return { clients, report: report(own, theirs, refusedBy(theirs)) };
+  if (resources.diagnostics.some((d) => d.severity === 'error')) return report(resources, buildPlan(resources));
+  const judged = (assumed: Assumptions, found: Parameters<typeof report>[3]): CheckReport => {
+    const plan = buildPlan(resources, assumed);
+    const base = report(resources, plan, refusedBy(plan), found, assumed);
+    if (others.length === 0) return base;
+    const reports = others.map(({ clients, resources: own }) => {
+      const theirs = buildPlan(own, assumed);
+      return { clients, report: report(own, theirs, refusedBy(theirs), [], assumed) };
+    });
+    return withOtherClients(base, reports);
+  };
+  const base = judged({}, lints(resources));
+  if (!base.results.some(({ reasons }) => reasons.some(({ code }) => HTTP2.has(code)))) return base;
+  return withWaiting(base, judged({ http2: true }, []));
+}
+
+/** Codes of reasons that HTTP/2 may be the cause of. */
+const HTTP2 = new Set(['grpc', 'upstream-protocol', 'codec']);
+
+/** Marks the rules that would be the kernel's if it spoke HTTP/2. */
+function withWaiting(base: CheckReport, spoken: CheckReport): CheckReport {
+  const results = base.results.map((result, i): ReportResult => {
+    const waits = result.verdict === 'proxy' && spoken.results[i]?.verdict === 'kernel';
+    return waits ? { ...result, waitsFor: 'http2' } : result;
   });
-  return withOtherClients(base, reports);
+  return { ...base, results, http2: results.filter(({ waitsFor }) => waitsFor).length };
 }

@@ -437,8 +437,8 @@ health_checks:
     },
   },
   grpc: {
-    fix: 'Nothing: only requests with a gRPC content type are concerned.',
-    without: 'it is a reason of requests, not of rules: `explain` gives it.',
+    fix: 'Nothing in this version: rules for gRPC only are the proxy’s; of other rules, only requests with a gRPC content type are.',
+    without: 'nothing that is written otherwise is a rule for gRPC.',
   },
   'request-dependent': {
     fix: 'Nothing: only requests of this form are concerned.',

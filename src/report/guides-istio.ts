@@ -199,13 +199,13 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     },
   },
   jwt: {
-    fix: 'Give the rule the issuer’s keys (jwks or jwksUri), and let claims go into headers of their own.',
+    fix: 'Give the rule the issuer’s keys (jwks or jwksUri; an issuer with an http address is asked for them), and let claims go into headers of their own.',
     example: {
       place: 'documents',
       before: `${TOKENS}
-    - issuer: https://issuer.example`,
+    - issuer: someone@issuer.example`,
       after: `${TOKENS}
-    - issuer: https://issuer.example
+    - issuer: someone@issuer.example
       jwks: '{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}'`,
     },
   },

@@ -56,6 +56,8 @@ function header(output: CheckOutput): string {
     [output.errors.length, 'errors'],
     [output.warnings.length, 'warnings'],
   ] as const;
+  if (output.http2 > 0)
+    items.push(`<li><b>${grouped(output.http2)}</b> of the proxy’s would be in the kernel but for HTTP/2</li>`);
   for (const [n, text] of others)
     if (n > 0) items.push(`<li><b>${grouped(n)}</b> ${n === 1 ? text.slice(0, -1) : text}</li>`);
   return `<header><div class="in"><div class="brand">Sidestep · policy check</div>

@@ -132,6 +132,10 @@ class Writer {
       this.lines.push(
         `${paint.kernel('█'.repeat(kernel))}${paint.proxy('▒'.repeat(proxy))}${paint.invalid('·'.repeat(invalid))}`,
       );
+      if (output.http2 > 0) {
+        const more = `${output.http2} of the proxy's would be in the kernel but for HTTP/2`;
+        this.lines.push(paint.dim(`${more} (${percent(output.http2, output.rules)})`));
+      }
     }
   }
 

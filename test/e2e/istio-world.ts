@@ -202,10 +202,16 @@ export class IstioWorld {
 
   /** Sends the same request to the plain Envoy. */
   alone(ask: Ask): Promise<JobResult> {
-    const [name = '', port = '80'] = (ask.to ?? ask.host).split(':');
+    const { address, port } = this.placeAlone(ask.to ?? ask.host);
+    return this.#outside.run(this.#job(ask, address, port));
+  }
+
+  /** Where the plain Envoy listens for `name` or `name:port` of the files. */
+  placeAlone(host: string): { address: string; port: number } {
+    const [name = '', port = '80'] = host.split(':');
     const address = this.address(name);
     const listener = this.resources.intercepts.find((i) => i.address === address && i.port === Number(port))?.listener;
-    return this.#outside.run(this.#job(ask, ALONE, this.#alone.get(listener ?? '') ?? 0));
+    return { address: ALONE, port: this.#alone.get(listener ?? '') ?? 0 };
   }
 
   /** What the instance counts, without a process for each look. */

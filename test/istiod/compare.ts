@@ -457,6 +457,7 @@ async function compareView(
       .map((o) => asString(asObject(o.status)?.podIP))
       .filter((address) => servers.length > 0 && !answer.proxies?.[address]),
   );
+  const grpc = resources.rules.filter((r) => r.kind === 'GRPCRoute');
   const around = { client: theirs.resources, servers: atServers, unasked };
   for (const [index, pair] of pairs.entries()) {
     const requests = fc.sample(requestOf(pair.hints), { seed: options.seed + index, numRuns: options.requests });
@@ -472,6 +473,7 @@ async function compareView(
       const asker = {
         host: (request.headers[0]?.[1] ?? '').replace(/\.$/, ''),
         ...(other.route ? { route: other.route } : {}),
+        grpc: grpc.some((r) => (own.route ? r.objects.includes(own.route) : true)),
       };
       const line = `${name} ${request.method} ${JSON.stringify(request.headers)} ${request.target}`;
       if (madeBy(other.route)) tally.theirs++;
@@ -582,7 +584,7 @@ export type Differ = (
   where: string,
   ours: unknown,
   theirs: unknown,
-  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster'>,
+  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster' | 'grpc'>,
 ) => void;
 
 /** Virtual hosts of the same name, route by route. */

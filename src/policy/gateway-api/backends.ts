@@ -93,7 +93,8 @@ export class Backends {
   report(rule: RuleBuilder, ref: ObjectRef, path: Path, shared: boolean): Backend {
     const found = this.resolve(rule.document, ref);
     if ('cluster' in found) return found;
-    const message = `${found.message}: requests for it are answered 500`;
+    const status = rule.document.kind === 'GRPCRoute' ? 503 : 500;
+    const message = `${found.message}: requests for it are answered ${status}`;
     this.context.warn(rule.document, path, found.code, message);
     if (found.foreign && shared) this.context.unsupported(rule, path, found.code, message);
     return found;

@@ -20,8 +20,8 @@ export interface Match {
 const EXACT = 3;
 const PREFIX = 2;
 const REGEX = 1;
-const NONE = 0;
-const NO_MATCH = -1;
+
+const quote = (text: string) => text.replace(/[.*+?^${}()|[\]\\]/g, '\\$&');
 
 function values(
   context: Context,
@@ -79,22 +79,25 @@ export function httpMatch(context: Context, document: Document, match: HttpMatch
   };
 }
 
-/** The path of a gRPC call, as istiod writes it: methods without a service are regular expressions as they are. */
 function grpcPath(method: GrpcMethod | undefined): PathPart {
   const { service, method: name } = method ?? {};
-  if (!service && !name) return { json: { prefix: '/' }, kind: NONE, length: 0 };
-  const written = `/${service || '[^/]+'}/${name ?? ''}`;
-  if (method?.type === 'RegularExpression' || !service) {
-    const regex = name ? written : `${written}.+`;
-    return { json: { safe_regex: { regex } }, kind: REGEX, length: regex.length };
+  if (!service && !name) return { json: { prefix: '/' }, kind: PREFIX, length: 1 };
+  const length = (service ?? '').length + (name ?? '').length;
+  if (method?.type === 'RegularExpression') {
+    const part = (text: string | undefined) => (text?.includes('|') ? `(?:${text})` : text || '[^/]+');
+    const regex = `/${part(service)}/${part(name)}`;
+    return { json: { safe_regex: { regex } }, kind: REGEX, length };
   }
-  if (name) return { json: { path: written }, kind: EXACT, length: written.length };
-  return { json: { path_separated_prefix: `/${service}` }, kind: PREFIX, length: written.length };
+  if (service && name) return { json: { path: `/${service}/${name}` }, kind: EXACT, length };
+  if (service) return { json: { prefix: `/${service}/` }, kind: PREFIX, length };
+  return { json: { safe_regex: { regex: `/[^/]+/${quote(name ?? '')}` } }, kind: REGEX, length };
 }
 
 /**
- * Translates one match of a GRPCRoute: a call of a method is a request for `/service/method`. The precedence is that of
- * HTTPRoutes, with which they are merged; a rule without matches comes last.
+ * Translates one match of a GRPCRoute: a call of a method is a request for `/service/method`. Precedence: the most
+ * characters in the matching service, in the matching method, then the most headers. Whatever names a service matches the
+ * whole of it, so of two matches that meet one request, both have as many characters there or one has none. Among equals,
+ * names come before regular expressions.
  */
 export function grpcMatch(
   context: Context,
@@ -106,8 +109,16 @@ export function grpcMatch(
   const headers = values(context, document, match?.headers, [...path, 'headers'], true);
   const json: JsonObject = { ...own.json, ...(headers.length > 0 ? { headers } : {}) };
   context.origin(json, document, path);
-  const kind = match ? own.kind : NO_MATCH;
-  return { json, rank: [kind, own.length, 0, headers.length, 0], exact: own.kind === EXACT };
+  const { type, service = '', method = '' } = match?.method ?? {};
+  const named = service !== '' || method !== '';
+  const rank: Rank = [
+    named ? EXACT : PREFIX,
+    service === '' ? 0 : 1,
+    method === '' ? 0 : 1,
+    headers.length,
+    named && type !== 'RegularExpression' ? 1 : 0,
+  ];
+  return { json, rank, exact: own.kind === EXACT };
 }
 
 /** Where a route stands among those of other documents. */

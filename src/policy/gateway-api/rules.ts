@@ -18,10 +18,12 @@ export interface ApiRule {
   readonly rule: RuleBuilder;
 }
 
-/** The cluster of requests that are to be answered 500: none has this name. */
+/** The cluster of requests that lead nowhere: none has this name. */
 const NOWHERE = 'invalid-backend';
 
-const ERROR: JsonObject = { status: 500 };
+/** What an HTTPRoute's requests that lead nowhere are answered; for a GRPCRoute's, 503 is what the status UNAVAILABLE is. */
+const NOWHERE_HTTP = 500;
+const NOWHERE_GRPC = 503;
 
 class Translator {
   constructor(
@@ -30,6 +32,10 @@ class Translator {
     readonly api: ApiRule,
     readonly listenPort: number,
   ) {}
+
+  get #nowhere(): number {
+    return this.api.document.kind === 'GRPCRoute' ? NOWHERE_GRPC : NOWHERE_HTTP;
+  }
 
   matches(): Match[] {
     const { context } = this.input;
@@ -90,7 +96,7 @@ class Translator {
     const foreign = foreignFilter(filters, false);
     if (foreign >= 0) {
       this.#foreign([...path, 'filters', foreign], filters[foreign]?.type ?? '', false);
-      return { ...out, direct_response: { ...ERROR } };
+      return { ...out, direct_response: { status: NOWHERE_HTTP } };
     }
     const redirect = filters.find((filter) => filter.requestRedirect)?.requestRedirect;
     if (redirect) {
@@ -106,10 +112,10 @@ class Translator {
     const destinations = this.#destinations(refs);
     if (destinations.every(({ cluster }) => cluster === NOWHERE)) {
       if (refs.length === 0) {
-        const message = 'no backend takes its requests: they are answered 500';
+        const message = `no backend takes its requests: they are answered ${this.#nowhere}`;
         context.warn(document, [...path, 'backendRefs'], 'no-backend', message);
       }
-      return { ...out, direct_response: { ...ERROR } };
+      return { ...out, direct_response: { status: this.#nowhere } };
     }
     return { ...out, route: this.#forward(variant, filters, destinations, host) };
   }
@@ -146,8 +152,8 @@ class Translator {
         }),
       };
     }
-    // What leads nowhere is answered 500, not 503.
-    action.cluster_not_found_response_code = 'INTERNAL_SERVER_ERROR';
+    // What leads nowhere is answered 500, not 503, which is the proxy's own answer.
+    if (this.#nowhere !== NOWHERE_GRPC) action.cluster_not_found_response_code = 'INTERNAL_SERVER_ERROR';
     const hashes = destinations.flatMap(({ ref }) => {
       const found = this.backends.resolve(document, ref);
       if (!('cluster' in found)) return [];

@@ -31,6 +31,8 @@ interface Mention {
   readonly document: Document;
   readonly path: readonly (string | number)[];
   readonly ports: Set<number>;
+  /** nobody but GRPCRoutes speaks of it */
+  grpc?: boolean;
 }
 
 export function assumedService(
@@ -39,6 +41,7 @@ export function assumedService(
   path: Service['path'],
   ports: Iterable<number>,
   selector: Service['selector'] = {},
+  protocol: 'http' | 'http2' = 'http',
 ): Service {
   const numbers = [...ports];
   return {
@@ -46,7 +49,7 @@ export function assumedService(
     namespace: /^[^.]+\.([^.]+)\.svc\./.exec(host)?.[1] ?? document.namespace,
     ports: (numbers.length > 0 ? numbers : [ASSUMED_PORT])
       .sort((a, b) => a - b)
-      .map((number): ServicePort => ({ number, name: 'http', protocol: 'http' })),
+      .map((number): ServicePort => ({ number, name: protocol, protocol })),
     addresses: [],
     resolution: 'static',
     external: false,
@@ -74,9 +77,10 @@ export function assumeServices(
     if (host.startsWith('*') && registry.all().some((s) => hostMatches(host, s.host))) continue;
     let mention = mentions.get(host);
     if (!mention) {
-      mention = { document, path, ports: new Set() };
+      mention = { document, path, ports: new Set(), grpc: true };
       mentions.set(host, mention);
     }
+    if (document.kind !== 'GRPCRoute') mention.grpc = false;
     if (port !== undefined) mention.ports.add(port);
   }
   for (const { host, policy, subsets } of rules.hosts()) {
@@ -91,7 +95,8 @@ export function assumeServices(
     });
   }
   for (const [host, mention] of mentions) {
-    registry.add(assumedService(host, mention.document, mention.path, mention.ports));
+    const protocol = mention.grpc ? 'http2' : 'http';
+    registry.add(assumedService(host, mention.document, mention.path, mention.ports, {}, protocol));
     const [name, namespace, ...rest] = host.split('.');
     const full = rest.length === 0 && namespace ? `${name}.${namespace}.svc.${context.domain}` : undefined;
     const hint = full && registry.get(full) ? `Istio does not complete names with a dot: write ${full}` : undefined;

@@ -1,8 +1,10 @@
 /** What every part of the translation shares: options, diagnostics, provenance and the source rules. */
+
 import type { Diagnostic, Position } from '../diagnostics.js';
 import type { Document } from '../documents.js';
 import { type Clients, Provenance, type SourceRule, sameClients } from '../resources.js';
 import { type Identity, LOCAL_TRUST_DOMAIN } from './identities.js';
+import { isWebAddress } from './schema/request-authentication.js';
 
 export type Path = readonly (string | number)[];
 
@@ -25,6 +27,8 @@ export interface TranslateOptions {
   readonly domain?: string;
   /** who clients are whose address no document knows (default: nobody knows); it also gives the trust domain */
   readonly identity?: Identity;
+  /** where the keys of issuers are that policies give none of, as OpenID discovery has found; see `Resources.issuers` */
+  readonly keySets?: ReadonlyMap<string, string>;
   /** make listeners before servers, for connections that do not come from the mesh's own clients */
   readonly atServers?: boolean;
 }
@@ -59,6 +63,9 @@ export class Context {
   /** of the workloads of this cluster; policies may call it `cluster.local` */
   readonly trustDomain: string;
   readonly assumeEndpoints: boolean;
+  /** issuers whose keys only they know the place of */
+  readonly issuers = new Set<string>();
+  readonly #keySets: ReadonlyMap<string, string>;
 
   constructor(options: TranslateOptions = {}, namespace = 'default') {
     this.basePort = options.basePort ?? 15500;
@@ -68,7 +75,15 @@ export class Context {
     this.rootNamespace = options.rootNamespace ?? 'istio-system';
     this.assumeEndpoints = options.assumeEndpoints ?? false;
     this.domain = options.domain ?? 'cluster.local';
+    this.#keySets = options.keySets ?? new Map();
     this.trustDomain = options.identity?.trustDomain ?? LOCAL_TRUST_DOMAIN;
+  }
+
+  /** Where an issuer says that its keys are; for judging policies it is taken to say so. */
+  keySetOf(issuer: string): string | undefined {
+    if (!isWebAddress(issuer)) return undefined;
+    this.issuers.add(issuer);
+    return this.#keySets.get(issuer) ?? (this.assumeEndpoints ? new URL('/jwks', issuer).href : undefined);
   }
 
   #report(

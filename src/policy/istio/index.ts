@@ -140,6 +140,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     identities: identities.known(),
     rules: sourceRules(context, all),
     otherClients: context.otherClients,
+    issuers: [...context.issuers],
     left: left.reasons,
     documents: all.length,
     provenance: context.provenance,

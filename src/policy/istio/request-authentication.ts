@@ -183,13 +183,16 @@ export class RequestAuthentications {
 
   #keys(document: Document, rule: JwtRule, index: number, builder: RuleBuilder | undefined): JsonObject {
     if (rule.jwks) return { local_jwks: { inline_string: rule.jwks } };
-    if (rule.jwksUri) {
-      const cluster = this.#keyCluster(new URL(rule.jwksUri));
+    const uri = rule.jwksUri ?? this.#context.keySetOf(rule.issuer);
+    if (uri) {
+      const cluster = this.#keyCluster(new URL(uri));
       const timeout = rule.timeout ? envoyDuration(rule.timeout) : FETCH_TIMEOUT;
-      return { remote_jwks: { http_uri: { uri: rule.jwksUri, cluster, timeout }, cache_duration: CACHE } };
+      return { remote_jwks: { http_uri: { uri, cluster, timeout }, cache_duration: CACHE } };
     }
     const path = ['spec', 'jwtRules', index];
-    const message = 'where the keys are is only known to the issuer (OpenID discovery): no token is accepted';
+    const message = this.#context.issuers.has(rule.issuer)
+      ? 'where the keys are is only known to the issuer (OpenID discovery): no token is accepted'
+      : 'nothing says where the keys are, and the issuer is no address to ask: no token is accepted';
     this.#context.warn(document, path, 'unknown-keys', message, 'give jwksUri or jwks');
     if (builder) this.#context.unsupported(builder, path, 'jwt', message);
     return { local_jwks: { inline_string: NOBODYS_KEY } };
@@ -200,11 +203,7 @@ export class RequestAuthentications {
     const secure = uri.protocol === 'https:';
     const port = Number(uri.port || (secure ? 443 : 80));
     const host = uri.hostname.replace(/^\[|\]$/g, '');
-    const { domain } = this.#context;
-    for (const name of [host, `${host}.svc.${domain}`, `${host}.${domain}`]) {
-      const service = clusterName(port, '', name);
-      if (!secure && this.#clusters.has(service)) return service;
-    }
+    for (const service of servicesAt(uri, this.#context.domain)) if (this.#clusters.has(service)) return service;
     const name = `jwks|${uri.protocol}//${uri.host}`;
     const endpoint = { address: { socket_address: { address: host, port_value: port } } };
     const tls = {
@@ -237,6 +236,15 @@ export class RequestAuthentications {
         this.#context.unsupported(rule, ['spec', 'selector'], 'no-workload', message);
       }
   }
+}
+
+/** The clusters of services that an address may mean, the likeliest first. */
+export function servicesAt(uri: URL, domain = 'cluster.local'): string[] {
+  if (uri.protocol === 'https:') return [];
+  const host = uri.hostname.replace(/^\[|\]$/g, '');
+  return [host, `${host}.svc.${domain}`, `${host}.${domain}`].map((name) =>
+    clusterName(Number(uri.port || 80), '', name),
+  );
 }
 
 /** A token must be good if there is one; with several issuers that share a place, one of them must accept it. */

@@ -10,7 +10,8 @@ function isKeySet(text: string): boolean {
   }
 }
 
-const isWebAddress = (text: string) => /^https?:\/\/[^/?#]+/.test(text) && URL.canParse(text);
+/** Whether it is the address of a document on the web. */
+export const isWebAddress = (text: string) => /^https?:\/\/[^/?#]+/.test(text) && URL.canParse(text);
 
 export const jwtRule = () =>
   atMostOne(

@@ -1,0 +1,100 @@
+/** What `check` says of rules that wait for HTTP/2 only, and of those that have other reasons, too. */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, describe, it } from 'node:test';
+import { check } from '../../src/report/check.js';
+import { checkHtml } from '../../src/report/html.js';
+import { checkText } from '../../src/report/text.js';
+
+const dir = mkdtempSync(join(tmpdir(), 'sidestep-waiting-'));
+after(() => rmSync(dir, { recursive: true, force: true }));
+
+const route = (name: string, rule: string) => `
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: { name: ${name} }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: calls, port: 80 }]
+  rules: [${rule}]
+`;
+
+const TYPE = 'type.googleapis.com/envoy.extensions';
+const cluster = (version: string) => `
+  - name: ${version}
+    load_assignment:
+      cluster_name: ${version}
+      endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 1 } } } }] }]
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": ${TYPE}.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: { ${version}_protocol_options: {} }`;
+const ENVOY = `static_resources:
+  listeners:
+  - name: a
+    address: { socket_address: { address: 127.0.0.1, port_value: 10000 } }
+    filter_chains:
+    - filters:
+      - name: hcm
+        typed_config:
+          "@type": ${TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: a
+          stream_idle_timeout: 0s
+          http_filters: [{ name: router, typed_config: { "@type": ${TYPE}.filters.http.router.v3.Router } }]
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - { match: { prefix: /grpc, grpc: {} }, route: { cluster: http2 } }
+              - { match: { prefix: /a }, route: { cluster: http2 } }
+              - { match: { prefix: /b }, route: { cluster: http2, request_mirror_policies: [{ cluster: http }] } }
+              - { match: { prefix: /c }, route: { cluster: http } }
+  clusters:${cluster('http2')}${cluster('http')}
+`;
+
+async function judged(name: string, text: string) {
+  const file = join(dir, name);
+  writeFileSync(file, text);
+  return check([file]);
+}
+
+describe('check: rules that wait for HTTP/2', () => {
+  it('GRPCRoutes are counted apart, never as the kernel’s; with another reason they are not', async () => {
+    const { output, sources } = await judged(
+      'grpc.yaml',
+      `${route('plain', '{ matches: [{ method: { service: a.B } }], backendRefs: [{ name: calls, port: 80 }] }')}---${route(
+        'session',
+        '{ sessionPersistence: { sessionName: s, type: Header }, backendRefs: [{ name: calls, port: 80 }] }',
+      )}`,
+    );
+    assert.deepEqual([output.rules, output.kernel, output.proxy, output.http2], [2, 0, 2, 1]);
+    assert.deepEqual(
+      output.results.map(({ name, waitsFor }) => [name, waitsFor]),
+      [
+        ['plain', 'http2'],
+        ['session', undefined],
+      ],
+    );
+    const said = '1 of the proxy';
+    assert.ok(checkText(output).includes(said) && checkText(output).includes('but for HTTP/2 (50.0%)'));
+    assert.match(checkHtml(output, sources), /<b>1<\/b> of the proxy’s would be in the kernel but for HTTP\/2/);
+  });
+
+  it('routes to servers that speak HTTP/2, and routes for gRPC only', async () => {
+    const { output } = await judged('envoy.yaml', ENVOY);
+    const found = output.results.map((r) => [
+      r.rule,
+      r.verdict,
+      r.waitsFor ?? '',
+      [...new Set(r.reasons.map(({ code }) => code))].sort().join(),
+    ]);
+    assert.deepEqual(found, [
+      ['routes[0]', 'proxy', 'http2', 'grpc,upstream-protocol'],
+      ['routes[1]', 'proxy', 'http2', 'upstream-protocol'],
+      ['routes[2]', 'proxy', '', 'mirror,upstream-protocol'],
+      ['routes[3]', 'kernel', '', ''],
+    ]);
+  });
+});
