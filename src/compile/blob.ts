@@ -24,6 +24,8 @@ export class Blob {
   #view = new DataView(this.#bytes.buffer);
   #used = ImageHeader.size;
   readonly #pieces = new Map<string, number>();
+  /** keys of tables, which take as long as the tables are */
+  readonly #tables = new WeakMap<object, string>();
   readonly #journal: string[] = [];
 
   /** @param limit most bytes. */
@@ -145,7 +147,10 @@ export class Blob {
     if (table.width > MAX_CLASSES) throw new ImageFull();
     const { width } = table;
     const n = table.accept.length;
-    const key = `actions:${width},${table.start},${table.classes},${table.next},${table.action},${table.accept}`;
+    const key =
+      this.#tables.get(table) ??
+      `actions:${width},${table.start},${table.classes},${table.next},${table.action},${table.accept}`;
+    this.#tables.set(table, key);
     const classes = this.classes(table.classes);
     const size = 4 * (width + 1);
     let base = this.#pieces.get(key);

@@ -1,5 +1,7 @@
 /** Deterministic automata over bytes, the form that every predicate takes before it becomes rows of the image. */
 
+import { equivalent } from './partition.js';
+
 /**
  * A complete automaton: every state has a successor for every byte class. `accept[s]` is an index into `labels`; a label
  * is the sorted list of ids (predicates) that hold when the input ends in `s`, and label 0 is always the empty one.
@@ -126,74 +128,11 @@ function mergeClasses(dfa: Dfa): Dfa {
   return { ...dfa, classes: dfa.classes.map((c) => to[c]!), width, next };
 }
 
-/**
- * Per state, how many bytes it is away from a state whose label is not empty, with its own label: states that differ in
- * either are different, and in automata of strings few others are.
- */
-function firstPartition(dfa: Dfa): { part: Int32Array<ArrayBuffer>; count: number } {
-  const n = stateCount(dfa);
-  const { width, next, accept } = dfa;
-  const before: number[][] = Array.from({ length: n }, () => []);
-  for (let s = 0; s < n; s++) {
-    let last = -1;
-    for (let c = 0; c < width; c++) {
-      const to = next[s * width + c]!;
-      if (to !== last) before[to]!.push(s);
-      last = to;
-    }
-  }
-  const distance = new Int32Array(n).fill(-1);
-  const queue: number[] = [];
-  for (let s = 0; s < n; s++)
-    if (accept[s] !== 0) {
-      distance[s] = 0;
-      queue.push(s);
-    }
-  for (let i = 0; i < queue.length; i++)
-    for (const s of before[queue[i]!]!)
-      if (distance[s]! < 0) {
-        distance[s] = distance[queue[i]!]! + 1;
-        queue.push(s);
-      }
-  const parts = new Map<number, number>();
-  const part = new Int32Array(n);
-  for (let s = 0; s < n; s++) {
-    const key = accept[s]! * (n + 1) + distance[s]! + 1;
-    let id = parts.get(key);
-    if (id === undefined) {
-      id = parts.size;
-      parts.set(key, id);
-    }
-    part[s] = id;
-  }
-  return { part, count: parts.size };
-}
-
-/** The smallest automaton with the same labels (Moore's partition refinement), its states in order of discovery. */
+/** The smallest automaton with the same labels, its states in order of discovery. */
 export function minimise(dfa: Dfa): Dfa {
   const n = stateCount(dfa);
   const { width } = dfa;
-  let { part, count } = firstPartition(dfa);
-  const signature = new Int32Array(width + 1);
-  const bytes = Buffer.from(signature.buffer);
-  for (;;) {
-    const blocks = new Map<string, number>();
-    const refined = new Int32Array(n);
-    for (let s = 0; s < n; s++) {
-      signature[0] = part[s]!;
-      for (let c = 0; c < width; c++) signature[c + 1] = part[dfa.next[s * width + c]!]!;
-      const key = bytes.toString('latin1');
-      let block = blocks.get(key);
-      if (block === undefined) {
-        block = blocks.size;
-        blocks.set(key, block);
-      }
-      refined[s] = block;
-    }
-    part = refined;
-    if (blocks.size === count) break;
-    count = blocks.size;
-  }
+  const { part, count } = equivalent(dfa);
   const order = new Explorer<number>();
   const representative = new Int32Array(count).fill(-1);
   for (let s = n - 1; s >= 0; s--) representative[part[s]!] = s;

@@ -11,7 +11,7 @@ import {
   VirtualHostSpec,
 } from '../layout/image.js';
 import { logOperators } from '../plan/access-log.js';
-import type { Condition, ListenerPlan, RbacCheck } from '../plan/ir.js';
+import type { Condition, ListenerPlan, PathRules, RbacCheck } from '../plan/ir.js';
 import { headerNames, replyAction } from './actions.js';
 import type { Blob } from './blob.js';
 import { forEachPredicate } from './condition.js';
@@ -20,7 +20,7 @@ import { Facts } from './facts.js';
 import { cookieFinder, queryFinder } from './find.js';
 import { hostDfa } from './host.js';
 import { compileRoutes } from './routes.js';
-import { isOddName, REQUEST_SLOTS, requestScanner } from './scanner.js';
+import { isOddName, REQUEST_SLOTS, requestScanner, type Scanner } from './scanner.js';
 import { computable, type ListenerInput, type Scope, storeJobs, storeRbac } from './scope.js';
 
 export interface ListenerResult {
@@ -55,6 +55,18 @@ function namesOf(listener: ListenerPlan): Set<string> {
       if (route.action.kind !== 'proxy') for (const name of headerNames(route.action)) names.add(name);
     }
   return names;
+}
+
+/** Most listeners of an image need the same scanner, which takes longer to make than all else of a small one. */
+const scanners = new WeakMap<Blob, Map<string, Scanner>>();
+
+function scannerOf(blob: Blob, paths: PathRules, slots: ReadonlyMap<string, number>): Scanner {
+  const known = scanners.get(blob) ?? new Map<string, Scanner>();
+  scanners.set(blob, known);
+  const key = JSON.stringify([paths, [...slots]]);
+  const scanner = known.get(key) ?? requestScanner(paths, slots);
+  known.set(key, scanner);
+  return scanner;
 }
 
 /** Slots for the names: the fixed ones, then new ones while there are any. */
@@ -112,7 +124,7 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
     return slot !== undefined && slot < MAX_SLOTS ? slot : undefined;
   };
   const scope: Scope = { ...input, listener, slot: usable };
-  const scan = blob.actionRows(requestScanner(listener.paths, slots));
+  const scan = blob.actionRows(scannerOf(blob, listener.paths, slots));
 
   const conditions = listener.rbac.map((check) => check.condition);
   const facts = new Facts(computable(conditions, scope.slot));

@@ -2,27 +2,17 @@ import { createReadStream } from 'node:fs';
 import { readdir, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
-import {
-  isMap,
-  isScalar,
-  isSeq,
-  LineCounter,
-  type Pair,
-  parseAllDocuments,
-  visit,
-  Document as YamlDocument,
-} from 'yaml';
+import { isMap, isScalar, LineCounter, type Pair, parseAllDocuments, visit, type Document as YamlDocument } from 'yaml';
 import type { Diagnostic, Position } from './diagnostics.js';
 import type { Document } from './documents.js';
 import { type EnvoySource, isEnvoyDocument, translateEnvoy } from './envoy/index.js';
 import type { Identity } from './istio/identities.js';
 import { mergeResources } from './merge.js';
 import type { Clients, Resources } from './resources.js';
+import { syntaxErrors } from './syntax.js';
 
 /** Larger files take seconds and gigabytes to parse; 10,000 routes are about 2 MB. */
 export const MAX_FILE_BYTES = 8 * 1024 * 1024;
-/** What follows the first few syntax errors follows from them. */
-const MAX_SYNTAX_ERRORS = 10;
 const STDIN_NAME = '<stdin>';
 
 export interface LoadOptions {
@@ -232,14 +222,8 @@ function parseText(text: string, file: string, into: Parsed): void {
     );
     return;
   }
-  const errors = docs.flatMap((doc) => doc.errors);
-  for (const error of errors.slice(0, MAX_SYNTAX_ERRORS)) {
-    const { line, col } = lineCounter.linePos(error.pos[0]);
-    const deep = /call stack/.test(error.message);
-    const at = { line: Math.max(line, 1), column: Math.max(col, 1) };
-    into.diagnostics.push(problem(file, deep ? 'too-deep' : 'syntax', deep ? 'nested too deep' : error.message, at));
-    if (deep) break;
-  }
+  const errors = syntaxErrors(text, docs, lineCounter, file);
+  into.diagnostics.push(...errors);
   if (errors.length > 0) return;
   if (syntax === 'json') {
     try {
@@ -265,13 +249,7 @@ function classify(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'>, in
   const keys = isMap(doc.contents) ? (doc.contents.items as Pair[]).map((item) => String(item.key)) : [];
   if (keys.includes('apiVersion') && keys.includes('kind')) {
     duplicateKeys(doc, source, into.diagnostics);
-    const items = isMap(doc.contents) ? doc.contents.get('items') : undefined;
-    const list = isMap(doc.contents) && /List$/.test(String(doc.contents.get('kind'))) && isSeq(items);
-    // what `kubectl get -o yaml` prints: each item is a document
-    for (const contents of list ? items.items : [doc.contents]) {
-      const item = Object.assign(Object.create(YamlDocument.prototype), doc, { contents }) as YamlDocument.Parsed;
-      into.kubernetes.push({ doc: item, lineCounter, file });
-    }
+    into.kubernetes.push({ doc, lineCounter, file });
     return;
   }
   if (isMap(doc.contents) && isEnvoyDocument(keys)) {
@@ -314,15 +292,17 @@ function duplicateKeys(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'
 async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promise<Resources> {
   // loaded only when there is something for them: their schemas take time, and Envoy's own files need none of it
   const { kubernetesDocument } = await import('./documents.js');
+  const { Malformed } = await import('./kubernetes-json.js');
   const { translateKubernetes: translate } = await import('./istio/index.js');
   const documents: Document[] = [];
   for (const { doc, lineCounter, file } of parsed.kubernetes) {
     try {
       documents.push(kubernetesDocument(doc, lineCounter, file));
     } catch (error) {
-      // the YAML library's guard against aliases that multiply
-      const { line, col } = lineCounter.linePos(doc.contents?.range?.[0] ?? 0);
-      parsed.diagnostics.push(problem(file, 'too-large', (error as Error).message, { line, column: col }));
+      if (!(error instanceof Malformed)) throw error;
+      const { line, col } = lineCounter.linePos(error.offset);
+      const at = { line: Math.max(line, 1), column: Math.max(col, 1) };
+      parsed.diagnostics.push(problem(file, error.code, error.message, at));
     }
   }
   const { assumeEndpoints = false, atServers = false, instance = '', identity, workload, keySets } = options;

@@ -30,9 +30,9 @@ describe('budgets', () => {
       route(`r${i}`, path(i % 2 ? text('prefix', `/service-${i}/api/`) : text('exact', `/service-${i}`))),
     );
     routes.push(route('last', path(text('prefix', '/'))));
-    const started = performance.now();
+    const started = process.cpuUsage();
     const compiled = compile(plan(listener(routes)));
-    const took = performance.now() - started;
+    const took = process.cpuUsage(started).user / 1000;
     assert.ok(took < 5000, `${took} ms`);
     assert.equal(compiled.verdicts.size, 0);
     assert.ok(compiled.image.length < IMAGE_SIZE);

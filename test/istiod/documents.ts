@@ -8,7 +8,7 @@ import { type Document, flattenLists, kubernetesDocument } from '../../src/polic
 import { asObject, asObjects, asString } from '../../src/policy/envoy/walk.js';
 import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { Json, JsonObject } from '../../src/policy/resources.js';
-import { filesBelow } from '../wild/wild.js';
+import { filesBelow } from '../wild/files.js';
 import { asArray, entryParent, GATEWAY_NAME, gatewayPorts, gatewayServiceName, ofGatewayApi } from './gateway-api.js';
 
 const DOMAIN = 'cluster.local';

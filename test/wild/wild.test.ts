@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { findEnvoy } from '../plan/envoy-oracle.js';
-import { filesBelow, tryAll } from './wild.js';
+import { filesBelow } from './files.js';
+import { tryAll } from './wild.js';
 
 const SETS = ['examples/shop/policies', 'test/golden/istio', 'test/golden/gateway-api'];
 const SEED = Number(process.env.SIDESTEP_SEED ?? 5);

@@ -6,7 +6,7 @@
  * has the same resources. Where policies name principals, each of some is who the client is, besides nobody.
  * Prints what differed; exit code 1 if anything did.
  */
-import { readdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { Driver } from '../../src/lab/driver.js';
@@ -15,19 +15,11 @@ import { freePorts } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
 import { type Identity, parseIdentity } from '../../src/policy/istio/identities.js';
 import { Kernel } from '../agreement/kernel.js';
+import { filesBelow } from './files.js';
 import { emptyTally, type Surroundings, type Tally, tryPolicies } from './world.js';
 
 const ECHOES = 60;
 const MOST_IDENTITIES = 2;
-
-/** The policies below a path, in order. */
-export function filesBelow(path: string): string[] {
-  if (!statSync(path).isDirectory()) return [path];
-  return readdirSync(path)
-    .sort()
-    .flatMap((name) => filesBelow(join(path, name)))
-    .filter((file) => /\.(ya?ml|json)$/.test(file));
-}
 
 /** Clients whom the policies of a file name. */
 function identitiesIn(file: string): Identity[] {

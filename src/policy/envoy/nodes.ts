@@ -7,7 +7,7 @@ import type { Json, JsonObject } from '../resources.js';
 const IMPLICIT = 2;
 
 /** What each alias stands for: the last node before it that has its anchor. One pass, unlike `Alias.resolve`. */
-export function resolveAliases(doc: YamlDoc.Parsed, missing: (alias: Alias) => void): Map<Alias, Node> {
+export function resolveAliases(doc: YamlDoc, missing: (alias: Alias) => void): Map<Alias, Node> {
   const anchors = new Map<string, Node>();
   const found = new Map<Alias, Node>();
   visit(doc, {

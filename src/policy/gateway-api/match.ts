@@ -79,6 +79,7 @@ export function httpMatch(context: Context, document: Document, match: HttpMatch
   };
 }
 
+/** The path of a gRPC call. A name matches as it is (istiod takes a method without a service for a regular expression). */
 function grpcPath(method: GrpcMethod | undefined): PathPart {
   const { service, method: name } = method ?? {};
   if (!service && !name) return { json: { prefix: '/' }, kind: PREFIX, length: 1 };
@@ -89,7 +90,7 @@ function grpcPath(method: GrpcMethod | undefined): PathPart {
     return { json: { safe_regex: { regex } }, kind: REGEX, length };
   }
   if (service && name) return { json: { path: `/${service}/${name}` }, kind: EXACT, length };
-  if (service) return { json: { prefix: `/${service}/` }, kind: PREFIX, length };
+  if (service) return { json: { path_separated_prefix: `/${service}` }, kind: PREFIX, length };
   return { json: { safe_regex: { regex: `/[^/]+/${quote(name ?? '')}` } }, kind: REGEX, length };
 }
 

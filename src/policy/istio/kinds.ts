@@ -35,6 +35,7 @@ import {
   workloadEntrySpec,
 } from './schema/services.js';
 import { type VirtualService, virtualService } from './schema/virtual-service.js';
+import { reportUnknownKind } from './unknown-kinds.js';
 import { didYouMean, validate } from './validate.js';
 
 export interface Input extends KubernetesInput, GatewayApiInput {
@@ -149,6 +150,7 @@ class Reader {
     const [group = '', version] = document.apiVersion.includes('/')
       ? document.apiVersion.split('/')
       : ['', document.apiVersion];
+    if (reportUnknownKind(context, document, group)) return;
     const istio = /^(networking|security|telemetry|extensions)\.istio\.io$/.test(group);
     const kubernetes = group === '' || group === 'discovery.k8s.io';
     if (group === 'gateway.networking.k8s.io') {

@@ -63,7 +63,7 @@ function unknownFields(
   } else if (inner instanceof z.ZodObject && !Array.isArray(value)) {
     const shape = inner.shape as Record<string, z.core.$ZodType>;
     for (const [key, item] of Object.entries(value)) {
-      const field = shape[key];
+      const field = Object.hasOwn(shape, key) ? shape[key] : undefined;
       if (field) unknownFields(context, document, field, item, [...path, key]);
       else {
         const guess = didYouMean(key, Object.keys(shape));

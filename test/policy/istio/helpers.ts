@@ -2,7 +2,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { LineCounter, parseAllDocuments } from 'yaml';
+import { isScalar, LineCounter, parseAllDocuments } from 'yaml';
 import { type Document, kubernetesDocument } from '../../../src/policy/documents.js';
 import { type TranslateOptions, translateKubernetes } from '../../../src/policy/istio/index.js';
 import type { JsonObject, Resources } from '../../../src/policy/resources.js';
@@ -12,7 +12,10 @@ export function read(text: string, file = 'test.yaml'): Document[] {
   const lineCounter = new LineCounter();
   const documents = parseAllDocuments(text, { lineCounter });
   if ('empty' in documents) return [];
-  return documents.filter((doc) => doc.contents !== null).map((doc) => kubernetesDocument(doc, lineCounter, file));
+  const empty = (doc: (typeof documents)[number]) => isScalar(doc.contents) && doc.contents.value === null;
+  return documents
+    .filter((doc) => doc.contents !== null && !empty(doc))
+    .map((doc) => kubernetesDocument(doc, lineCounter, file));
 }
 
 export function translate(text: string, options: TranslateOptions = {}): Resources {

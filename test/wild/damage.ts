@@ -1,0 +1,421 @@
+/**
+ * Damaged policies: what users' files look like when something is wrong with them, or merely rare. Everything is a function of
+ * the text and of the numbers that are drawn, so that a seed makes a text again.
+ */
+import { parseAllDocuments, stringify } from 'yaml';
+
+/** Numbers that a seed stands for (mulberry32). */
+export class Draw {
+  #state: number;
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+  /** An integer from 0 to n - 1. */
+  below(n: number): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let t = this.#state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return Math.floor((((t ^ (t >>> 14)) >>> 0) / 2 ** 32) * n);
+  }
+  one<T>(list: readonly T[]): T {
+    return list[this.below(list.length)]!;
+  }
+}
+
+type Tree = unknown;
+type Holder = Record<string, Tree> | Tree[];
+
+const isHolder = (value: Tree): value is Holder => typeof value === 'object' && value !== null;
+
+/** Every place in a document: who holds it, and under which key. */
+function places(root: Tree): { holder: Holder; key: string | number }[] {
+  const found: { holder: Holder; key: string | number }[] = [];
+  const seen = new Set<object>();
+  const walk = (value: Tree) => {
+    if (!isHolder(value) || seen.has(value)) return;
+    seen.add(value);
+    const keys = Array.isArray(value) ? [...value.keys()] : Object.keys(value);
+    for (const key of keys) {
+      found.push({ holder: value, key });
+      walk((value as Record<string | number, Tree>)[key]);
+    }
+  };
+  walk(root);
+  return found;
+}
+
+const copy = (value: Tree): Tree => (isHolder(value) ? JSON.parse(JSON.stringify(value)) : value);
+
+const ODD_STRINGS = [
+  '',
+  ' ',
+  '*',
+  '**',
+  '/',
+  '//',
+  '.',
+  '..',
+  '-',
+  '~',
+  'null',
+  '0',
+  '-1',
+  '1e400',
+  '0x10',
+  '*.*',
+  '*.',
+  '.*',
+  '(',
+  '[a',
+  '(?i)',
+  '(a+)+$',
+  '\\',
+  '%',
+  '%REQ(:path)%',
+  '%%',
+  '%START_TIME(%s)%',
+  '{*}',
+  '{{ .Values.name }}',
+  '{{- if .x }}',
+  '$NAME',
+  'a\nb',
+  'a\r\nb: c',
+  'a\u0000b',
+  '\u0001',
+  '\u007f',
+  '\u00e9',
+  '\u0130stanbul',
+  '\u{1f600}',
+  '\ud800',
+  '\u202e\u2066',
+  'a b',
+  'A.B.C',
+  'x'.repeat(70),
+  'a.'.repeat(140),
+  '1h1h',
+  '99999999999999h',
+  '-5s',
+  '1.5.5s',
+  '10.0.0.0/33',
+  '::1',
+  '[::1]:80',
+  '256.1.1.1',
+  'HTTP/1.1',
+  ':path',
+  ':authority',
+  'Host',
+  'cookie',
+  'content-length',
+  'transfer-encoding',
+  'x-envoy-original-path',
+  '__proto__',
+  'constructor',
+  'toString',
+] as const;
+
+const ODD_NUMBERS = [
+  0,
+  -1,
+  1,
+  65535,
+  65536,
+  2 ** 31,
+  2 ** 32,
+  2 ** 53 + 2,
+  -(2 ** 63),
+  1.5,
+  1e300,
+  Number.NaN,
+  Infinity,
+];
+const ODD_KEYS = ['__proto__', 'constructor', 'hasOwnProperty', 'toString', '', ' ', '0', 'x\ny', '*', '\u{1f600}'];
+const VERSIONS = ['v1', 'v1alpha3', 'v1beta1', 'v1alpha1', 'v2', '', '1'];
+
+/** A huge one now and then: what it costs must not grow faster than it does. */
+const HUGE = 60_000;
+
+function oddValue(draw: Draw): Tree {
+  switch (draw.below(9)) {
+    case 0:
+      return null;
+    case 1:
+      return [];
+    case 2:
+      return {};
+    case 3:
+      return draw.below(2) === 0;
+    case 4:
+      return draw.one(ODD_NUMBERS);
+    case 5:
+      return draw.below(6) === 0
+        ? draw.one(['a', 'a/', 'a.', '(a|b)?', '[^/]']).repeat(HUGE / 6)
+        : draw.one(ODD_STRINGS);
+    case 6:
+      return [null];
+    case 7:
+      return [[{}], 'x', 0];
+    default:
+      return draw.one(ODD_STRINGS);
+  }
+}
+
+type Damage = (document: Tree, draw: Draw, donor: Tree) => Tree;
+
+const at = (holder: Holder, key: string | number): Tree => (holder as Record<string | number, Tree>)[key];
+const put = (holder: Holder, key: string | number, value: Tree): void => {
+  Object.defineProperty(holder, key, { value, enumerable: true, configurable: true, writable: true });
+};
+
+/** Damage of one place; the document is its own copy. */
+const onPlace =
+  (change: (holder: Holder, key: string | number, draw: Draw, root: Tree) => void): Damage =>
+  (document, draw) => {
+    const all = places(document);
+    if (all.length > 0) {
+      const { holder, key } = draw.one(all);
+      change(holder, key, draw, document);
+    }
+    return document;
+  };
+
+/** Damage of what a document says. */
+export const DAMAGES: Readonly<Record<string, Damage>> = {
+  drop: onPlace((holder, key) => {
+    if (Array.isArray(holder)) holder.splice(Number(key), 1);
+    else delete holder[key];
+  }),
+  odd: onPlace((holder, key, draw) => put(holder, key, oddValue(draw))),
+  text: onPlace((holder, key, draw) => put(holder, key, draw.one(ODD_STRINGS))),
+  nothing: onPlace((holder, key, draw) => put(holder, key, draw.one([null, [], {}, '']))),
+  wrap: onPlace((holder, key, draw) => {
+    const value = at(holder, key);
+    put(holder, key, draw.one([[value], { value }, [value, value], String(value), [[value]]]));
+  }),
+  unwrap: onPlace((holder, key) => {
+    const value = at(holder, key);
+    if (isHolder(value)) put(holder, key, Object.values(value)[0]);
+  }),
+  flip: onPlace((holder, key) => {
+    const value = at(holder, key);
+    if (typeof value === 'number') put(holder, key, String(value));
+    else if (typeof value === 'boolean') put(holder, key, !value);
+    else if (typeof value === 'string')
+      put(holder, key, value === value.toLowerCase() ? value.toUpperCase() : value.length);
+  }),
+  edit: onPlace((holder, key, draw) => {
+    const value = at(holder, key);
+    if (typeof value !== 'string') return;
+    const i = draw.below(value.length + 1);
+    put(holder, key, value.slice(0, i) + draw.one(ODD_STRINGS) + value.slice(i + draw.below(2)));
+  }),
+  twice: onPlace((holder, key, draw) => {
+    const value = at(holder, key);
+    if (Array.isArray(value) && value.length > 0) value.splice(draw.below(value.length + 1), 0, copy(draw.one(value)));
+    else if (Array.isArray(holder)) holder.push(copy(value));
+  }),
+  order: onPlace((holder, key) => {
+    const value = at(holder, key);
+    if (Array.isArray(value)) value.reverse();
+  }),
+  rename: onPlace((holder, key, draw) => {
+    if (Array.isArray(holder)) return;
+    const value = holder[key];
+    delete holder[key];
+    const name = String(key);
+    const words = [
+      draw.one(ODD_KEYS),
+      name.toUpperCase(),
+      `${name}s`,
+      name.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`),
+    ];
+    put(holder, draw.one(words), value);
+  }),
+  more: onPlace((holder, _, draw) => {
+    if (!Array.isArray(holder))
+      put(holder, draw.one([...ODD_KEYS, 'unknownField', 'spec', 'name', 'match']), oddValue(draw));
+  }),
+  move: (document, draw) => {
+    const all = places(document);
+    if (all.length < 2) return document;
+    const [a, b] = [draw.one(all), draw.one(all)];
+    put(a.holder, a.key, copy(at(b.holder, b.key)));
+    return document;
+  },
+  /** what another document has under the same key */
+  graft: (document, draw, donor) => {
+    const own = places(document).filter(({ key }) => typeof key === 'string');
+    if (own.length === 0) return document;
+    const { holder, key } = draw.one(own);
+    const theirs = places(donor).filter((p) => p.key === key);
+    if (theirs.length > 0) {
+      const from = draw.one(theirs);
+      put(holder, key, copy(at(from.holder, from.key)));
+    }
+    return document;
+  },
+  version: (document, draw) => {
+    if (isHolder(document) && !Array.isArray(document) && typeof document.apiVersion === 'string') {
+      const group = document.apiVersion.replace(/\/?[^/]*$/, '');
+      put(document, 'apiVersion', draw.one([...VERSIONS.map((v) => `${group}/${v}`), draw.one(VERSIONS)]));
+    }
+    return document;
+  },
+  list: (document, draw) => {
+    if (!isHolder(document) || Array.isArray(document)) return document;
+    const kind = draw.one(['List', `${document.kind}List`, 'ItemsList']);
+    const items = draw.one<Tree>([
+      [document],
+      [document, document],
+      [document, null, 'x', []],
+      [],
+      null,
+      {},
+      [[document]],
+    ]);
+    return { apiVersion: draw.one(['v1', document.apiVersion]), kind, items };
+  },
+  many: onPlace((holder, key) => {
+    const value = at(holder, key);
+    if (!Array.isArray(value) || value.length === 0) return;
+    const size = Math.max(1, JSON.stringify(value[0] ?? null).length);
+    const n = Math.min(300, Math.ceil(HUGE / size));
+    put(
+      holder,
+      key,
+      Array.from({ length: n }, (_, i) => copy(value[i % value.length])),
+    );
+  }),
+  deep: onPlace((holder, key, draw) => {
+    let value = at(holder, key);
+    const wrap = draw.below(2) === 0;
+    for (let i = 0; i < 60; i++) value = wrap ? [value] : { [String(key)]: value };
+    put(holder, key, value);
+  }),
+};
+
+type TextDamage = (text: string, draw: Draw) => string;
+
+/** Damage of one line. */
+const onLine =
+  (change: (line: string, draw: Draw) => string | string[]): TextDamage =>
+  (text, draw) => {
+    const lines = text.split('\n');
+    const i = draw.below(lines.length);
+    lines.splice(i, 1, ...[change(lines[i]!, draw)].flat());
+    return lines.join('\n');
+  };
+
+/** Damage of how a file is written. */
+export const TEXT_DAMAGES: Readonly<Record<string, TextDamage>> = {
+  crlf: (text) => text.replaceAll('\n', '\r\n'),
+  'lone cr': (text) => text.replaceAll('\n', '\r'),
+  bom: (text) => `\ufeff${text}`,
+  'bom between': (text) => `${text}\n---\n\ufeff${text}`,
+  indent: onLine((line, draw) => ' '.repeat(1 + draw.below(3)) + line),
+  outdent: onLine((line, draw) => line.slice(1 + draw.below(2))),
+  tab: onLine((line) => line.replace(/^ +/, '\t')),
+  'drop line': onLine(() => []),
+  'line twice': onLine((line) => [line, line]),
+  cut: (text, draw) => text.slice(0, draw.below(text.length + 1)),
+  'cut line': onLine((line, draw) => line.slice(0, draw.below(line.length + 1))),
+  comments: (text, draw) =>
+    draw.one([
+      `# nothing\n---\n# nothing\n---\n${text}`,
+      `${text}\n---\n# nothing\n...\n---\n`,
+      '# nothing\n---\n# at all',
+    ]),
+  separators: (text) => `---\n---\n${text}\n---\n---\n...\n...`,
+  'separator inside': onLine((line) => ['---', line]),
+  helm: onLine((line, draw) =>
+    line.replace(/:.*$/, draw.one([': {{ .Values.x }}', ': "{{ .Values.x }}"', ': {{- include "x" . | nindent 4 }}'])),
+  ),
+  'helm block': onLine((line) => ['{{- if .Values.enabled }}', line, '{{- end }}']),
+  'conflict marks': onLine((line) => ['<<<<<<< HEAD', line, '=======', line, '>>>>>>> branch']),
+  anchor: onLine((line) => line.replace(/: *([^ ].*)$/, ': &a $1')),
+  alias: (text, draw) => onLine((line) => line.replace(/: *(.*)$/, ': *a'))(TEXT_DAMAGES.anchor!(text, draw), draw),
+  'alias of itself': onLine((line) => line.replace(/:\s*$/, ': &a\n      <<: *a')),
+  merge: onLine((line) => [line, `${/^ */.exec(line)![0]}<<: {a: 1}`]),
+  laughs: (text) =>
+    `a: &a [x,x,x,x,x,x,x,x,x]\n${'bcdefghi'.replace(/./g, (c) => `${c}: &${c} [${`*${String.fromCharCode(c.charCodeAt(0) - 1)},`.repeat(9)}]\n`)}${text}`,
+  tag: onLine((line, draw) =>
+    line.replace(/: *([^ ])/, `: ${draw.one(['!!binary', '!!int', '!!str', '!x', '!!set', '!!timestamp'])} $1`),
+  ),
+  'key of keys': onLine((line) => [`${/^ */.exec(line)![0]}? {a: 1}`, `${/^ */.exec(line)![0]}: x`, line]),
+  quote: onLine((line) => line.replace(/: *(.*)$/, ': "$1')),
+  block: onLine((line, draw) => line.replace(/: *(.*)$/, `: ${draw.one(['|', '>-', '|9'])}\n$1`)),
+  characters: (text, draw) => {
+    const i = draw.below(text.length + 1);
+    return (
+      text.slice(0, i) +
+      draw.one([
+        '\u0000',
+        '\u0007',
+        '\u2028',
+        '\u00a0',
+        '\u{1f600}',
+        '\ufeff',
+        '\u0301',
+        '\ud800',
+        '%',
+        '&',
+        '*',
+        '!',
+        '@',
+        '`',
+        '{',
+        ']',
+        ',',
+      ]) +
+      text.slice(i)
+    );
+  },
+  'nested deep': (text, draw) => `${text}\nx: ${'['.repeat(draw.one([50, 3000]))}`,
+  directive: (text, draw) => `${draw.one(['%YAML 1.1', '%YAML 9.9', '%TAG ! !x', '%X'])}\n---\n${text}`,
+  json: (text) => {
+    const docs = parse(text);
+    return docs.length > 0 ? JSON.stringify(docs[0]) : text;
+  },
+};
+
+/** The documents of a text; none if it cannot be read. */
+export function parse(text: string): Tree[] {
+  try {
+    const docs = parseAllDocuments(text, { uniqueKeys: false, prettyErrors: false });
+    if ('empty' in docs || docs.some((d) => d.errors.length > 0)) return [];
+    return docs.map((d) => d.toJS()).filter(isHolder);
+  } catch {
+    return [];
+  }
+}
+
+const NAMES = Object.keys(DAMAGES);
+const TEXT_NAMES = Object.keys(TEXT_DAMAGES);
+
+/**
+ * A text with damage.
+ * @param donor another text, of which parts are taken
+ * @param meaningful true: only of what it says, not of how it is written
+ * @returns the text, and the names of what was done to it
+ */
+export function damage(text: string, donor: string, draw: Draw, meaningful = false): { text: string; how: string[] } {
+  const how: string[] = [];
+  let out = text;
+  const docs = parse(text);
+  if (docs.length > 0 && (meaningful || draw.below(4) > 0)) {
+    const other = parse(donor)[0] ?? {};
+    const i = draw.below(docs.length);
+    for (let n = 1 + draw.below(3); n > 0; n--) {
+      const name = draw.one(NAMES);
+      how.push(name);
+      docs[i] = DAMAGES[name]!(copy(docs[i]), draw, other);
+    }
+    out = docs.map((doc) => stringify(doc)).join('---\n');
+  }
+  if (!meaningful && (how.length === 0 || draw.below(4) === 0)) {
+    const name = draw.one(TEXT_NAMES);
+    how.push(name);
+    out = TEXT_DAMAGES[name]!(out, draw);
+  }
+  return { text: out, how };
+}
