@@ -21,9 +21,11 @@ import { apiDefaults, GATEWAY_NAME, ofGatewayApi, wholeRouteRefused } from './ga
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
 import { knownCode, type Seen } from './known.js';
 import { normalAction, normalCluster, normalMatch, plainCluster, withClusters, withPath } from './normal.js';
+import { compareServers } from './servers.js';
 import {
   clustersOf,
   gatewayManager,
+  inboundClusters,
   inboundManager,
   listenerOf,
   outboundManager,
@@ -31,7 +33,7 @@ import {
   routesOf,
 } from './theirs.js';
 
-const CLIENT = '10.9.9.9';
+export const CLIENT = '10.9.9.9';
 const MOST_SERVERS = 60;
 const API_ROUTES = ['HTTPRoute', 'GRPCRoute'];
 const ROUTING = new Set(['VirtualService', ...API_ROUTES]);
@@ -73,6 +75,12 @@ export interface Tally {
   routes: number;
   clusters: number;
   virtualServices: number;
+  apiRoutes: number;
+  /** servers with policies, and of these: token providers, requests, and those that both sides judge */
+  servers: number;
+  providers: number;
+  inbound: number;
+  judged: number;
   differences: Difference[];
   refused: Refusal[];
   failed: { set: string; why: string }[];
@@ -80,6 +88,7 @@ export interface Tally {
 
 export const emptyTally = (): Tally => ({
   ...{ sets: 0, documents: 0, requests: 0, ours: 0, theirs: 0, left: 0, computed: 0, denied: 0, same: 0, routes: 0 },
+  ...{ apiRoutes: 0, servers: 0, providers: 0, inbound: 0, judged: 0 },
   ...{ clusters: 0, virtualServices: 0, differences: [], refused: [], failed: [] },
 });
 
@@ -194,7 +203,7 @@ function appliedOurs(resources: Resources, listeners: readonly JsonObject[]): Se
 }
 
 /** A plan with the route objects behind its routes. */
-class Side {
+export class Side {
   readonly plan: Plan;
   readonly #route = new Map<string, JsonObject>();
 
@@ -221,7 +230,7 @@ const madeBy = (route: JsonObject | undefined): boolean =>
   );
 
 /** What becomes of a request, in words that both sides share. */
-function decisionOf(trace: Trace): JsonObject | undefined {
+export function decisionOf(trace: Trace): JsonObject | undefined {
   const { result } = trace;
   if (trace.verdict !== 'kernel' || !result) return undefined;
   const sorted = (headers: readonly (readonly [string, string])[]) => headers.map(([n, v]) => `${n}: ${v}`).sort();
@@ -265,6 +274,7 @@ export async function compareSet(
     return why === undefined;
   });
   if (kept.length === 0) return;
+  tally.apiRoutes += kept.filter((o) => API_ROUTES.includes(kindOf(o))).length;
   const namespaces = clientNamespaces(kept);
   const clients = namespaces.map(
     (namespace): AskedProxy => ({
@@ -377,12 +387,14 @@ async function compareView(
     for (const name of own) if (!other.has(name)) differ('applied', name, 'makes routes', 'makes none');
     for (const name of other) if (!own.has(name)) differ('applied', name, 'makes none', 'makes routes');
     compareClusters(resources, client, tally, differ);
+    if (first) await compareServers(objects, answer, options, tally, differ);
   }
 
   const pairs: Pair[] = [];
-  const add = (ours: JsonObject, manager: JsonObject, proxy: ProxyResources, passthrough: string) => {
+  // rules at gateways may ask for the workload's port
+  const add = (ours: JsonObject, manager: JsonObject, proxy: ProxyResources, passthrough: string, port = 10000) => {
     const theirs = listenerOf(asString(ours.name), manager, proxy, {
-      ...{ address: '127.0.0.1', port: 10000 + pairs.length, passthrough },
+      ...{ address: `127.1.${pairs.length >> 8}.${pairs.length & 255}`, port, passthrough },
       ...(identity && { identity }),
     });
     const hints = hintsOf({ ours, routes: routesOf(manager, proxy), servers: rbacWords(answer) });
@@ -402,8 +414,9 @@ async function compareView(
     const name = asString(ours.name);
     const [, port = '', key = ''] = name.split('|');
     const proxy = answer.proxies?.[`gateway ${key}`];
-    const manager = proxy && gatewayManager(proxy, Number(port), targetOf(objects, key, Number(port)));
-    if (manager) add(ours, { ...manager, use_remote_address: false }, proxy, '');
+    const target = targetOf(objects, key, Number(port));
+    const manager = proxy && gatewayManager(proxy, Number(port), target);
+    if (manager) add(ours, { ...manager, use_remote_address: false }, proxy, '', target);
     else if (!identity) differ('listener', name, 'HTTP', 'none');
   }
   const servers: { name: string; listener: JsonObject }[] = [];
@@ -421,8 +434,8 @@ async function compareView(
     servers.map((s) => s.listener),
     Object.entries(answer.proxies ?? {})
       .filter(([name]) => isServer(name))
-      .flatMap(([, proxy]) => clustersOf(proxy))
-      .filter((c, i, all) => asString(c.name).startsWith('inbound|') && all.findIndex((o) => o.name === c.name) === i),
+      .flatMap(([, proxy]) => inboundClusters(proxy))
+      .filter((c, i, all) => all.findIndex((o) => o.name === c.name) === i),
   );
   const atServers = new Side(inbound);
   const known = [
@@ -444,6 +457,7 @@ async function compareView(
       .map((o) => asString(asObject(o.status)?.podIP))
       .filter((address) => servers.length > 0 && !answer.proxies?.[address]),
   );
+  const grpc = resources.rules.filter((r) => r.kind === 'GRPCRoute');
   const around = { client: theirs.resources, servers: atServers, unasked };
   for (const [index, pair] of pairs.entries()) {
     const requests = fc.sample(requestOf(pair.hints), { seed: options.seed + index, numRuns: options.requests });
@@ -459,6 +473,7 @@ async function compareView(
       const asker = {
         host: (request.headers[0]?.[1] ?? '').replace(/\.$/, ''),
         ...(other.route ? { route: other.route } : {}),
+        grpc: grpc.some((r) => (own.route ? r.objects.includes(own.route) : true)),
       };
       const line = `${name} ${request.method} ${JSON.stringify(request.headers)} ${request.target}`;
       if (madeBy(other.route)) tally.theirs++;
@@ -486,7 +501,9 @@ async function compareView(
       if (!final) continue;
       tally.computed++;
       if (final.status === 403) tally.denied++;
-      if (!isDeepStrictEqual(mine, final)) {
+      // a server's refusal passes the client's route, which may edit the answer
+      const refused = final !== sidecar && mine.status === 403 && final.status === 403;
+      if (!refused && !isDeepStrictEqual(mine, final)) {
         const key = JSON.stringify([mine.status, final.status, other.trace.winner?.id]);
         if (!seen.has(key)) differ('decision', line, mine, final, asker);
         seen.add(key);
@@ -507,7 +524,7 @@ function rbacWords(answer: Generated): JsonObject {
   return { servers: out };
 }
 
-function portsOf(proxy: ProxyResources): number[] {
+export function portsOf(proxy: ProxyResources): number[] {
   const listener = proxy.listeners.find((l) => l.name === 'virtualInbound');
   const ports = asObjects(listener?.filter_chains).map((c) =>
     Number(asObject(c.filter_chain_match)?.destination_port ?? 0),
@@ -564,12 +581,12 @@ function targetOf(objects: readonly JsonObject[], host: string, port: number): n
   return typeof found?.targetPort === 'number' ? found.targetPort : port;
 }
 
-type Differ = (
+export type Differ = (
   what: string,
   where: string,
   ours: unknown,
   theirs: unknown,
-  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster'>,
+  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster' | 'grpc'>,
 ) => void;
 
 /** Virtual hosts of the same name, route by route. */

@@ -12,9 +12,9 @@ test('golden inputs mean what istiod makes of them', { timeout: 300_000 }, async
   for (const set of goldenInputs())
     for (const mesh of meshesOf(readObjects(set)))
       await compareSet(set, mesh, stored(set), { seed: SEED, requests: 25 }, tally);
-  const { requests, ours, theirs, computed, denied, clusters, virtualServices } = tally;
+  const { requests, ours, theirs, computed, denied, clusters, virtualServices, servers, providers, judged } = tally;
   t.diagnostic(
-    `seed ${SEED}: ${requests} requests, ${theirs} by routes of VirtualServices, ${computed} computed whole`,
+    `seed ${SEED}: ${requests} requests, ${theirs} by routes of policies, ${computed} computed whole, ${judged} at servers`,
   );
   assert.deepEqual(tally.failed, []);
   assert.deepEqual(
@@ -25,4 +25,5 @@ test('golden inputs mean what istiod makes of them', { timeout: 300_000 }, async
   assert.ok(virtualServices >= 25, `${virtualServices} VirtualServices`);
   assert.ok(ours > requests / 4 && theirs > requests / 4, `${ours} and ${theirs} of ${requests}`);
   assert.ok(computed > requests / 3 && denied > 10 && clusters > 80, `${computed}, ${denied}, ${clusters}`);
+  assert.ok(servers >= 12 && providers >= 5 && judged > 200, `${servers} servers, ${providers}, ${judged}`);
 });

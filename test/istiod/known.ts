@@ -23,6 +23,8 @@ export interface Seen {
   readonly crowded: boolean;
   /** hosts that several documents describe */
   readonly twice: ReadonlySet<string>;
+  /** our route is a GRPCRoute's, or there is none and there are GRPCRoutes */
+  readonly grpc?: boolean;
   /** AuthorizationPolicies are attached to Services or ServiceEntries */
   readonly attached: boolean;
 }
@@ -105,6 +107,17 @@ export const KNOWN: readonly Known[] = [
       (field === 'tls' &&
         /match_typed_subject_alt_names/.test(JSON.stringify(ours)) &&
         asObject(ours as Json)?.sni === asObject(theirs as Json)?.sni),
+  },
+  {
+    code: 'grpc',
+    why: 'GRPCRoutes follow the specification: the order of their matches (services, then methods, then headers, where istiod compares whole paths), names of methods taken as they are, and calls without a backend answered UNAVAILABLE (istiod: 500).',
+    is: ({ grpc }) => grpc === true,
+  },
+  {
+    code: 'not-programmed',
+    why: 'Gateways of the Gateway API that istiod does not program, because of addresses that are not a Service’s name, parameters, or listeners in conflict: here their HTTP listeners count.',
+    is: ({ what, name, theirs }) =>
+      what === 'listener' && theirs === 'none' && name.startsWith('gateway|') && !name.endsWith('.svc.cluster.local'),
   },
   {
     code: 'waypoint',

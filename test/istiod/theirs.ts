@@ -141,6 +141,16 @@ export function clustersOf(proxy: ProxyResources): JsonObject[] {
   });
 }
 
+/** A server's clusters: all lead to the server itself, wherever the connection was going. */
+export const inboundClusters = (proxy: ProxyResources): JsonObject[] =>
+  proxy.clusters
+    .filter((cluster) => asString(cluster.name).startsWith('inbound|'))
+    .map(({ name }): JsonObject => {
+      const endpoint = { address: { socket_address: { address: '127.0.0.1', port_value: 1 } } };
+      const load_assignment = { cluster_name: name ?? '', endpoints: [{ lb_endpoints: [{ endpoint }] }] };
+      return { name: name ?? '', type: 'STATIC', connect_timeout: '10s', load_assignment };
+    });
+
 /** Reads listeners and clusters with Sidestep's front end. Throws if it refuses them. */
 export async function readEnvoy(listeners: readonly JsonObject[], clusters: readonly JsonObject[]): Promise<Resources> {
   const bootstrap = {

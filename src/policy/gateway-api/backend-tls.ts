@@ -3,6 +3,7 @@ import type { Context, RuleBuilder } from '../istio/context.js';
 import type { Typed } from '../istio/kubernetes-services.js';
 import type { Service, ServicePort } from '../istio/registry.js';
 import { SYSTEM_CA } from '../istio/traffic-policy.js';
+import { byAge } from '../istio/virtual-services.js';
 import type { JsonObject } from '../resources.js';
 import type { BackendTlsPolicy } from './schema.js';
 
@@ -16,7 +17,7 @@ export class BackendTls {
 
   constructor(context: Context, documents: readonly Typed<BackendTlsPolicy>[]) {
     this.#context = context;
-    this.#policies = documents.map(({ document, spec }) => {
+    this.#policies = [...documents].sort(byAge).map(({ document, spec }) => {
       const rule = context.rule(document, ['spec'], 'spec');
       const message = `the servers are spoken to in TLS (as ${spec.validation.hostname}), by the proxy`;
       context.unsupported(rule, ['spec', 'validation'], 'tls', message);
@@ -31,37 +32,38 @@ export class BackendTls {
   /** Makes a cluster speak TLS if a policy says so for its Service or port. */
   apply(cluster: JsonObject, service: Service, port: ServicePort): void {
     const { domain } = this.#context;
-    for (const { document, spec, rule } of this.#policies) {
-      const target = spec.targetRefs.find(
+    const means = (section: string | undefined) => (policy: Policy) =>
+      policy.spec.targetRefs.some(
         (ref) =>
           (ref.kind ?? 'Service') === 'Service' &&
-          `${ref.name}.${document.namespace}.svc.${domain}` === service.host &&
-          (ref.sectionName === undefined || ref.sectionName === port.name),
+          `${ref.name}.${policy.document.namespace}.svc.${domain}` === service.host &&
+          ref.sectionName === section,
       );
-      if (!target) continue;
-      const { hostname, subjectAltNames = [] } = spec.validation;
-      const names = subjectAltNames.map(({ type, hostname: name, uri }): JsonObject => {
-        return type === 'URI'
-          ? { san_type: 'URI', matcher: { exact: uri ?? '' } }
-          : { san_type: 'DNS', matcher: { exact: name ?? '' } };
-      });
-      if (names.length === 0) names.push({ san_type: 'DNS', matcher: { exact: hostname } });
-      cluster.transport_socket = {
-        name: 'envoy.transport_sockets.tls',
-        typed_config: {
-          '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
-          sni: hostname,
-          common_tls_context: {
-            validation_context: {
-              trusted_ca: { filename: SYSTEM_CA },
-              match_typed_subject_alt_names: names,
-            },
+    // The oldest one counts, and before those for the whole Service those for the port.
+    const found = this.#policies.find(means(port.name)) ?? this.#policies.find(means(undefined));
+    if (!found) return;
+    const { document, spec, rule } = found;
+    const { hostname, subjectAltNames = [] } = spec.validation;
+    const names = subjectAltNames.map(({ type, hostname: name, uri }): JsonObject => {
+      return type === 'URI'
+        ? { san_type: 'URI', matcher: { exact: uri ?? '' } }
+        : { san_type: 'DNS', matcher: { exact: name ?? '' } };
+    });
+    if (names.length === 0) names.push({ san_type: 'DNS', matcher: { exact: hostname } });
+    cluster.transport_socket = {
+      name: 'envoy.transport_sockets.tls',
+      typed_config: {
+        '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
+        sni: hostname,
+        common_tls_context: {
+          validation_context: {
+            trusted_ca: { filename: SYSTEM_CA },
+            match_typed_subject_alt_names: names,
           },
         },
-      };
-      this.#context.origin(cluster, document, ['spec', 'validation'], 'transport_socket');
-      rule.objects.push(cluster);
-      return;
-    }
+      },
+    };
+    this.#context.origin(cluster, document, ['spec', 'validation'], 'transport_socket');
+    rule.objects.push(cluster);
   }
 }

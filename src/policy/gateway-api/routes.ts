@@ -106,7 +106,7 @@ export class ApiRoutes {
     const group = ref.group ?? 'gateway.networking.k8s.io';
     const kind = ref.kind ?? 'Gateway';
     const host =
-      kind === 'Gateway' ? undefined : backendHost({ ...ref, kind }, document.namespace, this.#context.domain);
+      kind === 'Gateway' ? undefined : backendHost({ ...ref, group, kind }, document.namespace, this.#context.domain);
     if (host) return this.#attachToService(route, host, ref.port, path);
     if (group === 'networking.istio.io' && kind === 'ServiceEntry') return this.#attachToEntry(route, ref, path);
     if (group !== 'gateway.networking.k8s.io' || kind !== 'Gateway')
