@@ -68,8 +68,13 @@ static long answer_add_step(__u32 index, void *context) {
   s->value_at = s->o + a->value;
   put_image(w, a->off, a->len);
   if (a->variable) {
-    __u32 k = (a->variable - 1) & (MAX_VARIABLES - 1);
+    __u32 k = (a->variable - 1) & (MAX_VARIABLES - 1), figure = a->variable >> FIGURE_SHIFT;
     __u32 at = k ? s->ends[(k - 1) & (MAX_VARIABLES - 1)] : 0, end = s->ends[k];
+#ifndef SIDESTEP_NATIVE
+    if (figure)
+      put_figure(s, in_at(s, VARIABLES_AT + at) | in_at(s, VARIABLES_AT + at + 1) << 8, figure);
+    else
+#endif
     if (end > at)
       put_in(s, VARIABLES_AT + at, end - at);
     put_byte(s, '\r');

@@ -332,12 +332,15 @@ static __always_inline void ctl_gate(struct ctl *ctl, struct conn *c) {
       ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
     }
   }
+  if (ctl->command == CTL_HOLD)
+    ctl->result = !(__sync_fetch_and_or(&c->gate, 1) & 1);
   if (ctl->command == CTL_NATIVE || ctl->command == CTL_COMPLETE)
     c->native = ctl->native;
   if (ctl->command == CTL_BODY_SENT)
     c->body_left = 0;
   ctl->gate = gate;
   ctl->requested = c->requested;
+  ctl->replied = c->replied;
   ctl->upstream = c->upstream;
   ctl->passed = passed;
   ctl->body_left = c->body_left;

@@ -12,6 +12,7 @@
 #define TOKEN_WORDS 2
 #define TOKEN_WORD 14
 #define MAX_PIECES 16
+#define FIGURE_SHIFT 4
 #define MAX_ADDS 32
 #define MAX_JOBS 64
 #define MAX_LITERALS 256
@@ -130,6 +131,12 @@
 #define PIECE_CAPTURE 5
 #define PIECE_HEADER 6
 #define PIECE_SOURCE_IP 7
+#define PIECE_BUCKET 8
+#define PIECE_FIGURE 9
+
+#define FIGURE_LIMIT 1
+#define FIGURE_REMAINING 2
+#define FIGURE_RESET 3
 
 #define ADD_ALWAYS 0
 #define ADD_IF_ABSENT 1
@@ -253,6 +260,7 @@
 #define CTL_LEAVE 15
 #define CTL_UNCOUNT 16
 #define CTL_COMPLETE 17
+#define CTL_HOLD 18
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2
@@ -604,7 +612,7 @@ _Static_assert(__builtin_offsetof(struct piece, len) == 8, "piece.len");
 struct add {
   __u8 when; /* ADD */
   __u8 slot; /* slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT) */
-  __u8 variable; /* answers: a variable (plus one) and CR LF that follow the line; requests: `off` is a template; 0: no */
+  __u8 variable; /* answers: a variable (plus one) and CR LF that follow the line, from FIGURE_SHIFT on a FIGURE; requests: `off` is a template; 0: no */
   __u8 value; /* answers: where the value begins in the line */
   __u32 off; /* offset of the line */
   __u32 len; /* its length (at most MAX_LITERAL) */
@@ -677,8 +685,10 @@ struct conn {
   __u32 served; /* upstream.served when the exchange began */
   __u32 incarnation; /* upstream.incarnation when the exchange began */
   __u32 sent; /* listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32) */
+  __u32 replied; /* replies of the mesh */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct conn) == 104, "conn");
+_Static_assert(sizeof(struct conn) == 112, "conn");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
 _Static_assert(__builtin_offsetof(struct conn, passed) == 8, "conn.passed");
 _Static_assert(__builtin_offsetof(struct conn, body_left) == 16, "conn.body_left");
@@ -697,6 +707,8 @@ _Static_assert(__builtin_offsetof(struct conn, family) == 90, "conn.family");
 _Static_assert(__builtin_offsetof(struct conn, served) == 92, "conn.served");
 _Static_assert(__builtin_offsetof(struct conn, incarnation) == 96, "conn.incarnation");
 _Static_assert(__builtin_offsetof(struct conn, sent) == 100, "conn.sent");
+_Static_assert(__builtin_offsetof(struct conn, replied) == 104, "conn.replied");
+_Static_assert(__builtin_offsetof(struct conn, pad) == 108, "conn.pad");
 
 /* Per pool slot. */
 struct upstream {
@@ -839,8 +851,10 @@ struct ctl {
   __u64 body_left; /* answer */
   __u32 listener; /* answer */
   __u32 flags; /* answer: CONN_FLAG */
+  __u32 replied; /* answer */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct ctl) == 80, "ctl");
+_Static_assert(sizeof(struct ctl) == 88, "ctl");
 _Static_assert(__builtin_offsetof(struct ctl, command) == 0, "ctl.command");
 _Static_assert(__builtin_offsetof(struct ctl, result) == 4, "ctl.result");
 _Static_assert(__builtin_offsetof(struct ctl, cookie) == 8, "ctl.cookie");
@@ -857,6 +871,8 @@ _Static_assert(__builtin_offsetof(struct ctl, passed) == 56, "ctl.passed");
 _Static_assert(__builtin_offsetof(struct ctl, body_left) == 64, "ctl.body_left");
 _Static_assert(__builtin_offsetof(struct ctl, listener) == 72, "ctl.listener");
 _Static_assert(__builtin_offsetof(struct ctl, flags) == 76, "ctl.flags");
+_Static_assert(__builtin_offsetof(struct ctl, replied) == 80, "ctl.replied");
+_Static_assert(__builtin_offsetof(struct ctl, pad) == 84, "ctl.pad");
 
 /* An address that is intercepted. */
 struct steer_key {

@@ -2,6 +2,9 @@
 /* Builds the head that goes upstream, or the mesh's own reply, in s->out. */
 #pragma once
 #include "match.h"
+#ifndef SIDESTEP_NATIVE
+#include "figure.h"
+#endif
 
 static __always_inline void put_in(struct scratch *s, __u32 at, __u32 len) {
   if (len > MAX_HEAD || s->o + len > MAX_OUT) {
@@ -217,6 +220,17 @@ static long piece_step(__u32 index, void *context) {
     end = s->cap[(group * 2 + 1) & 7];
     break;
   }
+#ifndef SIDESTEP_NATIVE
+  case PIECE_BUCKET: {
+    __u32 bucket = shown_bucket(s);
+    put_byte(s, bucket);
+    put_byte(s, bucket >> 8);
+    return 0;
+  }
+  case PIECE_FIGURE:
+    put_figure(s, p->off ? p->off - 1 : shown_bucket(s), p->arg);
+    return 0;
+#endif
   default:
     s->overflow = 1;
     return 1;

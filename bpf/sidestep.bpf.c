@@ -29,7 +29,8 @@ const volatile __u32 envoy_headers = 0;
 /* Leaves the rest of this connection to the agent until it resumes (CTL_RESUME). */
 static __always_inline int to_agent(struct conn *c, __u32 size, __u32 why) {
   __sync_fetch_and_add(&c->passed, size);
-  __sync_fetch_and_add(&c->gate, 3); /* the agent bit was clear: sets it, and counts the message */
+  __sync_fetch_and_add(&c->gate, 2); /* counts the message, and sets the agent bit, which CTL_HOLD may have set meanwhile */
+  __sync_fetch_and_or(&c->gate, 1);
   count(why);
   return SK_PASS;
 }
@@ -85,7 +86,7 @@ static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, s
   if (other < 0)
     return to_agent(c, size, COUNTER_AGENT);
   const struct action *given = other ? AT(struct action, w->image, other) : action;
-  if (other && !build_reply(w, given))
+  if (draw && !build_reply(w, given)) /* after the draw, of which it may tell */
     return to_agent(c, size, COUNTER_ODD);
   if (listener->log && !log_reply_of(msg, skb, c, w, given, size)) {
     if (!draw)
@@ -98,6 +99,7 @@ static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, s
     return to_agent(c, size, COUNTER_HELPER_FAILED);
   }
   __u64 cookie = c->cookie;
+  c->replied++;
   if (skb) {
     int verdict = padded ? send_reply(skb, s, size, cookie) : send_long_reply(skb, c, s, size);
     if (verdict < 0)
@@ -521,7 +523,7 @@ int control(struct __sk_buff *skb) {
   if (ctl.command == CTL_HELLO)
     agent_tgid = bpf_get_current_pid_tgid() >> 32;
   else if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
-      ctl.command == CTL_BODY_SENT)
+      ctl.command == CTL_BODY_SENT || ctl.command == CTL_HOLD)
     ctl_client(&ctl);
   else if (ctl.command == CTL_NOW)
     ctl.passed = bpf_ktime_get_boot_ns();

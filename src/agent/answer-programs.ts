@@ -1,45 +1,55 @@
 /** Edits of answers that the agent carries out: on answers that it carries itself, and on its own. */
-import type { AnswerProgram, ProgramEdit } from '../compile/answer-edits.js';
+import type { AnswerProgram, ProgramEdit, ProgramValue } from '../compile/answer-edits.js';
 import { numbering } from '../compile/image.js';
 import { editHeaders, type Named } from '../plan/answers.js';
+import type { Figure } from '../plan/ir.js';
 
 /** The program of one exchange with the values of its variables. */
 export interface ExchangeEdits {
   readonly program: AnswerProgram;
   readonly variables: readonly string[];
+  /** a figure of the bucket at a place, as it is now */
+  readonly figure: BucketFigure;
 }
+
+/** Reads a figure of the token bucket at a place. */
+export type BucketFigure = (place: number, of: Figure) => number;
 
 type Headers = readonly Named<string>[];
 
-function run(headers: Headers, edits: readonly ProgramEdit[], variables: readonly string[]): Headers {
-  const list = edits.map(({ op, name, value }) => ({
-    op,
-    name,
-    value: typeof value === 'string' ? value : (variables[value] ?? ''),
-  }));
+function run(headers: Headers, edits: readonly ProgramEdit[], exchange: ExchangeEdits): Headers {
+  const list = edits.map(({ op, name, value }) => ({ op, name, value: resolved(value, exchange) }));
   return editHeaders(headers, list, (a, b) => `${a},${b}`);
+}
+
+function resolved(value: ProgramValue, { variables, figure }: ExchangeEdits): string {
+  if (typeof value === 'string') return value;
+  if (typeof value === 'number') return variables[value] ?? '';
+  return String(figure(Buffer.from(variables[value.variable] ?? '', 'latin1').readUInt16LE(), value.figure));
 }
 
 /** The headers of an upstream's answer, edited. Names are lower case. */
 export function editAnswer(headers: Headers, edits: ExchangeEdits | undefined): Headers {
   if (!edits) return headers;
-  const { program, variables } = edits;
-  return run(run(headers, program.route, variables), program.filters, variables);
+  const { program } = edits;
+  return run(run(headers, program.route, edits), program.filters, edits);
 }
 
 /** The headers of an answer that the agent gives itself, made as Envoy's sendLocalReply makes them. */
 export function editLocalReply(body: string, edits: ExchangeEdits | undefined): Headers {
-  const { program = { route: [], filters: [] }, variables = [] } = edits ?? {};
-  const headers = [...run([], program.route, variables)];
+  const headers = edits ? [...run([], edits.program.route, edits)] : [];
   headers.push(['content-length', String(Buffer.byteLength(body))]);
   if (!headers.some(([n]) => n === 'content-type')) headers.push(['content-type', 'text/plain']);
-  return run(headers, program.filters, variables);
+  return edits ? run(headers, edits.program.filters, edits) : headers;
 }
 
 /** The numbers of programs, given out once and kept for the agent's life, so that exchanges may outlive a policy. */
 export class AnswerPrograms {
   readonly #number = numbering();
   readonly #programs: AnswerProgram[] = [];
+
+  /** @param figure reads the buckets that answers show */
+  constructor(readonly figure: BucketFigure) {}
 
   /** The number of a program, from 1. */
   number(program: AnswerProgram): number {

@@ -69,17 +69,17 @@ export class Breakers {
    */
   ask(cluster: string, end: string, suppressed: boolean): Advice {
     const place = this.#places.get(cluster);
-    if (place === undefined || !(this.#current.has(cluster) || this.#next.has(cluster))) return 'pass';
+    if (place === undefined || !(this.#current.has(cluster) || this.#next.has(cluster))) return {};
     const slot = this.#sessions.has(end) ? undefined : this.plane.slotOf(end);
     if (slot !== undefined) this.plane.uncount(slot);
     else if (this.#sessions.has(end)) this.exchange('answered', end);
     else return undefined;
     if (!this.plane.enter(place)) {
       const headers = [{ name: 'x-envoy-overloaded', value: [{ kind: 'literal' as const, value: 'true' }] }];
-      return { status: 503, body: OVERFLOW, headers: suppressed ? [] : headers };
+      return { refusal: { status: 503, body: OVERFLOW, headers: suppressed ? [] : headers } };
     }
     if (slot !== undefined) this.plane.countOn(slot, place);
     else this.#sessions.set(end, place);
-    return 'pass';
+    return {};
   }
 }

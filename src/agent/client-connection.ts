@@ -10,9 +10,11 @@
 import type { Socket } from 'node:net';
 import { fdOf, setLinger } from '../kernel/syscalls.js';
 import { CONN_FLAG, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { beforeDrain } from '../plan/idle-times.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
 import type { ConnectionState } from './data-plane.js';
 import { drained } from './drained.js';
+import { IdleTime, lookEvery } from './idle-connections.js';
 import { KernelExchanges } from './kernel-exchanges.js';
 import { PendingBytes } from './pending-bytes.js';
 import { ProxySession } from './proxy-session.js';
@@ -21,6 +23,8 @@ import type { Slot } from './upstream-pool.js';
 
 const DELAYED_CLOSE_MS = 1000;
 const GONE_MS = 20;
+/** Longer than a program runs that has begun. */
+const HOLD_MS = 200;
 
 export class ClientConnection implements ClientEnd {
   /** what the kernel began and the agent goes on with */
@@ -29,6 +33,8 @@ export class ClientConnection implements ClientEnd {
   #written = 0;
   readonly #pending: PendingBytes;
   #session: ProxySession | undefined;
+  /** when (ms) it was opened, or its last answer was complete */
+  #sessionUsed = 0;
   /** the kernel passes everything on this connection to the agent (as far as the agent knows) */
   #agentMode = false;
   #busy = false;
@@ -36,6 +42,10 @@ export class ClientConnection implements ClientEnd {
   #closed = false;
   #draining = false;
   #closing = false;
+  readonly #idle = new IdleTime();
+  #nextLook = 0;
+  /** the kernel leaves what comes to the agent, to find out whether anything comes */
+  #held = false;
 
   constructor(
     private readonly socket: Socket,
@@ -96,7 +106,7 @@ export class ClientConnection implements ClientEnd {
       }
       const slot = this.#slotOf(state);
       if (state.bodyLeft > 0n) {
-        if (!slot) quiet = state.queued ? 0 : quiet + 1;
+        if (!slot) quiet = state.inFlight || state.queued ? 0 : quiet + 1;
         if (quiet === 2) {
           // The answer is there, the rest of the request's body is not wanted: Envoy closes, too. Twice quiet, because who
           // breaks an exchange off waits for that before it writes its answer.
@@ -158,6 +168,7 @@ export class ClientConnection implements ClientEnd {
       this.closeGracefully();
       return false;
     }
+    this.#sessionUsed = performance.now();
     this.#session = new ProxySession(
       { ...target, source: this.source, ...('path' in target ? { prologue: this.context.prologue() } : {}) },
       {
@@ -186,6 +197,7 @@ export class ClientConnection implements ClientEnd {
   /** Nothing is under way once `length` more bytes are written: gives the connection back to the kernel. */
   #tryResume(length: number): void {
     this.exchanges.answered(length);
+    this.#sessionUsed = performance.now();
     if (!this.#pending.empty) return;
     if (this.#draining || this.#ended) {
       setImmediate(() => this.closeGracefully());
@@ -297,6 +309,54 @@ export class ClientConnection implements ClientEnd {
       await sleep(quiet ? POLL_MS : 5);
     }
     this.closeGracefully();
+  }
+
+  /**
+   * Closes the connection if it has been idle for as long as it may be. Call it now and then.
+   * @param now in milliseconds
+   */
+  closeIfIdle(now: number): void {
+    const { idleMs, closingMs } = this.context.idle();
+    if (now < this.#nextLook || idleMs === 0 || this.#closed || this.#closing || this.#held) return;
+    this.#nextLook = now + lookEvery(idleMs);
+    const spare = this.#session && !this.#session.busy && !this.#busy && this.#pending.empty;
+    if (spare && now - this.#sessionUsed >= beforeDrain(idleMs)) this.dropProxy();
+    const state = this.context.plane.query(this.cookie);
+    const done = this.#done(state);
+    if (this.#idle.look(done, now) < (done === 0 ? idleMs : idleMs + closingMs)) return;
+    if (!state || !this.context.plane.hold(this.cookie)) this.closeGracefully();
+    else this.#hold(done);
+  }
+
+  /** How much has come so far, as one number; undefined: something is under way. */
+  #done(state: ConnectionState | undefined): number | undefined {
+    if (this.#busy || !this.#pending.empty || this.#session?.busy) return undefined;
+    if (!state) return this.#read;
+    const underway = this.#slotOf(state) || state.queued || state.underway || state.bodyLeft > 0n;
+    if (underway || state.passed !== BigInt(this.#read)) return undefined;
+    return this.#read + state.requested + state.replied;
+  }
+
+  /**
+   * What the client sends comes to the agent for a moment. What a program has begun to decide before shows until then: if
+   * nothing has come, the connection is closed, else it goes back to the kernel.
+   */
+  #hold(before: number | undefined): void {
+    this.#held = true;
+    setTimeout(() => {
+      if (this.#closed || this.#closing) return;
+      const state = this.context.plane.query(this.cookie);
+      const done = this.#done(state);
+      if (done === undefined) {
+        this.#hold(undefined);
+        return;
+      }
+      this.#held = false;
+      if (done === before) this.closeGracefully();
+      // what has come here may have brought it back already, or will at its end
+      else if (state && state.gate & 1 && !this.#agentMode)
+        this.context.plane.resume(this.cookie, this.#read, this.#written);
+    }, HOLD_MS);
   }
 
   closeGracefully(): void {

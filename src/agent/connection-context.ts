@@ -1,4 +1,5 @@
 /** What the agent's ends of client connections share, and what a connection's exchanges ask of it. */
+import type { DownstreamIdle } from '../plan/idle-times.js';
 import type { AnswerPrograms } from './answer-programs.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
@@ -23,6 +24,8 @@ export interface ConnectionContext {
   readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void;
   readonly programs: AnswerPrograms;
   readonly log: RequestLog;
+  /** how long the connection may be idle */
+  readonly idle: () => DownstreamIdle;
   readonly counted: (what: keyof AgentCounts) => void;
   readonly closed: () => void;
   /** the requests are decided at the agent's own end (listener intake) */

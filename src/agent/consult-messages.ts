@@ -1,10 +1,10 @@
 /**
- * The messages of Envoy's external authorization service as far as they are needed here: fields by the numbers of
- * envoy/service/auth/v3, all others are skipped.
+ * The messages of Envoy's external authorization and processing services as far as they are needed here: fields by the
+ * numbers of envoy/service/auth/v3 and ext_proc/v3, all others are skipped.
  */
 import type { IncomingHttpHeaders } from 'node:http2';
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { BREAKER_KEYS, LIMIT_KEY } from '../proxy/index.js';
+import { BREAKER_KEYS, LIMIT_KEY, SHOWN_KEY } from '../proxy/index.js';
 import type { Advice, ConsultedRequest } from './consult.js';
 
 type Fields = Readonly<Record<number, (reader: BinaryReader) => void>>;
@@ -78,32 +78,90 @@ export function decodeCheck(bytes: Uint8Array, metadata: IncomingHttpHeaders): C
 /** PERMISSION_DENIED of google.rpc.Code. */
 const DENIED = 7;
 
-/** A CheckResponse that lets the request pass, or answers it. */
-export function encodeAnswer(advice: NonNullable<Advice>): Uint8Array {
-  const writer = new BinaryWriter();
-  const message = (number: number, write: () => void): void => {
-    writer.tag(number, WireType.LengthDelimited).fork();
+/** Writes one message. */
+class Encoder {
+  readonly #writer = new BinaryWriter();
+
+  message(number: number, write: () => void): void {
+    this.#writer.tag(number, WireType.LengthDelimited).fork();
     write();
-    writer.join();
-  };
-  const text = (number: number, value: string): void => void writer.tag(number, WireType.LengthDelimited).string(value);
-  const integer = (number: number, value: number): void => void writer.tag(number, WireType.Varint).int32(value);
-  if (advice === 'pass') {
-    message(1, () => undefined);
-    message(3, () => undefined);
-    return writer.finish();
+    this.#writer.join();
   }
-  message(1, () => integer(1, DENIED));
-  message(2, () => {
-    message(1, () => integer(1, advice.status));
-    for (const { name, value } of advice.headers)
-      message(2, () =>
-        message(1, () => {
-          text(1, name);
-          text(2, value.map((piece) => (piece.kind === 'literal' ? piece.value : '')).join(''));
-        }),
-      );
-    text(3, advice.body);
-  });
-  return writer.finish();
+
+  text(number: number, value: string): void {
+    this.#writer.tag(number, WireType.LengthDelimited).string(value);
+  }
+
+  integer(number: number, value: number): void {
+    this.#writer.tag(number, WireType.Varint).int32(value);
+  }
+
+  finish(): Uint8Array {
+    return this.#writer.finish();
+  }
+}
+
+/** A CheckResponse that lets the request pass, or answers it; its dynamic metadata has the bucket. */
+export function encodeAnswer({ refusal, bucket }: NonNullable<Advice>): Uint8Array {
+  const to = new Encoder();
+  to.message(1, () => refusal && to.integer(1, DENIED));
+  if (refusal)
+    to.message(2, () => {
+      to.message(1, () => to.integer(1, refusal.status));
+      for (const { name, value } of refusal.headers)
+        to.message(2, () =>
+          to.message(1, () => {
+            to.text(1, name);
+            to.text(2, value.map((piece) => (piece.kind === 'literal' ? piece.value : '')).join(''));
+          }),
+        );
+      to.text(3, refusal.body);
+    });
+  else to.message(3, () => undefined);
+  if (bucket !== undefined)
+    to.message(4, () =>
+      to.message(1, () => {
+        to.text(1, SHOWN_KEY);
+        to.message(2, () => to.text(3, bucket));
+      }),
+    );
+  return to.finish();
+}
+
+/** The bucket that the answer is to tell of, from a ProcessingRequest's metadata; '': none. */
+export function decodeProcessing(bytes: Uint8Array): string {
+  let bucket = '';
+  const value = (reader: BinaryReader): void => {
+    let key = '';
+    read(reader.bytes(), {
+      1: (r) => {
+        key = r.string();
+      },
+      2: inside({
+        3: (r) => {
+          const text = r.string();
+          if (key === SHOWN_KEY) bucket = text;
+        },
+      }),
+    });
+  };
+  read(bytes, { 8: inside({ 1: inside({ 2: inside({ 1: value }) }) }) });
+  return bucket;
+}
+
+/** A ProcessingResponse to the headers of an answer, with lines that are added to them. */
+export function encodeAdditions(lines: readonly (readonly [name: string, value: string])[]): Uint8Array {
+  const to = new Encoder();
+  const mutation = (): void => {
+    for (const [name, value] of lines)
+      to.message(1, () => {
+        to.message(1, () => {
+          to.text(1, name);
+          to.text(3, value); // raw_value: `value` is not looked at here
+        });
+        to.message(2, () => to.integer(1, 1)); // append
+      });
+  };
+  to.message(2, () => to.message(1, () => to.message(2, mutation)));
+  return to.finish();
 }

@@ -1,14 +1,18 @@
 /**
- * The gRPC service that the proxy's ext_authz filters ask (envoy.service.auth.v3.Authorization), on a Unix socket. Calls
- * are unary, so the framing of gRPC (PROTOCOL-HTTP2) is five bytes before one message, and a status in the trailers.
+ * The gRPC service that the proxy's ext_authz filters ask (envoy.service.auth.v3.Authorization) and tell the headers of
+ * answers (envoy.service.ext_proc.v3.ExternalProcessor), on a Unix socket. One message goes each way, so the framing of gRPC (PROTOCOL-HTTP2) is five bytes before one message, and a status in the trailers.
  */
 import type { Http2Server, IncomingHttpHeaders, ServerHttp2Stream } from 'node:http2';
-import type { Advice, ConsultedRequest } from './consult.js';
-import { decodeCheck, encodeAnswer } from './consult-messages.js';
+import type { Advice, ConsultedRequest, Figures } from './consult.js';
+import { decodeCheck, decodeProcessing, encodeAdditions, encodeAnswer } from './consult-messages.js';
 import { GRPC_PREFIX, serveGrpc } from './grpc-socket.js';
 
 /** What is said about a request. */
 export type Ask = (request: ConsultedRequest) => Advice;
+/** How a bucket stands that an answer is to tell of. */
+export type Tell = (bucket: string) => Figures;
+
+const PROCESS = '/envoy.service.ext_proc.v3.ExternalProcessor/Process';
 
 const OK = '0';
 const UNAVAILABLE = '14';
@@ -47,7 +51,28 @@ function handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ask: As
   });
 }
 
+/** A stream of one message each way (Envoy's own end comes behind it): the headers of an answer, and what is added. */
+function tellOf(stream: ServerHttp2Stream, tell: Tell): void {
+  let received = Buffer.alloc(0);
+  stream.on('error', () => undefined);
+  stream.on('data', (bytes: Buffer) => {
+    if (stream.headersSent) return;
+    received = Buffer.concat([received, bytes]);
+    if (received.length < GRPC_PREFIX || received.length < GRPC_PREFIX + received.readUInt32BE(1)) return;
+    let figures: Figures;
+    try {
+      figures = tell(decodeProcessing(received.subarray(GRPC_PREFIX)));
+    } catch {
+      figures = undefined;
+    }
+    const lines = Object.entries(figures ?? {}).map(([of, value]) => [`x-ratelimit-${of}`, String(value)] as const);
+    answer(stream, encodeAdditions(lines));
+  });
+}
+
 /** Serves until it is closed. What is at `path` is replaced. Rejects when the socket cannot be made. */
-export function serveConsults(path: string, ask: Ask): Promise<Http2Server> {
-  return serveGrpc(path, (stream, headers) => handle(stream, headers, ask));
+export function serveConsults(path: string, ask: Ask, tell: Tell): Promise<Http2Server> {
+  return serveGrpc(path, (stream, headers) =>
+    headers[':path'] === PROCESS ? tellOf(stream, tell) : handle(stream, headers, ask),
+  );
 }

@@ -16,8 +16,16 @@ export interface ConsultedRequest {
   readonly sourceIp: string;
 }
 
-/** `pass`, the refusal of a limit, or undefined: the agent cannot say, and the proxy decides by itself. */
-export type Advice = 'pass' | LocalLimit['reply'] | undefined;
+/** Let it pass, or the refusal of a limit; `bucket`: the one that the answer is to tell of. */
+export interface Said {
+  readonly refusal?: LocalLimit['reply'];
+  readonly bucket?: string;
+}
+/** undefined: the agent cannot say, and the proxy decides by itself. */
+export type Advice = Said | undefined;
+
+/** How a bucket stands when the answer is made. */
+export type Figures = ReturnType<TokenBuckets['figures']>;
 
 /** The two ways in which Envoy looks at a repeated header. */
 function views(request: ConsultedRequest): { first: View; joined: View } {
@@ -66,6 +74,8 @@ export class Consultant {
     if (!limit) return undefined;
     const { first, joined } = views(request);
     let described = false;
+    let shown: string | undefined;
+    const said = (bucket: string): Said => (limit.figures ? { bucket } : {});
     for (const { descriptor, always, bucket } of limit.steps) {
       if (descriptor) {
         if (!first.holds(descriptor.first) || !joined.holds(descriptor.joined)) continue;
@@ -73,8 +83,14 @@ export class Consultant {
       } else if (described && !always) continue;
       const taken = this.buckets.take(bucket.key);
       if (taken === undefined) return undefined;
-      if (!taken) return limit.reply;
+      if (!taken) return { refusal: limit.reply, ...said(bucket.key) };
+      shown ??= bucket.key;
     }
-    return 'pass';
+    return shown === undefined ? {} : said(shown);
+  }
+
+  /** How a bucket stands that an answer is to tell of. */
+  figures(bucket: string): Figures {
+    return this.buckets.figures(bucket);
   }
 }

@@ -55,6 +55,8 @@ export interface ConnectionState {
   readonly unread: number;
   readonly gate: number;
   readonly requested: number;
+  /** replies of the mesh that the kernel gave */
+  readonly replied: number;
   readonly upstream: number;
   readonly passed: bigint;
   readonly bodyLeft: bigint;
@@ -241,6 +243,11 @@ export class DataPlane {
     return this.#run(CTL.RESUME, { cookie, arg: BigInt(passed), native: written >>> 0 });
   }
 
+  /** From now on what the client sends comes to the agent. @returns false when it did already, or the socket is gone */
+  hold(cookie: bigint): boolean {
+    return this.#run(CTL.HOLD, { cookie });
+  }
+
   /** The clock that the lives of tokens are measured with (bpf_ktime_get_boot_ns). */
   now(): bigint {
     this.#run(CTL.NOW, {});
@@ -316,6 +323,7 @@ export class DataPlane {
       unread: number('unread') | 0,
       gate: number('gate'),
       requested: number('requested'),
+      replied: number('replied'),
       upstream: number('upstream'),
       passed: getBig(view, CTL_AT, CtlSpec, 'passed'),
       bodyLeft: getBig(view, CTL_AT, CtlSpec, 'body_left'),

@@ -8,6 +8,7 @@ import { type FollowedCluster, type FollowedHost, MAX_DISCOVERED, type SetHosts 
 import type { CompiledImage } from '../compile/image.js';
 import { healthOf } from '../plan/endpoints.js';
 import type { Health, HostState } from '../plan/host-sets.js';
+import { HOUR_MS, shorter } from '../plan/idle-times.js';
 import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject } from '../policy/resources.js';
 import { hostKey } from '../proxy/index.js';
@@ -21,6 +22,8 @@ export interface DiscoveryContext {
   readonly endpointId: (address: string, port: number) => number;
   /** writes who takes traffic into a room of the image in force, and puts it in force */
   readonly setHosts: SetHosts;
+  /** how long connections to endpoints may be idle, by id (ms, 0: for ever) */
+  readonly idleTimes: (times: ReadonlyMap<number, number>) => void;
   /** no cluster leads to this endpoint any more */
   readonly retire: (endpoint: number) => void;
 }
@@ -102,7 +105,7 @@ export class Discovery {
   #clusters: ReadonlyMap<string, FollowedCluster> = new Map();
   #inForce = new Map<string, InForce>();
   #prepared = new Map<string, InForce>();
-  #fixed: ReadonlySet<number> = new Set();
+  #fixed: ReadonlyMap<number, number> = new Map();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -124,14 +127,15 @@ export class Discovery {
 
   /**
    * An image that was prepared is in force.
-   * @param fixed endpoints that its clusters lead to whatever the proxy finds
+   * @param fixed endpoints that its clusters lead to whatever the proxy finds, with how long connections may be idle
    */
-  enforce(compiled: Pick<CompiledImage, 'image' | 'followed'>, fixed: ReadonlySet<number>): void {
+  enforce(compiled: Pick<CompiledImage, 'image' | 'followed'>, fixed: ReadonlyMap<number, number>): void {
     this.#fixed = fixed;
     this.#clusters = asked(compiled);
     const before = this.#inForce;
     this.#inForce = this.#prepared;
     this.#retire([...before.values()].flatMap(({ hosts }) => hosts));
+    this.#tellIdle();
     this.#schedule(this.#period());
   }
 
@@ -165,6 +169,7 @@ export class Discovery {
       rooms.change(this.context.setHosts, now.hosts, now.states);
       this.#inForce.set(name, { ...now, rooms });
       if (before) this.#retire(before.hosts);
+      this.#tellIdle();
     }
     this.#schedule(Math.max(this.#period(), took * SPARING));
   }
@@ -208,6 +213,15 @@ export class Discovery {
     // while it has others than the files say, it balances alone
     if (!states.every((state) => state !== undefined)) return NOTHING;
     return { hosts: endpoints.map((e) => ({ ...e, id: this.context.endpointId(e.address, e.port) })), states };
+  }
+
+  #tellIdle(): void {
+    const times = new Map(this.#fixed);
+    for (const [name, { hosts }] of this.#inForce) {
+      const ms = this.#clusters.get(name)?.plan.idleMs ?? HOUR_MS;
+      for (const { id } of hosts) times.set(id, shorter(times.get(id), ms));
+    }
+    this.context.idleTimes(times);
   }
 
   #retire(hosts: readonly FollowedHost[]): void {

@@ -37,6 +37,6 @@ export class ExchangeRecords {
   edits(slot: Slot): ExchangeEdits | undefined {
     const { plane, programs } = this.context;
     const program = programs.get(plane.upstream(slot.slot, 'edits'));
-    return program && { program, variables: plane.variables(slot.slot) };
+    return program && { program, variables: plane.variables(slot.slot), figure: programs.figure };
   }
 }

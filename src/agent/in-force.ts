@@ -52,7 +52,8 @@ export class InForce {
     parts.buckets.enforced();
     parts.consultant.enforced();
     parts.breakers.enforced();
-    parts.discovery.enforce(generation.compiled, new Set(generation.endpoints));
+    parts.discovery.enforce(generation.compiled, generation.endpoints);
+    parts.traffic.setIdleTimes(generation.idle);
     parts.plane.clearRuleHits(generation.ruleCount);
     this.#generation = generation;
     parts.outliers.enforce();

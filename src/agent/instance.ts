@@ -169,8 +169,11 @@ export class Instance {
   /** Where the proxy asks for tokens and breakers, and reports its tries. */
   async #serveProxy({ consultant, breakers, outliers }: AgentParts): Promise<void> {
     this.#grpc.push(
-      await serveConsults(this.#paths.consults, (request) =>
-        request.cluster === '' ? consultant.ask(request) : breakers.ask(request.cluster, request.end, request.quiet),
+      await serveConsults(
+        this.#paths.consults,
+        (request) =>
+          request.cluster === '' ? consultant.ask(request) : breakers.ask(request.cluster, request.end, request.quiet),
+        (bucket) => consultant.figures(bucket),
       ),
     );
     this.#grpc.push(await serveReports(this.#paths.reports, (tried) => outliers.tried(tried)));

@@ -88,6 +88,7 @@ export function makeParts(context: PartsContext): AgentParts {
     (listener, head) => tokens.offer(listener, head),
     log,
     outliers,
+    (place, of) => buckets.figure(place, of),
     (event, end) => breakers.exchange(event, end),
   );
   const discovery = new Discovery({
@@ -97,6 +98,7 @@ export function makeParts(context: PartsContext): AgentParts {
         .then(({ body }) => body),
     endpointId: (address, port) => traffic.pool.endpointId(address, port),
     setHosts: (cluster, room, hosts, states) => plane.setHosts(cluster, room, hosts, states),
+    idleTimes: (times) => traffic.pool.setIdleTimes(times),
     retire: (endpoint) => traffic.pool.retire(endpoint),
   });
   const listeners = new Listeners(plane, (arrival) => traffic.accept(arrival));

@@ -1,7 +1,9 @@
 /** From resources to an image. Pure; seconds of work for 10,000 routes. */
 import { programsOf } from '../compile/answer-edits.js';
 import { type CompiledImage, type CompileOptions, compileImage } from '../compile/image.js';
+import { endText } from '../observe/log-line.js';
 import { buildPlan } from '../plan/build.js';
+import { beforeDrain, type DownstreamIdle, downstreamIdle, HOUR_MS, shorter } from '../plan/idle-times.js';
 import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { report } from '../plan/report.js';
@@ -95,8 +97,9 @@ function breakersOf(plan: Plan, resources: Resources): Breaker[] {
 
 /** Compiles a planned policy. @throws RangeError when there are more endpoints than there is room for */
 export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
-  const { task, loaded, plan, proxies, inbound, elsewhere, limits, wanted } = planned;
+  const { task, loaded, plan, proxies, inbound, elsewhere, limits } = planned;
   const { resources, texts } = loaded;
+  const idle = new Map(resources.listeners.map((l) => [asString(l.name), downstreamIdle(l)]));
   const breakers = new Set<string>();
   const compiled = compileImage(stable(plan, numbers.listeners), {
     generation: task.number,
@@ -143,13 +146,36 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     elsewhere,
     logged: loggedListeners(plan, compiled.rules),
     proxies,
-    endpoints: numbers.endpoints.filter((id, i) => id >= 0 && !wanted.endpoints[i]!.proxy),
+    endpoints: idleTimes(plan, planned, numbers, idle),
+    idle,
     tokens: new Map(tokens),
     keyServers: new Map(keyServers),
     ...(prepared ? { prepared } : {}),
     config: json({ listeners: resources.listeners, clusters: resources.clusters }),
     sources: json([...texts]),
   };
+}
+
+/**
+ * How long connections to endpoints may be idle; where several clusters lead to one, the shortest time counts. Those to the
+ * proxy end before it would drain them, since a request would then end its client's connection.
+ */
+function idleTimes(
+  { clusters }: Plan,
+  { wanted, proxies }: Planned,
+  numbers: Numbers,
+  listeners: ReadonlyMap<string, DownstreamIdle>,
+): Map<number, number> {
+  const times = new Map<string, number>();
+  for (const [name, at] of proxies) times.set(endText(at), beforeDrain(listeners.get(name)?.idleMs ?? 0));
+  for (const { endpoints, idleMs = HOUR_MS } of clusters)
+    for (const e of endpoints) times.set(endText(e), shorter(times.get(endText(e)), idleMs));
+  return new Map(
+    wanted.endpoints.flatMap((e, i) => {
+      const [id, ms] = [numbers.endpoints[i]!, times.get(endText(e))];
+      return id < 0 || ms === undefined ? [] : [[id, ms] as const];
+    }),
+  );
 }
 
 /** The agent's numbers, by what they are for. @param breakers is told which clusters' breakers are used */

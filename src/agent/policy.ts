@@ -1,6 +1,7 @@
 /** One generation of the policy, as the agent has it: what is in force, and nothing that is only needed to make it. */
 import type { AnswerProgram } from '../compile/answer-edits.js';
 import type { CompiledImage } from '../compile/image.js';
+import type { DownstreamIdle } from '../plan/idle-times.js';
 import type { Breaker, ListenerPlan, RoutePlan, TokenBucket } from '../plan/ir.js';
 import type { LocalLimit } from '../plan/local-limits.js';
 import type { TokenPlan } from '../plan/tokens.js';
@@ -110,8 +111,10 @@ export interface Generation {
   readonly logged: readonly LoggedListener[];
   /** where the proxy listens, by listener */
   readonly proxies: ReadonlyMap<string, { readonly address: string; readonly port: number }>;
-  /** ids of the endpoints that the plan's clusters have */
-  readonly endpoints: readonly number[];
+  /** ids of the endpoints that the plan's clusters have, with how long connections to them may be idle (ms, 0: for ever) */
+  readonly endpoints: ReadonlyMap<number, number>;
+  /** the same of clients' connections, by listener */
+  readonly idle: ReadonlyMap<string, DownstreamIdle>;
   /** what is asked about tokens, by listener */
   readonly tokens: ReadonlyMap<string, TokenPlan>;
   /** where clusters are that keys are fetched from */

@@ -1,8 +1,8 @@
 /** The token buckets that the kernel's programs take from (bpf/bucket.h): who has which place, and what is in it. */
 import type { Mapping } from '../kernel/libbpf.js';
 import { BUCKET_SHIFT, BucketSpec, MAX_BUCKETS } from '../layout/runtime.js';
-import { set } from '../layout/struct.js';
-import type { TokenBucket } from '../plan/ir.js';
+import { getBig, set } from '../layout/struct.js';
+import type { Figure, TokenBucket } from '../plan/ir.js';
 
 /** What the data plane does for buckets. */
 export interface BucketPlane {
@@ -15,6 +15,7 @@ export interface BucketPlane {
 }
 
 const UNIT = 1n << BigInt(BUCKET_SHIFT);
+const SECOND = 1_000_000_000n * UNIT;
 const TRIES = 100;
 
 /** The time in which a token comes, and in which the bucket fills, in 1/16 ns, so that a full one has just its tokens. */
@@ -67,6 +68,26 @@ export class TokenBuckets {
     }
     this.#current = this.#next;
     this.#next = new Set();
+  }
+
+  /** A figure of the bucket at a place as Envoy reckons it, now. */
+  figure(place: number, of: Figure): number {
+    const { view } = this.plane.mapping;
+    const read = (field: string) => getBig(view, place * BucketSpec.size, BucketSpec, field);
+    const [cost, most] = [read('cost'), read('most')];
+    if (of === 'limit' || cost === 0n) return Number(cost && most / cost);
+    const since = this.plane.now() * UNIT - BigInt.asIntN(64, read('at'));
+    const held = since < 0n ? 0n : since < most ? since : most;
+    if (of === 'remaining') return Number(held / cost);
+    return held >= cost ? 0 : Number((cost - held + SECOND - 1n) / SECOND);
+  }
+
+  /** The figures of a bucket; undefined: there is no such bucket */
+  figures(key: string): Readonly<Record<Figure, number>> | undefined {
+    const place = this.#places.get(key);
+    if (place === undefined) return undefined;
+    const read = (of: Figure) => this.figure(place, of);
+    return { limit: read('limit'), remaining: read('remaining'), reset: read('reset') };
   }
 
   /** Takes a token. @returns whether there was one; undefined: there is no such bucket */

@@ -1,11 +1,13 @@
 /** Connections and upstreams while traffic flows: the agent's part of the data path. */
 import { fdOf, setLinger, setNotSentLowat, socketCookie } from '../kernel/syscalls.js';
 import { PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
-import { AnswerPrograms } from './answer-programs.js';
+import type { DownstreamIdle } from '../plan/idle-times.js';
+import { AnswerPrograms, type BucketFigure } from './answer-programs.js';
 import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
 import type { Head } from './http-framing.js';
+import { roundEvery } from './idle-connections.js';
 import type { Arrival } from './listeners.js';
 import type { Outliers } from './outliers.js';
 import { proxyHeader } from './proxy-protocol.js';
@@ -15,12 +17,16 @@ import { type Slot, UpstreamPool } from './upstream-pool.js';
 
 /** Bytes that wait in the send queue of a client beyond what its window takes. */
 const UNSENT_AT_MOST = 128 * 1024;
+const NEVER: DownstreamIdle = { idleMs: 0, closingMs: 0 };
 const GROW_MS = 5;
 const SWEEP_MS = 20;
 
 export class Traffic {
   readonly pool: UpstreamPool;
-  readonly programs = new AnswerPrograms();
+  readonly programs: AnswerPrograms;
+  #idle: ReadonlyMap<string, DownstreamIdle> = new Map();
+  #idleEvery = roundEvery([]);
+  #idleAt = 0;
   readonly counts: AgentCounts = { proxied: 0, answered: 0, refused: 0, carried: 0 };
   readonly #connections = new Map<bigint, ClientConnection>();
   readonly #timers: NodeJS.Timeout[];
@@ -35,9 +41,11 @@ export class Traffic {
     private readonly head: (listener: string, head: Head) => void,
     private readonly log: RequestLog,
     private readonly outliers: Pick<Outliers, 'count' | 'poll'>,
+    figure: BucketFigure,
     /** what becomes of the exchanges of a connection to the proxy, by its local end */
     private readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void = () => undefined,
   ) {
+    this.programs = new AnswerPrograms(figure);
     this.pool = new UpstreamPool(plane, {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.exchanges.upstreamBroken(slot)),
       answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.exchanges.carry(slot)),
@@ -53,6 +61,19 @@ export class Traffic {
 
   get connections(): number {
     return this.#connections.size;
+  }
+
+  /** How long clients' connections may be idle, by listener. */
+  setIdleTimes(times: ReadonlyMap<string, DownstreamIdle>): void {
+    this.#idle = times;
+    this.#idleEvery = roundEvery([...times.values()].map(({ idleMs }) => idleMs));
+  }
+
+  #closeIdle(): void {
+    const now = performance.now();
+    if (now < this.#idleAt + this.#idleEvery) return;
+    this.#idleAt = now;
+    for (const connection of this.#connections.values()) connection.closeIfIdle(now);
   }
 
   /** A client's connection has arrived. */
@@ -76,6 +97,7 @@ export class Traffic {
       head: (head) => this.head(listener, head),
       exchange: (event, end) => this.exchange(event, end),
       prologue: () => proxyHeader(client, asked),
+      idle: () => this.#idle.get(listener) ?? NEVER,
       counted: (what) => {
         this.counts[what]++;
       },
@@ -149,6 +171,8 @@ export class Traffic {
     }
     this.pool.lookAtDummies();
     this.pool.reap();
+    this.pool.closeIdle();
+    this.#closeIdle();
   }
 
   /** Lets what is in flight finish, at most `ms` long, and closes everything. */

@@ -18,9 +18,11 @@ import {
   UPSTREAM_FLAG,
 } from '../layout/runtime.js';
 import { endText } from '../observe/log-line.js';
+import { HOUR_MS } from '../plan/idle-times.js';
 import { type Address, addressWords, plainAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { Dummies, type Dummy } from './dummies.js';
+import { IdleTime, roundEvery } from './idle-connections.js';
 
 /** Room for a head and the largest body that the kernel sends: a redirected send must never find the buffer full. */
 const SEND_BUFFER = 4 * 1024 * 1024;
@@ -50,6 +52,7 @@ export interface Slot {
   /** when the dummy was used last, as of the last look, and for how many looks that has been so */
   dummyUsed: bigint;
   dummyLooks: number;
+  readonly idle: IdleTime;
 }
 
 /** The local end of a connection as Envoy writes addresses. */
@@ -97,6 +100,9 @@ export class UpstreamPool {
   /** slots of connections to the proxy, by their own end */
   readonly #toProxy = new Map<string, number>();
   #closed = false;
+  #idleTimes: ReadonlyMap<number, number> = new Map();
+  #lookEvery = roundEvery([]);
+  #lookedAt = 0;
   #dummies: Dummies | undefined;
   /** each connection to a server gets a dummy socket before it is used */
   #allDummies = false;
@@ -263,6 +269,7 @@ export class UpstreamPool {
       dummyWanted: false,
       dummyUsed: 0n,
       dummyLooks: 0,
+      idle: new IdleTime(),
     };
     this.#slots.set(index, slot);
     if (socket.localAddress && socket.localPort) this.#locals.set(index, localEnd(socket));
@@ -441,6 +448,27 @@ export class UpstreamPool {
   #release(index: number): void {
     const block = Math.floor(index / BLOCK_SIZE);
     setTimeout(() => this.#freeSlots[block]!.push(index), QUARANTINE_MS).unref();
+  }
+
+  /** How long connections to endpoints may be idle, by id (ms, 0: for ever). */
+  setIdleTimes(times: ReadonlyMap<number, number>): void {
+    this.#idleTimes = times;
+    this.#lookEvery = roundEvery(times.values());
+  }
+
+  /** Closes connections to servers that nobody has used for as long as they may be idle. Cheap: call it often. */
+  closeIdle(): void {
+    const now = performance.now();
+    if (now < this.#lookedAt + this.#lookEvery) return;
+    this.#lookedAt = now;
+    for (const slot of this.#slots.values()) {
+      const ms = this.#idleTimes.get(slot.endpoint) ?? HOUR_MS;
+      if (ms === 0 || slot.endpoint === REPLY_ENDPOINT) continue; // which leads nowhere
+      const inUse = this.plane.owner(slot.slot) !== 0n || this.plane.upstream(slot.slot, 'phase') !== PHASE.IDLE;
+      const served = inUse ? undefined : this.plane.upstream(slot.slot, 'served');
+      // who takes it out of the pool has it alone, so no request is on its way
+      if (slot.idle.look(served, now) >= ms && this.plane.take(slot.slot)) this.discard(slot);
+    }
   }
 
   /** Closes what exchanges have left behind (answers with `Connection: close`). Call now and then. */

@@ -29,8 +29,9 @@ import type {
   Piece,
   ReplyAction,
   TargetRewrite,
+  TokenBucket,
 } from '../plan/ir.js';
-import { answerProgram, type ProgramNumber } from './answer-edits.js';
+import { answerProgram, FIGURES, type ProgramNumber, SHOWN_BUCKET } from './answer-edits.js';
 import type { Blob } from './blob.js';
 import { captureRewrite } from './capture.js';
 import type { Clusters } from './clusters.js';
@@ -53,7 +54,14 @@ export interface ActionContext {
   readonly slot: (name: string) => number | undefined;
   readonly clusters: Clusters;
   readonly programNumber: ProgramNumber;
+  readonly bucketIndex: BucketIndex;
 }
+
+/** The index of a token bucket; undefined: there is no room for it, or the proxy cannot be told about it. */
+export type BucketIndex = (bucket: TokenBucket) => number | undefined;
+
+/** What templates are compiled against. */
+export type TemplateContext = Pick<ActionContext, 'blob' | 'slot' | 'bucketIndex'>;
 
 const MAX_CLUSTERS = 64;
 const ORIGINS = {
@@ -76,14 +84,12 @@ function literalPiece(blob: Blob, text: string) {
 
 /**
  * Stores a template; neighbouring literals become one.
- * @param slot the slot of a header name
  * @param repeat see CaptureRewrite; the last piece then stands behind all repetitions.
- * @returns its offset, or undefined when it has too many pieces or needs headers that have no slot.
+ * @returns its offset, or undefined when it has too many pieces or needs headers that have no slot, or buckets that have no place.
  */
 export function template(
-  blob: Blob,
+  { blob, slot, bucketIndex }: TemplateContext,
   pieces: readonly Piece[],
-  slot: ActionContext['slot'],
   repeat?: number,
 ): number | undefined {
   const merged: Piece[] = [];
@@ -98,6 +104,7 @@ export function template(
   const total = merged.reduce((sum, p) => sum + (p.kind === 'literal' ? Buffer.byteLength(p.value) : 0), 0);
   if (total > MAX_LITERAL) return undefined;
   if (merged.some((p) => p.kind === 'header' && slot(p.name) === undefined)) return undefined;
+  if (merged.some((p) => p.kind === 'figure' && p.bucket && bucketIndex(p.bucket) === undefined)) return undefined;
   const list = merged.map((piece): Record<string, number> => {
     switch (piece.kind) {
       case 'literal':
@@ -114,13 +121,19 @@ export function template(
         return { kind: PIECE.HEADER, arg: slot(piece.name)! };
       case 'source_ip':
         return { kind: PIECE.SOURCE_IP };
+      case 'figure':
+        return { kind: PIECE.FIGURE, arg: FIGURES[piece.of], off: piece.bucket ? bucketIndex(piece.bucket)! + 1 : 0 };
       default:
         return { kind: PIECE.CAPTURE, arg: piece.group };
     }
   });
+  return storePieces(blob, list, repeat);
+}
+
+function storePieces(blob: Blob, list: readonly Record<string, number>[], repeat = -1): number {
   const head = new Uint8Array(TemplateSpec.size);
   new DataView(head.buffer).setUint32(0, list.length, true);
-  if (repeat !== undefined) new DataView(head.buffer).setUint32(4, repeat + 1, true);
+  new DataView(head.buffer).setUint32(4, repeat + 1, true);
   return blob.structs(PieceSpec, list, head);
 }
 
@@ -179,7 +192,7 @@ function additions(context: ActionContext, adds: readonly NetAdd[]): number | Re
     const decides = add.when === ADD.IF_ABSENT || add.when === ADD.IF_PRESENT || add.when === ADD.REQUEST_ID;
     const slot = decides ? context.slot(add.name) : 0;
     if (slot === undefined) return refuse('budget', `no slot left for header ${add.name}`);
-    const made = add.pieces && template(context.blob, add.pieces, context.slot);
+    const made = add.pieces && template(context, add.pieces);
     if (add.pieces && made === undefined) return refuse('budget', `header ${add.name} has too many or too long pieces`);
     const off = made ?? (bytes.length === 0 ? 0 : context.blob.intern(bytes));
     list.push({ when: add.when, slot, off, len: bytes.length, variable: made === undefined ? 0 : 1 });
@@ -196,14 +209,14 @@ interface Target {
 function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): Target | Refusal {
   if (!rewrite) return { target: 0, capture: 0, capture_classes: 0 };
   if (rewrite.kind === 'pieces') {
-    const target = template(context.blob, rewrite.pieces, context.slot);
+    const target = template(context, rewrite.pieces);
     return target === undefined
       ? refuse('budget', 'the new path has too many or too long pieces')
       : { target, capture: 0, capture_classes: 0 };
   }
   const compiled = captureRewrite(rewrite.pattern, rewrite.substitution);
   if (typeof compiled === 'string') return refuse('path-rewrite', compiled);
-  const target = template(context.blob, [...compiled.pieces, { kind: 'query' }], context.slot, compiled.repeat);
+  const target = template(context, [...compiled.pieces, { kind: 'query' }], compiled.repeat);
   if (target === undefined) return refuse('budget', 'the new path has too many or too long pieces');
   const rows = context.blob.actionRows(compiled.table);
   return { target, capture: rows.start, capture_classes: rows.classes };
@@ -231,7 +244,9 @@ function answerOf(
   if (!made) return refuse('budget', 'the answer needs too much of the request');
   const answer = context.programNumber(made.program);
   if (made.variables.length === 0) return { answer, variables: 0 };
-  const templates = made.variables.map((pieces) => template(context.blob, pieces, context.slot));
+  const templates = made.variables.map((of) =>
+    of === SHOWN_BUCKET ? storePieces(context.blob, [{ kind: PIECE.BUCKET }]) : template(context, of),
+  );
   if (templates.includes(undefined)) return refuse('budget', 'the answer needs too much of the request');
   const head = new Uint8Array(AnswerVariablesSpec.size);
   const view = new DataView(head.buffer);
@@ -311,10 +326,8 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
  * Stores an answer of the mesh's own, framed as Envoy frames it: content-length, but none for 204 and 304.
  * @returns its offset, or why it is left to the proxy.
  */
-export function replyAction(
-  { blob, slot }: Pick<ActionContext, 'blob' | 'slot'>,
-  action: ReplyAction,
-): number | Refusal {
+export function replyAction(context: TemplateContext, action: ReplyAction): number | Refusal {
+  const { blob } = context;
   const body = Buffer.from(action.body);
   const bodiless = action.status === 204 || action.status === 304;
   if (action.status < 200 || action.status > 599) return refuse('direct-response', `status ${action.status}`);
@@ -329,7 +342,7 @@ export function replyAction(
     { kind: 'literal', value: bodiless ? '\r\n' : `content-length: ${body.length}\r\n\r\n` },
   ];
   if (body.length > MAX_LITERAL) return refuse('budget', `the body is longer than ${MAX_LITERAL} bytes`);
-  const head = template(blob, pieces, slot);
+  const head = template(context, pieces);
   if (head === undefined) return refuse('budget', 'the head of the answer has too many or too long pieces');
   const bodyAt = body.length === 0 ? 0 : blob.intern(body);
   return blob.structs(ActionSpec, [

@@ -6,6 +6,8 @@ import {
   ADD,
   AddSpec,
   AnswerEditSpec,
+  FIGURE,
+  FIGURE_SHIFT,
   MAX_ADDS,
   MAX_LITERAL,
   MAX_SLOTS,
@@ -13,12 +15,20 @@ import {
   SLOT,
 } from '../layout/image.js';
 import { JOINED_ANSWER_HEADERS } from '../plan/answers.js';
-import type { AnswerEdit, AnswerEdits, Piece, Plan } from '../plan/ir.js';
+import type { AnswerEdit, AnswerEdits, Figure, Piece, Plan } from '../plan/ir.js';
 import type { Blob } from './blob.js';
 import { RESPONSE_SLOTS } from './scanner.js';
 
-/** A value of an edit: text, or the number of a variable of the exchange. */
-export type ProgramValue = string | number;
+/** A value of an edit: text, the number of a variable of the exchange, or a figure of the bucket that a variable names. */
+export type ProgramValue = string | number | { readonly figure: Figure; readonly variable: number };
+
+/** The variable that names the bucket whose figures the answer shows. */
+export const SHOWN_BUCKET = 'bucket';
+export const FIGURES: Readonly<Record<Figure, number>> = {
+  limit: FIGURE.LIMIT,
+  remaining: FIGURE.REMAINING,
+  reset: FIGURE.RESET,
+};
 
 export interface ProgramEdit {
   readonly op: AnswerEdit['op'];
@@ -39,13 +49,19 @@ export type ProgramNumber = (program: AnswerProgram) => number;
 /** A program and the variables that it needs, or undefined if these are too many. */
 export function answerProgram(
   edits: AnswerEdits,
-): { readonly program: AnswerProgram; readonly variables: readonly (readonly Piece[])[] } | undefined {
-  const variables: (readonly Piece[])[] = [];
+):
+  | { readonly program: AnswerProgram; readonly variables: readonly (readonly Piece[] | typeof SHOWN_BUCKET)[] }
+  | undefined {
+  const variables: (readonly Piece[] | typeof SHOWN_BUCKET)[] = [];
+  const variable = (made: (typeof variables)[number]): number => {
+    const key = JSON.stringify(made);
+    const known = variables.findIndex((v) => JSON.stringify(v) === key);
+    return known >= 0 ? known : variables.push(made) - 1;
+  };
   const value = (pieces: readonly Piece[]): ProgramValue => {
     if (pieces.every((p) => p.kind === 'literal')) return pieces.map((p) => p.value).join('');
-    const key = JSON.stringify(pieces);
-    const known = variables.findIndex((v) => JSON.stringify(v) === key);
-    return known >= 0 ? known : variables.push(pieces) - 1;
+    const [only] = pieces;
+    return only?.kind === 'figure' ? { figure: only.of, variable: variable(SHOWN_BUCKET) } : variable(pieces);
   };
   const list = (of: readonly AnswerEdit[]) => of.map(({ op, name, value: v }) => ({ op, name, value: value(v) }));
   const program = { route: list(edits.route), filters: list(edits.filters) };
@@ -120,7 +136,12 @@ export function storeProgram(blob: Blob, program: AnswerProgram, slots: Readonly
     if (!fate.kept) remove |= 1n << BigInt(slot);
     const add = (when: number, value: ProgramValue) => {
       const line = Buffer.from(typeof value === 'string' ? `${name}: ${value}\r\n` : `${name}: `);
-      const variable = typeof value === 'string' ? 0 : value + 1;
+      const variable =
+        typeof value === 'string'
+          ? 0
+          : typeof value === 'number'
+            ? value + 1
+            : value.variable + 1 + (FIGURES[value.figure] << FIGURE_SHIFT);
       adds.push({ when, slot, variable, value: name.length + 2, off: blob.intern(line), len: line.length });
     };
     const same = fate.present.length === fate.absent.length && fate.present.every((v, i) => v === fate.absent[i]);

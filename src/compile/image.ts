@@ -2,12 +2,12 @@
 import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader, MAX_ANSWER_EDITS } from '../layout/image.js';
 import { MAX_BREAKERS, MAX_BUCKETS } from '../layout/runtime.js';
 import type { Plan, Reason, RoutePlan } from '../plan/ir.js';
+import type { BucketIndex } from './actions.js';
 import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './answer-edits.js';
 import { Blob, ImageFull } from './blob.js';
 import { type BreakerIndex, Clusters, type FollowedCluster } from './clusters.js';
 import { compileListener, type ListenerResult } from './listener.js';
 import { framingScanner, responseScanner } from './scanner.js';
-import type { BucketIndex } from './scope.js';
 
 export interface CompileOptions {
   /** number of this policy generation, from 1 */

@@ -64,6 +64,10 @@ export interface Head {
   readonly lines: readonly Line[];
   /** the client's address, network order */
   readonly source?: Uint8Array;
+  /** index of the first bucket that the request takes from */
+  readonly bucket?: number;
+  /** see Surroundings */
+  readonly figure?: Surroundings['figure'];
 }
 
 /** What a request brings besides its head. */
@@ -80,6 +84,8 @@ export interface Surroundings {
   readonly tokenLines?: Uint8Array;
   /** takes a token from a bucket by its index, false: there is none; default: there always is one */
   readonly token?: (bucket: number) => boolean;
+  /** a FIGURE of a bucket, by index; default: 0, nobody knows what is in it */
+  readonly figure?: (bucket: number, figure: number) => number;
 }
 
 export interface Decision {
@@ -358,13 +364,13 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
   const scanned = scan(view, get(view, at, ListenerSpec, 'scan'), get(view, at, ListenerSpec, 'scan_classes'), bytes);
   if (typeof scanned === 'string') return { ...NOTHING, result: scanned };
   if (isOdd(scanned)) return NOTHING;
-  const head = { ...scanned, source: around.sourceIp };
+  const received: Head = { ...scanned, source: around.sourceIp, ...(around.figure && { figure: around.figure }) };
 
   const facts = new Array<bigint>(FACT_WORDS).fill(0n);
   for (let i = 0; i < TOKEN_WORDS; i++) facts[TOKEN_WORD + i] = around.tokenFacts?.[i] ?? 0n;
   const { sourceIp } = around;
-  runJobs(view, get(view, at, ListenerSpec, 'jobs'), get(view, at, ListenerSpec, 'n_jobs'), head, sourceIp, facts);
-  const hostValue = headerValue(head, SLOT.HOST)!;
+  runJobs(view, get(view, at, ListenerSpec, 'jobs'), get(view, at, ListenerSpec, 'n_jobs'), received, sourceIp, facts);
+  const hostValue = headerValue(received, SLOT.HOST)!;
   const virtualHost = match(
     view,
     get(view, at, ListenerSpec, 'host'),
@@ -376,12 +382,12 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
   let rule = -1;
   if (virtualHost !== 0) {
     const n = get(view, virtualHost, VirtualHostSpec, 'n_jobs');
-    runJobs(view, get(view, virtualHost, VirtualHostSpec, 'jobs'), n, head, sourceIp, facts);
+    runJobs(view, get(view, virtualHost, VirtualHostSpec, 'jobs'), n, received, sourceIp, facts);
     const list = match(
       view,
       get(view, virtualHost, VirtualHostSpec, 'path'),
       get(view, virtualHost, VirtualHostSpec, 'path_classes'),
-      slice(head, head.path),
+      slice(received, received.path),
     );
     const candidates = view.getUint32(list, true);
     for (let i = 0; i < candidates; i++) {
@@ -398,6 +404,8 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
   const decided = { ...NOTHING, result: 'decided', rule, facts, virtualHost } as const;
   if (action === 0) return decided;
   const { by, lots } = checked(view, rbac, facts);
+  const buckets = lots.map((lot) => get(view, lot, RbacEntrySpec, 'bucket')).filter((bucket) => bucket !== 0);
+  const head = buckets[0] === undefined ? received : { ...received, bucket: buckets[0] - 1 };
   if (by === REPLY_PROXY) return decided;
   if (by !== undefined) action = by || get(view, at, ListenerSpec, 'denied');
   const drawn = draw(view, lots, head, around);

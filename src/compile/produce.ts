@@ -83,6 +83,16 @@ function expandPieces(
       case PIECE.SOURCE_IP:
         parts.push(Buffer.from((head.source ?? []).join('.')));
         break;
+      case PIECE.BUCKET: {
+        const bucket = head.bucket ?? 0;
+        parts.push(Uint8Array.of(bucket & 0xff, bucket >> 8));
+        break;
+      }
+      case PIECE.FIGURE: {
+        const bucket = off === 0 ? (head.bucket ?? 0) : off - 1;
+        parts.push(Buffer.from(String(head.figure?.(bucket, get(image, at, PieceSpec, 'arg')) ?? 0)));
+        break;
+      }
       case PIECE.CAPTURE: {
         const span = captures[get(image, at, PieceSpec, 'arg') - 1];
         if (span) parts.push(slice(head, span));

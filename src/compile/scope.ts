@@ -12,8 +12,8 @@ import {
   REPLY_PROXY,
   TOKEN_WORD,
 } from '../layout/image.js';
-import type { Condition, Field, Predicate, RbacCheck, RoutePlan, TokenBucket } from '../plan/ir.js';
-import { type ActionContext, replyAction } from './actions.js';
+import type { Condition, Field, Predicate, RbacCheck, RoutePlan } from '../plan/ir.js';
+import { type ActionContext, type BucketIndex, replyAction } from './actions.js';
 import type { Blob } from './blob.js';
 import { type Compiled, compileCondition, forEachPredicate } from './condition.js';
 import type { Fact, Facts, Job } from './facts.js';
@@ -30,12 +30,8 @@ export interface ListenerInput {
   readonly report: (route: RoutePlan, code: string, message: string) => void;
 }
 
-/** The index of a token bucket; undefined: there is no room for it, or the proxy cannot be told about it. */
-export type BucketIndex = (bucket: TokenBucket) => number | undefined;
-
 /** What is shared by everything that belongs to a listener. */
 export interface Scope extends ActionContext {
-  readonly bucketIndex: BucketIndex;
   readonly rule: ListenerInput['rule'];
   readonly report: ListenerInput['report'];
 }
@@ -124,7 +120,8 @@ function drawable(checks: readonly RbacCheck[]): boolean {
   const lots = checks.filter((check) => check.chance ?? check.bucket);
   if (lots.length > MAX_LOTS || lots.filter((check) => check.chance).length > 1) return false;
   const literal = ({ reply }: RbacCheck) =>
-    reply?.kind === 'reply' && reply.headers.every(({ value }) => value.every((piece) => piece.kind === 'literal'));
+    reply?.kind === 'reply' &&
+    reply.headers.every(({ value }) => value.every(({ kind }) => kind === 'literal' || kind === 'figure'));
   return lots.every((check) => check.reply?.kind === 'reply') && (lots.length < 2 || lots.every(literal));
 }
 

@@ -15,6 +15,8 @@ export interface Exchange {
   readonly methods: readonly string[];
   /** after the answers, read this many bytes as they come (a protocol switched to) */
   readonly rawBytes?: number;
+  /** wait so long before it; a connection that is closed meanwhile ends the job */
+  readonly pauseMs?: number;
   /** instead of reading answers, leave: in order (`fin`) or with a reset, after `abandonAfterMs` */
   readonly abandon?: 'fin' | 'reset';
   readonly abandonAfterMs?: number;
@@ -47,7 +49,7 @@ export interface JobResult {
   readonly announcedClose: boolean;
   /** address and port of the peer as the client's socket sees it */
   readonly peer: string;
-  /** microseconds from the first byte sent to the last answer read */
+  /** microseconds from the first byte sent to the last answer read, or to the error */
   readonly micros: number;
 }
 
@@ -90,6 +92,10 @@ export async function runJob(job: Job): Promise<JobResult> {
     peer = `${socket.remoteAddress}:${socket.remotePort}`;
     for (const exchange of job.exchanges) {
       if (announcedClose) break;
+      if (exchange.pauseMs) {
+        await sleep(exchange.pauseMs);
+        if (closed) throw new Error('closed');
+      }
       for (const [i, piece] of exchange.pieces.entries()) {
         if (i > 0) await sleep(5);
         socket.write(Buffer.from(piece, 'base64'));
@@ -111,6 +117,7 @@ export async function runJob(job: Job): Promise<JobResult> {
     micros = Number((process.hrtime.bigint() - start) / 1000n);
   } catch (e) {
     const known = e as NodeJS.ErrnoException;
+    micros = Number((process.hrtime.bigint() - start) / 1000n);
     error = timedOut ? 'timeout' : closed ? 'closed' : (known.code ?? known.message);
   }
   clearTimeout(timer);

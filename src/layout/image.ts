@@ -170,7 +170,15 @@ export const PIECE = {
   HEADER: 6,
   /** the client's address as text; of IPv6, the proxy makes it */
   SOURCE_IP: 7,
+  /** a variable for FIGUREs of the answer: two bytes, the bucket whose figures it shows (that of the first lot) */
+  BUCKET: 8,
+  /** FIGURE `arg` of the bucket `off` minus one, as decimal digits; 0: of the first lot's */
+  FIGURE: 9,
 } as const;
+/** What x-ratelimit headers say of a token bucket: its size, whole tokens left, seconds until there is one. */
+export const FIGURE = { LIMIT: 1, REMAINING: 2, RESET: 3 } as const;
+/** AddSpec.variable: from this bit on, the FIGURE of the bucket that the variable is. */
+export const FIGURE_SHIFT = 4;
 export const ADD = {
   ALWAYS: 0,
   IF_ABSENT: 1,
@@ -410,7 +418,7 @@ export const AddSpec = struct(
     [
       'variable',
       'u8',
-      'answers: a variable (plus one) and CR LF that follow the line; requests: `off` is a template; 0: no',
+      'answers: a variable (plus one) and CR LF that follow the line, from FIGURE_SHIFT on a FIGURE; requests: `off` is a template; 0: no',
     ],
     ['value', 'u8', 'answers: where the value begins in the line'],
     ['off', 'u32', 'offset of the line'],
@@ -454,6 +462,7 @@ export const IMAGE_CONSTANTS = {
   TOKEN_WORDS,
   TOKEN_WORD,
   MAX_PIECES,
+  FIGURE_SHIFT,
   MAX_ADDS,
   MAX_JOBS,
   MAX_LITERALS,
@@ -485,6 +494,7 @@ export const IMAGE_ENUMS = {
   HASH_FLAG,
   LB,
   PIECE,
+  FIGURE,
   ADD,
   TOKEN_PLACE,
   RBAC,

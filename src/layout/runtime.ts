@@ -255,6 +255,8 @@ export const CTL = {
   UNCOUNT: 16,
   /** NATIVE, then FINISH */
   COMPLETE: 17,
+  /** from now on what the client sends is the agent's; result 0 if it was already */
+  HOLD: 18,
 } as const;
 
 /** Whose port an inbound address is: who listens there when the connections are not steered. */
@@ -284,6 +286,8 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['served', 'u32', 'upstream.served when the exchange began'],
   ['incarnation', 'u32', 'upstream.incarnation when the exchange began'],
   ['sent', 'u32', 'listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32)'],
+  ['replied', 'u32', 'replies of the mesh'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
@@ -380,6 +384,8 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
   ['body_left', 'u64', 'answer'],
   ['listener', 'u32', 'answer'],
   ['flags', 'u32', 'answer: CONN_FLAG'],
+  ['replied', 'u32', 'answer'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const SteerKeySpec = struct('steer_key', 'An address that is intercepted.', [

@@ -1,6 +1,7 @@
 /** envoy.config.cluster.v3.Cluster -> endpoints and how one is chosen. */
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import { type EndpointInfo, type EndpointSet, endpointSet } from './endpoints.js';
+import { upstreamIdleMs } from './idle-times.js';
 import type { ClusterPlan } from './ir.js';
 import { lbPolicy } from './lb-policy.js';
 import { anyType, bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
@@ -25,6 +26,8 @@ export interface ClusterInfo {
   readonly localityWeights?: readonly number[];
   /** requests after which a connection is closed, 0: any number */
   readonly maxRequests: number;
+  /** how long connections may be idle; 0: for ever */
+  readonly idleMs: number;
   /** requests that may be in flight; undefined: any number */
   readonly breaker?: number;
   /** retries that may be under way at a time */
@@ -288,6 +291,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, http2 = f
     ...set,
     panicThreshold: percent(common?.healthy_panic_threshold, 50),
     maxRequests: requestsPerConnection(cluster),
+    idleMs: upstreamIdleMs(cluster),
     maxRetries: maxRetries(cluster),
     upstreamRbac,
     ...(breaker === undefined ? {} : { breaker }),

@@ -55,6 +55,7 @@ export function describePieces(pieces: readonly Piece[]): string {
       if (p.kind === 'literal') return p.value;
       if (p.kind === 'path') return p.from === 0 ? '{path}' : `{path from ${p.from}}`;
       if (p.kind === 'header') return `{header ${p.name}}`;
+      if (p.kind === 'figure') return `{${p.of} of the bucket}`;
       return p.kind === 'capture' ? `{group ${p.group}}` : `{${p.kind}}`;
     })
     .join('');

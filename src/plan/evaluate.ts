@@ -263,6 +263,8 @@ function piece(view: View, p: Piece): string {
       return hostName(view.host);
     case 'source_ip':
       return view.request.sourceIp ?? '';
+    case 'figure':
+      return `<${p.of}>`;
     case 'capture':
       throw new RangeError('captures stand in targets only');
   }

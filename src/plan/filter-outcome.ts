@@ -3,7 +3,8 @@ import type { JsonObject } from '../policy/resources.js';
 import { filterReply, hasEdits, localReply } from './answers.js';
 import { ALWAYS, all, not } from './conditions.js';
 import { type FilterSteps, type Step, stopsAll } from './filter-steps.js';
-import type { AnswerEdit, AnswerEdits, Condition, HeaderEdit, RbacCheck, ReplyAction } from './ir.js';
+import type { AnswerEdit, AnswerEdits, Condition, HeaderEdit, RbacCheck, ReplyAction, TokenBucket } from './ir.js';
+import { figureEdits } from './local-limits.js';
 import type { Notes } from './notes.js';
 import { policiesOf, rememberPolicies } from './rbac-policies.js';
 
@@ -59,8 +60,16 @@ export function answered(
   const cors = acts[corsAt]?.cors;
   const route = view.hasEntry ? view.edits : [];
   // the last filter sees an answer first; CORS only knows of requests that it has seen
-  const filterEdits = (allowed: boolean): AnswerEdit[] =>
-    [...acts].reverse().flatMap((a) => [...a.answer, ...(allowed && a.cors ? a.cors.edits : [])]);
+  const counts = acts.findIndex((a) => a.figures);
+  // nor does a rate limit, which shows the bucket that refused, else the first one
+  const filterEdits = (allowed: boolean, at = acts.length, refused?: TokenBucket): AnswerEdit[] =>
+    [...acts]
+      .reverse()
+      .flatMap((a) => [
+        ...a.answer,
+        ...(allowed && a.cors ? a.cors.edits : []),
+        ...(a.figures && counts <= at ? figureEdits(counts === at ? refused : undefined) : []),
+      ]);
   const checks: RbacCheck[] = [];
   let abort: FilterOutcome['abort'];
   acts.forEach((act, at) => {
@@ -69,11 +78,11 @@ export function answered(
       checks.push({
         action: 'deny',
         condition,
-        reply: { ...filterReply(200, headers, filterEdits(allowed)), origin: 'filter' },
+        reply: { ...filterReply(200, headers, filterEdits(allowed, at)), origin: 'filter' },
       });
     for (const step of act.steps) {
       const knownToCors = cors && corsAt < at ? cors : undefined;
-      const reply = (allowed: boolean) => replyOf(step, { route, filters: filterEdits(allowed) });
+      const reply = (allowed: boolean) => replyOf(step, { route, filters: filterEdits(allowed, at, step.bucket) });
       if (stopsAll(step) && step.reply && step.reply !== 'proxy') {
         const whole = (when: Condition, allowed: boolean) => ({ when, action: reply(allowed) as ReplyAction });
         abort = [...(knownToCors ? [whole(knownToCors.allowed, true)] : []), whole(ALWAYS, false)];

@@ -34,6 +34,8 @@ export interface FilterSteps {
   readonly steps: readonly Step[];
   readonly request: readonly HeaderEdit[];
   readonly answer: readonly AnswerEdit[];
+  /** a rate limit whose figures the answers have to requests that it counted */
+  readonly figures?: boolean;
   readonly cors?: CorsPlan;
   readonly whole?: boolean;
   /** a condition is about the client's address, which x-forwarded-for may change */
@@ -159,7 +161,12 @@ function localRateLimit(notes: Notes, input: FilterInput, { limits }: StepContex
   const steps = found.steps.map(
     ({ when, bucket }): Step => ({ action: 'deny', condition: when, bucket, reply: found.reply }),
   );
-  return { ...NOTHING, steps, remoteIp: found.steps.some(({ when }) => looksAtAddress(when)) };
+  return {
+    ...NOTHING,
+    steps,
+    ...(found.figures ? { figures: true } : {}),
+    remoteIp: found.steps.some(({ when }) => looksAtAddress(when)),
+  };
 }
 
 /** A filter that acts only where it is configured per route, which the proxy then does. */

@@ -172,6 +172,8 @@ export class FilterChain {
       stopped ||= act.steps.some(stopsAll);
     }
     if (acts.filter((a) => a.cors).length > 1) notes.add('per-route-filter', 'several CORS filters', 'http_filters');
+    if (acts.some((a) => a.figures) && acts.filter((a) => a.steps.some(({ bucket }) => bucket)).length > 1)
+      notes.add('rate-limit', 'x-ratelimit headers beside another rate limit', 'http_filters');
     overridden ||= acts.some((a) => a.cors !== undefined);
     return { ...answered(acts, view), overridden, notes, changes };
   }

@@ -61,7 +61,12 @@ export type Piece =
   | { readonly kind: 'header'; readonly name: string }
   | { readonly kind: 'capture'; readonly group: number }
   /** the address that the connection comes from, as text */
-  | { readonly kind: 'source_ip' };
+  | { readonly kind: 'source_ip' }
+  /** a number about a bucket when the answer is made; without `bucket` about the first that the request took from */
+  | { readonly kind: 'figure'; readonly of: Figure; readonly bucket?: TokenBucket };
+
+/** What x-ratelimit headers say of a bucket: its size, whole tokens left, seconds until there is one. */
+export type Figure = 'limit' | 'remaining' | 'reset';
 
 /**
  * One edit of the request's headers, applied in order. Values are literal, or made of the request as received. `join`
@@ -278,6 +283,8 @@ export interface ClusterPlan {
     | { readonly kind: 'maglev'; readonly size: number; readonly hostnames: boolean };
   /** requests after which a connection is closed; absent: any number */
   readonly maxRequests?: number;
+  /** how long connections may be idle, if not an hour; 0: for ever */
+  readonly idleMs?: number;
   /** requests in flight that the proxy's cluster may have; absent: any number */
   readonly breaker?: Breaker;
 }

@@ -11,7 +11,7 @@ import { ALWAYS, all, any, not } from './conditions.js';
 import { descriptorConditions, type MetDescriptor } from './descriptors.js';
 import { share } from './fault.js';
 import { headerOption } from './header-edits.js';
-import type { Condition, Plan, ReplyAction, TokenBucket } from './ir.js';
+import type { AnswerEdit, Condition, Plan, ReplyAction, TokenBucket } from './ir.js';
 import { anyType, bool, durationMs, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 
 export const LOCAL_LIMIT = 'envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit';
@@ -33,6 +33,8 @@ export interface LocalLimit {
   readonly id: string;
   readonly steps: readonly LimitStep[];
   readonly reply: { readonly status: number; readonly body: string; readonly headers: ReplyAction['headers'] };
+  /** answers to requests that it counted have x-ratelimit headers */
+  readonly figures: boolean;
 }
 
 /** Where a configuration of the filter stands: its bucket lives as long as what `resource` says. */
@@ -60,6 +62,7 @@ export interface LimitContext {
   readonly sourceCluster: string;
 }
 
+const X_RATELIMIT = 'enable_x_ratelimit_headers';
 const KNOWN = [
   'stat_prefix',
   'status',
@@ -218,6 +221,19 @@ function refusalHeaders(notes: Notes, config: JsonObject, path: string): ReplyAc
 }
 
 /**
+ * The headers by which Envoy tells how a bucket stands when the answer is made (draft-polli-ratelimit-headers-03): the one
+ * that refused, else that of the slowest descriptor, else the default one.
+ * @param bucket undefined: the first that the request took from
+ */
+export function figureEdits(bucket?: TokenBucket): AnswerEdit[] {
+  return (['limit', 'remaining', 'reset'] as const).map((of) => ({
+    op: 'append',
+    name: `x-ratelimit-${of}`,
+    value: [{ kind: 'figure', of, ...(bucket ? { bucket } : {}) }],
+  }));
+}
+
+/**
  * Reads a LocalRateLimit.
  * @returns `none` if it lets every request pass unchanged; undefined, with a reason in `notes`, if the proxy keeps it
  */
@@ -233,7 +249,10 @@ export function localLimit(
     return notes.reasons.length > before ? undefined : 'none';
   const enforced = percentage(notes, config, 'filter_enforced', path, context.runtimeLayers);
   const marks = enforced === 'none' ? ['request_headers_to_add_when_not_enforced'] : [];
+  const shown = str(config, X_RATELIMIT);
+  const figures = shown === 'DRAFT_VERSION_03' && enforced !== 'none';
   for (const key of Object.keys(config)) {
+    if (key === X_RATELIMIT && figures) continue;
     const late = key === 'request_headers_to_add_when_not_enforced' && marks.length === 0;
     if (key === '@type' || KNOWN.includes(key) || late || !has(config, key)) continue;
     if (config[key] === false || config[key] === 0 || config[key] === 'OFF') continue;
@@ -258,7 +277,7 @@ export function localLimit(
   const code = statusCode(obj(config, 'status'));
   const headers = refusalHeaders(notes, config, path);
   if (notes.reasons.length > before) return undefined;
-  return { id, steps, reply: { status: code < 400 ? 429 : code, body: DENIED, headers } };
+  return { id, steps, reply: { status: code < 400 ? 429 : code, body: DENIED, headers }, figures };
 }
 
 /**

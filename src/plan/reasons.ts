@@ -112,7 +112,7 @@ const TEXT = {
   mirror: ['Traffic is mirrored', 'Copies of requests are sent by the proxy.'],
   'rate-limit': [
     'A rate limit that the fast path does not have',
-    'Offloaded are local rate limits, with their descriptors. Left to the proxy are those with X-RateLimit or Retry-After headers, with a bucket for each connection or each value, with descriptors that are computed otherwise, shared by several routes, or parted into stages of a runtime key, those before requests without a route where something above the routes changes answers, and limits that a service counts (`ratelimit`).',
+    'Offloaded are local rate limits, with their descriptors. Left to the proxy are those with x-ratelimit headers beside retries, another limit or only in the shadow (`filter_enforced` of 0), with a bucket for each connection or each value, with descriptors that are computed otherwise, shared by several routes, or parted into stages of a runtime key, those before requests without a route where something above the routes changes answers, and limits that a service counts (`ratelimit`).',
   ],
   'host-rewrite': [
     'A host rewrite that depends on the request or the endpoint',

@@ -7,7 +7,7 @@ import type { FilterOutcome, TokenChange } from './filter-outcome.js';
 import { forwardVariants } from './forward.js';
 import { clusterLevel, responseEdits } from './header-edits.js';
 import type { FilterChain } from './http-filters.js';
-import type { Action, Condition, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
+import type { Action, Condition, Piece, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
 import { type LogOperator, writes } from './log-format.js';
 import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
 import { directResponseVariants, redirectVariants } from './replies.js';
@@ -96,6 +96,8 @@ function aborted(notes: Notes, abort: NonNullable<FilterOutcome['abort']>): Vari
   return abort.map(({ when, action }) => ({ when, action, reasons: [], guard: false }));
 }
 
+const isFigure = ({ kind }: Piece): boolean => kind === 'figure';
+
 /** A variant with the edits of its answers, once for each case of them. */
 function byAnswer(notes: Notes, v: Variant, filters: FilterOutcome, logged: readonly LogOperator[]): Variant[] {
   const { action } = v;
@@ -112,6 +114,11 @@ function byAnswer(notes: Notes, v: Variant, filters: FilterOutcome, logged: read
     if (v.checks) {
       const own = notes.fork();
       own.add('response-headers', 'answers of a filter of the cluster are edited', 'response_headers_to_add');
+      return { ...proxied(own, all([v.when, when])), guard: v.guard };
+    }
+    if (action.kind === 'forward' && action.retry && edits.filters.some(({ value }) => value.some(isFigure))) {
+      const own = notes.fork();
+      own.add('rate-limit', 'x-ratelimit headers of answers to requests that may be tried again', 'retry_policy');
       return { ...proxied(own, all([v.when, when])), guard: v.guard };
     }
     const answer: Action =

@@ -6,6 +6,7 @@ import type { JsonObject } from '../policy/resources.js';
 import type { ClusterInfo } from './clusters.js';
 import type { EndpointInfo } from './endpoints.js';
 import { type Balancing, type HostSet, hostSets, serving } from './host-sets.js';
+import { HOUR_MS } from './idle-times.js';
 import type { ClusterPlan, EndpointPlan } from './ir.js';
 import { has, list, type Notes, obj, onlyFields, str, strings } from './notes.js';
 
@@ -54,6 +55,7 @@ function plan(info: ClusterInfo, name: string, endpoints: readonly EndpointInfo[
     lb: info.lb,
     ...(info.table ? { table: info.table } : {}),
     ...(info.maxRequests > 0 ? { maxRequests: info.maxRequests } : {}),
+    ...(info.idleMs === HOUR_MS ? {} : { idleMs: info.idleMs }),
     ...(info.breaker === undefined ? {} : { breaker: { cluster: info.name, most: info.breaker } }),
   };
   const hosts = endpoints.map((e) => e.state);

@@ -4,6 +4,9 @@
  * the tokens. The filter itself stays behind it for the time when there is no agent: it sees only requests that ext_authz
  * has marked as not asked about. (The kernel decides nothing then.) Configurations that the kernel does not enforce move
  * to a third filter, which is the original.
+ *
+ * Where answers tell how the bucket stands (x-ratelimit headers), an ext_proc filter asks the agent for it when the answer
+ * is there; ext_authz has noted which bucket that is.
  */
 
 import { LOCAL_LIMIT, type LocalLimit } from '../plan/local-limits.js';
@@ -19,10 +22,14 @@ export const CONSULT_CLUSTER = 'sidestep-consult';
 const FAILED = 'x-envoy-auth-failure-mode-allowed';
 /** Longer than the agent ever does something else; an agent that is gone is noticed at once. */
 const TIMEOUT = '10s';
+/** Where ext_authz keeps what the agent said beside its answer, and the bucket's name there. */
+const ASKED = 'envoy.filters.http.ext_authz';
+export const SHOWN_KEY = 'sidestep-bucket';
 /** gRPC metadata and context with the name of the limit. */
 export const LIMIT_KEY = 'sidestep-limit';
 
 const asking = (name: string): string => `${name} (asks the agent)`;
+const telling = (name: string): string => `${name} (x-ratelimit headers)`;
 const proxys = (name: string): string => `${name} (the proxy's)`;
 export const off = (): JsonObject => ({
   '@type': 'type.googleapis.com/envoy.config.route.v3.FilterConfig',
@@ -47,7 +54,7 @@ function limitFilters(resources: Resources): Set<string> {
 
 /** Configuration of a route whose requests have had their tokens taken already, by filter. */
 export function withoutLimits(resources: Resources): JsonObject {
-  const names = [...limitFilters(resources)].flatMap((name) => [asking(name), name, proxys(name)]);
+  const names = [...limitFilters(resources)].flatMap((name) => [asking(name), name, telling(name), proxys(name)]);
   return Object.fromEntries(names.map((name) => [name, off()]));
 }
 
@@ -76,6 +83,22 @@ export function askingFilter(
         timeout: TIMEOUT,
         ...(initial.length > 0 ? { initial_metadata: initial } : {}),
       },
+    },
+  };
+}
+
+/** A filter that asks the agent for the headers of answers. */
+function tellingFilter(name: string, disabled: boolean): JsonObject {
+  return {
+    name,
+    ...(disabled ? { disabled } : {}),
+    typed_config: {
+      '@type': `${HTTP}.ext_proc.v3.ExternalProcessor`,
+      grpc_service: { envoy_grpc: { cluster_name: CONSULT_CLUSTER } },
+      message_timeout: TIMEOUT,
+      failure_mode_allow: true,
+      processing_mode: { request_header_mode: 'SKIP', response_header_mode: 'SEND' },
+      metadata_options: { forwarding_namespaces: { untyped: [ASKED] } },
     },
   };
 }
@@ -113,10 +136,25 @@ function lastResort(name: string, config: JsonObject, disabled: boolean): JsonOb
 
 /** What the proxy gets for each filter and each configuration of one. */
 class Rewriting {
+  /** some answers tell how a bucket stands */
+  readonly #figures: boolean;
+
   constructor(
     private readonly names: ReadonlySet<string>,
     private readonly limits: ReadonlyMap<JsonObject, LocalLimit>,
-  ) {}
+  ) {
+    this.#figures = [...limits.values()].some(({ figures }) => figures);
+  }
+
+  /** What a configuration of a filter becomes: who asks about it, who is the last resort, who tells. */
+  #settings(name: string, id: string, config: JsonObject, figures: boolean): JsonObject {
+    return {
+      [asking(name)]: on(contextOf(id)),
+      [name]: on(config),
+      ...(this.#figures ? { [telling(name)]: figures ? on(TELLS) : off() } : {}),
+      [proxys(name)]: off(),
+    };
+  }
 
   filters(filters: readonly JsonObject[]): JsonObject[] {
     return filters.flatMap((filter): JsonObject[] => {
@@ -132,6 +170,7 @@ class Rewriting {
           marked: true,
         }),
         lastResort(name, limit ? config : idle, !limit || disabled),
+        ...(this.#figures ? [tellingFilter(telling(name), !limit?.figures || disabled)] : []),
         { ...filter, name: proxys(name), ...(limit ? { typed_config: idle, disabled: true } : {}) },
       ];
     });
@@ -148,9 +187,13 @@ class Rewriting {
       const typed = config['@type'] === LIMIT ? config : asObject(config.config);
       const limit = typed && config.disabled !== true ? this.limits.get(typed) : undefined;
       const kept = typed && config.disabled !== true && !limit;
-      changed[asking(name)] = limit ? on(contextOf(limit.id)) : off();
-      changed[name] = limit ? on(typed!) : off();
-      changed[proxys(name)] = kept ? on(typed) : off();
+      const none = {
+        [asking(name)]: off(),
+        [name]: off(),
+        ...(this.#figures ? { [telling(name)]: off() } : {}),
+        [proxys(name)]: kept ? on(typed) : off(),
+      };
+      Object.assign(changed, limit ? this.#settings(name, limit.id, typed!, limit.figures) : none);
     }
     return { ...owner, typed_per_filter_config: changed };
   }
@@ -160,12 +203,10 @@ class Rewriting {
     const settings: JsonObject = {};
     for (const filter of filters) {
       const own = asObject(filter.typed_config);
-      if (!own || !this.limits.has(own) || filter.disabled === true) continue;
-      const name = asString(filter.name);
+      const limit = own && this.limits.get(own);
+      if (!limit || filter.disabled === true) continue;
       // whatever stands above the routes is not for them: the filter's own configuration is, which its metadata names
-      settings[asking(name)] = on(contextOf(''));
-      settings[name] = on(own);
-      settings[proxys(name)] = off();
+      Object.assign(settings, this.#settings(asString(filter.name), '', own, limit.figures));
     }
     if (Object.keys(settings).length === 0) return config;
     const last = [{ prefix: '' }, { connect_matcher: {} }].map(
@@ -201,6 +242,8 @@ function contextOf(id: string): JsonObject {
     check_settings: { context_extensions: { [LIMIT_KEY]: id } },
   };
 }
+
+const TELLS: JsonObject = { '@type': `${HTTP}.ext_proc.v3.ExtProcPerRoute`, overrides: {} };
 
 /** Where the agent answers: one HTTP/2 connection for each worker, without bounds. */
 export function consultCluster(path: string): JsonObject {

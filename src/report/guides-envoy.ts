@@ -238,7 +238,7 @@ response_headers_to_add: [{ header: { key: server, value: shop } }]`,
     },
   },
   'rate-limit': {
-    fix: 'Use local rate limits, without rate limit headers, and with descriptors that are configured beside their bucket (`rate_limits` of the filter).',
+    fix: 'Use local rate limits, without retries where answers have x-ratelimit headers, and with descriptors that are configured beside their bucket (`rate_limits` of the filter).',
     example: {
       place: 'route',
       around: {

@@ -7,37 +7,12 @@ import { Driver } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript, packageRoot } from '../../src/lab/paths.js';
 import { sleep } from '../../src/lab/processes.js';
-import type { WireAnswer } from '../../src/lab/raw-client.js';
 import { startSidestep } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
-import type { Json, JsonObject } from '../../src/policy/resources.js';
-import { ALONE, MESH, request, skip, World } from './world.js';
+import type { JsonObject } from '../../src/policy/resources.js';
+import { add, descriptor, FORMS, type Form, HTTP, limit, limits, NAME, OFF, per, shown, USER } from './limit-config.js';
+import { ALONE, MESH, skip, World } from './world.js';
 
-const HTTP = 'type.googleapis.com/envoy.extensions.filters.http';
-const NAME = 'envoy.filters.http.local_ratelimit';
-const ALL: JsonObject = { default_value: { numerator: 100, denominator: 'HUNDRED' } };
-/** Long enough that nothing comes back while the test runs. */
-const bucket = (max_tokens: number): JsonObject => ({ max_tokens, tokens_per_fill: 1, fill_interval: '3000s' });
-const limit = (tokens: number, more: JsonObject = {}): JsonObject => ({
-  '@type': `${HTTP}.local_ratelimit.v3.LocalRateLimit`,
-  stat_prefix: 'test',
-  token_bucket: bucket(tokens),
-  filter_enabled: ALL,
-  filter_enforced: ALL,
-  ...more,
-});
-const OFF: JsonObject = { '@type': 'type.googleapis.com/envoy.config.route.v3.FilterConfig', disabled: true };
-const per = (config: JsonObject): JsonObject => ({ typed_per_filter_config: { [NAME]: config } });
-const add = (key: string, value: string, append_action = 'APPEND_IF_EXISTS_OR_ADD'): JsonObject => ({
-  header: { key, value },
-  append_action,
-});
-const descriptor = (tokens: number, ...entries: [string, string][]): JsonObject => ({
-  entries: entries.map(([key, value]) => ({ key, value })),
-  token_bucket: bucket(tokens),
-});
-const limits = (...actions: Json[][]): JsonObject => ({ rate_limits: actions.map((list) => ({ actions: list })) });
-const USER: JsonObject = { request_headers: { header_name: 'x-user', descriptor_key: 'user' } };
 const MANY = 200;
 
 interface Variation {
@@ -69,7 +44,7 @@ function bootstrap(address: string, port: number, upstream: number, v: Variation
     route('/shadow', per({ ...limit(1), filter_enforced: { default_value: { numerator: 0 } } })),
     route('/half', per({ ...limit(1), filter_enabled: { default_value: { numerator: 0 } } })),
     // the proxy's own
-    route('/kept', per(limit(3, { enable_x_ratelimit_headers: 'DRAFT_VERSION_03' }))),
+    route('/kept', per(limit(3, { rate_limited_as_resource_exhausted: true }))),
     route(
       '/described',
       per(
@@ -153,40 +128,6 @@ function bootstrap(address: string, port: number, upstream: number, v: Variation
       ],
     },
   };
-}
-
-/** Forms of requests: the first is one that the kernel decides, the others are the proxy's. */
-const FORMS: Record<string, (path: string, headers: HeaderList) => { piece: string; method: string }> = {
-  plain: (path, headers) => ({ piece: request(`GET ${path} HTTP/1.1`, headers), method: 'GET' }),
-  chunked: (path, headers) => ({
-    piece: request(`POST ${path} HTTP/1.1`, [...headers, ['Transfer-Encoding', 'chunked']], '3\r\nabc\r\n0\r\n\r\n'),
-    method: 'POST',
-  }),
-  close: (path, headers) => ({
-    piece: request(`GET ${path} HTTP/1.1`, [...headers, ['Connection', 'close']]),
-    method: 'GET',
-  }),
-  body: (path, headers) => ({
-    piece: request(`POST ${path} HTTP/1.1`, [...headers, ['Content-Length', '2']], 'ab'),
-    method: 'POST',
-  }),
-  head: (path, headers) => ({ piece: request(`HEAD ${path} HTTP/1.1`, headers), method: 'HEAD' }),
-};
-type Form = keyof typeof FORMS;
-
-/**
- * What both must have alike; `server`, `date` and times are documented differences, and so is that Envoy, which refuses
- * before a body has come, then closes the connection: while it asks for the token, the body comes.
- */
-function shown(answer: WireAnswer | undefined, form: Form): unknown {
-  if (!answer) return 'no answer';
-  const early = form === 'chunked' || form === 'body' ? ['connection'] : [];
-  const headers = answer.headers
-    .map(([n, v]) => [n.toLowerCase(), v.trim()] as const)
-    .filter(([n]) => !['server', 'date', 'x-envoy-upstream-service-time', ...early].includes(n))
-    .map(([n, v]) => `${n}: ${v}`)
-    .sort();
-  return { status: answer.status, headers, body: Buffer.from(answer.body, 'base64').toString() };
 }
 
 /** Requests in order: path, form, headers. */

@@ -162,7 +162,7 @@ describe('edits of answers in C and in the agent', () => {
       const expected = lines(
         editAnswer(
           received.headers.filter(([n]) => n !== 'connection'),
-          { program, variables: values },
+          { program, variables: values, figure: () => 0 },
         ),
       );
       if (!kind) {

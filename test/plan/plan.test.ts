@@ -154,6 +154,15 @@ const CASES: Case[] = [
     name: 'a rate limit with headers that tell what is left',
     options: filter(LIMIT, {}),
     route: limited({ enable_x_ratelimit_headers: 'DRAFT_VERSION_03' }),
+    expect: 'kernel',
+  },
+  {
+    name: 'such headers where nothing is enforced',
+    options: filter(LIMIT, {}),
+    route: limited({
+      enable_x_ratelimit_headers: 'DRAFT_VERSION_03',
+      filter_enforced: { default_value: { numerator: 0 } },
+    }),
     expect: 'rate-limit',
   },
   {

@@ -132,7 +132,7 @@ function answerOf(decision: Decision, upstream: string, programs: AnswerPrograms
   const program = programs.get(decision.answer);
   const variables = decision.variables.map((v) => Buffer.from(v).toString('latin1'));
   const plain = headersOf(upstream).map(([name, value]) => [name.toLowerCase(), value] as const);
-  return { answer: answerSummary(editAnswer(plain, program && { program, variables })) };
+  return { answer: answerSummary(editAnswer(plain, program && { program, variables, figure: programs.figure })) };
 }
 
 /** Envoy's answers, one after the other, on connections that stay open. */
@@ -182,7 +182,7 @@ export async function tryPolicies(
   const plan = buildPlan(resources);
   if (!plan.listeners.some((l) => l.offloaded)) return;
   const byPort = new Map(around.echoes.ports.map((port, i) => [port, i]));
-  const programs = new AnswerPrograms();
+  const programs = new AnswerPrograms(() => 0);
   const compiled = compileImage(plan, {
     generation: 1,
     endpointId: (_, port) => byPort.get(port) ?? 1000,
