@@ -332,7 +332,7 @@ export class ClientConnection implements ClientEnd {
   #done(state: ConnectionState | undefined): number | undefined {
     if (this.#busy || !this.#pending.empty || this.#session?.busy) return undefined;
     if (!state) return this.#read;
-    const underway = this.#slotOf(state) || state.queued || state.underway || state.bodyLeft > 0n;
+    const underway = state.inFlight || this.#slotOf(state) || state.queued || state.underway || state.bodyLeft > 0n;
     if (underway || state.passed !== BigInt(this.#read)) return undefined;
     return this.#read + state.requested + state.replied;
   }

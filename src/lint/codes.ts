@@ -140,6 +140,7 @@ export const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
   'unknown-port':
     'a destination’s service has not the port that is meant (without one, the port that clients connect to): 503',
   'unknown-subset': 'a subset that no DestinationRule defines: requests are answered 503',
+  'assumed-root': 'a VirtualService without hosts that nobody delegates to: it is judged as if somebody did',
   'unknown-delegate': 'a VirtualService delegates to one that is not there',
   'unknown-cluster': 'a route to a cluster that does not exist',
   'unknown-field': 'a field that does not exist, with the one that was probably meant',

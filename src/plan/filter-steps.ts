@@ -11,7 +11,7 @@ import { headerCondition } from './header-match.js';
 import { mutationsOf } from './header-mutation.js';
 import type { AnswerEdit, Condition, HeaderEdit, RbacCheck, ReplyAction } from './ir.js';
 import { type LimitContext, LOCAL_LIMIT, localLimit } from './local-limits.js';
-import { anyType, bool, has, join, list, type Notes, num, obj, onlyFields } from './notes.js';
+import { anyType, bool, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
 
 /** A step that may stop a request. */
 export interface Step {
@@ -181,11 +181,73 @@ function inert(known: readonly string[]): Reader {
   };
 }
 
-/** Filters for gRPC: whatever has a gRPC content type is the proxy's in any case (the guard of each virtual host). */
-function grpcOnly(notes: Notes, input: FilterInput): FilterSteps {
-  onlyFields(notes, input.config, input.path, []);
-  for (const { config, path } of input.levels)
-    notes.add('per-route-filter', `the filter ${anyType(config)} is configured here`, path, config);
+/**
+ * Filters for gRPC: whatever has a gRPC content type is the proxy's in any case (the guard of each virtual host).
+ * @param known settings of what it does to such requests
+ */
+function grpcOnly(known: readonly string[] = []): Reader {
+  return (notes, input) => {
+    onlyFields(notes, input.config, input.path, known);
+    for (const { config, path } of input.levels)
+      notes.add('per-route-filter', `the filter ${anyType(config)} is configured here`, path, config);
+    return NOTHING;
+  };
+}
+
+/** Turns what is not gRPC, but Protocol Buffers, into gRPC, if it is told to. */
+function grpcBridge(notes: Notes, input: FilterInput, context: StepContext): FilterSteps {
+  grpcOnly(['upgrade_protobuf_to_grpc', 'ignore_query_parameters'])(notes, input, context);
+  if (!bool(input.config, 'upgrade_protobuf_to_grpc')) return NOTHING;
+  const matcher = { kind: 'prefix', value: 'application/x-protobuf', ignoreCase: true } as const;
+  const condition = test({ kind: 'header', name: 'content-type' }, matcher);
+  return { ...NOTHING, steps: [{ action: 'deny', condition, reply: 'proxy' }] };
+}
+
+/** Metadata that something other than another filter of the proxy's may read: where a request goes, and who sends it. */
+const READ = new Set(['envoy.lb', 'envoy.filters.http.jwt_authn']);
+
+/** What is written there is not seen by anything that is decided here. */
+function unread(notes: Notes, names: readonly string[], path: string, owner: JsonObject): void {
+  const known = names.find((name) => READ.has(name));
+  if (known !== undefined) notes.add('http-filter', `metadata of ${known} is set by the proxy`, path, owner);
+}
+
+function setMetadata(notes: Notes, { config, path, levels }: FilterInput): FilterSteps {
+  onlyFields(notes, config, path, ['metadata_namespace', 'value', 'metadata']);
+  for (const level of levels)
+    notes.add('per-route-filter', `the filter ${anyType(level.config)} is configured here`, level.path, level.config);
+  const entries = list(config, 'metadata');
+  entries.forEach((entry, i) => {
+    const fields = ['metadata_namespace', 'allow_overwrite', 'value', 'typed_value'];
+    onlyFields(notes, entry, join(path, `metadata[${i}]`), fields);
+  });
+  unread(
+    notes,
+    [config, ...entries].map((entry) => str(entry, 'metadata_namespace')),
+    path,
+    config,
+  );
+  return NOTHING;
+}
+
+/** Headers become metadata; that they are taken away with it is the proxy's. */
+function headerToMetadata(notes: Notes, input: FilterInput): FilterSteps {
+  const own = typed(notes, input.levels.slice(0, 1), `${FILTERS}header_to_metadata.v3.Config`)[0];
+  const { config, path } = own ?? input;
+  onlyFields(notes, config, path, ['request_rules', 'response_rules', 'stat_prefix']);
+  for (const key of ['request_rules', 'response_rules'])
+    list(config, key).forEach((rule, i) => {
+      const at = join(path, `${key}[${i}]`);
+      onlyFields(notes, rule, at, ['header', 'cookie', 'on_header_present', 'on_header_missing', 'remove']);
+      if (bool(rule, 'remove')) notes.add('http-filter', 'headers that become metadata are removed', at, rule);
+      const values = ['on_header_present', 'on_header_missing'].map((when) => obj(rule, when));
+      unread(
+        notes,
+        values.map((value) => str(value, 'metadata_namespace')),
+        at,
+        rule,
+      );
+    });
   return NOTHING;
 }
 
@@ -197,10 +259,23 @@ export const READERS: Readonly<Record<string, Reader>> = {
   [`${FILTERS}csrf.v3.CsrfPolicy`]: csrf,
   [`${FILTERS}buffer.v3.Buffer`]: buffer,
   [`${FILTERS}health_check.v3.HealthCheck`]: healthCheck,
-  [`${FILTERS}grpc_web.v3.GrpcWeb`]: grpcOnly,
-  [`${FILTERS}grpc_http1_bridge.v3.Config`]: grpcOnly,
+  [`${FILTERS}grpc_web.v3.GrpcWeb`]: grpcOnly(),
+  [`${FILTERS}grpc_http1_bridge.v3.Config`]: grpcBridge,
+  [`${FILTERS}grpc_stats.v3.FilterConfig`]: grpcOnly([
+    'emit_filter_state',
+    'individual_method_stats_allowlist',
+    'stats_for_all_methods',
+    'enable_upstream_stats',
+    'replace_dots_in_grpc_service_name',
+  ]),
+  [`${FILTERS}grpc_http1_reverse_bridge.v3.FilterConfig`]: grpcOnly([
+    'content_type',
+    'withhold_grpc_frames',
+    'response_size_header',
+  ]),
   [`${FILTERS}local_ratelimit.v3.LocalRateLimit`]: localRateLimit,
-  [`${FILTERS}set_metadata.v3.Config`]: inert([]),
+  [`${FILTERS}set_metadata.v3.Config`]: setMetadata,
+  [`${FILTERS}header_to_metadata.v3.Config`]: headerToMetadata,
   [`${FILTERS}stateful_session.v3.StatefulSession`]: inert([]),
 };
 

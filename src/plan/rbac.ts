@@ -7,6 +7,7 @@ import type { Condition, RbacCheck } from './ir.js';
 import { JWT_METADATA, TOO_MANY_QUESTIONS } from './jwt.js';
 import { inCidr, matchesValue } from './matchers.js';
 import { bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
+import { matcherAllows } from './rbac-matcher.js';
 import { type PolicyPart, placeOf, rememberPolicies } from './rbac-policies.js';
 import { stringMatcher } from './string-match.js';
 
@@ -174,6 +175,7 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
   onlyFields(notes, config, path, [
     'rules',
     'rules_stat_prefix',
+    'matcher',
     'track_per_rule_stats',
     // shadow rules only count
     'shadow_rules',
@@ -181,6 +183,11 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
     'shadow_matcher',
   ]);
   const none = { checks: [], notes, remoteIp: false, policies: [] };
+  const matcher = obj(config, 'matcher');
+  if (matcher) {
+    const condition = matcherAllows(notes, matcher, join(path, 'matcher'));
+    return { ...none, checks: notes.clean && condition ? [{ action: 'allow', condition }] : [], policies: [matcher] };
+  }
   const rules = obj(config, 'rules');
   if (!rules) return none;
   const at = join(path, 'rules');

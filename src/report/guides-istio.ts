@@ -97,7 +97,7 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
   },
   'no-host': {
     fix: 'Name the hosts, or delegate to it from a VirtualService that has some.',
-    example: { place: 'documents', before: ROUTE.replace('  hosts: [reviews]\n', ''), after: ROUTE },
+    without: '`check` takes it that a VirtualService of elsewhere delegates to it; only `run` gives this reason.',
   },
   'not-exported': {
     fix: 'Export it to the namespace of the clients.',

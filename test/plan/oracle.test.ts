@@ -225,7 +225,42 @@ const rule = (permission: JsonObject, principal: JsonObject = { any: true }): Js
   principals: [principal],
 });
 const policy = (action: string, policies: JsonObject): JsonObject => ({ rules: { action, policies } });
+const ENVOY = 'type.googleapis.com/envoy';
+const decided = (action: string): JsonObject => ({
+  action: { name: 'act', typed_config: { '@type': `${ENVOY}.config.rbac.v3.Action`, name: action, action } },
+});
+const looks = (header_name: string, value_match: JsonObject): JsonObject => ({
+  single_predicate: {
+    input: {
+      name: 'in',
+      typed_config: { '@type': `${ENVOY}.type.matcher.v3.HttpRequestHeaderMatchInput`, header_name },
+    },
+    value_match,
+  },
+});
+/** An RBAC filter with a matcher: predicates with what follows from them, the first that matches counts. */
+const matching = (list: readonly (readonly [JsonObject, string])[], otherwise?: string): JsonObject => ({
+  matcher: {
+    ...(list.length > 0
+      ? { matcher_list: { matchers: list.map(([predicate, action]) => ({ predicate, on_match: decided(action) })) } }
+      : {}),
+    ...(otherwise ? { on_no_match: decided(otherwise) } : {}),
+  },
+});
+
 const RBACS: JsonObject[] = [
+  matching([[looks('x-user', { exact: 'alice' }), 'ALLOW']]),
+  matching([[{ not_matcher: looks('x-user', { safe_regex: { google_re2: {}, regex: 'al.*' } }) }, 'DENY']], 'ALLOW'),
+  matching(
+    [
+      [looks(':path', { prefix: '/admin' }), 'DENY'],
+      [{ and_matcher: { predicate: [looks(':method', { exact: 'GET' }), looks('x-deny', { exact: '1' })] } }, 'DENY'],
+      [{ or_matcher: { predicate: [looks('x-user', { suffix: 'b' }), looks('x-missing', { contains: 'v' })] } }, 'LOG'],
+      [looks(':authority', { prefix: 'rbac' }), 'ALLOW'],
+    ],
+    'DENY',
+  ),
+  matching([[looks('x-missing', { exact: '' }), 'ALLOW']], 'LOG'),
   policy('ALLOW', {}),
   policy('DENY', {}),
   {},

@@ -122,6 +122,30 @@ const CASES: Case[] = [
   // filters
   { name: 'a filter that is not known', options: filter(TYPE.lua), expect: 'http-filter' },
   { name: 'such a filter, disabled', options: filter(TYPE.lua, { disabled: true }), expect: 'kernel' },
+  ...(
+    [
+      ['grpc_stats.v3.FilterConfig', { stats_for_all_methods: false }, 'kernel'],
+      ['grpc_http1_reverse_bridge.v3.FilterConfig', { content_type: 'a/b' }, 'kernel'],
+      ['grpc_http1_bridge.v3.Config', { upgrade_protobuf_to_grpc: true }, 'kernel'],
+      ['set_metadata.v3.Config', { metadata_namespace: 'mine', value: {} }, 'kernel'],
+      ['set_metadata.v3.Config', { metadata: [{ metadata_namespace: 'envoy.lb', value: {} }] }, 'http-filter'],
+      ['header_to_metadata.v3.Config', { request_rules: [{ header: 'a', on_header_present: { key: 'b' } }] }, 'kernel'],
+      ['header_to_metadata.v3.Config', { request_rules: [{ header: 'a', remove: true }] }, 'http-filter'],
+      [
+        'header_to_metadata.v3.Config',
+        {
+          request_rules: [{ header: 'a', on_header_missing: { metadata_namespace: 'envoy.lb', key: 'b', value: 'c' } }],
+        },
+        'http-filter',
+      ],
+    ] satisfies [string, JsonObject, Case['expect']][]
+  ).map(([type, config, expect]) => ({
+    name: `${type} ${JSON.stringify(config)}`,
+    options: {
+      filters: [{ name: 'f', typed_config: { '@type': `x/envoy.extensions.filters.http.${type}`, ...config } }],
+    },
+    expect,
+  })),
   {
     name: 'such a filter, disabled for the route',
     options: filter(TYPE.lua),
@@ -555,7 +579,12 @@ const CASES: Case[] = [
     options: rbac({ rules: { policies: { p: { permissions: [any], principals: [any], condition: {} } } } }),
     expect: 'unsupported-field',
   },
-  { name: 'an RBAC matcher', options: rbac({ matcher: {} }), expect: 'unsupported-field' },
+  { name: 'an RBAC matcher of nothing', options: rbac({ matcher: {} }), expect: 'rbac-rule' },
+  {
+    name: 'an RBAC matcher of something else than headers',
+    options: rbac({ matcher: { matcher_list: { matchers: [{ predicate: { single_predicate: {} } }] } } }),
+    expect: 'rbac-rule',
+  },
 ];
 
 describe('verdicts', () => {

@@ -66,6 +66,8 @@ export class Converter {
     readonly diagnostics: Diagnostic[],
     /** the message is to be merged into another one: what must be set may be missing */
     readonly partial = false,
+    /** reads a google.protobuf.Duration */
+    readonly duration: typeof convertDuration = convertDuration,
   ) {}
 
   /** Position of a node's first character. */
@@ -318,7 +320,7 @@ export class Converter {
     }
     if (WRAPPER.test(type)) return this.leaf(convertScalar(raw, desc.fields[0]!.scalar!), node, path);
     if (type === 'google.protobuf.Duration') {
-      const duration = convertDuration(raw);
+      const duration = this.duration(raw);
       // no field of Envoy's takes a negative one
       const negative = 'value' in duration && String(duration.value).startsWith('-');
       return this.leaf(negative ? { error: 'a duration must not be negative' } : duration, node, path);

@@ -73,10 +73,20 @@ export class VirtualServices {
       if (!spec.hosts?.length) this.#delegates.set(`${document.namespace}/${document.name}`, rules);
     }
     for (const { document, spec, rules } of read) this.#bind(document, spec, rules);
-    for (const rule of [...this.#delegates.values()].flat().map((http) => http.rule)) {
-      const used = [...this.#bound, ...this.atGateways].some((b) => b.rules.some((http) => http.rule === rule));
-      if (rule.unsupported.length > 0 || used) continue;
-      context.unsupported(rule, ['spec', 'hosts'], 'no-host', 'names no host, and no rule delegates to it');
+    for (const { document, spec, rules } of read) {
+      if (spec.hosts?.length) continue;
+      const bound = [...this.#bound, ...this.atGateways].flatMap((b) => b.rules.map((http) => http.rule));
+      const unused = rules.filter(({ rule }) => rule.unsupported.length === 0 && !bound.includes(rule));
+      if (unused.length === 0) continue;
+      if (context.assumeEndpoints) {
+        // somebody delegates to it whom no document describes
+        const host = `any-host.${document.namespace}.svc.${context.domain}`;
+        const message = `names no host, and no rule of the files delegates to it: it is judged as if one for ${host} did`;
+        context.warn(document, ['spec', 'hosts'], 'assumed-root', message);
+        this.#bind(document, { ...spec, hosts: [host] }, unused);
+      } else
+        for (const { rule } of unused)
+          context.unsupported(rule, ['spec', 'hosts'], 'no-host', 'names no host, and no rule delegates to it');
     }
   }
 

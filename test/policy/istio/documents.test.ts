@@ -255,3 +255,52 @@ spec: {hosts: [a], http: [{route: [{destination: {host: a, subset: v1}}]}]}
   assert.deepEqual(endpoints(translate(text)), [0, 0]);
   assert.deepEqual(endpoints(translate(text, { assumeEndpoints: true })), [1, 1]);
 });
+
+test('a VirtualService without hosts that nobody delegates to: judged as if somebody did, and without effect else', () => {
+  const text = `
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: leaf}
+spec: {http: [{match: [{uri: {prefix: /a}}], route: [{destination: {host: web, port: {number: 80}}}]}]}
+`;
+  const [assumed, real] = [translate(text, { assumeEndpoints: true }), translate(text)];
+  assert.deepEqual(
+    assumed.rules.map((rule) => [rule.objects.length > 0, rule.unsupported.length]),
+    [[true, 0]],
+  );
+  assert.ok(assumed.diagnostics.some(({ code }) => code === 'assumed-root'));
+  assert.deepEqual(
+    real.rules.map((rule) => [rule.objects.length, ...rule.unsupported.map(({ code }) => code)]),
+    [[0, 'no-host']],
+  );
+});
+
+test('durations in patches are read as istiod reads them: as Go does', () => {
+  const text = (interval: string) => `
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {clusterIP: 10.96.0.1, ports: [{name: http, port: 80}], selector: {app: web}}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: back-off}
+spec:
+  configPatches:
+  - applyTo: HTTP_ROUTE
+    match: {context: SIDECAR_OUTBOUND}
+    patch:
+      operation: MERGE
+      value: {route: {retry_policy: {retry_back_off: {base_interval: ${interval}, max_interval: 1m30s}}}}
+`;
+  const intervals = (interval: string) => {
+    const { listeners, rules } = translate(text(interval));
+    const found = JSON.stringify(listeners).match(/"base_interval":"[^"]*","max_interval":"[^"]*"/g);
+    return [...new Set(found)].concat(rules.flatMap((rule) => rule.unsupported.map(({ code }) => code)));
+  };
+  // what istiod 1.31 makes of the first
+  assert.deepEqual(intervals('50ms'), ['"base_interval":"0.050s","max_interval":"90s"']);
+  assert.deepEqual(intervals('0.25s'), ['"base_interval":"0.250s","max_interval":"90s"']);
+  assert.deepEqual(intervals('50'), ['envoy-filter']);
+  assert.deepEqual(intervals('-1s'), ['envoy-filter']);
+});

@@ -4,8 +4,10 @@ import type { Diagnostic } from '../../diagnostics.js';
 import type { Document } from '../../documents.js';
 import { Converter } from '../../envoy/convert.js';
 import { envoyMessage } from '../../envoy/descriptors.js';
+import { convertDuration } from '../../envoy/scalars.js';
 import { type JsonObject, Provenance } from '../../resources.js';
 import type { Context, Path, RuleBuilder } from '../context.js';
+import { parseDuration, protoDuration } from '../duration.js';
 import type { ConfigPatch } from '../schema/extensions.js';
 
 const HCM = 'envoy.extensions.filters.network.http_connection_manager.v3';
@@ -40,6 +42,12 @@ export interface Patch {
   readonly problem?: string;
 }
 
+/** istiod reads durations in patches as Go does: `50ms` and `1m30s`, too. */
+const goDuration: typeof convertDuration = (raw) => {
+  const nanoseconds = typeof raw === 'string' ? parseDuration(raw) : undefined;
+  return convertDuration(nanoseconds === undefined ? raw : protoDuration(nanoseconds));
+};
+
 /**
  * Converts a value of Kubernetes' JSON to a message of Envoy's. Fields that are not known are left out with a warning, as
  * istiod does.
@@ -51,7 +59,7 @@ function message(context: Context, patch: Patch, written: unknown): { value: Jso
   const doc = parseDocument(JSON.stringify(written ?? {}), { lineCounter }) as YamlDocument.Parsed;
   const found: Diagnostic[] = [];
   const source = { file: patch.document.file, doc, lineCounter, syntax: 'json' as const };
-  const converter = new Converter(source, new Provenance(), found, /^MERGE/.test(patch.operation));
+  const converter = new Converter(source, new Provenance(), found, /^MERGE/.test(patch.operation), goDuration);
   const value = converter.message(envoyMessage(type), doc.contents, '') ?? {};
   const at = [...patch.path, 'patch', 'value'];
   for (const { code, message: text, field = '' } of found) {
