@@ -106,7 +106,7 @@ export class ClientConnection implements ClientEnd {
       }
       const slot = this.#slotOf(state);
       if (state.bodyLeft > 0n) {
-        if (!slot) quiet = state.queued ? 0 : quiet + 1;
+        if (!slot) quiet = state.inFlight || state.queued ? 0 : quiet + 1;
         if (quiet === 2) {
           // The answer is there, the rest of the request's body is not wanted: Envoy closes, too. Twice quiet, because who
           // breaks an exchange off waits for that before it writes its answer.
