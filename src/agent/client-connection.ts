@@ -14,7 +14,7 @@ import { beforeDrain } from '../plan/idle-times.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
 import type { ConnectionState } from './data-plane.js';
 import { drained } from './drained.js';
-import { IdleTime, lookEvery } from './idle-connections.js';
+import { IdleClient } from './idle-client.js';
 import { KernelExchanges } from './kernel-exchanges.js';
 import { PendingBytes } from './pending-bytes.js';
 import { ProxySession } from './proxy-session.js';
@@ -23,8 +23,6 @@ import type { Slot } from './upstream-pool.js';
 
 const DELAYED_CLOSE_MS = 1000;
 const GONE_MS = 20;
-/** Longer than a program runs that has begun. */
-const HOLD_MS = 200;
 
 export class ClientConnection implements ClientEnd {
   /** what the kernel began and the agent goes on with */
@@ -42,10 +40,7 @@ export class ClientConnection implements ClientEnd {
   #closed = false;
   #draining = false;
   #closing = false;
-  readonly #idle = new IdleTime();
-  #nextLook = 0;
-  /** the kernel leaves what comes to the agent, to find out whether anything comes */
-  #held = false;
+  readonly #idle: IdleClient;
 
   constructor(
     private readonly socket: Socket,
@@ -56,6 +51,18 @@ export class ClientConnection implements ClientEnd {
   ) {
     this.exchanges = new KernelExchanges(this, context);
     this.#pending = new PendingBytes(socket);
+    this.#idle = new IdleClient(
+      {
+        cookie,
+        ending: () => this.#closed || this.#closing,
+        done: (state) => this.#done(state),
+        close: () => this.closeGracefully(),
+        giveBack: (state) => {
+          if (state.gate & 1 && !this.#agentMode) context.plane.resume(cookie, this.#read, this.#written);
+        },
+      },
+      context,
+    );
     socket.on('data', (bytes: Buffer) => this.#data(bytes));
     socket.on('end', () => this.#end());
     socket.on('drain', () => this.#session?.drained());
@@ -312,20 +319,14 @@ export class ClientConnection implements ClientEnd {
   }
 
   /**
-   * Closes the connection if it has been idle for as long as it may be. Call it now and then.
+   * Closes the connection, or its spare way to the proxy, if it has been idle for as long as it may be.
    * @param now in milliseconds
    */
   closeIfIdle(now: number): void {
-    const { idleMs, closingMs } = this.context.idle();
-    if (now < this.#nextLook || idleMs === 0 || this.#closed || this.#closing || this.#held) return;
-    this.#nextLook = now + lookEvery(idleMs);
-    const spare = this.#session && !this.#session.busy && !this.#busy && this.#pending.empty;
+    const { idleMs } = this.context.idle();
+    const spare = idleMs > 0 && this.#session && !this.#session.busy && !this.#busy && this.#pending.empty;
     if (spare && now - this.#sessionUsed >= beforeDrain(idleMs)) this.dropProxy();
-    const state = this.context.plane.query(this.cookie);
-    const done = this.#done(state);
-    if (this.#idle.look(done, now) < (done === 0 ? idleMs : idleMs + closingMs)) return;
-    if (!state || !this.context.plane.hold(this.cookie)) this.closeGracefully();
-    else this.#hold(done);
+    this.#idle.look(now);
   }
 
   /** How much has come so far, as one number; undefined: something is under way. */
@@ -338,28 +339,6 @@ export class ClientConnection implements ClientEnd {
     const underway = state.inFlight || this.#slotOf(state) || state.queued || state.underway || state.bodyLeft > 0n;
     if (underway || state.passed !== BigInt(this.#read)) return undefined;
     return done;
-  }
-
-  /**
-   * What the client sends comes to the agent for a moment. What a program has begun to decide before shows until then: if
-   * nothing has come, the connection is closed, else it goes back to the kernel.
-   */
-  #hold(before: number | undefined): void {
-    this.#held = true;
-    setTimeout(() => {
-      if (this.#closed || this.#closing) return;
-      const state = this.context.plane.query(this.cookie);
-      const done = this.#done(state);
-      if (done === undefined) {
-        this.#hold(undefined);
-        return;
-      }
-      this.#held = false;
-      if (done === before) this.closeGracefully();
-      // what has come here may have brought it back already, or will at its end
-      else if (state && state.gate & 1 && !this.#agentMode)
-        this.context.plane.resume(this.cookie, this.#read, this.#written);
-    }, HOLD_MS);
   }
 
   closeGracefully(): void {
