@@ -1,12 +1,13 @@
 /** Watches policy files and folders. */
-import { type FSWatcher, statSync, watch } from 'node:fs';
-import { dirname } from 'node:path';
+import { type FSWatcher, lstatSync, statSync, watch } from 'node:fs';
+import { basename, dirname } from 'node:path';
 
 const SETTLE_MS = 100;
 
 /**
- * Calls `changed` after something in or around `paths` has changed and has been quiet for a moment. Folders of files
- * are watched, not the files: editors and config maps replace files.
+ * Calls `changed` after something in `paths` has changed and has been quiet for a moment. Folders of files are watched, not
+ * the files: editors replace files. What else is in such a folder does not count, unless the file is a link (config maps
+ * replace what their links lead to).
  * @returns stops watching
  */
 export function watchFiles(paths: readonly string[], changed: () => void): () => void {
@@ -16,9 +17,14 @@ export function watchFiles(paths: readonly string[], changed: () => void): () =>
     timer = setTimeout(changed, SETTLE_MS);
   };
   const watchers: FSWatcher[] = [];
-  for (const path of new Set(paths.filter((p) => p !== '-').map(folderOf))) {
+  for (const path of new Set(paths.filter((p) => p !== '-'))) {
+    const { folder, recursive, only } = placeOf(path);
     try {
-      watchers.push(watch(path.folder, { recursive: path.recursive, persistent: false }, trigger));
+      watchers.push(
+        watch(folder, { recursive, persistent: false }, (_, name) => {
+          if (only === undefined || name === null || name === only) trigger();
+        }),
+      );
     } catch {
       // Not watchable: a reload by SIGHUP still works.
     }
@@ -30,11 +36,15 @@ export function watchFiles(paths: readonly string[], changed: () => void): () =>
   };
 }
 
-function folderOf(path: string): { folder: string; recursive: boolean } {
+/** What to watch for a path; `only`: the one name in it that counts. */
+function placeOf(path: string): { folder: string; recursive: boolean; only?: string } {
+  const place = { folder: dirname(path), recursive: false };
   try {
+    if (lstatSync(path).isSymbolicLink())
+      return statSync(path).isDirectory() ? { folder: path, recursive: true } : place;
     if (statSync(path).isDirectory()) return { folder: path, recursive: true };
   } catch {
     // vanished: its folder tells when it comes back
   }
-  return { folder: dirname(path), recursive: false };
+  return { ...place, only: basename(path) };
 }
