@@ -51,14 +51,14 @@ __attribute__((noinline)) int is_piling_up(__u64 address, __u64 cookie) {
   return psock && BPF_CORE_READ(psock, ingress_skb.qlen) > MAX_SEGMENTS;
 }
 
-/*
- * What the client has not read yet: bytes of the native queue, and whether redirected ones wait (1), too many of them
- * (2), in its queue (4).
- */
+/* What of redirected bytes waits for a client: any; too many; some in its queue, which it could have read. */
+enum { UNREAD = 1, UNREAD_CROWD = 2, UNREAD_QUEUE = 4 };
+
+/* What the client has not read yet: bytes of the native queue, and of redirected ones the bits above. */
 static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32 *native, __u32 *queued) {
   struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
   *native = 1;
-  *queued = 1;
+  *queued = UNREAD;
   if (!tp)
     return;
   *native = c->base_seq + c->native - tp->copied_seq;
@@ -71,5 +71,6 @@ static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32
   void *next = BPF_CORE_READ(psock, ingress_msg.next);
   __u64 head_at = data + bpf_core_field_offset(struct sk_psock, ingress_msg);
   int in_queue = (__u64)next != head_at;
-  *queued = (in_queue || backlog) | is_crowded((struct sock *)tp, psock) << 1 | in_queue << 2;
+  *queued = (in_queue || backlog ? UNREAD : 0) | (is_crowded((struct sock *)tp, psock) ? UNREAD_CROWD : 0) |
+            (in_queue ? UNREAD_QUEUE : 0);
 }

@@ -380,9 +380,9 @@ int on_message(struct sk_msg_md *msg) {
   }
   __u32 native, queued;
   unread_of(sk, c, &native, &queued);
-  if (native || queued & 4)
+  if (native || queued & UNREAD_QUEUE)
     c->flags |= CONN_FLAG_PIPELINES;
-  if (native || queued & 2) /* what the kernel would send now could overtake what the agent sent, or be too much */
+  if (native || queued & UNREAD_CROWD) /* what the kernel would send now could overtake what the agent sent, or be too much */
     return to_agent(c, size, COUNTER_UNREAD);
   struct scratch *s = scratch_take();
   if (!s)
