@@ -17,6 +17,24 @@ export function roundEvery(times: Iterable<number>): number {
   return every;
 }
 
+/** When to look at all connections again. */
+export class Rounds {
+  #every = LONGEST_MS;
+  #last = 0;
+
+  /** @param times how long connections may be idle (ms, 0: for ever) */
+  set(times: Iterable<number>): void {
+    this.#every = roundEvery(times);
+  }
+
+  /** Whether it is time for a round, which begins then. @param now in milliseconds */
+  due(now: number): boolean {
+    if (now < this.#last + this.#every) return false;
+    this.#last = now;
+    return true;
+  }
+}
+
 /** What one connection had done at the last look, and since when (ms) it has done no more. */
 export class IdleTime {
   #done = -1;

@@ -7,7 +7,7 @@ import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
 import type { Head } from './http-framing.js';
-import { roundEvery } from './idle-connections.js';
+import { Rounds } from './idle-connections.js';
 import type { Arrival } from './listeners.js';
 import type { Outliers } from './outliers.js';
 import { proxyHeader } from './proxy-protocol.js';
@@ -25,8 +25,7 @@ export class Traffic {
   readonly pool: UpstreamPool;
   readonly programs: AnswerPrograms;
   #idle: ReadonlyMap<string, DownstreamIdle> = new Map();
-  #idleEvery = roundEvery([]);
-  #idleAt = 0;
+  readonly #rounds = new Rounds();
   readonly counts: AgentCounts = { proxied: 0, answered: 0, refused: 0, carried: 0 };
   readonly #connections = new Map<bigint, ClientConnection>();
   readonly #timers: NodeJS.Timeout[];
@@ -66,13 +65,12 @@ export class Traffic {
   /** How long clients' connections may be idle, by listener. */
   setIdleTimes(times: ReadonlyMap<string, DownstreamIdle>): void {
     this.#idle = times;
-    this.#idleEvery = roundEvery([...times.values()].map(({ idleMs }) => idleMs));
+    this.#rounds.set([...times.values()].map(({ idleMs }) => idleMs));
   }
 
   #closeIdle(): void {
     const now = performance.now();
-    if (now < this.#idleAt + this.#idleEvery) return;
-    this.#idleAt = now;
+    if (!this.#rounds.due(now)) return;
     for (const connection of this.#connections.values()) connection.closeIfIdle(now);
   }
 

@@ -22,7 +22,7 @@ import { HOUR_MS } from '../plan/idle-times.js';
 import { type Address, addressWords, plainAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { Dummies, type Dummy } from './dummies.js';
-import { IdleTime, roundEvery } from './idle-connections.js';
+import { IdleTime, Rounds } from './idle-connections.js';
 
 /** Room for a head and the largest body that the kernel sends: a redirected send must never find the buffer full. */
 const SEND_BUFFER = 4 * 1024 * 1024;
@@ -101,8 +101,7 @@ export class UpstreamPool {
   readonly #toProxy = new Map<string, number>();
   #closed = false;
   #idleTimes: ReadonlyMap<number, number> = new Map();
-  #lookEvery = roundEvery([]);
-  #lookedAt = 0;
+  readonly #rounds = new Rounds();
   #dummies: Dummies | undefined;
   /** each connection to a server gets a dummy socket before it is used */
   #allDummies = false;
@@ -453,14 +452,13 @@ export class UpstreamPool {
   /** How long connections to endpoints may be idle, by id (ms, 0: for ever). */
   setIdleTimes(times: ReadonlyMap<number, number>): void {
     this.#idleTimes = times;
-    this.#lookEvery = roundEvery(times.values());
+    this.#rounds.set(times.values());
   }
 
   /** Closes connections to servers that nobody has used for as long as they may be idle. Cheap: call it often. */
   closeIdle(): void {
     const now = performance.now();
-    if (now < this.#lookedAt + this.#lookEvery) return;
-    this.#lookedAt = now;
+    if (!this.#rounds.due(now)) return;
     for (const slot of this.#slots.values()) {
       const ms = this.#idleTimes.get(slot.endpoint) ?? HOUR_MS;
       if (ms === 0 || slot.endpoint === REPLY_ENDPOINT) continue; // which leads nowhere

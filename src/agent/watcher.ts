@@ -40,9 +40,8 @@ export function watchFiles(paths: readonly string[], changed: () => void): () =>
 function placeOf(path: string): { folder: string; recursive: boolean; only?: string } {
   const place = { folder: dirname(path), recursive: false };
   try {
-    if (lstatSync(path).isSymbolicLink())
-      return statSync(path).isDirectory() ? { folder: path, recursive: true } : place;
     if (statSync(path).isDirectory()) return { folder: path, recursive: true };
+    if (lstatSync(path).isSymbolicLink()) return place;
   } catch {
     // vanished: its folder tells when it comes back
   }
