@@ -103,7 +103,7 @@ export class CarriedAnswer {
       client.closeGracefully();
     } else if (!client.write(bytes) && !last) {
       slot.socket.pause();
-      client.onceDrained(() => void (this.#finished || slot.socket.resume()));
+      void client.drained().then(() => void (this.#finished || client.closed || slot.socket.resume()));
     }
   }
 

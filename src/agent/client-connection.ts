@@ -231,8 +231,8 @@ export class ClientConnection implements ClientEnd {
     return this.socket.write(bytes);
   }
 
-  onceDrained(resume: () => void): void {
-    this.socket.once('drain', resume);
+  drained(): Promise<void> {
+    return drained(this.socket);
   }
 
   answer(bytes: Buffer): void {
