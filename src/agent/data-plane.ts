@@ -29,7 +29,6 @@ import {
   MAX_REPLAY,
   MAX_RULES,
   MAX_STAGED,
-  MAX_UPSTREAMS,
   MAX_VARIABLE_BYTES,
   QUEUED,
   UpstreamSpec,
@@ -52,7 +51,6 @@ export interface ConnectionState {
   readonly underway: boolean;
   /** an exchange on a pooled connection had not ended when `queued` was found out */
   readonly inFlight: boolean;
-  readonly unread: number;
   readonly gate: number;
   readonly requested: number;
   /** replies of the mesh that the kernel gave */
@@ -320,7 +318,6 @@ export class DataPlane {
       queued: (number('queued') & QUEUED.ANSWER) !== 0,
       underway: (number('queued') & QUEUED.REQUEST) !== 0,
       inFlight: (number('queued') & QUEUED.IN_FLIGHT) !== 0,
-      unread: number('unread') | 0,
       gate: number('gate'),
       requested: number('requested'),
       replied: number('replied'),
@@ -531,5 +528,3 @@ export class DataPlane {
     this.#object.close();
   }
 }
-
-export const UPSTREAM_SLOTS = MAX_UPSTREAMS;

@@ -11,7 +11,6 @@ import { type Address, addressWords, isLoopback } from './address.js';
 export interface Arrived {
   /** 0: its requests are decided at the accepted socket (listener intake) */
   readonly cookie: bigint;
-  readonly listener: number;
   /** the address that the client asked for, as addressKey gives it */
   readonly asked: string;
 }
@@ -167,7 +166,6 @@ export class Steering {
     const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
     return {
       cookie: getBig(view, 0, ArrivalSpec, 'cookie'),
-      listener: get(view, 0, ArrivalSpec, 'listener'),
       asked: keyOf(
         [0, 1, 2, 3].map((i) => get(view, 0, ArrivalSpec, 'address', i)),
         get(view, 0, ArrivalSpec, 'port'),

@@ -6,7 +6,7 @@ import { EXIT, EXIT_HELP } from './exit-codes.js';
 import { toJsonText } from './input.js';
 
 /** All reasons, or one with its example, for people. */
-export async function reasonsText(code: string | undefined): Promise<string | undefined> {
+async function reasonsText(code: string | undefined): Promise<string | undefined> {
   if (code !== undefined) return code in REASONS ? await reasonPage(code) : undefined;
   const codes = Object.keys(REASONS);
   const width = Math.max(...codes.map((c) => c.length));

@@ -87,7 +87,7 @@ function literalPiece(blob: Blob, text: string) {
  * @param repeat see CaptureRewrite; the last piece then stands behind all repetitions.
  * @returns its offset, or undefined when it has too many pieces or needs headers that have no slot, or buckets that have no place.
  */
-export function template(
+function template(
   { blob, slot, bucketIndex }: TemplateContext,
   pieces: readonly Piece[],
   repeat?: number,

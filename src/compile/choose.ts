@@ -80,7 +80,7 @@ function sourceBytes(image: DataView, at: number, head: Head, sourceIp: Uint8Arr
 }
 
 /** The hash of a request: undefined when no source gives one, 'proxy' when it must decide. */
-export function requestHash(image: DataView, action: number, head: Head, sourceIp: Uint8Array) {
+function requestHash(image: DataView, action: number, head: Head, sourceIp: Uint8Array) {
   let hash: bigint | undefined;
   const n = get(image, action, ActionSpec, 'n_hashes');
   for (let i = 0; i < n; i++) {

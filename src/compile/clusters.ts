@@ -72,7 +72,7 @@ function roomOf({ endpoints, table, followed }: FollowedCluster['plan']): number
 }
 
 /** Where the counters of the sets and lists of one cluster are, from its first one on. */
-export const COUNTERS = 16;
+const COUNTERS = 16;
 function countersFrom(first: number): (k: number, i?: number) => number {
   return (k, i) => (i === undefined ? first + (k % COUNTERS) : first + ((k + 1 + i) % COUNTERS));
 }

@@ -52,11 +52,6 @@ export function struct(name: string, doc: string, inputs: readonly FieldInput[])
   return { name, doc, size: offset, fields, at: Object.fromEntries(fields.map((f) => [f.name, f])) };
 }
 
-/** Size of a scalar in bytes. */
-export function scalarSize(type: Scalar): number {
-  return SIZES[type];
-}
-
 function field(spec: StructSpec, name: string): FieldSpec {
   const found = spec.at[name];
   if (!found) throw new Error(`${spec.name} has no member ${name}`);

@@ -106,7 +106,7 @@ function place(position: Position | undefined): Place {
 }
 
 /** Every part of a condition that does not hold; empty if it holds. */
-export function failures(view: View, condition: Condition): Failure[] {
+function failures(view: View, condition: Condition): Failure[] {
   if (view.holds(condition)) return [];
   switch (condition.op) {
     case 'and':
