@@ -1,5 +1,5 @@
 /** One answer that the kernel left to the agent, from its upstream connection to the client's. */
-import { PHASE, UPSTREAM_FLAG, WAY } from '../layout/runtime.js';
+import { PHASE, UPSTREAM_FLAG, WAY } from '../layout/exchanges.js';
 import { AnswerPump, type PumpSink } from './answer-pump.js';
 import type { ClientEnd, ConnectionContext } from './connection-context.js';
 import type { DataPlane } from './data-plane.js';

@@ -9,7 +9,7 @@
  */
 import type { Socket } from 'node:net';
 import { fdOf, setLinger } from '../kernel/syscalls.js';
-import { CONN_FLAG, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { CONN_FLAG, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import { beforeDrain } from '../plan/idle-times.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
 import type { ConnectionState } from './data-plane.js';

@@ -17,23 +17,20 @@ import {
   u64,
 } from '../kernel/libbpf.js';
 import { announceData, socketCookie } from '../kernel/syscalls.js';
-import { IMAGE_SIZE, IMAGE_SLACK, MAX_VARIABLES, STATUS_WORDS } from '../layout/image.js';
+import { MAX_VARIABLES, STATUS_WORDS } from '../layout/actions.js';
+import { CTL, CtlSpec, QUEUED } from '../layout/control.js';
+import { COUNTER, HIT_COUNTS, MAX_RULES } from '../layout/counts.js';
 import {
-  COUNTER,
   ConnSpec,
-  CTL,
-  CtlSpec,
   EndpointSpec,
-  HIT_COUNTS,
   MAX_ENDPOINTS,
   MAX_REPLAY,
-  MAX_RULES,
   MAX_STAGED,
   MAX_VARIABLE_BYTES,
-  QUEUED,
   UpstreamSpec,
   VariablesSpec,
-} from '../layout/runtime.js';
+} from '../layout/exchanges.js';
+import { IMAGE_SIZE, IMAGE_SLACK } from '../layout/image.js';
 import { get, getBig, set } from '../layout/struct.js';
 import type { HostState } from '../plan/host-sets.js';
 import { type Address, addressWords } from './address.js';

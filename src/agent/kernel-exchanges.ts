@@ -2,7 +2,7 @@
  * The exchanges of one client connection that the kernel began and the agent has to go on with: answers that it carries,
  * requests that are tried again through the proxy, upstreams that broke, time that is over.
  */
-import { PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { PHASE, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import { REPLAY_HEADER, replayMark } from '../proxy/replay.js';
 import { CarriedAnswer } from './carried-answer.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';

@@ -3,7 +3,8 @@ import { closeSync, openSync } from 'node:fs';
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
 import { type BpfLink, type BpfMap, type BpfObject, u32, u64 } from '../kernel/libbpf.js';
 import { currentNetnsCookie } from '../kernel/netns.js';
-import { ArrivalSpec, INBOUND, INTAKE, NetnsSpec, SteerKeySpec, SteerSpec, TupleSpec } from '../layout/runtime.js';
+import { INTAKE } from '../layout/exchanges.js';
+import { ArrivalSpec, INBOUND, NetnsSpec, SteerKeySpec, SteerSpec, TupleSpec } from '../layout/steering.js';
 import { get, getBig, set } from '../layout/struct.js';
 import { type Address, addressWords, isLoopback } from './address.js';
 

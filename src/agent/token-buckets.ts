@@ -1,6 +1,6 @@
 /** The token buckets that the kernel's programs take from (bpf/bucket.h): who has which place, and what is in it. */
 import type { Mapping } from '../kernel/libbpf.js';
-import { BUCKET_SHIFT, BucketSpec, MAX_BUCKETS } from '../layout/runtime.js';
+import { BUCKET_SHIFT, BucketSpec, MAX_BUCKETS } from '../layout/counts.js';
 import { getBig, set } from '../layout/struct.js';
 import type { Figure, TokenBucket } from '../plan/ir.js';
 

@@ -1,6 +1,6 @@
 /** Connections and upstreams while traffic flows: the agent's part of the data path. */
 import { fdOf, setLinger, setNotSentLowat, socketCookie } from '../kernel/syscalls.js';
-import { PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { PHASE, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import type { DownstreamIdle } from '../plan/idle-times.js';
 import { AnswerPrograms, type BucketFigure } from './answer-programs.js';
 import { ClientConnection } from './client-connection.js';

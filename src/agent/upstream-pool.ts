@@ -16,7 +16,7 @@ import {
   PHASE,
   REPLY_ENDPOINT,
   UPSTREAM_FLAG,
-} from '../layout/runtime.js';
+} from '../layout/exchanges.js';
 import { endText } from '../observe/log-line.js';
 import { HOUR_MS } from '../plan/idle-times.js';
 import { type Address, addressWords, plainAddress } from './address.js';

@@ -15,11 +15,11 @@ import {
   ORIGIN,
   PIECE,
   PieceSpec,
-  SLOT,
   STATUS_WORDS,
   TemplateSpec,
   WeightedClusterSpec,
-} from '../layout/image.js';
+} from '../layout/actions.js';
+import { SLOT } from '../layout/image.js';
 import { set } from '../layout/struct.js';
 import type {
   AnswerEdits,

@@ -1,19 +1,15 @@
 /** From a forward action of the image to endpoints: what bpf/balance.h does, for the reference interpreter. */
+import { ActionSpec, HASH, HASH_FLAG, HashSourceSpec, WeightedClusterSpec } from '../layout/actions.js';
 import {
-  ActionSpec,
   ClusterSpec,
   EndpointListSpec,
   EndpointRefSpec,
-  HASH,
-  HASH_FLAG,
-  HashSourceSpec,
   HostListSpec,
   HostSetSpec,
   HostSetsSpec,
   LB,
-  SLOT,
-  WeightedClusterSpec,
-} from '../layout/image.js';
+} from '../layout/clusters.js';
+import { SLOT } from '../layout/image.js';
 import { get, type StructSpec } from '../layout/struct.js';
 import { tableIndex } from './hash-table.js';
 import { type Head, headerValue, type Span, slice } from './interpret.js';

@@ -1,5 +1,5 @@
 /** Clusters of the plan as structures of the image. */
-import { ClusterSpec, EndpointListSpec, EndpointRefSpec, HostListSpec, HostSetSpec, LB } from '../layout/image.js';
+import { ClusterSpec, EndpointListSpec, EndpointRefSpec, HostListSpec, HostSetSpec, LB } from '../layout/clusters.js';
 import { type HostState, hostSets } from '../plan/host-sets.js';
 import type { Breaker, ClusterPlan, EndpointPlan, FollowedPlan } from '../plan/ir.js';
 import type { Blob } from './blob.js';

@@ -25,6 +25,13 @@ export interface StructSpec {
   readonly at: Readonly<Record<string, FieldSpec>>;
 }
 
+/** What a file of this folder contributes to the header: `#define`s, `#define`s with a prefix, structures. */
+export interface Layout {
+  readonly constants: Readonly<Record<string, number>>;
+  readonly enums: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  readonly structs: readonly StructSpec[];
+}
+
 type FieldInput = [name: string, type: Scalar | `${Scalar}[${number}]`, doc: string];
 
 /**

@@ -3,7 +3,7 @@ import { parseAddress } from '../compile/address.js';
 import { useHostSets, writeHostSets } from '../compile/clusters.js';
 import { compileImage } from '../compile/image.js';
 import { interpret } from '../compile/interpret.js';
-import { MAX_REPLAY } from '../layout/runtime.js';
+import { MAX_REPLAY } from '../layout/exchanges.js';
 import { describeCondition, describeField, describeForwarding, describePredicate } from '../plan/describe.js';
 import { evaluate, oddity, type PlanRequest, type Trace, View } from '../plan/evaluate.js';
 import { formProblems, headText } from '../plan/form.js';
