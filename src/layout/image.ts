@@ -1,6 +1,7 @@
 /**
- * The policy image, and of it what decides which rule applies to a request (what is done then: actions.ts, clusters.ts): one relocatable-free blob per generation, placed in a BPF array of one element. Every reference is
- * a byte offset from the start of the blob; 0 means "none" (offset 0 is the header, which nothing refers to).
+ * The policy image: one relocatable-free blob per generation, placed in a BPF array of one element. This file describes it
+ * as far as it says which rule applies to a request; what is done then is in actions.ts and clusters.ts. Every reference
+ * is a byte offset from the start of the blob; 0 means "none" (offset 0 is the header, which nothing refers to).
  *
  * The class map of an automaton is 256 bytes; entry `b` is the class of byte `b` plus one.
  * Matching automata: a row at byte offset `r` (a multiple of 8) is `u32 accept, u32 other`. The cell of byte `b` is
