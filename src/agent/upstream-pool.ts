@@ -152,21 +152,21 @@ export class UpstreamPool {
 
   /** The slot whose exchange belongs to `owner`. Looks at the busy ones only. */
   findByOwner(owner: bigint): Slot | undefined {
-    for (const slot of this.#slots.values()) if (this.plane.owner(slot.slot) === owner) return slot;
+    for (const slot of this.#slots.values()) if (this.plane.slots.owner(slot.slot) === owner) return slot;
     return undefined;
   }
 
   /** The connection to the proxy with this local end, as Envoy writes it, while an exchange is in flight on it. */
   byLocalEnd(end: string): number | undefined {
     const slot = this.#toProxy.get(end);
-    return slot !== undefined && this.plane.owner(slot) !== 0n ? slot : undefined;
+    return slot !== undefined && this.plane.slots.owner(slot) !== 0n ? slot : undefined;
   }
 
   /** Opens connections where idle ones were missed since the last call. Cheap: call it often. */
   grow(): void {
     for (const endpoint of this.#endpoints) {
       if (this.#isPaused(endpoint)) continue;
-      const wanted = this.plane.endpoint(endpoint.id, 'wanted');
+      const wanted = this.plane.slots.endpoint(endpoint.id, 'wanted');
       let missed = (wanted - endpoint.wanted) | 0;
       if (missed <= 0) continue;
       endpoint.wanted = wanted;
@@ -190,9 +190,9 @@ export class UpstreamPool {
     const block = this.#freeBlocks.pop();
     if (block === undefined) return undefined;
     this.#freeSlots[block] = Array.from({ length: BLOCK_SIZE }, (_, i) => block * BLOCK_SIZE + i).reverse();
-    this.plane.setEndpoint(endpoint.id, 'blocks', block, endpoint.blocks.length);
+    this.plane.slots.setEndpoint(endpoint.id, 'blocks', block, endpoint.blocks.length);
     endpoint.blocks.push(block);
-    this.plane.setEndpoint(endpoint.id, 'n_blocks', endpoint.blocks.length);
+    this.plane.slots.setEndpoint(endpoint.id, 'n_blocks', endpoint.blocks.length);
     return this.#freeSlots[block]!.pop();
   }
 
@@ -254,7 +254,7 @@ export class UpstreamPool {
     const cookie = socketCookie(fd);
     if (endpoint.proxy && socket.localAddress) {
       const words = addressWords({ address: socket.localAddress, port: 0 });
-      for (const [i, word] of words.entries()) this.plane.setEndpoint(endpoint.id, 'source', word, i);
+      for (const [i, word] of words.entries()) this.plane.slots.setEndpoint(endpoint.id, 'source', word, i);
     }
     const slot: Slot = {
       slot: index,
@@ -280,15 +280,15 @@ export class UpstreamPool {
     socket.on('error', end);
     socket.on('close', end);
     try {
-      this.plane.insertUpstream(index, fd, cookie, endpoint.id);
+      this.plane.slots.insert(index, fd, cookie, endpoint.id);
       this.plane.pair(index, cookie);
     } catch {
       this.discard(slot); // closed again already
       return;
     }
     if (this.#allDummies && !endpoint.proxy)
-      void this.#addDummy(slot).then(() => this.#slots.get(index) === slot && this.plane.give(index));
-    else this.plane.give(index);
+      void this.#addDummy(slot).then(() => this.#slots.get(index) === slot && this.plane.commands.give(index));
+    else this.plane.commands.give(index);
   }
 
   /** From now on each connection to a server has a dummy socket, by which requests reach it whose heads grow. */
@@ -315,7 +315,7 @@ export class UpstreamPool {
     }
     slot.dummy = dummy;
     try {
-      this.plane.insertDummy(slot.slot, dummy.fd);
+      this.plane.slots.insertDummy(slot.slot, dummy.fd);
     } catch {
       this.#end(slot);
     }
@@ -324,11 +324,11 @@ export class UpstreamPool {
   /** The kernel could not send something on: whose it was cannot go on, and the connection is not used again. */
   #dummyBroken(slot: Slot): void {
     if (this.#slots.get(slot.slot) !== slot) return;
-    this.plane.removeDummy(slot.slot);
+    this.plane.slots.removeDummy(slot.slot);
     slot.dummy?.close();
     // its exchange may be over already: the kernel sends after it has decided
-    const last = this.plane.dummyOwner(slot.slot);
-    if (last !== 0n && last !== this.plane.owner(slot.slot)) this.events.lost(last);
+    const last = this.plane.slots.dummyOwner(slot.slot);
+    if (last !== 0n && last !== this.plane.slots.owner(slot.slot)) this.events.lost(last);
     this.#end(slot);
   }
 
@@ -336,7 +336,7 @@ export class UpstreamPool {
   lookAtDummies(): void {
     for (const slot of this.#slots.values()) {
       if (!slot.dummy || slot.dummy.broken) continue;
-      const { given, taken, used, broken } = this.plane.dummyState(slot.slot);
+      const { given, taken, used, broken } = this.plane.slots.dummyState(slot.slot);
       slot.dummyLooks = used === slot.dummyUsed ? slot.dummyLooks + 1 : 0;
       slot.dummyUsed = used;
       if (broken) this.#dummyBroken(slot);
@@ -346,8 +346,8 @@ export class UpstreamPool {
   }
 
   #data(slot: Slot, bytes: Buffer): void {
-    const owner = this.plane.owner(slot.slot);
-    const phase = this.plane.upstream(slot.slot, 'phase');
+    const owner = this.plane.slots.owner(slot.slot);
+    const phase = this.plane.slots.field(slot.slot, 'phase');
     if (owner === 0n || (phase !== PHASE.AGENT && phase !== PHASE.HANDOVER)) {
       if (slot.listener) return; // an exchange that was given up
       this.#end(slot);
@@ -371,12 +371,12 @@ export class UpstreamPool {
   /** Takes an ended connection away: at once when it was idle, else after what is in flight on it was dealt with. */
   #retire(slot: Slot, tries: number): void {
     if (!this.#slots.has(slot.slot)) return;
-    if (this.plane.take(slot.slot)) {
+    if (this.plane.commands.take(slot.slot)) {
       this.discard(slot);
       return;
     }
-    const owner = this.plane.owner(slot.slot);
-    const phase = this.plane.upstream(slot.slot, 'phase');
+    const owner = this.plane.slots.owner(slot.slot);
+    const phase = this.plane.slots.field(slot.slot, 'phase');
     if (phase === PHASE.DEAD) {
       this.#noteClose(slot);
       this.discard(slot);
@@ -401,15 +401,15 @@ export class UpstreamPool {
    */
   #noteClose(slot: Slot): void {
     const endpoint = this.#endpoints[slot.endpoint]!;
-    if (endpoint.proxy || !(this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.CLOSE)) return;
-    if (this.plane.upstream(slot.slot, 'served') > 0) {
+    if (endpoint.proxy || !(this.plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.CLOSE)) return;
+    if (this.plane.slots.field(slot.slot, 'served') > 0) {
       endpoint.closes = 0;
       endpoint.pauseMs = FIRST_PAUSE_MS;
       return;
     }
     endpoint.closes++;
     if (endpoint.closes < CLOSES_IN_A_ROW) return;
-    this.plane.setEndpoint(endpoint.id, 'flags', ENDPOINT_FLAG.NO_POOL);
+    this.plane.slots.setEndpoint(endpoint.id, 'flags', ENDPOINT_FLAG.NO_POOL);
     endpoint.pausedUntil = performance.now() + endpoint.pauseMs;
     endpoint.pauseMs = Math.min(2 * endpoint.pauseMs, LONGEST_PAUSE_MS);
   }
@@ -419,7 +419,7 @@ export class UpstreamPool {
     if (!endpoint.pausedUntil) return false;
     if (performance.now() < endpoint.pausedUntil) return true;
     endpoint.pausedUntil = 0;
-    this.plane.setEndpoint(endpoint.id, 'flags', 0);
+    this.plane.slots.setEndpoint(endpoint.id, 'flags', 0);
     return false;
   }
 
@@ -433,13 +433,13 @@ export class UpstreamPool {
     endpoint.open--;
     slot.ended = true;
     slot.listener = undefined;
-    this.plane.take(slot.slot);
-    this.plane.uncount(slot.slot);
+    this.plane.commands.take(slot.slot);
+    this.plane.commands.uncount(slot.slot);
     if (slot.dummy) {
-      this.plane.removeDummy(slot.slot);
+      this.plane.slots.removeDummy(slot.slot);
       slot.dummy.close();
     }
-    this.plane.removeUpstream(slot.slot, slot.cookie);
+    this.plane.slots.remove(slot.slot, slot.cookie);
     slot.socket.destroy();
     this.#release(slot.slot);
   }
@@ -462,18 +462,19 @@ export class UpstreamPool {
     for (const slot of this.#slots.values()) {
       const ms = this.#idleTimes.get(slot.endpoint) ?? HOUR_MS;
       if (ms === 0 || slot.endpoint === REPLY_ENDPOINT) continue; // which leads nowhere
-      const inUse = this.plane.owner(slot.slot) !== 0n || this.plane.upstream(slot.slot, 'phase') !== PHASE.IDLE;
-      const served = inUse ? undefined : this.plane.upstream(slot.slot, 'served');
+      const inUse =
+        this.plane.slots.owner(slot.slot) !== 0n || this.plane.slots.field(slot.slot, 'phase') !== PHASE.IDLE;
+      const served = inUse ? undefined : this.plane.slots.field(slot.slot, 'served');
       // who takes it out of the pool has it alone, so no request is on its way
-      if (slot.idle.look(served, now) >= ms && this.plane.take(slot.slot)) this.discard(slot);
+      if (slot.idle.look(served, now) >= ms && this.plane.commands.take(slot.slot)) this.discard(slot);
     }
   }
 
   /** Closes what exchanges have left behind (answers with `Connection: close`). Call now and then. */
   reap(): void {
     for (const slot of this.#slots.values()) {
-      if (slot.listener || this.plane.upstream(slot.slot, 'phase') !== PHASE.DEAD) continue;
-      if (this.plane.owner(slot.slot) !== 0n) continue;
+      if (slot.listener || this.plane.slots.field(slot.slot, 'phase') !== PHASE.DEAD) continue;
+      if (this.plane.slots.owner(slot.slot) !== 0n) continue;
       this.#noteClose(slot);
       this.discard(slot);
       this.#replace(slot);
@@ -486,7 +487,7 @@ export class UpstreamPool {
    */
   #replace(slot: Slot): void {
     const endpoint = this.#endpoints[slot.endpoint]!;
-    if (this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.LIMIT && !endpoint.retired) this.#open(endpoint);
+    if (this.plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.LIMIT && !endpoint.retired) this.#open(endpoint);
   }
 
   /** Replaces the connections to the proxy: the idle ones at once, the busy ones after their exchange. */
@@ -503,8 +504,8 @@ export class UpstreamPool {
   #retireWhere(concerned: (endpoint: Endpoint) => boolean): void {
     for (const slot of this.#slots.values()) {
       if (!concerned(this.#endpoints[slot.endpoint]!)) continue;
-      if (this.plane.take(slot.slot)) this.discard(slot);
-      else this.plane.addFlags(slot.slot, UPSTREAM_FLAG.LIMIT);
+      if (this.plane.commands.take(slot.slot)) this.discard(slot);
+      else this.plane.slots.addFlags(slot.slot, UPSTREAM_FLAG.LIMIT);
     }
   }
 
