@@ -9,7 +9,7 @@ import { type Head, headerValues } from './http-framing.js';
 import { LOST } from './outliers.js';
 import { localReply, PROTOCOL_BODY, TERMINATED_BODY } from './replies.js';
 import type { AgentEnd } from './request-log.js';
-import type { Slot } from './upstream-pool.js';
+import type { Slot } from './slot.js';
 
 export class CarriedAnswer {
   readonly #pump: AnswerPump;

@@ -19,7 +19,7 @@ import { KernelExchanges } from './kernel-exchanges.js';
 import { PendingBytes } from './pending-bytes.js';
 import { ProxySession } from './proxy-session.js';
 import { localReply } from './replies.js';
-import type { Slot } from './upstream-pool.js';
+import type { Slot } from './slot.js';
 
 const DELAYED_CLOSE_MS = 1000;
 const GONE_MS = 20;

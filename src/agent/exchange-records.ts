@@ -4,7 +4,7 @@ import type { ConnectionContext } from './connection-context.js';
 import { FAILURES, type Failure } from './failures.js';
 import { parseHead } from './http-framing.js';
 import type { AgentEnd } from './request-log.js';
-import type { Slot } from './upstream-pool.js';
+import type { Slot } from './slot.js';
 
 export class ExchangeRecords {
   constructor(

@@ -10,7 +10,7 @@ import { ExchangeRecords } from './exchange-records.js';
 import { FAILURES, GONE, LOCAL_ANSWERS } from './failures.js';
 import { LOST, TIMED_OUT } from './outliers.js';
 import { localReply } from './replies.js';
-import type { Slot } from './upstream-pool.js';
+import type { Slot } from './slot.js';
 
 const EARLY_ANSWER_MS = 20;
 

@@ -13,7 +13,8 @@ import type { Outliers } from './outliers.js';
 import { proxyHeader } from './proxy-protocol.js';
 import type { ProxyTarget } from './proxy-session.js';
 import type { RequestLog } from './request-log.js';
-import { type Slot, UpstreamPool } from './upstream-pool.js';
+import type { Slot } from './slot.js';
+import { UpstreamPool } from './upstream-pool.js';
 
 /** Bytes that wait in the send queue of a client beyond what its window takes. */
 const UNSENT_AT_MOST = 128 * 1024;
