@@ -508,7 +508,7 @@ static __always_inline void ctl_client(struct ctl *ctl) {
   bpf_sk_release(sk);
 }
 
-/* The agent's commands (src/layout/runtime.ts, CTL); run by BPF_PROG_TEST_RUN, attached to nothing. */
+/* The agent's commands (src/layout/control.ts); run by BPF_PROG_TEST_RUN, attached to nothing. */
 SEC("tc")
 int control(struct __sk_buff *skb) {
   void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;

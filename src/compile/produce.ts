@@ -1,15 +1,6 @@
 /** The bytes that the reference interpreter sends: templates, edited heads. */
-import {
-  ActionSpec,
-  ADD,
-  AddSpec,
-  MAX_HEAD,
-  MAX_MATCHES,
-  PIECE,
-  PieceSpec,
-  SLOT,
-  TemplateSpec,
-} from '../layout/image.js';
+import { ActionSpec, ADD, AddSpec, MAX_MATCHES, PIECE, PieceSpec, TemplateSpec } from '../layout/actions.js';
+import { MAX_HEAD, SLOT } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
 import { type Head, headerValue, type Span, slice } from './interpret.js';
 
