@@ -286,7 +286,7 @@ export async function compareSet(
       serviceAccount: 'client',
     }),
   );
-  let whole = complete(kept);
+  let whole = complete(kept, namespaces);
   const question = () => [...clients, ...serversOf(whole), ...gatewaysOf(whole)];
   let answer = await ask(whole.map(apiDefaults), question(), false);
   const note = ({ index, why }: { index: number; why: string }) =>
@@ -301,7 +301,7 @@ export async function compareSet(
   refused.forEach(note);
   if (refused.some((r) => r.left)) {
     kept = kept.filter((_, index) => !refused.some((r) => r.index === index && r.left));
-    whole = complete(kept);
+    whole = complete(kept, namespaces);
     answer = await ask(whole.map(apiDefaults), question(), strict);
   }
   if (answer.error !== '' || !answer.proxies) {
@@ -320,6 +320,7 @@ export async function compareSet(
 
 interface Pair {
   readonly ours: JsonObject;
+  readonly proxy: ProxyResources;
   readonly theirs: JsonObject;
   readonly hints: Hints;
 }
@@ -398,7 +399,7 @@ async function compareView(
       ...(identity && { identity }),
     });
     const hints = hintsOf({ ours, routes: routesOf(manager, proxy), servers: rbacWords(answer) });
-    pairs.push({ ours, theirs, hints });
+    pairs.push({ ours, proxy, theirs, hints });
     if (!identity) compareTables(ours, theirs, tally, differ);
   };
   for (const ours of outbound) {
@@ -438,18 +439,12 @@ async function compareView(
       .filter((c, i, all) => all.findIndex((o) => o.name === c.name) === i),
   );
   const atServers = new Side(inbound);
-  const known = [
-    client,
-    ...Object.entries(answer.proxies ?? {}).flatMap(([n, p]) => (n.startsWith('gateway ') ? [p] : [])),
-  ]
-    .flatMap(clustersOf)
-    .filter((c, i, all) => all.findIndex((o) => o.name === c.name) === i);
-  const theirs = new Side(
-    await readEnvoy(
-      pairs.map((p) => p.theirs),
-      known,
-    ),
-  );
+  // each proxy knows its own clusters only
+  const sides = new Map<ProxyResources, Side>();
+  for (const proxy of new Set(pairs.map((p) => p.proxy))) {
+    const own = pairs.filter((p) => p.proxy === proxy).map((p) => p.theirs);
+    sides.set(proxy, new Side(await readEnvoy(own, clustersOf(proxy))));
+  }
   const ours = new Side(resources);
   const unasked = new Set(
     objects
@@ -458,8 +453,9 @@ async function compareView(
       .filter((address) => servers.length > 0 && !answer.proxies?.[address]),
   );
   const grpc = resources.rules.filter((r) => r.kind === 'GRPCRoute');
-  const around = { client: theirs.resources, servers: atServers, unasked };
   for (const [index, pair] of pairs.entries()) {
+    const theirs = sides.get(pair.proxy)!;
+    const around = { client: theirs.resources, servers: atServers, unasked };
     const requests = fc.sample(requestOf(pair.hints), { seed: options.seed + index, numRuns: options.requests });
     const seen = new Set<string>();
     for (const request of requests) {

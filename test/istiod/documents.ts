@@ -188,7 +188,7 @@ export const compared = (objects: readonly JsonObject[]): JsonObject[] =>
   objects.filter((object) => !LEFT_OUT.has(kindOf(object)));
 
 /** Hosts of clusters that no document describes, with their ports: what `assumeEndpoints` makes up for `check`. */
-function assumedHosts(objects: readonly JsonObject[]): Map<string, Set<number>> {
+function assumedHosts(objects: readonly JsonObject[], namespaces: readonly string[]): Map<string, Set<number>> {
   const described = new Set<string>();
   for (const object of objects) {
     if (kindOf(object) === 'Service') described.add(`${nameOf(object)}.${namespaceOf(object)}.svc.${DOMAIN}`);
@@ -196,8 +196,12 @@ function assumedHosts(objects: readonly JsonObject[]): Map<string, Set<number>> 
       for (const host of (specOf(object).hosts as string[] | undefined) ?? []) described.add(String(host));
   }
   const out = new Map<string, Set<number>>();
-  // gateways are completed by themselves
-  const { clusters } = translateKubernetes(documentsOf(objects), { assumeEndpoints: true });
+  // gateways are completed by themselves; what a Sidecar hides from some clients, others may see
+  const documents = documentsOf(objects);
+  const clusters = namespaces.flatMap(
+    (namespace) =>
+      translateKubernetes(documents, { assumeEndpoints: true, workload: { namespace, labels: {} } }).clusters,
+  );
   for (const cluster of clusters) {
     const [, port, , host] = /^outbound\|(\d+)\|([^|]*)\|(.*)$/.exec(asString(cluster.name)) ?? [];
     if (port === undefined || host === undefined || described.has(host)) continue;
@@ -355,13 +359,15 @@ function mirrored(objects: readonly JsonObject[]): JsonObject[] {
 /**
  * The objects with what a cluster would have besides: a Service (or ServiceEntry) for every host that policies speak of
  * and none describes, endpoints for Services without, and a Pod for every endpoint.
+ *
+ * @param namespaces where clients are
  */
-export function complete(objects: readonly JsonObject[]): JsonObject[] {
+export function complete(objects: readonly JsonObject[], namespaces: readonly string[]): JsonObject[] {
   const made = new Completion();
   made.added.push(...mirrored(objects));
   completeGateways(objects, made);
   completeApi(objects, made);
-  for (const [host, ports] of assumedHosts([...objects, ...made.added])) {
+  for (const [host, ports] of assumedHosts([...objects, ...made.added], namespaces)) {
     const inside = /^([\w-]+)\.([\w-]+)\.svc\.cluster\.local$/.exec(host);
     const list = [...ports].sort((a, b) => a - b);
     if (inside) {
