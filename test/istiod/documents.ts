@@ -16,6 +16,7 @@ const DOMAIN = 'cluster.local';
 const NAMED_PORT = 8080;
 /** Objects are as old as their place in the files says: Istio's conflicts are won by the oldest. */
 const OLDEST = Date.UTC(2020, 0, 1);
+const ageOf = (index: number): string => new Date(OLDEST + index * 1000).toISOString().replace('.000', '');
 
 /** Reads JSON objects as documents, for our translators. */
 export function documentsOf(objects: readonly JsonObject[]): Document[] {
@@ -64,7 +65,7 @@ export function readObjects(path: string): JsonObject[] {
       const metadata: JsonObject = { ...asObject(json.metadata) };
       metadata.name = name || `${kind.toLowerCase()}-${index}`;
       if (kind !== 'Namespace' && kind !== 'GatewayClass') metadata.namespace = namespace;
-      metadata.creationTimestamp = new Date(OLDEST + index * 1000).toISOString().replace('.000', '');
+      metadata.creationTimestamp = ageOf(index);
       for (const key of ['uid', 'resourceVersion', 'generation', 'managedFields']) delete metadata[key];
       const { status: _, ...rest } = json;
       return { ...rest, metadata };
@@ -112,7 +113,7 @@ class Completion {
     const service: JsonObject = {
       apiVersion: 'v1',
       kind: 'Service',
-      metadata: { name, namespace, creationTimestamp: new Date(OLDEST - 1000).toISOString().replace('.000', '') },
+      metadata: { name, namespace },
       spec: { clusterIP: this.address('10.97'), ports: [...ports], selector },
     };
     this.added.push(service);
@@ -441,7 +442,11 @@ export function complete(objects: readonly JsonObject[], namespaces: readonly st
         }
     }
   }
-  return allocated([...given, ...made.added]);
+  // what is added was there before: without an age it would be the newest on one side, and the oldest on the other
+  const added = made.added.map(
+    (o): JsonObject => ({ ...o, metadata: { ...asObject(o.metadata), creationTimestamp: ageOf(-1) } }),
+  );
+  return allocated([...given, ...added]);
 }
 
 /** ServiceEntries with the addresses that istiod's controller would give them, which are to be ours. */
