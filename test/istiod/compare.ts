@@ -16,6 +16,7 @@ import { type Identity, parseIdentity } from '../../src/policy/istio/identities.
 import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import { type Hints, hintsOf, requestOf } from '../wild/hints.js';
+import { circumstancesOf, unprogrammed } from './circumstances.js';
 import { compared, complete, documentsOf, gatewayService, kindOf, nameOf, namespaceOf } from './documents.js';
 import { apiDefaults, GATEWAY_NAME, ofGatewayApi, wholeRouteRefused } from './gateway-api.js';
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
@@ -339,37 +340,11 @@ async function compareView(
     workload: { namespace, labels: {} },
     ...(identity && { identity }),
   });
-  const original = new Set(
-    [...Object.values(answer.proxies ?? {})]
-      .flatMap((p) => p.clusters)
-      .filter((c) => c.type === 'ORIGINAL_DST')
-      .map((c) => asString(c.name).split('|')[3] ?? '')
-      .filter((host) => host !== ''),
-  );
-  const crowded = resources.diagnostics.some((d) => d.code === 'many-services');
-  const twice = new Set(
-    resources.diagnostics.filter((d) => d.code === 'duplicate-host').map((d) => d.message.split(' ')[0]!.toLowerCase()),
-  );
-  const attached = objects.some((o) =>
-    [...asObjects(asObject(o.spec)?.targetRefs), asObject(asObject(o.spec)?.targetRef) ?? {}].some((ref) =>
-      /^(Service|ServiceEntry)$/.test(asString(ref.kind)),
-    ),
-  );
+  const circumstances = circumstancesOf(objects, resources, answer);
   const differ: Differ = (what, where, ours, theirs, more = {}) => {
     const text = (v: unknown) => (typeof v === 'string' ? v : JSON.stringify(v));
     const name = /^\S+/.exec(where)?.[0] ?? where;
-    const known = knownCode({
-      what,
-      name,
-      clientNamespace: namespace,
-      ours,
-      theirs,
-      original,
-      crowded,
-      twice,
-      attached,
-      ...more,
-    });
+    const known = knownCode({ what, name, clientNamespace: namespace, ours, theirs, ...circumstances, ...more });
     const shown = { set, what, where: `${who}: ${where}`, ours: text(ours), theirs: text(theirs) };
     tally.differences.push({ ...shown, ...(known ? { known } : {}) });
   };
@@ -418,7 +393,10 @@ async function compareView(
     const target = targetOf(objects, key, Number(port));
     const manager = proxy && gatewayManager(proxy, Number(port), target);
     if (manager) add(ours, { ...manager, use_remote_address: false }, proxy, '', target);
-    else if (!identity) differ('listener', name, 'HTTP', 'none');
+    else if (!identity) {
+      const why = unprogrammed(objects, key, Number(port));
+      differ('listener', name, 'HTTP', 'none', why ? { unprogrammed: why } : {});
+    }
   }
   const servers: { name: string; listener: JsonObject }[] = [];
   for (const [address, proxy] of Object.entries(answer.proxies ?? {})) {
@@ -582,7 +560,7 @@ export type Differ = (
   where: string,
   ours: unknown,
   theirs: unknown,
-  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster' | 'grpc'>,
+  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster' | 'grpc' | 'unprogrammed'>,
 ) => void;
 
 /** Virtual hosts of the same name, route by route. */
