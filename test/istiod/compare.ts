@@ -22,6 +22,7 @@ import { apiDefaults, GATEWAY_NAME, ofGatewayApi, wholeRouteRefused } from './ga
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
 import { knownCode, type Seen } from './known.js';
 import { normalAction, normalCluster, normalMatch, plainCluster, withClusters, withPath } from './normal.js';
+import { comparePeers } from './peers.js';
 import { compareServers } from './servers.js';
 import {
   clustersOf,
@@ -82,6 +83,9 @@ export interface Tally {
   providers: number;
   inbound: number;
   judged: number;
+  /** ports of servers whose mode of mutual TLS was compared, and of these: those that a PeerAuthentication changes */
+  peers: number;
+  decidedPeers: number;
   differences: Difference[];
   refused: Refusal[];
   failed: { set: string; why: string }[];
@@ -89,7 +93,7 @@ export interface Tally {
 
 export const emptyTally = (): Tally => ({
   ...{ sets: 0, documents: 0, requests: 0, ours: 0, theirs: 0, left: 0, computed: 0, denied: 0, same: 0, routes: 0 },
-  ...{ apiRoutes: 0, servers: 0, providers: 0, inbound: 0, judged: 0 },
+  ...{ apiRoutes: 0, servers: 0, providers: 0, inbound: 0, judged: 0, peers: 0, decidedPeers: 0 },
   ...{ clusters: 0, virtualServices: 0, differences: [], refused: [], failed: [] },
 });
 
@@ -363,7 +367,10 @@ async function compareView(
     for (const name of own) if (!other.has(name)) differ('applied', name, 'makes routes', 'makes none');
     for (const name of other) if (!own.has(name)) differ('applied', name, 'makes none', 'makes routes');
     compareClusters(resources, client, tally, differ);
-    if (first) await compareServers(objects, answer, options, tally, differ);
+    if (first) {
+      await compareServers(objects, answer, options, tally, differ);
+      comparePeers(objects, serversOf(objects), answer, tally, differ);
+    }
   }
 
   const pairs: Pair[] = [];
