@@ -12,7 +12,20 @@ test('golden inputs mean what istiod makes of them', { timeout: 300_000 }, async
   for (const set of goldenInputs())
     for (const mesh of meshesOf(readObjects(set)))
       await compareSet(set, mesh, stored(set), { seed: SEED, requests: 25 }, tally);
-  const { requests, ours, theirs, computed, denied, clusters, virtualServices, servers, providers, judged, peers, decidedPeers } = tally;
+  const {
+    requests,
+    ours,
+    theirs,
+    computed,
+    denied,
+    clusters,
+    virtualServices,
+    servers,
+    providers,
+    judged,
+    peers,
+    decidedPeers,
+  } = tally;
   t.diagnostic(
     `seed ${SEED}: ${requests} requests, ${theirs} by routes of policies, ${computed} computed whole, ${judged} at servers`,
   );
