@@ -2,7 +2,7 @@
 import { asObject, asObjects, asString } from '../../src/policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import { kindOf, nameOf, namespaceOf } from './documents.js';
-import { asArray, ofGatewayApi } from './gateway-api.js';
+import { asArray, boundTo, ofGatewayApi } from './gateway-api.js';
 import type { Generated } from './generator.js';
 import type { Seen } from './known.js';
 
@@ -58,14 +58,10 @@ export function unprogrammed(objects: readonly JsonObject[], key: string, port: 
     (o) => kindOf(o) === 'Gateway' && ofGatewayApi(o) && `${nameOf(o)}.${namespaceOf(o)}` === key,
   );
   const spec = asObject(gateway?.spec);
-  const addresses = asObjects(spec?.addresses);
-  const [first, ...more] = addresses;
-  // with such addresses it is no deployment of Istio's, but bound to the Services that they name
-  if (more.length > 0 || (first && asString(first.type ?? 'IPAddress') !== 'IPAddress')) {
-    const named = addresses.filter((a) => (a.type ?? 'Hostname') === 'Hostname').map((a) => asString(a.value));
+  const bound = gateway && boundTo(gateway);
+  if (bound) {
     const host = (o: JsonObject) => `${nameOf(o)}.${namespaceOf(o)}.svc.cluster.local`;
-    const own = (name: string) => (name.includes('.') ? name : `${name}.${namespaceOf(gateway!)}.svc.cluster.local`);
-    const there = named.some((name) => objects.some((o) => kindOf(o) === 'Service' && host(o) === own(name)));
+    const there = objects.some((o) => kindOf(o) === 'Service' && bound.includes(host(o)));
     return there ? undefined : 'its addresses name no Service';
   }
   const listeners = asObjects(spec?.listeners);

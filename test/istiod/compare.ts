@@ -17,8 +17,8 @@ import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import { type Hints, hintsOf, requestOf } from '../wild/hints.js';
 import { circumstancesOf, unprogrammed } from './circumstances.js';
-import { compared, complete, documentsOf, gatewayService, kindOf, nameOf, namespaceOf } from './documents.js';
-import { apiDefaults, GATEWAY_NAME, ofGatewayApi, wholeRouteRefused } from './gateway-api.js';
+import { compared, complete, DOMAIN, documentsOf, gatewayService, kindOf, nameOf, namespaceOf } from './documents.js';
+import { apiDefaults, boundTo, GATEWAY_NAME, ofGatewayApi, wholeRouteRefused } from './gateway-api.js';
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
 import { knownCode, type Seen } from './known.js';
 import { normalAction, normalCluster, normalMatch, plainCluster, withClusters, withPath } from './normal.js';
@@ -169,12 +169,22 @@ function gatewaysOf(objects: readonly JsonObject[]): AskedProxy[] {
   }
   for (const object of objects) {
     if (kindOf(object) !== 'Gateway' || !ofGatewayApi(object)) continue;
-    const namespace = namespaceOf(object);
+    const [host] = boundTo(object) ?? [];
+    const bound = objects.find(
+      (o) => kindOf(o) === 'Service' && host === `${nameOf(o)}.${namespaceOf(o)}.svc.${DOMAIN}`,
+    );
+    const namespace = namespaceOf(bound ?? object);
+    const wanted = Object.entries(
+      bound ? (asObject(asObject(bound.spec)?.selector) ?? {}) : { [GATEWAY_NAME]: nameOf(object) },
+    );
     const pod = objects.find(
-      (o) => kindOf(o) === 'Pod' && namespaceOf(o) === namespace && podLabels(o)[GATEWAY_NAME] === nameOf(object),
+      (o) =>
+        kindOf(o) === 'Pod' &&
+        namespaceOf(o) === namespace &&
+        wanted.every(([key, value]) => podLabels(o)[key] === value),
     );
     const address = asString(asObject(pod?.status)?.podIP);
-    const name = `gateway ${nameOf(object)}.${namespace}`;
+    const name = `gateway ${nameOf(object)}.${namespaceOf(object)}`;
     if (pod)
       out.set(name, { name, type: 'router', namespace, address, labels: podLabels(pod), serviceAccount: 'gateway' });
   }
@@ -397,7 +407,10 @@ async function compareView(
     const name = asString(ours.name);
     const [, port = '', key = ''] = name.split('|');
     const proxy = answer.proxies?.[`gateway ${key}`];
-    const target = targetOf(objects, key, Number(port));
+    const api = objects.find(
+      (o) => kindOf(o) === 'Gateway' && ofGatewayApi(o) && `${nameOf(o)}.${namespaceOf(o)}` === key,
+    );
+    const target = targetOf(objects, (api && boundTo(api)?.[0]) ?? key, Number(port));
     const manager = proxy && gatewayManager(proxy, Number(port), target);
     if (manager) add(ours, { ...manager, use_remote_address: false }, proxy, '', target);
     else if (!identity) {

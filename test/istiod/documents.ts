@@ -11,7 +11,7 @@ import type { Json, JsonObject } from '../../src/policy/resources.js';
 import { filesBelow } from '../wild/files.js';
 import { asArray, entryParent, GATEWAY_NAME, gatewayPorts, gatewayServiceName, ofGatewayApi } from './gateway-api.js';
 
-const DOMAIN = 'cluster.local';
+export const DOMAIN = 'cluster.local';
 /** What stands behind a port that is called by a name. */
 const NAMED_PORT = 8080;
 /** Objects are as old as their place in the files says: Istio's conflicts are won by the oldest. */
