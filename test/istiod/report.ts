@@ -141,8 +141,8 @@ ${refusals(tallies) || 'None.'}
 
 ## Doing it again
 
-\`script/compare-istiod [--seed N] [--requests N] [--write] PATH...\` needs Go ${'1.26'} or later; the first build takes some minutes. Every PATH is a set of
-documents (variants of one object in a folder are compared one after the other). \`--write\` also stores istiod's answers for the golden
+\`script/compare-istiod [--seed N] [--requests N] [--results FOLDER] [--write] PATH...\` needs Go ${'1.26'} or later; the first build takes some minutes. Every PATH is a set of
+documents (variants of one object in a folder are compared one after the other). With \`--results\` a run that was stopped goes on where it was. \`--write\` also stores istiod's answers for the golden
 inputs (test/istiod/fixtures), which the unit tests compare without Go.
 `;
   writeFileSync(join(packageRoot(), 'docs/istiod.md'), page);
