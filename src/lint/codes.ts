@@ -144,6 +144,7 @@ export const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
   'unknown-delegate': 'a VirtualService delegates to one that is not there',
   'unknown-cluster': 'a route to a cluster that does not exist',
   'unknown-field': 'a field that does not exist, with the one that was probably meant',
+  template: 'text such as `{{ .Values.host }}`, of a template that was not rendered; it is taken as it stands',
   superseded: 'a document that decides nothing, since another one has its hosts',
   'duplicate-document': 'two documents of the same kind and name',
   'duplicate-policy': 'two traffic policies for one host',
