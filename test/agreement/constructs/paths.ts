@@ -261,7 +261,7 @@ export const rewrites: Construct = {
   make: (draw) => {
     const paths: string[] = [];
     const change = (): JsonObject => {
-      if (draw.below(4) === 0) return { prefix_rewrite: draw.one(['/', '/n', '/n/', '//']) };
+      if (draw.below(4) === 0) return { prefix_rewrite: draw.one(['/', '/n', '/n/', '//', 'n', '?n', '#n']) };
       const { rewrite, paths: own } = regexRewrite(draw);
       paths.push(...own);
       return rewrite;
@@ -277,7 +277,11 @@ export const rewrites: Construct = {
             {
               match: { prefix: '/', headers: [{ name: 'x-r', present_match: true }] },
               redirect: {
-                ...draw.one([change(), { path_redirect: draw.one(['/n', '/n?x=1', '/']) }, {}]),
+                ...draw.one([
+                  change(),
+                  { path_redirect: draw.one(['/n', '/n?x=1', '/', 'n', '?x=1', '#n', '//n', 'http://n/n']) },
+                  {},
+                ]),
                 ...maybe(draw, 2, [{ host_redirect: 'n.test' }, { host_redirect: 'n.test:81' }]),
                 ...maybe(draw, 3, [
                   { https_redirect: true },
