@@ -20,13 +20,20 @@ const MAX_BODY = 4096;
 
 const literal = (value: string): Piece => ({ kind: 'literal', value });
 
+/** What begins otherwise, Envoy puts behind a slash (tried). */
+const absolute = (path: string): string => (path.startsWith('/') ? path : `/${path}`);
+
 function pathPieces(redirect: JsonObject, matched: number | 'whole'): Piece[] {
   const query: Piece[] = bool(redirect, 'strip_query') ? [] : [{ kind: 'query' }];
   const path = str(redirect, 'path_redirect');
-  if (path !== '') return path.includes('?') ? [literal(path)] : [literal(path), ...query];
+  if (path !== '') return [literal(absolute(path)), ...(path.includes('?') ? [] : query)];
   const prefix = str(redirect, 'prefix_rewrite');
   if (prefix !== '') {
-    return [literal(prefix), ...(matched === 'whole' ? [] : [{ kind: 'path', from: matched } as const]), ...query];
+    return [
+      literal(absolute(prefix)),
+      ...(matched === 'whole' ? [] : [{ kind: 'path', from: matched } as const]),
+      ...query,
+    ];
   }
   return [{ kind: 'path', from: 0 }, ...query];
 }

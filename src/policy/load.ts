@@ -10,6 +10,7 @@ import type { Identity } from './istio/identities.js';
 import { mergeResources } from './merge.js';
 import type { Clients, Resources } from './resources.js';
 import { syntaxErrors } from './syntax.js';
+import { templateWarning } from './templates.js';
 
 /** Larger files take seconds and gigabytes to parse; 10,000 routes are about 2 MB. */
 export const MAX_FILE_BYTES = 8 * 1024 * 1024;
@@ -249,10 +250,14 @@ function classify(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'>, in
   const keys = isMap(doc.contents) ? (doc.contents.items as Pair[]).map((item) => String(item.key)) : [];
   if (keys.includes('apiVersion') && keys.includes('kind')) {
     duplicateKeys(doc, source, into.diagnostics);
+    const template = isPolicy(doc) && templateWarning(doc, lineCounter, file);
+    if (template) into.diagnostics.push(template);
     into.kubernetes.push({ doc, lineCounter, file });
     return;
   }
   if (isMap(doc.contents) && isEnvoyDocument(keys)) {
+    const template = templateWarning(doc, lineCounter, file);
+    if (template) into.diagnostics.push(template);
     into.envoy.push({ ...source, doc });
     return;
   }
@@ -266,6 +271,10 @@ function classify(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'>, in
     hint: 'Kubernetes documents have apiVersion and kind, an Envoy bootstrap has static_resources',
   });
 }
+
+/** Other documents (workflows, dashboards) may have templates of their own. */
+const isPolicy = (doc: YamlDocument.Parsed): boolean =>
+  /(^|\.)(istio|gateway\.networking\.k8s)\.io\//.test(String(doc.get('apiVersion')));
 
 /** Kubernetes refuses keys that appear twice. */
 function duplicateKeys(doc: YamlDocument.Parsed, source: Omit<EnvoySource, 'doc'>, diagnostics: Diagnostic[]): void {

@@ -1,5 +1,5 @@
 /** What is wrong with how a file is written, in words that lead to the cause. */
-import { isAlias, isCollection, isNode, type LineCounter, visit, type Document as YamlDocument } from 'yaml';
+import { isAlias, isCollection, isNode, isScalar, type LineCounter, visit, type Document as YamlDocument } from 'yaml';
 import type { Diagnostic } from './diagnostics.js';
 
 /** What follows the first few syntax errors follows from them. */
@@ -7,7 +7,10 @@ const MAX_SYNTAX_ERRORS = 10;
 /** An action of a Go template (Helm), where it is no part of a quoted text or of a comment. */
 const TEMPLATE = /^[^"'#\n]*?(\{\{.*?\}\})/m;
 
-/** Keys that are objects or lists, and aliases of nothing: well formed, and no policy has them. */
+/** Half of a surrogate pair without its other half, as an escape may write it: no character, and no text in UTF-8. */
+const HALF = /\p{Surrogate}/u;
+
+/** Keys that are objects or lists, aliases of nothing, text that is none: well formed, and no policy has them. */
 function oddNodes(doc: YamlDocument): { offset: number; message: string }[] {
   const found: { offset: number; message: string }[] = [];
   const offsetOf = (node: unknown): number => (isNode(node) ? (node.range?.[0] ?? 0) : 0);
@@ -18,6 +21,8 @@ function oddNodes(doc: YamlDocument): { offset: number; message: string }[] {
       if (isCollection(named)) found.push({ offset: offsetOf(key), message: 'a key is text, not an object or a list' });
     },
     Node(_, node) {
+      if (isScalar(node) && typeof node.value === 'string' && HALF.test(node.value))
+        found.push({ offset: offsetOf(node), message: 'half of a surrogate pair is no character' });
       if (isAlias(node)) {
         if (!anchors.has(node.source))
           found.push({

@@ -1,6 +1,6 @@
 /**
  * Generated policies and requests, decided by the reference interpreter, by the kernel's programs and by a real Envoy.
- * SIDESTEP_PAIRS (default 3000) says how many pairs, SIDESTEP_SEED which; a failure prints the smallest policy and
+ * SIDESTEP_PAIRS (default 1500) says how many pairs, SIDESTEP_SEED which; a failure prints the smallest policy and
  * request that were found. Without root the kernel is left out, visibly.
  */
 import assert from 'node:assert/strict';
@@ -14,7 +14,7 @@ import { findEnvoy } from '../plan/envoy-oracle.js';
 import { Kernel } from './kernel.js';
 import { World } from './world.js';
 
-const PAIRS = Number(process.env.SIDESTEP_PAIRS ?? 3000);
+const PAIRS = Number(process.env.SIDESTEP_PAIRS ?? 1500);
 const SEED = Number(process.env.SIDESTEP_SEED ?? 21);
 /** Pairs for each generated listener. */
 const REQUESTS = 120;

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * The data plane's decision alone, as a program that is attached to nothing: a request in, what would be sent out. The
- * first 16 bytes of the packet are the listener, the length of the source address and that of the request.
+ * The data plane's decision alone, as a program that is attached to nothing: a request in, what would be sent out. Behind
+ * the first 16 bytes of the packet is the question, and behind it the request.
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "rewrite.h"
+#include "bucket.h"
+#include "token.h"
 
 struct whole_image {
   __u8 bytes[IMAGE_SIZE + IMAGE_SLACK];
@@ -30,6 +31,7 @@ struct outcome {
   __u32 kind;   /* ACTION, 0: the proxy */
   __u32 rule;   /* plus one */
   __u32 length; /* of what would be sent; 0: it does not fit */
+  __u32 token_places, token_place, token_unknown, pad; /* as request_token found them */
   __u64 facts[FACT_WORDS];
   __u8 out[MAX_OUT * 2];
 };
@@ -45,7 +47,7 @@ struct question {
   __u32 listener;
   __u32 source_len;
   __u32 length;
-  __u32 pad;
+  __u32 draw; /* tokens of rate limits are taken; 0: as if nothing were to be drawn */
   __u8 source[16];
 };
 
@@ -58,7 +60,7 @@ int decide_one(struct __sk_buff *skb) {
   struct question q;
   if (!s || !o || !bytes || bpf_skb_load_bytes(skb, 16, &q, sizeof q))
     return 1;
-  o->result = o->kind = o->rule = o->length = 0;
+  o->result = o->kind = o->rule = o->length = o->token_places = o->token_unknown = 0;
   const struct image_header *header = (const void *)bytes;
   if (q.listener >= header->n_listeners)
     return 2;
@@ -75,6 +77,10 @@ int decide_one(struct __sk_buff *skb) {
   o->result = s->result;
   if (s->result != COMPLETE)
     return 0;
+  request_token(&w, listener, q.listener, header->generation);
+  o->token_places = s->token_places;
+  o->token_place = s->token_place;
+  o->token_unknown = s->token_unknown;
   __builtin_memcpy(&s->in[SOURCE_AT], q.source, 16);
   __u32 action_at = decide(&w, listener, q.source_len == 16 ? 16 : 4);
   o->rule = s->rule;
@@ -83,11 +89,24 @@ int decide_one(struct __sk_buff *skb) {
   if (!action_at)
     return 0;
   const struct action *action = AT(struct action, bytes, action_at);
-  int built = 0;
-  if (action->kind == ACTION_FORWARD)
-    built = build_request(&w, action);
-  else if (action->kind == ACTION_REPLY)
-    built = replies(s, action) && build_reply(&w, action);
+  /* what cannot be sent, or answered, is the proxy's before anything is drawn */
+  int built = action->kind == ACTION_FORWARD ? build_request(&w, action)
+                                             : action->kind == ACTION_REPLY && replies(s, action);
+  if (built && q.draw && s->n_lots) {
+    int other = before_draw(&w, action, 0, 0);
+    if (!other)
+      return 0;
+    if (other == 1)
+      other = draw_lots(s);
+    if (other < 0)
+      return 7;
+    if (other) {
+      action = AT(struct action, bytes, other);
+      built = replies(s, action);
+    }
+  }
+  if (built && action->kind == ACTION_REPLY)
+    built = build_reply(&w, action);
   if (!built)
     return 0;
   o->kind = action->kind;

@@ -3,7 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { BpfObject } from '../../src/kernel/libbpf.js';
+import { type TokenAnswers, type TokenKey, TokenStore } from '../../src/agent/token-store.js';
+import { BpfObject, type Mapping } from '../../src/kernel/libbpf.js';
 import { packageRoot } from '../../src/lab/paths.js';
 import { FACT_WORDS } from '../../src/layout/image.js';
 
@@ -14,10 +15,16 @@ export interface KernelDecision {
   readonly rule: number;
   readonly output: Buffer;
   readonly facts: readonly bigint[];
+  /** places in which tokens were found; of one: which, and whether nothing is known of it */
+  readonly tokenPlaces: number;
+  readonly tokenPlace: number;
+  readonly tokenUnknown: boolean;
 }
 
 const QUESTION = 32;
 const PREFIX = 16;
+/** Where an outcome has its facts. */
+const FACTS = 32;
 
 function compile(): string {
   const folder = mkdtempSync(join(tmpdir(), 'sidestep-agreement-'));
@@ -34,6 +41,11 @@ export class Kernel {
   readonly #object: BpfObject;
   readonly #image: Uint8Array;
   readonly #outcome: Uint8Array;
+  /** the maps of verified tokens and of rate limits' buckets */
+  readonly tokens: Mapping;
+  readonly buckets: Mapping;
+  readonly #store: TokenStore;
+  #used = false;
 
   /** Compiles and loads the program. @throws KernelError when the kernel refuses it */
   constructor() {
@@ -41,37 +53,47 @@ export class Kernel {
     this.#object.load();
     this.#image = this.#object.map('image').mmap().bytes;
     this.#outcome = this.#object.map('outcomes').mmap().bytes;
+    this.tokens = this.#object.map('tokens').mmap();
+    this.buckets = this.#object.map('buckets').mmap();
+    this.#store = new TokenStore(this.tokens.view, 0n);
   }
 
   /** Puts an image in force. */
   install(image: Uint8Array): void {
     this.#image.set(image);
     this.#image.fill(0, image.length);
+    if (this.#used) this.tokens.bytes.fill(0);
+    this.#used = false;
   }
 
-  decide(listener: number, request: Uint8Array, sourceIp: Uint8Array): KernelDecision {
+  /** Makes a token known, of an image of generation 1. */
+  know(key: Omit<TokenKey, 'generation'>, answers: TokenAnswers): void {
+    this.#used = true;
+    if (!this.#store.put({ ...key, generation: 1 }, answers, 2n ** 62n, 1n)) throw new Error('the token is too long');
+  }
+
+  /** @param draw takes tokens out of the buckets, too */
+  decide(listener: number, request: Uint8Array, sourceIp: Uint8Array, draw = false): KernelDecision {
     const packet = Buffer.alloc(PREFIX + QUESTION + request.length);
     packet.writeUInt32LE(listener, PREFIX);
     packet.writeUInt32LE(sourceIp.length, PREFIX + 4);
     packet.writeUInt32LE(request.length, PREFIX + 8);
+    packet.writeUInt32LE(draw ? 1 : 0, PREFIX + 12);
     packet.set(sourceIp, PREFIX + 16);
     packet.set(request, PREFIX + QUESTION);
     const { retval } = this.#object.program('decide_one').testRun(packet);
     if (retval !== 0) throw new Error(`the test program says ${retval}`);
     const view = new DataView(this.#outcome.buffer, this.#outcome.byteOffset);
-    const [result, kind, rule, length] = [0, 4, 8, 12].map((at) => view.getUint32(at, true)) as [
-      number,
-      number,
-      number,
-      number,
-    ];
-    const body = 16 + 8 * FACT_WORDS;
+    const word = (index: number) => view.getUint32(4 * index, true);
+    const [result, kind, rule, length] = [word(0), word(1), word(2), word(3)];
+    const body = FACTS + 8 * FACT_WORDS;
     return {
       result: (['partial', 'decided', 'odd'] as const)[result]!,
       action: (['proxy', 'forward', 'reply'] as const)[kind]!,
       rule: rule - 1,
       output: Buffer.from(this.#outcome.subarray(body, body + length)),
-      facts: Array.from({ length: FACT_WORDS }, (_, i) => view.getBigUint64(16 + 8 * i, true)),
+      facts: Array.from({ length: FACT_WORDS }, (_, i) => view.getBigUint64(FACTS + 8 * i, true)),
+      ...{ tokenPlaces: word(4), tokenPlace: word(5), tokenUnknown: word(6) === 1 },
     };
   }
 

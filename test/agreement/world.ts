@@ -132,17 +132,21 @@ export class World {
   }
 }
 
-/** In which way the kernel decides a request otherwise than the interpreter did (with 0 drawn); undefined: in none. */
+/**
+ * In which way the kernel decides a request otherwise than the interpreter did (with 0 drawn, or with what `draw` took out
+ * of the kernel's buckets); undefined: in none.
+ */
 export function compareKernel(
   kernel: Kernel,
   listener: number,
   request: Buffer,
   source: Uint8Array,
   decision: Decision,
+  draw = false,
 ): string | undefined {
   const head = request.subarray(0, request.indexOf('\r\n\r\n') + 4);
   if (head.length > LONGEST) return undefined;
-  const own = kernel.decide(listener, head, source);
+  const own = kernel.decide(listener, head, source, draw);
   const text = (b: Uint8Array) => Buffer.from(b).toString('latin1').replace(UUID, 'UUID');
   const mine = decision.result === 'decided' ? { ...decision, output: text(decision.output) } : decision;
   const told = own.result === 'decided' ? { ...own, output: text(own.output) } : own;

@@ -186,6 +186,8 @@ const ROUTES: JsonObject[] = [
     match: { prefix: '/redirect/path' },
     redirect: { path_redirect: '/z', port_redirect: 8443, response_code: 'FOUND' },
   },
+  { match: { prefix: '/redirect/bare' }, redirect: { path_redirect: 'moved' } },
+  { match: { prefix: '/redirect/only-query' }, redirect: { prefix_rewrite: '?x' } },
   { match: { prefix: '/redirect/q' }, redirect: { path_redirect: '/z?a=1', strip_query: true } },
   { match: { prefix: '/redirect/strip' }, redirect: { strip_query: true, response_code: 'PERMANENT_REDIRECT' } },
   {
@@ -564,6 +566,8 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
       '/redirect/host/a?b',
       '/redirect/path/x?y',
       '/redirect/q?r',
+      '/redirect/bare?r',
+      '/redirect/only-query/a?b',
       '/redirect/strip?x',
       '/redirect/scheme/a',
       '/redirect/re/a?b',

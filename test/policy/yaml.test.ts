@@ -10,9 +10,9 @@ import type { JsonObject } from '../../src/policy/resources.js';
 
 const HEAD = 'apiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {name: x}\n';
 
-async function said(text: string): Promise<string[]> {
+async function said(text: string, of: 'error' | 'warning' = 'error'): Promise<string[]> {
   const { diagnostics } = await loadFiles(['-'], { stdin: Readable.from([Buffer.from(text)]), assumeEndpoints: true });
-  return diagnostics.filter((d) => d.severity === 'error').map((d) => formatDiagnostic(d).replace('<stdin>:', ''));
+  return diagnostics.filter((d) => d.severity === of).map((d) => formatDiagnostic(d).replace('<stdin>:', ''));
 }
 
 function spec(text: string): JsonObject {
@@ -73,6 +73,10 @@ test('what cannot be read is told with its place', async () => {
     '5:7: error: what << merges is an object, or a list of them',
   ]);
   assert.match((await said(`${HEAD}spec: &s {a: *s}\n`))[0]!, /^4:14: error: nested more than 500 levels deep/);
+  // Envoy refuses such text, and what has it could not be sent to it
+  for (const field of ['hosts: ["a\\ud800"]', '"\\udc00b": 1'])
+    assert.match((await said(`${HEAD}spec: {${field}}\n`))[0]!, /^4:\d+: error: half of a surrogate pair/);
+  assert.doesNotMatch((await said(`${HEAD}spec: {hosts: ["\\ud83d\\ude00"]}\n`)).join(), /surrogate/);
   const bomb = [...'bcdefghi'].map((c, i) => `${c}: &${c} [${`*${'abcdefgh'[i]},`.repeat(9)}]\n`).join('');
   assert.match((await said(`${HEAD}a: &a [1,1,1,1,1,1,1,1,1]\n${bomb}`))[0]!, /aliases multiply/);
   assert.deepEqual(await said('apiVersion: v1\nkind: List\nitems: [text]\n'), ['3:9: error: kind: is required']);
@@ -87,6 +91,19 @@ test('a template that was not rendered is called one', async () => {
   assert.deepEqual(await said(`{{- if .Values.on }}\n${HEAD}{{- end }}\n`), [
     `1:1: error: a template, not yet a policy: {{- if .Values.on }} ${hint}`,
   ]);
+  const warnings = async (text: string) =>
+    (await said(text, 'warning')).filter((line) => line.includes('a template that was'));
+  const quoted = await warnings(`${HEAD}spec:\n  hosts: ["{{ .Values.host }}"]\n  gateways: ['{{ .Values.g }}']\n`);
+  assert.equal(quoted.length, 1);
+  assert.match(
+    quoted[0]!,
+    /^5:11: warning: text of a template that was not rendered: \{\{ \.Values\.host \}\} \(it is/,
+  );
+  const meant = `${HEAD}spec:\n  hosts: [a]\n  http: [{directResponse: {status: 200, body: {string: "{{x}} {{ 1 }}"}}}]\n`;
+  assert.deepEqual(
+    (await said(meant)).filter((line) => line.includes('template')),
+    [],
+  );
 });
 
 test('a policy of a kind or group that is none is not passed over', async () => {

@@ -8,18 +8,12 @@
  * Prints what differed; exit code 1 if anything did.
  */
 import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { Driver } from '../../src/lab/driver.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
-import { freePorts } from '../../src/lab/ports.js';
-import { Lab } from '../../src/lab/processes.js';
 import { type Identity, parseIdentity } from '../../src/policy/istio/identities.js';
-import { Kernel } from '../agreement/kernel.js';
 import { filesBelow } from './files.js';
-import { emptyTally, type Surroundings, type Tally, tryPolicies } from './world.js';
+import { withTrial } from './trial.js';
+import { emptyTally, type Tally, tryPolicies } from './world.js';
 
-const ECHOES = 60;
 const MOST_IDENTITIES = 2;
 const MOST_OTHERS = 3;
 
@@ -38,32 +32,15 @@ export async function tryAll(
   sets: readonly string[],
   options: { readonly seed: number; readonly requests: number; readonly onSet?: (file: string, tally: Tally) => void },
 ): Promise<Tally> {
-  const lab = await Lab.open('wild');
-  const kernel = process.getuid?.() === 0 ? new Kernel() : undefined;
   const tally = emptyTally();
-  try {
-    const ports = await freePorts(ECHOES);
-    const names = ports.map((_, i) => `u${i}`);
-    const server = join(packageRoot(), 'test/differential/echo-server.ts');
-    const echo = lab.start('echo servers', [...nodeScript(server), ...names.map((n, i) => `${n}=${ports[i]}`)]);
-    await echo.waitFor(/listening/);
-    const raw = lab.start('client', nodeScript(join(packageRoot(), 'src/lab/raw-client.ts')), { stdin: true });
-    await raw.waitFor(/raw-client/);
-    const around: Surroundings = {
-      ...{ lab, client: new Driver(raw), echoes: { names, ports } },
-      ...{ seed: options.seed, requests: options.requests },
-      ...(kernel && { kernel }),
-    };
+  await withTrial(options, async (around) => {
     for (const file of sets) {
       const others = await tryPolicies(file, around, tally);
       for (const identity of identitiesIn(file)) await tryPolicies(file, around, tally, { identity });
       for (const workload of others.slice(0, MOST_OTHERS)) await tryPolicies(file, around, tally, { workload });
       options.onSet?.(file, tally);
     }
-  } finally {
-    kernel?.close();
-    await lab.close();
-  }
+  });
   return tally;
 }
 

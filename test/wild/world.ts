@@ -6,22 +6,28 @@
 import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { AnswerPrograms, editAnswer } from '../../src/agent/answer-programs.js';
+import { findToken } from '../../src/agent/token-places.js';
 import { compileImage } from '../../src/compile/image.js';
-import { type Decision, interpret } from '../../src/compile/interpret.js';
+import { type Decision, interpret, type Surroundings } from '../../src/compile/interpret.js';
 import type { Driver } from '../../src/lab/driver.js';
 import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import type { Lab } from '../../src/lab/processes.js';
 import { buildPlan } from '../../src/plan/build.js';
+import type { TokenBucket } from '../../src/plan/ir.js';
+import { factWords, judgeToken, type KeysOf, keysOfSet } from '../../src/plan/judge-token.js';
+import { headerLines } from '../../src/plan/token-headers.js';
+import type { TokenPlan } from '../../src/plan/tokens.js';
 import { asObject, asObjects, asString, connectionManagers } from '../../src/policy/envoy/walk.js';
 import type { Identity } from '../../src/policy/istio/identities.js';
 import { loadFiles } from '../../src/policy/load.js';
 import type { Clients, JsonObject, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
+import { fillBuckets, TestBuckets } from '../agreement/buckets.js';
 import type { Kernel } from '../agreement/kernel.js';
 import { compareKernel, type Outcome, outcomeOf, outcomeOfDecision, UUID } from '../agreement/world.js';
 import { headersOf } from '../differential/echo-server.js';
 import { exchange, type Request, requestBytes } from '../differential/requests.js';
-import { hintsOf, requestOf } from './hints.js';
+import { type Hints, hintsOf, requestOf } from './hints.js';
 
 const SOURCE = Uint8Array.of(127, 0, 0, 1);
 /** Draws by which weighted clusters and chances are told apart: every share of 1 in 64 is seen. */
@@ -53,11 +59,13 @@ export interface Tally {
   /** routes of the kernel's, and how many of them decided a request */
   rules: number;
   met: number;
+  /** requests whose token was known */
+  known: number;
   differences: Difference[];
 }
 
 export const emptyTally = (): Tally => ({
-  ...{ tried: 0, refused: [], pairs: 0, forward: 0, reply: 0, proxy: 0, rules: 0, met: 0, differences: [] },
+  ...{ tried: 0, refused: [], pairs: 0, forward: 0, reply: 0, proxy: 0, rules: 0, met: 0, known: 0, differences: [] },
 });
 
 /** Addresses on this machine in place of the policies' own, in the resources themselves: other objects refer to them. */
@@ -102,28 +110,49 @@ interface InForce {
   readonly image: Uint8Array;
   readonly programs: AnswerPrograms;
   readonly upstreams: readonly string[];
+  readonly buckets: readonly TokenBucket[];
 }
 
+const isProxys = ({ result, action }: Decision): boolean => result !== 'decided' || action === 'proxy';
+
+/** What becomes of a request by a decision, with each endpoint that comes into question. */
+const wholes = (decision: Decision, { programs, upstreams }: InForce): Whole[] =>
+  (decision.action === 'forward' ? decision.endpoints : [0]).map((endpoint) => {
+    const upstream = upstreams[endpoint] ?? '?';
+    return { ...outcomeOfDecision(decision, upstream), ...answerOf(decision, upstream, programs) };
+  });
+
 /** The same decision may differ by chance (weights, percentages) or by what rate limits have left: every outcome that it can have. */
-function outcomesOf({ image, programs, upstreams }: InForce, listener: number, bytes: Buffer): Whole[] | undefined {
+function outcomesOf(inForce: InForce, listener: number, bytes: Buffer, around: Surroundings): Whole[] | undefined {
   const seen: Whole[] = [];
   for (let draw = 0; draw < DRAWS; draw++) {
     const random = (draw * 2_654_435_761) % 2 ** 32; // even in its high bits and in its low ones
-    const around = {
-      sourceIp: SOURCE,
-      random,
-      uuid: '01234567-89ab-4cde-8f01-23456789abcd',
-      token: () => draw % 2 === 0,
-    };
-    const decision = interpret(image, listener, bytes, around);
-    if (decision.result !== 'decided' || decision.action === 'proxy') return undefined;
-    for (const endpoint of decision.action === 'forward' ? decision.endpoints : [0]) {
-      const upstream = upstreams[endpoint] ?? '?';
-      const outcome: Whole = { ...outcomeOfDecision(decision, upstream), ...answerOf(decision, upstream, programs) };
+    const decision = interpret(inForce.image, listener, bytes, { ...around, random, token: () => draw % 2 === 0 });
+    if (isProxys(decision)) return undefined;
+    for (const outcome of wholes(decision, inForce))
       if (!seen.some((o) => isDeepStrictEqual(o, outcome))) seen.push(outcome);
-    }
   }
   return seen;
+}
+
+/** The keys of tokens, which are in the policies or nowhere. */
+const keysOf: KeysOf = async ({ keys }) => (keys.kind === 'inline' ? keysOfSet(keys.jwks) : undefined);
+
+/** What is known of a request's token once it has been seen, here and in the kernel. */
+async function tokenOf(
+  plan: TokenPlan | undefined,
+  listener: number,
+  request: Request,
+  kernel: Kernel | undefined,
+): Promise<Pick<Surroundings, 'tokenFacts' | 'tokenLines'> | undefined> {
+  const headers = request.headers.map(([name, value]) => [name.toLowerCase(), value.trim()] as const);
+  const found = plan && findToken(plan, request.target, headers);
+  const place = found && plan.places[found.place];
+  const judged = place && (await judgeToken(plan, place, found.value, keysOf, Date.now() / 1000));
+  if (!judged) return undefined;
+  const [facts, lines] = [factWords(judged.facts), headerLines(judged.headers)];
+  kernel?.know({ listener, place: found.place, value: Buffer.from(found.value, 'latin1') }, { facts, lines });
+  return { tokenFacts: facts, tokenLines: lines };
 }
 
 /** The headers of the echo server's answer, edited as the decision says. */
@@ -156,7 +185,7 @@ async function ask(client: Driver, address: string, port: number, requests: read
 }
 
 /** What the trial of one set of policies needs. */
-export interface Surroundings {
+export interface Trial {
   readonly lab: Lab;
   readonly client: Driver;
   readonly echoes: Echoes;
@@ -164,37 +193,50 @@ export interface Surroundings {
   readonly seed: number;
   /** requests for each listener that the kernel decides anything for */
   readonly requests: number;
+  /** makes the requests for a listener; default: of its words */
+  readonly requestsFor?: (hints: Hints, seed: number, n: number) => readonly Request[];
+  /** rate limits are counted, request by request: nothing else is left to chance */
+  readonly counted?: boolean;
 }
 
 /**
  * Tries the policies of `file` (a file or folder).
  * @param who who the client is, or whose clients the policies are translated for
+ * @param onError is told when the policies are not valid
  * @returns the other clients whom rules of these policies count for
  */
 export async function tryPolicies(
   file: string,
-  around: Surroundings,
+  around: Trial,
   tally: Tally,
   who: { readonly identity?: Identity; readonly workload?: Clients } = {},
+  onError?: (why: string) => void,
 ): Promise<readonly Clients[]> {
   const resources = await loadFiles([file], { assumeEndpoints: true, ...who });
-  if (!resources.diagnostics.some((d) => d.severity === 'error')) await tryResources(file, resources, around, tally);
+  const wrong = resources.diagnostics.filter((d) => d.severity === 'error');
+  if (wrong.length === 0) await tryResources(file, resources, around, tally);
+  else onError?.(wrong.map(({ message }) => message).join('; '));
   return resources.otherClients ?? [];
 }
 
-async function tryResources(file: string, resources: Resources, around: Surroundings, tally: Tally): Promise<void> {
+async function tryResources(file: string, resources: Resources, around: Trial, tally: Tally): Promise<void> {
   relocate(resources, around.echoes);
   const plan = buildPlan(resources);
   if (!plan.listeners.some((l) => l.offloaded)) return;
   const byPort = new Map(around.echoes.ports.map((port, i) => [port, i]));
   const programs = new AnswerPrograms(() => 0);
+  const buckets: TokenBucket[] = [];
   const compiled = compileImage(plan, {
     generation: 1,
+    bucketIndex: (bucket) => {
+      const index = buckets.findIndex(({ key }) => key === bucket.key);
+      return index < 0 ? buckets.push(bucket) - 1 : index;
+    },
     endpointId: (_, port) => byPort.get(port) ?? 1000,
     proxyEndpointId: () => 1001,
     programNumber: (program) => programs.number(program),
   });
-  const inForce: InForce = { image: compiled.image, programs, upstreams: around.echoes.names };
+  const inForce: InForce = { image: compiled.image, programs, upstreams: around.echoes.names, buckets };
   around.kernel?.install(compiled.image);
   let envoy: EnvoyHandle;
   try {
@@ -215,8 +257,12 @@ async function tryResources(file: string, resources: Resources, around: Surround
       const routes = connectionManagers(listener).map((m) => named.get(asString(asObject(m.rds)?.route_config_name)));
       const hints = hintsOf({ listener, routes: routes.filter((r) => r !== undefined) });
       const seed = around.seed + index;
-      const requests = fc.sample(requestOf(hints), { seed, numRuns: around.requests });
-      const where = { file, address: asString(socket.address), port: Number(socket.port_value) };
+      const { requests: n, requestsFor } = around;
+      const requests = requestsFor?.(hints, seed, n) ?? fc.sample(requestOf(hints), { seed, numRuns: n });
+      const where = {
+        ...{ file, address: asString(socket.address), port: Number(socket.port_value) },
+        ...(listenerPlan.tokens && { tokens: listenerPlan.tokens }),
+      };
       await compareRequests(inForce, index, requests, where, around, tally, met);
     }
   } finally {
@@ -235,32 +281,45 @@ async function compareRequests(
   inForce: InForce,
   listener: number,
   requests: readonly Request[],
-  where: { file: string; address: string; port: number },
-  around: Surroundings,
+  where: { file: string; address: string; port: number; tokens?: TokenPlan },
+  around: Trial,
   tally: Tally,
   met: Set<number>,
 ): Promise<void> {
   const decided: { request: Request; own: Whole[] }[] = [];
   const differ = (request: Request, why: string) =>
     tally.differences.push({ file: where.file, request: JSON.stringify(request), why });
+  const { kernel } = around;
+  if (around.counted && kernel) fillBuckets(kernel, inForce.buckets);
+  const held = new TestBuckets(inForce.buckets);
   for (const request of requests) {
     tally.pairs++;
     const bytes = requestBytes(request);
-    const draw = (random: number) =>
-      interpret(inForce.image, listener, bytes, {
-        ...{ sourceIp: SOURCE, random },
-        uuid: '01234567-89ab-4cde-8f01-23456789abcd',
-      });
-    const decision = draw(0);
+    const token = await tokenOf(where.tokens, listener, request, kernel);
+    if (token) tally.known++;
+    const base = { sourceIp: SOURCE, random: 0, uuid: '01234567-89ab-4cde-8f01-23456789abcd', ...token };
+    if (around.counted) {
+      const decision = interpret(inForce.image, listener, bytes, { ...base, token: (bucket) => held.take(bucket) });
+      held.end(isProxys(decision));
+      const wrong = kernel && compareKernel(kernel, listener, bytes, SOURCE, decision, true);
+      if (wrong) differ(request, wrong);
+      if (isProxys(decision)) {
+        tally.proxy++;
+        continue;
+      }
+      tally[decision.action === 'reply' ? 'reply' : 'forward']++;
+      met.add(decision.rule);
+      decided.push({ request, own: wholes(decision, inForce) });
+      continue;
+    }
+    const decision = interpret(inForce.image, listener, bytes, base);
     // the test program draws 0 for weights, never strikes where a step has a chance, and chooses no endpoint
-    const wrong = around.kernel && compareKernel(around.kernel, listener, bytes, SOURCE, decision);
-    if (
-      wrong &&
-      decision.action !== 'proxy' &&
-      compareKernel(around.kernel!, listener, bytes, SOURCE, draw(2 ** 32 - 1))
-    )
-      differ(request, wrong);
-    const own = outcomesOf(inForce, listener, bytes);
+    const wrong = kernel && compareKernel(kernel, listener, bytes, SOURCE, decision);
+    const last = { ...base, random: 2 ** 32 - 1 };
+    const wrongToo = () =>
+      compareKernel(kernel!, listener, bytes, SOURCE, interpret(inForce.image, listener, bytes, last));
+    if (wrong && decision.action !== 'proxy' && wrongToo()) differ(request, wrong);
+    const own = outcomesOf(inForce, listener, bytes, base);
     if (!own) {
       tally.proxy++;
       continue;

@@ -1,0 +1,14 @@
+/** Every construct that has a generator of its own. */
+import type { Construct } from './construct.js';
+import { filters, limits, overridden } from './filters.js';
+import { gatewayRoutes, meshRoutes } from './gateway-api.js';
+import { authorization, claimRoutes, requestAuthentication, virtualServices } from './istio.js';
+import { jwt } from './jwt.js';
+import { hosts, normalisation, queryParameters, rewrites } from './paths.js';
+
+export const CONSTRUCTS: Readonly<Record<string, Construct>> = {
+  ...{ normalisation, queryParameters, hosts, rewrites },
+  ...{ filters, overridden, limits, jwt },
+  ...{ virtualServices, authorization, requestAuthentication, claimRoutes },
+  ...{ meshRoutes, gatewayRoutes },
+};
