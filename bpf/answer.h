@@ -127,7 +127,7 @@ enum { TO_CLIENT = 0, TO_AGENT = 1, TO_CLIENT_LONGER = 2 };
 
 /* What removal bits hop-by-hop headers of an answer have; Envoy removes them, too. */
 #define HOP_BY_HOP                                                                                                     \
-  ((1ULL << SLOT_CONNECTION) | (1ULL << SLOT_KEEP_ALIVE) | (1ULL << SLOT_PROXY_CONNECTION) | (1ULL << SLOT_TE))
+  ((1ULL << SLOT_CONNECTION) | (1ULL << SLOT_KEEP_ALIVE) | (1ULL << SLOT_PROXY_CONNECTION))
 #define FRAMING ((1ULL << SLOT_CONTENT_LENGTH) | (1ULL << SLOT_TRANSFER_ENCODING))
 
 static __always_inline int is_retried(const struct upstream *u, __u32 status) {
@@ -172,8 +172,16 @@ static __always_inline int first_piece(struct work *w, struct upstream *u, struc
   __u32 body = len - s->head_len;
   int bodiless = u->flags & UPSTREAM_FLAG_HEAD || s->status == 204 || s->status == 304;
   __u64 remove = HOP_BY_HOP;
-  if (s->status == 204)
+  if (s->status == 204) {
+    if (s->flags & HEAD_CHUNKED || s->content_length)
+      return TO_AGENT; /* Envoy takes that for no answer */
     remove |= FRAMING;
+  } else if (s->status == 304) {
+    if (s->flags & HEAD_CHUNKED)
+      return TO_AGENT;
+  } else if (bodiless && !(s->flags & (HEAD_LENGTH | HEAD_CHUNKED))) {
+    return TO_AGENT; /* Envoy announces chunks */
+  }
   if (bodiless || (s->flags & HEAD_LENGTH && s->content_length == 0)) {
     if (body)
       return TO_AGENT;

@@ -4,16 +4,9 @@
  * beginning went through the kernel (phase HANDOVER), which the caller starts only behind the barrier.
  */
 import { JOINED_ANSWER_HEADERS } from '../plan/answers.js';
+import { takeAnswerHead } from './answer-head.js';
 import { type ExchangeEdits, editAnswer } from './answer-programs.js';
-import {
-  announcedBody,
-  type BodyKind,
-  ChunkScanner,
-  type Head,
-  headerValues,
-  parseHead,
-  statusOf,
-} from './http-framing.js';
+import { announcedBody, type BodyKind, ChunkScanner, type Head, headerValues } from './http-framing.js';
 
 export interface PumpSink {
   /** Bytes for the client. `last`: the answer ends with them. */
@@ -27,8 +20,7 @@ export interface PumpSink {
   head?(status: number, head: Head): boolean;
 }
 
-const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'te', 'upgrade']);
-const MAX_HEAD = 96 * 1024;
+const HOP_BY_HOP = new Set(['connection', 'keep-alive', 'proxy-connection', 'transfer-encoding', 'upgrade']);
 
 export class AnswerPump {
   #buffer = Buffer.alloc(0);
@@ -129,38 +121,30 @@ export class AnswerPump {
 
   #head(input: Buffer): Buffer {
     this.#buffer = Buffer.concat([this.#buffer, input]);
-    const end = this.#buffer.indexOf('\r\n\r\n');
-    if (end < 0) {
-      if (this.#buffer.length > MAX_HEAD) this.#fail('protocol');
-      return Buffer.alloc(0);
-    }
-    const head = parseHead(this.#buffer.subarray(0, end + 4));
-    const rest = this.#buffer.subarray(end + 4);
+    const taken = takeAnswerHead(this.#buffer);
+    if (taken === 'more') return Buffer.alloc(0);
     this.#buffer = Buffer.alloc(0);
-    const status = head ? statusOf(head) : 0;
-    if (!head || status === 0 || status === 101) {
+    const body = taken === 'bad' ? undefined : announcedBody(taken.head, 'close');
+    if (taken === 'bad' || !body) {
       this.#fail('protocol');
       return Buffer.alloc(0);
     }
-    if (status < 200) return rest; // interim answers are not for the client (Envoy drops them, too)
+    const { head, status, rest } = taken;
+    // interim answers are not for the client (Envoy drops them, too), but one to a wish that nobody had is an answer
+    if (status < 200 && status !== 101) return rest;
     if (this.sink.head?.(status, head)) {
       this.#state = 'done';
       return rest;
     }
-    const bodiless = this.isHead || status === 204 || status === 304;
-    const body: BodyKind | undefined = bodiless ? { kind: 'none' } : announcedBody(head, 'close');
-    if (!body) {
-      this.#fail('protocol');
-      return Buffer.alloc(0);
-    }
+    const bodiless = this.isHead || status === 101 || status === 204 || status === 304;
     const connection = headerValues(head, 'connection').join(',').toLowerCase();
     const old = head.startLine.startsWith('HTTP/1.0');
     if (/\bclose\b/.test(connection) || (old && !/\bkeep-alive\b/.test(connection))) this.reusable = false;
     this.closing = this.ending === 'always' || (this.ending === 'with-server' && !this.reusable);
     this.#started = true;
-    this.#body = body;
-    const text = clientHead(head, status, body, this.closing, this.envoyHeaders, this.edits, this.isHead);
-    if (body.kind === 'none' || (body.kind === 'length' && body.length === 0)) {
+    this.#body = bodiless ? { kind: 'none' } : body;
+    const text = clientHead(head, status, this.#body, this.closing, this.envoyHeaders, this.edits, this.isHead);
+    if (bodiless || (body.kind === 'length' && body.length === 0)) {
       this.#finish(text, rest.length);
       return rest;
     }
@@ -221,7 +205,7 @@ function clientHead(
 ): Buffer {
   let headers: [name: string, value: string][] = [];
   for (const [name, value] of head.headers) {
-    if (HOP_BY_HOP.has(name) || (status === 204 && name === 'content-length')) continue;
+    if (HOP_BY_HOP.has(name) || ((status === 204 || status === 101) && name === 'content-length')) continue;
     const before = JOINED_ANSWER_HEADERS.has(name) ? headers.find(([n]) => n === name) : undefined;
     if (before) before[1] += `,${value}`;
     else headers.push([name, value]);

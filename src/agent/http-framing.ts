@@ -38,6 +38,33 @@ export function parseHead(bytes: Buffer): Head | undefined {
   return { startLine, headers, length: bytes.length };
 }
 
+/** What RFC 9110, section 5.5 lets stand in values; Envoy asks the same of reason phrases. */
+export const isText = (text: string): boolean => /^[\t\x20-\x7e\x80-\xff]*$/.test(text);
+
+/**
+ * Splits lines of headers or trailers: folded ones are joined, carriage returns go.
+ * @returns undefined when a line is none
+ */
+export function headerLines(lines: readonly string[]): [name: string, value: string][] | undefined {
+  const headers: [string, string][] = [];
+  for (const line of lines) {
+    const last = headers.at(-1);
+    if (/^[ \t]/.test(line)) {
+      if (!last) return undefined;
+      last[1] += line;
+      continue;
+    }
+    const match = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):(.*)$/s.exec(line);
+    if (!match) return undefined;
+    headers.push([match[1]!.toLowerCase(), match[2]!]);
+  }
+  for (const header of headers) {
+    header[1] = header[1].replaceAll('\r', '').replace(/^[ \t]+|[ \t]+$/g, '');
+    if (!isText(header[1])) return undefined;
+  }
+  return headers;
+}
+
 /** The body that headers announce, without regard to methods and statuses; undefined when they contradict each other. */
 export function announcedBody(head: Head, otherwise: 'none' | 'close'): BodyKind | undefined {
   const codings = headerValues(head, 'transfer-encoding');
@@ -51,12 +78,19 @@ export function announcedBody(head: Head, otherwise: 'none' | 'close'): BodyKind
   return { kind: 'length', length: Number(lengths[0]) };
 }
 
-/** Finds the end of a chunked body (RFC 9112 section 7.1), fed piece by piece. */
+/**
+ * Finds the end of a chunked body (RFC 9112 section 7.1), fed piece by piece. What Envoy lets pass beside the grammar does
+ * here, too: white space behind sizes, bytes between data and its line's end, trailers whose lines end with a line feed alone.
+ */
 export class ChunkScanner {
   #state: 'size' | 'extension' | 'data' | 'data-end' | 'trailer' | 'done' | 'bad' = 'size';
   #left = 0;
   #digits = 0;
-  #line = 0;
+  /** the byte before was a carriage return */
+  #cr = false;
+  #trailers = '';
+  /** the framing itself is passed on: only what the grammar has */
+  #strict = false;
 
   get done(): boolean {
     return this.#state === 'done';
@@ -72,8 +106,9 @@ export class ChunkScanner {
     scanner.#state = (['size', 'extension', 'data', 'data-end', 'trailer'] as const)[state] ?? 'bad';
     scanner.#left = state <= 2 ? low : 0;
     scanner.#digits = state === 0 && remaining >> 32n ? 1 : 0;
-    // In its end state the kernel counts the bytes of CR LF that are to come.
-    scanner.#line = 0;
+    // The kernel takes no extensions, and counts the bytes of CR LF behind data and at the end.
+    scanner.#cr = state === 1 || (state === 3 && low === 1);
+    scanner.#strict = true;
     return scanner;
   }
 
@@ -89,7 +124,7 @@ export class ChunkScanner {
         onData?.(bytes.subarray(at, at + n));
         at += n;
         this.#left -= n;
-        if (this.#left === 0) this.#state = 'data-end';
+        if (this.#left === 0) this.#to('data-end');
         continue;
       }
       this.#byte(bytes[at]!);
@@ -98,41 +133,46 @@ export class ChunkScanner {
     return at;
   }
 
+  #to(state: 'size' | 'extension' | 'data' | 'data-end' | 'trailer'): void {
+    this.#state = state;
+    this.#cr = false;
+    this.#digits = 0;
+  }
+
   #byte(c: number): void {
+    const cr = this.#cr;
+    this.#cr = c === 0x0d;
     switch (this.#state) {
       case 'size': {
         const digit = Number.parseInt(String.fromCharCode(c), 16);
         if (!Number.isNaN(digit)) {
           this.#left = this.#left * 16 + digit;
           this.#digits++;
-          if (this.#digits > 12) this.#state = 'bad';
-        } else if (this.#digits > 0 && c === 0x0a) this.#sizeDone();
-        else if (this.#digits > 0 && (c === 0x0d || c === 0x3b || c === 0x20)) this.#state = 'extension';
+          if (this.#left > 0xffff_ffff_ffff) this.#state = 'bad';
+        } else if (this.#digits > 0 && [0x0d, 0x3b, 0x20, 0x09].includes(c)) this.#state = 'extension';
         else this.#state = 'bad';
         return;
       }
       case 'extension':
-        if (c === 0x0a) this.#sizeDone();
+        if (cr !== (c === 0x0a)) this.#state = 'bad';
+        else if (c === 0x0a) this.#to(this.#left === 0 ? 'trailer' : 'data');
         return;
       case 'data-end':
-        if (c === 0x0a) {
-          this.#state = 'size';
-          this.#left = 0;
-          this.#digits = 0;
-        } else if (c !== 0x0d) this.#state = 'bad';
+        if (c === 0x0a && (cr || !this.#strict)) this.#to('size');
+        else if (this.#strict && (cr || c !== 0x0d)) this.#state = 'bad';
         return;
       case 'trailer':
-        if (c === 0x0a) {
-          if (this.#line === 0) this.#state = 'done';
-          this.#line = 0;
-        } else if (c !== 0x0d) this.#line++;
+        this.#trailer(c);
         return;
     }
   }
 
-  #sizeDone(): void {
-    this.#state = this.#left === 0 ? 'trailer' : 'data';
-    this.#line = 0;
+  #trailer(c: number): void {
+    this.#trailers += String.fromCharCode(c);
+    if (this.#trailers.length > MAX_HEAD) this.#state = 'bad';
+    if (c !== 0x0a || !/(^|\n)\r?\n$/.test(this.#trailers.slice(-3))) return;
+    const lines = this.#trailers.split('\n').slice(0, -2);
+    this.#state = headerLines(lines) ? 'done' : 'bad';
   }
 }
 

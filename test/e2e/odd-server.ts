@@ -16,6 +16,7 @@
  * /bytes/N                an answer of N bytes, content-length given
  * /early                  answers before the body was read, and closes
  * /garbage                something that is not HTTP
+ * /raw/BASE64URL          these bytes ({N}: N times a y)
  */
 import { createHash } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
@@ -149,6 +150,16 @@ async function answer(socket: Socket, method: string, path: string, echo: Buffer
     case 'bytes':
       write(`HTTP/1.1 200 OK\r\nContent-Length: ${a}\r\n\r\n`, method === 'HEAD' ? '' : digits(Number(a)));
       return true;
+    case 'raw': {
+      const text = Buffer.from(a, 'base64url').toString('latin1');
+      write(
+        Buffer.from(
+          text.replace(/\{(\d+)\}/, (_, n) => 'y'.repeat(Number(n))),
+          'latin1',
+        ),
+      );
+      return true;
+    }
     case 'garbage':
       write('220 mail.example ESMTP\r\n');
       await sleep(20);

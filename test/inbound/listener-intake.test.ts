@@ -9,7 +9,7 @@ import { freePort } from '../../src/lab/ports.js';
 import type { OddEcho } from '../e2e/odd-server.js';
 import { bodyOf, MESH, one, request, skip, World } from '../e2e/world.js';
 
-const AGAIN = ['odd-traffic', 'bodies', 'ipv6', 'vanishing', 'reload', 'closing-servers', 'istio-retry'];
+const AGAIN = ['odd-traffic', 'odd-answers', 'bodies', 'ipv6', 'vanishing', 'reload', 'closing-servers', 'istio-retry'];
 
 /** Runs one file of test/e2e with every instance at listener intake. */
 function again(name: string): Promise<{ code: number | null; output: string }> {
