@@ -1,5 +1,6 @@
 /** envoy.config.cluster.v3.Cluster -> endpoints and how one is chosen. */
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
+import type { Assumptions } from './build.js';
 import { type EndpointInfo, type EndpointSet, endpointSet } from './endpoints.js';
 import { upstreamIdleMs } from './idle-times.js';
 import type { ClusterPlan } from './ir.js';
@@ -220,9 +221,9 @@ function percent(o: Json | undefined, absent: number): number {
 
 /**
  * Reads one cluster. Whatever keeps it from the kernel is in the notes of the result.
- * @param http2 HTTP/2 keeps nothing from the kernel
+ * @param assumed what keeps nothing from the kernel
  */
-export function clusterInfo(cluster: JsonObject, resources: Resources, http2 = false): ClusterInfo {
+export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: Assumptions = {}): ClusterInfo {
   const notes = new Notes(resources.provenance);
   notes.reasons.push(...(resources.left?.get(cluster) ?? []));
   onlyFields(notes, cluster, '', KNOWN);
@@ -237,7 +238,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, http2 = f
     );
   const transport = obj(cluster, 'transport_socket');
   const transportType = anyType(obj(transport, 'typed_config'));
-  if (transport && !transportType.endsWith('.RawBuffer')) {
+  if (transport && !assumed.tls && !transportType.endsWith('.RawBuffer')) {
     notes.add(
       'tls',
       `connections to the endpoints use ${transportType || str(transport, 'name')}`,
@@ -271,7 +272,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, http2 = f
     if (bool(zone, 'fail_traffic_on_panic'))
       notes.add('lb-policy', 'fail_traffic_on_panic', 'common_lb_config.zone_aware_lb_config', common);
   }
-  const upstreamRbac = protocolOptions(notes, cluster, http2);
+  const upstreamRbac = protocolOptions(notes, cluster, assumed.http2 === true);
   const breaker = circuitBreakers(notes, cluster, resources);
   const { lb, table } = lbPolicy(notes, cluster);
   const weighted = has(common, 'locality_weighted_lb_config');

@@ -3,6 +3,7 @@ import type { JsonObject, Resources } from '../policy/resources.js';
 import { accessLogs, logOperators } from './access-log.js';
 import type { Edge, ListenerContext } from './actions.js';
 import { localReply } from './answers.js';
+import type { Assumptions } from './build.js';
 import type { ClusterInfo } from './clusters.js';
 import { all, any, headerPresent, not, test } from './conditions.js';
 import type { FilterOutcome } from './filter-outcome.js';
@@ -153,7 +154,7 @@ function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): 
   }
 }
 
-function listenerNotes(notes: Notes, listener: JsonObject): JsonObject | undefined {
+function listenerNotes(notes: Notes, listener: JsonObject, tls: boolean): JsonObject | undefined {
   onlyFields(notes, listener, '', LISTENER_FIELDS);
   if (has(listener, 'access_log'))
     notes.add('access-log', 'connections are logged', 'access_log', listener, 'access_log');
@@ -193,7 +194,7 @@ function listenerNotes(notes: Notes, listener: JsonObject): JsonObject | undefin
   }
   const transport = obj(chain, 'transport_socket');
   const type = anyType(obj(transport, 'typed_config'));
-  if (transport && !type.endsWith('.RawBuffer'))
+  if (transport && !tls && !type.endsWith('.RawBuffer'))
     notes.add(
       'tls',
       `connections use ${type || str(transport, 'name')}`,
@@ -217,7 +218,7 @@ export function listenerPlan(
   clusters: ReadonlyMap<string, ClusterInfo>,
   used: Map<string, ClusterPlan>,
   outcome: Outcome,
-  { limits, http2 }: { readonly limits: LimitContext; readonly http2: boolean },
+  { limits, assumed: { http2 = false, tls = false } }: { readonly limits: LimitContext; readonly assumed: Assumptions },
 ): ListenerPlan {
   const notes = new Notes(resources.provenance);
   notes.reasons.push(...(resources.left?.get(listener) ?? []));
@@ -229,7 +230,7 @@ export function listenerPlan(
   } else onlyFields(notes, socket, 'address.socket_address', ['protocol', 'address', 'port_value', 'ipv4_compat']);
   const name = str(listener, 'name') || `${address}:${port}`;
   const reach = address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
-  const hcm = listenerNotes(notes, listener);
+  const hcm = listenerNotes(notes, listener, tls);
   const path = 'http_connection_manager';
   if (hcm) hcmNotes(notes, hcm, path, http2);
 
