@@ -1,6 +1,7 @@
 /** Envoy resources -> Plan. */
 import type { Resources } from '../policy/resources.js';
 import { clusterInfo } from './clusters.js';
+import type { Environment } from './environment.js';
 import type { ClusterPlan, Plan, Reason } from './ir.js';
 import { listenerPlan } from './listeners.js';
 import { limitContext } from './local-limits.js';
@@ -25,6 +26,8 @@ export function outcomesOf(plan: Plan): Outcomes | undefined {
 export interface Assumptions {
   /** the kernel speaks HTTP/2, which it does not in this version: such a plan tells what waits for that alone */
   readonly http2?: boolean;
+  /** environment variables of the proxy; left out: not known, so that what depends on them is the proxy's */
+  readonly environment?: Environment;
   /** the kernel reads and writes what TLS protects, which it does not, either */
   readonly tls?: boolean;
 }

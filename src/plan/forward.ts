@@ -286,6 +286,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     ),
   );
   if (edits.some((e) => e.op !== 'remove' && typeof e.value !== 'string')) listener.usesRemoteIp();
+  edits.push(...(listener.userAgent?.edits ?? []));
   const source: Piece[] = [{ kind: 'source_ip' }];
   if (listener.edge?.append) edits.push({ op: 'join', name: 'x-forwarded-for', value: source });
   if (listener.edge) edits.push({ op: 'overwrite', name: 'x-envoy-external-address', value: source });

@@ -13,6 +13,7 @@ import type { LimitContext } from './local-limits.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 import { runtimeMayChange } from './runtime.js';
+import { namesProxy, userAgentOf } from './user-agent.js';
 
 const HCM = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
 const DEFAULT_IDLE_MS = 300_000;
@@ -83,6 +84,7 @@ const HCM_FIELDS = [
   'stream_error_on_invalid_http_message',
   'local_reply_config',
   'add_proxy_protocol_connection_state',
+  'add_user_agent',
 ];
 
 function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): void {
@@ -218,9 +220,12 @@ export function listenerPlan(
   clusters: ReadonlyMap<string, ClusterInfo>,
   used: Map<string, ClusterPlan>,
   outcome: Outcome,
-  { limits, assumed: { http2 = false, tls = false } }: { readonly limits: LimitContext; readonly assumed: Assumptions },
+  {
+    limits,
+    assumed: { http2 = false, tls = false, environment },
+  }: { readonly limits: LimitContext; readonly assumed: Assumptions },
 ): ListenerPlan {
-  const notes = new Notes(resources.provenance);
+  const notes = new Notes(resources.provenance, environment);
   notes.reasons.push(...(resources.left?.get(listener) ?? []));
   const socket = obj(obj(listener, 'address'), 'socket_address');
   const address = str(socket, 'address');
@@ -238,11 +243,14 @@ export function listenerPlan(
   const faultsMayChange = runtimeMayChange(resources.bootstrap, 'fault');
   const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers, limits }, path);
   const edge = hcm && edgeOf(hcm);
+  const userAgent = hcm && userAgentOf(notes, hcm, obj(resources.bootstrap, 'node'), path);
   const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
   const operators = logOperators(logs);
   const logField = join(path, 'access_log');
   if (operators.some((o) => o.command === 'RESPONSE_CODE_DETAILS') && (chain.has('rbac') || chain.has('jwt_authn')))
     notes.add('access-log', '%RESPONSE_CODE_DETAILS% names the policy that denied a request', logField, hcm);
+  if (userAgent && operators.some((o) => o.command === 'REQ' && (namesProxy(o.header) || namesProxy(o.alternative))))
+    notes.add('access-log', 'the names of the proxy are logged', logField, hcm);
   if (operators.some((o) => o.command === 'REQ') && chain.has('header_mutation'))
     notes.add('access-log', 'a filter edits the headers of requests that are logged', logField, hcm);
   // its flags and details say so, and of those whose tokens the agent takes the proxy says something else
@@ -260,7 +268,7 @@ export function listenerPlan(
       'rds',
     );
   }
-  const common = new Notes(resources.provenance);
+  const common = new Notes(resources.provenance, environment);
   if (routeConfig) routeConfigNotes(common, routeConfig);
 
   const any = bool(hcm, 'strip_any_host_port') || bool(routeConfig, 'ignore_port_in_host_matching');
@@ -288,6 +296,7 @@ export function listenerPlan(
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,
     edge,
+    userAgent,
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
     stripPort,
