@@ -34,6 +34,7 @@ const KNOWN = [
   'idle_timeout',
   'flush_timeout',
   'retry_policy',
+  'hedge_policy',
   'hash_policy',
   'upgrade_configs',
   // for gRPC requests only, which a guard leaves to the proxy
@@ -244,6 +245,17 @@ function retryAmong(
   }
 }
 
+/** A second try beside a first one that takes too long (hedge_policy) is made where a try may take too long only. */
+function hedging(notes: Notes, ctx: RouteContext, action: JsonObject, perTry: number, path: string): void {
+  const own = obj(action, 'hedge_policy');
+  const hedge = own ?? obj(ctx.virtualHost, 'hedge_policy');
+  if (!hedge) return;
+  const at = own ? join(path, 'hedge_policy') : 'virtual_host.hedge_policy';
+  onlyFields(notes, hedge, at, ['hedge_on_per_try_timeout']);
+  if (perTry > 0 && bool(hedge, 'hedge_on_per_try_timeout'))
+    notes.add('retry', 'tries that take too long go on beside the next one', at, hedge, 'hedge_on_per_try_timeout');
+}
+
 /** A RouteAction as variants; `notes` may already hold reasons, and then the only variant is the proxy. */
 export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteContext, path: string): Variant[] {
   const { listener } = ctx;
@@ -267,6 +279,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   );
   retryAmong(notes, chosen, retry, own ?? obj(ctx.virtualHost, 'retry_policy'), path);
   const { timeout: timeoutMs, perTry, idle } = timeouts(notes, ctx, action, retry, path);
+  hedging(notes, ctx, action, perTry, path);
   const target = targetRewrite(notes, ctx, action, path);
   otherFields(notes, ctx, action, chosen, path);
   const levels = [

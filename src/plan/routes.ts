@@ -69,6 +69,7 @@ function virtualHostNotes(notes: Notes, vhost: JsonObject): void {
     'include_request_attempt_count',
     'include_is_timeout_retry_header',
     'retry_policy',
+    'hedge_policy',
     'per_request_buffer_limit_bytes',
     'request_body_buffer_limit',
     'request_mirror_policies',

@@ -275,6 +275,19 @@ const CASES: Case[] = [
     cluster: { circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
     expect: 'kernel',
   },
+  ...['hedge_on_per_try_timeout', 'initial_requests'].flatMap((key) => [
+    {
+      name: `hedging, ${key}`,
+      route: to('a', '/', {}, { hedge_policy: { [key]: true } }),
+      expect: key === 'initial_requests' ? 'unsupported-field' : 'kernel',
+    },
+  ]),
+  {
+    name: 'hedging where a try may take too long',
+    route: to('a', '/', {}, { retry_policy: { retry_on: 'connect-failure', per_try_timeout: '1s' } }),
+    vhost: { hedge_policy: { hedge_on_per_try_timeout: true } },
+    expect: 'retry',
+  },
   {
     name: 'retries on headers',
     route: to('a', '/', {}, { retry_policy: { retry_on: 'retriable-headers' } }),
