@@ -239,6 +239,10 @@ function retryAmong(
   const several = chosen.some(({ cluster }) => cluster.followed?.names || cluster.endpoints.length > 1);
   if (retry.avoidsTried && several)
     notes.add('retry', 'retries go to other endpoints than the tries before', at, policy, 'retry_host_predicate');
+  // where the endpoints are looked up, so are their priorities
+  const priorities = chosen.some(({ info }) => info.discovered || info.endpoints.some((e) => e.state.priority > 0));
+  if (retry.avoidsPriorities && priorities)
+    notes.add('retry', 'retry_priority depends on the try before', at, policy, 'retry_priority');
   for (const { info } of chosen) {
     if (info.maxRetries < MANY_RETRIES)
       notes.add('retry', `cluster ${info.name} allows ${info.maxRetries} retries at a time`, at, policy, 'retry_on');

@@ -253,6 +253,9 @@ export function listenerPlan(
     notes.add('access-log', 'the names of the proxy are logged', logField, hcm);
   if (operators.some((o) => o.command === 'REQ') && chain.has('header_mutation'))
     notes.add('access-log', 'a filter edits the headers of requests that are logged', logField, hcm);
+  const told = ['set_metadata', 'header_to_metadata'].some((filter) => chain.has(filter));
+  if (told && operators.some((o) => o.namespace !== undefined))
+    notes.add('access-log', 'a filter may write the metadata that is logged', logField, hcm);
   // its flags and details say so, and of those whose tokens the agent takes the proxy says something else
   if (logs.length > 0 && chain.has('local_ratelimit'))
     notes.add('access-log', 'what rate limits refuse is logged', logField, hcm);

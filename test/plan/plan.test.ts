@@ -75,6 +75,14 @@ const protocol = (options: JsonObject): JsonObject => ({
   },
 });
 
+const PREVIOUS_PRIORITIES = {
+  name: 'envoy.retry_priorities.previous_priorities',
+  typed_config: {
+    '@type': 'type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig',
+    update_frequency: 2,
+  },
+};
+
 const CASES: Case[] = [
   { name: 'a plain route', expect: 'kernel' },
   { name: 'an unknown field of a route', route: to('a', '/', { new_field: 1 }), expect: 'unsupported-field' },
@@ -286,6 +294,18 @@ const CASES: Case[] = [
     name: 'hedging where a try may take too long',
     route: to('a', '/', {}, { retry_policy: { retry_on: 'connect-failure', per_try_timeout: '1s' } }),
     vhost: { hedge_policy: { hedge_on_per_try_timeout: true } },
+    expect: 'retry',
+  },
+  ...[0, 1].map((priority) => ({
+    name: `retries in other priorities than ${priority}`,
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', retry_priority: PREVIOUS_PRIORITIES } }),
+    cluster: { ...endpoints({ priority }), circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
+    expect: priority === 0 ? 'kernel' : 'retry',
+  })),
+  {
+    name: 'retries in priorities that something else chooses',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', retry_priority: { name: 'x' } } }),
+    cluster: { circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
     expect: 'retry',
   },
   {
