@@ -39,7 +39,7 @@ export interface ClusterInfo {
   readonly upstreamRbac: readonly JsonObject[];
 }
 
-/** Thresholds that the fast path's own pools (1024 connections to an endpoint) never reach. */
+/** Envoy's thresholds where nothing is said. */
 const DEFAULT_THRESHOLD = 1024;
 
 const KNOWN = [
@@ -180,10 +180,16 @@ function circuitBreakers(notes: Notes, cluster: JsonObject, resources: Resources
     // retries and their budget are carried out, and so counted, by the proxy alone
     const counted = ['max_connections', 'max_pending_requests', 'max_requests', 'max_connection_pools'];
     onlyFields(notes, t, at, ['priority', 'max_retries', 'retry_budget', 'track_remaining', ...counted]);
-    if (has(t, 'max_requests') && num(t, 'max_requests') < DEFAULT_THRESHOLD) most = num(t, 'max_requests');
+    // over HTTP/1.1 no more are in flight than there are connections, and what finds none waits
+    const [requests, connections] = [
+      num(t, 'max_requests', DEFAULT_THRESHOLD),
+      num(t, 'max_connections', DEFAULT_THRESHOLD),
+    ];
+    if (requests < connections) most = requests;
     for (const key of counted) {
       // no more wait for a connection than may be in flight
-      const enough = key === 'max_pending_requests' && most !== undefined ? most : DEFAULT_THRESHOLD;
+      const enough =
+        key === 'max_pending_requests' ? Math.min(most ?? DEFAULT_THRESHOLD, DEFAULT_THRESHOLD) : DEFAULT_THRESHOLD;
       if (key !== 'max_requests' && has(t, key) && num(t, key) < enough) {
         notes.add('circuit-breaker', `${key} is ${num(t, key)}`, join(at, key), t, key);
       }

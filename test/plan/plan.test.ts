@@ -699,6 +699,22 @@ describe('a route that is left to the proxy', () => {
     assert.equal(request('/y').verdict, 'proxy');
   });
 
+  // as Envoy 1.40 does with 1,700 requests at once: 503 from the threshold on, or none, as the rest waits for a connection
+  it('counts requests in flight where there may be more connections', () => {
+    for (const [threshold, most] of [
+      [{}, undefined],
+      [{ max_requests: 1500 }, undefined],
+      [{ max_connections: 3000 }, 1024],
+      [{ max_connections: 3000, max_requests: 1500 }, 1500],
+      [{ max_connections: 3000, max_requests: 3000 }, undefined],
+      [{ max_requests: 10 }, 10],
+    ] as const) {
+      const cluster = clusterOf('a', [1], { circuit_breakers: { thresholds: [threshold] } });
+      const plan = buildPlan(resourcesOf([listenerOf([hostOf([to('a', '/')])])], [cluster]));
+      assert.equal(plan.clusters[0]?.breaker?.most, most, JSON.stringify(threshold));
+    }
+  });
+
   it('has unique ids', () => {
     const plan = buildPlan(
       resourcesOf(
