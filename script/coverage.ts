@@ -109,7 +109,10 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
     if (rule.verdict === 'kernel' && rule.kind === 'EnvoyFilter' && nothing) survey.idle++;
     const codes = new Set(rule.reasons.map(({ code }) => code));
     if ([...codes].some((code) => SPOKEN.has(code))) survey.unspoken++;
-    if (!rule.waitsFor) for (const code of codes) survey.beyond.set(code, (survey.beyond.get(code) ?? 0) + 1);
+    const others = [...codes].filter((code) => !SPOKEN.has(code));
+    // where there is nothing else, what is left of these is not translated at all
+    const why = others.length > 0 ? others : codes;
+    if (!rule.waitsFor) for (const code of why) survey.beyond.set(code, (survey.beyond.get(code) ?? 0) + 1);
     const seen = new Set<string>();
     for (const { code, message } of rule.reasons) {
       const reason = entry(survey.reasons, code, () => ({ rules: 0, messages: new Map(), repositories: new Set() }));
