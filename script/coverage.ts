@@ -36,12 +36,24 @@ interface Survey {
   idle: number;
   /** rules about connections, not requests */
   connections: number;
-  /** rules left to the proxy that would be in the kernel but for HTTP/2 */
+  /** rules left to the proxy that would be in the kernel but for HTTP/2, for TLS, for both */
   http2: number;
+  tls: number;
+  http2AndTls: number;
+  /** rules with a reason that has to do with HTTP/2 or TLS, among others or alone */
+  unspoken: number;
+  /** rules with a reason that neither HTTP/2 nor TLS would take away, by code */
+  readonly beyond: Map<string, number>;
 }
 
 /** Warnings that say so. */
 const UNKNOWN_KINDS = new Set(['backend-kind', 'unknown-filter']);
+
+/** The share of rules that are to be in the kernel. */
+const GOAL = 0.94;
+
+/** Codes of what is spoken by the proxy only. */
+const SPOKEN = new Set(['grpc', 'upstream-protocol', 'codec', 'tls', 'mesh-tls', 'tls-secret']);
 
 /** Reasons shown of each survey. */
 const TOP = 20;
@@ -78,6 +90,8 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
   survey.inputs++;
   survey.documents += result.documents;
   survey.http2 += result.http2;
+  survey.tls += result.tls;
+  survey.http2AndTls += result.http2AndTls;
   if (result.errors.length > 0) survey.rejected++;
   for (const error of result.errors) {
     survey.errors.set(error.code, (survey.errors.get(error.code) ?? 0) + 1);
@@ -93,6 +107,12 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
     if (rule.verdict === 'kernel' && unknown) survey.unknown++;
     const nothing = result.warnings.some((w) => w.code === 'no-effect' && w.file === rule.file);
     if (rule.verdict === 'kernel' && rule.kind === 'EnvoyFilter' && nothing) survey.idle++;
+    const codes = new Set(rule.reasons.map(({ code }) => code));
+    if ([...codes].some((code) => SPOKEN.has(code))) survey.unspoken++;
+    const others = [...codes].filter((code) => !SPOKEN.has(code));
+    // where there is nothing else, what is left of these is not translated at all
+    const why = others.length > 0 ? others : codes;
+    if (!rule.waitsFor) for (const code of why) survey.beyond.set(code, (survey.beyond.get(code) ?? 0) + 1);
     const seen = new Set<string>();
     for (const { code, message } of rule.reasons) {
       const reason = entry(survey.reasons, code, () => ({ rules: 0, messages: new Map(), repositories: new Set() }));
@@ -107,8 +127,19 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
 
 async function survey(folder: string, whole: boolean): Promise<Survey> {
   const found: Survey = {
-    ...{ byKind: new Map(), reasons: new Map(), errors: new Map(), crashes: [] },
-    ...{ inputs: 0, rejected: 0, documents: 0, unknown: 0, idle: 0, connections: 0, http2: 0 },
+    ...{ byKind: new Map(), reasons: new Map(), beyond: new Map(), errors: new Map(), crashes: [] },
+    ...{
+      inputs: 0,
+      rejected: 0,
+      documents: 0,
+      unknown: 0,
+      idle: 0,
+      connections: 0,
+      http2: 0,
+      tls: 0,
+      http2AndTls: 0,
+      unspoken: 0,
+    },
   };
   for (const system of children(folder)) {
     if (!statSync(system).isDirectory()) continue;
@@ -129,6 +160,20 @@ async function survey(folder: string, whole: boolean): Promise<Survey> {
 
 const percent = (part: number, all: number): string => (all === 0 ? '–' : `${((100 * part) / all).toFixed(1)}%`);
 
+/** What the compiler alone cannot change, and how far it is from the goal. */
+function outOfReach(found: Survey, kernel: number, rules: number): string[] {
+  const spoken = kernel + found.http2 + found.tls + found.http2AndTls;
+  const missing = Math.max(0, Math.ceil(GOAL * rules) - spoken);
+  const most = [...found.beyond].sort(([, a], [, b]) => b - a).slice(0, 8);
+  return [
+    `**${found.http2} more rules (${percent(found.http2, rules)}) would be in the kernel but for HTTP/2, ${found.tls} (${percent(found.tls, rules)}) but for TLS**, mutual TLS of the mesh included,`,
+    `and ${found.http2AndTls} but for both. Only the proxy speaks these; all else about the rules is understood and compiled. They count as the proxy's;`,
+    `with both it would be **${percent(spoken, rules)}**. So without HTTP/2 and TLS no more than ${percent(rules - found.unspoken, rules)} can be reached, whatever the compiler understands;`,
+    `with both, ${percent(missing, rules)} (${missing} rules) would be missing from ${percent(GOAL, 1)}. What keeps the other ${rules - spoken}, where a rule can have several reasons:`,
+    `${most.map(([code, n]) => `\`${code}\` ${n}`).join(', ')}.`,
+  ];
+}
+
 function tables(found: Survey, what: string): string {
   const kinds = [...found.byKind].sort(([, a], [, b]) => b.rules - a.rules);
   const sum = (pick: (t: Tally) => number): number => kinds.reduce((total, [, t]) => total + pick(t), 0);
@@ -142,8 +187,7 @@ function tables(found: Survey, what: string): string {
     `releases, or filters by names of old). ${found.connections} of the others are TCP and TLS routes, which decide about connections and not about requests;`,
     `of the rules about requests alone it is ${percent(kernel, rules - found.connections)}.`,
     '',
-    `**${found.http2} more rules (${percent(found.http2, rules)}) would be in the kernel but for HTTP/2**, which only the proxy speaks: all else about`,
-    `them is understood and compiled. They count as the proxy's; with them it would be ${percent(kernel + found.http2, rules)}.`,
+    ...outOfReach(found, kernel, rules),
     '',
     '| kind | rules | in the kernel | share | in input with errors |',
     '| --- | ---: | ---: | ---: | ---: |',

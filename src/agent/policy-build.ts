@@ -45,7 +45,8 @@ const unique = <T>(list: readonly T[]): T[] => [
 export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = digestOf(loaded.resources)): Planned {
   const { resources } = loaded;
   const startedAt = performance.now();
-  const plan = buildPlan(resources);
+  // a proxy of its own has the agent's environment; somebody else's has any
+  const plan = buildPlan(resources, typeof task.proxy === 'string' ? { environment: process.env } : {});
   const limits = enforcedLimits(resources, plan);
   const proxies = new Map<string, At>();
   for (const listener of plan.listeners) {

@@ -5,6 +5,7 @@ import type { FilterOutcome } from './filter-outcome.js';
 import type { Action, ClusterPlan, Condition, RbacCheck, Reason } from './ir.js';
 import type { LogOperator } from './log-format.js';
 import type { Notes } from './notes.js';
+import type { UserAgent } from './user-agent.js';
 
 /**
  * A route becomes one or more variants, tried in order: a condition on top of the route's own and what is done then.
@@ -53,6 +54,8 @@ export interface ListenerContext {
   readonly suppressEnvoyHeaders: boolean;
   /** use_remote_address: what the proxy says about the client */
   readonly edge: Edge | undefined;
+  /** add_user_agent: what the proxy says about itself */
+  readonly userAgent: UserAgent | undefined;
   /** the operators of the listener's access logs */
   readonly logged: readonly LogOperator[];
   /** HCM stream_idle_timeout, 0: none */

@@ -1,6 +1,7 @@
 /** Envoy resources -> Plan. */
 import type { Resources } from '../policy/resources.js';
 import { clusterInfo } from './clusters.js';
+import type { Environment } from './environment.js';
 import type { ClusterPlan, Plan, Reason } from './ir.js';
 import { listenerPlan } from './listeners.js';
 import { limitContext } from './local-limits.js';
@@ -25,25 +26,29 @@ export function outcomesOf(plan: Plan): Outcomes | undefined {
 export interface Assumptions {
   /** the kernel speaks HTTP/2, which it does not in this version: such a plan tells what waits for that alone */
   readonly http2?: boolean;
+  /** environment variables of the proxy; left out: not known, so that what depends on them is the proxy's */
+  readonly environment?: Environment;
+  /** the kernel reads and writes what TLS protects, which it does not, either */
+  readonly tls?: boolean;
 }
 
 /**
  * Decides for every listener and route of the resources whether the kernel can do what they say. Never throws for what
  * users write: what is not understood becomes a proxy verdict with reasons.
  */
-export function buildPlan(resources: Resources, { http2 = false }: Assumptions = {}): Plan {
+export function buildPlan(resources: Resources, assumed: Assumptions = {}): Plan {
   const found = new Map<object, Reason[]>();
   const routeIds = new Map<object, string[]>();
   const outcome: Outcome = (object, reasons, ids = []) => {
     found.set(object, dedupe([...(found.get(object) ?? []), ...reasons]));
     if (ids.length > 0) routeIds.set(object, [...(routeIds.get(object) ?? []), ...ids]);
   };
-  const clusters = new Map(resources.clusters.map((c) => [str(c, 'name'), clusterInfo(c, resources, http2)]));
+  const clusters = new Map(resources.clusters.map((c) => [str(c, 'name'), clusterInfo(c, resources, assumed)]));
   for (const info of clusters.values()) outcome(info.resource, info.notes.reasons);
   const used = new Map<string, ClusterPlan>();
   const limits = limitContext(resources);
   const listeners = resources.listeners.map((l) =>
-    listenerPlan(l, resources, clusters, used, outcome, { limits, http2 }),
+    listenerPlan(l, resources, clusters, used, outcome, { limits, assumed }),
   );
   const plan: Plan = { listeners, clusters: [...used.values()] };
   outcomes.set(plan, { reasons: found, routeIds });

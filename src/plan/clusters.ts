@@ -1,5 +1,6 @@
 /** envoy.config.cluster.v3.Cluster -> endpoints and how one is chosen. */
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
+import type { Assumptions } from './build.js';
 import { type EndpointInfo, type EndpointSet, endpointSet } from './endpoints.js';
 import { upstreamIdleMs } from './idle-times.js';
 import type { ClusterPlan } from './ir.js';
@@ -38,7 +39,7 @@ export interface ClusterInfo {
   readonly upstreamRbac: readonly JsonObject[];
 }
 
-/** Thresholds that the fast path's own pools (1024 connections to an endpoint) never reach. */
+/** Envoy's thresholds where nothing is said. */
 const DEFAULT_THRESHOLD = 1024;
 
 const KNOWN = [
@@ -179,10 +180,16 @@ function circuitBreakers(notes: Notes, cluster: JsonObject, resources: Resources
     // retries and their budget are carried out, and so counted, by the proxy alone
     const counted = ['max_connections', 'max_pending_requests', 'max_requests', 'max_connection_pools'];
     onlyFields(notes, t, at, ['priority', 'max_retries', 'retry_budget', 'track_remaining', ...counted]);
-    if (has(t, 'max_requests') && num(t, 'max_requests') < DEFAULT_THRESHOLD) most = num(t, 'max_requests');
+    // over HTTP/1.1 no more are in flight than there are connections, and what finds none waits
+    const [requests, connections] = [
+      num(t, 'max_requests', DEFAULT_THRESHOLD),
+      num(t, 'max_connections', DEFAULT_THRESHOLD),
+    ];
+    if (requests < connections) most = requests;
     for (const key of counted) {
       // no more wait for a connection than may be in flight
-      const enough = key === 'max_pending_requests' && most !== undefined ? most : DEFAULT_THRESHOLD;
+      const enough =
+        key === 'max_pending_requests' ? Math.min(most ?? DEFAULT_THRESHOLD, DEFAULT_THRESHOLD) : DEFAULT_THRESHOLD;
       if (key !== 'max_requests' && has(t, key) && num(t, key) < enough) {
         notes.add('circuit-breaker', `${key} is ${num(t, key)}`, join(at, key), t, key);
       }
@@ -220,9 +227,9 @@ function percent(o: Json | undefined, absent: number): number {
 
 /**
  * Reads one cluster. Whatever keeps it from the kernel is in the notes of the result.
- * @param http2 HTTP/2 keeps nothing from the kernel
+ * @param assumed what keeps nothing from the kernel
  */
-export function clusterInfo(cluster: JsonObject, resources: Resources, http2 = false): ClusterInfo {
+export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: Assumptions = {}): ClusterInfo {
   const notes = new Notes(resources.provenance);
   notes.reasons.push(...(resources.left?.get(cluster) ?? []));
   onlyFields(notes, cluster, '', KNOWN);
@@ -237,7 +244,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, http2 = f
     );
   const transport = obj(cluster, 'transport_socket');
   const transportType = anyType(obj(transport, 'typed_config'));
-  if (transport && !transportType.endsWith('.RawBuffer')) {
+  if (transport && !assumed.tls && !transportType.endsWith('.RawBuffer')) {
     notes.add(
       'tls',
       `connections to the endpoints use ${transportType || str(transport, 'name')}`,
@@ -271,7 +278,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, http2 = f
     if (bool(zone, 'fail_traffic_on_panic'))
       notes.add('lb-policy', 'fail_traffic_on_panic', 'common_lb_config.zone_aware_lb_config', common);
   }
-  const upstreamRbac = protocolOptions(notes, cluster, http2);
+  const upstreamRbac = protocolOptions(notes, cluster, assumed.http2 === true);
   const breaker = circuitBreakers(notes, cluster, resources);
   const { lb, table } = lbPolicy(notes, cluster);
   const weighted = has(common, 'locality_weighted_lb_config');

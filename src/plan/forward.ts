@@ -34,6 +34,7 @@ const KNOWN = [
   'idle_timeout',
   'flush_timeout',
   'retry_policy',
+  'hedge_policy',
   'hash_policy',
   'upgrade_configs',
   // for gRPC requests only, which a guard leaves to the proxy
@@ -238,10 +239,25 @@ function retryAmong(
   const several = chosen.some(({ cluster }) => cluster.followed?.names || cluster.endpoints.length > 1);
   if (retry.avoidsTried && several)
     notes.add('retry', 'retries go to other endpoints than the tries before', at, policy, 'retry_host_predicate');
+  // where the endpoints are looked up, so are their priorities
+  const priorities = chosen.some(({ info }) => info.discovered || info.endpoints.some((e) => e.state.priority > 0));
+  if (retry.avoidsPriorities && priorities)
+    notes.add('retry', 'retry_priority depends on the try before', at, policy, 'retry_priority');
   for (const { info } of chosen) {
     if (info.maxRetries < MANY_RETRIES)
       notes.add('retry', `cluster ${info.name} allows ${info.maxRetries} retries at a time`, at, policy, 'retry_on');
   }
+}
+
+/** A second try beside a first one that takes too long (hedge_policy) is made where a try may take too long only. */
+function hedging(notes: Notes, ctx: RouteContext, action: JsonObject, perTry: number, path: string): void {
+  const own = obj(action, 'hedge_policy');
+  const hedge = own ?? obj(ctx.virtualHost, 'hedge_policy');
+  if (!hedge) return;
+  const at = own ? join(path, 'hedge_policy') : 'virtual_host.hedge_policy';
+  onlyFields(notes, hedge, at, ['hedge_on_per_try_timeout']);
+  if (perTry > 0 && bool(hedge, 'hedge_on_per_try_timeout'))
+    notes.add('retry', 'tries that take too long go on beside the next one', at, hedge, 'hedge_on_per_try_timeout');
 }
 
 /** A RouteAction as variants; `notes` may already hold reasons, and then the only variant is the proxy. */
@@ -267,6 +283,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   );
   retryAmong(notes, chosen, retry, own ?? obj(ctx.virtualHost, 'retry_policy'), path);
   const { timeout: timeoutMs, perTry, idle } = timeouts(notes, ctx, action, retry, path);
+  hedging(notes, ctx, action, perTry, path);
   const target = targetRewrite(notes, ctx, action, path);
   otherFields(notes, ctx, action, chosen, path);
   const levels = [
@@ -286,6 +303,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     ),
   );
   if (edits.some((e) => e.op !== 'remove' && typeof e.value !== 'string')) listener.usesRemoteIp();
+  edits.push(...(listener.userAgent?.edits ?? []));
   const source: Piece[] = [{ kind: 'source_ip' }];
   if (listener.edge?.append) edits.push({ op: 'join', name: 'x-forwarded-for', value: source });
   if (listener.edge) edits.push({ op: 'overwrite', name: 'x-envoy-external-address', value: source });

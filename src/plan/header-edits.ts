@@ -4,6 +4,7 @@
  * for each name, edits whose conditions are about the request as received.
  */
 import type { JsonObject } from '../policy/resources.js';
+import { withEnvironment } from './environment.js';
 import type { AnswerEdit, HeaderEdit, Piece } from './ir.js';
 import { readFormat, UnknownOperator } from './log-format.js';
 import { bool, has, join, list, type Notes, num, obj, onlyFields, str, strings } from './notes.js';
@@ -114,7 +115,7 @@ export function headerOption(notes: Notes, option: JsonObject, at: string, side:
   const header = obj(option, 'header') ?? {};
   onlyFields(notes, header, join(at, 'header'), ['key', 'value']);
   const name = str(header, 'key').toLowerCase();
-  const text = str(header, 'value');
+  const text = withEnvironment(str(header, 'value'), notes.environment);
   const value = literalValue(text) ?? (side === 'request' ? madeValue(text) : undefined);
   if (value === undefined) {
     const what = `the value of ${name} is computed per request`;

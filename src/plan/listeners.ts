@@ -3,6 +3,7 @@ import type { JsonObject, Resources } from '../policy/resources.js';
 import { accessLogs, logOperators } from './access-log.js';
 import type { Edge, ListenerContext } from './actions.js';
 import { localReply } from './answers.js';
+import type { Assumptions } from './build.js';
 import type { ClusterInfo } from './clusters.js';
 import { all, any, headerPresent, not, test } from './conditions.js';
 import type { FilterOutcome } from './filter-outcome.js';
@@ -12,6 +13,7 @@ import type { LimitContext } from './local-limits.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 import { runtimeMayChange } from './runtime.js';
+import { namesProxy, userAgentOf } from './user-agent.js';
 
 const HCM = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
 const DEFAULT_IDLE_MS = 300_000;
@@ -82,6 +84,7 @@ const HCM_FIELDS = [
   'stream_error_on_invalid_http_message',
   'local_reply_config',
   'add_proxy_protocol_connection_state',
+  'add_user_agent',
 ];
 
 function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): void {
@@ -153,7 +156,7 @@ function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): 
   }
 }
 
-function listenerNotes(notes: Notes, listener: JsonObject): JsonObject | undefined {
+function listenerNotes(notes: Notes, listener: JsonObject, tls: boolean): JsonObject | undefined {
   onlyFields(notes, listener, '', LISTENER_FIELDS);
   if (has(listener, 'access_log'))
     notes.add('access-log', 'connections are logged', 'access_log', listener, 'access_log');
@@ -193,7 +196,7 @@ function listenerNotes(notes: Notes, listener: JsonObject): JsonObject | undefin
   }
   const transport = obj(chain, 'transport_socket');
   const type = anyType(obj(transport, 'typed_config'));
-  if (transport && !type.endsWith('.RawBuffer'))
+  if (transport && !tls && !type.endsWith('.RawBuffer'))
     notes.add(
       'tls',
       `connections use ${type || str(transport, 'name')}`,
@@ -217,9 +220,12 @@ export function listenerPlan(
   clusters: ReadonlyMap<string, ClusterInfo>,
   used: Map<string, ClusterPlan>,
   outcome: Outcome,
-  { limits, http2 }: { readonly limits: LimitContext; readonly http2: boolean },
+  {
+    limits,
+    assumed: { http2 = false, tls = false, environment },
+  }: { readonly limits: LimitContext; readonly assumed: Assumptions },
 ): ListenerPlan {
-  const notes = new Notes(resources.provenance);
+  const notes = new Notes(resources.provenance, environment);
   notes.reasons.push(...(resources.left?.get(listener) ?? []));
   const socket = obj(obj(listener, 'address'), 'socket_address');
   const address = str(socket, 'address');
@@ -229,7 +235,7 @@ export function listenerPlan(
   } else onlyFields(notes, socket, 'address.socket_address', ['protocol', 'address', 'port_value', 'ipv4_compat']);
   const name = str(listener, 'name') || `${address}:${port}`;
   const reach = address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
-  const hcm = listenerNotes(notes, listener);
+  const hcm = listenerNotes(notes, listener, tls);
   const path = 'http_connection_manager';
   if (hcm) hcmNotes(notes, hcm, path, http2);
 
@@ -237,13 +243,19 @@ export function listenerPlan(
   const faultsMayChange = runtimeMayChange(resources.bootstrap, 'fault');
   const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers, limits }, path);
   const edge = hcm && edgeOf(hcm);
+  const userAgent = hcm && userAgentOf(notes, hcm, obj(resources.bootstrap, 'node'), path);
   const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
   const operators = logOperators(logs);
   const logField = join(path, 'access_log');
   if (operators.some((o) => o.command === 'RESPONSE_CODE_DETAILS') && (chain.has('rbac') || chain.has('jwt_authn')))
     notes.add('access-log', '%RESPONSE_CODE_DETAILS% names the policy that denied a request', logField, hcm);
+  if (userAgent && operators.some((o) => o.command === 'REQ' && (namesProxy(o.header) || namesProxy(o.alternative))))
+    notes.add('access-log', 'the names of the proxy are logged', logField, hcm);
   if (operators.some((o) => o.command === 'REQ') && chain.has('header_mutation'))
     notes.add('access-log', 'a filter edits the headers of requests that are logged', logField, hcm);
+  const told = ['set_metadata', 'header_to_metadata'].some((filter) => chain.has(filter));
+  if (told && operators.some((o) => o.namespace !== undefined))
+    notes.add('access-log', 'a filter may write the metadata that is logged', logField, hcm);
   // its flags and details say so, and of those whose tokens the agent takes the proxy says something else
   if (logs.length > 0 && chain.has('local_ratelimit'))
     notes.add('access-log', 'what rate limits refuse is logged', logField, hcm);
@@ -259,7 +271,7 @@ export function listenerPlan(
       'rds',
     );
   }
-  const common = new Notes(resources.provenance);
+  const common = new Notes(resources.provenance, environment);
   if (routeConfig) routeConfigNotes(common, routeConfig);
 
   const any = bool(hcm, 'strip_any_host_port') || bool(routeConfig, 'ignore_port_in_host_matching');
@@ -287,6 +299,7 @@ export function listenerPlan(
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,
     edge,
+    userAgent,
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
     stripPort,

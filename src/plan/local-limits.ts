@@ -199,9 +199,12 @@ function statusCode(status: JsonObject | undefined): number {
 /** The headers of the refusal before Envoy adds the body's: additions to nothing. */
 function refusalHeaders(notes: Notes, config: JsonObject, path: string): ReplyAction['headers'] {
   const key = 'response_headers_to_add';
+  // without the environment: whether a limit is enforced here is asked in places that do not know it
+  const found = new Notes(notes.provenance);
   const edits = list(config, key).flatMap(
-    (option, i) => headerOption(notes, option, `${join(path, key)}[${i}]`, 'response') ?? [],
+    (option, i) => headerOption(found, option, `${join(path, key)}[${i}]`, 'response') ?? [],
   );
+  notes.reasons.push(...found.reasons);
   const ordered = [
     ...edits.filter(({ op }) => op.startsWith('overwrite')),
     ...edits.filter(({ op }) => !op.startsWith('overwrite')),

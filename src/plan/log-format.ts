@@ -12,6 +12,8 @@ export interface LogOperator {
   readonly alternative?: string;
   /** the value is cut off after so many bytes */
   readonly most?: number;
+  /** DYNAMIC_METADATA: whose; nothing that the kernel does writes there, so nothing is written where nobody else does */
+  readonly namespace?: string;
   /** START_TIME: its pieces, literals and conversions */
   readonly time?: readonly string[];
 }
@@ -48,6 +50,9 @@ const UNKNOWN_ANSWER = new Set(
 );
 const TIME_CONVERSIONS = /^%(?:[YmdHMSTFsf%]|[1-9]f|E[1-9]S)$/;
 const DEFAULT_TIME = '%Y-%m-%dT%H:%M:%E3SZ';
+
+/** Namespaces of dynamic metadata in which none of the filters that the kernel knows writes unless it is told to. */
+const FOREIGN = /^(?:envoy\.filters\.http\.ext_(?:authz|proc)|(?!envoy)[\w.-]+)$/;
 
 /** The format of Envoy without one of one's own. */
 export const DEFAULT_FORMAT =
@@ -87,6 +92,10 @@ function operator(text: string): LogOperator | undefined {
   const most = length === undefined ? undefined : Number(length);
   if (command === 'REQ' || command === 'RESP') return headerOperator(command, argument ?? '', most);
   if (most !== undefined) return undefined;
+  if (command === 'DYNAMIC_METADATA') {
+    const namespace = /^([^:]+)/.exec(argument ?? '')?.[1] ?? 'envoy';
+    return FOREIGN.test(namespace) ? { command, namespace } : undefined;
+  }
   if (command === 'START_TIME') {
     const time = timePieces(argument ? argument : DEFAULT_TIME);
     return time && { command, time };

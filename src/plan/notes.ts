@@ -1,12 +1,17 @@
 /** Reading resources strictly: JSON accessors, and the collection of reasons for which something goes to the proxy. */
 import type { Json, JsonObject, Provenance } from '../policy/resources.js';
+import type { Environment } from './environment.js';
 import type { Reason } from './ir.js';
 import type { ReasonCode } from './reasons.js';
 
 /** Collects reasons; one for each scope (listener, virtual host, route, cluster ...). */
 export class Notes {
   readonly reasons: Reason[] = [];
-  constructor(readonly provenance: Provenance) {}
+  constructor(
+    readonly provenance: Provenance,
+    /** the proxy's environment, which formats of values may name */
+    readonly environment?: Environment,
+  ) {}
 
   /** Adds a reason. `object` and `key` say where in the resources (for the position in the user's file). */
   add(code: ReasonCode, message: string, field: string, object?: JsonObject, key?: string): void {
@@ -17,7 +22,7 @@ export class Notes {
 
   /** An empty collection with the same provenance. */
   fork(): Notes {
-    return new Notes(this.provenance);
+    return new Notes(this.provenance, this.environment);
   }
 
   get clean(): boolean {

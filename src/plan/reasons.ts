@@ -91,7 +91,7 @@ const TEXT = {
   ],
   'header-format': [
     'A header value with a %COMMAND%',
-    'The value is computed per request by the proxy’s formatter. In requests, the client’s address without its port and the protocol are known here.',
+    'The value is computed per request by the proxy’s formatter. In requests, the client’s address without its port and the protocol are known here, and everywhere the environment variables of Sidestep’s own proxy, where they are plain text.',
   ],
   'header-edit': [
     'An edit of a header that the fast path handles itself',
@@ -155,7 +155,7 @@ const TEXT = {
   ],
   'circuit-breaker': [
     'Circuit breaker thresholds below the default of 1024',
-    'Requests in flight (max_requests) are counted together, where every request to the cluster is one that the agent sees end: not with listeners that are the proxy’s as a whole, inbound listeners, mirroring, or somebody else’s proxy. Connections, and those who wait for one, are counted by the proxy. Thresholds of 1024 and more are not reached by the fast path’s own pools.',
+    'Requests in flight (max_requests) are counted together, where every request to the cluster is one that the agent sees end: not with listeners that are the proxy’s as a whole, inbound listeners, mirroring, or somebody else’s proxy. So they are wherever fewer requests than connections are allowed: over HTTP/1.1 others wait for a connection. Connections, and those who wait for one, are counted by the proxy; thresholds of 1024 and more for these are taken for Envoy’s default.',
   ],
   'subset-lb': [
     'Subset load balancing that cannot be resolved from the files',

@@ -17,6 +17,9 @@ export interface ReportReason {
   readonly clients?: Clients;
 }
 
+/** What rules may wait for, alone or together. */
+export type WaitsFor = 'http2' | 'tls' | 'http2+tls';
+
 export interface ReportResult {
   readonly file: string;
   readonly line: number;
@@ -25,8 +28,8 @@ export interface ReportResult {
   readonly name: string;
   readonly rule: string;
   readonly verdict: 'kernel' | 'proxy' | 'invalid';
-  /** the proxy has it for HTTP/2 alone: in a kernel that spoke it, the rule would be the kernel's */
-  readonly waitsFor?: 'http2';
+  /** the proxy has it for this alone: in a kernel that spoke it, the rule would be the kernel's */
+  readonly waitsFor?: WaitsFor;
   readonly reasons: readonly ReportReason[];
 }
 
@@ -49,6 +52,10 @@ export interface CheckReport {
   readonly invalid: number;
   /** of those left to the proxy, rules that would be in the kernel but for HTTP/2 */
   readonly http2: number;
+  /** those that would be in the kernel but for TLS */
+  readonly tls: number;
+  /** those that would be in the kernel but for both */
+  readonly http2AndTls: number;
   readonly documents: number;
   readonly errors: readonly ReportError[];
   readonly warnings: readonly ReportError[];
@@ -77,7 +84,7 @@ function reasonsOf(
   outcomes: Outcomes,
   holders: Map<object, object>,
   refused: Refused,
-  { http2 = false }: Assumptions,
+  { http2 = false, tls = false }: Assumptions,
 ): ReportReason[] {
   const reasons: Reason[] = [];
   for (const object of rule.objects) {
@@ -88,7 +95,7 @@ function reasonsOf(
     for (const id of outcomes.routeIds.get(at) ?? []) reasons.push(...(refused.get(id) ?? []));
   }
   const own = rule.unsupported
-    .filter(({ code }) => !http2 || code !== 'grpc')
+    .filter(({ code }) => !(http2 && code === 'grpc') && !(tls && code === 'mesh-tls'))
     .map(({ code, message, field, line, clients }) => ({
       ...{ code, message, field, line, ...(clients ? { clients } : {}) },
       file: rule.position.file,
@@ -147,6 +154,8 @@ export function report(
     proxy: count('proxy'),
     invalid: count('invalid'),
     http2: 0,
+    tls: 0,
+    http2AndTls: 0,
     documents: resources.documents,
     errors,
     warnings: findings('warning'),

@@ -1,6 +1,6 @@
 /** Retry policies: what the first try in the kernel must do so that the proxy can carry out the rest. */
 import type { JsonObject } from '../policy/resources.js';
-import { durationMs, has, join, type Notes, num, obj, onlyFields, str } from './notes.js';
+import { anyType, durationMs, has, join, type Notes, num, obj, onlyFields, str } from './notes.js';
 
 export interface RetryPlan {
   /** statuses of answers that are replayed through the proxy */
@@ -15,6 +15,8 @@ export interface RetryPlan {
   readonly backoffMs: number;
   /** other endpoints than those that were tried are preferred */
   readonly avoidsTried: boolean;
+  /** so are other priorities, where there are several */
+  readonly avoidsPriorities: boolean;
 }
 
 /**
@@ -32,6 +34,9 @@ const NEVER = new Set([
   'internal',
   'resource-exhausted',
 ]);
+
+/** Retries go to other priorities than the tries before; where there is but one, to that. */
+const PREVIOUS = 'envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig';
 
 /** More retries than this are not counted by the fast path. */
 const MAX_RETRIES = 16;
@@ -91,7 +96,7 @@ export function backOffOf(policy: JsonObject): { base: number; max: number } {
 
 /** A RetryPolicy; what the fast path cannot do becomes a reason. */
 export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: string): RetryPlan {
-  const none = { statuses: [], resets: false, avoidsTried: false, backoffMs: 0 };
+  const none = { statuses: [], resets: false, avoidsTried: false, avoidsPriorities: false, backoffMs: 0 };
   if (!policy) return { ...none, retries: 0, perTryTimeoutMs: 0 };
   onlyFields(notes, policy, path, [
     'retry_on',
@@ -122,7 +127,9 @@ export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: 
     notes.add('retry', 'retries on statuses that are none', join(path, 'retriable_status_codes'), policy);
   if (needed && retries > MAX_RETRIES)
     notes.add('retry', `more than ${MAX_RETRIES} retries`, join(path, 'num_retries'), policy, 'num_retries');
-  for (const key of ['rate_limited_retry_back_off', 'retry_priority']) {
+  const priority = obj(policy, 'retry_priority');
+  const previous = anyType(obj(priority, 'typed_config')) === PREVIOUS;
+  for (const key of ['rate_limited_retry_back_off', ...(previous ? [] : ['retry_priority'])]) {
     if (needed && has(policy, key))
       notes.add('retry', `${key} depends on the try before`, join(path, key), policy, key);
   }
@@ -130,5 +137,5 @@ export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: 
   if (backOff) onlyFields(notes, backOff, join(path, 'retry_back_off'), ['base_interval', 'max_interval']);
   const backoffMs = backOffOf(policy).base;
   const avoidsTried = has(policy, 'retry_host_predicate');
-  return { statuses, resets, retries, perTryTimeoutMs, avoidsTried, backoffMs };
+  return { statuses, resets, retries, perTryTimeoutMs, avoidsTried, avoidsPriorities: previous, backoffMs };
 }

@@ -69,6 +69,7 @@ function virtualHostNotes(notes: Notes, vhost: JsonObject): void {
     'include_request_attempt_count',
     'include_is_timeout_retry_header',
     'retry_policy',
+    'hedge_policy',
     'per_request_buffer_limit_bytes',
     'request_body_buffer_limit',
     'request_mirror_policies',
@@ -294,10 +295,14 @@ function guardRoute(ctx: RoutesContext, stripConditions: readonly Condition[], i
     ...stripConditions,
   ];
   notes.add('grpc', 'gRPC requests are answered in their own form', 'content-type');
-  const { edge } = ctx.listener;
+  const { edge, userAgent } = ctx.listener;
   if (edge) {
     conditions.push(edge.guard);
     notes.add('request-dependent', 'use_remote_address changes what the request says about its client', 'request');
+  }
+  if (userAgent) {
+    conditions.push(userAgent.guard);
+    notes.add('request-dependent', 'add_user_agent speaks for clients that do not', 'user-agent');
   }
   if (ctx.chain.remoteIp && !edge?.direct) {
     conditions.push(headerPresent('x-forwarded-for'));
@@ -338,7 +343,7 @@ export function virtualHosts(ctx: RoutesContext, strip: readonly Condition[]): V
   const rest = [...ctx.common.reasons, ...unmatched.reasons];
   const hosts = list(ctx.routeConfig, 'virtual_hosts');
   const drafts = hosts.map((vhost) => {
-    const notes = new Notes(ctx.listener.provenance);
+    const notes = new Notes(ctx.listener.provenance, ctx.chain.notes.environment);
     virtualHostNotes(notes, vhost);
     notes.reasons.push(...(ctx.listener.left?.get(vhost) ?? []));
     const name = str(vhost, 'name');

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { join } from 'node:path';
+import { UNNAMED } from '../plan/user-agent.js';
 import { asObject, asObjects, asString, connectionManagers, TYPE } from '../policy/envoy/walk.js';
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
 
@@ -92,7 +93,7 @@ function fixedClusters(resources: Resources): Set<string> {
 function withDefaults(resources: Resources, adminSocket: string | undefined): JsonObject {
   const bootstrap: JsonObject = { ...resources.bootstrap };
   const node = asObject(bootstrap.node) ?? {};
-  bootstrap.node = { ...node, id: asString(node.id) || 'sidestep', cluster: asString(node.cluster) || 'sidestep' };
+  bootstrap.node = { ...node, id: asString(node.id) || UNNAMED, cluster: asString(node.cluster) || UNNAMED };
   const admin = asObject(bootstrap.admin) ?? {};
   if (!asObject(admin.address)) {
     const address: JsonObject =

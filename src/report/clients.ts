@@ -2,7 +2,14 @@
 
 import { type Assumptions, buildPlan } from '../plan/build.js';
 import type { Plan } from '../plan/ir.js';
-import { type CheckReport, type Refused, type ReportReason, type ReportResult, report } from '../plan/report.js';
+import {
+  type CheckReport,
+  type Refused,
+  type ReportReason,
+  type ReportResult,
+  report,
+  type WaitsFor,
+} from '../plan/report.js';
 import { type LoadOptions, loadForClients } from '../policy/load.js';
 import { type Clients, type Resources, sameClients } from '../policy/resources.js';
 
@@ -81,7 +88,9 @@ export async function judge(
 ): Promise<CheckReport> {
   const { resources, others } = await loadForClients(files, options);
   if (resources.diagnostics.some((d) => d.severity === 'error')) return report(resources, buildPlan(resources));
-  const judged = (assumed: Assumptions, found: Parameters<typeof report>[3]): CheckReport => {
+  const judged = (awaited: Assumptions, found: Parameters<typeof report>[3]): CheckReport => {
+    // what the variables say hardly matters: the proxy's will be those of the agent
+    const assumed = { ...awaited, environment: process.env };
     const plan = buildPlan(resources, assumed);
     const base = report(resources, plan, refusedBy(plan), found, assumed);
     if (others.length === 0) return base;
@@ -92,18 +101,50 @@ export async function judge(
     return withOtherClients(base, reports);
   };
   const base = judged({}, lints(resources));
-  if (!base.results.some(({ reasons }) => reasons.some(({ code }) => HTTP2.has(code)))) return base;
-  return withWaiting(base, judged({ http2: true }, []));
+  const awaited = WAYS.filter(([, , codes]) => {
+    // nothing but these, and something of each
+    const waits = (found: readonly string[]) =>
+      found.every((code) => codes.some((set) => set.has(code))) &&
+      codes.every((set) => found.some((code) => set.has(code)));
+    return base.results.some(({ reasons }) => waits(reasons.map(({ code }) => code)));
+  });
+  const spoken = awaited.map(([waitsFor, assumed]) => ({ waitsFor, results: judged(assumed, []).results }));
+  return withWaiting(base, spoken);
 }
 
-/** Codes of reasons that HTTP/2 may be the cause of. */
-const HTTP2 = new Set(['grpc', 'upstream-protocol', 'codec']);
+/** Codes of reasons that HTTP/2 may be the cause of, and TLS. */
+const HTTP2: ReadonlySet<string> = new Set(['grpc', 'upstream-protocol', 'codec']);
+const TLS: ReadonlySet<string> = new Set(['tls', 'mesh-tls']);
 
-/** Marks the rules that would be the kernel's if it spoke HTTP/2. */
-function withWaiting(base: CheckReport, spoken: CheckReport): CheckReport {
+/** What rules may wait for, and the codes of the reasons that such rules have. */
+const WAYS: readonly (readonly [WaitsFor, Assumptions, readonly ReadonlySet<string>[]])[] = [
+  ['http2', { http2: true }, [HTTP2]],
+  ['tls', { tls: true }, [TLS]],
+  ['http2+tls', { http2: true, tls: true }, [HTTP2, TLS]],
+];
+
+/** Marks the rules that would be the kernel's if it spoke what it does not. */
+function withWaiting(
+  base: CheckReport,
+  spoken: readonly { readonly waitsFor: WaitsFor; readonly results: readonly ReportResult[] }[],
+): CheckReport {
   const results = base.results.map((result, i): ReportResult => {
-    const waits = result.verdict === 'proxy' && spoken.results[i]?.verdict === 'kernel';
-    return waits ? { ...result, waitsFor: 'http2' } : result;
+    const way = spoken.find((s) => s.results[i]?.verdict === 'kernel');
+    return result.verdict === 'proxy' && way ? { ...result, waitsFor: way.waitsFor } : result;
   });
-  return { ...base, results, http2: results.filter(({ waitsFor }) => waitsFor).length };
+  const count = (way: WaitsFor) => results.filter(({ waitsFor }) => waitsFor === way).length;
+  return { ...base, results, http2: count('http2'), tls: count('tls'), http2AndTls: count('http2+tls') };
+}
+
+/** How many of the proxy's rules wait for what, in words; empty where none does. */
+export function waiting(
+  report: Pick<CheckReport, 'http2' | 'tls' | 'http2AndTls'>,
+): readonly (readonly [number, string])[] {
+  const { http2, tls, http2AndTls } = report;
+  const all = [
+    [http2, 'HTTP/2'],
+    [tls, 'TLS'],
+    [http2AndTls, 'HTTP/2 and TLS together'],
+  ] as const;
+  return all.filter(([n]) => n > 0);
 }

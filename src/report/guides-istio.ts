@@ -203,9 +203,12 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     example: {
       place: 'documents',
       before: `${TOKENS}
-    - issuer: someone@issuer.example`,
+    - issuer: someone@issuer.example
+      outputPayloadToHeader: authorization
+      jwks: '{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}'`,
       after: `${TOKENS}
     - issuer: someone@issuer.example
+      outputPayloadToHeader: x-token
       jwks: '{"keys":[{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}'`,
     },
   },

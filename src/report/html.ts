@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { ReportResult } from '../plan/report.js';
 import type { CheckOutput, Sources, Tally } from './check.js';
+import { waiting } from './clients.js';
 import { GUIDES, reasonText } from './guides.js';
 import { kindsChart, reasonsChart, shareBar } from './html-chart.js';
 import { SCRIPT } from './html-script.js';
@@ -56,8 +57,8 @@ function header(output: CheckOutput): string {
     [output.errors.length, 'errors'],
     [output.warnings.length, 'warnings'],
   ] as const;
-  if (output.http2 > 0)
-    items.push(`<li><b>${grouped(output.http2)}</b> of the proxy’s would be in the kernel but for HTTP/2</li>`);
+  for (const [rules, what] of waiting(output))
+    items.push(`<li><b>${grouped(rules)}</b> of the proxy’s would be in the kernel but for ${what}</li>`);
   for (const [n, text] of others)
     if (n > 0) items.push(`<li><b>${grouped(n)}</b> ${n === 1 ? text.slice(0, -1) : text}</li>`);
   return `<header><div class="in"><div class="brand">Sidestep · policy check</div>

@@ -40,7 +40,7 @@ const result = z.strictObject({
   name: z.string().describe('name of the document, virtual host or filter'),
   rule: z.string().describe('the rule inside it, e.g. http[0]'),
   verdict: z.enum(['kernel', 'proxy', 'invalid']),
-  waitsFor: z.enum(['http2']).optional().describe('the only thing that keeps it from the kernel'),
+  waitsFor: z.enum(['http2', 'tls', 'http2+tls']).optional().describe('the only thing that keeps it from the kernel'),
   reasons: z.array(reason).describe('empty unless the verdict is proxy'),
 });
 
@@ -52,6 +52,8 @@ export const checkSchema = z
     proxy: count('rules that are left to the proxy'),
     invalid: count('rules in files with errors'),
     http2: count('rules left to the proxy that would be in the kernel but for HTTP/2'),
+    tls: count('rules left to the proxy that would be in the kernel but for TLS'),
+    http2AndTls: count('rules left to the proxy that would be in the kernel but for HTTP/2 and TLS together'),
     documents: count('documents read'),
     errors: z.array(finding).describe('with any error nothing would be loaded'),
     warnings: z.array(finding).describe('they change no verdict'),

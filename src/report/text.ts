@@ -1,6 +1,7 @@
 /** The report of `check` for people. */
 import type { CheckReport, ReportReason, ReportResult } from '../plan/report.js';
 import type { CheckOutput } from './check.js';
+import { waiting } from './clients.js';
 import { type Paint, plain } from './paint.js';
 
 export interface TextOptions {
@@ -132,9 +133,9 @@ class Writer {
       this.lines.push(
         `${paint.kernel('█'.repeat(kernel))}${paint.proxy('▒'.repeat(proxy))}${paint.invalid('·'.repeat(invalid))}`,
       );
-      if (output.http2 > 0) {
-        const more = `${output.http2} of the proxy's would be in the kernel but for HTTP/2`;
-        this.lines.push(paint.dim(`${more} (${percent(output.http2, output.rules)})`));
+      for (const [rules, what] of waiting(output)) {
+        const more = `${rules} of the proxy's would be in the kernel but for ${what}`;
+        this.lines.push(paint.dim(`${more} (${percent(rules, output.rules)})`));
       }
     }
   }

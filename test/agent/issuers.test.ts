@@ -130,6 +130,11 @@ describe('keys that issuers must be asked for', () => {
     const { output } = await check([...files]);
     assert.deepEqual([output.rules, output.kernel, asked.length], [1, 1, 0]);
     const { output: unknown } = await check([...task('issuer: nobody').files]);
-    assert.deepEqual([unknown.rules, unknown.kernel], [1, 0]);
+    // it accepts no token, which is certain
+    assert.deepEqual([unknown.rules, unknown.kernel], [1, 1]);
+    assert.deepEqual(
+      unknown.warnings.map(({ code }) => code),
+      ['unknown-keys'],
+    );
   });
 });

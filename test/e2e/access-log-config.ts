@@ -51,6 +51,8 @@ export const OPERATORS: readonly string[] = [
   'ROUTE_NAME',
   'CONNECTION_TERMINATION_DETAILS',
   'HOSTNAME',
+  'DYNAMIC_METADATA(io.example.users:name)',
+  'DYNAMIC_METADATA(envoy.filters.http.ext_authz:user)',
   'DOWNSTREAM_TLS_VERSION',
   'START_TIME',
   'START_TIME(%s.%3f)',

@@ -30,6 +30,7 @@ const MANAGERS: Record<string, { readonly hcm?: JsonObject; readonly add?: JsonO
   'ids kept': { hcm: { use_remote_address: true, preserve_external_request_id: true } },
   'no ids': { hcm: { use_remote_address: true, generate_request_id: false } },
   'hops without edge': { hcm: { xff_num_trusted_hops: 1 } },
+  agent: { hcm: { add_user_agent: true } },
   rules: { hcm: { use_remote_address: true }, rbac: true },
   values: {
     add: [
@@ -39,6 +40,8 @@ const MANAGERS: Record<string, { readonly hcm?: JsonObject; readonly add?: JsonO
         'from %DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT% by %PROTOCOL%, 100%%',
         'APPEND_IF_EXISTS_OR_ADD',
       ),
+      added('x-path', '%%%ENVIRONMENT(PATH):9%', 'OVERWRITE_IF_EXISTS_OR_ADD'),
+      added('x-unset', '%PROTOCOL%%ENVIRONMENT(SIDESTEP_UNSET)%', 'APPEND_IF_EXISTS_OR_ADD'),
       added('x-absent', '<%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%>', 'ADD_IF_ABSENT'),
       added('x-present', '<%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%>', 'OVERWRITE_IF_EXISTS'),
     ],
@@ -54,6 +57,8 @@ const REQUESTS: readonly HeaderList[] = [
   [['X-Forwarded-Proto', 'https']],
   [['X-Request-Id', '11111111-2222-4333-8444-555555555555']],
   [['X-Envoy-External-Address', '192.0.2.3']],
+  [['User-Agent', 'me/1.0']],
+  [['User-Agent', '']],
   [['X-Client', 'me'], ['X-Direct', 'a'], ['X-Absent', 'b'], ['X-Present', 'c']], // biome-ignore format: short
 ];
 const CLIENTS = ['127.0.0.1', '127.0.0.7', '127.123.45.6'];
@@ -128,6 +133,7 @@ function bootstrap(address: string, ports: readonly number[], upstream: number, 
   });
   const endpoint = { endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: upstream } } } };
   return {
+    node: { id: 'here', cluster: 'shop' },
     static_resources: {
       listeners: Object.entries(MANAGERS).map(listener),
       clusters: [

@@ -51,7 +51,7 @@ for (const [operator, why] of [
   ['%RESP(SERVER)%', 'is not the kernel’s'],
   ['%RESP(DATE)%', 'is not the kernel’s'],
   ['%TRAILER(X)%', 'is not there'],
-  ['%DYNAMIC_METADATA(a:b)%', 'is the proxy’s'],
+  ['%DYNAMIC_METADATA(envoy.lb:b)%', 'is the proxy’s'],
   ['%FILTER_STATE(a)%', 'is the proxy’s'],
   ['%ENVIRONMENT(A)%', 'may be another process’s'],
   ['%START_TIME(%A %d)%', 'has names of days'],
@@ -90,6 +90,20 @@ test('a header of answers that the route edits is not logged here', () => {
 test('the policy that denied a request is not known', () => {
   const filters = [{ name: 'rbac', typed_config: { '@type': TYPE.rbac } }];
   assert.match(refusals(text('%RESPONSE_CODE_DETAILS%'), to('a'), { filters })[0] ?? '', /names the policy/);
+});
+
+test('metadata of filters that are not there is not there, but others may write it', () => {
+  assert.deepEqual(
+    refusals(text('%DYNAMIC_METADATA(io.x:a:b)% %DYNAMIC_METADATA(envoy.filters.http.ext_authz:u)%')),
+    [],
+  );
+  const config = {
+    '@type': TYPE.rbac.replace('rbac.v3.RBAC', 'set_metadata.v3.Config'),
+    metadata_namespace: 'io.x',
+    value: {},
+  };
+  const filters = [{ name: 'metadata', typed_config: config }];
+  assert.match(refusals(text('%DYNAMIC_METADATA(io.x:a)%'), to('a'), { filters })[0] ?? '', /may write the metadata/);
 });
 
 test('the default format is known', () => assert.ok(!(readFormat(DEFAULT_FORMAT) instanceof UnknownOperator)));

@@ -107,15 +107,19 @@ export interface RunningEnvoy {
   stop(): Promise<void>;
 }
 
-/** Starts Envoy with these resources and waits until `ports` accept. Throws with Envoy's own words if it refuses them. */
+/**
+ * Starts Envoy with these resources and waits until `ports` accept. Throws with Envoy's own words if it refuses them.
+ * @param more the rest of its bootstrap
+ */
 export async function startEnvoy(
   envoy: string,
   staticResources: object,
   ports: readonly number[],
+  more: object = {},
 ): Promise<RunningEnvoy> {
   const dir = mkdtempSync(path.join(os.tmpdir(), 'sidestep-oracle-'));
   const file = path.join(dir, 'envoy.json');
-  writeFileSync(file, JSON.stringify({ static_resources: staticResources }));
+  writeFileSync(file, JSON.stringify({ ...more, static_resources: staticResources }));
   const child: ChildProcess = spawn(
     envoy,
     ['-c', file, '--use-dynamic-base-id', '--concurrency', '1', '-l', 'error', '--disable-hot-restart'],

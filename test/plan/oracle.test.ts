@@ -140,6 +140,7 @@ const ROUTES: JsonObject[] = [
   to('a', '/xfh', {}, { host_rewrite_literal: 'new.example', append_x_forwarded_host: true }),
   to('a', '/auto', {}, { auto_host_rewrite: true }),
   to('a', '/timeout', {}, { timeout: '3.5s' }),
+  to('a', '/hedge', {}, { timeout: '3.5s', hedge_policy: { hedge_on_per_try_timeout: true } }),
   to(
     'a',
     '/retry',
@@ -557,6 +558,7 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
       '/xfh',
       '/auto',
       '/timeout',
+      '/hedge',
       '/retry',
       '/edits',
       '/weighted',
@@ -627,6 +629,7 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
       '/rr/k/rest',
       '/all/x',
       '/retry',
+      '/hedge',
       '/weighted',
       '/subset',
       '/fallback',

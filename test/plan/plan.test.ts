@@ -75,6 +75,14 @@ const protocol = (options: JsonObject): JsonObject => ({
   },
 });
 
+const PREVIOUS_PRIORITIES = {
+  name: 'envoy.retry_priorities.previous_priorities',
+  typed_config: {
+    '@type': 'type.googleapis.com/envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig',
+    update_frequency: 2,
+  },
+};
+
 const CASES: Case[] = [
   { name: 'a plain route', expect: 'kernel' },
   { name: 'an unknown field of a route', route: to('a', '/', { new_field: 1 }), expect: 'unsupported-field' },
@@ -274,6 +282,31 @@ const CASES: Case[] = [
     route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', retry_host_predicate: [{ name: 'p' }] } }),
     cluster: { circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
     expect: 'kernel',
+  },
+  ...['hedge_on_per_try_timeout', 'initial_requests'].flatMap((key) => [
+    {
+      name: `hedging, ${key}`,
+      route: to('a', '/', {}, { hedge_policy: { [key]: true } }),
+      expect: key === 'initial_requests' ? 'unsupported-field' : 'kernel',
+    },
+  ]),
+  {
+    name: 'hedging where a try may take too long',
+    route: to('a', '/', {}, { retry_policy: { retry_on: 'connect-failure', per_try_timeout: '1s' } }),
+    vhost: { hedge_policy: { hedge_on_per_try_timeout: true } },
+    expect: 'retry',
+  },
+  ...[0, 1].map((priority) => ({
+    name: `retries in other priorities than ${priority}`,
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', retry_priority: PREVIOUS_PRIORITIES } }),
+    cluster: { ...endpoints({ priority }), circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
+    expect: priority === 0 ? 'kernel' : 'retry',
+  })),
+  {
+    name: 'retries in priorities that something else chooses',
+    route: to('a', '/', {}, { retry_policy: { retry_on: '5xx', retry_priority: { name: 'x' } } }),
+    cluster: { circuit_breakers: { thresholds: [{ max_retries: 2000 }] } },
+    expect: 'retry',
   },
   {
     name: 'retries on headers',
@@ -664,6 +697,22 @@ describe('a route that is left to the proxy', () => {
     const request = (target: string) => evaluate(plan, { method: 'GET', target, headers: [['host', 'a']] });
     assert.equal(request('/x').result?.kind, 'reply');
     assert.equal(request('/y').verdict, 'proxy');
+  });
+
+  // as Envoy 1.40 does with 1,700 requests at once: 503 from the threshold on, or none, as the rest waits for a connection
+  it('counts requests in flight where there may be more connections', () => {
+    for (const [threshold, most] of [
+      [{}, undefined],
+      [{ max_requests: 1500 }, undefined],
+      [{ max_connections: 3000 }, 1024],
+      [{ max_connections: 3000, max_requests: 1500 }, 1500],
+      [{ max_connections: 3000, max_requests: 3000 }, undefined],
+      [{ max_requests: 10 }, 10],
+    ] as const) {
+      const cluster = clusterOf('a', [1], { circuit_breakers: { thresholds: [threshold] } });
+      const plan = buildPlan(resourcesOf([listenerOf([hostOf([to('a', '/')])])], [cluster]));
+      assert.equal(plan.clusters[0]?.breaker?.most, most, JSON.stringify(threshold));
+    }
   });
 
   it('has unique ids', () => {

@@ -1,4 +1,4 @@
-/** What `check` says of rules that wait for HTTP/2 only, and of those that have other reasons, too. */
+/** What `check` says of rules that wait for HTTP/2 or TLS only, and of those that have other reasons, too. */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -21,8 +21,8 @@ spec:
 `;
 
 const TYPE = 'type.googleapis.com/envoy.extensions';
-const cluster = (version: string) => `
-  - name: ${version}
+const cluster = (version: string, name = version, tls = false) => `
+  - name: ${name}${tls ? `\n    transport_socket: { name: tls, typed_config: { "@type": ${TYPE}.transport_sockets.tls.v3.UpstreamTlsContext } }` : ''}
     load_assignment:
       cluster_name: ${version}
       endpoints: [{ lb_endpoints: [{ endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: 1 } } } }] }]
@@ -51,7 +51,10 @@ const ENVOY = `static_resources:
               - { match: { prefix: /a }, route: { cluster: http2 } }
               - { match: { prefix: /b }, route: { cluster: http2, request_mirror_policies: [{ cluster: http }] } }
               - { match: { prefix: /c }, route: { cluster: http } }
-  clusters:${cluster('http2')}${cluster('http')}
+              - { match: { prefix: /d }, route: { cluster: https } }
+              - { match: { prefix: /e }, route: { cluster: h2s } }
+              - { match: { prefix: /f }, route: { cluster: https, request_mirror_policies: [{ cluster: http }] } }
+  clusters:${cluster('http2')}${cluster('http')}${cluster('http', 'https', true)}${cluster('http2', 'h2s', true)}
 `;
 
 async function judged(name: string, text: string) {
@@ -60,7 +63,7 @@ async function judged(name: string, text: string) {
   return check([file]);
 }
 
-describe('check: rules that wait for HTTP/2', () => {
+describe('check: rules that wait for HTTP/2 or TLS', () => {
   it('GRPCRoutes are counted apart, never as the kernel’s; with another reason they are not', async () => {
     const { output, sources } = await judged(
       'grpc.yaml',
@@ -95,6 +98,31 @@ describe('check: rules that wait for HTTP/2', () => {
       ['routes[1]', 'proxy', 'http2', 'upstream-protocol'],
       ['routes[2]', 'proxy', '', 'mirror,upstream-protocol'],
       ['routes[3]', 'kernel', '', ''],
+      ['routes[4]', 'proxy', 'tls', 'tls'],
+      ['routes[5]', 'proxy', 'http2+tls', 'tls,upstream-protocol'],
+      ['routes[6]', 'proxy', '', 'mirror,tls'],
     ]);
+    assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [1, 2, 1, 1]);
+    assert.match(checkText(output), /1 of the proxy's would be in the kernel but for TLS \(14\.3%\)/);
+  });
+
+  it('mutual TLS with the mesh’s certificates, but not what comes with it', async () => {
+    const rule = (name: string, more: string) => `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: ${name} }
+spec: { host: ${name}, trafficPolicy: { tls: { mode: ISTIO_MUTUAL }${more} } }
+`;
+    const { output } = await judged(
+      'mesh.yaml',
+      `${rule('a', '')}---${rule('b', ', connectionPool: { tcp: { maxConnections: 1 } }')}`,
+    );
+    assert.deepEqual(
+      output.results.map(({ name, waitsFor }) => [name, waitsFor]),
+      [
+        ['a', 'tls'],
+        ['b', undefined],
+      ],
+    );
   });
 });

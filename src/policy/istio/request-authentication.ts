@@ -190,11 +190,13 @@ export class RequestAuthentications {
       return { remote_jwks: { http_uri: { uri, cluster, timeout }, cache_duration: CACHE } };
     }
     const path = ['spec', 'jwtRules', index];
-    const message = this.#context.issuers.has(rule.issuer)
+    const asked = this.#context.issuers.has(rule.issuer);
+    const message = asked
       ? 'where the keys are is only known to the issuer (OpenID discovery): no token is accepted'
       : 'nothing says where the keys are, and the issuer is no address to ask: no token is accepted';
     this.#context.warn(document, path, 'unknown-keys', message, 'give jwksUri or jwks');
-    if (builder) this.#context.unsupported(builder, path, 'jwt', message);
+    // without an issuer to ask no token is ever good, as with Istio; the warning says so
+    if (builder && asked) this.#context.unsupported(builder, path, 'jwt', message);
     return { local_jwks: { inline_string: NOBODYS_KEY } };
   }
 
