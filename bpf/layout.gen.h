@@ -3,7 +3,7 @@
 #pragma once
 
 #define IMAGE_SIZE 16777216
-#define IMAGE_SLACK 256
+#define IMAGE_SLACK 2304
 #define IMAGE_MAGIC 1398031696
 #define MAX_HEAD 8192
 #define MAX_LINES 64

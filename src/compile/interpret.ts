@@ -183,7 +183,7 @@ export function scan(image: DataView, start: number, classes: number, bytes: Uin
       case SCAN.ODD:
         return 'odd';
     }
-    row = (cell & 0xffffff) * 4;
+    row = cell & 0xffffff;
   }
   return bytes.length >= MAX_HEAD ? 'odd' : 'partial';
 }

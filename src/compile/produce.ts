@@ -114,7 +114,7 @@ export function capture(
   for (let i = over.from; i < over.to; i++) {
     const cell = image.getUint32(row + 4 * image.getUint8(classes + head.bytes[i]!), true);
     store(cell >>> 24, i);
-    row = (cell & 0xffffff) * 4;
+    row = cell & 0xffffff;
   }
   const accept = image.getUint32(row, true);
   if ((accept & 1) === 0) return undefined;

@@ -11,17 +11,17 @@
  * `listener`, `virtual_host`): 0, or the offset of something that is not a row, so that a row is never taken for a cell.
  * Scanners and capturing automata: a row is `u32 accept` followed by one u32 cell for each class, so that the cell of
  * byte `b` is the u32 at `r + 4 * classes[b]`.
- * - scanners (request and response heads): the low 24 bits of the cell are the next row's offset divided by 4, the high
- *   8 bits are an action of `SCAN`.
+ * - scanners (request and response heads): the low 24 bits of the cell are the next row's offset, the high 8 bits an action of
+ *   `SCAN`.
  * - capturing automata (regex rewrite): as scanners, but the high 8 bits are the mask of capture registers (2 a group,
  *   group 0 not stored, so at most 4 groups) to be set to the position *before* the byte is consumed; `accept` is 0 (no
  *   match) or 1 | mask << 8 of the registers to be set at the end of the input.
  */
 import { type Layout, struct } from './struct.js';
 
-/** Size in bytes of the blob (a power of two); reads are masked with IMAGE_SIZE - 1. Eight slack bytes follow. */
+/** Size in bytes of the blob (a power of two); offsets are masked with IMAGE_SIZE - 1. Slack follows: room for a cell behind any offset. */
 export const IMAGE_SIZE = 16 * 1024 * 1024;
-export const IMAGE_SLACK = 256;
+export const IMAGE_SLACK = 2304;
 export const IMAGE_MAGIC = 0x53544550;
 
 /** Longest request or response head that the kernel looks at, in bytes; longer ones go to the proxy. */

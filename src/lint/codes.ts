@@ -144,7 +144,7 @@ const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
   'unknown-delegate': 'a VirtualService delegates to one that is not there',
   'unknown-cluster': 'a route to a cluster that does not exist',
   'unknown-field': 'a field that does not exist, with the one that was probably meant',
-  superseded: 'a document that decides nothing, since another one has its hosts',
+  superseded: 'a document that decides nothing, since another one counts for its hosts or servers',
   'duplicate-document': 'two documents of the same kind and name',
   'duplicate-policy': 'two traffic policies for one host',
   'duplicate-subset': 'two subsets of one name',
