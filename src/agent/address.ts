@@ -83,6 +83,7 @@ export function localAddresses(): string[] {
   return [...new Set(['127.0.0.1', '::1', ...found])];
 }
 
+/** Whether it stands for all addresses of this host. */
 export function isWildcard(address: string): boolean {
   return address === '0.0.0.0' || address === '::';
 }

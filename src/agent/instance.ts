@@ -93,6 +93,48 @@ export class Instance {
     mkdirSync(paths.folder, { recursive: true, mode: 0o755 });
     const stale = await stopStaleProxy(paths.proxy);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
+    const { parts, groups, namespaces, force, changes } = await this.#load();
+    const lasting = parts.plane.attach(groups);
+    const left = leftHolder(paths.folder);
+    if (takesInbound(options)) {
+      const held = parts.plane.steering.attachInbound(groups);
+      this.#holder = startHolder(paths.folder, held);
+      lasting.push(...held);
+    }
+    const generation = await this.#source.make(policy, parts);
+    if (!('number' in generation)) {
+      options.log(formatDiagnostic(generation));
+      throw invalid(1);
+    }
+    force.begin(generation);
+    const prepared = prepareParts(parts, generation);
+    if (prepared) {
+      mkdirSync(paths.proxy, { recursive: true, mode: 0o700 });
+      await this.#serveProxy(parts);
+      this.#proxy = await startProxy({ prepared, inheritFds: lasting });
+    }
+    await parts.listeners.open(generation.intercepts);
+    writeHosts(paths.hosts, generation.hosts);
+    await this.#serve(changes);
+    await parts.discovery.prepare(generation.compiled);
+    await force.enforce(generation);
+    if (left) endHolder(paths.folder, left); // it kept the ports closed until now
+    await namespaces.adoptLeft((file) => changes.join(file));
+    writeState(options, paths, {
+      cgroup: groups.root,
+      admin: this.#admin,
+      ...(this.#proxy ? { proxy: this.#proxy.pid } : {}),
+      ...(this.#holder ? { holder: this.#holder.pid } : {}),
+    });
+    changes.begin();
+    this.#unwatch = watchFiles(options.files, () => void this.reload());
+    this.#ready = true;
+  }
+
+  /** Loads the programs, and makes what lives as long as the instance. The agent is in its cgroup then. */
+  async #load() {
+    const { options } = this;
+    const paths = this.#paths;
     const { intake, why } = await chooseIntake(options.intake, takesInbound(options));
     if (!intake) throw new StartError(why ?? '', 'unavailable');
     if (why !== undefined) options.log(why);
@@ -107,63 +149,32 @@ export class Instance {
     });
     this.#parts = parts;
     this.#home = currentCgroup();
-    this.#groups = createCgroups(options.name);
-    joinCgroup(this.#groups.agent);
-    this.#namespaces = new Namespaces(parts.plane, this.#groups, (arrival) => parts.traffic.accept(arrival));
-    this.#force = new InForce({
+    const groups = createCgroups(options.name);
+    this.#groups = groups;
+    joinCgroup(groups.agent);
+    const namespaces = new Namespaces(parts.plane, groups, (arrival) => parts.traffic.accept(arrival));
+    this.#namespaces = namespaces;
+    const force = new InForce({
       parts,
-      namespaces: this.#namespaces,
+      namespaces,
       proxy: () => this.#proxy,
       proxied: options.proxy !== 'none',
       listeners,
       elsewhere: () => this.#source.elsewhere,
       log: options.log,
     });
+    this.#force = force;
     const changes = new PolicyChanges({
       options,
       paths,
       parts,
       source: this.#source,
-      force: this.#force,
-      namespaces: this.#namespaces,
+      force,
+      namespaces,
       proxy: () => this.#proxy,
     });
     this.#changes = changes;
-    const lasting = parts.plane.attach(this.#groups);
-    const left = leftHolder(paths.folder);
-    if (takesInbound(options)) {
-      const held = parts.plane.steering.attachInbound(this.#groups);
-      this.#holder = startHolder(paths.folder, held);
-      lasting.push(...held);
-    }
-    const generation = await this.#source.make(policy, parts);
-    if (!('number' in generation)) {
-      options.log(formatDiagnostic(generation));
-      throw invalid(1);
-    }
-    this.#force.begin(generation);
-    const prepared = prepareParts(parts, generation);
-    if (prepared) {
-      mkdirSync(paths.proxy, { recursive: true, mode: 0o700 });
-      await this.#serveProxy(parts);
-      this.#proxy = await startProxy({ prepared, inheritFds: lasting });
-    }
-    await parts.listeners.open(generation.intercepts);
-    writeHosts(paths.hosts, generation.hosts);
-    await this.#serve(changes);
-    await parts.discovery.prepare(generation.compiled);
-    await this.#force.enforce(generation);
-    if (left) endHolder(paths.folder, left); // it kept the ports closed until now
-    await this.#namespaces.adoptLeft((file) => changes.join(file));
-    writeState(options, paths, {
-      cgroup: this.#groups.root,
-      admin: this.#admin,
-      ...(this.#proxy ? { proxy: this.#proxy.pid } : {}),
-      ...(this.#holder ? { holder: this.#holder.pid } : {}),
-    });
-    changes.begin();
-    this.#unwatch = watchFiles(options.files, () => void this.reload());
-    this.#ready = true;
+    return { parts, groups, namespaces, force, changes };
   }
 
   /** Where the proxy asks for tokens and breakers, and reports its tries. */

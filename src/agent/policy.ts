@@ -127,6 +127,7 @@ export interface Generation {
   readonly sources: Uint8Array;
 }
 
+/** Those for which a policy is not taken. */
 export function errorsOf(diagnostics: readonly Diagnostic[]): Diagnostic[] {
   return diagnostics.filter((d) => d.severity === 'error');
 }

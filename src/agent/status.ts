@@ -74,6 +74,7 @@ function ruleNames(generation: Generation): readonly string[] {
   return found;
 }
 
+/** What `sidestep status --json` and the admin address tell. */
 export function statusOf(input: StatusInput): Status {
   const { plane, traffic, generation } = input;
   const counters = plane.counters();
