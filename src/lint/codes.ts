@@ -133,7 +133,7 @@ rules:
 export type LintCode = keyof typeof LINTS;
 
 /** Warnings of the translation that a user of the list looks for as well. */
-export const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
+const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
   'unknown-service': 'a host that no Service or ServiceEntry describes',
   'other-clients': 'it counts for other clients, and is judged for those',
   'no-effect': 'a patch of an EnvoyFilter that meets nothing of what is generated',
