@@ -6,6 +6,7 @@
  * that decide it are compared: their actions in normal form, and where the plan computes the whole, its result. Clusters
  * are compared in normal form, and by their endpoints. Which VirtualServices take part at all must be the same.
  */
+import { isIP } from 'node:net';
 import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { buildPlan, outcomesOf } from '../../src/plan/build.js';
@@ -145,7 +146,7 @@ const podLabels = (pod: JsonObject): Record<string, string> =>
 function serversOf(objects: readonly JsonObject[]): AskedProxy[] {
   if (!objects.some((o) => /^(Authorization|PeerAuth|RequestAuth)/.test(kindOf(o)))) return [];
   const pods = objects.filter((o) => kindOf(o) === 'Pod');
-  return pods.slice(0, MOST_SERVERS).flatMap((pod): AskedProxy[] => {
+  const ofPods = pods.slice(0, MOST_SERVERS).flatMap((pod): AskedProxy[] => {
     const address = asString(asObject(pod.status)?.podIP);
     const labels = podLabels(pod);
     if (labels[GATEWAY_NAME] !== undefined) return [];
@@ -154,6 +155,24 @@ function serversOf(objects: readonly JsonObject[]): AskedProxy[] {
       ? []
       : [{ name: address, type: 'sidecar', namespace: namespaceOf(pod), address, labels, serviceAccount }];
   });
+  return [...ofPods, ...entryServers(objects).filter(({ name }) => !ofPods.some((p) => p.name === name))];
+}
+
+/** The servers that ServiceEntries of the mesh describe themselves. */
+function entryServers(objects: readonly JsonObject[]): AskedProxy[] {
+  return objects
+    .filter((o) => kindOf(o) === 'ServiceEntry' && asObject(o.spec)?.location === 'MESH_INTERNAL')
+    .flatMap((entry) =>
+      asObjects(asObject(entry.spec)?.endpoints).flatMap((endpoint): AskedProxy[] => {
+        const address = asString(endpoint.address);
+        const serviceAccount = asString(endpoint.serviceAccount) || 'default';
+        const labels = podLabels({ metadata: { labels: endpoint.labels ?? {} } });
+        return isIP(address) === 0 || address.startsWith('127.')
+          ? []
+          : [{ name: address, type: 'sidecar', namespace: namespaceOf(entry), address, labels, serviceAccount }];
+      }),
+    )
+    .slice(0, MOST_SERVERS);
 }
 
 /** The workloads of gateways, by the hosts of the Services in front of them. */

@@ -88,8 +88,12 @@ export const KNOWN: readonly Known[] = [
   {
     code: 'many-services',
     why: 'In a mesh of many services, each listener here knows the names of its own service only (a warning of `check` says so): a request that goes to one service’s address with the name of another goes to the former.',
-    is: ({ crowded, what, name, host }) =>
-      crowded && (what === 'route' || what === 'decision') && host !== undefined && !isNameOf(hostOf(name), host),
+    is: ({ crowded, what, name, host, ours }) =>
+      crowded &&
+      (what === 'route' || what === 'decision') &&
+      host !== undefined &&
+      !isNameOf(hostOf(name), host) &&
+      JSON.stringify(ours).includes(`|${hostOf(name)}`),
   },
   {
     code: 'duplicate-host',
