@@ -103,7 +103,7 @@ static __always_inline int deliver(struct sk_msg_md *msg, struct bpf_sock *sk, s
     if (replace_staged(msg, st, len, st->old_len))
       return SK_PASS;
   }
-  u->answered = bpf_ktime_get_ns();
+  u->answered = bpf_ktime_get_coarse_ns();
   u->dummy_owner = owner;
   u->dummy_served = u->served;
   u->dummy_sk = (__u64)bpf_skc_to_tcp_sock(sk);

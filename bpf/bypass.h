@@ -197,29 +197,55 @@ __attribute__((noinline)) __u32 take_again(__u32 endpoint_id, __u32 slot) {
   return slot;
 }
 
-/* Writes s->out[0..len) over the message from `at` on. Returns 0, or a negative error. */
-__attribute__((noinline)) int overwrite(struct sk_msg_md *msg, struct scratch *s, __u32 at, __u32 len) {
-  if (!s || len > MAX_OUT || len < 8 || at > MAX_HEAD)
-    return -1;
-  if (msg->data + at + len > msg->data_end && bpf_msg_pull_data(msg, 0, at + len, 0))
-    return -4;
-  __u8 *data = msg->data + at, *end = msg->data_end;
-  /* the last word first, overlapping: no tail loop, which the verifier would walk once per exit of the other */
+/*
+ * Writes s->out[from..from + len) to data[0..len). The last word first, overlapping: no tail loop, which the verifier would
+ * walk once per exit of the other.
+ */
+static __always_inline int put_out(struct scratch *s, __u32 from, __u32 len, __u8 *data, const __u8 *end) {
   __u32 last = len - 8;
-  if (last > MAX_OUT - 8)
+  if (len < 8 || last > MAX_OUT - 8)
     return -1;
   __u8 *tail = data + last;
   if (tail + 8 > end)
     return -5;
-  *(__u64 *)tail = *(__u64 *)&s->out[last & OUT_MASK];
+  set_word(tail, word_at(&s->out[(from + last) & OUT_MASK]));
   __u32 words = len / 8;
   for (__u32 i = 0; i < MAX_OUT / 8; i++) {
     if (i >= words || data + 8 > end)
       break;
-    *(__u64 *)data = *(__u64 *)&s->out[i * 8];
+    set_word(data, word_at(&s->out[(from + i * 8) & OUT_MASK]));
     data += 8;
   }
   return 0;
+}
+
+/* Writes s->out[0..len) over the message from `at` on. Returns 0, or a negative error. */
+__attribute__((noinline)) int overwrite(struct sk_msg_md *msg, struct scratch *s, __u32 at, __u32 len) {
+  if (!s || len > MAX_OUT || at > MAX_HEAD)
+    return -1;
+  if (msg->data + at + len > msg->data_end && bpf_msg_pull_data(msg, 0, at + len, 0))
+    return -4;
+  return put_out(s, 0, len, msg->data + at, msg->data_end);
+}
+
+/*
+ * Puts room in front of the message for a head that is longer by `more` than the `old` bytes that it replaces, and writes
+ * it, s->out[0..more + old), in two pieces: the room is a page of its own, and to make one piece of both would take another
+ * page and a copy (0.4 us). Returns 0, or a negative error: -2 when nothing was changed.
+ */
+__attribute__((noinline)) int grow_head(struct sk_msg_md *msg, struct scratch *s, __u32 old, __u32 more) {
+  if (!s || old > MAX_HEAD || more > MAX_OUT)
+    return -1;
+  if (bpf_msg_push_data(msg, 0, more, 0))
+    return -2;
+  if (more < 8 || old < 8)
+    return overwrite(msg, s, 0, old + more);
+  int error = put_out(s, 0, more, msg->data, msg->data_end);
+  if (error)
+    return error;
+  if (bpf_msg_pull_data(msg, more, more + old, 0))
+    return -4;
+  return put_out(s, more, old, msg->data, msg->data_end);
 }
 
 /*
@@ -234,11 +260,8 @@ static __always_inline int edit_message(struct work *w, struct sk_msg_md *msg, _
     return TO_AGENT;
   __u32 cut = 0;
   if (s->o > s->head_len) {
-    if (bpf_msg_push_data(msg, 0, s->o - s->head_len, 0))
-      return TO_AGENT;
-    if (overwrite(msg, s, 0, s->o))
-      return TO_AGENT + 1; /* the message is spoilt */
-    return TO_CLIENT;
+    int error = grow_head(msg, s, s->head_len, s->o - s->head_len);
+    return error == -2 ? TO_AGENT : error ? TO_AGENT + 1 /* the message is spoilt */ : TO_CLIENT;
   }
   cut = s->head_len - s->o;
   if (cut > MAX_HEAD || overwrite(msg, s, cut, s->o))
@@ -362,7 +385,7 @@ static __always_inline int server_message(struct sk_msg_md *msg, __u32 agent_car
     /* the last piece of the request must not come behind the next request */
     if (u->way & WAY_PIECES && !nobody_sends(u->client_sk, owner))
       u->flags |= UPSTREAM_FLAG_CLOSE;
-    u->answered = bpf_ktime_get_ns();
+    u->answered = bpf_ktime_get_coarse_ns();
     if (!(u->flags & UPSTREAM_FLAG_PROXY))
       count(COUNTER_BYPASSED_ANSWERS);
     pool_give(u, slot);

@@ -11,7 +11,7 @@
 
 static __always_inline __u64 rotate(__u64 x, int by) { return x << by | x >> (64 - by); }
 static __always_inline __u64 xxh_round(__u64 lane, __u64 word) { return rotate(lane + word * XXH_2, 31) * XXH_1; }
-static __always_inline __u64 in_word(const struct scratch *s, __u32 at) { return *(const __u64 *)&s->in[at & IN_MASK]; }
+static __always_inline __u64 in_word(const struct scratch *s, __u32 at) { return word_at(&s->in[at & IN_MASK]); }
 
 static long stripe_step(__u32 index, void *context) {
   struct work *w = context;

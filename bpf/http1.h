@@ -193,16 +193,20 @@ static __noinline int scan_action(struct scratch *s, __u32 action, __u32 i, __u3
 #define SCAN_UNROLL 8
 #define EACH_BYTE(c) (0x0101010101010101ULL * (c))
 
-/* Skips whole words of bytes from 0x20 to 0x7e, at most 64 bytes: most of a head are values, 1 ns a word. */
+/* Skips bytes from 0x20 to 0x7e by words, at most 64 bytes: most of a head are values, 1 ns a word. */
 static __always_inline __u32 skip_plain(const struct scratch *s, __u32 i, __u32 n) {
   for (int k = 0; k < 8; k++) {
     if (i + 8 > n)
       break;
-    __u64 word = *(const __u64 *)&s->in[i & IN_MASK];
+    __u64 word = word_at(&s->in[i & IN_MASK]);
     __u64 delete = word ^ EACH_BYTE(0x7f);
-    __u64 odd = (word - EACH_BYTE(0x20)) | word | (delete - EACH_BYTE(1));
-    if (odd & EACH_BYTE(0x80))
-      break; /* may see one where there is none (borrows): then the bytes are read one by one, no harm */
+    __u64 odd = ((word - EACH_BYTE(0x20)) | word | (delete - EACH_BYTE(1))) & EACH_BYTE(0x80);
+    if (odd) {
+      /* the lowest bit that is set is right (what borrows comes from below): as many plain bytes are before it */
+      __u64 below = (odd & -odd) - 1;
+      i += ((below & EACH_BYTE(1)) * EACH_BYTE(1) >> 56) - 1;
+      break;
+    }
     i += 8;
   }
   return i;
@@ -211,8 +215,8 @@ static __always_inline __u32 skip_plain(const struct scratch *s, __u32 i, __u32 
 static long scan_step(__u32 index, void *context) {
   struct work *w = context;
   struct scratch *s = w->s;
-  const __u8 *image = w->image;
-  __u32 i = s->i, row = s->row, classes = s->classes, n = s->n;
+  const __u8 *image = w->image, *classes = AT(__u8, image, s->classes);
+  __u32 i = s->i, row = s->row, n = s->n;
   if (image_u32(image, row) == PLAIN_ROW)
     i = skip_plain(s, i, n);
 #pragma unroll
@@ -222,17 +226,20 @@ static long scan_step(__u32 index, void *context) {
       s->row = row;
       return 1;
     }
-    __u32 class = image[(classes + in_at(s, i)) & (IMAGE_SIZE - 1)];
-    __u32 cell = image_u32(image, row + class * 4);
-    if (cell >> 24) {
+    /* what one byte must wait for of the one before: a mask, a sum and a load */
+    __u32 cell = *AT(__u32, image + classes[in_at(s, i)] * 4, row);
+    __u32 action = cell >> 24;
+    if (action) {
       __u32 slot = image_u32(image, row);
-      if (scan_action(s, (cell >> 24) | (s->pad ? 0x100 : 0), i, slot)) {
+      if (scan_action(s, action | (s->pad ? 0x100 : 0), i, slot)) {
         s->i = i;
         return 1;
       }
     }
-    row = (cell & 0xffffff) << 2;
+    row = cell & (IMAGE_SIZE - 1);
     i++;
+    if (action == SCAN_VALUE)
+      break; /* to skip from here on */
   }
   s->i = i;
   s->row = row;
@@ -259,7 +266,7 @@ static __always_inline void scan_head(struct work *w, __u32 n, __u32 start, __u3
   s->content_length = 0;
   s->host_start = s->host_end = 0;
   s->pad = is_response;
-  LOOP(MAX_HEAD / SCAN_UNROLL + 1, scan_step, w);
+  LOOP(MAX_HEAD / SCAN_UNROLL + MAX_LINES + 1, scan_step, w);
   if (s->result == COMPLETE && s->flags & (HEAD_ODD | HEAD_LEFT))
     s->result = ODD_HEAD;
   if (s->result == INCOMPLETE && n >= MAX_HEAD)

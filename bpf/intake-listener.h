@@ -208,12 +208,12 @@ static __noinline int replace_staged(struct sk_msg_md *msg, struct staged *st, _
   __u8 *tail = data + last;
   if (tail + 8 > end)
     return -5;
-  *(__u64 *)tail = *(__u64 *)&st->bytes[last];
+  set_word(tail, word_at(&st->bytes[last]));
   __u32 words = len / 8;
   for (__u32 i = 0; i < MAX_STAGED / 8; i++) {
     if (i >= words || data + 8 > end)
       break;
-    *(__u64 *)data = *(__u64 *)&st->bytes[i * 8];
+    set_word(data, word_at(&st->bytes[i * 8]));
     data += 8;
   }
   return 0;
@@ -283,6 +283,7 @@ static __always_inline int pad_reply(struct work *w, __u32 size) {
 
 /* Answers the request in its own place. Negative: it could not be changed. */
 static __always_inline int send_reply(struct __sk_buff *skb, struct scratch *s, __u32 size, __u64 cookie) {
+  FORGET(size);
   size &= MAX_HEAD * 2 - 1;
   if (!size || bpf_skb_store_bytes(skb, 0, s->in, size, 0))
     return -1;

@@ -2,6 +2,8 @@
 /* The few members of kernel structures that the programs read; libbpf relocates them (CO-RE). */
 #pragma once
 #include <linux/bpf.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
 
 #define __reloc __attribute__((preserve_access_index))
 
@@ -97,3 +99,18 @@ struct sk_psock {
 
 /* The low bits of sk_user_data are tags (SK_USER_DATA_PTRMASK). */
 #define USER_DATA_MASK (~7ULL)
+
+extern void *bpf_rdonly_cast(const void *object, __u32 type) __ksym __weak;
+
+/* A member of a structure at an address: where the kernel can (6.2 and later) by a load, else by a call of 20 ns. */
+#define READ_AT(type, address, member)                                                                                 \
+  ({                                                                                                                   \
+    typeof(((type *)0)->member) _value;                                                                                \
+    if (bpf_rdonly_cast) {                                                                                             \
+      const type *_object = bpf_rdonly_cast((const void *)(address), bpf_core_type_id_kernel(type));                   \
+      _value = *(const volatile typeof(_value) *)&_object->member;                                                     \
+    } else {                                                                                                           \
+      _value = BPF_CORE_READ((type *)(address), member);                                                               \
+    }                                                                                                                  \
+    _value;                                                                                                            \
+  })

@@ -3,7 +3,7 @@
 #pragma once
 
 #define IMAGE_SIZE 16777216
-#define IMAGE_SLACK 256
+#define IMAGE_SLACK 2304
 #define IMAGE_MAGIC 1398031696
 #define MAX_HEAD 8192
 #define MAX_LINES 64
@@ -11,28 +11,28 @@
 #define FACT_WORDS 16
 #define TOKEN_WORDS 2
 #define TOKEN_WORD 14
-#define MAX_PIECES 16
-#define FIGURE_SHIFT 4
-#define MAX_ADDS 32
 #define MAX_JOBS 64
 #define MAX_LITERALS 256
 #define MAX_RBAC_LITERALS 2048
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 24
 #define MAX_LOTS 8
-#define MAX_MATCHES 16
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
-#define MAX_LITERAL 4096
 #define MAX_TOKEN_PLACES 8
 #define MAX_TOKEN_LINES 1024
+#define REPLY_PROXY 1
+#define MAX_PIECES 16
+#define FIGURE_SHIFT 4
+#define MAX_ADDS 32
+#define MAX_MATCHES 16
+#define MAX_LITERAL 4096
 #define STATUS_WORDS 7
 #define MAX_HASHES 8
-#define MAX_TABLE 131072
-#define MAX_HOST_SETS 64
 #define MAX_VARIABLES 4
 #define MAX_ANSWER_EDITS 4096
-#define REPLY_PROXY 1
+#define MAX_TABLE 131072
+#define MAX_HOST_SETS 64
 #define MAX_UPSTREAMS 4096
 #define BLOCK_SIZE 64
 #define MAX_BLOCKS 64
@@ -46,19 +46,19 @@
 #define MAX_UNREAD 262144
 #define MAX_BACKLOG 4
 #define MAX_SEGMENTS 32
+#define MAX_STAGED 4096
+#define MAX_LINEAR 16384
+#define MAX_VARIABLE_BYTES 496
 #define MAX_RULES 16384
 #define MAX_DETECTORS 4096
 #define HIT_COUNTS 16
 #define MAX_BUCKETS 4096
 #define BUCKET_SHIFT 4
 #define MAX_BREAKERS 1024
+#define N_COUNTERS 32
 #define MAX_TOKENS 4096
 #define TOKEN_WAYS 4
 #define MAX_TOKEN 2048
-#define MAX_STAGED 4096
-#define MAX_LINEAR 16384
-#define MAX_VARIABLE_BYTES 496
-#define N_COUNTERS 32
 #define LOG_RING 4194304
 #define LOG_RESERVE 1048576
 
@@ -98,6 +98,19 @@
 #define FIELD_SOURCE_IP 5
 #define FIELD_HEADER 6
 
+#define TOKEN_PLACE_HEADER 0
+#define TOKEN_PLACE_COOKIE 1
+#define TOKEN_PLACE_QUERY 2
+
+#define RBAC_ALLOW 0
+#define RBAC_DENY 1
+
+#define LOG_ON 1
+#define LOG_REQUEST 2
+#define LOG_ANSWER 4
+
+#define ROUTE_FLAG_UNKNOWN 1
+
 #define ACTION_PROXY 0
 #define ACTION_FORWARD 1
 #define ACTION_REPLY 2
@@ -116,12 +129,6 @@
 
 #define HASH_FLAG_TERMINAL 1
 #define HASH_FLAG_GENERATED 2
-
-#define LB_ROUND_ROBIN 0
-#define LB_RANDOM 1
-#define LB_LEAST_REQUEST 2
-#define LB_RING_HASH 3
-#define LB_MAGLEV 4
 
 #define PIECE_LITERAL 0
 #define PIECE_PATH_FROM 1
@@ -146,24 +153,17 @@
 #define ADD_EMPTY_LENGTH 5
 #define ADD_TOKEN_LINES 6
 
-#define TOKEN_PLACE_HEADER 0
-#define TOKEN_PLACE_COOKIE 1
-#define TOKEN_PLACE_QUERY 2
-
-#define RBAC_ALLOW 0
-#define RBAC_DENY 1
-
-#define LOG_ON 1
-#define LOG_REQUEST 2
-#define LOG_ANSWER 4
-
 #define ORIGIN_ROUTE 0
 #define ORIGIN_NO_ROUTE 1
 #define ORIGIN_RBAC 2
 #define ORIGIN_FAULT 3
 #define ORIGIN_FILTER 4
 
-#define ROUTE_FLAG_UNKNOWN 1
+#define LB_ROUND_ROBIN 0
+#define LB_RANDOM 1
+#define LB_LEAST_REQUEST 2
+#define LB_RING_HASH 3
+#define LB_MAGLEV 4
 
 #define PHASE_IDLE 0
 #define PHASE_AWAIT 1
@@ -199,6 +199,44 @@
 
 #define ENDPOINT_FLAG_NO_POOL 1
 
+#define CONN_FLAG_INSERTED 1
+#define CONN_FLAG_STICKY 2
+#define CONN_FLAG_BROKEN 4
+#define CONN_FLAG_LISTENER 8
+#define CONN_FLAG_PIPELINES 16
+
+#define INTAKE_SOCKET 0
+#define INTAKE_LISTENER 1
+#define INTAKE_LISTENER_DUMMY 2
+#define INTAKE_REPLY 3
+
+#define QUEUED_ANSWER 1
+#define QUEUED_REQUEST 2
+#define QUEUED_IN_FLIGHT 4
+
+#define CTL_QUERY 0
+#define CTL_RESUME 1
+#define CTL_DETACH 2
+#define CTL_FINISH 3
+#define CTL_TAKE 4
+#define CTL_GIVE 5
+#define CTL_NATIVE 6
+#define CTL_BODY_SENT 7
+#define CTL_PAIR 8
+#define CTL_GIVE_UP 9
+#define CTL_HELLO 10
+#define CTL_TAKE_OVER 11
+#define CTL_NOW 12
+#define CTL_DRAW 13
+#define CTL_ENTER 14
+#define CTL_LEAVE 15
+#define CTL_UNCOUNT 16
+#define CTL_COMPLETE 17
+#define CTL_HOLD 18
+
+#define INBOUND_PROXYS 0
+#define INBOUND_WORKLOADS 1
+
 #define COUNTER_KERNEL 0
 #define COUNTER_PROXY 1
 #define COUNTER_AGENT 2
@@ -223,44 +261,6 @@
 #define COUNTER_LOG_FULL 21
 #define COUNTER_LOG_LOST 22
 #define COUNTER_GROWN 23
-
-#define CONN_FLAG_INSERTED 1
-#define CONN_FLAG_STICKY 2
-#define CONN_FLAG_BROKEN 4
-#define CONN_FLAG_LISTENER 8
-#define CONN_FLAG_PIPELINES 16
-
-#define INTAKE_SOCKET 0
-#define INTAKE_LISTENER 1
-#define INTAKE_LISTENER_DUMMY 2
-#define INTAKE_REPLY 3
-
-#define QUEUED_ANSWER 1
-#define QUEUED_REQUEST 2
-#define QUEUED_IN_FLIGHT 4
-
-#define INBOUND_PROXYS 0
-#define INBOUND_WORKLOADS 1
-
-#define CTL_QUERY 0
-#define CTL_RESUME 1
-#define CTL_DETACH 2
-#define CTL_FINISH 3
-#define CTL_TAKE 4
-#define CTL_GIVE 5
-#define CTL_NATIVE 6
-#define CTL_BODY_SENT 7
-#define CTL_PAIR 8
-#define CTL_GIVE_UP 9
-#define CTL_HELLO 10
-#define CTL_TAKE_OVER 11
-#define CTL_NOW 12
-#define CTL_DRAW 13
-#define CTL_ENTER 14
-#define CTL_LEAVE 15
-#define CTL_UNCOUNT 16
-#define CTL_COMPLETE 17
-#define CTL_HOLD 18
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2
@@ -514,6 +514,67 @@ _Static_assert(__builtin_offsetof(struct hash_source, flags) == 2, "hash_source.
 _Static_assert(__builtin_offsetof(struct hash_source, find) == 4, "hash_source.find");
 _Static_assert(__builtin_offsetof(struct hash_source, find_classes) == 8, "hash_source.find_classes");
 
+/* u32 n, then n pieces that are concatenated. */
+struct template {
+  __u32 n; /* at most MAX_PIECES */
+  __u32 repeat; /* not 0: for each match of the capturing automaton, looked for again behind the one before, the pieces but the last take its place; group 1 begins this many bytes, minus one, behind the first byte of the match and ends with it. Then what is left of the path, and the last piece */
+};
+_Static_assert(sizeof(struct template) == 8, "template");
+_Static_assert(__builtin_offsetof(struct template, n) == 0, "template.n");
+_Static_assert(__builtin_offsetof(struct template, repeat) == 4, "template.repeat");
+
+/* One piece of a template. */
+struct piece {
+  __u8 kind; /* PIECE */
+  __u8 arg; /* capture group */
+  __u16 pad; /* zero */
+  __u32 off; /* LITERAL: offset in the image; PATH_FROM: first byte of the path */
+  __u32 len; /* LITERAL: length (at most MAX_LITERAL) */
+};
+_Static_assert(sizeof(struct piece) == 12, "piece");
+_Static_assert(__builtin_offsetof(struct piece, kind) == 0, "piece.kind");
+_Static_assert(__builtin_offsetof(struct piece, arg) == 1, "piece.arg");
+_Static_assert(__builtin_offsetof(struct piece, pad) == 2, "piece.pad");
+_Static_assert(__builtin_offsetof(struct piece, off) == 4, "piece.off");
+_Static_assert(__builtin_offsetof(struct piece, len) == 8, "piece.len");
+
+/* A complete header line "name: value CR LF" that is added before the empty line. */
+struct add {
+  __u8 when; /* ADD */
+  __u8 slot; /* slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT) */
+  __u8 variable; /* answers: a variable (plus one) and CR LF that follow the line, from FIGURE_SHIFT on a FIGURE; requests: `off` is a template; 0: no */
+  __u8 value; /* answers: where the value begins in the line */
+  __u32 off; /* offset of the line */
+  __u32 len; /* its length (at most MAX_LITERAL) */
+};
+_Static_assert(sizeof(struct add) == 12, "add");
+_Static_assert(__builtin_offsetof(struct add, when) == 0, "add.when");
+_Static_assert(__builtin_offsetof(struct add, slot) == 1, "add.slot");
+_Static_assert(__builtin_offsetof(struct add, variable) == 2, "add.variable");
+_Static_assert(__builtin_offsetof(struct add, value) == 3, "add.value");
+_Static_assert(__builtin_offsetof(struct add, off) == 4, "add.off");
+_Static_assert(__builtin_offsetof(struct add, len) == 8, "add.len");
+
+/* What is kept of a request for its answer. */
+struct answer_variables {
+  __u32 n; /* at most MAX_VARIABLES */
+  __u32 templates[4]; /* their values */
+};
+_Static_assert(sizeof(struct answer_variables) == 20, "answer_variables");
+_Static_assert(__builtin_offsetof(struct answer_variables, n) == 0, "answer_variables.n");
+_Static_assert(__builtin_offsetof(struct answer_variables, templates) == 4, "answer_variables.templates");
+
+/* Edits of an answer, in slots of the response scanner. */
+struct answer_edit {
+  __u64 remove; /* slots whose lines go */
+  __u32 adds; /* offset of add[n_adds] */
+  __u32 n_adds; /* at most MAX_ADDS */
+};
+_Static_assert(sizeof(struct answer_edit) == 16, "answer_edit");
+_Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit.remove");
+_Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
+_Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
+
 /* Endpoints and how one of them is chosen. */
 struct cluster {
   __u32 lb; /* LB */
@@ -583,87 +644,6 @@ struct endpoint_ref {
 _Static_assert(sizeof(struct endpoint_ref) == 8, "endpoint_ref");
 _Static_assert(__builtin_offsetof(struct endpoint_ref, id) == 0, "endpoint_ref.id");
 _Static_assert(__builtin_offsetof(struct endpoint_ref, watch) == 4, "endpoint_ref.watch");
-
-/* u32 n, then n pieces that are concatenated. */
-struct template {
-  __u32 n; /* at most MAX_PIECES */
-  __u32 repeat; /* not 0: for each match of the capturing automaton, looked for again behind the one before, the pieces but the last take its place; group 1 begins this many bytes, minus one, behind the first byte of the match and ends with it. Then what is left of the path, and the last piece */
-};
-_Static_assert(sizeof(struct template) == 8, "template");
-_Static_assert(__builtin_offsetof(struct template, n) == 0, "template.n");
-_Static_assert(__builtin_offsetof(struct template, repeat) == 4, "template.repeat");
-
-/* One piece of a template. */
-struct piece {
-  __u8 kind; /* PIECE */
-  __u8 arg; /* capture group */
-  __u16 pad; /* zero */
-  __u32 off; /* LITERAL: offset in the image; PATH_FROM: first byte of the path */
-  __u32 len; /* LITERAL: length (at most MAX_LITERAL) */
-};
-_Static_assert(sizeof(struct piece) == 12, "piece");
-_Static_assert(__builtin_offsetof(struct piece, kind) == 0, "piece.kind");
-_Static_assert(__builtin_offsetof(struct piece, arg) == 1, "piece.arg");
-_Static_assert(__builtin_offsetof(struct piece, pad) == 2, "piece.pad");
-_Static_assert(__builtin_offsetof(struct piece, off) == 4, "piece.off");
-_Static_assert(__builtin_offsetof(struct piece, len) == 8, "piece.len");
-
-/* A complete header line "name: value CR LF" that is added before the empty line. */
-struct add {
-  __u8 when; /* ADD */
-  __u8 slot; /* slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT) */
-  __u8 variable; /* answers: a variable (plus one) and CR LF that follow the line, from FIGURE_SHIFT on a FIGURE; requests: `off` is a template; 0: no */
-  __u8 value; /* answers: where the value begins in the line */
-  __u32 off; /* offset of the line */
-  __u32 len; /* its length (at most MAX_LITERAL) */
-};
-_Static_assert(sizeof(struct add) == 12, "add");
-_Static_assert(__builtin_offsetof(struct add, when) == 0, "add.when");
-_Static_assert(__builtin_offsetof(struct add, slot) == 1, "add.slot");
-_Static_assert(__builtin_offsetof(struct add, variable) == 2, "add.variable");
-_Static_assert(__builtin_offsetof(struct add, value) == 3, "add.value");
-_Static_assert(__builtin_offsetof(struct add, off) == 4, "add.off");
-_Static_assert(__builtin_offsetof(struct add, len) == 8, "add.len");
-
-/* What is kept of a request for its answer. */
-struct answer_variables {
-  __u32 n; /* at most MAX_VARIABLES */
-  __u32 templates[4]; /* their values */
-};
-_Static_assert(sizeof(struct answer_variables) == 20, "answer_variables");
-_Static_assert(__builtin_offsetof(struct answer_variables, n) == 0, "answer_variables.n");
-_Static_assert(__builtin_offsetof(struct answer_variables, templates) == 4, "answer_variables.templates");
-
-/* Edits of an answer, in slots of the response scanner. */
-struct answer_edit {
-  __u64 remove; /* slots whose lines go */
-  __u32 adds; /* offset of add[n_adds] */
-  __u32 n_adds; /* at most MAX_ADDS */
-};
-_Static_assert(sizeof(struct answer_edit) == 16, "answer_edit");
-_Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit.remove");
-_Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
-_Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
-
-/* Requests in flight of a cluster whose number is limited. */
-struct breaker {
-  __u32 active; /* those of the kernel and those of the proxy */
-  __u32 most; /* max_requests; written by the agent */
-};
-_Static_assert(sizeof(struct breaker) == 8, "breaker");
-_Static_assert(__builtin_offsetof(struct breaker, active) == 0, "breaker.active");
-_Static_assert(__builtin_offsetof(struct breaker, most) == 4, "breaker.most");
-
-/* Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns. */
-struct bucket {
-  __u64 at; /* signed: when the bucket was empty */
-  __u64 cost; /* time in which one token comes; 0: no bucket here */
-  __u64 most; /* time in which the bucket fills */
-};
-_Static_assert(sizeof(struct bucket) == 24, "bucket");
-_Static_assert(__builtin_offsetof(struct bucket, at) == 0, "bucket.at");
-_Static_assert(__builtin_offsetof(struct bucket, cost) == 8, "bucket.cost");
-_Static_assert(__builtin_offsetof(struct bucket, most) == 16, "bucket.most");
 
 /* Per intercepted client socket (socket storage). */
 struct conn {
@@ -833,6 +813,17 @@ _Static_assert(__builtin_offsetof(struct endpoint, flags) == 12, "endpoint.flags
 _Static_assert(__builtin_offsetof(struct endpoint, source) == 16, "endpoint.source");
 _Static_assert(__builtin_offsetof(struct endpoint, blocks) == 32, "endpoint.blocks");
 
+/* Per paired server's socket (socket storage). */
+struct serving {
+  __u64 cookie; /* its own */
+  __u32 slot; /* the pool slot at its other end */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct serving) == 16, "serving");
+_Static_assert(__builtin_offsetof(struct serving, cookie) == 0, "serving.cookie");
+_Static_assert(__builtin_offsetof(struct serving, slot) == 8, "serving.slot");
+_Static_assert(__builtin_offsetof(struct serving, pad) == 12, "serving.pad");
+
 /* Argument and answer of the control program. */
 struct ctl {
   __u32 command; /* CTL */
@@ -947,16 +938,42 @@ _Static_assert(__builtin_offsetof(struct tuple, address) == 8, "tuple.address");
 _Static_assert(__builtin_offsetof(struct tuple, port) == 24, "tuple.port");
 _Static_assert(__builtin_offsetof(struct tuple, pad) == 28, "tuple.pad");
 
-/* Per paired server's socket (socket storage). */
-struct serving {
-  __u64 cookie; /* its own */
-  __u32 slot; /* the pool slot at its other end */
+/* Requests in flight of a cluster whose number is limited. */
+struct breaker {
+  __u32 active; /* those of the kernel and those of the proxy */
+  __u32 most; /* max_requests; written by the agent */
+};
+_Static_assert(sizeof(struct breaker) == 8, "breaker");
+_Static_assert(__builtin_offsetof(struct breaker, active) == 0, "breaker.active");
+_Static_assert(__builtin_offsetof(struct breaker, most) == 4, "breaker.most");
+
+/* Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns. */
+struct bucket {
+  __u64 at; /* signed: when the bucket was empty */
+  __u64 cost; /* time in which one token comes; 0: no bucket here */
+  __u64 most; /* time in which the bucket fills */
+};
+_Static_assert(sizeof(struct bucket) == 24, "bucket");
+_Static_assert(__builtin_offsetof(struct bucket, at) == 0, "bucket.at");
+_Static_assert(__builtin_offsetof(struct bucket, cost) == 8, "bucket.cost");
+_Static_assert(__builtin_offsetof(struct bucket, most) == 16, "bucket.most");
+
+/* What was counted of one endpoint of one cluster (outlier detection). */
+struct detector {
+  __u32 failures; /* 5xx in a row */
+  __u32 gateway; /* 502, 503 and 504 in a row */
+  __u32 limit; /* failures that eject, 0: none; written by the agent */
+  __u32 gateway_limit; /* likewise */
+  __u32 tripped; /* TRIPPED; in element 0: how often one was */
   __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct serving) == 16, "serving");
-_Static_assert(__builtin_offsetof(struct serving, cookie) == 0, "serving.cookie");
-_Static_assert(__builtin_offsetof(struct serving, slot) == 8, "serving.slot");
-_Static_assert(__builtin_offsetof(struct serving, pad) == 12, "serving.pad");
+_Static_assert(sizeof(struct detector) == 24, "detector");
+_Static_assert(__builtin_offsetof(struct detector, failures) == 0, "detector.failures");
+_Static_assert(__builtin_offsetof(struct detector, gateway) == 4, "detector.gateway");
+_Static_assert(__builtin_offsetof(struct detector, limit) == 8, "detector.limit");
+_Static_assert(__builtin_offsetof(struct detector, gateway_limit) == 12, "detector.gateway_limit");
+_Static_assert(__builtin_offsetof(struct detector, tripped) == 16, "detector.tripped");
+_Static_assert(__builtin_offsetof(struct detector, pad) == 20, "detector.pad");
 
 /* A verified token. */
 struct token {
@@ -986,23 +1003,6 @@ _Static_assert(__builtin_offsetof(struct token, length) == 56, "token.length");
 _Static_assert(__builtin_offsetof(struct token, n_lines) == 60, "token.n_lines");
 _Static_assert(__builtin_offsetof(struct token, bytes) == 64, "token.bytes");
 _Static_assert(__builtin_offsetof(struct token, lines) == 2112, "token.lines");
-
-/* What was counted of one endpoint of one cluster (outlier detection). */
-struct detector {
-  __u32 failures; /* 5xx in a row */
-  __u32 gateway; /* 502, 503 and 504 in a row */
-  __u32 limit; /* failures that eject, 0: none; written by the agent */
-  __u32 gateway_limit; /* likewise */
-  __u32 tripped; /* TRIPPED; in element 0: how often one was */
-  __u32 pad; /* zero */
-};
-_Static_assert(sizeof(struct detector) == 24, "detector");
-_Static_assert(__builtin_offsetof(struct detector, failures) == 0, "detector.failures");
-_Static_assert(__builtin_offsetof(struct detector, gateway) == 4, "detector.gateway");
-_Static_assert(__builtin_offsetof(struct detector, limit) == 8, "detector.limit");
-_Static_assert(__builtin_offsetof(struct detector, gateway_limit) == 12, "detector.gateway_limit");
-_Static_assert(__builtin_offsetof(struct detector, tripped) == 16, "detector.tripped");
-_Static_assert(__builtin_offsetof(struct detector, pad) == 20, "detector.pad");
 
 /* A record of the ring buffer of requests that are logged. */
 struct log_record {

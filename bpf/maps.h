@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Every map of the data plane. What each holds is described in src/layout/runtime.ts. */
+/* Every map of the data plane. What each holds is described in src/layout. */
 #pragma once
 #include "layout.gen.h"
 #include "scratch.h"

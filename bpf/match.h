@@ -6,13 +6,13 @@
 #pragma once
 #include "http1.h"
 
-#define RUN_UNROLL 8
+#define RUN_UNROLL 16
 
 static long run_step(__u32 index, void *context) {
   struct work *w = context;
   struct scratch *s = w->s;
-  const __u8 *image = w->image;
-  __u32 at = s->run_at, end = s->run_end, row = s->run_row, classes = s->run_classes;
+  const __u8 *image = w->image, *classes = AT(__u8, image, s->run_classes);
+  __u32 at = s->run_at, end = s->run_end, row = s->run_row;
 #pragma unroll
   for (int k = 0; k < RUN_UNROLL; k++) {
     if (at >= end) {
@@ -20,9 +20,8 @@ static long run_step(__u32 index, void *context) {
       s->run_at = at;
       return 1;
     }
-    __u32 class = image[(classes + in_at(s, at)) & (IMAGE_SIZE - 1)];
-    __u64 cell = image_u64(image, row + class * 8);
-    row = (__u32)cell == row ? cell >> 32 : image_u32(image, row + 4);
+    const __u32 *cell = AT(__u32, image + classes[in_at(s, at)] * 8, row);
+    row = cell[0] == row ? cell[1] : image_u32(image, row + 4);
     at++;
   }
   s->run_row = row;

@@ -74,7 +74,7 @@ int on_dummy(struct sk_msg_md *msg) {
     return deliver(msg, sk, u, slot, st);
   if (u->dead)
     return SK_PASS;
-  u->answered = bpf_ktime_get_ns();
+  u->answered = bpf_ktime_get_coarse_ns();
   u->dummy_owner = u->owner;
   u->dummy_sk = (__u64)bpf_skc_to_tcp_sock(sk);
   __u32 len = st->len, size = msg->size;

@@ -10,7 +10,8 @@ static __always_inline void keep_for_replay(struct upstream *u, __u32 slot, stru
   struct replay *r = bpf_map_lookup_elem(&replays, &slot);
   if (!r)
     return;
-  if (!copy_bytes(r->bytes, size & (MAX_REPLAY * 2 - 1) & 4095, s->in))
+  FORGET(size);
+  if (size <= MAX_REPLAY && !copy_bytes(r->bytes, size, s->in))
     u->replay_len = size;
 }
 

@@ -18,17 +18,24 @@ static __always_inline void put_in(struct scratch *s, __u32 at, __u32 len) {
   s->o += len;
 }
 
+#define SHORT_LITERAL 64
+
 static __always_inline void put_image(struct work *w, __u32 off, __u32 len) {
   struct scratch *s = w->s;
   if (len > MAX_LITERAL || s->o + len > MAX_OUT) {
     s->overflow = 1;
     return;
   }
-  if (!len)
-    return;
-  if (copy_bytes(&s->out[s->o & OUT_MASK], len & (MAX_LITERAL * 2 - 1), w->image + (off & (IMAGE_SIZE - 1))))
-    s->overflow = 1;
+  const __u8 *from = w->image + (off & (IMAGE_SIZE - 1));
+  __u8 *to = &s->out[s->o & OUT_MASK];
   s->o += len;
+  if (len <= SHORT_LITERAL) { /* with what follows it, over which the next piece is written: a call takes longer */
+    for (__u32 k = 0; k < SHORT_LITERAL; k += 8)
+      set_word(to + k, word_at(from + k));
+    return;
+  }
+  if (copy_bytes(to, len & (MAX_LITERAL * 2 - 1), from))
+    s->overflow = 1;
 }
 
 static __always_inline void put_byte(struct scratch *s, __u8 c) {
@@ -60,7 +67,7 @@ static __always_inline __u64 hex_digits(__u32 number) {
 }
 
 static __always_inline void put_word(struct scratch *s, __u32 at, __u64 word) {
-  *(__u64 *)&s->out[at & OUT_MASK] = word;
+  set_word(&s->out[at & OUT_MASK], word);
 }
 
 /* A random UUID, version 4, variant 1 (RFC 9562), as Envoy makes them. */
@@ -71,10 +78,10 @@ static __noinline int put_request_id(struct scratch *s) {
     s->overflow = 1;
     return 0;
   }
-  __u32 o = s->o;
-  for (__u32 i = 0; i < sizeof(request_id_name) - 1; i++)
-    s->out[(o + i) & OUT_MASK] = request_id_name[i];
-  o += sizeof(request_id_name) - 1;
+  __u32 o = s->o, name = sizeof(request_id_name) - 1;
+  put_word(s, o, word_at(request_id_name));
+  put_word(s, o + name - 8, word_at(&request_id_name[name - 8]));
+  o += name;
   /* 8-4-4-4-12 digits; the first of the third group is the version, that of the fourth has the variant */
   __u64 first = hex_digits(random_u32());
   __u64 second = hex_digits((random_u32() & 0xfff0ffff) | 0x00040000);
@@ -108,7 +115,7 @@ static long capture_step(__u32 index, void *context) {
       if (mask & (1 << k))
         s->cap[k] = s->run_at;
   }
-  s->run_row = (cell & 0xffffff) << 2;
+  s->run_row = cell & (IMAGE_SIZE - 1);
   s->run_at++;
   return 0;
 }

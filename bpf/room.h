@@ -20,13 +20,13 @@ static __always_inline struct sk_psock *psock_of(struct sock *sk, __u64 cookie) 
 /* Redirected bytes in the socket's queue; where the kernel does not count them, the memory that they take. */
 static __always_inline __u32 unread_bytes(struct sock *sk, struct sk_psock *psock) {
   if (bpf_core_field_exists(psock->msg_tot_len))
-    return BPF_CORE_READ(psock, msg_tot_len);
-  return BPF_CORE_READ(sk, sk_backlog.rmem_alloc.counter);
+    return READ_AT(struct sk_psock, psock, msg_tot_len);
+  return READ_AT(struct sock, sk, sk_backlog.rmem_alloc.counter);
 }
 
 /* Whether a client has left so much unread that its next request must wait until it has read (by way of the agent). */
 static __always_inline int is_crowded(struct sock *sk, struct sk_psock *psock) {
-  return unread_bytes(sk, psock) > MAX_UNREAD || BPF_CORE_READ(psock, ingress_skb.qlen) > MAX_BACKLOG;
+  return unread_bytes(sk, psock) > MAX_UNREAD || READ_AT(struct sk_psock, psock, ingress_skb.qlen) > MAX_BACKLOG;
 }
 
 /*
@@ -62,13 +62,13 @@ static __always_inline void unread_of(struct bpf_sock *sk, struct conn *c, __u32
   if (!tp)
     return;
   *native = c->base_seq + c->native - tp->copied_seq;
-  __u64 data = (__u64)BPF_CORE_READ(tp, inet_conn.icsk_inet.sk.sk_user_data) & USER_DATA_MASK;
+  __u64 data = (__u64)tp->inet_conn.icsk_inet.sk.sk_user_data & USER_DATA_MASK;
   struct sk_psock *psock = (struct sk_psock *)data;
   if (!psock)
     return;
   /* in this order: what the kernel thread moves in between is then seen in the queue, and not missed in both */
-  __u32 backlog = BPF_CORE_READ(psock, ingress_skb.qlen);
-  void *next = BPF_CORE_READ(psock, ingress_msg.next);
+  __u32 backlog = READ_AT(struct sk_psock, psock, ingress_skb.qlen);
+  void *next = READ_AT(struct sk_psock, psock, ingress_msg.next);
   __u64 head_at = data + bpf_core_field_offset(struct sk_psock, ingress_msg);
   int in_queue = (__u64)next != head_at;
   *queued = (in_queue || backlog ? UNREAD : 0) | (is_crowded((struct sock *)tp, psock) ? UNREAD_CROWD : 0) |

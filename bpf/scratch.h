@@ -104,10 +104,37 @@ static inline int copy_bytes(void *to, __u32 n, const void *from) {
 #define copy_bytes(to, n, from) bpf_probe_read_kernel(to, n, from)
 #endif
 
+/*
+ * Makes clang forget what it knows of a value, so that the checks that follow stay in the program: the verifier does not
+ * remember the bounds of everything that was on the stack meanwhile.
+ */
+#define FORGET(value) asm volatile("" : "+r"(value))
+
 struct work {
   struct scratch *s;
   const __u8 *image;
 };
+
+/*
+ * The word at an address that need not be aligned. By way of void: from the address of an array of bytes clang knows that it
+ * is perhaps not aligned, and reads eight bytes one by one (three times as slow).
+ */
+static __always_inline __u64 word_at(const void *at) {
+#ifdef SIDESTEP_NATIVE
+  __u64 word;
+  memcpy(&word, at, sizeof word);
+  return word;
+#else
+  return *(const __u64 *)at;
+#endif
+}
+static __always_inline void set_word(void *at, __u64 word) {
+#ifdef SIDESTEP_NATIVE
+  memcpy(at, &word, sizeof word);
+#else
+  *(__u64 *)at = word;
+#endif
+}
 
 static __always_inline __u32 image_u32(const __u8 *image, __u32 off) {
   return *(const __u32 *)(image + (off & (IMAGE_SIZE - 1)));

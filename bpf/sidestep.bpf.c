@@ -59,13 +59,10 @@ __noinline int replace_head(struct sk_msg_md *msg, struct scratch *s, __u32 old)
   if (!s)
     return -1;
   __u32 len = s->o;
-  if (len > old) {
-    if (bpf_msg_push_data(msg, 0, len - old, 0))
-      return -2;
-  } else if (len < old) {
-    if (bpf_msg_pop_data(msg, 0, old - len, 0))
-      return -3;
-  }
+  if (len > old)
+    return grow_head(msg, s, old, len - old);
+  if (len < old && bpf_msg_pop_data(msg, 0, old - len, 0))
+    return -3;
   return overwrite(msg, s, 0, len);
 }
 
@@ -268,6 +265,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   const struct listener *listener = AT(struct listener, image, at);
   __u32 n = size > MAX_HEAD ? MAX_HEAD : size;
   if (skb) {
+    FORGET(n);
     n &= MAX_HEAD * 2 - 1;
     if (!n || bpf_skb_load_bytes(skb, 0, s->in, n))
       return to_agent(c, size, COUNTER_HELPER_FAILED);
@@ -510,7 +508,7 @@ static __always_inline void ctl_client(struct ctl *ctl) {
   bpf_sk_release(sk);
 }
 
-/* The agent's commands (src/layout/runtime.ts, CTL); run by BPF_PROG_TEST_RUN, attached to nothing. */
+/* The agent's commands (src/layout/control.ts); run by BPF_PROG_TEST_RUN, attached to nothing. */
 SEC("tc")
 int control(struct __sk_buff *skb) {
   void *data = (void *)(long)skb->data, *end = (void *)(long)skb->data_end;

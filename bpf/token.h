@@ -15,7 +15,7 @@ const volatile __u64 token_seed = 0;
 
 /* Eight bytes of the value in s->in, zeros behind its end. `at`: offset in the value. */
 static __always_inline __u64 token_word(const struct scratch *s, __u32 at) {
-  __u64 word = *(const __u64 *)&s->in[(s->token_at + at) & IN_MASK];
+  __u64 word = word_at(&s->in[(s->token_at + at) & IN_MASK]);
   __u32 left = s->token_len - at;
   if (left < 8)
     word &= (1ULL << (8 * left)) - 1;

@@ -3,13 +3,26 @@
  * `--check` fails when a file would change.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { IMAGE_CONSTANTS, IMAGE_ENUMS, IMAGE_STRUCTS } from '../src/layout/image.js';
-import { RUNTIME_CONSTANTS, RUNTIME_ENUMS, RUNTIME_STRUCTS } from '../src/layout/runtime.js';
-import { toC } from '../src/layout/struct.js';
+import { ACTIONS_LAYOUT } from '../src/layout/actions.js';
+import { CLUSTERS_LAYOUT } from '../src/layout/clusters.js';
+import { CONTROL_LAYOUT } from '../src/layout/control.js';
+import { COUNTS_LAYOUT } from '../src/layout/counts.js';
+import { EXCHANGES_LAYOUT } from '../src/layout/exchanges.js';
+import { IMAGE_LAYOUT } from '../src/layout/image.js';
+import { LOG_RECORDS_LAYOUT } from '../src/layout/log-records.js';
+import { STEERING_LAYOUT } from '../src/layout/steering.js';
+import { type Layout, toC } from '../src/layout/struct.js';
+import { TOKENS_LAYOUT } from '../src/layout/tokens.js';
 import { lintMarkdown } from '../src/lint/codes.js';
 import { reasonsMarkdown } from '../src/plan/reasons.js';
 import { reasonPages } from '../src/report/pages.js';
 import { checkSchema, explainSchema, jsonSchema } from '../src/report/schema.js';
+
+/** The image first, then what changes while traffic flows. */
+const LAYOUTS: readonly Layout[] = [
+  ...[IMAGE_LAYOUT, ACTIONS_LAYOUT, CLUSTERS_LAYOUT],
+  ...[EXCHANGES_LAYOUT, CONTROL_LAYOUT, STEERING_LAYOUT, COUNTS_LAYOUT, TOKENS_LAYOUT, LOG_RECORDS_LAYOUT],
+];
 
 function header(): string {
   const out = [
@@ -18,16 +31,16 @@ function header(): string {
     '#pragma once',
     '',
   ];
-  const constants = [...Object.entries(IMAGE_CONSTANTS), ...Object.entries(RUNTIME_CONSTANTS)];
+  const constants = LAYOUTS.flatMap((layout) => Object.entries(layout.constants));
   for (const [i, [name, value]] of constants.entries()) {
     if (constants.findIndex(([other]) => other === name) !== i) throw new Error(`${name} is defined twice`);
     out.push(`#define ${name} ${value}`);
   }
-  for (const [prefix, values] of Object.entries({ ...IMAGE_ENUMS, ...RUNTIME_ENUMS })) {
+  for (const [prefix, values] of LAYOUTS.flatMap((layout) => Object.entries(layout.enums))) {
     out.push('');
     for (const [name, value] of Object.entries(values)) out.push(`#define ${prefix}_${name} ${value}`);
   }
-  out.push('', ...[...IMAGE_STRUCTS, ...RUNTIME_STRUCTS].map(toC));
+  out.push('', ...LAYOUTS.flatMap((layout) => layout.structs).map(toC));
   return out.join('\n');
 }
 

@@ -1,6 +1,7 @@
 /** IP addresses as the maps hold them. */
-import { BlockList, isIPv4, isIPv6 } from 'node:net';
+import { BlockList, isIPv4, isIPv6, type Socket } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import { endText } from '../observe/log-line.js';
 
 export interface Address {
   /** IPv4 or IPv6 literal */
@@ -12,6 +13,11 @@ export interface Address {
 export function plainAddress(address: string): string {
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
   return mapped ? mapped[1]! : address;
+}
+
+/** The local end of a connection as Envoy writes addresses. */
+export function localEnd({ localAddress = '', localPort = 0 }: Socket): string {
+  return endText({ address: plainAddress(localAddress), port: localPort });
 }
 
 /** The bytes of an address in network order: 4 or 16. @throws RangeError when it is no IP literal */
@@ -85,6 +91,5 @@ export function isWildcard(address: string): boolean {
 export function wordsAddress(words: readonly number[]): string {
   const bytes = words.flatMap((word) => [word & 0xff, (word >>> 8) & 0xff, (word >>> 16) & 0xff, word >>> 24]);
   if (words.slice(1).every((word) => word === 0)) return bytes.slice(0, 4).join('.');
-  const groups = Array.from({ length: 8 }, (_, i) => ((bytes[i * 2]! << 8) | bytes[i * 2 + 1]!).toString(16));
-  return new URL(`http://[${groups.join(':')}]/`).hostname.slice(1, -1);
+  return new URL(`http://[${addressText(Uint8Array.from(bytes))}]/`).hostname.slice(1, -1);
 }

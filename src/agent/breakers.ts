@@ -4,7 +4,7 @@
  * the answer, is asked about again, or is closed.
  */
 import type { Mapping } from '../kernel/libbpf.js';
-import { BreakerSpec, MAX_BREAKERS } from '../layout/runtime.js';
+import { BreakerSpec, MAX_BREAKERS } from '../layout/counts.js';
 import { set } from '../layout/struct.js';
 import type { Breaker } from '../plan/ir.js';
 import type { Advice } from './consult.js';

@@ -1,5 +1,5 @@
 /** One answer that the kernel left to the agent, from its upstream connection to the client's. */
-import { PHASE, UPSTREAM_FLAG, WAY } from '../layout/runtime.js';
+import { PHASE, UPSTREAM_FLAG, WAY } from '../layout/exchanges.js';
 import { AnswerPump, type PumpSink } from './answer-pump.js';
 import type { ClientEnd, ConnectionContext } from './connection-context.js';
 import type { DataPlane } from './data-plane.js';
@@ -9,7 +9,7 @@ import { type Head, headerValues } from './http-framing.js';
 import { LOST } from './outliers.js';
 import { localReply, PROTOCOL_BODY, TERMINATED_BODY } from './replies.js';
 import type { AgentEnd } from './request-log.js';
-import type { Slot } from './upstream-pool.js';
+import type { Slot } from './slot.js';
 
 export class CarriedAnswer {
   readonly #pump: AnswerPump;
@@ -27,15 +27,15 @@ export class CarriedAnswer {
     private readonly replay: (slot: Slot) => boolean,
   ) {
     const { plane } = context;
-    const handover = plane.upstream(slot.slot, 'phase') === PHASE.HANDOVER;
-    const flags = plane.upstream(slot.slot, 'flags');
+    const handover = plane.slots.field(slot.slot, 'phase') === PHASE.HANDOVER;
+    const flags = plane.slots.field(slot.slot, 'flags');
     const toHead = (flags & UPSTREAM_FLAG.HEAD) !== 0;
     const ending =
       (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
-    const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.started(slot.slot) : undefined;
+    const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.slots.started(slot.slot) : undefined;
     this.#flags = flags;
     this.#edits = records.edits(slot);
-    if (plane.upstream(slot.slot, 'way') & WAY.MISSED) context.pool.wantDummy(slot);
+    if (plane.slots.field(slot.slot, 'way') & WAY.MISSED) context.pool.wantDummy(slot);
     const sink: PumpSink = {
       write: (bytes, last) => this.#write(bytes, last),
       fail: (started, reason) => this.#fail(started, reason),
@@ -84,8 +84,8 @@ export class CarriedAnswer {
     slot.listener = undefined;
     slot.inbox = [];
     const again = reusable && !slot.ended && !more && this.#pump.reusable;
-    if (written === undefined) plane.finish(slot.slot, this.client.cookie, again);
-    else plane.complete(slot.slot, this.client.cookie, again, written);
+    if (written === undefined) plane.commands.finish(slot.slot, this.client.cookie, again);
+    else plane.commands.complete(slot.slot, this.client.cookie, again, written);
     if (!again) pool.discard(slot);
     // a client that is gone takes nothing and will never be drained, which must not stop the answers to the next one
     else slot.socket.resume();
@@ -103,7 +103,7 @@ export class CarriedAnswer {
       client.closeGracefully();
     } else if (!client.write(bytes) && !last) {
       slot.socket.pause();
-      client.onceDrained(() => void (this.#finished || slot.socket.resume()));
+      void client.drained().then(() => void (this.#finished || client.closed || slot.socket.resume()));
     }
   }
 
@@ -127,7 +127,7 @@ export class CarriedAnswer {
     const { plane } = this.context;
     if (status >= 200) this.records.tried(this.slot, status);
     this.#seen = { status, answer: head.headers, answeredAt: process.hrtime.bigint() };
-    if (!(this.#flags & UPSTREAM_FLAG.RETRY) || !plane.retries(this.slot.slot, status)) return false;
+    if (!(this.#flags & UPSTREAM_FLAG.RETRY) || !plane.slots.retries(this.slot.slot, status)) return false;
     // a rate limiter's answer is not retried
     if (headerValues(head, 'x-envoy-ratelimited').length > 0) return false;
     this.#finished = this.replay(this.slot);
@@ -137,8 +137,8 @@ export class CarriedAnswer {
 
 /** How much of an answer's body is to come that the kernel began. */
 function restOf(plane: DataPlane, slot: number): { chunkState: number; remaining: bigint } | { left: number } {
-  const remaining = plane.remaining(slot);
-  return plane.upstream(slot, 'flags') & UPSTREAM_FLAG.CHUNKED
-    ? { chunkState: plane.upstream(slot, 'chunk_state'), remaining }
+  const remaining = plane.slots.remaining(slot);
+  return plane.slots.field(slot, 'flags') & UPSTREAM_FLAG.CHUNKED
+    ? { chunkState: plane.slots.field(slot, 'chunk_state'), remaining }
     : { left: Number(remaining) };
 }

@@ -9,17 +9,17 @@
  */
 import type { Socket } from 'node:net';
 import { fdOf, setLinger } from '../kernel/syscalls.js';
-import { CONN_FLAG, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { CONN_FLAG, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import { beforeDrain } from '../plan/idle-times.js';
+import type { ConnectionState } from './commands.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
-import type { ConnectionState } from './data-plane.js';
 import { drained } from './drained.js';
 import { IdleClient } from './idle-client.js';
 import { KernelExchanges } from './kernel-exchanges.js';
 import { PendingBytes } from './pending-bytes.js';
 import { ProxySession } from './proxy-session.js';
 import { localReply } from './replies.js';
-import type { Slot } from './upstream-pool.js';
+import type { Slot } from './slot.js';
 
 const DELAYED_CLOSE_MS = 1000;
 const GONE_MS = 20;
@@ -58,7 +58,7 @@ export class ClientConnection implements ClientEnd {
         done: (state) => this.#done(state),
         close: () => this.closeGracefully(),
         giveBack: (state) => {
-          if (state.gate & 1 && !this.#agentMode) context.plane.resume(cookie, this.#read, this.#written);
+          if (state.gate & 1 && !this.#agentMode) context.plane.commands.resume(cookie, this.#read, this.#written);
         },
       },
       context,
@@ -105,7 +105,7 @@ export class ClientConnection implements ClientEnd {
     this.context.pool.grow();
     for (let quiet = 0; ; ) {
       if (this.#closed) return false;
-      const state = this.context.plane.query(this.cookie);
+      const state = this.context.plane.commands.query(this.cookie);
       if (!state) break; // never in the map (or gone): everything comes this way
       if (state.flags & CONN_FLAG.BROKEN) {
         this.reset();
@@ -138,7 +138,7 @@ export class ClientConnection implements ClientEnd {
 
   #slotOf(state: ConnectionState): Slot | undefined {
     const slot = this.context.pool.slot(state.upstream);
-    return slot && this.context.plane.owner(slot.slot) === this.cookie ? slot : undefined;
+    return slot && this.context.plane.slots.owner(slot.slot) === this.cookie ? slot : undefined;
   }
 
   /**
@@ -148,7 +148,7 @@ export class ClientConnection implements ClientEnd {
   async #sendBody(slot: Slot, left: number): Promise<void> {
     const { plane } = this.context;
     // Part of the request may have gone straight to the server's socket: the next one must not meet these bytes there.
-    plane.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
+    plane.slots.addFlags(slot.slot, UPSTREAM_FLAG.CLOSE);
     for (let missing = left; missing > 0; ) {
       if (this.#closed || slot.ended) return;
       const piece = this.#pending.take(missing);
@@ -157,14 +157,14 @@ export class ClientConnection implements ClientEnd {
         continue;
       }
       missing -= piece.length;
-      plane.touch(slot.slot);
+      plane.slots.touch(slot.slot);
       if (!slot.socket.write(piece)) await drained(slot.socket);
     }
-    if (plane.owner(slot.slot) === this.cookie) {
-      plane.touch(slot.slot);
-      plane.addFlags(slot.slot, UPSTREAM_FLAG.REQUEST_DONE);
+    if (plane.slots.owner(slot.slot) === this.cookie) {
+      plane.slots.touch(slot.slot);
+      plane.slots.addFlags(slot.slot, UPSTREAM_FLAG.REQUEST_DONE);
     }
-    plane.bodySent(this.cookie);
+    plane.commands.bodySent(this.cookie);
   }
 
   #openSession(): boolean {
@@ -210,7 +210,7 @@ export class ClientConnection implements ClientEnd {
       setImmediate(() => this.closeGracefully());
       return;
     }
-    if (this.context.plane.resume(this.cookie, this.#read, this.#written + length)) this.#agentMode = false;
+    if (this.context.plane.commands.resume(this.cookie, this.#read, this.#written + length)) this.#agentMode = false;
   }
 
   get closed(): boolean {
@@ -222,7 +222,7 @@ export class ClientConnection implements ClientEnd {
   }
 
   announce(length: number): void {
-    this.context.plane.native(this.cookie, this.#written + length);
+    this.context.plane.commands.native(this.cookie, this.#written + length);
   }
 
   write(bytes: Buffer): boolean {
@@ -231,8 +231,8 @@ export class ClientConnection implements ClientEnd {
     return this.socket.write(bytes);
   }
 
-  onceDrained(resume: () => void): void {
-    this.socket.once('drain', resume);
+  drained(): Promise<void> {
+    return drained(this.socket);
   }
 
   answer(bytes: Buffer): void {
@@ -259,7 +259,7 @@ export class ClientConnection implements ClientEnd {
   async quiet(): Promise<boolean> {
     for (;;) {
       if (this.#closed) return false;
-      const state = this.context.plane.query(this.cookie);
+      const state = this.context.plane.commands.query(this.cookie);
       if (!state) return !this.#closed;
       if (!state.queued) return true;
       await sleep(POLL_MS);
@@ -281,7 +281,7 @@ export class ClientConnection implements ClientEnd {
    * is cannot be looked at: what is under way ends at once, as with Envoy.
    */
   #breakAway(): void {
-    const state = this.context.plane.query(this.cookie);
+    const state = this.context.plane.commands.query(this.cookie);
     const slot = state && this.#slotOf(state);
     if (slot) {
       this.exchanges.forgetReplay();
@@ -298,7 +298,7 @@ export class ClientConnection implements ClientEnd {
   async #finishEnd(): Promise<void> {
     for (let quiet = 0; ; ) {
       if (this.#closed || !this.#pending.empty) return;
-      const state = this.context.plane.query(this.cookie);
+      const state = this.context.plane.commands.query(this.cookie);
       if (!state) {
         // closed, not half-closed: nobody will read an answer
         this.#session?.destroy();
@@ -359,7 +359,7 @@ export class ClientConnection implements ClientEnd {
   /** No more requests after the one under way; then the connection is closed. */
   drain(): void {
     this.#draining = true;
-    const state = this.context.plane.query(this.cookie);
+    const state = this.context.plane.commands.query(this.cookie);
     if (!this.#session?.busy && !this.#busy && (!state || !(state.inFlight || this.#slotOf(state) || state.queued)))
       this.closeGracefully();
   }

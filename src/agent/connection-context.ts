@@ -47,8 +47,8 @@ export interface ClientEnd {
   announce(length: number): void;
   /** @returns false when the client cannot take more now */
   write(bytes: Buffer): boolean;
-  /** Calls back once the client can take more. */
-  onceDrained(resume: () => void): void;
+  /** Resolves once the client can take more, or is gone. */
+  drained(): Promise<void>;
   /** An answer of the agent's own to a request that the kernel had counted. */
   answer(bytes: Buffer): void;
   /** Resolves when the client has read all that the kernel redirected; false when it is gone. */

@@ -4,7 +4,7 @@ import type { ConnectionContext } from './connection-context.js';
 import { FAILURES, type Failure } from './failures.js';
 import { parseHead } from './http-framing.js';
 import type { AgentEnd } from './request-log.js';
-import type { Slot } from './upstream-pool.js';
+import type { Slot } from './slot.js';
 
 export class ExchangeRecords {
   constructor(
@@ -16,14 +16,14 @@ export class ExchangeRecords {
   /** What became of the try on a slot; a status only once, a failure even after it. */
   tried(slot: Slot, status: number, failure = false): void {
     const { plane, tried } = this.context;
-    const watch = plane.upstream(slot.slot, 'watch');
-    if (watch === 0 || (!failure && plane.upstream(slot.slot, 'counted') === 1)) return;
+    const watch = plane.slots.field(slot.slot, 'watch');
+    if (watch === 0 || (!failure && plane.slots.field(slot.slot, 'counted') === 1)) return;
     tried(watch, status);
   }
 
   /** For the access log: how an exchange ended. Before its slot can be taken again. */
   ended(slot: Slot, end: AgentEnd): void {
-    this.context.log.ended(slot.slot, this.cookie, Number(this.context.plane.sentBody(slot.slot)), end);
+    this.context.log.ended(slot.slot, this.cookie, Number(this.context.plane.slots.sentBody(slot.slot)), end);
   }
 
   /** The same with an answer of the agent's own. */
@@ -36,7 +36,7 @@ export class ExchangeRecords {
   /** The edits of the answer on a slot. */
   edits(slot: Slot): ExchangeEdits | undefined {
     const { plane, programs } = this.context;
-    const program = programs.get(plane.upstream(slot.slot, 'edits'));
-    return program && { program, variables: plane.variables(slot.slot), figure: programs.figure };
+    const program = programs.get(plane.slots.field(slot.slot, 'edits'));
+    return program && { program, variables: plane.slots.variables(slot.slot), figure: programs.figure };
   }
 }

@@ -1,6 +1,7 @@
 /** Closes a client's connection when it has been idle for as long as it may be, and never under a request. */
+
+import type { ConnectionState } from './commands.js';
 import type { ConnectionContext } from './connection-context.js';
-import type { ConnectionState } from './data-plane.js';
 import { IdleTime, lookEvery } from './idle-connections.js';
 
 /** Longer than a program runs that has begun. */
@@ -37,10 +38,10 @@ export class IdleClient {
     const { idleMs, closingMs } = this.context.idle();
     if (now < this.#nextLook || idleMs === 0 || this.#held || this.end.ending()) return;
     this.#nextLook = now + lookEvery(idleMs);
-    const state = this.context.plane.query(this.end.cookie);
+    const state = this.context.plane.commands.query(this.end.cookie);
     const done = this.end.done(state);
     if (this.#time.look(done, now) < (done === 0 ? idleMs : idleMs + closingMs)) return;
-    if (!state || !this.context.plane.hold(this.end.cookie)) this.end.close();
+    if (!state || !this.context.plane.commands.hold(this.end.cookie)) this.end.close();
     else this.#hold(done);
   }
 
@@ -52,7 +53,7 @@ export class IdleClient {
     this.#held = true;
     setTimeout(() => {
       if (this.end.ending()) return;
-      const state = this.context.plane.query(this.end.cookie);
+      const state = this.context.plane.commands.query(this.end.cookie);
       const done = this.end.done(state);
       if (done === undefined) {
         this.#hold(undefined);

@@ -2,7 +2,7 @@
  * The exchanges of one client connection that the kernel began and the agent has to go on with: answers that it carries,
  * requests that are tried again through the proxy, upstreams that broke, time that is over.
  */
-import { PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { PHASE, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import { REPLAY_HEADER, replayMark } from '../proxy/replay.js';
 import { CarriedAnswer } from './carried-answer.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
@@ -10,7 +10,7 @@ import { ExchangeRecords } from './exchange-records.js';
 import { FAILURES, GONE, LOCAL_ANSWERS } from './failures.js';
 import { LOST, TIMED_OUT } from './outliers.js';
 import { localReply } from './replies.js';
-import type { Slot } from './upstream-pool.js';
+import type { Slot } from './slot.js';
 
 const EARLY_ANSWER_MS = 20;
 
@@ -39,10 +39,10 @@ export class KernelExchanges {
     // An answer that is there before its request has come completely ends the connection, as with Envoy; but what is
     // on its way already (Envoy would have read it first) gets a moment to arrive.
     for (let waited = 0; waited < EARLY_ANSWER_MS && !this.client.closed; waited += POLL_MS) {
-      if (plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE) break;
+      if (plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE) break;
       await sleep(POLL_MS);
     }
-    if (plane.owner(slot.slot) !== this.client.cookie) return;
+    if (plane.slots.owner(slot.slot) !== this.client.cookie) return;
     const carried = new CarriedAnswer(slot, this.client, this.context, this.#records, (of) => this.#replay(of));
     this.#carried = carried;
     await carried.run();
@@ -55,12 +55,12 @@ export class KernelExchanges {
    */
   #replay(slot: Slot): boolean {
     const { plane } = this.context;
-    const request = Buffer.from(plane.replay(slot.slot));
+    const request = Buffer.from(plane.slots.replay(slot.slot));
     if (request.length === 0) return false;
-    const left = plane.upstream(slot.slot, 'flags') >>> UPSTREAM_FLAG.RETRIES_SHIFT;
+    const left = plane.slots.field(slot.slot, 'flags') >>> UPSTREAM_FLAG.RETRIES_SHIFT;
     const end = request.indexOf('\r\n\r\n');
     // `x-envoy-max-retries` is for proxies of others that believe it; our own has routes for the mark.
-    const mark = `${REPLAY_HEADER.name}: ${replayMark(plane.upstream(slot.slot, 'choice'))}`;
+    const mark = `${REPLAY_HEADER.name}: ${replayMark(plane.slots.field(slot.slot, 'choice'))}`;
     const header = Buffer.from(`\r\nx-envoy-max-retries: ${Math.max(0, left)}\r\n${mark}`, 'latin1');
     const bytes = Buffer.concat([request.subarray(0, end), header, request.subarray(end)]);
     slot.listener = () => undefined;
@@ -69,7 +69,7 @@ export class KernelExchanges {
     const replaying = { slot, started: false };
     this.#replaying = replaying;
     this.#carried = undefined;
-    const wait = Math.floor(Math.random() * plane.upstream(slot.slot, 'backoff_ms'));
+    const wait = Math.floor(Math.random() * plane.slots.field(slot.slot, 'backoff_ms'));
     void sleep(wait).then(async () => {
       if (!(await this.client.quiet()) || this.#replaying !== replaying) return;
       this.client.toProxy(bytes);
@@ -90,7 +90,7 @@ export class KernelExchanges {
     this.client.announce(length);
     this.#replaying = undefined;
     this.context.log.replayed(slot.slot, this.client.cookie);
-    this.context.plane.finish(slot.slot, this.client.cookie, false);
+    this.context.plane.commands.finish(slot.slot, this.client.cookie, false);
     this.context.pool.discard(slot);
   }
 
@@ -122,7 +122,7 @@ export class KernelExchanges {
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
   async tryTimedOut(slot: Slot): Promise<void> {
     if (this.#replaying?.slot === slot || this.#tryAgain(slot, TIMED_OUT)) return;
-    const phase = this.context.plane.upstream(slot.slot, 'phase');
+    const phase = this.context.plane.slots.field(slot.slot, 'phase');
     const held = this.#holds(slot);
     if (phase === PHASE.AWAIT || held) await this.#breakOff(slot, 'try timeout', held);
   }
@@ -140,9 +140,10 @@ export class KernelExchanges {
   /** Tries a request again whose first try was lost before the head of its answer, if its policy says so. */
   #tryAgain(slot: Slot, failure: number): boolean {
     const { plane } = this.context;
-    const kept = plane.upstream(slot.slot, 'replay_len') > 0;
-    if (!kept || !(plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.RETRY_RESETS)) return false;
-    if (!(this.#holds(slot) || plane.takeOver(slot.slot, this.client.cookie)) || !this.#replay(slot)) return false;
+    const kept = plane.slots.field(slot.slot, 'replay_len') > 0;
+    if (!kept || !(plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.RETRY_RESETS)) return false;
+    if (!(this.#holds(slot) || plane.commands.takeOver(slot.slot, this.client.cookie)) || !this.#replay(slot))
+      return false;
     this.#records.tried(slot, failure, true);
     return true;
   }
@@ -150,7 +151,7 @@ export class KernelExchanges {
   /** Whether the agent has the answer on `slot`, and has written nothing of it yet. */
   #holds(slot: Slot): boolean {
     if (this.#carried?.slot !== slot || this.#carried.started) return false;
-    return this.context.plane.upstream(slot.slot, 'phase') === PHASE.AGENT;
+    return this.context.plane.slots.field(slot.slot, 'phase') === PHASE.AGENT;
   }
 
   /**
@@ -166,14 +167,14 @@ export class KernelExchanges {
   ): Promise<void> {
     const { plane } = this.context;
     const records = this.#records;
-    const flags = plane.upstream(slot.slot, 'flags');
+    const flags = plane.slots.field(slot.slot, 'flags');
     const edits = records.edits(slot);
     const { status, body } = LOCAL_ANSWERS[failure];
-    if (held ? this.#giveUp(slot) : plane.giveUp(slot.slot, this.client.cookie)) {
+    if (held ? this.#giveUp(slot) : plane.commands.giveUp(slot.slot, this.client.cookie)) {
       if (counts) records.tried(slot, status, true);
       const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
       const reply = localReply(status, body, (flags & UPSTREAM_FLAG.HEAD) !== 0, partly, edits);
-      const missing = partly ? Number(plane.query(this.client.cookie)?.bodyLeft ?? 0n) : 0;
+      const missing = partly ? Number(plane.commands.query(this.client.cookie)?.bodyLeft ?? 0n) : 0;
       records.replied(slot, status, reply, failure, missing);
       this.#drop(slot);
       if (!(await this.client.quiet())) return;
@@ -190,7 +191,7 @@ export class KernelExchanges {
 
   /** Ends the exchange on `slot` wherever it is. @returns false when it had ended already */
   #giveUp(slot: Slot): boolean {
-    const ended = this.context.plane.finish(slot.slot, this.client.cookie, false);
+    const ended = this.context.plane.commands.finish(slot.slot, this.client.cookie, false);
     if (ended) this.#drop(slot);
     return ended;
   }

@@ -5,7 +5,7 @@
  */
 import type { FollowedCluster, FollowedHost, SetHosts } from '../compile/clusters.js';
 import type { CompiledImage } from '../compile/image.js';
-import { DetectorSpec, MAX_DETECTORS, TRIPPED } from '../layout/runtime.js';
+import { DetectorSpec, MAX_DETECTORS, TRIPPED } from '../layout/counts.js';
 import type { HostState } from '../plan/host-sets.js';
 import type { FollowedPlan } from '../plan/ir.js';
 import type { Detection } from '../plan/outliers.js';

@@ -43,7 +43,7 @@ export interface PartsContext {
 export function makeParts(context: PartsContext): AgentParts {
   const { options, paths, intake, generation, proxy, indexOf } = context;
   const plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
-  const tokens = new TokenCache(plane.tokens, () => plane.now());
+  const tokens = new TokenCache(plane.tokens, () => plane.commands.now());
   const outliers = new Outliers({
     words: new Int32Array(plane.map('detectors').mmap().buffer),
     enabled: options.proxy === 'own' || options.proxy === 'none',
@@ -66,15 +66,15 @@ export function makeParts(context: PartsContext): AgentParts {
   );
   const buckets = new TokenBuckets({
     mapping: plane.map('buckets').mmap(),
-    draw: (place) => plane.draw(place),
+    draw: (place) => plane.commands.draw(place),
     now: () => process.hrtime.bigint(),
   });
   const breakers = new Breakers({
     mapping: plane.map('breakers').mmap(),
-    enter: (breaker) => plane.enter(breaker),
-    leave: (breaker) => plane.leave(breaker),
-    uncount: (slot) => plane.uncount(slot),
-    countOn: (slot, breaker) => plane.countOn(slot, breaker),
+    enter: (breaker) => plane.commands.enter(breaker),
+    leave: (breaker) => plane.commands.leave(breaker),
+    uncount: (slot) => plane.commands.uncount(slot),
+    countOn: (slot, breaker) => plane.slots.countOn(slot, breaker),
     slotOf: (end) => traffic.pool.byLocalEnd(end),
   });
   const traffic: Traffic = new Traffic(

@@ -3,8 +3,8 @@
  * moments at which nothing is under way, when the connection may go back to the kernel.
  */
 import { connect, isIPv6, type Socket } from 'node:net';
+import { localEnd } from './address.js';
 import { type Head, headerValues, MessageTracker, requestBody, responseBody, statusOf } from './http-framing.js';
-import { localEnd } from './upstream-pool.js';
 
 /** Where the proxy listens: at an address, or at a Unix socket, where it is told whose connection it is. */
 export type ProxyTarget = { readonly address: string; readonly port: number } | { readonly path: string };

@@ -4,8 +4,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import { RingBuffer } from '../kernel/ring-buffer.js';
-import { ORIGIN } from '../layout/image.js';
-import { LOG_RECORD, LogRecordSpec } from '../layout/runtime.js';
+import { ORIGIN } from '../layout/actions.js';
+import { LOG_RECORD, LogRecordSpec } from '../layout/log-records.js';
 import { get, getBig } from '../layout/struct.js';
 import { LogFile } from '../observe/log-file.js';
 import { type LogEntry, logLine, passes } from '../observe/log-line.js';

@@ -3,7 +3,8 @@ import { closeSync, openSync } from 'node:fs';
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
 import { type BpfLink, type BpfMap, type BpfObject, u32, u64 } from '../kernel/libbpf.js';
 import { currentNetnsCookie } from '../kernel/netns.js';
-import { ArrivalSpec, INBOUND, INTAKE, NetnsSpec, SteerKeySpec, SteerSpec, TupleSpec } from '../layout/runtime.js';
+import { INTAKE } from '../layout/exchanges.js';
+import { ArrivalSpec, INBOUND, NetnsSpec, SteerKeySpec, SteerSpec, TupleSpec } from '../layout/steering.js';
 import { get, getBig, set } from '../layout/struct.js';
 import { type Address, addressWords, isLoopback } from './address.js';
 
@@ -11,7 +12,6 @@ import { type Address, addressWords, isLoopback } from './address.js';
 export interface Arrived {
   /** 0: its requests are decided at the accepted socket (listener intake) */
   readonly cookie: bigint;
-  readonly listener: number;
   /** the address that the client asked for, as addressKey gives it */
   readonly asked: string;
 }
@@ -167,7 +167,6 @@ export class Steering {
     const view = new DataView(value.buffer, value.byteOffset, value.byteLength);
     return {
       cookie: getBig(view, 0, ArrivalSpec, 'cookie'),
-      listener: get(view, 0, ArrivalSpec, 'listener'),
       asked: keyOf(
         [0, 1, 2, 3].map((i) => get(view, 0, ArrivalSpec, 'address', i)),
         get(view, 0, ArrivalSpec, 'port'),

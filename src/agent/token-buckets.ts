@@ -1,6 +1,6 @@
 /** The token buckets that the kernel's programs take from (bpf/bucket.h): who has which place, and what is in it. */
 import type { Mapping } from '../kernel/libbpf.js';
-import { BUCKET_SHIFT, BucketSpec, MAX_BUCKETS } from '../layout/runtime.js';
+import { BUCKET_SHIFT, BucketSpec, MAX_BUCKETS } from '../layout/counts.js';
 import { getBig, set } from '../layout/struct.js';
 import type { Figure, TokenBucket } from '../plan/ir.js';
 
@@ -19,7 +19,7 @@ const SECOND = 1_000_000_000n * UNIT;
 const TRIES = 100;
 
 /** The time in which a token comes, and in which the bucket fills, in 1/16 ns, so that a full one has just its tokens. */
-export function bucketTimes({ maxTokens, tokensPerFill, fillMs }: TokenBucket): { cost: bigint; most: bigint } {
+function bucketTimes({ maxTokens, tokensPerFill, fillMs }: TokenBucket): { cost: bigint; most: bigint } {
   const per = BigInt(tokensPerFill);
   const cost = (BigInt(Math.round(fillMs)) * 1_000_000n * UNIT + per / 2n) / per || 1n;
   return { cost, most: cost * BigInt(maxTokens) };

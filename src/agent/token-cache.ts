@@ -2,7 +2,7 @@
  * Tokens that go by on their way to the proxy are verified here, once, so that the kernel knows them the next time. The
  * request that brought one is the proxy's all the same; nothing waits for this.
  */
-import { MAX_TOKEN } from '../layout/runtime.js';
+import { MAX_TOKEN } from '../layout/tokens.js';
 import { factWords, judgeToken } from '../plan/judge-token.js';
 import { headerLines } from '../plan/token-headers.js';
 import type { TokenPlan } from '../plan/tokens.js';

@@ -1,7 +1,7 @@
 /** The map of verified tokens as the agent writes it (bpf/token.h reads it). */
 import { MAX_TOKEN_LINES } from '../layout/image.js';
-import { MAX_TOKEN, MAX_TOKENS, TOKEN_WAYS, TokenSpec } from '../layout/runtime.js';
 import { get, getBig, set } from '../layout/struct.js';
+import { MAX_TOKEN, MAX_TOKENS, TOKEN_WAYS, TokenSpec } from '../layout/tokens.js';
 
 const PRIME = 0x9e3779b97f4a7c15n;
 const U64 = (value: bigint): bigint => BigInt.asUintN(64, value);

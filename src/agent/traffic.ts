@@ -1,6 +1,6 @@
 /** Connections and upstreams while traffic flows: the agent's part of the data path. */
 import { fdOf, setLinger, setNotSentLowat, socketCookie } from '../kernel/syscalls.js';
-import { PHASE, UPSTREAM_FLAG } from '../layout/runtime.js';
+import { PHASE, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import type { DownstreamIdle } from '../plan/idle-times.js';
 import { AnswerPrograms, type BucketFigure } from './answer-programs.js';
 import { ClientConnection } from './client-connection.js';
@@ -13,7 +13,8 @@ import type { Outliers } from './outliers.js';
 import { proxyHeader } from './proxy-protocol.js';
 import type { ProxyTarget } from './proxy-session.js';
 import type { RequestLog } from './request-log.js';
-import { type Slot, UpstreamPool } from './upstream-pool.js';
+import type { Slot } from './slot.js';
+import { UpstreamPool } from './upstream-pool.js';
 
 /** Bytes that wait in the send queue of a client beyond what its window takes. */
 const UNSENT_AT_MOST = 128 * 1024;
@@ -126,7 +127,7 @@ export class Traffic {
    * agent has not accepted yet, so an unknown owner is waited for as long as its socket lives.
    */
   #withConnection(slot: Slot, owner: bigint, action: (connection: ClientConnection) => void): void {
-    if (this.pool.slot(slot.slot) !== slot || this.plane.owner(slot.slot) !== owner) return; // dealt with already
+    if (this.pool.slot(slot.slot) !== slot || this.plane.slots.owner(slot.slot) !== owner) return; // dealt with already
     const connection = this.#connections.get(owner);
     if (connection) {
       action(connection);
@@ -135,7 +136,7 @@ export class Traffic {
     // Meanwhile what comes on the upstream waits in its own queue.
     slot.listener ??= () => undefined;
     slot.socket.pause();
-    if (!this.plane.query(owner)) this.#abandon(slot.slot, owner);
+    if (!this.plane.commands.query(owner)) this.#abandon(slot.slot, owner);
     else setTimeout(() => this.#withConnection(slot, owner, action), 1);
   }
 
@@ -143,23 +144,23 @@ export class Traffic {
     const slot = this.pool.slot(index);
     if (!slot) return;
     slot.listener = () => undefined;
-    const sent = Number(this.plane.sentBody(index));
+    const sent = Number(this.plane.slots.sentBody(index));
     this.log.ended(index, owner, sent, { flags: ['DC'], details: 'downstream_remote_disconnect' });
-    this.plane.finish(index, owner, false);
+    this.plane.commands.finish(index, owner, false);
     this.pool.discard(slot);
   }
 
   #sweep(): void {
     const now = process.hrtime.bigint();
     for (const slot of this.pool.all()) {
-      const timeout = this.plane.upstream(slot.slot, 'timeout_ms');
-      const perTry = this.plane.upstream(slot.slot, 'per_try_ms');
-      const idle = this.plane.upstream(slot.slot, 'idle_ms');
+      const timeout = this.plane.slots.field(slot.slot, 'timeout_ms');
+      const perTry = this.plane.slots.field(slot.slot, 'per_try_ms');
+      const idle = this.plane.slots.field(slot.slot, 'idle_ms');
       if (timeout === 0 && perTry === 0 && idle === 0) continue;
-      const owner = this.plane.owner(slot.slot);
-      if (owner === 0n || this.plane.upstream(slot.slot, 'phase') === PHASE.IDLE) continue;
-      const complete = (this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE) !== 0;
-      const passed = now - this.plane.started(slot.slot);
+      const owner = this.plane.slots.owner(slot.slot);
+      if (owner === 0n || this.plane.slots.field(slot.slot, 'phase') === PHASE.IDLE) continue;
+      const complete = (this.plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE) !== 0;
+      const passed = now - this.plane.slots.started(slot.slot);
       const over = (ms: number): boolean => ms > 0 && passed >= BigInt(ms) * 1_000_000n;
       if (!complete) {
         // the times of a route begin when the request has come; until then its pieces must not be too far apart

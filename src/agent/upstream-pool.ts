@@ -7,79 +7,31 @@
  */
 import { connect, type Socket } from 'node:net';
 import { fdOf, setNoDelay, setSendBuffer, socketCookie } from '../kernel/syscalls.js';
-import {
-  BLOCK_SIZE,
-  ENDPOINT_BLOCKS,
-  ENDPOINT_FLAG,
-  MAX_BLOCKS,
-  MAX_ENDPOINTS,
-  PHASE,
-  REPLY_ENDPOINT,
-  UPSTREAM_FLAG,
-} from '../layout/runtime.js';
+import { ENDPOINT_FLAG, MAX_ENDPOINTS, PHASE, REPLY_ENDPOINT, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import { endText } from '../observe/log-line.js';
 import { HOUR_MS } from '../plan/idle-times.js';
-import { type Address, addressWords, plainAddress } from './address.js';
+import { type Address, addressWords, localEnd } from './address.js';
 import type { DataPlane } from './data-plane.js';
-import { Dummies, type Dummy } from './dummies.js';
 import { IdleTime, Rounds } from './idle-connections.js';
+import { ServerCloses } from './server-closes.js';
+import type { Slot } from './slot.js';
+import { SlotDummies } from './slot-dummies.js';
+import { SlotNumbers } from './slot-numbers.js';
 
 /** Room for a head and the largest body that the kernel sends: a redirected send must never find the buffer full. */
 const SEND_BUFFER = 4 * 1024 * 1024;
-/** A slot rests this long before another connection gets it, so that no program still means the old one. */
-const QUARANTINE_MS = 200;
 const CONNECT_TIMEOUT_MS = 5000;
-/** So many connections in a row that close after their first answer are a server's way, and no accident. */
-const CLOSES_IN_A_ROW = 2;
-/** A server of that kind is left to the proxy for this long, twice as long each further time. */
-const FIRST_PAUSE_MS = 1000;
-const LONGEST_PAUSE_MS = 60_000;
-
-export interface Slot {
-  readonly slot: number;
-  readonly endpoint: number;
-  readonly socket: Socket;
-  readonly cookie: bigint;
-  /** the server has closed its side, or the connection broke */
-  ended: boolean;
-  /** bytes that came to the agent and that no exchange has claimed yet */
-  inbox: Buffer[];
-  /** told when something happens while the agent owns the answer */
-  listener: ((event: 'data' | 'end') => void) | undefined;
-  /** its dummy socket, where there is listener intake, or where heads of answers grow */
-  dummy: Dummy | undefined;
-  dummyWanted: boolean;
-  /** when the dummy was used last, as of the last look, and for how many looks that has been so */
-  dummyUsed: bigint;
-  dummyLooks: number;
-  readonly idle: IdleTime;
-}
-
-/** The local end of a connection as Envoy writes addresses. */
-export function localEnd({ localAddress = '', localPort = 0 }: Socket): string {
-  return endText({ address: plainAddress(localAddress), port: localPort });
-}
 
 interface Endpoint extends Address {
   readonly id: number;
   readonly proxy: boolean;
-  blocks: number[];
   connecting: number;
+  /** times that an idle connection was missed, as of the last look */
   wanted: number;
-  open: number;
-  /** connections in a row whose first answer was their last */
-  closes: number;
-  /** how long it is left to the proxy when that happens again, and until when it is; ms, the latter of performance.now() */
-  pauseMs: number;
-  pausedUntil: number;
+  readonly closes: ServerCloses;
   /** no cluster leads to it any more */
   retired: boolean;
 }
-
-const NOTHING_OPEN = {
-  ...{ connecting: 0, wanted: 0, open: 0, retired: false },
-  ...{ closes: 0, pauseMs: FIRST_PAUSE_MS, pausedUntil: 0 },
-};
 
 export interface PoolEvents {
   /** The server ended a connection while a request of `owner` was in flight on it. */
@@ -94,15 +46,14 @@ export class UpstreamPool {
   readonly #byKey = new Map<string, Endpoint>();
   readonly #endpoints: Endpoint[] = [];
   readonly #slots = new Map<number, Slot>();
-  readonly #freeSlots: number[][] = [];
-  readonly #freeBlocks = Array.from({ length: MAX_BLOCKS }, (_, i) => i).reverse();
   readonly #locals = new Map<number, string>();
   /** slots of connections to the proxy, by their own end */
   readonly #toProxy = new Map<string, number>();
   #closed = false;
   #idleTimes: ReadonlyMap<number, number> = new Map();
   readonly #rounds = new Rounds();
-  #dummies: Dummies | undefined;
+  readonly #numbers: SlotNumbers;
+  readonly #dummies: SlotDummies;
   /** each connection to a server gets a dummy socket before it is used */
   #allDummies = false;
 
@@ -110,9 +61,13 @@ export class UpstreamPool {
     private readonly plane: DataPlane,
     private readonly events: PoolEvents,
   ) {
-    this.#endpoints.push({
-      ...{ id: REPLY_ENDPOINT, address: '', port: 0, proxy: false, ...NOTHING_OPEN, blocks: [] },
+    this.#numbers = new SlotNumbers(plane.slots);
+    this.#dummies = new SlotDummies(plane, {
+      has: (slot) => this.#slots.get(slot.slot) === slot,
+      end: (slot) => this.#end(slot),
+      lost: (owner) => events.lost(owner),
     });
+    this.#addEndpoint('', 0, false); // REPLY_ENDPOINT
   }
 
   /** The id of an endpoint, given out at its first mention and kept for the agent's life. */
@@ -120,15 +75,23 @@ export class UpstreamPool {
     const key = `${proxy ? 'proxy ' : ''}${address} ${port}`;
     let endpoint = this.#byKey.get(key);
     if (!endpoint) {
-      const id = this.#endpoints.length;
-      if (id >= MAX_ENDPOINTS) throw new RangeError(`more than ${MAX_ENDPOINTS} endpoints`);
-      endpoint = { id, address, port, proxy, ...NOTHING_OPEN, blocks: [] };
-      this.#endpoints.push(endpoint);
+      endpoint = this.#addEndpoint(address, port, proxy);
       this.#byKey.set(key, endpoint);
       if (proxy) this.plane.steering.pairProxy(endpoint);
     }
     endpoint.retired = false;
     return endpoint.id;
+  }
+
+  #addEndpoint(address: string, port: number, proxy: boolean): Endpoint {
+    const id = this.#endpoints.length;
+    if (id >= MAX_ENDPOINTS) throw new RangeError(`more than ${MAX_ENDPOINTS} endpoints`);
+    const closes = new ServerCloses((toProxy) =>
+      this.plane.slots.setEndpoint(id, 'flags', toProxy ? ENDPOINT_FLAG.NO_POOL : 0),
+    );
+    const endpoint = { id, address, port, proxy, connecting: 0, wanted: 0, closes, retired: false };
+    this.#endpoints.push(endpoint);
+    return endpoint;
   }
 
   slot(index: number): Slot | undefined {
@@ -152,21 +115,22 @@ export class UpstreamPool {
 
   /** The slot whose exchange belongs to `owner`. Looks at the busy ones only. */
   findByOwner(owner: bigint): Slot | undefined {
-    for (const slot of this.#slots.values()) if (this.plane.owner(slot.slot) === owner) return slot;
+    for (const slot of this.#slots.values()) if (this.plane.slots.owner(slot.slot) === owner) return slot;
     return undefined;
   }
 
   /** The connection to the proxy with this local end, as Envoy writes it, while an exchange is in flight on it. */
   byLocalEnd(end: string): number | undefined {
     const slot = this.#toProxy.get(end);
-    return slot !== undefined && this.plane.owner(slot) !== 0n ? slot : undefined;
+    return slot !== undefined && this.plane.slots.owner(slot) !== 0n ? slot : undefined;
   }
 
   /** Opens connections where idle ones were missed since the last call. Cheap: call it often. */
   grow(): void {
     for (const endpoint of this.#endpoints) {
-      if (this.#isPaused(endpoint)) continue;
-      const wanted = this.plane.endpoint(endpoint.id, 'wanted');
+      // what it misses meanwhile is no reason to open connections afterwards
+      if (endpoint.closes.paused()) continue;
+      const wanted = this.plane.slots.endpoint(endpoint.id, 'wanted');
       let missed = (wanted - endpoint.wanted) | 0;
       if (missed <= 0) continue;
       endpoint.wanted = wanted;
@@ -180,25 +144,9 @@ export class UpstreamPool {
     yield* this.#slots.values();
   }
 
-  #takeSlot(endpoint: Endpoint): number | undefined {
-    const limit = Math.min(ENDPOINT_BLOCKS, 16);
-    for (const block of endpoint.blocks) {
-      const free = this.#freeSlots[block]?.pop();
-      if (free !== undefined) return free;
-    }
-    if (endpoint.blocks.length >= limit) return undefined;
-    const block = this.#freeBlocks.pop();
-    if (block === undefined) return undefined;
-    this.#freeSlots[block] = Array.from({ length: BLOCK_SIZE }, (_, i) => block * BLOCK_SIZE + i).reverse();
-    this.plane.setEndpoint(endpoint.id, 'blocks', block, endpoint.blocks.length);
-    endpoint.blocks.push(block);
-    this.plane.setEndpoint(endpoint.id, 'n_blocks', endpoint.blocks.length);
-    return this.#freeSlots[block]!.pop();
-  }
-
   #open(endpoint: Endpoint): boolean {
     if (this.#closed) return false;
-    const index = this.#takeSlot(endpoint);
+    const index = this.#numbers.take(endpoint.id);
     if (index === undefined) return false;
     endpoint.connecting++;
     if (endpoint.id === REPLY_ENDPOINT) {
@@ -213,7 +161,7 @@ export class UpstreamPool {
       settled = true;
       clearTimeout(timer);
       endpoint.connecting--;
-      this.#release(index);
+      this.#numbers.release(index);
     };
     socket.on('error', fail);
     socket.on('close', fail);
@@ -231,14 +179,14 @@ export class UpstreamPool {
   /** A slot that leads nowhere: only its dummy is used. */
   async #openReply(endpoint: Endpoint, index: number): Promise<void> {
     try {
-      const { socket, peer } = await this.#dummies!.pair();
+      const { socket, peer } = await this.#dummies.pair();
       for (const event of ['end', 'error', 'close']) socket.on(event, () => peer.destroy());
       peer.on('error', () => socket.destroy());
       endpoint.connecting--;
       this.#adopt(endpoint, index, socket);
     } catch {
       endpoint.connecting--;
-      this.#release(index);
+      this.#numbers.release(index);
     }
   }
 
@@ -246,7 +194,7 @@ export class UpstreamPool {
     const fd = fdOf(socket);
     if (fd === undefined || this.#closed) {
       socket.destroy();
-      this.#release(index);
+      this.#numbers.release(index);
       return;
     }
     setNoDelay(fd);
@@ -254,7 +202,7 @@ export class UpstreamPool {
     const cookie = socketCookie(fd);
     if (endpoint.proxy && socket.localAddress) {
       const words = addressWords({ address: socket.localAddress, port: 0 });
-      for (const [i, word] of words.entries()) this.plane.setEndpoint(endpoint.id, 'source', word, i);
+      for (const [i, word] of words.entries()) this.plane.slots.setEndpoint(endpoint.id, 'source', word, i);
     }
     const slot: Slot = {
       slot: index,
@@ -265,89 +213,48 @@ export class UpstreamPool {
       inbox: [],
       listener: undefined,
       dummy: undefined,
-      dummyWanted: false,
-      dummyUsed: 0n,
-      dummyLooks: 0,
       idle: new IdleTime(),
     };
     this.#slots.set(index, slot);
     if (socket.localAddress && socket.localPort) this.#locals.set(index, localEnd(socket));
     if (endpoint.proxy) this.#toProxy.set(this.localOf(index), index);
-    endpoint.open++;
     socket.on('data', (bytes: Buffer) => this.#data(slot, bytes));
     const end = (): void => this.#end(slot);
     socket.on('end', end);
     socket.on('error', end);
     socket.on('close', end);
     try {
-      this.plane.insertUpstream(index, fd, cookie, endpoint.id);
+      this.plane.slots.insert(index, fd, cookie, endpoint.id);
       this.plane.pair(index, cookie);
     } catch {
       this.discard(slot); // closed again already
       return;
     }
     if (this.#allDummies && !endpoint.proxy)
-      void this.#addDummy(slot).then(() => this.#slots.get(index) === slot && this.plane.give(index));
-    else this.plane.give(index);
+      void this.#dummies.add(slot).then(() => this.#slots.get(index) === slot && this.plane.commands.give(index));
+    else this.plane.commands.give(index);
   }
 
   /** From now on each connection to a server has a dummy socket, by which requests reach it whose heads grow. */
   needDummies(): void {
     if (this.#allDummies || this.#closed) return;
     this.#allDummies = true;
-    for (const slot of this.#slots.values()) if (!this.#endpoints[slot.endpoint]!.proxy) void this.#addDummy(slot);
+    for (const slot of this.#slots.values()) if (!this.#endpoints[slot.endpoint]!.proxy) void this.#dummies.add(slot);
   }
 
   /** A dummy socket for this connection, if it has none: the head of an answer grew on it, and so will the next ones'. */
   wantDummy(slot: Slot): void {
-    if (!this.#closed && !slot.ended && !this.#endpoints[slot.endpoint]!.proxy) void this.#addDummy(slot);
-  }
-
-  async #addDummy(slot: Slot): Promise<void> {
-    if (slot.dummyWanted) return;
-    slot.dummyWanted = true;
-    this.#dummies ??= new Dummies();
-    const dummy = await this.#dummies.open(() => this.#dummyBroken(slot)).catch(() => undefined);
-    if (!dummy) return;
-    if (this.#slots.get(slot.slot) !== slot) {
-      dummy.close();
-      return;
-    }
-    slot.dummy = dummy;
-    try {
-      this.plane.insertDummy(slot.slot, dummy.fd);
-    } catch {
-      this.#end(slot);
-    }
-  }
-
-  /** The kernel could not send something on: whose it was cannot go on, and the connection is not used again. */
-  #dummyBroken(slot: Slot): void {
-    if (this.#slots.get(slot.slot) !== slot) return;
-    this.plane.removeDummy(slot.slot);
-    slot.dummy?.close();
-    // its exchange may be over already: the kernel sends after it has decided
-    const last = this.plane.dummyOwner(slot.slot);
-    if (last !== 0n && last !== this.plane.owner(slot.slot)) this.events.lost(last);
-    this.#end(slot);
+    if (!this.#closed && !slot.ended && !this.#endpoints[slot.endpoint]!.proxy) void this.#dummies.add(slot);
   }
 
   /** Finds dummies that the kernel has disabled. Call now and then. */
   lookAtDummies(): void {
-    for (const slot of this.#slots.values()) {
-      if (!slot.dummy || slot.dummy.broken) continue;
-      const { given, taken, used, broken } = this.plane.dummyState(slot.slot);
-      slot.dummyLooks = used === slot.dummyUsed ? slot.dummyLooks + 1 : 0;
-      slot.dummyUsed = used;
-      if (broken) this.#dummyBroken(slot);
-      // while it is used, the programs find out; afterwards once, and as long as something is in it
-      else if (slot.dummyLooks === 1 || (slot.dummyLooks > 1 && given !== taken)) slot.dummy.look();
-    }
+    this.#dummies.look(this.#slots.values());
   }
 
   #data(slot: Slot, bytes: Buffer): void {
-    const owner = this.plane.owner(slot.slot);
-    const phase = this.plane.upstream(slot.slot, 'phase');
+    const owner = this.plane.slots.owner(slot.slot);
+    const phase = this.plane.slots.field(slot.slot, 'phase');
     if (owner === 0n || (phase !== PHASE.AGENT && phase !== PHASE.HANDOVER)) {
       if (slot.listener) return; // an exchange that was given up
       this.#end(slot);
@@ -371,12 +278,12 @@ export class UpstreamPool {
   /** Takes an ended connection away: at once when it was idle, else after what is in flight on it was dealt with. */
   #retire(slot: Slot, tries: number): void {
     if (!this.#slots.has(slot.slot)) return;
-    if (this.plane.take(slot.slot)) {
+    if (this.plane.commands.take(slot.slot)) {
       this.discard(slot);
       return;
     }
-    const owner = this.plane.owner(slot.slot);
-    const phase = this.plane.upstream(slot.slot, 'phase');
+    const owner = this.plane.slots.owner(slot.slot);
+    const phase = this.plane.slots.field(slot.slot, 'phase');
     if (phase === PHASE.DEAD) {
       this.#noteClose(slot);
       this.discard(slot);
@@ -394,33 +301,11 @@ export class UpstreamPool {
     }
   }
 
-  /**
-   * A server that closes connections after their first answer, twice in a row, is left to the proxy, which is no slower
-   * then. It may have been chance (a restart, an answer with `Connection: close` now and then), so it is tried again, ever
-   * less often. One that closes them after many answers (nginx: keepalive_requests) is not meant.
-   */
+  /** Notes that a server has closed a connection, if it said so in an answer. */
   #noteClose(slot: Slot): void {
     const endpoint = this.#endpoints[slot.endpoint]!;
-    if (endpoint.proxy || !(this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.CLOSE)) return;
-    if (this.plane.upstream(slot.slot, 'served') > 0) {
-      endpoint.closes = 0;
-      endpoint.pauseMs = FIRST_PAUSE_MS;
-      return;
-    }
-    endpoint.closes++;
-    if (endpoint.closes < CLOSES_IN_A_ROW) return;
-    this.plane.setEndpoint(endpoint.id, 'flags', ENDPOINT_FLAG.NO_POOL);
-    endpoint.pausedUntil = performance.now() + endpoint.pauseMs;
-    endpoint.pauseMs = Math.min(2 * endpoint.pauseMs, LONGEST_PAUSE_MS);
-  }
-
-  /** Whether an endpoint is left to the proxy; what it missed meanwhile is no reason to open connections afterwards. */
-  #isPaused(endpoint: Endpoint): boolean {
-    if (!endpoint.pausedUntil) return false;
-    if (performance.now() < endpoint.pausedUntil) return true;
-    endpoint.pausedUntil = 0;
-    this.plane.setEndpoint(endpoint.id, 'flags', 0);
-    return false;
+    if (endpoint.proxy || !(this.plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.CLOSE)) return;
+    endpoint.closes.note(this.plane.slots.field(slot.slot, 'served'));
   }
 
   /** Closes a connection that no exchange uses any more. */
@@ -430,23 +315,14 @@ export class UpstreamPool {
     // the port may be another connection's already
     if (endpoint.proxy && this.#toProxy.get(this.localOf(slot.slot)) === slot.slot)
       this.#toProxy.delete(this.localOf(slot.slot));
-    endpoint.open--;
     slot.ended = true;
     slot.listener = undefined;
-    this.plane.take(slot.slot);
-    this.plane.uncount(slot.slot);
-    if (slot.dummy) {
-      this.plane.removeDummy(slot.slot);
-      slot.dummy.close();
-    }
-    this.plane.removeUpstream(slot.slot, slot.cookie);
+    this.plane.commands.take(slot.slot);
+    this.plane.commands.uncount(slot.slot);
+    this.#dummies.drop(slot);
+    this.plane.slots.remove(slot.slot, slot.cookie);
     slot.socket.destroy();
-    this.#release(slot.slot);
-  }
-
-  #release(index: number): void {
-    const block = Math.floor(index / BLOCK_SIZE);
-    setTimeout(() => this.#freeSlots[block]!.push(index), QUARANTINE_MS).unref();
+    this.#numbers.release(slot.slot);
   }
 
   /** How long connections to endpoints may be idle, by id (ms, 0: for ever). */
@@ -462,18 +338,19 @@ export class UpstreamPool {
     for (const slot of this.#slots.values()) {
       const ms = this.#idleTimes.get(slot.endpoint) ?? HOUR_MS;
       if (ms === 0 || slot.endpoint === REPLY_ENDPOINT) continue; // which leads nowhere
-      const inUse = this.plane.owner(slot.slot) !== 0n || this.plane.upstream(slot.slot, 'phase') !== PHASE.IDLE;
-      const served = inUse ? undefined : this.plane.upstream(slot.slot, 'served');
+      const inUse =
+        this.plane.slots.owner(slot.slot) !== 0n || this.plane.slots.field(slot.slot, 'phase') !== PHASE.IDLE;
+      const served = inUse ? undefined : this.plane.slots.field(slot.slot, 'served');
       // who takes it out of the pool has it alone, so no request is on its way
-      if (slot.idle.look(served, now) >= ms && this.plane.take(slot.slot)) this.discard(slot);
+      if (slot.idle.look(served, now) >= ms && this.plane.commands.take(slot.slot)) this.discard(slot);
     }
   }
 
   /** Closes what exchanges have left behind (answers with `Connection: close`). Call now and then. */
   reap(): void {
     for (const slot of this.#slots.values()) {
-      if (slot.listener || this.plane.upstream(slot.slot, 'phase') !== PHASE.DEAD) continue;
-      if (this.plane.owner(slot.slot) !== 0n) continue;
+      if (slot.listener || this.plane.slots.field(slot.slot, 'phase') !== PHASE.DEAD) continue;
+      if (this.plane.slots.owner(slot.slot) !== 0n) continue;
       this.#noteClose(slot);
       this.discard(slot);
       this.#replace(slot);
@@ -486,7 +363,7 @@ export class UpstreamPool {
    */
   #replace(slot: Slot): void {
     const endpoint = this.#endpoints[slot.endpoint]!;
-    if (this.plane.upstream(slot.slot, 'flags') & UPSTREAM_FLAG.LIMIT && !endpoint.retired) this.#open(endpoint);
+    if (this.plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.LIMIT && !endpoint.retired) this.#open(endpoint);
   }
 
   /** Replaces the connections to the proxy: the idle ones at once, the busy ones after their exchange. */
@@ -503,14 +380,14 @@ export class UpstreamPool {
   #retireWhere(concerned: (endpoint: Endpoint) => boolean): void {
     for (const slot of this.#slots.values()) {
       if (!concerned(this.#endpoints[slot.endpoint]!)) continue;
-      if (this.plane.take(slot.slot)) this.discard(slot);
-      else this.plane.addFlags(slot.slot, UPSTREAM_FLAG.LIMIT);
+      if (this.plane.commands.take(slot.slot)) this.discard(slot);
+      else this.plane.slots.addFlags(slot.slot, UPSTREAM_FLAG.LIMIT);
     }
   }
 
   close(): void {
     this.#closed = true;
     for (const slot of [...this.#slots.values()]) this.discard(slot);
-    this.#dummies?.close();
+    this.#dummies.close();
   }
 }

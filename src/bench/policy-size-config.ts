@@ -3,7 +3,7 @@ import { plainBootstrap } from '../lab/plain-bootstrap.js';
 import type { JsonObject } from '../policy/resources.js';
 
 /** Hosts that the routes are spread over: small policies have fewer. */
-export function hostsFor(routes: number): number {
+function hostsFor(routes: number): number {
   return Math.max(1, Math.min(20, Math.floor(routes / 10)));
 }
 
@@ -82,7 +82,7 @@ function hostOf(i: number, n: number): number {
 const domainOf = (host: number): string => `host-${10 + host}.example.test`;
 
 /** Virtual hosts with `n` routes to `cluster` in all, each with a last route that answers 404. */
-export function virtualHosts(n: number, cluster: string): JsonObject[] {
+function virtualHosts(n: number, cluster: string): JsonObject[] {
   const hosts = Array.from({ length: hostsFor(n) }, (_, h) => ({
     name: `host-${10 + h}`,
     domains: [domainOf(h)],

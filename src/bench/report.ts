@@ -31,7 +31,7 @@ function table(rows: readonly Row[], withLoad: boolean): string[] {
 }
 
 /** How configurations compare, one sentence a line. */
-export function ratios(result: BenchResult): string[] {
+function ratios(result: BenchResult): string[] {
   const find = (rows: readonly Row[], config: Config, connections: number): Row | undefined =>
     rows.find((r) => r.config === config && r.connections === connections);
   const lines: string[] = [];

@@ -5,6 +5,7 @@ import { type BenchOptions, CONFIGS, type Config, runHttp1, SUITES, type Suite }
 import { markdown, plainText } from '../bench/report.js';
 import { packageRoot } from '../lab/paths.js';
 import { whyNoSidestep } from '../lab/sidestep.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 
 interface Flags {
   readonly suite: Suite | 'policy-size' | 'answers';
@@ -54,7 +55,7 @@ async function own<T>(
     }
   } catch (error) {
     console.error(`sidestep bench: ${(error as Error).message}`);
-    process.exitCode = 3;
+    process.exitCode = EXIT.UNAVAILABLE;
   }
 }
 
@@ -78,7 +79,7 @@ function answers(flags: Flags): Promise<void> {
   });
 }
 
-/** Adds `sidestep bench`. Exit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing or a request failed. */
+/** Adds `sidestep bench`. */
 export function register(program: Command): void {
   program
     .command('bench')
@@ -108,10 +109,7 @@ export function register(program: Command): void {
       '--markdown [file]',
       'write the table to a file (docs/benchmarks.md, docs/benchmarks-SUITE.md, docs/policy-size.md)',
     )
-    .addHelpText(
-      'after',
-      '\nExit codes: 0 done, 2 wrong usage, 3 a program or privilege is missing, or a request failed.',
-    )
+    .addHelpText('after', exitHelp({ 0: 'done', 3: 'a program or a privilege is missing, or a request failed' }))
     .action(async (flags: Flags) => {
       if (flags.suite === 'policy-size') return policySize(flags);
       if (flags.suite === 'answers') return answers(flags);
@@ -119,7 +117,7 @@ export function register(program: Command): void {
       const why = measured.some((config) => config.startsWith('sidestep')) ? whyNoSidestep() : undefined;
       if (why) {
         console.error(`sidestep bench: ${why}`);
-        process.exitCode = 3;
+        process.exitCode = EXIT.UNAVAILABLE;
         return;
       }
       const options: BenchOptions = {
@@ -142,7 +140,7 @@ export function register(program: Command): void {
         }
       } catch (error) {
         console.error(`sidestep bench: ${(error as Error).message}`);
-        process.exitCode = 3;
+        process.exitCode = EXIT.UNAVAILABLE;
       }
     });
 }

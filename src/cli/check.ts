@@ -5,7 +5,7 @@ import { checkHtml } from '../report/html.js';
 import { type Paint, paintFor } from '../report/paint.js';
 import { checkText, findingText } from '../report/text.js';
 import { type ClientsOptions, clientsOf, withClients } from './clients.js';
-import { EXIT, EXIT_HELP } from './exit-codes.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 import { toJsonText } from './input.js';
 
 interface Options extends ClientsOptions {
@@ -44,7 +44,7 @@ export function register(program: Command): void {
     .option('--html <file>', 'write the report as one HTML page, with the annotated sources')
     .option('--require <share>', 'exit with 1 unless at least this share of the rules is offloaded, e.g. 95%', share)
     .option('-v, --verbose', 'show every rule, reason and warning, however many')
-    .addHelpText('after', EXIT_HELP)
+    .addHelpText('after', exitHelp({ 0: 'done', 1: 'invalid input, or less is offloaded than --require asks for' }))
     .action(async (files: string[], options: Options) => {
       const { output, sources } = await check(files, clientsOf(options));
       const verbose = options.verbose === true;

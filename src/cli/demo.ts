@@ -5,6 +5,7 @@ import { demoPage, demoText } from '../demo/report.js';
 import { type RunningDemo, runDemo } from '../demo/run.js';
 import { Lab } from '../lab/processes.js';
 import { whyNoSidestep } from '../lab/sidestep.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 
 interface Flags {
   readonly keep?: true;
@@ -16,7 +17,7 @@ interface Flags {
 const TIME_LIMIT_MS = 120_000;
 const REQUESTS_PER_KIND = 200;
 
-/** Adds `sidestep demo`. Exit codes: 0 every answer was right, 1 some was not, 3 something could not be started. */
+/** Adds `sidestep demo`. */
 export function register(program: Command): void {
   program
     .command('demo')
@@ -27,12 +28,15 @@ export function register(program: Command): void {
       new Option('--policies <form>', 'which form of the same policies').choices(['istio', 'envoy']).default('istio'),
     )
     .option('--page <file>', 'where the page is written', 'sidestep-demo.html')
-    .addHelpText('after', '\nExit codes: 0 every answer was right, 1 some was not, 3 something could not be started.')
+    .addHelpText(
+      'after',
+      exitHelp({ 0: 'every answer was right', 1: 'some answer was wrong', 3: 'something could not be started' }),
+    )
     .action(async (flags: Flags) => {
       const why = whyNoSidestep();
       if (why) {
         console.error(`sidestep demo: ${why}`);
-        process.exitCode = 3;
+        process.exitCode = EXIT.UNAVAILABLE;
         return;
       }
       const lab = await Lab.open('demo');
@@ -57,7 +61,7 @@ export function register(program: Command): void {
         await finish(demo, flags);
       } catch (error) {
         console.error(`sidestep demo: ${stopped ?? (error as Error).message}`);
-        process.exitCode = 3;
+        process.exitCode = EXIT.UNAVAILABLE;
       } finally {
         clearTimeout(limit);
         await lab.close();

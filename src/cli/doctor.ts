@@ -1,15 +1,18 @@
 /** `sidestep doctor`: what this machine can do, by trying it. */
 import type { Command } from 'commander';
 import { type Check, probeAll } from '../kernel/probes.js';
-import { EXIT } from './exit-codes.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 
 /** Adds the command to the program. */
 export function register(program: Command): void {
   program
     .command('doctor')
     .description('find out, by trying, what this kernel and this user can do')
-    .option('--json', 'print JSON')
-    .addHelpText('after', '\nExit code 0: the fast path works here; 3: something is missing, and the hint says what.')
+    .option('--json', 'print what was found out as JSON')
+    .addHelpText(
+      'after',
+      exitHelp({ 0: 'the fast path works here', 3: 'something is missing, and the hint says what' }),
+    )
     .action(async (options: { json?: boolean }) => {
       const checks = await probeAll();
       const ok = checks.every((c) => c.ok);

@@ -9,9 +9,10 @@ export const EXIT = {
   UNAVAILABLE: 3,
 } as const;
 
-export const EXIT_HELP = `
-Exit codes:
-  0  done
-  1  invalid input, or a requirement that is not met
-  2  wrong use of the command line
-  3  a privilege or a feature of the kernel is missing`;
+/** What --help says of a command's exit codes. @param meanings of those beside USAGE, which every command has */
+export function exitHelp(meanings: Readonly<Record<number, string>>): string {
+  const all = { ...meanings, [EXIT.USAGE]: 'wrong use of the command line' };
+  return ['\nExit codes:', ...Object.entries(all).map(([code, meaning]) => `${code.padStart(3)}  ${meaning}`)].join(
+    '\n',
+  );
+}

@@ -9,12 +9,12 @@ import { explain } from '../report/explain.js';
 import { explainText } from '../report/explain-text.js';
 import { paintFor } from '../report/paint.js';
 import { type ClientsOptions, clientsOf, withClients } from './clients.js';
-import { EXIT, EXIT_HELP } from './exit-codes.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 import { loadInput, toJsonText } from './input.js';
 
 interface Options extends ClientsOptions {
   readonly request: string;
-  readonly header: string[];
+  readonly header?: string[];
   readonly from?: string;
   readonly listener?: string;
   readonly http: string;
@@ -91,7 +91,7 @@ function parseRequest(options: Options): { method: string; url: URL; request: Om
   const written = after?.[2] ?? '';
   const target = written === '' ? '/' : written.startsWith('?') ? `/${written}` : written;
   const headers: [string, string][] = [];
-  for (const h of options.header) {
+  for (const h of options.header ?? []) {
     const colon = h.indexOf(':');
     if (colon <= 0) return `not a header: ${h}`;
     headers.push([h.slice(0, colon).trim(), h.slice(colon + 1).trim()]);
@@ -131,7 +131,7 @@ function addressOf(resources: Resources, identity: Identity): string {
   return (resources.identities ?? []).find((i) => i.identity === spiffe(identity))?.address ?? '192.0.2.2';
 }
 
-const collect = (value: string, before: string[]): string[] => [...before, value];
+const collect = (value: string, before: readonly string[] = []): string[] => [...before, value];
 
 /** `explain FILES --request ...`: which rule decides a request, on which path, and what happens to it. */
 export function register(program: Command): void {
@@ -139,14 +139,14 @@ export function register(program: Command): void {
     .description('say which rule decides a request, on which path, and what happens to it')
     .argument('<files...>', 'files or folders with policies, - for standard input')
     .requiredOption('-X, --request <request>', "the request, e.g. 'GET http://host/path'")
-    .option('-H, --header <header>', "a header of the request, e.g. 'x-user: a' (repeatable)", collect, [])
+    .option('-H, --header <header>', "a header of the request, e.g. 'x-user: a' (repeatable)", collect)
     .option('--body-length <bytes>', 'length of the body', bytes)
     .option('--http <version>', 'HTTP version of the request: 1.0, 1.1 or 2', version, '1.1')
     .option('--from <who>', 'IP address or identity (NS/SA or spiffe://TD/ns/NS/sa/SA) that the request comes from')
     .option('--listener <name>', 'the listener that the connection meets')
     .option('--json', 'print the trace as JSON (docs/explanation.schema.json describes it)')
     .option('-v, --verbose', 'show every rule that was considered, however many')
-    .addHelpText('after', EXIT_HELP)
+    .addHelpText('after', exitHelp({ 0: 'done', 1: 'invalid input, or no such listener' }))
     .action(async (files: string[], options: Options) => {
       const parsed = parseRequest(options);
       if (typeof parsed === 'string') {

@@ -6,7 +6,7 @@ import { register as check } from './check.js';
 import { register as demo } from './demo.js';
 import { register as doctor } from './doctor.js';
 import { register as exec } from './exec.js';
-import { EXIT, EXIT_HELP } from './exit-codes.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 import { register as explain } from './explain.js';
 import { register as reasons } from './reasons.js';
 import { register as run } from './run.js';
@@ -35,7 +35,14 @@ function version(): string {
 const program = new Command('sidestep')
   .description('Enforces a service mesh’s L7 policies inside the Linux kernel and leaves the rest to the proxy.')
   .version(version())
-  .addHelpText('after', EXIT_HELP)
+  .addHelpText(
+    'after',
+    exitHelp({
+      [EXIT.OK]: 'done',
+      [EXIT.INVALID]: 'invalid input, or a requirement that is not met',
+      [EXIT.UNAVAILABLE]: 'a privilege, a program or a feature of the kernel is missing',
+    }),
+  )
   .showHelpAfterError('(--help says more)')
   // passed on to `exec -- COMMAND --its-options`
   .enablePositionalOptions();

@@ -2,11 +2,11 @@ import type { Command } from 'commander';
 import { REASONS } from '../plan/reasons.js';
 import { GUIDES, reasonText } from '../report/guides.js';
 import { reasonPage } from '../report/pages.js';
-import { EXIT, EXIT_HELP } from './exit-codes.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 import { toJsonText } from './input.js';
 
 /** All reasons, or one with its example, for people. */
-export async function reasonsText(code: string | undefined): Promise<string | undefined> {
+async function reasonsText(code: string | undefined): Promise<string | undefined> {
   if (code !== undefined) return code in REASONS ? await reasonPage(code) : undefined;
   const codes = Object.keys(REASONS);
   const width = Math.max(...codes.map((c) => c.length));
@@ -19,8 +19,8 @@ export function register(program: Command): void {
     .command('reasons')
     .description('list the reasons for which rules are left to the proxy, or explain one, with an example')
     .argument('[code]', 'a reason, e.g. mirror')
-    .option('--json', 'print as JSON')
-    .addHelpText('after', EXIT_HELP)
+    .option('--json', 'print the reasons as JSON')
+    .addHelpText('after', exitHelp({ 0: 'done' }))
     .action(async (code: string | undefined, options: { json?: boolean }) => {
       const text = await reasonsText(code);
       if (text === undefined) {

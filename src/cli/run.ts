@@ -2,14 +2,14 @@
 import { isIP } from 'node:net';
 import { type Command, Option } from 'commander';
 import { Instance } from '../agent/instance.js';
-import { StartError } from '../agent/instance-options.js';
+import { type InstanceOptions, StartError } from '../agent/instance-options.js';
 import type { InboundOption } from '../agent/policy.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { KernelError } from '../kernel/libbpf.js';
 import { parseIdentity } from '../policy/istio/identities.js';
 import { ProxyError } from '../proxy/find-envoy.js';
 import { type ClientsOptions, clientsOf, withClients } from './clients.js';
-import { EXIT } from './exit-codes.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 
 interface RunOptions extends ClientsOptions {
   readonly name: string;
@@ -17,7 +17,7 @@ interface RunOptions extends ClientsOptions {
   readonly admin: string;
   readonly answerHeaders: string;
   readonly intake: 'socket' | 'listener';
-  readonly inbound: readonly string[];
+  readonly inbound?: readonly string[];
   readonly identity?: string;
 }
 
@@ -46,9 +46,8 @@ export function register(program: Command): void {
     )
     .option(
       '--inbound <listener=address:port>',
-      'LISTENER of the policies stands before the server at ADDRESS:PORT of this host, for connections from everywhere; with /refuse behind the port nobody connects while the agent is away, otherwise the proxy keeps the policy (may be given several times). `policies`: what the files’ AuthorizationPolicies and RequestAuthentications ask of servers of this host is asked of everybody who connects to them',
-      (value: string, all: readonly string[]) => [...all, value],
-      [] as readonly string[],
+      'LISTENER of the policies stands before the server at ADDRESS:PORT of this host, for connections from everywhere; with /refuse behind the port nobody connects while the agent is away, otherwise the proxy keeps the policy (repeatable). `policies`: what the files’ AuthorizationPolicies and RequestAuthentications ask of servers of this host is asked of everybody who connects to them',
+      (value: string, all: readonly string[] = []) => [...all, value],
     )
     .option(
       '--identity <identity>',
@@ -57,50 +56,43 @@ export function register(program: Command): void {
     .option('--admin <host:port>', 'admin address', '127.0.0.1:15090')
     .addHelpText(
       'after',
-      '\nPrints a line with "ready" once traffic may flow. SIGHUP reads the files again; SIGTERM and SIGINT drain, detach\neverything and end with 0.\n\nExample: sidestep run mesh/ & sidestep exec -- curl http://reviews/',
+      exitHelp({
+        0: 'stopped by SIGTERM, SIGINT or `off`',
+        1: 'invalid input',
+        3: 'no privilege, no Envoy, a feature of the kernel is missing, or the name is taken',
+      }),
+    )
+    .addHelpText(
+      'after',
+      '\nPrints a line with "ready" once traffic may flow. SIGHUP reads the files again; SIGTERM and SIGINT drain, detach\neverything.\n\nExample: sidestep run mesh/ & sidestep exec -- curl http://reviews/',
     )
     .action(async (files: string[], options: RunOptions) => {
       process.exitCode = await run(files, options);
     });
 }
 
-async function run(files: readonly string[], options: RunOptions): Promise<number> {
-  const log = (message: string): void => void process.stderr.write(`${message}\n`);
-  if (!isInstanceName(options.name)) {
-    log(`error: "${options.name}" cannot be the name of an instance`);
-    return EXIT.USAGE;
-  }
+/** What the instance is to be; a text says what is wrong with the options. */
+function instanceOptions(options: RunOptions): Omit<InstanceOptions, 'files' | 'log'> | string {
+  if (!isInstanceName(options.name))
+    return `--name ${options.name}: names are up to 48 letters, digits, dots, dashes and underscores`;
   const admin = hostPort(options.admin);
+  if (!admin) return `--admin ${options.admin} is not HOST:PORT`;
   const proxy = options.proxy === undefined ? 'own' : options.proxy === 'none' ? 'none' : hostPort(options.proxy, 0);
-  if (!admin || !proxy) {
-    log(`error: ${admin ? `--proxy ${options.proxy}` : `--admin ${options.admin}`} is not HOST:PORT`);
-    return EXIT.USAGE;
-  }
-  const atServers = options.inbound.flatMap((text) => /^policies(\/refuse)?$/.exec(text)?.[0] ?? []).at(-1);
-  const given = options.inbound.filter((text) => !/^policies(\/refuse)?$/.test(text));
+  if (!proxy) return `--proxy ${options.proxy} is neither none nor HOST or HOST:PORT`;
+  const all = options.inbound ?? [];
+  const atServers = all.flatMap((text) => /^policies(\/refuse)?$/.exec(text)?.[0] ?? []).at(-1);
+  const given = all.filter((text) => !/^policies(\/refuse)?$/.test(text));
   const inbound = given.map(inboundOption);
   const wrong = inbound.indexOf(undefined);
-  if (wrong >= 0) {
-    log(`error: --inbound ${given[wrong]} is not LISTENER=ADDRESS:PORT`);
-    return EXIT.USAGE;
-  }
+  if (wrong >= 0) return `--inbound ${given[wrong]} is not LISTENER=ADDRESS:PORT, nor policies`;
   const identity = options.identity === undefined ? undefined : parseIdentity(options.identity);
-  if (options.identity !== undefined && !identity) {
-    log(`error: --identity ${options.identity} is not TRUSTDOMAIN/ns/NAMESPACE/sa/SERVICEACCOUNT`);
-    return EXIT.USAGE;
-  }
-  if (identity && options.inbound.length > 0) {
-    log('error: --identity says who the applications of this instance are; with --inbound, clients may be anybody');
-    return EXIT.USAGE;
-  }
-  if (process.getuid?.() !== 0) {
-    log('error: run needs root to load programs into the kernel; try: sudo sidestep run ...');
-    return EXIT.UNAVAILABLE;
-  }
-  const instance = new Instance({
+  if (options.identity !== undefined && !identity)
+    return `--identity ${options.identity} is not spiffe://TD/ns/NS/sa/SA, TD/ns/NS/sa/SA or NS/SA`;
+  if (identity && all.length > 0)
+    return '--identity says who the applications of this instance are; with --inbound, clients may be anybody';
+  return {
     name: options.name,
-    files,
-    proxy: proxy === 'own' || proxy === 'none' ? proxy : { address: proxy.host, port: proxy.port },
+    proxy: typeof proxy === 'string' ? proxy : { address: proxy.host, port: proxy.port },
     admin,
     ...(identity ? { identity } : {}),
     ...clientsOf(options),
@@ -108,8 +100,21 @@ async function run(files: readonly string[], options: RunOptions): Promise<numbe
     intake: options.intake,
     inbound: inbound.filter((i) => i !== undefined),
     ...(atServers ? { atServers: atServers.endsWith('/refuse') ? 'refuse' : 'proxy' } : {}),
-    log,
-  });
+  };
+}
+
+async function run(files: readonly string[], options: RunOptions): Promise<number> {
+  const log = (message: string): void => void process.stderr.write(`${message}\n`);
+  const checked = instanceOptions(options);
+  if (typeof checked === 'string') {
+    log(`error: ${checked}`);
+    return EXIT.USAGE;
+  }
+  if (process.getuid?.() !== 0) {
+    log('error: run needs root to load programs into the kernel; try: sudo sidestep run ...');
+    return EXIT.UNAVAILABLE;
+  }
+  const instance = new Instance({ ...checked, files, log });
   let stopping = false;
   const ended = new Promise<void>((resolve) => {
     for (const signal of ['SIGTERM', 'SIGINT'] as const)

@@ -4,7 +4,7 @@ import { askControl } from '../agent/control-client.js';
 import type { Status } from '../agent/status.js';
 import { isInstanceName } from '../kernel/cgroups.js';
 import { type InstanceState, processStartTime, readInstance } from '../kernel/instance.js';
-import { EXIT } from './exit-codes.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 import { toJsonText } from './input.js';
 
 const OFF_TIMEOUT_MS = 20_000;
@@ -15,7 +15,8 @@ export function register(program: Command): void {
     .command('status')
     .description('what is in force, and how many requests went which way')
     .option('--name <name>', 'instance', 'default')
-    .option('--json', 'for programs')
+    .option('--json', 'print the status as JSON')
+    .addHelpText('after', exitHelp({ 0: 'done', 1: 'no such instance is running' }))
     .action(async (options: { name: string; json?: boolean }) => {
       process.exitCode = await status(options.name, options.json === true);
     });
@@ -23,6 +24,7 @@ export function register(program: Command): void {
     .command('off')
     .description('stop an instance as SIGTERM does: drain, detach everything')
     .option('--name <name>', 'instance', 'default')
+    .addHelpText('after', exitHelp({ 0: 'stopped', 1: 'no such instance is running, or it has not ended within 20 s' }))
     .action(async (options: { name: string }) => {
       process.exitCode = await off(options.name);
     });

@@ -1,6 +1,6 @@
 import type { Command } from 'commander';
 import { type ClientsOptions, clientsOf, withClients } from './clients.js';
-import { EXIT, EXIT_HELP } from './exit-codes.js';
+import { EXIT, exitHelp } from './exit-codes.js';
 import { loadInput, toJsonText } from './input.js';
 
 /** `translate FILES`: the Envoy resources that the files stand for. */
@@ -9,7 +9,7 @@ export function register(program: Command): void {
     .description('print the Envoy resources that the files stand for, as JSON')
     .argument('<files...>', 'files or folders with policies, - for standard input')
     .option('--json', 'accepted for symmetry: the output is always JSON')
-    .addHelpText('after', EXIT_HELP)
+    .addHelpText('after', exitHelp({ 0: 'done', 1: 'invalid input' }))
     .action(async (files: string[], options: ClientsOptions) => {
       const { resources, ok } = await loadInput(files, false, clientsOf(options));
       process.exitCode = ok ? EXIT.OK : EXIT.INVALID;

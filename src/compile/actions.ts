@@ -15,11 +15,11 @@ import {
   ORIGIN,
   PIECE,
   PieceSpec,
-  SLOT,
   STATUS_WORDS,
   TemplateSpec,
   WeightedClusterSpec,
-} from '../layout/image.js';
+} from '../layout/actions.js';
+import { SLOT } from '../layout/image.js';
 import { set } from '../layout/struct.js';
 import type {
   AnswerEdits,
@@ -87,7 +87,7 @@ function literalPiece(blob: Blob, text: string) {
  * @param repeat see CaptureRewrite; the last piece then stands behind all repetitions.
  * @returns its offset, or undefined when it has too many pieces or needs headers that have no slot, or buckets that have no place.
  */
-export function template(
+function template(
   { blob, slot, bucketIndex }: TemplateContext,
   pieces: readonly Piece[],
   repeat?: number,

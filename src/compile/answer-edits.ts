@@ -10,10 +10,9 @@ import {
   FIGURE_SHIFT,
   MAX_ADDS,
   MAX_LITERAL,
-  MAX_SLOTS,
   MAX_VARIABLES,
-  SLOT,
-} from '../layout/image.js';
+} from '../layout/actions.js';
+import { MAX_SLOTS, SLOT } from '../layout/image.js';
 import { JOINED_ANSWER_HEADERS } from '../plan/answers.js';
 import type { AnswerEdit, AnswerEdits, Figure, Piece, Plan } from '../plan/ir.js';
 import type { Blob } from './blob.js';

@@ -163,7 +163,7 @@ export class Blob {
         cells[i++] = table.accept[s]!;
         for (let c = 0; c < width; c++) {
           const at = s * width + c;
-          cells[i++] = (((base + table.next[at]! * size) / 4) | (table.action[at]! << 24)) >>> 0;
+          cells[i++] = ((base + table.next[at]! * size) | (table.action[at]! << 24)) >>> 0;
         }
       }
     }

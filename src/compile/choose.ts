@@ -1,19 +1,15 @@
 /** From a forward action of the image to endpoints: what bpf/balance.h does, for the reference interpreter. */
+import { ActionSpec, HASH, HASH_FLAG, HashSourceSpec, WeightedClusterSpec } from '../layout/actions.js';
 import {
-  ActionSpec,
   ClusterSpec,
   EndpointListSpec,
   EndpointRefSpec,
-  HASH,
-  HASH_FLAG,
-  HashSourceSpec,
   HostListSpec,
   HostSetSpec,
   HostSetsSpec,
   LB,
-  SLOT,
-  WeightedClusterSpec,
-} from '../layout/image.js';
+} from '../layout/clusters.js';
+import { SLOT } from '../layout/image.js';
 import { get, type StructSpec } from '../layout/struct.js';
 import { tableIndex } from './hash-table.js';
 import { type Head, headerValue, type Span, slice } from './interpret.js';
@@ -80,7 +76,7 @@ function sourceBytes(image: DataView, at: number, head: Head, sourceIp: Uint8Arr
 }
 
 /** The hash of a request: undefined when no source gives one, 'proxy' when it must decide. */
-export function requestHash(image: DataView, action: number, head: Head, sourceIp: Uint8Array) {
+function requestHash(image: DataView, action: number, head: Head, sourceIp: Uint8Array) {
   let hash: bigint | undefined;
   const n = get(image, action, ActionSpec, 'n_hashes');
   for (let i = 0; i < n; i++) {

@@ -1,5 +1,5 @@
 /** Clusters of the plan as structures of the image. */
-import { ClusterSpec, EndpointListSpec, EndpointRefSpec, HostListSpec, HostSetSpec, LB } from '../layout/image.js';
+import { ClusterSpec, EndpointListSpec, EndpointRefSpec, HostListSpec, HostSetSpec, LB } from '../layout/clusters.js';
 import { type HostState, hostSets } from '../plan/host-sets.js';
 import type { Breaker, ClusterPlan, EndpointPlan, FollowedPlan } from '../plan/ir.js';
 import type { Blob } from './blob.js';
@@ -72,7 +72,7 @@ function roomOf({ endpoints, table, followed }: FollowedCluster['plan']): number
 }
 
 /** Where the counters of the sets and lists of one cluster are, from its first one on. */
-export const COUNTERS = 16;
+const COUNTERS = 16;
 function countersFrom(first: number): (k: number, i?: number) => number {
   return (k, i) => (i === undefined ? first + (k % COUNTERS) : first + ((k + 1 + i) % COUNTERS));
 }

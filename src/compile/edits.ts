@@ -1,5 +1,6 @@
 /** A sequence of header edits as the few operations that the kernel has. */
-import { ADD, SLOT } from '../layout/image.js';
+import { ADD } from '../layout/actions.js';
+import { SLOT } from '../layout/image.js';
 import type { HeaderEdit, Piece } from '../plan/ir.js';
 import { isOddName, REQUEST_SLOTS } from './scanner.js';
 

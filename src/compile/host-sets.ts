@@ -7,7 +7,7 @@ import {
   HostSetsSpec,
   MAX_HOST_SETS,
   MAX_TABLE,
-} from '../layout/image.js';
+} from '../layout/clusters.js';
 import { type StructSpec, set } from '../layout/struct.js';
 import type { HostSet } from '../plan/host-sets.js';
 import type { ClusterPlan, EndpointPlan } from '../plan/ir.js';

@@ -1,6 +1,7 @@
 /** A plan to the image that the programs in the kernel (and `interpret.ts`) read. */
-import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader, MAX_ANSWER_EDITS } from '../layout/image.js';
-import { MAX_BREAKERS, MAX_BUCKETS } from '../layout/runtime.js';
+import { MAX_ANSWER_EDITS } from '../layout/actions.js';
+import { MAX_BREAKERS, MAX_BUCKETS } from '../layout/counts.js';
+import { IMAGE_MAGIC, IMAGE_SIZE, ImageHeader } from '../layout/image.js';
 import type { Plan, Reason, RoutePlan } from '../plan/ir.js';
 import type { BucketIndex } from './actions.js';
 import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './answer-edits.js';

@@ -11,10 +11,9 @@
  * - Connection is anything but `keep-alive`,
  * - a header of SLOT.ODD, Transfer-Encoding, TE, Upgrade, Expect, Trailer or Proxy-Connection is there.
  */
+import { ACTION, ActionSpec, AnswerVariablesSpec } from '../layout/actions.js';
+import { MAX_VARIABLE_BYTES } from '../layout/exchanges.js';
 import {
-  ACTION,
-  ActionSpec,
-  AnswerVariablesSpec,
   FACT_WORDS,
   FIELD,
   ImageHeader,
@@ -35,7 +34,6 @@ import {
   TOKEN_WORDS,
   VirtualHostSpec,
 } from '../layout/image.js';
-import { MAX_VARIABLE_BYTES } from '../layout/runtime.js';
 import { get, getBig } from '../layout/struct.js';
 import { choose } from './choose.js';
 import { buildHead, expand, MAX_PRODUCED, type Produced } from './produce.js';
@@ -185,7 +183,7 @@ export function scan(image: DataView, start: number, classes: number, bytes: Uin
       case SCAN.ODD:
         return 'odd';
     }
-    row = (cell & 0xffffff) * 4;
+    row = cell & 0xffffff;
   }
   return bytes.length >= MAX_HEAD ? 'odd' : 'partial';
 }

@@ -9,7 +9,7 @@ import { dense } from './sparse.js';
 import { buildTrie, lower } from './trie.js';
 
 /** Most states that one predicate's automaton may have before it is minimised. */
-export const PREDICATE_STATES = 4096;
+const PREDICATE_STATES = 4096;
 
 /** The automaton with one state that answers `accepting` for every input. */
 export function constant(accepting: boolean): Dfa {

@@ -1,15 +1,6 @@
 /** The bytes that the reference interpreter sends: templates, edited heads. */
-import {
-  ActionSpec,
-  ADD,
-  AddSpec,
-  MAX_HEAD,
-  MAX_MATCHES,
-  PIECE,
-  PieceSpec,
-  SLOT,
-  TemplateSpec,
-} from '../layout/image.js';
+import { ActionSpec, ADD, AddSpec, MAX_MATCHES, PIECE, PieceSpec, TemplateSpec } from '../layout/actions.js';
+import { MAX_HEAD, SLOT } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
 import { type Head, headerValue, type Span, slice } from './interpret.js';
 
@@ -123,7 +114,7 @@ export function capture(
   for (let i = over.from; i < over.to; i++) {
     const cell = image.getUint32(row + 4 * image.getUint8(classes + head.bytes[i]!), true);
     store(cell >>> 24, i);
-    row = (cell & 0xffffff) * 4;
+    row = cell & 0xffffff;
   }
   const accept = image.getUint32(row, true);
   if ((accept & 1) === 0) return undefined;

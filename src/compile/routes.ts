@@ -1,6 +1,7 @@
 /** The routes of a virtual host: path automaton, candidate lists, conditions, actions. */
+
+import { MAX_RULES } from '../layout/counts.js';
 import { MAX_CANDIDATES, ROUTE_FLAG, RouteSpec } from '../layout/image.js';
-import { MAX_RULES } from '../layout/runtime.js';
 import type { Condition, Predicate, RoutePlan, VirtualHostPlan } from '../plan/ir.js';
 import { forwardAction, type Refusal, replyAction } from './actions.js';
 import type { Rows } from './blob.js';

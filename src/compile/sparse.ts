@@ -63,10 +63,6 @@ export class SparseBuilder {
   readonly #to = new Numbers();
   readonly #accept = new Numbers();
 
-  get states(): number {
-    return this.#accept.length;
-  }
-
   get bytes(): number {
     return 8 * (this.#accept.length + this.#on.length);
   }
@@ -247,17 +243,4 @@ export function join(a: Sparse, b: Sparse, budget: JoinBudget): Sparse | undefin
     }
   }
   return builder.build(a.classes, a.width, start, labels.list);
-}
-
-/** The ids that hold for `input`. */
-export function runSparse(automaton: Sparse, input: Uint8Array): readonly number[] {
-  const { classes, other, first, on, to } = automaton;
-  let state = automaton.start;
-  for (const byte of input) {
-    const c = classes[byte]!;
-    let next = other[state]!;
-    for (let i = first[state]!; i < first[state + 1]!; i++) if (on[i] === c) next = to[i]!;
-    state = next;
-  }
-  return automaton.labels[automaton.accept[state]!]!;
 }

@@ -148,6 +148,6 @@ export function createMap(shape: MapShape, flags = 0): BpfMap {
 }
 
 /** Number of possible CPUs: the number of values in an element of a per-CPU map. */
-export function possibleCpus(): number {
+function possibleCpus(): number {
   return libbpf().possibleCpus() as number;
 }

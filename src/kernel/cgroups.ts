@@ -5,17 +5,7 @@
  * hooks that watch upstream connections). Programs are attached to these and never to an ancestor, so that nothing
  * outside them is touched.
  */
-import {
-  closeSync,
-  constants,
-  existsSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  writeFileSync,
-} from 'node:fs';
+import { closeSync, constants, existsSync, mkdirSync, openSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { KernelError } from './errors.js';
 
@@ -39,7 +29,7 @@ export function isInstanceName(name: string): boolean {
 }
 
 /** The mount point of the unified hierarchy. @throws KernelError with a hint when there is none. */
-export function cgroup2Mount(mounts: string = readFileSync('/proc/self/mounts', 'utf8')): string {
+function cgroup2Mount(mounts: string = readFileSync('/proc/self/mounts', 'utf8')): string {
   for (const line of mounts.split('\n')) {
     const [, point, type] = line.split(' ');
     // Blanks in a mount point are written as octal escapes.
@@ -123,13 +113,6 @@ export function removeCgroups(name: string): number[] {
     removeWhenEmpty(path);
   }
   return moved;
-}
-
-/** Names of the instances that have cgroups, running or left over from a crash. */
-export function listInstanceCgroups(): string[] {
-  return readdirSync(cgroup2Mount(), { withFileTypes: true })
-    .filter((entry) => entry.isDirectory() && entry.name.startsWith(PREFIX))
-    .map((entry) => entry.name.slice(PREFIX.length));
 }
 
 /** rmdir, a few times: a cgroup stays busy for a moment after its last process was killed. */

@@ -47,7 +47,6 @@ export const libbpf = lazy(() => {
     programFd: f('int bpf_program__fd(void *program)'),
     programType: f('int bpf_program__type(void *program)'),
     programAttachType: f('int bpf_program__expected_attach_type(void *program)'),
-    programSetAutoload: f('int bpf_program__set_autoload(void *program, bool autoload)'),
     btfFindByNameKind: f('int btf__find_by_name_kind(void *btf, const char *name, uint32_t kind)'),
     btfTypeById: f('void *btf__type_by_id(void *btf, uint32_t id)'),
     btfNameByOffset: f('const char *btf__name_by_offset(void *btf, uint32_t offset)'),

@@ -68,14 +68,6 @@ export class BpfObject {
     if (result !== 0) throw new KernelError(`set the size of the map ${name}`, -result);
   }
 
-  /** Leaves a program out of the load, or takes it in. */
-  setAutoload(program: string, load: boolean): void {
-    const handle = libbpf().findProgram(this.#open(), program) as unknown;
-    if (!handle) throw new RangeError(`${this.path} has no program ${program}`);
-    const result = libbpf().programSetAutoload(handle, load) as number;
-    if (result !== 0) throw new KernelError(`select the program ${program}`, -result);
-  }
-
   /**
    * Creates the maps and loads the programs.
    * @throws KernelError with one sentence and, in `log`, all that libbpf and the verifier said

@@ -2,7 +2,7 @@
 import { closeSync } from 'node:fs';
 import type { Server, Socket } from 'node:net';
 import koffi from 'koffi';
-import { errnoNumber, KernelError } from './errors.js';
+import { KernelError } from './errors.js';
 import { libc } from './libc.js';
 
 const SOL_SOCKET = 1;
@@ -11,16 +11,11 @@ const SO_ERROR = 4;
 const SO_LINGER = 13;
 const SO_RCVLOWAT = 18;
 const SO_SNDBUFFORCE = 32;
-const SO_RCVBUFFORCE = 33;
 const SO_COOKIE = 57;
 const SO_NETNS_COOKIE = 71;
 const TCP_NODELAY = 1;
-const TCP_QUICKACK = 12;
 const TCP_NOTSENT_LOWAT = 25;
 const SIOCINQ = 0x541b;
-const SIOCOUTQ = 0x5411;
-const LOCK_EX = 2;
-const LOCK_NB = 4;
 
 /**
  * The file descriptor behind a Node socket or listening server.
@@ -39,7 +34,7 @@ export function setsockopt(fd: number, level: number, name: number, value: Uint8
 }
 
 /** getsockopt(2) of at most `size` bytes. @throws KernelError */
-export function getsockopt(fd: number, level: number, name: number, size: number): Uint8Array {
+function getsockopt(fd: number, level: number, name: number, size: number): Uint8Array {
   const value = new Uint8Array(size);
   const length = [size];
   if (libc().getsockopt(fd, level, name, value, length) !== 0)
@@ -62,11 +57,6 @@ export function setSendBuffer(fd: number, bytes: number): void {
   setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, ints(bytes));
 }
 
-/** Receive buffer in bytes, beyond net.core.rmem_max (needs CAP_NET_ADMIN); the kernel doubles it. */
-export function setReceiveBuffer(fd: number, bytes: number): void {
-  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, ints(bytes));
-}
-
 /** TCP_NODELAY. */
 export function setNoDelay(fd: number, on = true): void {
   setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, ints(on ? 1 : 0));
@@ -75,11 +65,6 @@ export function setNoDelay(fd: number, on = true): void {
 /** TCP_NOTSENT_LOWAT: the socket takes no more while this many bytes could not be sent yet. */
 export function setNotSentLowat(fd: number, bytes: number): void {
   setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, ints(bytes));
-}
-
-/** TCP_QUICKACK (the kernel may leave this mode again by itself). */
-export function setQuickAck(fd: number, on = true): void {
-  setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, ints(on ? 1 : 0));
 }
 
 /**
@@ -108,35 +93,11 @@ export function netnsCookieOf(fd: number): bigint {
   return new DataView(bytes.buffer).getBigUint64(0, true);
 }
 
-function queued(fd: number, request: number): number {
-  const value = [0];
-  if (libc().ioctl(fd, request, value) !== 0) throw new KernelError('ask for the queue length', koffi.errno());
-  return value[0] ?? 0;
-}
-
 /** Bytes that the peer sent and nobody read yet. */
 export function unreadBytes(fd: number): number {
-  return queued(fd, SIOCINQ);
-}
-
-/** Bytes written that the peer did not acknowledge yet. */
-export function unsentBytes(fd: number): number {
-  return queued(fd, SIOCOUTQ);
-}
-
-/** Takes an exclusive lock on an open file without waiting. @returns false when someone else holds it. */
-export function tryLock(fd: number): boolean {
-  if (libc().flock(fd, LOCK_EX | LOCK_NB) === 0) return true;
-  const errno = koffi.errno();
-  if (errno === errnoNumber('EAGAIN') || errno === errnoNumber('EWOULDBLOCK')) return false;
-  throw new KernelError('lock the file', errno);
-}
-
-/** A second descriptor of the same file (not close-on-exec). @throws KernelError */
-export function duplicate(fd: number): number {
-  const copy = libc().dup(fd) as number;
-  if (copy < 0) throw new KernelError('duplicate a descriptor', koffi.errno());
-  return copy;
+  const value = [0];
+  if (libc().ioctl(fd, SIOCINQ, value) !== 0) throw new KernelError('ask for the queue length', koffi.errno());
+  return value[0] ?? 0;
 }
 
 /** Closes a descriptor of ours (BPF map, link, program, cgroup); closing one twice is an error of the caller. */

@@ -54,7 +54,7 @@ export interface JobResult {
 }
 
 /** Carries out one job. Never throws: what goes wrong is in the result. */
-export async function runJob(job: Job): Promise<JobResult> {
+async function runJob(job: Job): Promise<JobResult> {
   const queue = new ByteQueue();
   const socket = connect({
     port: job.port,

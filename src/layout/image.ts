@@ -1,6 +1,7 @@
 /**
- * The policy image: one relocatable-free blob per generation, placed in a BPF array of one element. Every reference is
- * a byte offset from the start of the blob; 0 means "none" (offset 0 is the header, which nothing refers to).
+ * The policy image: one relocatable-free blob per generation, placed in a BPF array of one element. This file describes it
+ * as far as it says which rule applies to a request; what is done then is in actions.ts and clusters.ts. Every reference
+ * is a byte offset from the start of the blob; 0 means "none" (offset 0 is the header, which nothing refers to).
  *
  * The class map of an automaton is 256 bytes; entry `b` is the class of byte `b` plus one.
  * Matching automata: a row at byte offset `r` (a multiple of 8) is `u32 accept, u32 other`. The cell of byte `b` is
@@ -10,17 +11,17 @@
  * `listener`, `virtual_host`): 0, or the offset of something that is not a row, so that a row is never taken for a cell.
  * Scanners and capturing automata: a row is `u32 accept` followed by one u32 cell for each class, so that the cell of
  * byte `b` is the u32 at `r + 4 * classes[b]`.
- * - scanners (request and response heads): the low 24 bits of the cell are the next row's offset divided by 4, the high
- *   8 bits are an action of `SCAN`.
+ * - scanners (request and response heads): the low 24 bits of the cell are the next row's offset, the high 8 bits an action of
+ *   `SCAN`.
  * - capturing automata (regex rewrite): as scanners, but the high 8 bits are the mask of capture registers (2 a group,
  *   group 0 not stored, so at most 4 groups) to be set to the position *before* the byte is consumed; `accept` is 0 (no
  *   match) or 1 | mask << 8 of the registers to be set at the end of the input.
  */
-import { struct } from './struct.js';
+import { type Layout, struct } from './struct.js';
 
-/** Size in bytes of the blob (a power of two); reads are masked with IMAGE_SIZE - 1. Eight slack bytes follow. */
+/** Size in bytes of the blob (a power of two); offsets are masked with IMAGE_SIZE - 1. Slack follows: room for a cell behind any offset. */
 export const IMAGE_SIZE = 16 * 1024 * 1024;
-export const IMAGE_SLACK = 256;
+export const IMAGE_SLACK = 2304;
 export const IMAGE_MAGIC = 0x53544550;
 
 /** Longest request or response head that the kernel looks at, in bytes; longer ones go to the proxy. */
@@ -34,24 +35,17 @@ export const FACT_WORDS = 16;
 /** The last words are kept for facts about a verified token, which come with the token. */
 export const TOKEN_WORDS = 2;
 export const TOKEN_WORD = FACT_WORDS - TOKEN_WORDS;
-/** Most pieces in a template, additions to a head, jobs of one list, literals of one condition, candidates of a path. */
-export const MAX_PIECES = 16;
-export const MAX_ADDS = 32;
+
+/** Most jobs of one list, literals of one condition. */
 export const MAX_JOBS = 64;
 export const MAX_LITERALS = 256;
 /** The same for a rule of access control: a hundred policies of some methods and paths each have a thousand and more. */
 export const MAX_RBAC_LITERALS = 2048;
+/** Most candidates of a path, entries of a list of access control. */
 export const MAX_CANDIDATES = 512;
 export const MAX_RBAC = 24;
 /** Most steps of one list that are drawn when nothing can lead to the proxy any more: chances and rate limits. */
 export const MAX_LOTS = 8;
-/** Most matches of a regex rewrite in one path; more are left to the proxy. */
-export const MAX_MATCHES = 16;
-/** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
-export const MAX_LITERAL = 4096;
-/** Most variables that an exchange keeps for its answer, and most kinds of answer edits that the kernel knows. */
-export const MAX_VARIABLES = 4;
-export const MAX_ANSWER_EDITS = 4096;
 
 /** Actions on the transitions of a scanner. */
 export const SCAN = {
@@ -117,81 +111,6 @@ export const FIELD = {
   HEADER: 6,
 } as const;
 
-export const ACTION = { PROXY: 0, FORWARD: 1, REPLY: 2 } as const;
-export const ACTION_FLAG = {
-  /** some answers are retried (`retry`): the agent replays the request through the proxy */
-  RETRY: 1,
-  /** so are tries that are reset, or take too long, before the head of their answer */
-  RETRY_RESETS: 2,
-  /** forwarded only when the whole request is in the message, else the proxy's */
-  WHOLE: 4,
-} as const;
-/** Words of a bitmap of statuses: bit s - 200 for status s (200 to 599). */
-export const STATUS_WORDS = 7;
-export const LB = { ROUND_ROBIN: 0, RANDOM: 1, LEAST_REQUEST: 2, RING_HASH: 3, MAGLEV: 4 } as const;
-/** Most sources of a hash, and entries of a hash table. */
-export const MAX_HASHES = 8;
-export const MAX_TABLE = 131072;
-/** Sets of equally healthy endpoints of one priority that a cluster may have. */
-export const MAX_HOST_SETS = 64;
-/** What a hash is made of. */
-export const HASH = {
-  /** a header by slot */
-  HEADER: 0,
-  HOST: 1,
-  TARGET: 2,
-  METHOD: 3,
-  /** what the capturing automaton finds in the header with `slot` (cookies): registers 0 and 1, without quotes */
-  COOKIE: 4,
-  /** what it finds in the query */
-  QUERY: 5,
-  /** the source address as text */
-  SOURCE_IP: 6,
-} as const;
-export const HASH_FLAG = {
-  /** a hash ends the evaluation */
-  TERMINAL: 1,
-  /** where there is nothing to hash, the proxy makes it up */
-  GENERATED: 2,
-} as const;
-export const PIECE = {
-  LITERAL: 0,
-  /** the path (no query) from byte `off` on */
-  PATH_FROM: 1,
-  /** '?' and the query, or nothing when the target has no '?' */
-  QUERY: 2,
-  /** the Host header's value */
-  HOST: 3,
-  /** the Host header's value without a port */
-  HOST_NAME: 4,
-  /** capture group `arg` (1..4) of the action's capturing automaton */
-  CAPTURE: 5,
-  /** value of the header in slot `arg`, or nothing */
-  HEADER: 6,
-  /** the client's address as text; of IPv6, the proxy makes it */
-  SOURCE_IP: 7,
-  /** a variable for FIGUREs of the answer: two bytes, the bucket whose figures it shows (that of the first lot) */
-  BUCKET: 8,
-  /** FIGURE `arg` of the bucket `off` minus one, as decimal digits; 0: of the first lot's */
-  FIGURE: 9,
-} as const;
-/** What x-ratelimit headers say of a token bucket: its size, whole tokens left, seconds until there is one. */
-export const FIGURE = { LIMIT: 1, REMAINING: 2, RESET: 3 } as const;
-/** AddSpec.variable: from this bit on, the FIGURE of the bucket that the variable is. */
-export const FIGURE_SHIFT = 4;
-export const ADD = {
-  ALWAYS: 0,
-  IF_ABSENT: 1,
-  IF_PRESENT: 2,
-  /** `x-request-id: <random version 4 UUID>` when SLOT.X_REQUEST_ID is absent; off/len unused */
-  REQUEST_ID: 3,
-  /** literal off/len (e.g. `x-envoy-original-path: `), then the target as received, then CR LF */
-  ORIGINAL_TARGET: 4,
-  /** off/len (`content-length: 0`) when a POST, PUT, PATCH or OPTIONS has no Content-Length, as Envoy does */
-  EMPTY_LENGTH: 5,
-  /** the lines that come with the request's known token; off/len unused */
-  TOKEN_LINES: 6,
-} as const;
 /** Where a token may be. */
 export const TOKEN_PLACE = { HEADER: 0, COOKIE: 1, QUERY: 2 } as const;
 /** Places for tokens of a listener, and bytes of the header lines that come with one. */
@@ -206,8 +125,7 @@ export const LOG = {
   /** the head of the answer */
   ANSWER: 4,
 } as const;
-/** Who gives a reply of the mesh itself: what access logs tell apart. */
-export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
+
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
 export const ROUTE_FLAG = {
@@ -260,6 +178,7 @@ export const VirtualHostSpec = struct('virtual_host', 'The routes of a set of do
   ['jobs', 'u32', 'offset of job[n_jobs]'],
   ['n_jobs', 'u32', 'at most MAX_JOBS'],
 ]);
+
 // A candidate list is u32 n (at most MAX_CANDIDATES) and n offsets of routes, in the order of evaluation.
 
 export const JobSpec = struct('job', 'One automaton over one field; accept: 0 or the offset of a u64 mask of facts.', [
@@ -310,195 +229,39 @@ export const RbacEntrySpec = struct('rbac_entry', 'ALLOW stops what does not mat
   ['pad', 'u32', 'zero'],
 ]);
 
-export const ActionSpec = struct('action', 'What is done with a request.', [
-  ['kind', 'u8', 'ACTION'],
-  ['flags', 'u8', 'ACTION_FLAG'],
-  ['n_adds', 'u16', 'number of additions (at most MAX_ADDS)'],
-  ['timeout_ms', 'u32', 'until the complete answer; 0: none'],
-  ['remove', 'u64', 'bit mask of the slots whose lines are removed from the request'],
-  ['target', 'u32', 'FORWARD: template of the new target, 0: as received'],
-  ['adds', 'u32', 'offset of add[n_adds]'],
-  ['clusters', 'u32', 'offset of weighted_cluster[n_clusters]'],
-  ['n_clusters', 'u32', 'at most 64'],
-  ['total_weight', 'u32', 'sum of the weights of the clusters'],
-  ['capture', 'u32', 'start row of the capturing automaton over the path, 0: none; no match: target as received'],
-  ['capture_classes', 'u32', 'its class map'],
-  ['reply_head', 'u32', 'REPLY: template of everything up to and including the empty line'],
-  ['reply_body', 'u32', 'REPLY: offset of the body; left out for HEAD'],
-  ['reply_body_len', 'u32', 'REPLY: its length in bytes'],
-  ['retry', 'u32', 'offset of u64[STATUS_WORDS], the statuses that are retried; 0: none'],
-  ['per_try_ms', 'u32', 'until the head of the answer; 0: none'],
-  ['idle_ms', 'u32', 'between two pieces of the request; 0: none'],
-  ['hashes', 'u32', 'offset of hash_source[n_hashes]'],
-  ['n_hashes', 'u32', 'at most MAX_HASHES'],
-  ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
-  ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
-  ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
-  ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
-  ['pad', 'u32', 'zero'],
-]);
-
-export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
-  ['kind', 'u8', 'HASH'],
-  ['slot', 'u8', 'header slot'],
-  ['flags', 'u16', 'HASH_FLAG'],
-  ['find', 'u32', 'start row of the capturing automaton'],
-  ['find_classes', 'u32', 'its class map'],
-]);
-
-export const AnswerVariablesSpec = struct('answer_variables', 'What is kept of a request for its answer.', [
-  ['n', 'u32', 'at most MAX_VARIABLES'],
-  ['templates', 'u32[4]', 'their values'],
-]);
-export const AnswerEditSpec = struct('answer_edit', 'Edits of an answer, in slots of the response scanner.', [
-  ['remove', 'u64', 'slots whose lines go'],
-  ['adds', 'u32', 'offset of add[n_adds]'],
-  ['n_adds', 'u32', 'at most MAX_ADDS'],
-]);
-
-export const WeightedClusterSpec = struct('weighted_cluster', 'One choice of a forward action.', [
-  ['cluster', 'u32', 'offset of a cluster'],
-  ['weight', 'u32', 'its weight'],
-]);
-
-export const ClusterSpec = struct('cluster', 'Endpoints and how one of them is chosen.', [
-  ['lb', 'u32', 'LB'],
-  ['sets', 'u32', 'offset of host_sets; the agent changes it where who takes traffic is found out at run time'],
-  ['max_requests', 'u32', 'requests after which a connection is closed; 0: any number'],
-  ['breaker', 'u32', 'index plus one of the counter of its requests in flight; 0: they are not limited'],
-]);
-export const HostSetsSpec = struct('host_sets', 'u32 n, then n host_sets; none: the proxy answers.', [
-  ['n', 'u32', 'at most MAX_HOST_SETS'],
-  ['pad', 'u32', 'zero'],
-]);
-export const HostSetSpec = struct('host_set', 'Endpoints of one priority that are equally healthy.', [
-  ['share', 'u32', 'percent of the requests; those of all sets are 100'],
-  ['lists', 'u32', 'offset of host_list[n_lists], which take turns'],
-  ['n_lists', 'u32', 'at least 1'],
-  ['counter', 'u32', 'index of the counter of these turns'],
-  ['table', 'u32', 'hash tables: offset of u64[n_table], ascending (RING_HASH)'],
-  ['members', 'u32', 'hash tables: offset of u16[n_table], indexes of endpoints in the list'],
-  ['n_table', 'u32', 'at most MAX_TABLE'],
-  ['pad', 'u32', 'zero'],
-]);
-export const HostListSpec = struct('host_list', 'Endpoints among which the policy chooses.', [
-  ['endpoints', 'u32', 'offset of an endpoint_list'],
-  ['counter', 'u32', 'index of the round robin counter'],
-]);
-export const EndpointListSpec = struct('endpoint_list', 'u32 n, then n endpoint_refs; empty: the proxy answers.', [
-  ['n', 'u32', 'number of endpoints'],
-  ['pad', 'u32', 'zero'],
-]);
-export const EndpointRefSpec = struct('endpoint_ref', 'A global endpoint id.', [
-  ['id', 'u32', 'index into the endpoints map'],
-  ['watch', 'u32', 'index into the detectors map; 0: its failures are not counted'],
-]);
-
-export const TemplateSpec = struct('template', 'u32 n, then n pieces that are concatenated.', [
-  ['n', 'u32', 'at most MAX_PIECES'],
-  [
-    'repeat',
-    'u32',
-    'not 0: for each match of the capturing automaton, looked for again behind the one before, the pieces but the last take its place; group 1 begins this many bytes, minus one, behind the first byte of the match and ends with it. Then what is left of the path, and the last piece',
+export const IMAGE_LAYOUT: Layout = {
+  constants: {
+    IMAGE_SIZE,
+    IMAGE_SLACK,
+    IMAGE_MAGIC,
+    MAX_HEAD,
+    MAX_LINES,
+    PLAIN_ROW,
+    FACT_WORDS,
+    TOKEN_WORDS,
+    TOKEN_WORD,
+    MAX_JOBS,
+    MAX_LITERALS,
+    MAX_RBAC_LITERALS,
+    MAX_CANDIDATES,
+    MAX_RBAC,
+    MAX_LOTS,
+    MAX_SLOTS,
+    MAX_WATCHED_SLOTS,
+    MAX_TOKEN_PLACES,
+    MAX_TOKEN_LINES,
+    REPLY_PROXY,
+  },
+  enums: { SCAN, SLOT, FIELD, TOKEN_PLACE, RBAC, LOG, ROUTE_FLAG },
+  structs: [
+    ImageHeader,
+    ListenerSpec,
+    TokenPlaceSpec,
+    VirtualHostSpec,
+    JobSpec,
+    RouteSpec,
+    LiteralSpec,
+    RbacListSpec,
+    RbacEntrySpec,
   ],
-]);
-export const PieceSpec = struct('piece', 'One piece of a template.', [
-  ['kind', 'u8', 'PIECE'],
-  ['arg', 'u8', 'capture group'],
-  ['pad', 'u16', 'zero'],
-  ['off', 'u32', 'LITERAL: offset in the image; PATH_FROM: first byte of the path'],
-  ['len', 'u32', 'LITERAL: length (at most MAX_LITERAL)'],
-]);
-export const AddSpec = struct(
-  'add',
-  'A complete header line "name: value CR LF" that is added before the empty line.',
-  [
-    ['when', 'u8', 'ADD'],
-    ['slot', 'u8', 'slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT)'],
-    [
-      'variable',
-      'u8',
-      'answers: a variable (plus one) and CR LF that follow the line, from FIGURE_SHIFT on a FIGURE; requests: `off` is a template; 0: no',
-    ],
-    ['value', 'u8', 'answers: where the value begins in the line'],
-    ['off', 'u32', 'offset of the line'],
-    ['len', 'u32', 'its length (at most MAX_LITERAL)'],
-  ],
-);
-
-export const IMAGE_STRUCTS = [
-  ImageHeader,
-  ListenerSpec,
-  TokenPlaceSpec,
-  VirtualHostSpec,
-  JobSpec,
-  RouteSpec,
-  LiteralSpec,
-  RbacListSpec,
-  RbacEntrySpec,
-  ActionSpec,
-  WeightedClusterSpec,
-  HashSourceSpec,
-  ClusterSpec,
-  HostSetsSpec,
-  HostSetSpec,
-  HostListSpec,
-  EndpointListSpec,
-  EndpointRefSpec,
-  TemplateSpec,
-  PieceSpec,
-  AddSpec,
-  AnswerVariablesSpec,
-  AnswerEditSpec,
-];
-export const IMAGE_CONSTANTS = {
-  IMAGE_SIZE,
-  IMAGE_SLACK,
-  IMAGE_MAGIC,
-  MAX_HEAD,
-  MAX_LINES,
-  PLAIN_ROW,
-  FACT_WORDS,
-  TOKEN_WORDS,
-  TOKEN_WORD,
-  MAX_PIECES,
-  FIGURE_SHIFT,
-  MAX_ADDS,
-  MAX_JOBS,
-  MAX_LITERALS,
-  MAX_RBAC_LITERALS,
-  MAX_CANDIDATES,
-  MAX_RBAC,
-  MAX_LOTS,
-  MAX_MATCHES,
-  MAX_SLOTS,
-  MAX_WATCHED_SLOTS,
-  MAX_LITERAL,
-  MAX_TOKEN_PLACES,
-  MAX_TOKEN_LINES,
-  STATUS_WORDS,
-  MAX_HASHES,
-  MAX_TABLE,
-  MAX_HOST_SETS,
-  MAX_VARIABLES,
-  MAX_ANSWER_EDITS,
-  REPLY_PROXY,
-};
-export const IMAGE_ENUMS = {
-  SCAN,
-  SLOT,
-  FIELD,
-  ACTION,
-  ACTION_FLAG,
-  HASH,
-  HASH_FLAG,
-  LB,
-  PIECE,
-  FIGURE,
-  ADD,
-  TOKEN_PLACE,
-  RBAC,
-  LOG,
-  ORIGIN,
-  ROUTE_FLAG,
 };

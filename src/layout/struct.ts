@@ -25,6 +25,13 @@ export interface StructSpec {
   readonly at: Readonly<Record<string, FieldSpec>>;
 }
 
+/** What a file of this folder contributes to the header: `#define`s, `#define`s with a prefix, structures. */
+export interface Layout {
+  readonly constants: Readonly<Record<string, number>>;
+  readonly enums: Readonly<Record<string, Readonly<Record<string, number>>>>;
+  readonly structs: readonly StructSpec[];
+}
+
 type FieldInput = [name: string, type: Scalar | `${Scalar}[${number}]`, doc: string];
 
 /**
@@ -50,11 +57,6 @@ export function struct(name: string, doc: string, inputs: readonly FieldInput[])
   if (offset % align !== 0)
     throw new Error(`${name}: size ${offset} is not a multiple of ${align}; add explicit padding`);
   return { name, doc, size: offset, fields, at: Object.fromEntries(fields.map((f) => [f.name, f])) };
-}
-
-/** Size of a scalar in bytes. */
-export function scalarSize(type: Scalar): number {
-  return SIZES[type];
 }
 
 function field(spec: StructSpec, name: string): FieldSpec {

@@ -133,7 +133,7 @@ rules:
 export type LintCode = keyof typeof LINTS;
 
 /** Warnings of the translation that a user of the list looks for as well. */
-export const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
+const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
   'unknown-service': 'a host that no Service or ServiceEntry describes',
   'other-clients': 'it counts for other clients, and is judged for those',
   'no-effect': 'a patch of an EnvoyFilter that meets nothing of what is generated',
@@ -144,7 +144,7 @@ export const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
   'unknown-delegate': 'a VirtualService delegates to one that is not there',
   'unknown-cluster': 'a route to a cluster that does not exist',
   'unknown-field': 'a field that does not exist, with the one that was probably meant',
-  superseded: 'a document that decides nothing, since another one has its hosts',
+  superseded: 'a document that decides nothing, since another one counts for its hosts or servers',
   'duplicate-document': 'two documents of the same kind and name',
   'duplicate-policy': 'two traffic policies for one host',
   'duplicate-subset': 'two subsets of one name',

@@ -18,7 +18,7 @@ function sameField(a: Field, b: Field): boolean {
 }
 
 /** Whether every input that `a` accepts is accepted by `b`. */
-export function included(a: Dfa, b: Dfa): boolean {
+function included(a: Dfa, b: Dfa): boolean {
   const nb = stateCount(b);
   const seen = new Set<number>([a.start * nb + b.start]);
   const queue: number[] = [...seen];
@@ -45,7 +45,7 @@ function plain(m: Matcher): { value: string; ignoreCase: boolean } | undefined {
 }
 
 /** Whether every value that meets `a` meets `b`. */
-export function matcherImplies(a: Matcher, b: Matcher): boolean {
+function matcherImplies(a: Matcher, b: Matcher): boolean {
   if (b.kind === 'present') return true;
   if (a.kind === 'present') return false;
   if (a.kind === 'cidr' || b.kind === 'cidr') {

@@ -13,7 +13,7 @@ const METHODS = ['GET', 'HEAD', 'POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS', 'TR
 const SPECIAL = /[\\^$.|?*+()[\]{}]/;
 
 /** Whether a regex accepts anything; for paths, anything that can be a path. undefined: it cannot be told. */
-export function regexAccepts(pattern: string, path: boolean): boolean | undefined {
+function regexAccepts(pattern: string, path: boolean): boolean | undefined {
   const dfa = matcherDfa({ kind: 'regex', pattern });
   if (!dfa) return undefined;
   const seen = new Set<number>();

@@ -1,6 +1,7 @@
 /** Forms of requests that the fast path leaves to the proxy whatever the rules say, in words. The image has the last word. */
+
+import { MAX_KERNEL_BODY } from '../layout/exchanges.js';
 import { MAX_HEAD, MAX_LINES } from '../layout/image.js';
-import { MAX_KERNEL_BODY } from '../layout/runtime.js';
 import { asciiLower } from './matchers.js';
 
 export interface RequestForm {

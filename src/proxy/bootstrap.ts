@@ -28,7 +28,7 @@ export interface ProxyPaths {
 const MAX_SOCKET_PATH = 107;
 
 /** The paths of the watched files in `dir`. Names of routes and clusters may hold any character, so they are hashed. */
-export function proxyPaths(dir: string): ProxyPaths {
+function proxyPaths(dir: string): ProxyPaths {
   const hash = (name: string) => createHash('sha256').update(name).digest('hex').slice(0, 20);
   return {
     clusters: join(dir, 'clusters.json'),

@@ -18,7 +18,7 @@ export async function fileSize(path: string): Promise<number> {
 }
 
 /** The lines of a log from byte `from` on; only the last 64 KiB of them. */
-export async function logLines(path: string, from: number): Promise<string[]> {
+async function logLines(path: string, from: number): Promise<string[]> {
   try {
     const file = await open(path);
     try {

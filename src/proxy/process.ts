@@ -26,7 +26,7 @@ export async function writeRecord(dir: string, record: ProxyRecord): Promise<voi
 }
 
 /** The record in a directory, or undefined when there is none that can be read. */
-export async function readRecord(dir: string): Promise<ProxyRecord | undefined> {
+async function readRecord(dir: string): Promise<ProxyRecord | undefined> {
   try {
     const record = JSON.parse(await readFile(join(dir, RECORD), 'utf8'));
     return Number.isInteger(record.pid) && Number.isInteger(record.startTime) ? record : undefined;
@@ -41,7 +41,7 @@ export async function removeRecord(dir: string): Promise<void> {
 }
 
 /** Waits until the recorded process is gone; false when it still runs after `timeoutMs`. */
-export async function waitForExit(record: ProxyRecord, timeoutMs: number): Promise<boolean> {
+async function waitForExit(record: ProxyRecord, timeoutMs: number): Promise<boolean> {
   const end = Date.now() + timeoutMs;
   while (isRunning(record)) {
     if (Date.now() >= end) return false;

@@ -24,7 +24,7 @@ const same = (a: ReportReason, b: ReportReason): boolean =>
   a.code === b.code && a.field === b.field && a.line === b.line && a.file === b.file;
 
 /** How `run` is told who its clients are. */
-export function clientOptions({ namespace, labels }: Clients): string {
+function clientOptions({ namespace, labels }: Clients): string {
   const list = Object.entries(labels).map(([key, value]) => `${key}=${value}`);
   return `--namespace ${namespace}${list.length > 0 ? ` --labels ${list.join(',')}` : ''}`;
 }
@@ -33,7 +33,7 @@ export function clientOptions({ namespace, labels }: Clients): string {
  * Judges each rule that counts for other clients for these. Where a rule has parts for several of them, each part is judged
  * for its own, and what is said of any of them counts.
  */
-export function withOtherClients(
+function withOtherClients(
   base: CheckReport,
   others: readonly { readonly clients: Clients; readonly report: CheckReport }[],
 ): CheckReport {

@@ -3,7 +3,7 @@ import { parseAddress } from '../compile/address.js';
 import { useHostSets, writeHostSets } from '../compile/clusters.js';
 import { compileImage } from '../compile/image.js';
 import { interpret } from '../compile/interpret.js';
-import { MAX_REPLAY } from '../layout/runtime.js';
+import { MAX_REPLAY } from '../layout/exchanges.js';
 import { describeCondition, describeField, describeForwarding, describePredicate } from '../plan/describe.js';
 import { evaluate, oddity, type PlanRequest, type Trace, View } from '../plan/evaluate.js';
 import { formProblems, headText } from '../plan/form.js';
@@ -106,7 +106,7 @@ function place(position: Position | undefined): Place {
 }
 
 /** Every part of a condition that does not hold; empty if it holds. */
-export function failures(view: View, condition: Condition): Failure[] {
+function failures(view: View, condition: Condition): Failure[] {
   if (view.holds(condition)) return [];
   switch (condition.op) {
     case 'and':

@@ -2,11 +2,20 @@
 import { parse, stringify } from 'yaml';
 import { REASONS, type ReasonText } from '../plan/reasons.js';
 import type { EnvoyPlace, Example, Guide } from './guide.js';
+import { CLUSTER_GUIDES } from './guides-clusters.js';
 import { ENVOY_GUIDES } from './guides-envoy.js';
 import { ISTIO_GUIDES } from './guides-istio.js';
+import { LISTENER_GUIDES } from './guides-listeners.js';
+import { ROUTE_GUIDES } from './guides-routes.js';
 
 /** By reason code. */
-export const GUIDES: Readonly<Record<string, Guide>> = { ...ENVOY_GUIDES, ...ISTIO_GUIDES };
+export const GUIDES: Readonly<Record<string, Guide>> = {
+  ...ENVOY_GUIDES,
+  ...LISTENER_GUIDES,
+  ...ROUTE_GUIDES,
+  ...CLUSTER_GUIDES,
+  ...ISTIO_GUIDES,
+};
 
 /** The text of a reason; one that is not on the list (there should be none) has its code as title. */
 export function reasonText(code: string): ReasonText {

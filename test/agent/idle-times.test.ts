@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { IdleTime, roundEvery } from '../../src/agent/idle-connections.js';
 import { TokenBuckets } from '../../src/agent/token-buckets.js';
-import { BucketSpec } from '../../src/layout/runtime.js';
+import { BucketSpec } from '../../src/layout/counts.js';
 import { downstreamIdle, shorter, upstreamIdleMs } from '../../src/plan/idle-times.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 

@@ -6,7 +6,7 @@ import { Outliers } from '../../src/agent/outliers.js';
 import { decodeReports } from '../../src/agent/try-reports.js';
 import { compileImage } from '../../src/compile/image.js';
 import { interpret } from '../../src/compile/interpret.js';
-import { DetectorSpec, MAX_DETECTORS } from '../../src/layout/runtime.js';
+import { DetectorSpec, MAX_DETECTORS } from '../../src/layout/counts.js';
 import { buildPlan } from '../../src/plan/build.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { clusterOf, hostOf, listenerOf, resourcesOf, to } from '../plan/resources.js';

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { type TokenKey, TokenStore, tokenHash } from '../../src/agent/token-store.js';
-import { MAX_TOKEN, MAX_TOKENS, TOKEN_WAYS, TokenSpec } from '../../src/layout/runtime.js';
 import { get, getBig } from '../../src/layout/struct.js';
+import { MAX_TOKEN, MAX_TOKENS, TOKEN_WAYS, TokenSpec } from '../../src/layout/tokens.js';
 
 const SEED = 0x1234_5678_9abc_def0n;
 

@@ -19,7 +19,7 @@ export interface Script {
 }
 
 /** The digits over and over. */
-export const digits = (n: number): Buffer => Buffer.alloc(n, '0123456789');
+const digits = (n: number): Buffer => Buffer.alloc(n, '0123456789');
 
 const head = (length: number, headers: HeaderList = [], status = '200 OK'): string =>
   formatHead(`HTTP/1.1 ${status}`, [...headers, ['Content-Length', String(length)]]);

@@ -9,9 +9,9 @@ export const HTTP = 'type.googleapis.com/envoy.extensions.filters.http';
 /** The name of the filter. */
 export const NAME = 'envoy.filters.http.local_ratelimit';
 /** All requests. */
-export const ALL: JsonObject = { default_value: { numerator: 100, denominator: 'HUNDRED' } };
+const ALL: JsonObject = { default_value: { numerator: 100, denominator: 'HUNDRED' } };
 /** Long enough that nothing comes back while the test runs. */
-export const bucket = (max_tokens: number): JsonObject => ({ max_tokens, tokens_per_fill: 1, fill_interval: '3000s' });
+const bucket = (max_tokens: number): JsonObject => ({ max_tokens, tokens_per_fill: 1, fill_interval: '3000s' });
 /** A configuration of the filter. */
 export const limit = (tokens: number, more: JsonObject = {}): JsonObject => ({
   '@type': `${HTTP}.local_ratelimit.v3.LocalRateLimit`,

@@ -4,13 +4,12 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
 import type { Driver } from '../../src/lab/driver.js';
-import { startEnvoy } from '../../src/lab/envoy.js';
 import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { sleep } from '../../src/lab/processes.js';
-import { startSidestep } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { add, descriptor, FORMS, type Form, HTTP, limit, limits, NAME, OFF, per, shown, USER } from './limit-config.js';
+import { sideBySide } from './side-by-side.js';
 import { ALONE, MESH, skip, World } from './world.js';
 
 const telling = (tokens: number, more: JsonObject = {}): JsonObject =>
@@ -158,10 +157,9 @@ test('x-ratelimit headers are those of Envoy alone', { skip, timeout: 200_000 },
   const upstream = (server.address() as AddressInfo).port;
   try {
     const { lab, port } = world;
-    await world.writeText(JSON.stringify(bootstrap(MESH, port, upstream)));
-    await startEnvoy(lab, 'alone', bootstrap(ALONE, port, upstream));
-    const sidestep = await startSidestep(lab, [world.file]);
-    const [mesh, alone] = await Promise.all([world.driver(sidestep), world.driver()]);
+    const { sidestep, mesh, alone } = await sideBySide(lab, world.file, (address) =>
+      bootstrap(address, port, upstream),
+    );
     const ask = async (driver: Driver, address: string, path: string, form: Form, headers: HeaderList = []) => {
       const { piece, method } = FORMS[form]!(path, headers);
       return (await driver.run({ address, port, exchanges: [{ pieces: [piece], methods: [method] }] })).answers[0];

@@ -1,16 +1,13 @@
 /** Local rate limits, one bucket for kernel and proxy: what Envoy alone answers, Sidestep answers. */
 import assert from 'node:assert/strict';
-import { rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { test } from 'node:test';
-import { Driver } from '../../src/lab/driver.js';
-import { startEnvoy } from '../../src/lab/envoy.js';
-import { nodeScript, packageRoot } from '../../src/lab/paths.js';
+import type { Driver } from '../../src/lab/driver.js';
+import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { sleep } from '../../src/lab/processes.js';
-import { startSidestep } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { add, descriptor, FORMS, type Form, HTTP, limit, limits, NAME, OFF, per, shown, USER } from './limit-config.js';
+import { add, descriptor, FORMS, type Form, limit, limits, NAME, OFF, per, shown, USER } from './limit-config.js';
+import { sideBySide } from './side-by-side.js';
 import { ALONE, MESH, skip, World } from './world.js';
 
 const MANY = 200;
@@ -96,38 +93,15 @@ function bootstrap(address: string, port: number, upstream: number, v: Variation
     ...per(limit(4)),
     routes: [route('/free', per(OFF)), route('/mine', per(limit(1))), direct('/d', 'b'), route('/')],
   };
-  const manager = {
-    '@type': 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
-    stat_prefix: 'test',
-    route_config: { name: 'routes', virtual_hosts: [{ name: 'all', domains: ['*'], routes }, host] },
-    http_filters: [
-      { name: NAME, typed_config: limit(6) },
-      { name: 'envoy.filters.http.router', typed_config: { '@type': `${HTTP}.router.v3.Router` } },
+  return plainBootstrap(
+    [
+      {
+        ...{ name: 'test', address, port, hosts: [{ name: 'all', domains: ['*'], routes }, host] },
+        filters: [{ name: NAME, typed_config: limit(6) }],
+      },
     ],
-  };
-  const at = (a: string, port_value: number): JsonObject => ({ socket_address: { address: a, port_value } });
-  return {
-    static_resources: {
-      listeners: [
-        {
-          name: 'test',
-          address: at(address, port),
-          filter_chains: [{ filters: [{ name: 'hcm', typed_config: manager }] }],
-        },
-      ],
-      clusters: [
-        {
-          name: 'one',
-          connect_timeout: v.connectTimeout ?? '1s',
-          type: 'STATIC',
-          load_assignment: {
-            cluster_name: 'one',
-            endpoints: [{ lb_endpoints: [{ endpoint: { address: at('127.0.0.1', upstream) } }] }],
-          },
-        },
-      ],
-    },
-  };
+    [{ name: 'one', ports: [upstream], more: { connect_timeout: v.connectTimeout ?? '1s' } }],
+  );
 }
 
 /** Requests in order: path, form, headers. */
@@ -187,18 +161,8 @@ test('rate limits are one bucket for kernel and proxy', { skip, timeout: 200_000
   const world = await World.open('limits');
   try {
     const { lab, port, upstream, file } = world;
-    const put = async (v: Variation): Promise<void> => {
-      await writeFile(`${file}.new`, JSON.stringify(bootstrap(MESH, port, upstream, v)));
-      await rename(`${file}.new`, file);
-    };
-    await put({});
-    await startEnvoy(lab, 'alone', bootstrap(ALONE, port, upstream));
-    const sidestep = await startSidestep(lab, [file]);
-    const client = nodeScript(join(packageRoot(), 'src/lab/raw-client.ts'));
-    const inside = sidestep.start('client inside', client, { stdin: true });
-    const outside = lab.start('client outside', client, { stdin: true });
-    await Promise.all([inside.waitFor(/raw-client/), outside.waitFor(/raw-client/)]);
-    const [mesh, alone] = [new Driver(inside), new Driver(outside)];
+    const put = (v: Variation) => world.writeText(JSON.stringify(bootstrap(MESH, port, upstream, v)));
+    const { sidestep, mesh, alone } = await sideBySide(lab, file, (address) => bootstrap(address, port, upstream));
     const ask = async (driver: Driver, address: string, path: string, form: Form, headers: HeaderList = []) => {
       const { piece, method } = FORMS[form]!(path, headers);
       return (await driver.run({ address, port, exchanges: [{ pieces: [piece], methods: [method] }] })).answers[0];

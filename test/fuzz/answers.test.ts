@@ -1,7 +1,7 @@
 /** Which answers the data plane's C code carries itself, where they end, and which are the agent's. */
 import assert from 'node:assert/strict';
 import { before, describe, it } from 'node:test';
-import { MAX_KERNEL_BODY, MAX_KERNEL_CHUNKED } from '../../src/layout/runtime.js';
+import { MAX_KERNEL_BODY, MAX_KERNEL_CHUNKED } from '../../src/layout/exchanges.js';
 import { buildNative } from './native-build.js';
 
 interface Way {

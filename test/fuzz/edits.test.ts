@@ -6,7 +6,7 @@ import { editAnswer } from '../../src/agent/answer-programs.js';
 import { parseHead } from '../../src/agent/http-framing.js';
 import { type AnswerProgram, answerProgram } from '../../src/compile/answer-edits.js';
 import { compileImage } from '../../src/compile/image.js';
-import { VariablesSpec } from '../../src/layout/runtime.js';
+import { VariablesSpec } from '../../src/layout/exchanges.js';
 import { set } from '../../src/layout/struct.js';
 import { JOINED_ANSWER_HEADERS } from '../../src/plan/answers.js';
 import type { AnswerEdit, AnswerEdits, Piece, Plan, RoutePlan } from '../../src/plan/ir.js';

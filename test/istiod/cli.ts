@@ -1,10 +1,10 @@
 /**
  * Compares Sidestep's translation of Istio's documents with istiod's: `script/compare-istiod`.
  *
- *     cli.ts --program GENERATOR [--seed N] [--requests N] [--write] PATH...
+ *     cli.ts --program GENERATOR [--seed N] [--requests N] [--results FOLDER] [--write] PATH...
  *
  * A file is a set of documents; in a folder, all files are one. Prints every difference; exit code 1 if one is not known, or a
- * set could not be compared. `--write` stores what istiod makes of the golden inputs, and writes docs/istiod.md.
+ * set could not be compared. `--results` keeps what was compared, so that the next run goes on from there. `--write` stores what istiod makes of the golden inputs, and writes docs/istiod.md.
  */
 import { parseArgs } from 'node:util';
 import { compareSet, emptyTally } from './compare.js';
@@ -12,6 +12,7 @@ import { meshesOf, readObjects } from './documents.js';
 import { goldenInputs, store } from './fixtures.js';
 import { Generator } from './generator.js';
 import { counts, writeReport } from './report.js';
+import { addTally, Results } from './results.js';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -20,11 +21,13 @@ const { values, positionals } = parseArgs({
     seed: { type: 'string', default: '1' },
     requests: { type: 'string', default: '40' },
     write: { type: 'boolean', default: false },
+    results: { type: 'string' },
     known: { type: 'boolean', default: false },
   },
 });
 const generator = new Generator(values.program);
 const options = { seed: Number(values.seed), requests: Number(values.requests) };
+const results = new Results(values.results, options);
 const golden = emptyTally();
 const given = emptyTally();
 
@@ -32,11 +35,14 @@ async function compare(set: string, tally: typeof golden): Promise<void> {
   const meshes = meshesOf(readObjects(set));
   for (const [index, mesh] of meshes.entries()) {
     const name = meshes.length > 1 ? `${set} (${index + 1})` : set;
-    try {
-      await compareSet(name, mesh, (d, p, s) => generator.ask(d, p, s), options, tally);
-    } catch (error) {
-      tally.failed.push({ set: name, why: (error as Error).stack?.slice(0, 600) ?? String(error) });
-    }
+    const found = await results.of(name, mesh, async (one) => {
+      try {
+        await compareSet(name, mesh, (d, p, s) => generator.ask(d, p, s), options, one);
+      } catch (error) {
+        one.failed.push({ set: name, why: (error as Error).stack?.slice(0, 600) ?? String(error) });
+      }
+    });
+    addTally(tally, found);
   }
 }
 

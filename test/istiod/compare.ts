@@ -16,11 +16,13 @@ import { type Identity, parseIdentity } from '../../src/policy/istio/identities.
 import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { JsonObject, Resources } from '../../src/policy/resources.js';
 import { type Hints, hintsOf, requestOf } from '../wild/hints.js';
-import { compared, complete, documentsOf, gatewayService, kindOf, nameOf, namespaceOf } from './documents.js';
-import { apiDefaults, GATEWAY_NAME, ofGatewayApi, wholeRouteRefused } from './gateway-api.js';
+import { circumstancesOf, unprogrammed } from './circumstances.js';
+import { compared, complete, DOMAIN, documentsOf, gatewayService, kindOf, nameOf, namespaceOf } from './documents.js';
+import { apiDefaults, boundTo, GATEWAY_NAME, ofGatewayApi, wholeRouteRefused } from './gateway-api.js';
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
 import { knownCode, type Seen } from './known.js';
 import { normalAction, normalCluster, normalMatch, plainCluster, withClusters, withPath } from './normal.js';
+import { comparePeers } from './peers.js';
 import { compareServers } from './servers.js';
 import {
   clustersOf,
@@ -81,6 +83,9 @@ export interface Tally {
   providers: number;
   inbound: number;
   judged: number;
+  /** ports of servers whose mode of mutual TLS was compared, and of these: those that a PeerAuthentication changes */
+  peers: number;
+  decidedPeers: number;
   differences: Difference[];
   refused: Refusal[];
   failed: { set: string; why: string }[];
@@ -88,7 +93,7 @@ export interface Tally {
 
 export const emptyTally = (): Tally => ({
   ...{ sets: 0, documents: 0, requests: 0, ours: 0, theirs: 0, left: 0, computed: 0, denied: 0, same: 0, routes: 0 },
-  ...{ apiRoutes: 0, servers: 0, providers: 0, inbound: 0, judged: 0 },
+  ...{ apiRoutes: 0, servers: 0, providers: 0, inbound: 0, judged: 0, peers: 0, decidedPeers: 0 },
   ...{ clusters: 0, virtualServices: 0, differences: [], refused: [], failed: [] },
 });
 
@@ -164,12 +169,22 @@ function gatewaysOf(objects: readonly JsonObject[]): AskedProxy[] {
   }
   for (const object of objects) {
     if (kindOf(object) !== 'Gateway' || !ofGatewayApi(object)) continue;
-    const namespace = namespaceOf(object);
+    const [host] = boundTo(object) ?? [];
+    const bound = objects.find(
+      (o) => kindOf(o) === 'Service' && host === `${nameOf(o)}.${namespaceOf(o)}.svc.${DOMAIN}`,
+    );
+    const namespace = namespaceOf(bound ?? object);
+    const wanted = Object.entries(
+      bound ? (asObject(asObject(bound.spec)?.selector) ?? {}) : { [GATEWAY_NAME]: nameOf(object) },
+    );
     const pod = objects.find(
-      (o) => kindOf(o) === 'Pod' && namespaceOf(o) === namespace && podLabels(o)[GATEWAY_NAME] === nameOf(object),
+      (o) =>
+        kindOf(o) === 'Pod' &&
+        namespaceOf(o) === namespace &&
+        wanted.every(([key, value]) => podLabels(o)[key] === value),
     );
     const address = asString(asObject(pod?.status)?.podIP);
-    const name = `gateway ${nameOf(object)}.${namespace}`;
+    const name = `gateway ${nameOf(object)}.${namespaceOf(object)}`;
     if (pod)
       out.set(name, { name, type: 'router', namespace, address, labels: podLabels(pod), serviceAccount: 'gateway' });
   }
@@ -286,7 +301,7 @@ export async function compareSet(
       serviceAccount: 'client',
     }),
   );
-  let whole = complete(kept);
+  let whole = complete(kept, namespaces);
   const question = () => [...clients, ...serversOf(whole), ...gatewaysOf(whole)];
   let answer = await ask(whole.map(apiDefaults), question(), false);
   const note = ({ index, why }: { index: number; why: string }) =>
@@ -301,7 +316,7 @@ export async function compareSet(
   refused.forEach(note);
   if (refused.some((r) => r.left)) {
     kept = kept.filter((_, index) => !refused.some((r) => r.index === index && r.left));
-    whole = complete(kept);
+    whole = complete(kept, namespaces);
     answer = await ask(whole.map(apiDefaults), question(), strict);
   }
   if (answer.error !== '' || !answer.proxies) {
@@ -320,6 +335,7 @@ export async function compareSet(
 
 interface Pair {
   readonly ours: JsonObject;
+  readonly proxy: ProxyResources;
   readonly theirs: JsonObject;
   readonly hints: Hints;
 }
@@ -338,37 +354,11 @@ async function compareView(
     workload: { namespace, labels: {} },
     ...(identity && { identity }),
   });
-  const original = new Set(
-    [...Object.values(answer.proxies ?? {})]
-      .flatMap((p) => p.clusters)
-      .filter((c) => c.type === 'ORIGINAL_DST')
-      .map((c) => asString(c.name).split('|')[3] ?? '')
-      .filter((host) => host !== ''),
-  );
-  const crowded = resources.diagnostics.some((d) => d.code === 'many-services');
-  const twice = new Set(
-    resources.diagnostics.filter((d) => d.code === 'duplicate-host').map((d) => d.message.split(' ')[0]!.toLowerCase()),
-  );
-  const attached = objects.some((o) =>
-    [...asObjects(asObject(o.spec)?.targetRefs), asObject(asObject(o.spec)?.targetRef) ?? {}].some((ref) =>
-      /^(Service|ServiceEntry)$/.test(asString(ref.kind)),
-    ),
-  );
+  const circumstances = circumstancesOf(objects, resources, answer);
   const differ: Differ = (what, where, ours, theirs, more = {}) => {
     const text = (v: unknown) => (typeof v === 'string' ? v : JSON.stringify(v));
     const name = /^\S+/.exec(where)?.[0] ?? where;
-    const known = knownCode({
-      what,
-      name,
-      clientNamespace: namespace,
-      ours,
-      theirs,
-      original,
-      crowded,
-      twice,
-      attached,
-      ...more,
-    });
+    const known = knownCode({ what, name, clientNamespace: namespace, ours, theirs, ...circumstances, ...more });
     const shown = { set, what, where: `${who}: ${where}`, ours: text(ours), theirs: text(theirs) };
     tally.differences.push({ ...shown, ...(known ? { known } : {}) });
   };
@@ -387,7 +377,10 @@ async function compareView(
     for (const name of own) if (!other.has(name)) differ('applied', name, 'makes routes', 'makes none');
     for (const name of other) if (!own.has(name)) differ('applied', name, 'makes none', 'makes routes');
     compareClusters(resources, client, tally, differ);
-    if (first) await compareServers(objects, answer, options, tally, differ);
+    if (first) {
+      await compareServers(objects, answer, options, tally, differ);
+      comparePeers(objects, serversOf(objects), answer, tally, differ);
+    }
   }
 
   const pairs: Pair[] = [];
@@ -398,7 +391,7 @@ async function compareView(
       ...(identity && { identity }),
     });
     const hints = hintsOf({ ours, routes: routesOf(manager, proxy), servers: rbacWords(answer) });
-    pairs.push({ ours, theirs, hints });
+    pairs.push({ ours, proxy, theirs, hints });
     if (!identity) compareTables(ours, theirs, tally, differ);
   };
   for (const ours of outbound) {
@@ -414,10 +407,16 @@ async function compareView(
     const name = asString(ours.name);
     const [, port = '', key = ''] = name.split('|');
     const proxy = answer.proxies?.[`gateway ${key}`];
-    const target = targetOf(objects, key, Number(port));
+    const api = objects.find(
+      (o) => kindOf(o) === 'Gateway' && ofGatewayApi(o) && `${nameOf(o)}.${namespaceOf(o)}` === key,
+    );
+    const target = targetOf(objects, (api && boundTo(api)?.[0]) ?? key, Number(port));
     const manager = proxy && gatewayManager(proxy, Number(port), target);
     if (manager) add(ours, { ...manager, use_remote_address: false }, proxy, '', target);
-    else if (!identity) differ('listener', name, 'HTTP', 'none');
+    else if (!identity) {
+      const why = unprogrammed(objects, key, Number(port));
+      differ('listener', name, 'HTTP', 'none', why ? { unprogrammed: why } : {});
+    }
   }
   const servers: { name: string; listener: JsonObject }[] = [];
   for (const [address, proxy] of Object.entries(answer.proxies ?? {})) {
@@ -438,18 +437,12 @@ async function compareView(
       .filter((c, i, all) => all.findIndex((o) => o.name === c.name) === i),
   );
   const atServers = new Side(inbound);
-  const known = [
-    client,
-    ...Object.entries(answer.proxies ?? {}).flatMap(([n, p]) => (n.startsWith('gateway ') ? [p] : [])),
-  ]
-    .flatMap(clustersOf)
-    .filter((c, i, all) => all.findIndex((o) => o.name === c.name) === i);
-  const theirs = new Side(
-    await readEnvoy(
-      pairs.map((p) => p.theirs),
-      known,
-    ),
-  );
+  // each proxy knows its own clusters only
+  const sides = new Map<ProxyResources, Side>();
+  for (const proxy of new Set(pairs.map((p) => p.proxy))) {
+    const own = pairs.filter((p) => p.proxy === proxy).map((p) => p.theirs);
+    sides.set(proxy, new Side(await readEnvoy(own, clustersOf(proxy))));
+  }
   const ours = new Side(resources);
   const unasked = new Set(
     objects
@@ -458,8 +451,9 @@ async function compareView(
       .filter((address) => servers.length > 0 && !answer.proxies?.[address]),
   );
   const grpc = resources.rules.filter((r) => r.kind === 'GRPCRoute');
-  const around = { client: theirs.resources, servers: atServers, unasked };
   for (const [index, pair] of pairs.entries()) {
+    const theirs = sides.get(pair.proxy)!;
+    const around = { client: theirs.resources, servers: atServers, unasked };
     const requests = fc.sample(requestOf(pair.hints), { seed: options.seed + index, numRuns: options.requests });
     const seen = new Set<string>();
     for (const request of requests) {
@@ -586,7 +580,7 @@ export type Differ = (
   where: string,
   ours: unknown,
   theirs: unknown,
-  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster' | 'grpc'>,
+  more?: Pick<Seen, 'field' | 'host' | 'route' | 'cluster' | 'grpc' | 'unprogrammed'>,
 ) => void;
 
 /** Virtual hosts of the same name, route by route. */

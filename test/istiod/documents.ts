@@ -11,11 +11,12 @@ import type { Json, JsonObject } from '../../src/policy/resources.js';
 import { filesBelow } from '../wild/files.js';
 import { asArray, entryParent, GATEWAY_NAME, gatewayPorts, gatewayServiceName, ofGatewayApi } from './gateway-api.js';
 
-const DOMAIN = 'cluster.local';
+export const DOMAIN = 'cluster.local';
 /** What stands behind a port that is called by a name. */
 const NAMED_PORT = 8080;
 /** Objects are as old as their place in the files says: Istio's conflicts are won by the oldest. */
 const OLDEST = Date.UTC(2020, 0, 1);
+const ageOf = (index: number): string => new Date(OLDEST + index * 1000).toISOString().replace('.000', '');
 
 /** Reads JSON objects as documents, for our translators. */
 export function documentsOf(objects: readonly JsonObject[]): Document[] {
@@ -64,7 +65,7 @@ export function readObjects(path: string): JsonObject[] {
       const metadata: JsonObject = { ...asObject(json.metadata) };
       metadata.name = name || `${kind.toLowerCase()}-${index}`;
       if (kind !== 'Namespace' && kind !== 'GatewayClass') metadata.namespace = namespace;
-      metadata.creationTimestamp = new Date(OLDEST + index * 1000).toISOString().replace('.000', '');
+      metadata.creationTimestamp = ageOf(index);
       for (const key of ['uid', 'resourceVersion', 'generation', 'managedFields']) delete metadata[key];
       const { status: _, ...rest } = json;
       return { ...rest, metadata };
@@ -112,7 +113,7 @@ class Completion {
     const service: JsonObject = {
       apiVersion: 'v1',
       kind: 'Service',
-      metadata: { name, namespace, creationTimestamp: new Date(OLDEST - 1000).toISOString().replace('.000', '') },
+      metadata: { name, namespace },
       spec: { clusterIP: this.address('10.97'), ports: [...ports], selector },
     };
     this.added.push(service);
@@ -188,7 +189,7 @@ export const compared = (objects: readonly JsonObject[]): JsonObject[] =>
   objects.filter((object) => !LEFT_OUT.has(kindOf(object)));
 
 /** Hosts of clusters that no document describes, with their ports: what `assumeEndpoints` makes up for `check`. */
-function assumedHosts(objects: readonly JsonObject[]): Map<string, Set<number>> {
+function assumedHosts(objects: readonly JsonObject[], namespaces: readonly string[]): Map<string, Set<number>> {
   const described = new Set<string>();
   for (const object of objects) {
     if (kindOf(object) === 'Service') described.add(`${nameOf(object)}.${namespaceOf(object)}.svc.${DOMAIN}`);
@@ -196,8 +197,12 @@ function assumedHosts(objects: readonly JsonObject[]): Map<string, Set<number>> 
       for (const host of (specOf(object).hosts as string[] | undefined) ?? []) described.add(String(host));
   }
   const out = new Map<string, Set<number>>();
-  // gateways are completed by themselves
-  const { clusters } = translateKubernetes(documentsOf(objects), { assumeEndpoints: true });
+  // gateways are completed by themselves; what a Sidecar hides from some clients, others may see
+  const documents = documentsOf(objects);
+  const clusters = namespaces.flatMap(
+    (namespace) =>
+      translateKubernetes(documents, { assumeEndpoints: true, workload: { namespace, labels: {} } }).clusters,
+  );
   for (const cluster of clusters) {
     const [, port, , host] = /^outbound\|(\d+)\|([^|]*)\|(.*)$/.exec(asString(cluster.name)) ?? [];
     if (port === undefined || host === undefined || described.has(host)) continue;
@@ -355,13 +360,15 @@ function mirrored(objects: readonly JsonObject[]): JsonObject[] {
 /**
  * The objects with what a cluster would have besides: a Service (or ServiceEntry) for every host that policies speak of
  * and none describes, endpoints for Services without, and a Pod for every endpoint.
+ *
+ * @param namespaces where clients are
  */
-export function complete(objects: readonly JsonObject[]): JsonObject[] {
+export function complete(objects: readonly JsonObject[], namespaces: readonly string[]): JsonObject[] {
   const made = new Completion();
   made.added.push(...mirrored(objects));
   completeGateways(objects, made);
   completeApi(objects, made);
-  for (const [host, ports] of assumedHosts([...objects, ...made.added])) {
+  for (const [host, ports] of assumedHosts([...objects, ...made.added], namespaces)) {
     const inside = /^([\w-]+)\.([\w-]+)\.svc\.cluster\.local$/.exec(host);
     const list = [...ports].sort((a, b) => a - b);
     if (inside) {
@@ -435,7 +442,11 @@ export function complete(objects: readonly JsonObject[]): JsonObject[] {
         }
     }
   }
-  return allocated([...given, ...made.added]);
+  // what is added was there before: without an age it would be the newest on one side, and the oldest on the other
+  const added = made.added.map(
+    (o): JsonObject => ({ ...o, metadata: { ...asObject(o.metadata), creationTimestamp: ageOf(-1) } }),
+  );
+  return allocated([...given, ...added]);
 }
 
 /** ServiceEntries with the addresses that istiod's controller would give them, which are to be ours. */

@@ -68,14 +68,25 @@ export function apiDefaults(object: JsonObject): JsonObject {
         allowedRoutes: { ...allowed, namespaces: { from: 'Same', ...asObject(allowed.namespaces) } },
       };
     });
+    const typed = within(spec, 'addresses', (list) => each(list, (a) => ({ type: 'IPAddress', ...a })));
     // as if all of them were Istio's
     const named = asString(spec.gatewayClassName);
-    return { ...out, spec: { ...spec, gatewayClassName: named.startsWith('istio') ? named : 'istio', listeners } };
+    return { ...out, spec: { ...typed, gatewayClassName: named.startsWith('istio') ? named : 'istio', listeners } };
   }
   if (!ROUTES.has(kind)) return out;
   const rules = asArray(spec.rules).length > 0 ? spec.rules : kind === 'HTTPRoute' ? [{}] : [];
   const parentRefs = each(spec.parentRefs, (ref) => ({ group: GROUP, kind: 'Gateway', ...grouped(ref) }));
   return { ...out, spec: { ...spec, parentRefs, rules: each(rules, (r) => rule(r, kind === 'GRPCRoute')) } };
+}
+
+/** The Services (`name.namespace.svc.cluster.local`) that a Gateway's addresses name: it is bound to them; undefined if Istio deploys it. */
+export function boundTo(gateway: JsonObject): string[] | undefined {
+  const addresses = asObjects(asObject(gateway.spec)?.addresses);
+  const typeOf = (address: JsonObject) => asString(address.type ?? 'IPAddress');
+  if (addresses.length === 0 || (addresses.length === 1 && typeOf(addresses[0]!) === 'IPAddress')) return undefined;
+  const namespace = asString(asObject(gateway.metadata)?.namespace) || 'default';
+  const named = addresses.filter((a) => typeOf(a) === 'Hostname').map((a) => asString(a.value).toLowerCase());
+  return named.map((name) => (name.includes('.') ? name : `${name}.${namespace}.svc.cluster.local`));
 }
 
 /** The name of the Service that Istio's controller makes for a Gateway. */

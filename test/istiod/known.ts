@@ -25,8 +25,10 @@ export interface Seen {
   readonly twice: ReadonlySet<string>;
   /** our route is a GRPCRoute's, or there is none and there are GRPCRoutes */
   readonly grpc?: boolean;
-  /** AuthorizationPolicies are attached to Services or ServiceEntries */
-  readonly attached: boolean;
+  /** hosts of Services and ServiceEntries that AuthorizationPolicies are attached to */
+  readonly attached: ReadonlySet<string>;
+  /** why istiod does not program a gateway's listener, if it does not */
+  readonly unprogrammed?: string;
 }
 
 /** A kind of difference that is meant. */
@@ -115,14 +117,18 @@ export const KNOWN: readonly Known[] = [
   },
   {
     code: 'not-programmed',
-    why: 'Gateways of the Gateway API that istiod does not program, because of addresses that are not a Service’s name, parameters, or listeners in conflict: here their HTTP listeners count.',
-    is: ({ what, name, theirs }) =>
-      what === 'listener' && theirs === 'none' && name.startsWith('gateway|') && !name.endsWith('.svc.cluster.local'),
+    why: 'Gateways of the Gateway API that istiod does not program: those with several addresses, or one that is no IP address, none of which names a Service that is there, and ports all of whose listeners have names that another listener has, too (which the API server refuses). Here their HTTP listeners count.',
+    is: ({ what, theirs, unprogrammed }) => what === 'listener' && theirs === 'none' && unprogrammed !== undefined,
   },
   {
     code: 'waypoint',
-    why: 'AuthorizationPolicies that are attached to Services or ServiceEntries (`targetRefs`) count at waypoints under Istio; here they are enforced on the way to the servers.',
-    is: ({ attached, what, ours }) => attached && what === 'decision' && asObject(ours as Json)?.status === 403,
+    why: 'AuthorizationPolicies that are attached to a Service or ServiceEntry (`targetRefs`) count at waypoints under Istio, which are not compared; here they are enforced on the way to the servers. Meant is only that a request is refused which would come to a service with such a policy.',
+    is: ({ attached, what, ours, theirs }) => {
+      const [refused, led] = [asObject(ours as Json), asObject(theirs as Json)?.clusters];
+      if (what !== 'decision' || refused?.status !== 403 || refused.body !== 'RBAC: access denied') return false;
+      // each of a route's clusters that is refused has such a policy
+      return Array.isArray(led) && led.some((cluster) => attached.has(hostOf(asString(cluster).replace(/ .*$/, ''))));
+    },
   },
   {
     code: 'not-imported',

@@ -174,17 +174,55 @@ const CLUSTER_FIELDS = [
 /** `track_remaining` is a statistic. */
 const CLUSTER_NAMES = new Set(['metadata', 'name', 'stat_prefix', 'runtime_key', 'track_remaining']);
 
+/** The files that a secret stands for which the proxy's agent reads. */
+function secretFiles(secret: JsonObject | undefined): string[] {
+  const name = asString(secret?.name);
+  if (name === 'file-root:system') return [SYSTEM_CA];
+  return /^file-(root|cert):/.test(name) ? name.replace(/^file-(root|cert):/, '').split('~') : [];
+}
+
 /** What is asked of a server's certificate; the versions of TLS are the ones that Envoy has by itself. */
 function certificates(common: JsonObject): JsonObject {
-  const { tls_params: _, validation_context: own, combined_validation_context: combined, ...rest } = common;
-  const system = JSON.stringify(combined ?? '').includes('"file-root:system"');
+  const {
+    tls_params: _,
+    validation_context: own,
+    combined_validation_context: combined,
+    tls_certificate_sds_secret_configs: secrets,
+    ...rest
+  } = common;
+  const { match_subject_alt_names: names, ...context } =
+    asObject(asObject(combined)?.default_validation_context) ?? asObject(own) ?? {};
+  const [root] = secretFiles(asObject(asObject(combined)?.validation_context_sds_secret_config));
   const wanted: JsonObject = {
-    ...(asObject(asObject(combined)?.default_validation_context) ?? asObject(own) ?? {}),
-    // both mean what the system trusts
-    ...(system ? { trusted_ca: { filename: SYSTEM_CA } } : {}),
+    ...context,
+    // means a name of any type
+    ...(names
+      ? {
+          match_typed_subject_alt_names: asObjects(names).flatMap((matcher) =>
+            SAN_TYPES.map((san_type) => ({ san_type, matcher })),
+          ),
+        }
+      : {}),
+    ...(root ? { trusted_ca: { filename: root } } : {}),
   };
-  return { ...rest, ...(Object.keys(wanted).length > 0 ? { validation_context: wanted } : {}) };
+  const pairs = asObjects(secrets).map(secretFiles);
+  const shown: JsonObject = pairs.every((files) => files.length === 2)
+    ? {
+        tls_certificates: pairs.map(([chain = '', key = '']) => ({
+          certificate_chain: { filename: chain },
+          private_key: { filename: key },
+        })),
+      }
+    : { tls_certificate_sds_secret_configs: secrets ?? [] };
+  return {
+    ...rest,
+    ...(pairs.length > 0 ? shown : {}),
+    ...(Object.keys(wanted).length > 0 ? { validation_context: wanted } : {}),
+  };
 }
+
+/** What a name without a type may be, in the order in which Sidestep writes them. */
+const SAN_TYPES = ['DNS', 'URI', 'EMAIL', 'IP_ADDRESS'];
 
 /** What a cluster is like, in normal form, with its endpoints. */
 export function normalCluster(cluster: JsonObject, assignment: JsonObject | undefined): JsonObject {

@@ -33,6 +33,8 @@ const LABELS: readonly [keyof Tally, string][] = [
   ['providers', 'providers of tokens there'],
   ['inbound', 'requests there, by token'],
   ['judged', 'of these judged on both sides'],
+  ['peers', 'ports of servers with a mode of mutual TLS'],
+  ['decidedPeers', 'of these STRICT or DISABLE'],
 ];
 
 function table(columns: readonly { name: string; tally: Tally }[]): string {
@@ -109,6 +111,7 @@ What is compared is what it means:
   is forwarded, the requirement. Requests without a token, and with up to four that policies name the issuers, subjects and claims of (taken to
   be good), must come through, or be refused, on both sides: so the order of AuthorizationPolicies' actions, selectors, the root namespace,
   paths, ports and claims are compared.
+- Of each port of each server, the mode of mutual TLS that PeerAuthentications give it is equal: whether istiod's filter chains take plain text, TLS, or both.
 - The same VirtualServices take part. (A comparison of nothing with nothing would agree, too.)
 
 ${table(columns)}
@@ -119,7 +122,8 @@ ${knownList(tallies)}
 - A route of the Gateway API in which something is not known (a filter, a filter of a backend) is left out by istiod as a whole, as is one of two
   routes of different kinds with one name; here only the rules concerned answer 500. Such routes are left out of the comparison (below).
 - \`group: core\` is taken for the core group, which istiod ignores. All GatewayClasses are taken for Istio's.
-- The modes of PeerAuthentications, and keys behind a \`jwksUri\`, are not compared.
+- Keys behind a \`jwksUri\` are not compared: istiod fetches them itself and writes them into its configuration, which takes a network; without
+  one it writes keys that nobody has. Here the proxy and the agent fetch them. Compared is that both fetch, and all else that is asked of such tokens.
 - EnvoyFilter, WasmPlugin, Telemetry and ProxyConfig are left out on both sides: what they are about is the proxy's here.
 - Gateways' listeners add no \`x-forwarded-for\` here ([KNOWN_ISSUES.md](../KNOWN_ISSUES.md)), so \`use_remote_address\` is left out.
 - Statistics, access logs, tracing, metadata exchange and the choice of ALPN are left out on istiod's side.
@@ -137,8 +141,8 @@ ${refusals(tallies) || 'None.'}
 
 ## Doing it again
 
-\`script/compare-istiod [--seed N] [--requests N] [--write] PATH...\` needs Go ${'1.26'} or later; the first build takes some minutes. Every PATH is a set of
-documents (variants of one object in a folder are compared one after the other). \`--write\` also stores istiod's answers for the golden
+\`script/compare-istiod [--seed N] [--requests N] [--results FOLDER] [--write] PATH...\` needs Go ${'1.26'} or later; the first build takes some minutes. Every PATH is a set of
+documents (variants of one object in a folder are compared one after the other). With \`--results\` a run that was stopped goes on where it was. \`--write\` also stores istiod's answers for the golden
 inputs (test/istiod/fixtures), which the unit tests compare without Go.
 `;
   writeFileSync(join(packageRoot(), 'docs/istiod.md'), page);

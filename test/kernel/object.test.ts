@@ -3,20 +3,11 @@ import { execFileSync } from 'node:child_process';
 import { after, before, describe, it } from 'node:test';
 import { BpfObject } from '../../src/kernel/libbpf.js';
 import { bpfObjectPath } from '../../src/kernel/object-path.js';
+import { CtlSpec } from '../../src/layout/control.js';
+import { COUNTER } from '../../src/layout/counts.js';
+import { ConnSpec, EndpointSpec, MAX_UPSTREAMS, UpstreamSpec } from '../../src/layout/exchanges.js';
 import { IMAGE_SIZE, IMAGE_SLACK } from '../../src/layout/image.js';
-import {
-  ArrivalSpec,
-  COUNTER,
-  ConnSpec,
-  CtlSpec,
-  EndpointSpec,
-  MAX_UPSTREAMS,
-  NetnsSpec,
-  SteerKeySpec,
-  SteerSpec,
-  TupleSpec,
-  UpstreamSpec,
-} from '../../src/layout/runtime.js';
+import { ArrivalSpec, NetnsSpec, SteerKeySpec, SteerSpec, TupleSpec } from '../../src/layout/steering.js';
 import type { StructSpec } from '../../src/layout/struct.js';
 import { needsRoot } from './compile-bpf.js';
 

@@ -58,7 +58,7 @@ interface Dumped {
 }
 
 /** Entries of a map, decoded by its BTF. */
-export async function entries<T>(pid: number, name: string): Promise<{ key: number; value: T }[]> {
+async function entries<T>(pid: number, name: string): Promise<{ key: number; value: T }[]> {
   const text = await output(['bpftool', '-j', 'map', 'dump', 'id', String(await mapId(pid, name))]);
   // JSON's numbers would lose the low bits of long ones
   return (JSON.parse(text.replace(/:\s*(\d{16,})/g, ':"$1"')) as Dumped[]).map(

@@ -63,7 +63,8 @@ function serviceOf(context: Context, registry: Registry, document: Document, spe
   const { name, namespace } = document;
   const host = (service: string) => `${service}.${namespace}.svc.${context.domain}`;
   for (const { type, value } of spec.addresses ?? []) {
-    const named = type === 'Hostname' && value ? registry.get(value.toLowerCase()) : undefined;
+    if (type !== 'Hostname' || !value) continue;
+    const named = registry.get(value.includes('.') ? value.toLowerCase() : host(value.toLowerCase()));
     if (named) return named;
   }
   const labelled = registry

@@ -9,7 +9,7 @@ import { canSplit, partOf, splitAction } from './authorization-groups.js';
 import { changes, guardedCluster } from './authorization-guard.js';
 import type { ClusterInfo } from './clusters.js';
 import type { Context, RuleBuilder } from './context.js';
-import { type GatewayWorkload, mayRun } from './gateways.js';
+import { type GatewayWorkload, labelsAreKnown, mayRun } from './gateways.js';
 import type { Identities } from './identities.js';
 import { documentAnnotations, type Typed } from './kubernetes-services.js';
 import { RBAC_FILTERS } from './listeners.js';
@@ -448,6 +448,7 @@ export class Authorization {
     if (!everywhere && namespace !== undefined && document.namespace !== namespace) return false;
     if (labelsMatch(wanted, workload.labels)) return true;
     if (workload.service?.endpoints.some((endpoint) => labelsMatch(wanted, endpoint.labels))) return true;
+    if (labelsAreKnown(workload)) return false;
     if (this.#meansGateway(wanted) || !mayRun(wanted, workload.labels)) return false;
     const path = ['spec', 'selector'];
     const message = `it may select the servers of gateway ${workload.key}: it is enforced there`;

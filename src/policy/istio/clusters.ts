@@ -57,7 +57,8 @@ function build(
   }
   context.origin(json, subset?.document ?? service.document, subset?.path ?? service.path);
   const policy = rules.effective(service.host, service.namespace, port.number, subset?.name ?? '');
-  applyTrafficPolicy(json, policy, port.sniffed ? 'client' : port.protocol === 'http2' ? 'http2' : 'http1');
+  const version = port.sniffed ? 'client' : port.protocol === 'http2' ? 'http2' : 'http1';
+  applyTrafficPolicy(json, policy, version, service.subjectAltNames);
   backendTls.apply(json, service, port);
   for (const block of policy.blocks) {
     block.rule.objects.push(json);

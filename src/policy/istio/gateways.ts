@@ -213,6 +213,11 @@ export function isGatewaySelector(labels: Labels): boolean {
   return /gateway/.test(labels.istio ?? '') || /(^istio-|ingress|egress).*gateway/.test(labels.app ?? '');
 }
 
+/** True if the labels of a gateway's servers are known (their Pods are), so that nothing has to be guessed of them. */
+export function labelsAreKnown({ service }: GatewayWorkload): boolean {
+  return service !== undefined && service.endpoints.length > 0 && service.endpoints.every((e) => e.labelsKnown);
+}
+
 /** True if a workload of which only some labels are known may be meant by a gateway's selector. */
 export function mayRun(wanted: Labels, labels: Labels): boolean {
   if (labelsMatch(wanted, labels)) return true;

@@ -56,6 +56,10 @@ export function matchesIdentity(matcher: JsonObject, uri: string): boolean {
   return typeof regex === 'string' && RE2JS.compile(regex).matches(uri);
 }
 
+/** The name of the service account of a pod. */
+export const podAccount = ({ spec }: Pod): string =>
+  spec?.serviceAccountName ?? spec?.serviceAccount ?? DEFAULT_ACCOUNT;
+
 export interface IdentitySources {
   readonly pods: readonly Typed<Pod>[];
   readonly workloadEntries: readonly Typed<WorkloadEntry>[];
@@ -76,7 +80,7 @@ export class Identities {
     for (const { document, spec } of sources.pods) {
       // A pod in the host's network has the node's address; a pod that has ended has none any more.
       if (spec.spec?.hostNetwork || /^(Succeeded|Failed)$/.test(spec.status?.phase ?? '')) continue;
-      const account = spec.spec?.serviceAccountName ?? spec.spec?.serviceAccount ?? DEFAULT_ACCOUNT;
+      const account = podAccount(spec);
       const addresses = [spec.status?.podIP, ...(spec.status?.podIPs ?? []).map((p) => p.ip)];
       for (const address of addresses) this.#add(document, ['status'], address, document.namespace, account);
     }

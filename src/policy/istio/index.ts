@@ -28,6 +28,7 @@ import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
 import { type KnownListener, LeftToProxy } from './left-to-proxy.js';
 import { buildListeners, type ClientRoutes, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
+import { explainPeers } from './peer-authentication.js';
 import { Registry } from './registry.js';
 import { RequestAuthentications } from './request-authentication.js';
 import { addServiceEntries } from './service-entries.js';
@@ -124,6 +125,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
   authentications.explainUnused();
+  explainPeers(context, input.peerAuthentications, registry.all());
 
   return {
     listeners,

@@ -52,6 +52,7 @@ export interface Input extends KubernetesInput, GatewayApiInput {
   readonly telemetries: Typed<Telemetry>[];
   readonly sidecars: Typed<Sidecar>[];
   readonly requestAuthentications: Typed<RequestAuthentication>[];
+  readonly peerAuthentications: Typed<PeerAuthentication>[];
 }
 
 /** Istio kinds that are left to the proxy, and why. */
@@ -113,6 +114,7 @@ class Reader {
     backendTls: [],
     namespaces: [],
     requestAuthentications: [],
+    peerAuthentications: [],
   };
 
   constructor(readonly context: Context) {}
@@ -237,7 +239,8 @@ class Reader {
           invalidRules(context, document, 'jwtRules', true);
         break;
       case 'PeerAuthentication':
-        this.#peers(document);
+        if (!this.take(document, peerAuthentication, input.peerAuthentications, ['spec'], true))
+          invalidRules(context, document, '', true);
         break;
       default:
         this.#other(document);
@@ -278,27 +281,6 @@ class Reader {
       default:
         recogniseRoutes(context, document);
     }
-  }
-
-  /**
-   * Requests travel in plain text on this node, so a PeerAuthentication decides nothing about them unless it is STRICT:
-   * servers with a sidecar then refuse them, which neither this proxy nor the kernel can spare them.
-   */
-  #peers(document: Document): void {
-    const found: { document: Document; spec: PeerAuthentication }[] = [];
-    if (!this.take(document, peerAuthentication, found, ['spec'], true)) {
-      invalidRules(this.context, document, '', true);
-      return;
-    }
-    const spec = found[0]?.spec ?? {};
-    const strict = (mode: { mode?: string | undefined } | undefined) => mode?.mode === 'STRICT';
-    const ports = Object.entries(spec.portLevelMtls ?? {}).filter(([, mode]) => strict(mode));
-    if (!strict(spec.mtls) && ports.length === 0) return;
-    const path = strict(spec.mtls) ? ['spec', 'mtls', 'mode'] : ['spec', 'portLevelMtls', ports[0]![0], 'mode'];
-    const rule = this.context.rule(document, ['spec'], 'spec');
-    const message =
-      'requests go in plain text on this node: servers that insist on mutual TLS refuse them, and servers without a sidecar do not';
-    this.context.unsupported(rule, path, 'mesh-tls', message);
   }
 
   #other(document: Document): void {

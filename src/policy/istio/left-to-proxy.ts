@@ -7,7 +7,7 @@ import type { Document } from '../documents.js';
 import type { Clients, JsonObject, LeftReason } from '../resources.js';
 import type { ClusterInfo } from './clusters.js';
 import { type Context, fieldPath, type Path, type RuleBuilder } from './context.js';
-import { type GatewayWorkload, isGatewaySelector } from './gateways.js';
+import { type GatewayWorkload, isGatewaySelector, labelsAreKnown } from './gateways.js';
 import type { Typed } from './kubernetes-services.js';
 import { EnvoyFilters } from './patches/envoy-filters.js';
 import { MANAGER, proxyMatches } from './patches/match.js';
@@ -92,6 +92,8 @@ export class LeftToProxy {
       const near = !workload.service || this.#inNamespace(selection, workload.service.namespace);
       if (!near) return false;
       if (labelsMatch(labels, workload.labels)) return true;
+      if (workload.service?.endpoints.some((endpoint) => labelsMatch(labels, endpoint.labels))) return true;
+      if (labelsAreKnown(workload)) return false;
       const contradicted = Object.entries(labels).some(
         ([k, v]) => workload.labels[k] !== undefined && workload.labels[k] !== v,
       );

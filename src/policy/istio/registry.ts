@@ -22,6 +22,8 @@ export interface Endpoint {
   /** false: only what the service's selector implies is known of the labels */
   readonly labelsKnown: boolean;
   readonly weight?: number;
+  /** who it is, in the mesh; known of ServiceEntries' endpoints */
+  readonly account?: string;
   readonly document: Document;
   readonly path: Path;
 }
@@ -40,6 +42,8 @@ export interface Service {
   /** selector of the Kubernetes service */
   readonly selector: Readonly<Record<string, string>>;
   readonly endpoints: Endpoint[];
+  /** names of which its certificates have one, where TLS is spoken to it and nothing else says so */
+  readonly subjectAltNames?: readonly string[];
   /** no document describes it, it is only referred to */
   readonly assumed: boolean;
   /** namespaces that see it: `*`, or names */

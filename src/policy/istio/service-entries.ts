@@ -1,6 +1,7 @@
 /** ServiceEntries: services that a document describes by itself, with their endpoints or WorkloadEntries. */
 import { isIP } from 'node:net';
 import type { Context } from './context.js';
+import { podAccount, spiffe } from './identities.js';
 import { documentLabels, exportTo, type Typed } from './kubernetes-services.js';
 import { type Endpoint, labelsMatch, protocolOf, type Registry, type ServicePort } from './registry.js';
 import type { Pod, ServiceEntry, WorkloadEntry } from './schema/services.js';
@@ -38,6 +39,8 @@ export function addServiceEntries(
       };
     });
     const endpoints: Endpoint[] = [];
+    const account = (namespace: string, serviceAccount: string | undefined) =>
+      serviceAccount ? { account: spiffe({ trustDomain: context.trustDomain, namespace, serviceAccount }) } : {};
     spec.endpoints?.forEach((entry, index) => {
       endpoints.push({
         address: entry.address ?? '',
@@ -45,6 +48,7 @@ export function addServiceEntries(
         labels: entry.labels ?? {},
         labelsKnown: true,
         ...(entry.weight ? { weight: entry.weight } : {}),
+        ...account(document.namespace, entry.serviceAccount),
         document,
         path: ['spec', 'endpoints', index],
       });
@@ -60,6 +64,7 @@ export function addServiceEntries(
           labels,
           labelsKnown: true,
           ...(workload.spec.weight ? { weight: workload.spec.weight } : {}),
+          ...account(workload.document.namespace, workload.spec.serviceAccount),
           document: workload.document,
           path: ['spec'],
         });
@@ -74,11 +79,14 @@ export function addServiceEntries(
           ports: own,
           labels,
           labelsKnown: true,
+          ...account(pod.document.namespace, podAccount(pod.spec)),
           document: pod.document,
           path: ['status'],
         });
       }
     }
+    const accounts = endpoints.flatMap((endpoint) => endpoint.account ?? []);
+    const subjectAltNames = [...new Set([...(spec.subjectAltNames ?? []), ...accounts])].sort();
     const resolution = spec.resolution ?? 'NONE';
     const addresses: string[] = [];
     spec.addresses?.forEach((address, index) => {
@@ -135,6 +143,7 @@ export function addServiceEntries(
                 (e) =>
                   e.address !== '' && (resolution !== 'STATIC' || isIP(e.address) || e.address.startsWith('unix://')),
               ),
+        ...(subjectAltNames.length > 0 ? { subjectAltNames } : {}),
         assumed: false,
         exportTo: exportTo(spec.exportTo, document.namespace),
         document,

@@ -105,7 +105,9 @@ function loadBalancer(cluster: JsonObject, policy: EffectivePolicy): void {
   cluster.ring_hash_lb_config = { minimum_ring_size: String(size || 1024) };
 }
 
-function tls(cluster: JsonObject, settings: Tls | undefined, http: HttpOptions): void {
+const SAN_TYPES = ['DNS', 'URI', 'EMAIL', 'IP_ADDRESS'];
+
+function tls(cluster: JsonObject, settings: Tls | undefined, http: HttpOptions, servers: readonly string[]): void {
   const mode = settings?.mode ?? 'DISABLE';
   // The server's sidecar ends mutual TLS; here the proxy speaks to the application itself.
   if (!settings || mode === 'DISABLE' || mode === 'ISTIO_MUTUAL') return;
@@ -118,12 +120,13 @@ function tls(cluster: JsonObject, settings: Tls | undefined, http: HttpOptions):
   if (!settings.insecureSkipVerify) {
     const validation: JsonObject = { trusted_ca: { filename: settings.caCertificates || SYSTEM_CA } };
     if (settings.caCrl) validation.crl = { filename: settings.caCrl };
-    const names = settings.subjectAltNames ?? [];
+    const own = settings.subjectAltNames ?? [];
+    const names = own.length > 0 ? own : servers;
     if (names.length > 0) {
-      validation.match_typed_subject_alt_names = names.map((name) => ({
-        san_type: name.includes('://') ? 'URI' : 'DNS',
-        matcher: { exact: name },
-      }));
+      // Istio does not say of which type a name is: Envoy then looks at all of them
+      validation.match_typed_subject_alt_names = names.flatMap((exact) =>
+        SAN_TYPES.map((san_type) => ({ san_type, matcher: { exact } })),
+      );
     }
     common.validation_context = validation;
   }
@@ -145,11 +148,13 @@ function tls(cluster: JsonObject, settings: Tls | undefined, http: HttpOptions):
  * Writes the settings into a cluster: connection pool, outlier detection, load balancing, TLS and protocol options.
  *
  * @param version what is spoken to the servers; `client`: what the client speaks, where nothing says it
+ * @param servers names that the servers' certificates have, where the settings name none
  */
 export function applyTrafficPolicy(
   cluster: JsonObject,
   policy: EffectivePolicy,
   version: 'http1' | 'http2' | 'client',
+  servers: readonly string[] = [],
 ): void {
   const http: HttpOptions = {
     common: {},
@@ -161,7 +166,7 @@ export function applyTrafficPolicy(
   connectionPool(cluster, policy, http);
   outlierDetection(cluster, policy);
   loadBalancer(cluster, policy);
-  tls(cluster, policy.tls, http);
+  tls(cluster, policy.tls, http, servers);
   const hasCommon = Object.keys(http.common).length > 0;
   if (!hasCommon && !http.http2 && !http.downstream && !http.used) return;
   const options: JsonObject = { '@type': `type.googleapis.com/${HTTP_OPTIONS}` };

@@ -1,0 +1,199 @@
+/** What is done with a request, and with its answer: the part of the image (image.ts) behind a rule that applies. */
+import { type Layout, struct } from './struct.js';
+
+/** Most pieces in a template, additions to a head. */
+export const MAX_PIECES = 16;
+export const MAX_ADDS = 32;
+
+/** Most matches of a regex rewrite in one path; more are left to the proxy. */
+export const MAX_MATCHES = 16;
+/** Longest literal that a template may insert, in bytes, and longest head or reply that the kernel produces. */
+export const MAX_LITERAL = 4096;
+/** Most variables that an exchange keeps for its answer, and most kinds of answer edits that the kernel knows. */
+export const MAX_VARIABLES = 4;
+export const MAX_ANSWER_EDITS = 4096;
+
+export const ACTION = { PROXY: 0, FORWARD: 1, REPLY: 2 } as const;
+export const ACTION_FLAG = {
+  /** some answers are retried (`retry`): the agent replays the request through the proxy */
+  RETRY: 1,
+  /** so are tries that are reset, or take too long, before the head of their answer */
+  RETRY_RESETS: 2,
+  /** forwarded only when the whole request is in the message, else the proxy's */
+  WHOLE: 4,
+} as const;
+/** Words of a bitmap of statuses: bit s - 200 for status s (200 to 599). */
+export const STATUS_WORDS = 7;
+
+/** Most sources of a hash. */
+export const MAX_HASHES = 8;
+
+/** What a hash is made of. */
+export const HASH = {
+  /** a header by slot */
+  HEADER: 0,
+  HOST: 1,
+  TARGET: 2,
+  METHOD: 3,
+  /** what the capturing automaton finds in the header with `slot` (cookies): registers 0 and 1, without quotes */
+  COOKIE: 4,
+  /** what it finds in the query */
+  QUERY: 5,
+  /** the source address as text */
+  SOURCE_IP: 6,
+} as const;
+export const HASH_FLAG = {
+  /** a hash ends the evaluation */
+  TERMINAL: 1,
+  /** where there is nothing to hash, the proxy makes it up */
+  GENERATED: 2,
+} as const;
+export const PIECE = {
+  LITERAL: 0,
+  /** the path (no query) from byte `off` on */
+  PATH_FROM: 1,
+  /** '?' and the query, or nothing when the target has no '?' */
+  QUERY: 2,
+  /** the Host header's value */
+  HOST: 3,
+  /** the Host header's value without a port */
+  HOST_NAME: 4,
+  /** capture group `arg` (1..4) of the action's capturing automaton */
+  CAPTURE: 5,
+  /** value of the header in slot `arg`, or nothing */
+  HEADER: 6,
+  /** the client's address as text; of IPv6, the proxy makes it */
+  SOURCE_IP: 7,
+  /** a variable for FIGUREs of the answer: two bytes, the bucket whose figures it shows (that of the first lot) */
+  BUCKET: 8,
+  /** FIGURE `arg` of the bucket `off` minus one, as decimal digits; 0: of the first lot's */
+  FIGURE: 9,
+} as const;
+/** What x-ratelimit headers say of a token bucket: its size, whole tokens left, seconds until there is one. */
+export const FIGURE = { LIMIT: 1, REMAINING: 2, RESET: 3 } as const;
+/** AddSpec.variable: from this bit on, the FIGURE of the bucket that the variable is. */
+export const FIGURE_SHIFT = 4;
+export const ADD = {
+  ALWAYS: 0,
+  IF_ABSENT: 1,
+  IF_PRESENT: 2,
+  /** `x-request-id: <random version 4 UUID>` when SLOT.X_REQUEST_ID is absent; off/len unused */
+  REQUEST_ID: 3,
+  /** literal off/len (e.g. `x-envoy-original-path: `), then the target as received, then CR LF */
+  ORIGINAL_TARGET: 4,
+  /** off/len (`content-length: 0`) when a POST, PUT, PATCH or OPTIONS has no Content-Length, as Envoy does */
+  EMPTY_LENGTH: 5,
+  /** the lines that come with the request's known token; off/len unused */
+  TOKEN_LINES: 6,
+} as const;
+
+/** Who gives a reply of the mesh itself: what access logs tell apart. */
+export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
+
+export const ActionSpec = struct('action', 'What is done with a request.', [
+  ['kind', 'u8', 'ACTION'],
+  ['flags', 'u8', 'ACTION_FLAG'],
+  ['n_adds', 'u16', 'number of additions (at most MAX_ADDS)'],
+  ['timeout_ms', 'u32', 'until the complete answer; 0: none'],
+  ['remove', 'u64', 'bit mask of the slots whose lines are removed from the request'],
+  ['target', 'u32', 'FORWARD: template of the new target, 0: as received'],
+  ['adds', 'u32', 'offset of add[n_adds]'],
+  ['clusters', 'u32', 'offset of weighted_cluster[n_clusters]'],
+  ['n_clusters', 'u32', 'at most 64'],
+  ['total_weight', 'u32', 'sum of the weights of the clusters'],
+  ['capture', 'u32', 'start row of the capturing automaton over the path, 0: none; no match: target as received'],
+  ['capture_classes', 'u32', 'its class map'],
+  ['reply_head', 'u32', 'REPLY: template of everything up to and including the empty line'],
+  ['reply_body', 'u32', 'REPLY: offset of the body; left out for HEAD'],
+  ['reply_body_len', 'u32', 'REPLY: its length in bytes'],
+  ['retry', 'u32', 'offset of u64[STATUS_WORDS], the statuses that are retried; 0: none'],
+  ['per_try_ms', 'u32', 'until the head of the answer; 0: none'],
+  ['idle_ms', 'u32', 'between two pieces of the request; 0: none'],
+  ['hashes', 'u32', 'offset of hash_source[n_hashes]'],
+  ['n_hashes', 'u32', 'at most MAX_HASHES'],
+  ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
+  ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
+  ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
+  ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
+  ['kind', 'u8', 'HASH'],
+  ['slot', 'u8', 'header slot'],
+  ['flags', 'u16', 'HASH_FLAG'],
+  ['find', 'u32', 'start row of the capturing automaton'],
+  ['find_classes', 'u32', 'its class map'],
+]);
+
+export const AnswerVariablesSpec = struct('answer_variables', 'What is kept of a request for its answer.', [
+  ['n', 'u32', 'at most MAX_VARIABLES'],
+  ['templates', 'u32[4]', 'their values'],
+]);
+export const AnswerEditSpec = struct('answer_edit', 'Edits of an answer, in slots of the response scanner.', [
+  ['remove', 'u64', 'slots whose lines go'],
+  ['adds', 'u32', 'offset of add[n_adds]'],
+  ['n_adds', 'u32', 'at most MAX_ADDS'],
+]);
+
+export const WeightedClusterSpec = struct('weighted_cluster', 'One choice of a forward action.', [
+  ['cluster', 'u32', 'offset of a cluster'],
+  ['weight', 'u32', 'its weight'],
+]);
+
+export const TemplateSpec = struct('template', 'u32 n, then n pieces that are concatenated.', [
+  ['n', 'u32', 'at most MAX_PIECES'],
+  [
+    'repeat',
+    'u32',
+    'not 0: for each match of the capturing automaton, looked for again behind the one before, the pieces but the last take its place; group 1 begins this many bytes, minus one, behind the first byte of the match and ends with it. Then what is left of the path, and the last piece',
+  ],
+]);
+export const PieceSpec = struct('piece', 'One piece of a template.', [
+  ['kind', 'u8', 'PIECE'],
+  ['arg', 'u8', 'capture group'],
+  ['pad', 'u16', 'zero'],
+  ['off', 'u32', 'LITERAL: offset in the image; PATH_FROM: first byte of the path'],
+  ['len', 'u32', 'LITERAL: length (at most MAX_LITERAL)'],
+]);
+export const AddSpec = struct(
+  'add',
+  'A complete header line "name: value CR LF" that is added before the empty line.',
+  [
+    ['when', 'u8', 'ADD'],
+    ['slot', 'u8', 'slot whose presence in the head as received decides (IF_ABSENT, IF_PRESENT)'],
+    [
+      'variable',
+      'u8',
+      'answers: a variable (plus one) and CR LF that follow the line, from FIGURE_SHIFT on a FIGURE; requests: `off` is a template; 0: no',
+    ],
+    ['value', 'u8', 'answers: where the value begins in the line'],
+    ['off', 'u32', 'offset of the line'],
+    ['len', 'u32', 'its length (at most MAX_LITERAL)'],
+  ],
+);
+
+export const ACTIONS_LAYOUT: Layout = {
+  constants: {
+    MAX_PIECES,
+    FIGURE_SHIFT,
+    MAX_ADDS,
+    MAX_MATCHES,
+    MAX_LITERAL,
+    STATUS_WORDS,
+    MAX_HASHES,
+    MAX_VARIABLES,
+    MAX_ANSWER_EDITS,
+  },
+  enums: { ACTION, ACTION_FLAG, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN },
+  structs: [
+    ActionSpec,
+    WeightedClusterSpec,
+    HashSourceSpec,
+    TemplateSpec,
+    PieceSpec,
+    AddSpec,
+    AnswerVariablesSpec,
+    AnswerEditSpec,
+  ],
+};

@@ -1,0 +1,51 @@
+/** What the programs tell of requests that are to be logged. */
+import { type Layout, struct } from './struct.js';
+
+/**
+ * The ring buffer of what is to be logged: its size in bytes, and how much of it requests leave free, so that there is
+ * room for the ends of all exchanges that have begun. A request that finds less goes to the proxy, which logs it.
+ */
+export const LOG_RING = 4 * 1024 * 1024;
+export const LOG_RESERVE = 1024 * 1024;
+
+/** What a record of the ring buffer tells. */
+export const LOG_RECORD = {
+  /** a request was forwarded; its head follows */
+  BEGIN: 1,
+  /** the head of its answer, which follows */
+  ANSWER: 2,
+  /** the answer is complete */
+  END: 4,
+  /** the mesh's own reply: the request's head follows, then the reply's */
+  REPLY: 8,
+} as const;
+
+/** What happened, for the access log; heads follow as LOG says. Times are of bpf_ktime_get_ns. */
+export const LogRecordSpec = struct('log_record', 'A record of the ring buffer of requests that are logged.', [
+  ['kind', 'u32', 'bits of LOG_RECORD'],
+  ['listener', 'u32', 'index'],
+  ['cookie', 'u64', 'of the client socket'],
+  ['time', 'u64', 'when'],
+  ['received', 'u64', 'BEGIN: bytes of the body that the request announces'],
+  ['body', 'u64', 'END, REPLY: bytes of the answer’s body, without framing'],
+  ['slot', 'u32', 'pool slot; REPLY: none'],
+  ['generation', 'u32', 'BEGIN, REPLY: of the image'],
+  ['rule', 'u32', 'BEGIN, REPLY: index of the rule plus one, 0: none'],
+  ['choice', 'u32', 'BEGIN: index of the cluster among those of the action'],
+  ['endpoint', 'u32', 'BEGIN: id'],
+  ['status', 'u32', 'ANSWER, REPLY'],
+  ['source', 'u32[4]', "BEGIN, REPLY: the client's address, network order; IPv4 in the first word"],
+  ['original', 'u32[4]', 'BEGIN, REPLY: the address that it asked for'],
+  ['source_port', 'u32', 'host order'],
+  ['original_port', 'u32', 'host order'],
+  ['origin', 'u32', 'REPLY: ORIGIN'],
+  ['request_len', 'u32', "bytes of the request's head that follow"],
+  ['answer_len', 'u32', "bytes of the answer's head that follow"],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const LOG_RECORDS_LAYOUT: Layout = {
+  constants: { LOG_RING, LOG_RESERVE },
+  enums: { LOG_RECORD },
+  structs: [LogRecordSpec],
+};
