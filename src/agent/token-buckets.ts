@@ -19,7 +19,7 @@ const SECOND = 1_000_000_000n * UNIT;
 const TRIES = 100;
 
 /** The time in which a token comes, and in which the bucket fills, in 1/16 ns, so that a full one has just its tokens. */
-function bucketTimes({ maxTokens, tokensPerFill, fillMs }: TokenBucket): { cost: bigint; most: bigint } {
+export function bucketTimes({ maxTokens, tokensPerFill, fillMs }: TokenBucket): { cost: bigint; most: bigint } {
   const per = BigInt(tokensPerFill);
   const cost = (BigInt(Math.round(fillMs)) * 1_000_000n * UNIT + per / 2n) / per || 1n;
   return { cost, most: cost * BigInt(maxTokens) };

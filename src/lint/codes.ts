@@ -146,7 +146,6 @@ const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
   'unknown-field': 'a field that does not exist, with the one that was probably meant',
   superseded: 'a document that decides nothing, since another one counts for its hosts or servers',
   template: 'text such as `{{ .Values.host }}`, of a template that was not rendered; it is taken as it stands',
-  superseded: 'a document that decides nothing, since another one has its hosts',
   'duplicate-document': 'two documents of the same kind and name',
   'duplicate-policy': 'two traffic policies for one host',
   'duplicate-subset': 'two subsets of one name',

@@ -1,6 +1,6 @@
 /** Buckets of rate limits for tests that count: they begin full, and take longer to get a token than any test. */
 import { bucketTimes } from '../../src/agent/token-buckets.js';
-import { BUCKET_SHIFT, BucketSpec } from '../../src/layout/runtime.js';
+import { BUCKET_SHIFT, BucketSpec } from '../../src/layout/counts.js';
 import { set } from '../../src/layout/struct.js';
 import type { TokenBucket } from '../../src/plan/ir.js';
 import type { Kernel } from './kernel.js';
