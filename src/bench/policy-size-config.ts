@@ -94,13 +94,19 @@ function virtualHosts(n: number, cluster: string): JsonObject[] {
   return hosts;
 }
 
-/** At most `count` requests spread evenly over the routes, with as many of each form in policies of every size. */
+/**
+ * At most `count` requests spread evenly over the routes, with as many of each form, and as many different ones, in policies
+ * of every size: their queries tell those of one route apart. (Always the same few would flatter small policies: the
+ * processor foresees every branch.)
+ */
 export function probes(n: number, count: number): Probe[] {
   const tens = Math.max(1, Math.floor((n - hostsFor(n)) / FORMS));
-  const wanted = Math.max(1, Math.min(tens, Math.floor(count / ASKED)));
-  return Array.from({ length: wanted * ASKED }, (_, k) => {
-    const route = Math.floor((Math.floor(k / ASKED) * tens) / wanted) * FORMS + (k % ASKED);
-    return { host: domainOf(hostOf(route, n)), path: shape(route).example, route };
+  const turns = Math.max(1, Math.floor(count / ASKED));
+  const wanted = Math.min(tens, turns);
+  return Array.from({ length: turns * ASKED }, (_, k) => {
+    const ten = Math.floor(((Math.floor(k / ASKED) % wanted) * tens) / wanted);
+    const route = ten * FORMS + (k % ASKED);
+    return { host: domainOf(hostOf(route, n)), path: `${shape(route).example}?n=${FIRST + k}`, route };
   });
 }
 

@@ -292,7 +292,7 @@ Envoy (one worker thread) and through Sidestep, medians of ${result.rounds} inte
 share one machine.
 
 Half of the routes are regular expressions (some begin alike, some with a wildcard), the others exact paths and prefixes,
-some with a condition on the method, over up to 20 hosts. Requests go to up to ${PROBES} of the routes in turn, as many of each
+some with a condition on the method, over up to 20 hosts. ${PROBES} different requests are sent in turn, spread over the routes, as many of each
 form in policies of every size. *Program* is the run time of the kernel's program on requests (BPF statistics, which
 cost a little themselves); *of the smallest* compares it with the smallest policy. *Standstill* is the longest time in which the
 agent could do nothing else during a reload.
