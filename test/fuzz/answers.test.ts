@@ -70,7 +70,13 @@ describe('answers in the data plane', () => {
     carried(head('HTTP/1.1 204 No Content'));
     carried(head('HTTP/1.1 200 OK', 'Content-Length: 99'), { toHead: true });
     carried(head('HTTP/1.1 200 OK', 'Transfer-Encoding: chunked'), { toHead: true });
-    carried(head('HTTP/1.1 200 OK'), { toHead: true });
+  });
+
+  it('leaves to the agent bodies where there is none, and where one must be announced', () => {
+    agents(head('HTTP/1.1 200 OK'), { toHead: true });
+    agents(head('HTTP/1.1 204 No Content', 'Content-Length: 1'));
+    agents(head('HTTP/1.1 204 No Content', 'Transfer-Encoding: chunked'));
+    agents(head('HTTP/1.1 304 Not Modified', 'Transfer-Encoding: chunked'));
   });
 
   it('takes out hop-by-hop headers without changing the length', () => {
