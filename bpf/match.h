@@ -94,20 +94,30 @@ static __always_inline void run_jobs(struct work *w, __u32 jobs, __u32 n) {
     LOOP(n > MAX_JOBS ? MAX_JOBS : n, job_step, w);
 }
 
+#define LITERAL_UNROLL 4
+
 static long literal_step(__u32 index, void *context) {
   struct work *w = context;
   struct scratch *s = w->s;
-  const struct literal *l = AT(struct literal, w->image, s->cond_state + index * sizeof(struct literal));
-  if ((s->facts[l->word & (FACT_WORDS - 1)] & l->mask) != l->want)
-    s->run_at = 0; /* this product fails */
-  if (l->last & 1) {
-    if (s->run_at) {
-      s->cond_result = 1;
-      return 1;
+  const struct literal *l =
+      AT(struct literal, w->image, s->cond_state + index * (LITERAL_UNROLL * sizeof(struct literal)));
+  __u32 product = s->run_at;
+#pragma unroll
+  for (int k = 0; k < LITERAL_UNROLL; k++) {
+    if ((s->facts[l[k].word & (FACT_WORDS - 1)] & l[k].mask) != l[k].want)
+      product = 0;
+    if (l[k].last & 1) {
+      if (product) {
+        s->cond_result = 1;
+        return 1;
+      }
+      product = 1;
     }
-    s->run_at = 1;
+    if (l[k].last & 2)
+      return 1;
   }
-  return l->last & 2 ? 1 : 0;
+  s->run_at = product;
+  return 0;
 }
 
 /* Evaluates the condition at `off`; 0 is true. */
@@ -117,7 +127,7 @@ static __always_inline int holds(struct work *w, __u32 off) {
   w->s->cond_state = off;
   w->s->cond_result = 0;
   w->s->run_at = 1;
-  LOOP(MAX_RBAC_LITERALS, literal_step, w);
+  LOOP(MAX_RBAC_LITERALS / LITERAL_UNROLL + 1, literal_step, w);
   return w->s->cond_result;
 }
 
