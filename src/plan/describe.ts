@@ -1,5 +1,5 @@
-/** Conditions, predicates and actions in words, for people. */
-import type { Action, Condition, Field, ForwardAction, Piece, Predicate } from './ir.js';
+/** Conditions, predicates and forwarding in words, for people. */
+import type { Condition, Field, ForwardAction, Predicate } from './ir.js';
 
 /** e.g. `header x-user`. */
 export function describeField(f: Field): string {
@@ -46,28 +46,6 @@ export function describeCondition(c: Condition): string {
         .map((p) => (p.op === 'and' || p.op === 'or' ? `(${describeCondition(p)})` : describeCondition(p)))
         .join(` ${c.op} `);
   }
-}
-
-/** A template in words, e.g. `https://{host}{path}{query}`. */
-export function describePieces(pieces: readonly Piece[]): string {
-  return pieces
-    .map((p) => {
-      if (p.kind === 'literal') return p.value;
-      if (p.kind === 'path') return p.from === 0 ? '{path}' : `{path from ${p.from}}`;
-      if (p.kind === 'header') return `{header ${p.name}}`;
-      if (p.kind === 'figure') return `{${p.of} of the bucket}`;
-      return p.kind === 'capture' ? `{group ${p.group}}` : `{${p.kind}}`;
-    })
-    .join('');
-}
-
-/** One line on what an action does. */
-export function describeAction(a: Action): string {
-  if (a.kind === 'proxy') return 'to the proxy';
-  if (a.kind === 'reply') return `answered with ${a.status}`;
-  const total = a.clusters.reduce((sum, c) => sum + c.weight, 0);
-  const to = a.clusters.map((c) => (a.clusters.length === 1 ? c.cluster : `${c.cluster} (${c.weight} of ${total})`));
-  return `forwarded to ${to.join(', ')}`;
 }
 
 /** `500-503, 505` */
