@@ -198,22 +198,22 @@ __attribute__((noinline)) __u32 take_again(__u32 endpoint_id, __u32 slot) {
 }
 
 /*
- * Writes s->out[from..from + len) to data[0..len). The last word first, overlapping: no tail loop, which the verifier would
- * walk once per exit of the other.
+ * Writes from[0..len), at most `most` bytes (a multiple of 8, constant), to data[0..len). The last word first, overlapping: no
+ * tail loop, which the verifier would walk once per exit of the other. Returns 0, or a negative error.
  */
-static __always_inline int put_out(struct scratch *s, __u32 from, __u32 len, __u8 *data, const __u8 *end) {
+static __always_inline int put_words(__u8 *data, const __u8 *end, const __u8 *from, __u32 len, const __u32 most) {
   __u32 last = len - 8;
-  if (len < 8 || last > MAX_OUT - 8)
+  if (len < 8 || last > most - 8)
     return -1;
   __u8 *tail = data + last;
   if (tail + 8 > end)
     return -5;
-  set_word(tail, word_at(&s->out[(from + last) & OUT_MASK]));
+  set_word(tail, word_at(from + last));
   __u32 words = len / 8;
-  for (__u32 i = 0; i < MAX_OUT / 8; i++) {
+  for (__u32 i = 0; i < most / 8; i++) {
     if (i >= words || data + 8 > end)
       break;
-    set_word(data, word_at(&s->out[(from + i * 8) & OUT_MASK]));
+    set_word(data, word_at(from + i * 8));
     data += 8;
   }
   return 0;
@@ -225,7 +225,7 @@ __attribute__((noinline)) int overwrite(struct sk_msg_md *msg, struct scratch *s
     return -1;
   if (msg->data + at + len > msg->data_end && bpf_msg_pull_data(msg, 0, at + len, 0))
     return -4;
-  return put_out(s, 0, len, msg->data + at, msg->data_end);
+  return put_words(msg->data + at, msg->data_end, s->out, len, MAX_OUT);
 }
 
 /*
@@ -240,12 +240,12 @@ __attribute__((noinline)) int grow_head(struct sk_msg_md *msg, struct scratch *s
     return -2;
   if (more < 8 || old < 8)
     return overwrite(msg, s, 0, old + more);
-  int error = put_out(s, 0, more, msg->data, msg->data_end);
+  int error = put_words(msg->data, msg->data_end, s->out, more, MAX_OUT);
   if (error)
     return error;
   if (bpf_msg_pull_data(msg, more, more + old, 0))
     return -4;
-  return put_out(s, more, old, msg->data, msg->data_end);
+  return put_words(msg->data, msg->data_end, &s->out[more], old, MAX_OUT);
 }
 
 /*

@@ -201,22 +201,7 @@ static __noinline int replace_staged(struct sk_msg_md *msg, struct staged *st, _
   }
   if (bpf_msg_pull_data(msg, 0, len, 0))
     return -4;
-  __u8 *data = msg->data, *end = msg->data_end;
-  __u32 last = len - 8; /* the last word first, overlapping, as in replace_head */
-  if (last > MAX_STAGED - 8)
-    return -1;
-  __u8 *tail = data + last;
-  if (tail + 8 > end)
-    return -5;
-  set_word(tail, word_at(&st->bytes[last]));
-  __u32 words = len / 8;
-  for (__u32 i = 0; i < MAX_STAGED / 8; i++) {
-    if (i >= words || data + 8 > end)
-      break;
-    set_word(data, word_at(&st->bytes[i * 8]));
-    data += 8;
-  }
-  return 0;
+  return put_words(msg->data, msg->data_end, st->bytes, len, MAX_STAGED);
 }
 
 /* Sends a request that was decided on its way. Negative: it could not be changed. */
