@@ -290,11 +290,14 @@ export function dedupe(reasons: readonly Reason[]): Reason[] {
 /** Requests that every virtual host leaves to the proxy because of their form. */
 function guardRoute(ctx: RoutesContext, stripConditions: readonly Condition[], id: string): RoutePlan {
   const notes = ctx.common.fork();
-  const conditions: Condition[] = [
-    test({ kind: 'header', name: 'content-type' }, { kind: 'prefix', value: 'application/grpc', ignoreCase: false }),
-    ...stripConditions,
-  ];
-  notes.add('grpc', 'gRPC requests are answered in their own form', 'content-type');
+  const conditions: Condition[] = [...stripConditions];
+  // with HTTP/2 all replies are the proxy's, so a request need not be left to it for theirs
+  if (!ctx.listener.http2) {
+    conditions.push(
+      test({ kind: 'header', name: 'content-type' }, { kind: 'prefix', value: 'application/grpc', ignoreCase: false }),
+    );
+    notes.add('grpc', 'gRPC requests are answered in their own form', 'content-type');
+  }
   const { edge, userAgent } = ctx.listener;
   if (edge) {
     conditions.push(edge.guard);

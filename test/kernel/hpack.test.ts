@@ -11,7 +11,7 @@ import fc from 'fast-check';
 import { BpfObject } from '../../src/kernel/libbpf.js';
 import { HUFFMAN_CODES, STATIC_TABLE } from '../../src/layout/hpack.js';
 import { compileBpf, needsRoot } from './compile-bpf.js';
-import { FLAG, FRAME, FrameReader, frame, NO_TABLE, PREFACE } from './h2-frames.js';
+import { FLAG, FRAME, FrameReader, frame, NO_TABLE, PREFACE } from '../../src/agent/h2/frames.js';
 
 const RESULTS = ['ok', 'odd', 'bad'] as const;
 interface Decoded {
