@@ -3,8 +3,10 @@
  * HTTP/2, frame by frame: an object of its own. A is the agent's end of a client's connection, U one to a server that belongs
  * to this client alone (so streams keep their numbers), D the dummy in front of U, through which everything for the server
  * goes in order, because only a program on a sending socket may change the length of a head. The frames of a connection
- * (stream 0), and of streams that are not here, are the agent's (SK_PASS). What the agent writes comes from the sockets
- * in `h2_writers`, so that no frame is cut by another.
+ * (stream 0), and of streams that are not here, are the agent's. What it writes comes from the sockets in `h2_writers`, so
+ * that no frame is cut by another; what it reads goes to sockets in `h2_inboxes`. (SK_PASS would do, but for Linux: with a
+ * stream parser, bytes that were passed and not read yet when more come are counted twice in `copied_seq`; the parser is
+ * then not told of the last bytes, which stay where they are.)
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_core_read.h>
@@ -26,6 +28,7 @@
 SOCKETS(h2_clients); /* A, by its cookie */
 SOCKETS(h2_servers); /* U, by its cookie */
 SOCKETS(h2_doors);   /* D, by the cookie of its U */
+SOCKETS(h2_inboxes); /* what the agent reads of an A or a U, by its cookie */
 SOCKETS(h2_writers); /* where the agent's frames come from */
 
 struct {
@@ -323,12 +326,16 @@ static __always_inline void end_side(struct h2_key *key, struct h2_stream *strea
     bpf_map_delete_elem(&h2_streams, key);
 }
 
+static __always_inline int to_agent_frame(struct __sk_buff *skb, __u64 cookie) {
+  return bpf_sk_redirect_hash(skb, &h2_inboxes, &cookie, BPF_F_INGRESS);
+}
+
 /* The agent carries on what this side of the stream sends. */
-static __always_inline int hold(struct h2_stream *stream, const struct frame *f, __u32 held, __u32 ended) {
+static __always_inline int hold(struct __sk_buff *skb, __u64 cookie, struct h2_stream *stream, const struct frame *f, __u32 held, __u32 ended) {
   if ((f->type == DATA || f->type == HEADERS) && f->flags & END_STREAM)
     held |= ended;
   __sync_fetch_and_or(&stream->flags, held);
-  return SK_PASS;
+  return to_agent_frame(skb, cookie);
 }
 
 /* To the server, through the door; in one piece where its program has to see it whole. */
@@ -338,39 +345,39 @@ static __always_inline int to_server(struct __sk_buff *skb, __u64 cookie) {
 
 SEC("sk_skb/stream_verdict")
 int on_client_frame(struct __sk_buff *skb) {
+  __u64 cookie = bpf_get_socket_cookie(skb);
   __u32 offset = offset_of(skb);
   struct frame f;
   if (offset >= 1 << 30 || read_frame(skb, offset, &f))
-    return SK_PASS;
-  __u64 cookie = bpf_get_socket_cookie(skb);
+    return to_agent_frame(skb, cookie);
   struct h2_end *a = end_of(cookie);
   if (!a)
-    return SK_PASS;
+    return to_agent_frame(skb, cookie);
   if (!f.stream) {
     /* from here on the client encodes without a dynamic table */
     if (f.type == SETTINGS && f.flags & ACK)
       a->open = 1;
-    return SK_PASS;
+    return to_agent_frame(skb, cookie);
   }
   struct h2_key key = {.client = a->id, .number = f.stream};
   struct h2_stream *stream = bpf_map_lookup_elem(&h2_streams, &key);
   if (!stream) {
     if (f.type != HEADERS || f.stream <= a->last_stream)
-      return SK_PASS;
+      return to_agent_frame(skb, cookie);
     a->last_stream = f.stream;
     if (!a->open || !(f.stream & 1) || !(f.flags & END_HEADERS))
-      return SK_PASS;
+      return to_agent_frame(skb, cookie);
     if (!begin_stream(skb, a, offset, &f))
-      return SK_PASS;
+      return to_agent_frame(skb, cookie);
     stream = bpf_map_lookup_elem(&h2_streams, &key);
     if (!stream)
-      return SK_PASS;
+      return to_agent_frame(skb, cookie);
     count(COUNTER_KERNEL);
     /* D's program sees it in one piece */
     if (bpf_skb_pull_data(skb, offset + FRAME_HEAD + f.length)) {
       bpf_map_delete_elem(&h2_streams, &key);
       bpf_map_delete_elem(&h2_stages, &key);
-      return SK_PASS;
+      return to_agent_frame(skb, cookie);
     }
     return to_server(skb, stream->upstream);
   }
@@ -378,12 +385,12 @@ int on_client_frame(struct __sk_buff *skb) {
   /* a head in several frames: nothing may come between them, so the agent sends them as one */
   int held = f.type != WINDOW_UPDATE && f.type != RST_STREAM && stream->flags & H2_STREAM_CLIENT_HELD;
   if (held || f.type == CONTINUATION || (f.type == HEADERS && !(f.flags & END_HEADERS)))
-    return hold(stream, &f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
+    return hold(skb, cookie, stream, &f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
   if (f.type == DATA) {
     __u32 id = stream->id;
     struct h2_end *u = bpf_map_lookup_elem(&h2_ends, &id);
     if (!u || !take_window(u, f.length))
-      return hold(stream, &f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
+      return hold(skb, cookie, stream, &f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
     __sync_fetch_and_add(&a->came, f.length);
     __u32 before = stream->sent;
     stream->sent = before + f.length;
@@ -393,7 +400,7 @@ int on_client_frame(struct __sk_buff *skb) {
   }
   if (f.type == RST_STREAM) {
     if (stream->flags & ANY_HELD) /* the agent drops what it holds, and sends this on */
-      return SK_PASS;
+      return to_agent_frame(skb, cookie);
     bpf_map_delete_elem(&h2_streams, &key);
   } else if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM) {
     end_side(&key, stream, H2_STREAM_CLIENT_ENDED);
@@ -403,27 +410,27 @@ int on_client_frame(struct __sk_buff *skb) {
 
 SEC("sk_skb/stream_verdict")
 int on_server_frame(struct __sk_buff *skb) {
+  __u64 cookie = bpf_get_socket_cookie(skb);
   __u32 offset = offset_of(skb);
   struct frame f;
   if (offset >= 1 << 30 || read_frame(skb, offset, &f) || !f.stream)
-    return SK_PASS;
-  __u64 cookie = bpf_get_socket_cookie(skb);
+    return to_agent_frame(skb, cookie);
   struct h2_end *u = end_of(cookie);
   if (!u)
-    return SK_PASS;
+    return to_agent_frame(skb, cookie);
   struct h2_key key = {.client = u->client_id, .number = f.stream};
   struct h2_stream *stream = bpf_map_lookup_elem(&h2_streams, &key);
   if (!stream || stream->upstream != cookie)
-    return SK_PASS;
+    return to_agent_frame(skb, cookie);
   int held = f.type != WINDOW_UPDATE && stream->flags & H2_STREAM_SERVER_HELD;
   if (held || f.type == CONTINUATION || (f.type == HEADERS && !(f.flags & END_HEADERS)))
-    return hold(stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
+    return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
   __u32 client_id = u->client_id;
   __u64 client = u->client;
   if (f.type == DATA) {
     struct h2_end *a = bpf_map_lookup_elem(&h2_ends, &client_id);
     if (!a || !take_window(a, f.length))
-      return hold(stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
+      return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
     __sync_fetch_and_add(&u->came, f.length);
   }
   if (f.type == RST_STREAM) {

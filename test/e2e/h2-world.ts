@@ -100,17 +100,15 @@ export class H2World {
       plane.map('image0').mmap().bytes.set(image);
       const clients = new Set<H2Client>();
       const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
-        const client: H2Client = new H2Client(
-          plane,
-          socket,
-          {
-            listener: 0,
-            servers: ports.map((port, endpoint) => ({ address: HOST, port, endpoint })),
-            proxy: { address: HOST, port: envoyPort },
-          },
-          () => clients.delete(client),
+        const options = {
+          listener: 0,
+          servers: ports.map((port, endpoint) => ({ address: HOST, port, endpoint })),
+          proxy: { address: HOST, port: envoyPort },
+        };
+        H2Client.open(plane, socket, options).then(
+          (client) => clients.add(client),
+          () => socket.destroy(),
         );
-        clients.add(client);
       });
       await once(listener.listen(0, HOST), 'listening');
       return new H2World(plane, lab, servers, listener, envoyPort, clients);

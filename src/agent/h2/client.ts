@@ -5,6 +5,7 @@
  */
 import type { Socket } from 'node:net';
 import { fdOf, setLinger, setNoDelay } from '../../kernel/syscalls.js';
+import { H2_STREAM } from '../../layout/streams.js';
 import {
   ERROR,
   FIRST_WINDOW,
@@ -58,23 +59,14 @@ export class H2Client {
   #returned = ROOM;
   #closed = false;
 
-  /** @param socket accepted, and nothing was read of it; @param closed called once at the end */
-  constructor(
+  private constructor(
     private readonly plane: H2Plane,
     private readonly socket: Socket,
     private readonly options: ClientOptions,
-    private readonly closed: () => void = () => undefined,
+    end: End,
+    private readonly closed: () => void,
   ) {
-    const fd = fdOf(socket);
-    if (fd === undefined) throw new Error('the connection is closed');
-    setNoDelay(fd);
-    setLinger(fd, 0); // an agent that is gone is no end of an answer
-    socket.on('error', () => undefined);
-    socket.on('close', () => this.close());
-    socket.on('end', () => this.close());
-    // all later frames go behind the kernel's, by way of the plane
-    socket.write(Buffer.concat([frame(FRAME.SETTINGS, 0, 0, NO_TABLE), numberFrame(FRAME.WINDOW_UPDATE, 0, ROOM)]));
-    this.#end = plane.client(socket, options.listener, FIRST_WINDOW);
+    this.#end = end;
     this.#waiting = new Waiting(
       (bytes) => plane.take(this.#end, bytes),
       (f) => this.#sent(f),
@@ -84,10 +76,39 @@ export class H2Client {
       () => this.#tick(),
       (stream) => this.#long(stream),
     );
-    socket.on('data', (chunk) => {
-      for (const f of this.#reader.push(chunk)) this.#receive(f);
-    });
-    socket.resume();
+    socket.on('close', () => this.close());
+    socket.on('end', () => this.close());
+    socket.resume(); // to see its end
+  }
+
+  /**
+   * @param socket accepted, and nothing was read of it; @param closed called once at the end
+   * @throws Error when it is closed already, or there is no room for it
+   */
+  static async open(
+    plane: H2Plane,
+    socket: Socket,
+    options: ClientOptions,
+    closed: () => void = () => undefined,
+  ): Promise<H2Client> {
+    const fd = fdOf(socket);
+    if (fd === undefined) throw new Error('the connection is closed');
+    setNoDelay(fd);
+    setLinger(fd, 0); // an agent that is gone is no end of an answer
+    socket.on('error', () => undefined);
+    // all later frames go behind the kernel's, by way of the plane
+    socket.write(Buffer.concat([frame(FRAME.SETTINGS, 0, 0, NO_TABLE), numberFrame(FRAME.WINDOW_UPDATE, 0, ROOM)]));
+    const early: Buffer[] = [];
+    let read = (chunk: Buffer): void => void early.push(chunk);
+    const end = await plane.client(socket, options.listener, FIRST_WINDOW, (chunk) => read(chunk));
+    const client = new H2Client(plane, socket, options, end, closed);
+    read = (chunk) => client.#read(chunk);
+    for (const chunk of early) read(chunk);
+    return client;
+  }
+
+  #read(chunk: Buffer): void {
+    for (const f of this.#reader.push(chunk)) this.#receive(f);
   }
 
   #send(bytes: Uint8Array): void {
@@ -186,7 +207,6 @@ export class H2Client {
       upstream.waiting.push(f);
       this.#moved += dataOf(f); // within what the agent has let it send
       if (ends(f)) carried.clientEnded = true;
-      this.#finish(f.stream, carried);
     }
   }
 
@@ -219,7 +239,6 @@ export class H2Client {
       if (ends(f) || f.type === FRAME.RST_STREAM) carried.serverEnded = true;
       if (f.type === FRAME.RST_STREAM) carried.clientEnded = true;
     }
-    this.#finish(f.stream, carried);
   }
 
   readonly #heads = new Map<Upstream, Frame[]>();
@@ -230,18 +249,8 @@ export class H2Client {
     this.#carried.get(f.stream)?.upstream.moved(dataOf(f));
   }
 
-  /** Both sides of a stream may have ended. */
-  #finish(stream: number, carried: Carried): void {
-    if (carried.ofKernel) return; // see #tick
-    if (carried.clientEnded && carried.serverEnded) this.#over.add(stream);
-  }
-
-  /** Streams of the proxy's that are over once nothing of them waits. */
-  readonly #over = new Set<number>();
-
   #forget(stream: number, carried: Carried): void {
     this.#carried.delete(stream);
-    this.#over.delete(stream);
     if (carried.ofKernel) this.plane.forget(this.#end, stream);
   }
 
@@ -260,11 +269,22 @@ export class H2Client {
       if (upstream === from && !clientEnded) this.#moreRoom(stream, more);
   }
 
+  /** Whether both sides have ended: of what the agent carries, it has seen the end itself. */
+  #isOver(stream: number, { ofKernel, clientEnded, serverEnded }: Carried): boolean {
+    if (!ofKernel) return clientEnded && serverEnded;
+    const { flags } = this.plane.stream(this.#end, stream) ?? {
+      flags: H2_STREAM.CLIENT_ENDED | H2_STREAM.SERVER_ENDED,
+    };
+    const client = flags & H2_STREAM.CLIENT_HELD ? clientEnded : (flags & H2_STREAM.CLIENT_ENDED) > 0;
+    const server = flags & H2_STREAM.SERVER_HELD ? serverEnded : (flags & H2_STREAM.SERVER_ENDED) > 0;
+    return client && server;
+  }
+
   /** Gives windows back, and forgets what is over. */
   #tick(): void {
     for (const [stream, carried] of this.#carried) {
-      const over = carried.ofKernel ? (this.plane.stream(this.#end, stream)?.ended ?? true) : this.#over.has(stream);
-      if (over && !this.#waiting.has(stream) && !carried.upstream.waiting.has(stream)) this.#forget(stream, carried);
+      if (this.#isOver(stream, carried) && !this.#waiting.has(stream) && !carried.upstream.waiting.has(stream))
+        this.#forget(stream, carried);
     }
     for (const upstream of this.#all()) upstream.refresh();
     const through = this.#moved + this.plane.came(this.#end);

@@ -5,7 +5,7 @@
 import type { Socket } from 'node:net';
 import { ATTACH, type BpfMap, BpfObject, u32, u64 } from '../../kernel/libbpf.js';
 import { announceData, fdOf, socketCookie } from '../../kernel/syscalls.js';
-import { H2_STREAM, H2EndSpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
+import { H2EndSpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
 import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
 
@@ -21,6 +21,7 @@ export interface End {
   /** set by close */
   closed: boolean;
   readonly door?: Dummy;
+  readonly inbox: { readonly socket: Socket; readonly peer: Socket };
 }
 
 const key = (client: number, number: number): Uint8Array => new Uint8Array(new Uint32Array([client, number]).buffer);
@@ -69,7 +70,16 @@ export class H2Plane {
     return this.object.map(name);
   }
 
-  #insert(socket: Socket, toServer: boolean, fields: Record<string, number | bigint>, door?: Dummy): End {
+  async #insert(
+    socket: Socket,
+    toServer: boolean,
+    fields: Record<string, number | bigint>,
+    read: (chunk: Buffer) => void,
+    door?: Dummy,
+  ): Promise<End> {
+    const inbox = await this.dummies.pair();
+    const to = fdOf(inbox.peer)!;
+    for (const side of [inbox.socket, inbox.peer]) side.on('error', () => undefined);
     const id = this.#free.pop() ?? this.#next++;
     if (id >= MAX_H2_ENDS) throw new Error('too many connections of HTTP/2');
     const fd = fdOf(socket);
@@ -80,25 +90,36 @@ export class H2Plane {
     for (const [name, value] of Object.entries({ client: cookie, client_id: id, ...fields, cookie, id }))
       set(this.#ends, base, H2EndSpec, name, value);
     this.map('h2_ids').update(u64(cookie), u32(id));
+    this.map('h2_inboxes').update(u64(cookie), u64(BigInt(to)));
+    inbox.peer.on('data', read);
     if (door) {
       this.map('h2_door_ids').update(u32(door.fd), u32(id));
       this.map('h2_doors').update(u64(cookie), u64(BigInt(door.fd)));
     }
     this.map(toServer ? 'h2_servers' : 'h2_clients').update(u64(cookie), u64(BigInt(fd)));
     announceData(fd); // what has come before
-    return { id, cookie, toServer, closed: false, ...(door && { door }) };
+    return { id, cookie, toServer, closed: false, inbox, ...(door && { door }) };
   }
 
-  /** The agent's end of a client's connection, of which nothing was read. @param granted its window */
-  client(socket: Socket, listener: number, granted: number): End {
-    return this.#insert(socket, false, { listener, granted });
+  /**
+   * The agent's end of a client's connection, of which nothing was read. @param granted its window; @param read gets what
+   * the programs leave to the agent
+   */
+  client(socket: Socket, listener: number, granted: number, read: (chunk: Buffer) => void): Promise<End> {
+    return this.#insert(socket, false, { listener, granted }, read);
   }
 
   /** One of a connection to a server. @param broken called when its door cannot be used any more */
-  async server(socket: Socket, client: End, granted: number, broken: () => void): Promise<End> {
+  async server(
+    socket: Socket,
+    client: End,
+    granted: number,
+    read: (chunk: Buffer) => void,
+    broken: () => void,
+  ): Promise<End> {
     const door = await this.dummies.open(broken);
     try {
-      return this.#insert(socket, true, { client: client.cookie, client_id: client.id, granted }, door);
+      return await this.#insert(socket, true, { client: client.cookie, client_id: client.id, granted }, read, door);
     } catch (error) {
       door.close();
       throw error;
@@ -147,16 +168,12 @@ export class H2Plane {
     return Number(getBig(this.#ends, end.id * H2EndSpec.size, H2EndSpec, 'came'));
   }
 
-  /** The server of a stream that the kernel has begun, and whether both sides have ended. */
-  stream(client: End, stream: number): { readonly server: number; readonly ended: boolean } | undefined {
+  /** What the programs know of a stream that the kernel has begun; `flags`: H2_STREAM. */
+  stream(client: End, stream: number): { readonly server: number; readonly flags: number } | undefined {
     const value = this.map('h2_streams').lookup(key(client.id, stream));
     if (!value) return undefined;
     const view = new DataView(value.buffer);
-    const both = H2_STREAM.CLIENT_ENDED | H2_STREAM.SERVER_ENDED;
-    return {
-      server: get(view, 0, H2StreamSpec, 'id'),
-      ended: (get(view, 0, H2StreamSpec, 'flags') & both) === both,
-    };
+    return { server: get(view, 0, H2StreamSpec, 'id'), flags: get(view, 0, H2StreamSpec, 'flags') };
   }
 
   /** Forgets a stream that the kernel has begun. */
@@ -200,6 +217,8 @@ export class H2Plane {
     end.closed = true;
     this.map('h2_ids').delete(u64(end.cookie));
     end.door?.close();
+    end.inbox.socket.destroy();
+    end.inbox.peer.destroy();
     this.#free.push(end.id);
   }
 

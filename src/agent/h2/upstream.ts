@@ -70,16 +70,14 @@ export class Upstream {
       (bytes) => this.#take(bytes),
       ({ bytes }) => this.send(bytes),
     );
-    if (target.endpoint !== undefined) this.#socket.pause();
     const first = Buffer.concat([PREFACE, ownSettings(list), numberFrame(FRAME.WINDOW_UPDATE, 0, ROOM)]);
     this.#returned = ROOM;
     this.#socket.on('error', () => undefined);
     this.#socket.on('close', () => this.close());
-    this.#socket.on('data', (chunk) => {
-      for (const f of this.#reader.push(chunk)) this.#receive(f);
-    });
-    if (target.endpoint === undefined) this.#socket.write(first);
-    else {
+    if (target.endpoint === undefined) {
+      this.#socket.on('data', (chunk) => this.#read(chunk));
+      this.#socket.write(first);
+    } else {
       this.#socket.pause();
       this.#socket.once('connect', () => void this.#enter(first));
     }
@@ -92,9 +90,14 @@ export class Upstream {
       setNoDelay(fd);
       // before the kernel writes there; all later frames go by the door
       await new Promise<void>((resolve, reject) => this.#socket.write(first, (e) => (e ? reject(e) : resolve())));
-      this.end = await this.plane.server(this.#socket, this.client, FIRST_WINDOW, () => this.close());
+      const early: Buffer[] = [];
+      let read = (chunk: Buffer): void => void early.push(chunk);
+      const broken = (): void => this.close();
+      this.end = await this.plane.server(this.#socket, this.client, FIRST_WINDOW, (chunk) => read(chunk), broken);
       if (this.gone) this.plane.remove(this.end);
-      else this.#socket.resume();
+      read = (chunk) => this.#read(chunk);
+      for (const chunk of early) read(chunk);
+      this.#socket.resume(); // to see its end
     } catch {
       this.close();
     }
@@ -131,6 +134,10 @@ export class Upstream {
     if (this.#window < bytes) return false;
     this.#window -= bytes;
     return true;
+  }
+
+  #read(chunk: Buffer): void {
+    for (const f of this.#reader.push(chunk)) if (!this.gone) this.#receive(f);
   }
 
   #receive(f: Frame): void {
