@@ -394,12 +394,12 @@ int on_client_frame(struct __sk_buff *skb) {
     __sync_fetch_and_add(&a->came, f.length);
     __u32 before = stream->sent;
     stream->sent = before + f.length;
-    /* the client knows of less room than the server has given each stream: the agent makes it known */
-    if (u->more_room && before < ROOM_NOTED && before + f.length >= ROOM_NOTED)
+    /* the client may know of less room than the server has given each stream: the agent makes it known */
+    if (before < ROOM_NOTED && before + f.length >= ROOM_NOTED)
       bpf_map_update_elem(&h2_long, &key, &id, BPF_ANY);
   }
   if (f.type == RST_STREAM) {
-    if (stream->flags & ANY_HELD) /* the agent drops what it holds, and sends this on */
+    if (stream->flags & ANY_HELD) /* the agent drops what it holds, sends this on, and forgets the stream */
       return to_agent_frame(skb, cookie);
     bpf_map_delete_elem(&h2_streams, &key);
   } else if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM) {

@@ -1070,11 +1070,9 @@ struct h2_end {
   __u32 open; /* 1: the kernel may begin streams here */
   __u32 last_stream; /* of a client’s: the last one that it began */
   __u32 door_left; /* of a server’s: bytes of a frame that its dummy has still to pass on */
-  __u32 more_room; /* of a server’s: bytes of each stream’s first window that the client does not know of */
-  __u32 pad; /*  */
   __u32 source[4]; /* of a client’s: its address */
 };
-_Static_assert(sizeof(struct h2_end) == 88, "h2_end");
+_Static_assert(sizeof(struct h2_end) == 80, "h2_end");
 _Static_assert(__builtin_offsetof(struct h2_end, granted) == 0, "h2_end.granted");
 _Static_assert(__builtin_offsetof(struct h2_end, used) == 8, "h2_end.used");
 _Static_assert(__builtin_offsetof(struct h2_end, came) == 16, "h2_end.came");
@@ -1086,9 +1084,7 @@ _Static_assert(__builtin_offsetof(struct h2_end, listener) == 48, "h2_end.listen
 _Static_assert(__builtin_offsetof(struct h2_end, open) == 52, "h2_end.open");
 _Static_assert(__builtin_offsetof(struct h2_end, last_stream) == 56, "h2_end.last_stream");
 _Static_assert(__builtin_offsetof(struct h2_end, door_left) == 60, "h2_end.door_left");
-_Static_assert(__builtin_offsetof(struct h2_end, more_room) == 64, "h2_end.more_room");
-_Static_assert(__builtin_offsetof(struct h2_end, pad) == 68, "h2_end.pad");
-_Static_assert(__builtin_offsetof(struct h2_end, source) == 72, "h2_end.source");
+_Static_assert(__builtin_offsetof(struct h2_end, source) == 64, "h2_end.source");
 
 /* A stream that the kernel has decided. */
 struct h2_stream {

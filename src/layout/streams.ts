@@ -22,8 +22,6 @@ export const H2EndSpec = struct('h2_end', 'An end of the agent’s.', [
   ['open', 'u32', '1: the kernel may begin streams here'],
   ['last_stream', 'u32', 'of a client’s: the last one that it began'],
   ['door_left', 'u32', 'of a server’s: bytes of a frame that its dummy has still to pass on'],
-  ['more_room', 'u32', 'of a server’s: bytes of each stream’s first window that the client does not know of'],
-  ['pad', 'u32', ''],
   ['source', 'u32[4]', 'of a client’s: its address'],
 ]);
 

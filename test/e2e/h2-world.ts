@@ -21,7 +21,8 @@ type Headers = http2.IncomingHttpHeaders;
 
 /** Answers with what it was asked: `/…?down=N` with N bytes, else with the body; its trailers have the body's digest. */
 async function server(name: string, settings: http2.Settings): Promise<http2.Http2Server> {
-  const own = http2.createServer({ settings });
+  // Node counts what streams that were reset had still to send, and then refuses new ones
+  const own = http2.createServer({ settings, maxSessionMemory: 1000 });
   own.on('sessionError', () => undefined);
   own.on('stream', (stream, headers) => {
     stream.on('error', () => undefined);
@@ -77,11 +78,17 @@ export class H2World {
   private constructor(
     readonly plane: H2Plane,
     private readonly lab: Lab,
-    private readonly servers: readonly http2.Http2Server[],
+    readonly servers: readonly http2.Http2Server[],
     private readonly listener: Server,
     private readonly envoyPort: number,
     readonly clients: Set<H2Client>,
-  ) {}
+  ) {
+    for (const [i, own] of servers.entries()) {
+      const set = new Set<http2.ServerHttp2Session>();
+      own.on('session', (session) => set.add(session));
+      this.#sessions.set(SERVERS[i]!, set);
+    }
+  }
 
   /** @param routes of Envoy's route configuration; clusters are called like the servers */
   static async open(routes: JsonObject[], settings: http2.Settings = {}, hcm: JsonObject = {}): Promise<H2World> {
@@ -118,13 +125,26 @@ export class H2World {
     }
   }
 
-  /** @param by Envoy alone instead */
-  async connect(by?: 'envoy', options: http2.ClientSessionOptions = {}): Promise<http2.ClientHttp2Session> {
+  /** A client that does not wait for SETTINGS. @param by Envoy alone instead */
+  hurry(by?: 'envoy'): http2.ClientHttp2Session {
     const port = by ? this.envoyPort : (this.listener.address() as AddressInfo).port;
-    const session = http2.connect(`http://${HOST}:${port}`, options);
+    const session = http2.connect(`http://${HOST}:${port}`);
+    session.on('error', () => undefined); // its streams say so
+    return session;
+  }
+
+  async connect(by?: 'envoy'): Promise<http2.ClientHttp2Session> {
+    const session = this.hurry(by);
     await once(session, 'remoteSettings');
     return session;
   }
+
+  /** The connections that a server has. */
+  sessions(name: (typeof SERVERS)[number]): http2.ServerHttp2Session[] {
+    return [...(this.#sessions.get(name) ?? [])];
+  }
+
+  readonly #sessions = new Map<string, Set<http2.ServerHttp2Session>>();
 
   /** How many streams the kernel has begun since it was loaded. */
   decided(): number {

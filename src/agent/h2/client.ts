@@ -74,10 +74,14 @@ export class H2Client {
     this.#unwatch = plane.watch(
       this.#end,
       () => this.#tick(),
-      (stream) => this.#long(stream),
+      (stream) => void this.#find(stream), // which tells the client of its room
     );
     socket.on('close', () => this.close());
-    socket.on('end', () => this.close());
+    socket.on('end', () => {
+      const fd = fdOf(socket);
+      if (fd !== undefined) setLinger(fd, undefined); // it has closed by itself
+      this.close();
+    });
     socket.resume(); // to see its end
   }
 
@@ -180,6 +184,7 @@ export class H2Client {
     if (!upstream) return undefined;
     const carried = { upstream, ofKernel: true, clientEnded: false, serverEnded: false };
     this.#carried.set(stream, carried);
+    this.#moreRoom(stream, upstream.initial - FIRST_WINDOW);
     return carried;
   }
 
@@ -188,7 +193,7 @@ export class H2Client {
     if (!carried && f.type === FRAME.HEADERS && f.stream & 1 && this.#proxy && !this.#proxy.gone) {
       carried = { upstream: this.#proxy, ofKernel: false, clientEnded: false, serverEnded: false };
       this.#carried.set(f.stream, carried);
-      if (carried.upstream.initial > FIRST_WINDOW) this.#moreRoom(f.stream, carried.upstream.initial - FIRST_WINDOW);
+      this.#moreRoom(f.stream, carried.upstream.initial - FIRST_WINDOW);
     }
     if (!carried) {
       this.#moved += dataOf(f); // of a stream that is over
@@ -254,16 +259,12 @@ export class H2Client {
     if (carried.ofKernel) this.plane.forget(this.#end, stream);
   }
 
-  #long(stream: number): void {
-    const carried = this.#find(stream);
-    if (carried) this.#moreRoom(stream, carried.upstream.initial - FIRST_WINDOW);
-  }
-
   /** The server lets each stream send more at first than the client was told of. */
   #moreRoom(stream: number, bytes: number): void {
     if (bytes > 0) this.#send(numberFrame(FRAME.WINDOW_UPDATE, stream, bytes));
   }
 
+  /** It says so while streams are under way; those that have not told the client of anything yet will tell of all. */
   #room(more: number, from: Upstream): void {
     for (const [stream, { upstream, clientEnded }] of this.#carried)
       if (upstream === from && !clientEnded) this.#moreRoom(stream, more);

@@ -126,9 +126,8 @@ export class H2Plane {
     }
   }
 
-  /** Streams may begin on it, as those of `endpoint`. @param moreRoom of each stream, see the layout */
-  open(client: End, server: End, endpoint: number, moreRoom: number): void {
-    set(this.#ends, server.id * H2EndSpec.size, H2EndSpec, 'more_room', moreRoom);
+  /** Streams may begin on it, as those of `endpoint`. */
+  open(client: End, server: End, endpoint: number): void {
     set(this.#ends, server.id * H2EndSpec.size, H2EndSpec, 'open', 1);
     this.map('h2_routes').update(key(client.id, endpoint), u32(server.id));
   }

@@ -165,8 +165,7 @@ export class Upstream {
     }
     this.ready = true;
     const { end, target } = this;
-    if (end && target.endpoint !== undefined && !this.#shut)
-      this.plane.open(this.client, end, target.endpoint, initial - FIRST_WINDOW);
+    if (end && target.endpoint !== undefined && !this.#shut) this.plane.open(this.client, end, target.endpoint);
     if (more > 0) this.events.room(more, this);
   }
 
