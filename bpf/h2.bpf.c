@@ -161,7 +161,10 @@ static __always_inline int read_frame(struct __sk_buff *skb, __u32 offset, struc
   return 0;
 }
 
-/* Frames; a client begins with a preface ("PRI "), which read as a frame would be of 0x505249 bytes. */
+/*
+ * Frames; a client begins with a preface ("PRI "), which read as a frame would be of 0x505249 bytes. What is no frame goes to
+ * the agent as it is: an error of the parser would stop the socket without a word to whoever reads it.
+ */
 SEC("sk_skb/stream_parser")
 int h2_parse(struct __sk_buff *skb) {
   __u32 offset = offset_of(skb);
@@ -173,7 +176,7 @@ int h2_parse(struct __sk_buff *skb) {
   if (b[0] == 'P' && b[1] == 'R' && b[2] == 'I' && b[3] == ' ')
     return PREFACE;
   __u32 length = b[0] << 16 | b[1] << 8 | b[2];
-  return length > MAX_FRAME ? -1 : (int)(FRAME_HEAD + length);
+  return length > MAX_FRAME ? (int)(skb->len - offset) : (int)(FRAME_HEAD + length);
 }
 
 static __always_inline struct h2_end *end_of(__u64 cookie) {
@@ -348,7 +351,7 @@ int on_client_frame(struct __sk_buff *skb) {
   __u64 cookie = bpf_get_socket_cookie(skb);
   __u32 offset = offset_of(skb);
   struct frame f;
-  if (offset >= 1 << 30 || read_frame(skb, offset, &f))
+  if (offset >= 1 << 30 || read_frame(skb, offset, &f) || f.length > MAX_FRAME)
     return to_agent_frame(skb, cookie);
   struct h2_end *a = end_of(cookie);
   if (!a)
@@ -413,7 +416,7 @@ int on_server_frame(struct __sk_buff *skb) {
   __u64 cookie = bpf_get_socket_cookie(skb);
   __u32 offset = offset_of(skb);
   struct frame f;
-  if (offset >= 1 << 30 || read_frame(skb, offset, &f) || !f.stream)
+  if (offset >= 1 << 30 || read_frame(skb, offset, &f) || f.length > MAX_FRAME || !f.stream)
     return to_agent_frame(skb, cookie);
   struct h2_end *u = end_of(cookie);
   if (!u)

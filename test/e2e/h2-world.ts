@@ -139,6 +139,11 @@ export class H2World {
     return session;
   }
 
+  /** A connection on which nothing was said. */
+  raw(): net.Socket {
+    return net.connect((this.listener.address() as AddressInfo).port, HOST);
+  }
+
   /** The connections that a server has. */
   sessions(name: (typeof SERVERS)[number]): http2.ServerHttp2Session[] {
     return [...(this.#sessions.get(name) ?? [])];

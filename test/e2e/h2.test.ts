@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import type http2 from 'node:http2';
 import { test } from 'node:test';
+import { FLAG, FRAME, frame, PREFACE } from '../../src/agent/h2/frames.js';
 import { findEnvoy } from '../plan/envoy-oracle.js';
 import { type Answer, ask, H2World } from './h2-world.js';
 
@@ -134,7 +135,7 @@ async function soak(world: H2World, streams: number, atOnce: number, most: numbe
   for (const session of sessions) session.destroy();
 }
 
-test('bodies of all sizes, many at once', options, () => inWorld(ROUTES, (world) => soak(world, 2000, 60, 1 << 20)));
+test('bodies of all sizes, many at once', options, () => inWorld(ROUTES, (world) => soak(world, 1500, 60, 1 << 20)));
 
 test('a client that sends requests before it has SETTINGS', options, () =>
   inWorld(ROUTES, async (world) => {
@@ -184,6 +185,32 @@ test('streams that are reset, and servers that go', options, () =>
     for (let i = 0; i < 5; i++) assert.equal((await ask(session, post('/one'), Buffer.alloc(100))).length, 100);
     assert.equal((await ask(session, post('/two'), Buffer.alloc(100))).length, 100);
     session.destroy();
+  }),
+);
+
+test('clients that do not speak HTTP/2 as they should are left, and nobody else', options, () =>
+  inWorld(ROUTES, async (world) => {
+    const good = await world.connect();
+    await settled(world, good);
+    const hello = Buffer.concat([PREFACE, frame(FRAME.SETTINGS, 0, 0), frame(FRAME.SETTINGS, FLAG.ACK, 0)]);
+    const bad = [
+      ['no preface', Buffer.from('GET / HTTP/1.1\r\n\r\n')],
+      ['a frame that is too large', Buffer.from('ffffff000000000001', 'hex')],
+      ['a short WINDOW_UPDATE', frame(FRAME.WINDOW_UPDATE, 0, 0, Buffer.alloc(3))],
+      ['a long PING', frame(FRAME.PING, 0, 0, Buffer.alloc(9))],
+      ['SETTINGS that are cut off', frame(FRAME.SETTINGS, 0, 0, Buffer.alloc(5))],
+      ['DATA without a stream', frame(FRAME.DATA, 0, 0, Buffer.alloc(5))],
+    ] as const;
+    for (const [what, bytes] of bad) {
+      const socket = world.raw();
+      socket.on('error', () => undefined);
+      const closed = new Promise((resolve) => socket.on('close', resolve));
+      socket.resume();
+      socket.write(what === 'no preface' ? bytes : Buffer.concat([hello, bytes]));
+      await Promise.race([closed, new Promise((_, reject) => setTimeout(() => reject(new Error(what)), 5000))]);
+      assert.equal((await ask(good, post('/one'), Buffer.alloc(1000))).length, 1000, what);
+    }
+    good.destroy();
   }),
 );
 

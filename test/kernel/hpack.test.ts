@@ -8,10 +8,10 @@ import http2 from 'node:http2';
 import net, { type AddressInfo } from 'node:net';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
+import { FLAG, FRAME, FrameReader, frame, NO_TABLE, PREFACE } from '../../src/agent/h2/frames.js';
 import { BpfObject } from '../../src/kernel/libbpf.js';
 import { HUFFMAN_CODES, STATIC_TABLE } from '../../src/layout/hpack.js';
 import { compileBpf, needsRoot } from './compile-bpf.js';
-import { FLAG, FRAME, FrameReader, frame, NO_TABLE, PREFACE } from '../../src/agent/h2/frames.js';
 
 const RESULTS = ['ok', 'odd', 'bad'] as const;
 interface Decoded {
@@ -216,7 +216,7 @@ test('what has no text of its own is odd, what RFC 7541 forbids is bad', { skip 
 async function encodedByNghttp2(lists: readonly (readonly Field[])[]): Promise<Buffer[]> {
   const blocks: Buffer[] = [];
   const server = net.createServer((socket) => {
-    const reader = new FrameReader(PREFACE.length);
+    const reader = new FrameReader(PREFACE);
     socket.on('error', () => {});
     socket.write(frame(FRAME.SETTINGS, 0, 0, NO_TABLE));
     socket.on('data', (chunk) => {

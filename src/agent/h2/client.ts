@@ -14,14 +14,21 @@ import {
   type Frame,
   FrameReader,
   frame,
+  isMalformed,
   NO_TABLE,
   numberFrame,
   PREFACE,
   readSettings,
 } from './frames.js';
 import type { End, H2Plane } from './plane.js';
-import { ROOM, type Target, Upstream } from './upstream.js';
+import { type Target, Upstream } from './upstream.js';
 import { Waiting } from './window.js';
+
+/**
+ * What a client may send before it has gone on: the most of it that waits in memory. More than a server's, because what
+ * waits for one server takes the room of the others.
+ */
+const ROOM = 16 * 1024 * 1024;
 
 export interface ClientOptions {
   /** index of the listener in the image */
@@ -45,7 +52,7 @@ const dataOf = (f: Frame): number => (f.type === FRAME.DATA ? f.payload.length :
 
 export class H2Client {
   readonly #end: End;
-  readonly #reader = new FrameReader(PREFACE.length);
+  readonly #reader = new FrameReader(PREFACE);
   readonly #upstreams = new Map<number, Upstream>();
   readonly #carried = new Map<number, Carried>();
   readonly #waiting: Waiting;
@@ -55,6 +62,8 @@ export class H2Client {
   /** how many have still to take over the client's last settings */
   #unsettled = 0;
   #acknowledge = 0;
+  /** bytes of DATA that the agent was given, and those of them that have left it */
+  #taken = 0;
   #moved = 0;
   #returned = ROOM;
   #closed = false;
@@ -122,7 +131,11 @@ export class H2Client {
   /** A frame of the client's that the kernel has left to the agent. */
   #receive(f: Frame): void {
     if (this.#closed) return;
-    if (f.stream !== 0) this.#ofStream(f);
+    this.#taken += dataOf(f);
+    if (isMalformed(f)) this.fail(ERROR.FRAME_SIZE_ERROR);
+    else if (this.#taken + this.plane.came(this.#end) > FIRST_WINDOW + this.#returned)
+      this.fail(ERROR.FLOW_CONTROL_ERROR);
+    else if (f.stream !== 0) this.#ofStream(f);
     else if (f.type === FRAME.SETTINGS && !(f.flags & FLAG.ACK)) this.#newSettings(f);
     else if (f.type === FRAME.PING && !(f.flags & FLAG.ACK)) this.#send(frame(FRAME.PING, FLAG.ACK, 0, f.payload));
     else if (f.type === FRAME.WINDOW_UPDATE) {
@@ -133,10 +146,6 @@ export class H2Client {
 
   #newSettings(f: Frame): void {
     const list = readSettings(f.payload);
-    if (!list) {
-      this.fail(ERROR.INTERNAL_ERROR);
-      return;
-    }
     const first = !this.#settings;
     this.#settings = new Map([...(this.#settings ?? []), ...list]);
     if (first) {
@@ -156,6 +165,9 @@ export class H2Client {
   #open(target: Target): Upstream {
     this.#unsettled++;
     const upstream = new Upstream(this.plane, this.#end, target, this.#settings!, {
+      left: (f) => {
+        this.#moved += dataOf(f);
+      },
       frame: (f, from) => this.#fromUpstream(f, from),
       room: (more, from) => this.#room(more, from),
       settled: () => this.#settled(),
@@ -210,7 +222,6 @@ export class H2Client {
       upstream.send(f.bytes);
     } else if (f.type === FRAME.DATA || f.type === FRAME.HEADERS || f.type === FRAME.CONTINUATION) {
       upstream.waiting.push(f);
-      this.#moved += dataOf(f); // within what the agent has let it send
       if (ends(f)) carried.clientEnded = true;
     }
   }
@@ -304,6 +315,7 @@ export class H2Client {
     for (const { stream, server } of this.plane.streams(this.#end)) if (server === id) streams.add(stream);
     for (const stream of streams) {
       this.#waiting.drop(stream);
+      this.#moved += from.waiting.drop(stream);
       this.#carried.delete(stream);
       this.plane.forget(this.#end, stream);
       this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));

@@ -8,6 +8,7 @@ import {
   type Frame,
   FrameReader,
   frame,
+  isMalformed,
   numberFrame,
   PREFACE,
   readSettings,
@@ -17,8 +18,8 @@ import {
 import type { End, H2Plane } from './plane.js';
 import { Waiting } from './window.js';
 
-/** What the agent lets each peer send on a connection before it has gone on: the most that waits in its memory. */
-export const ROOM = 1024 * 1024;
+/** What the agent lets a server send on a connection before it has gone on: the most of it that waits in memory. */
+const ROOM = 1024 * 1024;
 
 export interface Target {
   readonly address: string;
@@ -29,6 +30,8 @@ export interface Target {
 
 /** What an upstream tells the connection of its client. */
 export interface UpstreamEvents {
+  /** a frame has left for it */
+  left(frame: Frame): void;
   /** a frame of a stream */
   frame(frame: Frame, from: Upstream): void;
   /** it says how much each stream may send at first, now or by a change: so much more than was known */
@@ -68,7 +71,10 @@ export class Upstream {
     this.#socket = connect({ host: target.address, port: target.port, noDelay: true });
     this.waiting = new Waiting(
       (bytes) => this.#take(bytes),
-      ({ bytes }) => this.send(bytes),
+      (f) => {
+        this.send(f.bytes);
+        events.left(f);
+      },
     );
     const first = Buffer.concat([PREFACE, ownSettings(list), numberFrame(FRAME.WINDOW_UPDATE, 0, ROOM)]);
     this.#returned = ROOM;
@@ -141,7 +147,8 @@ export class Upstream {
   }
 
   #receive(f: Frame): void {
-    if (f.stream !== 0) this.events.frame(f, this);
+    if (isMalformed(f)) this.close();
+    else if (f.stream !== 0) this.events.frame(f, this);
     else if (f.type === FRAME.SETTINGS && f.flags & FLAG.ACK) this.events.settled();
     else if (f.type === FRAME.SETTINGS) this.#settings(f);
     else if (f.type === FRAME.PING && !(f.flags & FLAG.ACK)) this.send(frame(FRAME.PING, FLAG.ACK, 0, f.payload));
@@ -154,7 +161,7 @@ export class Upstream {
   }
 
   #settings(f: Frame): void {
-    const initial = readSettings(f.payload)?.get(SETTING.INITIAL_WINDOW_SIZE) ?? this.initial;
+    const initial = readSettings(f.payload).get(SETTING.INITIAL_WINDOW_SIZE) ?? this.initial;
     this.send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
     const more = initial - this.initial;
     this.initial = initial;
