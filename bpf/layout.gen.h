@@ -17,6 +17,8 @@
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 24
 #define MAX_LOTS 8
+#define NODE_KEYS 5
+#define MAX_FAILS 3
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
 #define MAX_TOKEN_PLACES 8
@@ -89,6 +91,10 @@
 #define SLOT_TRAILER 13
 #define SLOT_ODD 14
 #define SLOT_FIRST_FREE 15
+
+#define STATE_ROW 0
+#define STATE_NODE 1
+#define STATE_SINK 2
 
 #define FIELD_METHOD 0
 #define FIELD_HOST 1
@@ -298,6 +304,31 @@ _Static_assert(__builtin_offsetof(struct image_header, answer_edits) == 32, "ima
 _Static_assert(__builtin_offsetof(struct image_header, framing_scan) == 36, "image_header.framing_scan");
 _Static_assert(__builtin_offsetof(struct image_header, framing_classes) == 40, "image_header.framing_classes");
 _Static_assert(__builtin_offsetof(struct image_header, pad) == 44, "image_header.pad");
+
+/* A state whose next bytes are nearly always the same: see src/compile/forms.ts. */
+struct node {
+  __u32 accept; /* where the input ends here */
+  __u32 fail; /* state to go on from, at the first byte of the chain, when the input is another */
+  __u32 end; /* what acceptance means behind the chain (an offset that is a multiple of 8, like a row) */
+  __u16 length; /* bytes of the chain, at most 8 */
+  __u16 on; /* 1: `other` is the state behind the chain, with which to go on */
+  __u64 want; /* the chain, its first byte lowest */
+  __u64 mask; /* bits of the input that must be as in `want` */
+  __u64 keys; /* class map entries of the byte behind the chain, the first lowest; 0: no more */
+  __u32 to[5]; /* states that they lead to */
+  __u32 other; /* state that any other byte leads to */
+};
+_Static_assert(sizeof(struct node) == 64, "node");
+_Static_assert(__builtin_offsetof(struct node, accept) == 0, "node.accept");
+_Static_assert(__builtin_offsetof(struct node, fail) == 4, "node.fail");
+_Static_assert(__builtin_offsetof(struct node, end) == 8, "node.end");
+_Static_assert(__builtin_offsetof(struct node, length) == 12, "node.length");
+_Static_assert(__builtin_offsetof(struct node, on) == 14, "node.on");
+_Static_assert(__builtin_offsetof(struct node, want) == 16, "node.want");
+_Static_assert(__builtin_offsetof(struct node, mask) == 24, "node.mask");
+_Static_assert(__builtin_offsetof(struct node, keys) == 32, "node.keys");
+_Static_assert(__builtin_offsetof(struct node, to) == 40, "node.to");
+_Static_assert(__builtin_offsetof(struct node, other) == 60, "node.other");
 
 /* What is decided for connections to one listener. */
 struct listener {
