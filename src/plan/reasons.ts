@@ -39,7 +39,7 @@ const TEXT = {
   ],
   'access-log': [
     'An access log that only the proxy can write',
-    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about.',
+    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about. Of Telemetry, only the provider that every mesh has (`envoy`) is carried out, without conditions; a provider that nobody has defined does nothing.',
   ],
   'envoy-filter': [
     'An EnvoyFilter patches it in a way that is not carried out',
