@@ -600,11 +600,45 @@ struct answer_edit {
   __u64 remove; /* slots whose lines go */
   __u32 adds; /* offset of add[n_adds] */
   __u32 n_adds; /* at most MAX_ADDS */
+  __u32 compressible; /* offset of a compressible, 0: none */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct answer_edit) == 16, "answer_edit");
+_Static_assert(sizeof(struct answer_edit) == 24, "answer_edit");
 _Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit.remove");
 _Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
 _Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
+_Static_assert(__builtin_offsetof(struct answer_edit, compressible) == 16, "answer_edit.compressible");
+_Static_assert(__builtin_offsetof(struct answer_edit, pad) == 20, "answer_edit.pad");
+
+/* One header of an answer, and what its value is tested for. */
+struct look {
+  __u32 slot; /* slot of the response scanner */
+  __u32 start; /* start row of an automaton */
+  __u32 classes; /* its class map */
+};
+_Static_assert(sizeof(struct look) == 12, "look");
+_Static_assert(__builtin_offsetof(struct look, slot) == 0, "look.slot");
+_Static_assert(__builtin_offsetof(struct look, start) == 4, "look.start");
+_Static_assert(__builtin_offsetof(struct look, classes) == 8, "look.classes");
+
+/* Answers that a compressor could have compressed get a line "vary: Accept-Encoding". */
+struct compressible {
+  __u64 never; /* slots whose presence tells that it could not */
+  __u32 minimum; /* nor if Content-Length is less */
+  __u32 looks; /* offset of look[3]: nor if the first is there and not accepted, or the second is accepted. The third is the line itself, in a list: accepted, there is nothing to do; not accepted, only the agent can do it */
+  __u32 off; /* offset of the line */
+  __u32 len; /* its length */
+  __u32 value; /* where the value begins in the line */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct compressible) == 32, "compressible");
+_Static_assert(__builtin_offsetof(struct compressible, never) == 0, "compressible.never");
+_Static_assert(__builtin_offsetof(struct compressible, minimum) == 8, "compressible.minimum");
+_Static_assert(__builtin_offsetof(struct compressible, looks) == 12, "compressible.looks");
+_Static_assert(__builtin_offsetof(struct compressible, off) == 16, "compressible.off");
+_Static_assert(__builtin_offsetof(struct compressible, len) == 20, "compressible.len");
+_Static_assert(__builtin_offsetof(struct compressible, value) == 24, "compressible.value");
+_Static_assert(__builtin_offsetof(struct compressible, pad) == 28, "compressible.pad");
 
 /* Endpoints and how one of them is chosen. */
 struct cluster {

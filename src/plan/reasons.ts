@@ -274,10 +274,6 @@ const TEXT = {
   ],
   'dry-run': ['A dry run', 'The policy is evaluated for its statistics only; it decides nothing.'],
   audit: ['An audit policy', 'It only marks requests for auditing; it decides nothing.'],
-  'custom-authorization': [
-    'An external authorizer decides',
-    'CUSTOM policies ask a service that the mesh configuration names. It is not known here, and requests are denied, as Istio does then.',
-  ],
   'partial-selection': [
     'The policy selects only some of the servers',
     'Which server gets a request is chosen after the check, so the stricter outcome counts for all of them.',
