@@ -45,6 +45,7 @@ function tlsTo({ ca, san, sni, client }: Wants): JsonObject {
         // of a handshake that resumes a session Node tells no name
         max_session_keys: 0,
         common_tls_context: {
+          tls_params: { tls_maximum_protocol_version: 'TLSv1_3' },
           ...(client ? { tls_certificates: [files(client)] } : {}),
           validation_context: {
             trusted_ca: { filename: ca.cert },
