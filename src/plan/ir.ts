@@ -3,6 +3,7 @@
  * that the plan cannot express is a `proxy` verdict with reasons; nothing is dropped silently.
  */
 import type { Position } from '../policy/diagnostics.js';
+import type { JsonObject } from '../policy/resources.js';
 import type { AccessLog } from './access-log.js';
 import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
@@ -272,6 +273,14 @@ export interface FollowedPlan {
   readonly all?: readonly { readonly address: string; readonly port: number }[];
 }
 
+/** Where the proxy encrypts what goes to the endpoints of a cluster. */
+export interface RelayPlan {
+  /** equal keys are one relay */
+  readonly key: string;
+  /** of the relay's cluster: TLS, and how connections are opened */
+  readonly settings: JsonObject;
+}
+
 export interface ClusterPlan {
   readonly name: string;
   readonly lb: 'round_robin' | 'random' | 'least_request' | 'ring_hash' | 'maglev';
@@ -291,6 +300,8 @@ export interface ClusterPlan {
   readonly idleMs?: number;
   /** requests in flight that the proxy's cluster may have; absent: any number */
   readonly breaker?: Breaker;
+  /** connections to the endpoints lead through this relay */
+  readonly relay?: RelayPlan;
 }
 
 /** A circuit breaker on requests in flight. */
