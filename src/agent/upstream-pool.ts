@@ -78,6 +78,7 @@ export class UpstreamPool {
       endpoint = this.#addEndpoint(address, port, proxy);
       this.#byKey.set(key, endpoint);
       if (proxy) this.plane.steering.pairProxy(endpoint);
+      else this.plane.steering.place(endpoint.id, endpoint);
     }
     endpoint.retired = false;
     return endpoint.id;
