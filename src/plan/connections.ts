@@ -25,6 +25,7 @@ const LISTENER_FIELDS = [
   'per_connection_buffer_limit_bytes',
   'metadata',
   'drain_type',
+  'listener_filters',
   'listener_filters_timeout',
   'continue_on_listener_filters_timeout',
   'bind_to_port',
