@@ -1,7 +1,8 @@
 /** Envoy listeners for connections: of services' TCP ports, and of gateways' TCP servers, as far as rules speak of them. */
+import type { Backends } from '../gateway-api/backends.js';
 import type { Intercept, JsonObject } from '../resources.js';
 import type { Authorization } from './authorization.js';
-import { type Chains, type ConnectionRoutes, connectionListener } from './connection-routes.js';
+import { type ConnectionRoutes, connectionListener, proxyOf } from './connection-routes.js';
 import { interceptsOf } from './gateway-listeners.js';
 import type { GatewayWorkload } from './gateways.js';
 import { clusterName } from './hosts.js';
@@ -20,13 +21,11 @@ export function patchConnections(filters: readonly { readonly spec: EnvoyFilter 
   return filters.some(({ spec }) => spec.configPatches?.some(({ applyTo = '' }) => PATCHES.has(applyTo)));
 }
 
-/** The clusters that chains lead to. */
-function clustersOf({ chains, fallback }: Chains): string[] {
-  return [...chains, ...(fallback ? [fallback] : [])].flatMap((chain) => {
-    const proxy = (chain.filters as JsonObject[])[0]?.typed_config as JsonObject;
-    const weighted = (proxy.weighted_clusters as JsonObject | undefined)?.clusters as JsonObject[] | undefined;
-    return weighted ? weighted.map(({ name }) => String(name)) : [String(proxy.cluster)];
-  });
+/** The clusters that a chain leads to. */
+function clustersOf(chain: JsonObject): string[] {
+  const proxy = proxyOf(chain);
+  const weighted = (proxy.weighted_clusters as JsonObject | undefined)?.clusters as JsonObject[] | undefined;
+  return weighted ? weighted.map(({ name }) => String(name)) : [String(proxy.cluster)];
 }
 
 /**
@@ -41,19 +40,20 @@ export function buildConnectionListeners(
   routes: ConnectionRoutes,
   authorization: Authorization,
   place: Places,
+  backends: Backends,
   patched: boolean,
 ): { listeners: KnownListener[]; intercepts: Intercept[] } {
   const { context } = input;
   const listeners: KnownListener[] = [];
   const intercepts: Intercept[] = [];
-  /** Why connections must not be led to the servers by these chains. */
+  /** Why connections must not be led to the servers by a chain. */
   const refusal = (
-    chains: Chains,
+    chain: JsonObject,
     workload?: GatewayWorkload,
   ): readonly [code: string, message: string] | undefined => {
     if (patched)
       return ['envoy-filter', 'EnvoyFilters patch listeners or their filters: connections are not intercepted'];
-    const judged = clustersOf(chains).some((name) => authorization.protectsServers(name));
+    const judged = clustersOf(chain).some((name) => authorization.protectsServers(name));
     if (!judged && !(workload && authorization.protectsGateway(workload))) return undefined;
     return ['network-filter', 'AuthorizationPolicies judge these connections, which is not done here'];
   };
@@ -63,18 +63,18 @@ export function buildConnectionListeners(
     const done = new Set<number>();
     for (const server of workload.servers) {
       if (server.protocol === 'http' || done.has(server.port)) continue;
-      const chains = routes.ofGateway(input, workload, server);
-      if (!chains) continue;
+      const chain = routes.ofGateway(input, workload, server, backends);
+      if (!chain) continue;
       done.add(server.port);
-      const refused = refusal(chains, workload);
+      const refused = refusal(chain, workload);
       if (refused) {
-        routes.leave(chains, ...refused);
+        routes.leave(chain, ...refused);
         continue;
       }
       const { document, path } = server;
       const name = `gateway|${server.port}|${workload.key}`;
       const addresses = [...workload.addresses, ...(workload.service?.addresses ?? [])];
-      const json = connectionListener(name, place(name, { addresses, document, path }), chains);
+      const json = connectionListener(name, place(name, { addresses, document, path }), chain);
       listeners.push({ json: context.origin(json, document, path), port: server.port, workload, connections: true });
       for (const { address, port, server: number } of interceptsOf(workload, 'tcp'))
         if (number === server.port) intercepts.push({ address, port, listener: name });
@@ -84,16 +84,16 @@ export function buildConnectionListeners(
     if (service.resolution === 'none' || !(service.assumed || visible(service.exportTo, context.namespace))) continue;
     for (const { number: port, protocol } of service.ports) {
       if (protocol !== 'tcp') continue;
-      const chains = routes.ofService(input, service, port);
+      const chain = routes.ofService(input, service, port);
       const addresses = service.addresses.filter((address) => !claimed.has(`${address} ${port}`));
-      if (!chains || (addresses.length === 0 && service.addresses.length > 0)) continue;
-      const refused = refusal(chains);
+      if (!chain || (addresses.length === 0 && service.addresses.length > 0)) continue;
+      const refused = refusal(chain);
       if (refused) {
-        routes.leave(chains, ...refused);
+        routes.leave(chain, ...refused);
         continue;
       }
       const name = clusterName(port, '', service.host);
-      const json = connectionListener(name, place(name, service), chains);
+      const json = connectionListener(name, place(name, service), chain);
       listeners.push({ json: context.origin(json, service.document, service.path), port, connections: true });
       for (const address of addresses) intercepts.push({ address, port, listener: name });
     }

@@ -2,7 +2,11 @@
  * What VirtualServices say of connections (`tcp`): Envoy filter chains with TCP proxies, as istiod makes them for services'
  * TCP ports (pilot/pkg/networking/core/tls.go, networkfilter.go) and for gateways' TCP servers (gateway.go).
  */
+import { BlockList, isIP, isIPv6 } from 'node:net';
 import type { Document } from '../documents.js';
+import { type Backends, backendHost } from '../gateway-api/backends.js';
+import type { ApiGateways, ApiListener } from '../gateway-api/listeners.js';
+import type { TcpApiRoute } from '../gateway-api/schema.js';
 import type { JsonObject } from '../resources.js';
 import type { HostMention } from './assumptions.js';
 import type { Context, Path, RuleBuilder } from './context.js';
@@ -31,12 +35,10 @@ interface Bound {
   /** `namespace/name` of the gateways */
   readonly gateways: readonly string[];
   readonly exportTo: readonly string[];
-}
-
-/** The filter chains of a listener. */
-export interface Chains {
-  readonly chains: readonly JsonObject[];
-  readonly fallback?: JsonObject;
+  /** of the Gateway API: the listeners that take it */
+  readonly taking?: readonly GatewayServer[];
+  /** of the Gateway API: backends by rule */
+  readonly backends?: readonly NonNullable<NonNullable<TcpApiRoute['rules']>[number]['backendRefs']>[];
 }
 
 const TCP_PROXY = 'type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy';
@@ -45,27 +47,37 @@ const chainOf = (proxy: JsonObject): JsonObject => ({
   filters: [{ name: 'envoy.filters.network.tcp_proxy', typed_config: proxy }],
 });
 
+/** The TCP proxy of a chain. */
+export const proxyOf = (chain: JsonObject): JsonObject =>
+  (chain.filters as JsonObject[])[0]?.typed_config as JsonObject;
+
 /** A TCP proxy that leads to one cluster. */
 function toCluster(cluster: string): JsonObject {
   return { '@type': TCP_PROXY, stat_prefix: cluster, cluster };
 }
 
-/** A CIDR range, as it is written for subnets: a single address without a length is one, too. */
-function prefixRange(text: string): JsonObject {
-  const [address = '', length] = text.split('/');
-  return { address_prefix: address, prefix_len: Number(length ?? (address.includes(':') ? 128 : 32)) };
+/** Whether the addresses of a service are in subnets: all of them, none, or some ('unknown' if it has none). */
+function within(addresses: readonly string[], subnets: readonly string[]): 'all' | 'none' | 'unknown' {
+  const list = new BlockList();
+  for (const text of subnets) {
+    const [address = '', length] = text.split('/');
+    const family = isIPv6(address) ? 'ipv6' : 'ipv4';
+    if (isIP(address) === 0) return 'unknown';
+    list.addSubnet(address, Number(length ?? (family === 'ipv6' ? 128 : 32)), family);
+  }
+  const inside = addresses.filter((address) => list.check(address, isIPv6(address) ? 'ipv6' : 'ipv4'));
+  if (addresses.length === 0) return 'unknown';
+  return inside.length === addresses.length ? 'all' : inside.length === 0 ? 'none' : 'unknown';
 }
 
-/** A listener of filter chains at `place` (`address:port`). */
-export function connectionListener(name: string, place: string, { chains, fallback }: Chains): JsonObject {
+/** A listener with one filter chain at `place` (`address:port`). */
+export function connectionListener(name: string, place: string, chain: JsonObject): JsonObject {
   const [, address = '', port] = /^(.*):(\d+)$/.exec(place) ?? [];
-  const all = chains.length === 0 && fallback ? [fallback] : [...chains];
   return {
     name,
     address: { socket_address: { address, port_value: Number(port) } },
     traffic_direction: 'OUTBOUND',
-    filter_chains: all,
-    ...(fallback && chains.length > 0 ? { default_filter_chain: fallback } : {}),
+    filter_chains: [chain],
   };
 }
 
@@ -86,10 +98,13 @@ export class ConnectionRoutes {
       const path = ['spec', 'tcp', index];
       return { document, path, route, rule: context.rule(document, path, `tcp[${index}]`) };
     });
-    const why = (code: string, path: Path, message: string) => {
-      for (const { rule } of rules) context.unsupported(rule, ['spec', ...path], code, message);
+    const why = (code: string, key: string, message: string) => {
+      for (const { rule } of rules) context.unsupported(rule, ['spec', key], code, message);
     };
-    if (!spec.hosts?.length) return why('no-host', ['hosts'], 'names no host');
+    if (!spec.hosts?.length) {
+      why('no-host', 'hosts', 'names no host');
+      return;
+    }
     const gateways = (spec.gateways ?? []).map((name) => gatewayName(name, document.namespace));
     const others = gateways.filter((name) => name !== MESH);
     const meant = gateways.length === 0 || gateways.includes(MESH);
@@ -97,11 +112,71 @@ export class ConnectionRoutes {
     const hosts = spec.hosts.map((host) => resolveHost(host.toLowerCase(), document.namespace, context.domain));
     const shown = meant && visible(exported, context.namespace);
     const imported = hosts.some((host) => sidecars.imports(document.namespace, host));
-    if (others.length === 0 && !shown)
-      return why('not-exported', ['exportTo'], `not exported to namespace ${context.namespace}`);
-    if (others.length === 0 && !imported)
-      return why('sidecar', ['hosts'], 'the Sidecar of the clients does not import it');
+    if (others.length === 0 && !(shown && imported)) {
+      if (!shown) why('not-exported', 'exportTo', `not exported to namespace ${context.namespace}`);
+      else why('sidecar', 'hosts', 'the Sidecar of the clients does not import it');
+      return;
+    }
     this.#bound.push({ document, hosts, rules, mesh: shown && imported, gateways: others, exportTo: exported });
+  }
+
+  /** A TCPRoute of the Gateway API, as istiod has it: a VirtualService for the listeners that take it. */
+  addApiRoute({ document, spec }: Typed<TcpApiRoute>, gateways: ApiGateways): void {
+    const context = this.#context;
+    const backends: NonNullable<Bound['backends']>[number][] = [];
+    const rules = (spec.rules ?? []).map(({ backendRefs = [] }, index): ConnectionRule => {
+      const path = ['spec', 'rules', index];
+      const rule = context.rule(document, path, `rules[${index}]`);
+      const route = backendRefs.flatMap((ref) => {
+        const place = backendHost(ref, document.namespace, context.domain);
+        if (!place || ref.weight === 0) return [];
+        const port = ref.port === undefined ? {} : { port: { number: ref.port } };
+        return [{ destination: { host: place.host, ...port }, weight: ref.weight ?? 1 }];
+      });
+      backends.push(backendRefs);
+      return { document, path, route: { route }, rule };
+    });
+    const taking: ApiListener[] = [];
+    const problems: string[] = [];
+    for (const ref of spec.parentRefs ?? []) {
+      const { group = 'gateway.networking.k8s.io', kind = 'Gateway' } = ref;
+      const gateway = `${ref.namespace ?? document.namespace}/${ref.name}`;
+      const path = ['spec', 'parentRefs'];
+      const own = group === 'gateway.networking.k8s.io' && kind === 'Gateway';
+      if (own && context.assumeEndpoints) gateways.assume(gateway, ref.port, document, path, 'tcp');
+      const found = !own
+        ? `parents of kind ${kind} take no connections here`
+        : gateways.listeners(gateway)
+          ? gateways.taking(document, gateway, ref)
+          : `no document describes gateway ${gateway}: nothing is intercepted for it`;
+      if (typeof found === 'string') problems.push(found);
+      else {
+        const tcp = found.filter(({ protocol }) => protocol === 'tcp');
+        if (tcp.length === 0) problems.push(`no listener of gateway ${gateway} is about TCP`);
+        taking.push(...tcp);
+      }
+    }
+    // a rule is the kernel's only if everything that leads to it is
+    for (const message of problems)
+      for (const { rule } of rules) context.unsupported(rule, ['spec', 'parentRefs'], 'gateway', message);
+    const names = [...new Set(taking.map(({ gateway }) => gateway))];
+    this.#bound.push({
+      ...{ document, hosts: ['*'], rules, mesh: false, gateways: names, exportTo: ['*'], taking, backends },
+    });
+  }
+
+  /** Whether all backends of a rule are what they must be; else the rule has a reason. */
+  #usable(
+    { document, backends }: Bound,
+    index: number,
+    { rule, path, route }: ConnectionRule,
+    known: Backends,
+  ): boolean {
+    if (!backends) return true;
+    const wrong = (backends[index] ?? []).map((ref) => known.resolve(document, ref)).find((b) => 'message' in b);
+    const message = wrong && 'message' in wrong ? wrong.message : route.route.length === 0 ? 'no backends' : undefined;
+    if (message !== undefined) this.#context.unsupported(rule, [...path, 'backendRefs'], 'translation', message);
+    return message === undefined;
   }
 
   /** Hosts, and hosts and ports of destinations, that they speak of. */
@@ -131,7 +206,8 @@ export class ConnectionRoutes {
 
   /** The gateways that they are bound to, with the ports that matches ask for. */
   *gatewayMentions(): Iterable<{ name: string; document: Document; path: Path; ports: Set<number> }> {
-    for (const { document, rules, gateways } of this.#bound) {
+    for (const { document, rules, gateways, taking } of this.#bound) {
+      if (taking) continue;
       for (const name of gateways) {
         const ports = rules.flatMap(({ route }) => portsFor(route, (match) => isFor(match, name, document)));
         yield { name, document, path: ['spec', 'gateways'], ports: new Set(ports) };
@@ -170,26 +246,29 @@ export class ConnectionRoutes {
     return proxy;
   }
 
-  /** What the mesh's clients get at a TCP port of a service; undefined: no rule speaks of it. */
-  ofService(input: RouteInput, service: Service, port: number): Chains | undefined {
+  /**
+   * The filter chain that the mesh's clients get at a TCP port of a service; undefined: no rule speaks of it. A subnet
+   * that connections must go to is looked at here: the addresses of the service are known.
+   */
+  ofService(input: RouteInput, service: Service, port: number): JsonObject | undefined {
     const audience = meshClients(this.#context);
-    const chains: JsonObject[] = [];
-    for (const { document, hosts, rules, mesh } of this.#bound) {
+    for (const { hosts, rules, mesh } of this.#bound) {
       if (!mesh || !hosts.some((host) => hostMatches(host, service.host))) continue;
       for (const rule of rules) {
         const matches = this.#matching(input, rule, port, audience);
         if (!matches) continue;
         const subnets = matches.flatMap((match) => match?.destinationSubnets ?? []);
-        const proxy = this.#proxy(input, rule, port, audience);
-        if (matches.some((match) => !match?.destinationSubnets?.length)) return { chains, fallback: chainOf(proxy) };
-        const chain = { filter_chain_match: { prefix_ranges: subnets.map(prefixRange) }, ...chainOf(proxy) };
-        chains.push(this.#context.origin(chain, document, rule.path));
+        const any = matches.some((match) => !match?.destinationSubnets?.length);
+        const inside = any ? 'all' : within(service.addresses, subnets);
+        if (inside === 'none') continue;
+        const chain = chainOf(this.#proxy(input, rule, port, audience));
+        if (inside === 'all') return chain;
+        const message = `which addresses of ${service.host} are in these subnets cannot be told`;
+        this.#context.unsupported(rule.rule, [...rule.path, 'match'], 'translation', message);
+        return undefined;
       }
     }
-    if (chains.length === 0) return undefined;
-    const proxy = toCluster(`outbound|${port}||${service.host}`);
-    connectionLimits(input, proxy, service.host, service.namespace);
-    return { chains, fallback: chainOf(this.#context.origin(proxy, service.document, service.path)) };
+    return undefined;
   }
 
   /** The matches of a rule that are about connections to a port; undefined: none is. */
@@ -209,9 +288,16 @@ export class ConnectionRoutes {
   }
 
   /** What a gateway's server that is about connections does with them; undefined: no rule speaks of it. */
-  ofGateway(input: RouteInput, workload: GatewayWorkload, server: GatewayServer): Chains | undefined {
+  ofGateway(
+    input: RouteInput,
+    workload: GatewayWorkload,
+    server: GatewayServer,
+    backends: Backends,
+  ): JsonObject | undefined {
     const { labels } = workload;
-    for (const { document, hosts, rules, gateways, exportTo } of this.#bound) {
+    for (const bound of this.#bound) {
+      const { document, hosts, rules, gateways, exportTo, taking } = bound;
+      if (taking && !taking.includes(server)) continue;
       const { namespace = document.namespace } = workload;
       if (!gateways.includes(server.gateway)) continue;
       if (workload.namespace !== undefined && !visible(exportTo, workload.namespace)) continue;
@@ -219,37 +305,35 @@ export class ConnectionRoutes {
       const offered = own.map(({ host }) => host);
       if (hostIntersection(offered, hosts).length === 0) continue;
       const audience = { gateways: [server.gateway], namespace, labels };
-      for (const rule of rules) {
+      for (const [index, rule] of rules.entries()) {
         if (!this.#matching(input, rule, server.port, audience)) continue;
+        if (!this.#usable(bound, index, rule, backends)) return undefined;
         if (server.tls || server.protocol !== 'tcp') {
           const message = `gateway ${server.gateway} speaks TLS on port ${server.port}: connections there are not intercepted`;
           this.#context.unsupported(rule.rule, ['spec', 'gateways'], 'tls', message);
           return undefined;
         }
-        return { chains: [chainOf(this.#proxy(input, rule, server.port, audience))] };
+        return chainOf(this.#proxy(input, rule, server.port, audience));
       }
     }
     return undefined;
   }
 
-  /** Gives a reason to the rules that lead to these chains, which are not carried out. */
-  leave({ chains, fallback }: Chains, code: string, message: string): void {
-    const own = [...chains, ...(fallback ? [fallback] : [])].map((chain) => (chain.filters as JsonObject[])[0]);
-    const proxies = new Set(own.map((filter) => filter?.typed_config));
-    for (const { rules } of this.#bound)
-      for (const { rule, path } of rules)
-        if (rule.objects.some((object) => proxies.has(object as JsonObject)))
-          this.#context.unsupported(rule, path, code, message);
+  /** Gives a reason to the rule that a chain is made of, which is not carried out. */
+  leave(chain: JsonObject, code: string, message: string): void {
+    const proxy = proxyOf(chain);
+    for (const { rule, path } of this.#bound.flatMap(({ rules }) => rules))
+      if (rule.objects.includes(proxy)) this.#context.unsupported(rule, path, code, message);
   }
 
   /** Gives reasons to rules that no listener uses. */
   explainUnused(services: readonly Service[], isGateway: (name: string) => boolean): void {
-    for (const { hosts, rules, mesh, gateways } of this.#bound) {
+    for (const { hosts, rules, mesh, gateways, taking } of this.#bound) {
       const covered = services.filter((service) => hosts.some((host) => hostMatches(host, service.host)));
       const tcp = covered.some((service) => service.ports.some(({ protocol }) => protocol === 'tcp'));
       for (const { rule, path } of rules) {
         if (rule.objects.length > 0 || rule.unsupported.length > 0) continue;
-        const missing = gateways.filter((name) => !isGateway(name));
+        const missing = taking ? [] : gateways.filter((name) => !isGateway(name));
         const [code, message] =
           missing.length > 0
             ? ['gateway', `no document describes gateway ${missing.join(', ')}: nothing is intercepted for it`]

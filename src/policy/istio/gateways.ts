@@ -53,7 +53,7 @@ export interface GatewayWorkload {
 
 /** The ports that are assumed for gateways that no document describes: of requests, and of connections. */
 export const ASSUMED_GATEWAY_PORT = 80;
-const ASSUMED_TCP_PORT = 31400;
+export const ASSUMED_TCP_PORT = 31400;
 
 const PLAIN = new Set(['HTTP', 'HTTP2', 'GRPC', 'GRPC-WEB', 'GRPC_WEB']);
 

@@ -59,6 +59,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const gateways = new Gateways(context, registry, input.gateways);
   const apiGateways = new ApiGateways(context, registry, input.apiGateways, input.namespaces);
   const apiRoutes = new ApiRoutes(context, registry, apiGateways, [...input.httpRoutes, ...input.grpcRoutes]);
+  for (const route of input.tcpRoutes) virtualServices.connections.addApiRoute(route, apiGateways);
   const mentions = [...virtualServices.mentions(), ...apiRoutes.mentions()];
   assumeServices(context, registry, mentions, destinationRules);
   for (const { host, port, protocol } of apiRoutes.spoken()) registry.speak(host, port, protocol);
@@ -111,7 +112,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     apiRoutes.ofGateway(routes, backends, workload, port),
   );
   const connected = buildConnectionListeners(
-    ...([routes, seen, workloads, virtualServices.connections, authorization, place] as const),
+    ...([routes, seen, workloads, virtualServices.connections, authorization, place, backends] as const),
     patchConnections(input.envoyFilters),
   );
   const known: KnownListener[] = [
