@@ -109,6 +109,9 @@ function clusterNotes(notes: Notes, { name, lb, detection, breaker, resource }: 
     notes.add('outlier-detection', 'failed connections count', at('outlier_detection'), resource, 'outlier_detection');
   if (breaker !== undefined)
     notes.add('circuit-breaker', `max_requests is ${breaker}`, at('circuit_breakers'), resource, 'circuit_breakers');
+  const transport = obj(resource, 'transport_socket');
+  if (transport && !anyType(obj(transport, 'typed_config')).endsWith('.RawBuffer'))
+    notes.add('tls', 'clients would have to speak TLS', at('transport_socket'), resource, 'transport_socket');
   const connection = obj(resource, 'upstream_connection_options');
   if (has(connection, 'tcp_keepalive'))
     notes.add('unsupported-field', 'keepalive of connections', at('upstream_connection_options'), resource);
