@@ -95,16 +95,16 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     fix: 'Give each name a service or a port of its own, so that the address says where connections go, and use a TCP route.',
     example: {
       place: 'documents',
-      before: `${HEAD('VirtualService')}spec:
-  hosts: [reviews]
+      before: `${HEAD('VirtualService', 'ledger')}spec:
+  hosts: [ledger]
   tls:
-    - match: [{ port: 9443, sniHosts: [reviews.example.com] }]
-      route: [{ destination: { host: reviews, port: { number: 9443 } } }]`,
-      after: `${HEAD('VirtualService')}spec:
-  hosts: [reviews]
+    - match: [{ port: 9443, sniHosts: [ledger.example.com] }]
+      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
+      after: `${HEAD('VirtualService', 'ledger')}spec:
+  hosts: [ledger]
   tcp:
     - match: [{ port: 9443 }]
-      route: [{ destination: { host: reviews, port: { number: 9443 } } }]`,
+      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
     },
   },
   'no-host': {
