@@ -160,7 +160,7 @@ export const ImageHeader = struct('image_header', 'The first bytes of the blob.'
   ['answer_edits', 'u32', 'offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits'],
   ['framing_scan', 'u32', 'start row of the scanner that only tells where a request ends'],
   ['framing_classes', 'u32', 'its class map'],
-  ['pad', 'u32', 'zero'],
+  ['connections', 'u32', 'offset of u32[n_listeners]: the route for connections to a listener or 0; 0: there are none'],
 ]);
 
 export const NodeSpec = struct(
