@@ -201,7 +201,7 @@ function idleTimes(
 
 /** The agent's numbers, by what they are for. @param breakers is told which clusters' breakers are used */
 function numbersFor(
-  { proxies, inbound, wanted }: Planned,
+  { task, proxies, inbound, wanted }: Planned,
   numbers: Numbers,
   breakers: Set<string>,
 ): Omit<CompileOptions, 'generation'> {
@@ -224,6 +224,7 @@ function numbersFor(
   return {
     endpointId: (address, port, relay) => idOf(address, port, false, relay),
     programNumber: (wants) => program(wants)!,
+    delays: task.proxy === 'own',
     bucketIndex: byKey(wanted.buckets, numbers.buckets, ({ key }) => key),
     breakerIndex: (wants) => {
       const index = breaker(wants);

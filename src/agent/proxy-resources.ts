@@ -6,6 +6,7 @@ import {
   WITHOUT_BREAKERS,
   withBreakers,
   withConsults,
+  withDelayRoutes,
   withInboundListeners,
   withOutliers,
   withoutLimits,
@@ -33,7 +34,7 @@ export function forProxy(task: PolicyTask, resources: Resources, share: KernelSh
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
   const all = withInboundListeners(
-    withOutliers(withReplayRoutes(asking, settings), ejectable, task.reportsPath),
+    withOutliers(withDelayRoutes(withReplayRoutes(asking, settings)), ejectable, task.reportsPath),
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
     task.proxyFolder,
   );

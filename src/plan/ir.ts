@@ -167,7 +167,14 @@ export interface RbacCheck {
   readonly action: 'allow' | 'deny';
   readonly condition: Condition;
   /** what is stopped is answered so, or left to the proxy; undefined: RBAC's own 403 */
-  readonly reply?: ReplyAction | { readonly kind: 'proxy'; readonly why?: string };
+  readonly reply?:
+    | ReplyAction
+    | {
+        readonly kind: 'proxy';
+        readonly why?: string;
+        /** with a chance: which requests a fault delays is drawn here, and the proxy delays these for certain */
+        readonly delayed?: true;
+      };
   /** what would be stopped is stopped with this probability only, drawn per request */
   readonly chance?: { readonly numerator: number; readonly denominator: number };
   /** what would be stopped takes a token instead, and is stopped when there is none */

@@ -274,6 +274,10 @@ const TEXT = {
   ],
   'dry-run': ['A dry run', 'The policy is evaluated for its statistics only; it decides nothing.'],
   audit: ['An audit policy', 'It only marks requests for auditing; it decides nothing.'],
+  'custom-authorization': [
+    'An external authorizer decides',
+    'CUSTOM policies ask a service that MeshConfig names. It is not asked here: requests that match are denied.',
+  ],
   'partial-selection': [
     'The policy selects only some of the servers',
     'Which server gets a request is chosen after the check, so the stricter outcome counts for all of them.',
