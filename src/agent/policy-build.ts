@@ -7,6 +7,7 @@ import { beforeDrain, type DownstreamIdle, downstreamIdle, HOUR_MS, shorter } fr
 import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { report } from '../plan/report.js';
+import { reports } from '../plan/tracing.js';
 import { asString } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { ejectableAssignment, inboundPath, prepareProxy } from '../proxy/index.js';
@@ -91,6 +92,12 @@ function bucketsOf(plan: Plan): TokenBucket[] {
   return [...new Set(lists)].flatMap((checks) => checks.flatMap(({ bucket }) => (bucket ? [bucket] : [])));
 }
 
+/** Clusters that spans of the kernel's requests go to. */
+function collectorsOf(plan: Plan): string[] {
+  const traced = plan.listeners.flatMap(({ trace }) => (trace && reports(trace) ? [trace] : []));
+  return [...new Set(traced.flatMap(({ collector }) => (collector ? [collector.cluster] : [])))];
+}
+
 function breakersOf(plan: Plan, resources: Resources): Breaker[] {
   const unseen = usedElsewhere(resources, plan);
   return unique(plan.clusters.flatMap(({ breaker }) => (breaker && !unseen(breaker.cluster) ? [breaker] : [])));
@@ -119,7 +126,17 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
   const ejectable = ejectableOf(task, compiled, resources);
   const prepared =
     task.proxy === 'own'
-      ? prepareProxy(forProxy(task, resources, { limits, breakers, ejectable, inbound, elsewhere }), task.proxyFolder)
+      ? prepareProxy(
+          forProxy(task, resources, {
+            limits,
+            breakers,
+            ejectable,
+            inbound,
+            elsewhere,
+            collectors: collectorsOf(plan),
+          }),
+          task.proxyFolder,
+        )
       : undefined;
   const { image, followed, stats } = compiled;
   return {

@@ -4,6 +4,7 @@ import type { JsonObject, Resources } from '../policy/resources.js';
 import {
   WITHOUT_BREAKERS,
   withBreakers,
+  withCollectors,
   withConsults,
   withInboundListeners,
   withOutliers,
@@ -19,19 +20,22 @@ export interface KernelShare {
   readonly ejectable: ReadonlyMap<string, JsonObject>;
   readonly inbound: ReadonlyMap<string, string>;
   readonly elsewhere: ReadonlyMap<string, string>;
+  /** clusters that spans of the kernel's requests go to */
+  readonly collectors: readonly string[];
 }
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, elsewhere } = share;
+  const { limits, breakers, ejectable, inbound, elsewhere, collectors } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
-  return withInboundListeners(
+  const served = withInboundListeners(
     withOutliers(withReplayRoutes(asking, settings), ejectable, task.reportsPath),
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
     task.proxyFolder,
   );
+  return withCollectors(served, collectors, task.proxyFolder);
 }
