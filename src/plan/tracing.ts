@@ -188,7 +188,8 @@ export function tracingOf(notes: Notes, hcm: JsonObject, path: string, around: A
   const sampled = sampling(tracing, bool(hcm, 'generate_request_id', true));
   if (sampled === undefined) own.add('tracing', 'some requests are traced, drawn by their ids', at, tracing);
   if (runtime) own.add('tracing', 'the runtime may change which requests are traced', at, tracing);
-  if (!notes.environment) own.add('tracing', 'spans cannot be sent by way of somebody else’s proxy', at, tracing);
+  if (!notes.environment && sampled !== false && tracer?.tracer !== 'none')
+    own.add('tracing', 'spans cannot be sent by way of somebody else’s proxy', at, tracing);
   const collector = tracer?.collector;
   if (collector && !clusters.some((cluster) => str(cluster, 'name') === collector.cluster))
     own.add('tracing', `the collector’s cluster ${collector.cluster} is not known`, at, tracing);

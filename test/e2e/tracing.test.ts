@@ -85,6 +85,8 @@ interface Case {
   readonly method?: string;
   readonly headers?: HeaderList;
   readonly body?: string;
+  /** the client leaves after so many milliseconds */
+  readonly abandonMs?: number;
   /** false: the proxy decides it */
   readonly kernel?: false;
 }
@@ -102,6 +104,7 @@ const CASES: readonly Case[] = [
   { path: '/long/way/round' },
   { path: '/known' },
   { path: '/reset/999/reset', kernel: false },
+  { path: '/sleep/600', abandonMs: 150 },
   { path: '/id', headers: [['X-Request-Id', '11111111-2222-4333-8444-555555555555']], kernel: false },
   { path: '/b3', headers: [['X-B3-TraceId', '463ac35c9f6413ad'], ['X-B3-SpanId', 'a2fb4a1d1a96d312'], ['X-B3-Sampled', '1']] },
   { path: '/w3c', headers: [['traceparent', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01']] },
@@ -141,10 +144,15 @@ async function ask(driver: Driver, address: string, port: number, c: Case, id: s
   const method = c.method ?? 'GET';
   const length: HeaderList = c.body === undefined ? [] : [['Content-Length', String(c.body.length)]];
   const line = `${method} ${c.path.replace('ID', id)}?x HTTP/1.1`;
+  const gone = c.abandonMs === undefined ? {} : { abandon: 'fin' as const, abandonAfterMs: c.abandonMs };
   return driver.run({
     ...{ address, port },
     exchanges: [
-      { pieces: [request(line, [...(c.headers ?? []), ['User-Agent', id], ...length], c.body)], methods: [method] },
+      {
+        pieces: [request(line, [...(c.headers ?? []), ['User-Agent', id], ...length], c.body)],
+        methods: [method],
+        ...gone,
+      },
     ],
   });
 }
