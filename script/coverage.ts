@@ -30,7 +30,7 @@ interface Survey {
   inputs: number;
   rejected: number;
   documents: number;
-  /** rules in the kernel whose requests are answered 500, as the Gateway API demands of kinds that nobody here knows */
+  /** rules in the kernel whose requests are answered 500 (Gateway API) or 403 (Istio), since nobody here knows what they name */
   unknown: number;
   /** patches and Telemetries in the kernel's account that change nothing of what Istio generates today */
   idle: number;
@@ -47,7 +47,7 @@ interface Survey {
 }
 
 /** Warnings that say so. */
-const UNKNOWN_KINDS = new Set(['backend-kind', 'unknown-filter']);
+const UNKNOWN_KINDS = new Set(['backend-kind', 'unknown-filter', 'unknown-provider']);
 
 /** The share of rules that are to be in the kernel. */
 const GOAL = 0.94;
@@ -181,8 +181,9 @@ function tables(found: Survey, what: string): string {
   const reasons = [...found.reasons].sort(([, a], [, b]) => b.rules - a.rules);
   const lines = [
     `${found.inputs} ${what}, ${found.documents} documents that are understood; ${found.rejected} ${what} have errors.`,
-    `**${kernel} of ${rules} rules (${percent(kernel, rules)}) are enforced in the kernel.** Of these, ${found.unknown} name backends or filters of kinds that`,
-    'only their own controller knows: their requests are answered 500, as the Gateway API demands then. Without these rules',
+    `**${kernel} of ${rules} rules (${percent(kernel, rules)}) are enforced in the kernel.** Of these, ${found.unknown} name backends, filters or authorizers`,
+    'that only their own controller, or the mesh configuration, knows: their requests are answered 500, as the Gateway API demands',
+    'then, or 403, as Istio does. Without these rules',
     `it would be ${percent(kernel - found.unknown, rules)}. ${found.idle} are EnvoyFilters and Telemetries that change nothing of what Istio 1.31 generates (they name other`,
     `releases, filters by names of old, or providers that no MeshConfig of theirs defines). ${found.connections} of the others are TCP and TLS routes, which decide about connections and not about requests;`,
     `of the rules about requests alone it is ${percent(kernel, rules - found.connections)}.`,

@@ -17,6 +17,7 @@ import type { InstanceOptions, InstancePaths } from './instance-options.js';
 import { Listeners } from './listeners.js';
 import { Outliers } from './outliers.js';
 import type { Generation } from './policy.js';
+import { Relays } from './relays.js';
 import { RequestLog } from './request-log.js';
 import { SpanSender } from './span-sender.js';
 import { TokenBuckets } from './token-buckets.js';
@@ -35,6 +36,7 @@ export interface AgentParts {
   readonly traffic: Traffic;
   readonly discovery: Discovery;
   readonly listeners: Listeners;
+  readonly relays: Relays;
 }
 
 export interface PartsContext {
@@ -44,6 +46,8 @@ export interface PartsContext {
   /** what is in force, as soon as something is */
   readonly generation: () => Generation;
   readonly proxy: () => EnvoyProxy | undefined;
+  /** see `relayName` */
+  readonly relaySecret: string;
   /** the number of a listener in the image */
   readonly indexOf: (listener: string) => number;
 }
@@ -56,7 +60,7 @@ export function makeParts(context: PartsContext): AgentParts {
   const outliers = new Outliers({
     words: new Int32Array(plane.map('detectors').mmap().buffer),
     enabled: options.proxy === 'own' || options.proxy === 'none',
-    endpointId: (address, port) => traffic.pool.endpointId(address, port),
+    endpointId: (...endpoint) => traffic.pool.endpointId(...endpoint),
     setHosts: (...change) => plane.setHosts(...change),
     tell(cluster, ejected) {
       const assignment = generation().ejectable.get(cluster);
@@ -91,8 +95,16 @@ export function makeParts(context: PartsContext): AgentParts {
     countOn: (slot, breaker) => plane.slots.countOn(slot, breaker),
     slotOf: (end) => traffic.pool.byLocalEnd(end),
   });
+  const relays = new Relays({
+    listeners: () =>
+      proxy()
+        ?.admin.call('GET', '/listeners?format=json')
+        .then(({ body }) => body),
+    secret: context.relaySecret,
+  });
   const traffic: Traffic = new Traffic(
     plane,
+    relays,
     (listener, elsewhere) => {
       const path = generation()[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
       if (path !== undefined) return { path };
@@ -110,14 +122,14 @@ export function makeParts(context: PartsContext): AgentParts {
       proxy()
         ?.admin.call('GET', `/clusters?format=json&filter=${encodeURIComponent(filter)}`)
         .then(({ body }) => body),
-    endpointId: (address, port) => traffic.pool.endpointId(address, port),
+    endpointId: (...endpoint) => traffic.pool.endpointId(...endpoint),
     setHosts: (cluster, room, hosts, states) => plane.setHosts(cluster, room, hosts, states),
     idleTimes: (times) => traffic.pool.setIdleTimes(times),
     retire: (endpoint) => traffic.pool.retire(endpoint),
   });
   const listeners = new Listeners(plane, (arrival) => traffic.accept(arrival));
   const consultant = new Consultant(buckets);
-  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, traffic, discovery, listeners };
+  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, traffic, discovery, listeners, relays };
 }
 
 /**

@@ -47,7 +47,10 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
   const { resources } = loaded;
   const startedAt = performance.now();
   // a proxy of its own has the agent's environment; somebody else's has any
-  const plan = buildPlan(resources, typeof task.proxy === 'string' ? { environment: process.env } : {});
+  const plan = buildPlan(
+    resources,
+    typeof task.proxy === 'string' ? { environment: process.env, relays: task.proxy === 'own' } : {},
+  );
   const limits = enforcedLimits(resources, plan);
   const proxies = new Map<string, At>();
   for (const listener of plan.listeners) {
@@ -68,7 +71,9 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
     if (problem === undefined) inbound.set(listener, inboundPath(task.proxyFolder, listener));
     else notes.push(`listener ${listener}: connections from outside the mesh are left to the proxy (${problem})`);
   }
-  const servers = plan.clusters.flatMap(({ endpoints }) => endpoints.map(({ address, port }) => ({ address, port })));
+  const servers = plan.clusters.flatMap(({ endpoints, relay }) =>
+    endpoints.map(({ address, port }) => ({ address, port, ...(relay ? { relay: relay.key } : {}) })),
+  );
   // the kernel's connections to the proxy cannot say whose they are
   const behind = [...proxies].flatMap(([name, at]) => (inbound.has(name) ? [] : [at]));
   const wanted: NumbersWanted = {
@@ -124,6 +129,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
   });
   const { rules, kernel, proxy } = report(resources, plan, compiled.verdicts);
   const ejectable = ejectableOf(task, compiled, resources);
+  const relays = new Map(plan.clusters.flatMap(({ relay }) => (relay ? [[relay.key, relay] as const] : [])));
   const prepared =
     task.proxy === 'own'
       ? prepareProxy(
@@ -133,6 +139,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
             ejectable,
             inbound,
             elsewhere,
+            relays,
             collectors: collectorsOf(plan),
           }),
           task.proxyFolder,
@@ -186,11 +193,15 @@ function idleTimes(
 ): Map<number, number> {
   const times = new Map<string, number>();
   for (const [name, at] of proxies) times.set(endText(at), beforeDrain(listeners.get(name)?.idleMs ?? 0));
-  for (const { endpoints, idleMs = HOUR_MS } of clusters)
-    for (const e of endpoints) times.set(endText(e), shorter(times.get(endText(e)), idleMs));
+  const keyOf = (e: At, relay = ''): string => `${endText(e)}${relay}`;
+  for (const { endpoints, idleMs = HOUR_MS, relay } of clusters)
+    for (const e of endpoints) {
+      const key = keyOf(e, relay?.key);
+      times.set(key, shorter(times.get(key), idleMs));
+    }
   return new Map(
     wanted.endpoints.flatMap((e, i) => {
-      const [id, ms] = [numbers.endpoints[i]!, times.get(endText(e))];
+      const [id, ms] = [numbers.endpoints[i]!, times.get(keyOf(e, e.relay))];
       return id < 0 || ms === undefined ? [] : [[id, ms] as const];
     }),
   );
@@ -202,10 +213,12 @@ function numbersFor(
   numbers: Numbers,
   breakers: Set<string>,
 ): Omit<CompileOptions, 'generation'> {
-  const keyOf = (address: string, port: number, proxy: boolean) => `${proxy} ${address} ${port}`;
-  const ids = new Map(wanted.endpoints.map((e, i) => [keyOf(e.address, e.port, e.proxy), numbers.endpoints[i]!]));
-  const idOf = (address: string, port: number, proxy: boolean): number => {
-    const id = ids.get(keyOf(address, port, proxy)) ?? -1;
+  const keyOf = (address: string, port: number, proxy: boolean, relay = '') => `${proxy} ${address} ${port} ${relay}`;
+  const ids = new Map(
+    wanted.endpoints.map((e, i) => [keyOf(e.address, e.port, e.proxy, e.relay), numbers.endpoints[i]!]),
+  );
+  const idOf = (...endpoint: Parameters<typeof keyOf>): number => {
+    const id = ids.get(keyOf(...endpoint)) ?? -1;
     if (id < 0) throw new RangeError('too many endpoints');
     return id;
   };
@@ -217,7 +230,7 @@ function numbersFor(
   const program = byKey(wanted.programs, numbers.programs, text);
   const breaker = byKey(wanted.breakers, numbers.breakers, ({ cluster }) => cluster);
   return {
-    endpointId: (address, port) => idOf(address, port, false),
+    endpointId: (address, port, relay) => idOf(address, port, false, relay),
     programNumber: (wants) => program(wants)!,
     bucketIndex: byKey(wanted.buckets, numbers.buckets, ({ key }) => key),
     breakerIndex: (wants) => {

@@ -121,7 +121,7 @@ export class Clusters {
   constructor(
     private readonly blob: Blob,
     private readonly plans: ReadonlyMap<string, { readonly plan: ClusterPlan; readonly counter: number }>,
-    private readonly endpointId: (address: string, port: number) => number,
+    private readonly endpointId: (address: string, port: number, relay?: string) => number,
     private readonly breakerIndex: BreakerIndex,
   ) {
     this.#counters = plans.size;
@@ -173,8 +173,13 @@ export class Clusters {
     return { at, followed: { plan, pointer, nothing, rooms, room, counter: this.#counter() } };
   }
 
-  #put(plan: Chooser, endpoints: readonly EndpointPlan[], sets: ClusterPlan['sets'] & object, counter: number) {
-    const ids = endpoints.map((e) => ({ id: this.endpointId(e.address, e.port) }));
+  #put(
+    plan: Chooser & Pick<ClusterPlan, 'relay'>,
+    endpoints: readonly EndpointPlan[],
+    sets: ClusterPlan['sets'] & object,
+    counter: number,
+  ) {
+    const ids = endpoints.map((e) => ({ id: this.endpointId(e.address, e.port, plan.relay?.key) }));
     const space = { put: (bytes: Uint8Array, align: 4 | 8) => this.blob.intern(bytes, align) };
     return storeHostSets(space, plan, endpoints, ids, sets, countersFrom(counter));
   }

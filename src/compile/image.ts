@@ -14,7 +14,7 @@ export interface CompileOptions {
   /** number of this policy generation, from 1 */
   readonly generation: number;
   /** the id of an upstream endpoint */
-  readonly endpointId: (address: string, port: number) => number;
+  readonly endpointId: (address: string, port: number, relay?: string) => number;
   /** the id of the endpoint that is the proxy behind a listener (by name) */
   readonly proxyEndpointId: (listener: string) => number;
   /** numbers of edits of answers, which the agent knows them by; default: numbers of this image only */

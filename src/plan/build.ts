@@ -28,6 +28,8 @@ export interface Assumptions {
   readonly http2?: boolean;
   /** environment variables of the proxy; left out: not known, so that what depends on them is the proxy's */
   readonly environment?: Environment;
+  /** the proxy is Sidestep's own, so that it can encrypt what the kernel sends to servers */
+  readonly relays?: boolean;
   /** the kernel reads and writes what TLS protects, which it does not, either */
   readonly tls?: boolean;
 }

@@ -35,7 +35,7 @@ const TEXT = {
   ],
   tls: [
     'TLS on the connection',
-    'The fast path of this version handles plain text; TLS connections are left to the proxy.',
+    'What servers in TLS are sent is decided in the kernel, and a relay in the proxy encrypts it. Left to the proxy are servers where a name in the handshake depends on the request (auto_sni, auto_san_validation), or that are offered HTTP/2 in it, every server in TLS where the proxy is not Sidestep’s own, and connections of clients in TLS.',
   ],
   'access-log': [
     'An access log that only the proxy can write',
@@ -277,10 +277,6 @@ const TEXT = {
   ],
   'dry-run': ['A dry run', 'The policy is evaluated for its statistics only; it decides nothing.'],
   audit: ['An audit policy', 'It only marks requests for auditing; it decides nothing.'],
-  'custom-authorization': [
-    'An external authorizer decides',
-    'CUSTOM policies ask a service that the mesh configuration names. It is not known here, and requests are denied, as Istio does then.',
-  ],
   'partial-selection': [
     'The policy selects only some of the servers',
     'Which server gets a request is chosen after the check, so the stricter outcome counts for all of them.',
