@@ -151,6 +151,7 @@
 #define PIECE_SOURCE_IP 7
 #define PIECE_BUCKET 8
 #define PIECE_FIGURE 9
+#define PIECE_RANDOM 10
 
 #define FIGURE_LIMIT 1
 #define FIGURE_REMAINING 2

@@ -5,6 +5,7 @@ import type { JsonObject, Resources } from '../policy/resources.js';
 import {
   WITHOUT_BREAKERS,
   withBreakers,
+  withCollectors,
   withConsults,
   withDelayRoutes,
   withInboundListeners,
@@ -23,11 +24,13 @@ export interface KernelShare {
   readonly inbound: ReadonlyMap<string, string>;
   readonly elsewhere: ReadonlyMap<string, string>;
   readonly relays: ReadonlyMap<string, RelayPlan>;
+  /** clusters that spans of the kernel's requests go to */
+  readonly collectors: readonly string[];
 }
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, elsewhere, relays } = share;
+  const { limits, breakers, ejectable, inbound, elsewhere, relays, collectors } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
@@ -38,5 +41,6 @@ export function forProxy(task: PolicyTask, resources: Resources, share: KernelSh
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
     task.proxyFolder,
   );
-  return withRelays(all, relays.values(), task.relaySecret, task.reportsPath);
+  const relayed = withRelays(all, relays.values(), task.relaySecret, task.reportsPath);
+  return withCollectors(relayed, collectors, task.proxyFolder);
 }

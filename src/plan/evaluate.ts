@@ -265,6 +265,8 @@ function piece(view: View, p: Piece): string {
       return view.request.sourceIp ?? '';
     case 'figure':
       return `<${p.of}>`;
+    case 'random':
+      return '<random>';
     case 'capture':
       throw new RangeError('captures stand in targets only');
   }
