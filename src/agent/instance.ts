@@ -145,6 +145,7 @@ export class Instance {
       intake,
       generation: () => this.generation,
       proxy: () => this.#proxy,
+      relaySecret: this.#source.relaySecret,
       indexOf: (listener) => listeners.get(listener) ?? 0,
     });
     this.#parts = parts;
@@ -178,7 +179,7 @@ export class Instance {
   }
 
   /** Where the proxy asks for tokens and breakers, and reports its tries. */
-  async #serveProxy({ consultant, breakers, outliers }: AgentParts): Promise<void> {
+  async #serveProxy({ consultant, breakers, outliers, relays }: AgentParts): Promise<void> {
     this.#grpc.push(
       await serveConsults(
         this.#paths.consults,
@@ -187,7 +188,12 @@ export class Instance {
         (bucket) => consultant.figures(bucket),
       ),
     );
-    this.#grpc.push(await serveReports(this.#paths.reports, (tried) => outliers.tried(tried)));
+    this.#grpc.push(
+      await serveReports(this.#paths.reports, {
+        tried: (report) => outliers.tried(report),
+        relayed: (report) => relays.reported(report),
+      }),
+    );
   }
 
   async #serve(changes: PolicyChanges): Promise<void> {
@@ -209,7 +215,7 @@ export class Instance {
 
   /** What `sidestep status` shows. */
   status(): ReturnType<typeof statusOf> {
-    const { plane, traffic, tokens, log } = this.#parts!;
+    const { plane, traffic, tokens, log, spans } = this.#parts!;
     return statusOf({
       name: this.options.name,
       plane,
@@ -217,6 +223,7 @@ export class Instance {
       namespaces: this.#namespaces?.size ?? 0,
       tokens: tokens.counts,
       log: log.counts,
+      spans: spans.counts,
       generation: this.generation,
       startedAt: this.#started,
       swapMs: this.#force!.swapMs,
@@ -232,12 +239,13 @@ export class Instance {
     this.#unwatch?.();
     this.#source.stop();
     await this.#changes?.stop();
-    const { discovery, listeners, traffic, log, outliers, plane } = this.#parts ?? {};
+    const { discovery, listeners, traffic, log, spans, outliers, plane } = this.#parts ?? {};
     discovery?.stop();
     listeners?.closeAll();
     this.#namespaces?.closeAll();
     await traffic?.drain(drainMs);
     log?.close();
+    await spans?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     for (const server of this.#grpc) server.close();
     outliers?.stop();

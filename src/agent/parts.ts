@@ -1,7 +1,14 @@
 /** The parts of an agent that live as long as it does, whatever policy is in force, and how they know each other. */
 import { join } from 'node:path';
 import { bpfObjectPath } from '../kernel/object-path.js';
-import { type EnvoyProxy, ejectableName, type PreparedProxy, withEjections, withEndpoints } from '../proxy/index.js';
+import {
+  collectorPath,
+  type EnvoyProxy,
+  ejectableName,
+  type PreparedProxy,
+  withEjections,
+  withEndpoints,
+} from '../proxy/index.js';
 import { Breakers } from './breakers.js';
 import { Consultant } from './consult.js';
 import { DataPlane } from './data-plane.js';
@@ -10,7 +17,9 @@ import type { InstanceOptions, InstancePaths } from './instance-options.js';
 import { Listeners } from './listeners.js';
 import { Outliers } from './outliers.js';
 import type { Generation } from './policy.js';
+import { Relays } from './relays.js';
 import { RequestLog } from './request-log.js';
+import { SpanSender } from './span-sender.js';
 import { TokenBuckets } from './token-buckets.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
@@ -19,6 +28,7 @@ export interface AgentParts {
   readonly plane: DataPlane;
   readonly tokens: TokenCache;
   readonly log: RequestLog;
+  readonly spans: SpanSender;
   readonly buckets: TokenBuckets;
   readonly consultant: Consultant;
   readonly breakers: Breakers;
@@ -26,6 +36,7 @@ export interface AgentParts {
   readonly traffic: Traffic;
   readonly discovery: Discovery;
   readonly listeners: Listeners;
+  readonly relays: Relays;
 }
 
 export interface PartsContext {
@@ -35,6 +46,8 @@ export interface PartsContext {
   /** what is in force, as soon as something is */
   readonly generation: () => Generation;
   readonly proxy: () => EnvoyProxy | undefined;
+  /** see `relayName` */
+  readonly relaySecret: string;
   /** the number of a listener in the image */
   readonly indexOf: (listener: string) => number;
 }
@@ -47,7 +60,7 @@ export function makeParts(context: PartsContext): AgentParts {
   const outliers = new Outliers({
     words: new Int32Array(plane.map('detectors').mmap().buffer),
     enabled: options.proxy === 'own' || options.proxy === 'none',
-    endpointId: (address, port) => traffic.pool.endpointId(address, port),
+    endpointId: (...endpoint) => traffic.pool.endpointId(...endpoint),
     setHosts: (...change) => plane.setHosts(...change),
     tell(cluster, ejected) {
       const assignment = generation().ejectable.get(cluster);
@@ -59,10 +72,15 @@ export function makeParts(context: PartsContext): AgentParts {
     now: () => performance.now(),
     random: Math.random,
   });
+  const spans = new SpanSender(collectorPath(paths.proxy), async () => {
+    const info = await proxy()?.admin.call('GET', '/server_info');
+    return String((JSON.parse(info?.body ?? '{}') as { version?: string }).version ?? '');
+  });
   const log = new RequestLog(
     plane,
     () => traffic.pool,
     (kind) => (options.proxy === 'own' ? join(paths.proxy, 'envoy.log') : `/dev/${kind}`),
+    spans,
   );
   const buckets = new TokenBuckets({
     mapping: plane.map('buckets').mmap(),
@@ -77,8 +95,16 @@ export function makeParts(context: PartsContext): AgentParts {
     countOn: (slot, breaker) => plane.slots.countOn(slot, breaker),
     slotOf: (end) => traffic.pool.byLocalEnd(end),
   });
+  const relays = new Relays({
+    listeners: () =>
+      proxy()
+        ?.admin.call('GET', '/listeners?format=json')
+        .then(({ body }) => body),
+    secret: context.relaySecret,
+  });
   const traffic: Traffic = new Traffic(
     plane,
+    relays,
     (listener, elsewhere) => {
       const path = generation()[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
       if (path !== undefined) return { path };
@@ -96,14 +122,14 @@ export function makeParts(context: PartsContext): AgentParts {
       proxy()
         ?.admin.call('GET', `/clusters?format=json&filter=${encodeURIComponent(filter)}`)
         .then(({ body }) => body),
-    endpointId: (address, port) => traffic.pool.endpointId(address, port),
+    endpointId: (...endpoint) => traffic.pool.endpointId(...endpoint),
     setHosts: (cluster, room, hosts, states) => plane.setHosts(cluster, room, hosts, states),
     idleTimes: (times) => traffic.pool.setIdleTimes(times),
     retire: (endpoint) => traffic.pool.retire(endpoint),
   });
   const listeners = new Listeners(plane, (arrival) => traffic.accept(arrival));
   const consultant = new Consultant(buckets);
-  return { plane, tokens, log, buckets, consultant, breakers, outliers, traffic, discovery, listeners };
+  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, traffic, discovery, listeners, relays };
 }
 
 /**

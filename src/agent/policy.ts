@@ -39,6 +39,8 @@ export interface PolicyTask {
   /** Unix sockets at which the proxy asks the agent, and at which it reports its tries */
   readonly consultPath: string;
   readonly reportsPath: string;
+  /** in the names of relays, which are for the agent alone */
+  readonly relaySecret: string;
   /** of the generation */
   readonly number: number;
   /** digest of the policy in force: files that say the same make no generation */
@@ -49,10 +51,19 @@ export interface PolicyTask {
   readonly sources?: Uint8Array;
 }
 
+/** An endpoint that connections are pooled for. */
+export interface EndpointWanted {
+  readonly address: string;
+  readonly port: number;
+  readonly proxy: boolean;
+  /** key of the relay that connections lead through */
+  readonly relay?: string;
+}
+
 /** What only the agent can give numbers to, the same in all generations. */
 export interface NumbersWanted {
   readonly listeners: readonly string[];
-  readonly endpoints: readonly { readonly address: string; readonly port: number; readonly proxy: boolean }[];
+  readonly endpoints: readonly EndpointWanted[];
   readonly programs: readonly AnswerProgram[];
   readonly buckets: readonly TokenBucket[];
   readonly breakers: readonly Breaker[];
@@ -70,7 +81,7 @@ export interface Numbers {
 }
 
 /** What lines of access logs need of a rule. */
-export type LoggedRoute = Pick<RoutePlan, 'action' | 'guard' | 'routeName'>;
+export type LoggedRoute = Pick<RoutePlan, 'action' | 'guard' | 'routeName' | 'operation'>;
 
 /** What lines of access logs are made of, for a listener: its plan without routes, and the routes by rule. */
 export interface LoggedListener {

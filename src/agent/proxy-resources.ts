@@ -1,13 +1,17 @@
 /** What the instance's own proxy is given of a policy, so that what kernel and proxy keep together has one place. */
+import type { RelayPlan } from '../plan/ir.js';
 import type { LocalLimit } from '../plan/local-limits.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import {
   WITHOUT_BREAKERS,
   withBreakers,
+  withCollectors,
   withConsults,
+  withDelayRoutes,
   withInboundListeners,
   withOutliers,
   withoutLimits,
+  withRelays,
   withReplayRoutes,
 } from '../proxy/index.js';
 import type { PolicyTask } from './policy.js';
@@ -19,19 +23,24 @@ export interface KernelShare {
   readonly ejectable: ReadonlyMap<string, JsonObject>;
   readonly inbound: ReadonlyMap<string, string>;
   readonly elsewhere: ReadonlyMap<string, string>;
+  readonly relays: ReadonlyMap<string, RelayPlan>;
+  /** clusters that spans of the kernel's requests go to */
+  readonly collectors: readonly string[];
 }
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, elsewhere } = share;
+  const { limits, breakers, ejectable, inbound, elsewhere, relays, collectors } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
-  return withInboundListeners(
-    withOutliers(withReplayRoutes(asking, settings), ejectable, task.reportsPath),
+  const all = withInboundListeners(
+    withOutliers(withDelayRoutes(withReplayRoutes(asking, settings)), ejectable, task.reportsPath),
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
     task.proxyFolder,
   );
+  const relayed = withRelays(all, relays.values(), task.relaySecret, task.reportsPath);
+  return withCollectors(relayed, collectors, task.proxyFolder);
 }

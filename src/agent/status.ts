@@ -11,6 +11,7 @@ export interface StatusInput {
   readonly namespaces: number;
   readonly tokens: TokenCounts;
   readonly log: { readonly lines: number; readonly lost: number };
+  readonly spans: { readonly sent: number; readonly lost: number };
   readonly generation: Generation;
   readonly startedAt: number;
   readonly admin: string;
@@ -36,6 +37,8 @@ export interface Status {
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: 'socket' | 'listener';
   readonly connections: number;
+  /** connections of listeners that are about connections: decided in the kernel, and left to the proxy */
+  readonly routed: { readonly kernel: number; readonly proxy: number };
   /** other network namespaces than the agent's that are served */
   readonly namespaces: number;
   readonly upstreams: number;
@@ -46,6 +49,8 @@ export interface Status {
    * the proxy got because the agent was behind; it has logged them)
    */
   readonly log: { readonly lines: number; readonly lost: number; readonly proxied: number };
+  /** spans of requests that the kernel decided: taken by collectors, and by nobody */
+  readonly spans: { readonly sent: number; readonly lost: number };
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly counters: Record<string, number>;
   /**
@@ -93,10 +98,12 @@ export function statusOf(input: StatusInput): Status {
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
     intake: plane.intake,
     connections: traffic.connections,
+    routed: { kernel: counters.ROUTED, proxy: counters.ROUTED_PROXY },
     namespaces: input.namespaces,
     upstreams: traffic.pool.size,
     tokens: { ...input.tokens },
     log: { lines: input.log.lines, lost: input.log.lost + counters.LOG_LOST, proxied: counters.LOG_FULL },
+    spans: { ...input.spans },
     hits: ruleNames(generation)
       .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
       .filter((hit) => hit.requests > 0),

@@ -57,7 +57,7 @@ export type Result =
       /** lower case names; `x-request-id: <uuid>` stands for a random one */
       readonly headers: readonly (readonly [string, string])[];
       /** edits of the answer, in order */
-      readonly answer: readonly { readonly op: AnswerEdit['op']; readonly name: string; readonly value: string }[];
+      readonly answer: readonly (Omit<AnswerEdit, 'value'> & { readonly value: string })[];
     }
   | {
       readonly kind: 'reply';
@@ -265,6 +265,8 @@ function piece(view: View, p: Piece): string {
       return view.request.sourceIp ?? '';
     case 'figure':
       return `<${p.of}>`;
+    case 'random':
+      return '<random>';
     case 'capture':
       throw new RangeError('captures stand in targets only');
   }
@@ -311,11 +313,7 @@ function forward(listener: ListenerPlan, view: View, action: ForwardAction): Res
     target = path + (view.query === undefined ? '' : `?${view.query}`);
   }
   if (action.originalPath) headers.push(['x-envoy-original-path', view.request.target]);
-  const answer = answerEdits(action).map(({ op, name, value }) => ({
-    op,
-    name,
-    value: expand(view, value),
-  }));
+  const answer = answerEdits(action).map((edit) => ({ ...edit, value: expand(view, edit.value) }));
   return { kind: 'forward', action, target, headers, answer };
 }
 
@@ -382,6 +380,7 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
     if (chance) {
       const { numerator, denominator } = chance;
       if (request.random !== undefined && request.random % denominator < numerator) struck ??= check;
+      else if (answer?.kind === 'proxy') perhaps += `; the proxy delays ${numerator} of ${denominator} such requests`;
       else perhaps += `; a filter stops ${numerator} of ${denominator} such requests`;
       continue;
     }
@@ -391,6 +390,7 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
     break;
   }
   const stopped = struck ?? stop;
+  if (stopped?.reply?.kind === 'proxy') return proxy(stopped.reply.why ?? '', found);
   if (stopped) {
     const answer = stopped.reply?.kind === 'reply' ? stopped.reply : undefined;
     const rbac = stopped.action === 'allow' ? 'no ALLOW policy matches' : 'a DENY policy matches';

@@ -3,6 +3,7 @@
  * the request, edits of answers. Each filter sees the request as those before it have left it.
  */
 import type { JsonObject } from '../policy/resources.js';
+import { compressor, decompressor } from './compressor.js';
 import { ALWAYS, all, any, test } from './conditions.js';
 import { type CorsPlan, type CorsPolicy, corsPlan, enabled } from './cors.js';
 import { looksAtAddress } from './descriptors.js';
@@ -18,10 +19,11 @@ export interface Step {
   readonly action: RbacCheck['action'];
   readonly condition: Condition;
   readonly chance?: RbacCheck['chance'];
-  /** what is stopped: a local reply, the proxy's business, or (undefined) RBAC's own 403 */
+  /** what is stopped: a local reply, the proxy's business, a delay by the proxy, or (undefined) RBAC's own 403 */
   readonly reply?:
     | { readonly status: number; readonly body: string; readonly headers?: ReplyAction['headers'] }
-    | 'proxy';
+    | 'proxy'
+    | 'delayed';
   /** what is stopped takes a token instead, as long as there is one */
   readonly bucket?: RbacCheck['bucket'];
   /** why, in words, what is stopped is left to the proxy */
@@ -71,6 +73,8 @@ export interface FilterInput {
 const FILTERS = 'envoy.extensions.filters.http.';
 /** Bodies over this are the proxy's in any case (MAX_KERNEL_BODY of the data plane). */
 const KERNEL_BODY = 1_048_576;
+/** Why requests that a fault delays are the proxy's. */
+export const HELD = 'the proxy holds requests that are delayed';
 const NOTHING: FilterSteps = { steps: [], request: [], answer: [] };
 
 type Reader = (notes: Notes, input: FilterInput, context: StepContext) => FilterSteps;
@@ -100,9 +104,22 @@ function fault(notes: Notes, input: FilterInput, context: StepContext): FilterSt
   const { config, path } = typed(notes, input.levels.slice(0, 1), type)[0] ?? input;
   const found = faultOutcome(notes, config, path, context.faultsMayChange);
   if (!found || found === 'none') return NOTHING;
-  const { status, condition, chance } = found;
-  const reply = { status, body: 'fault filter abort' };
-  return { ...NOTHING, steps: [{ action: 'deny', condition, reply, ...(chance ? { chance } : {}) }] };
+  const { condition, delay, abort } = found;
+  const steps: Step[] = [];
+  if (delay) {
+    const { chance } = delay;
+    steps.push({
+      action: 'deny',
+      condition,
+      ...(chance ? { reply: 'delayed', chance } : { reply: 'proxy', why: HELD }),
+    });
+  }
+  if (abort) {
+    const { status, chance } = abort;
+    const reply = { status, body: 'fault filter abort' };
+    steps.push({ action: 'deny', condition, reply, ...(chance ? { chance } : {}) });
+  }
+  return { ...NOTHING, steps };
 }
 
 function headerMutation(notes: Notes, input: FilterInput): FilterSteps {
@@ -256,6 +273,12 @@ export const READERS: Readonly<Record<string, Reader>> = {
   [`${FILTERS}cors.v3.Cors`]: cors,
   [`${FILTERS}fault.v3.HTTPFault`]: fault,
   [`${FILTERS}header_mutation.v3.HeaderMutation`]: headerMutation,
+  [`${FILTERS}compressor.v3.Compressor`]: (notes, input, { runtimeLayers }) => {
+    const own = typed(notes, input.levels.slice(0, 1), `${FILTERS}compressor.v3.CompressorPerRoute`)[0];
+    return compressor(notes, input, own, runtimeLayers);
+  },
+  [`${FILTERS}decompressor.v3.Decompressor`]: (notes, input, { runtimeLayers }) =>
+    decompressor(notes, input, runtimeLayers),
   [`${FILTERS}csrf.v3.CsrfPolicy`]: csrf,
   [`${FILTERS}buffer.v3.Buffer`]: buffer,
   [`${FILTERS}health_check.v3.HealthCheck`]: healthCheck,

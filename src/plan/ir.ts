@@ -3,10 +3,13 @@
  * that the plan cannot express is a `proxy` verdict with reasons; nothing is dropped silently.
  */
 import type { Position } from '../policy/diagnostics.js';
+import type { JsonObject } from '../policy/resources.js';
 import type { AccessLog } from './access-log.js';
+import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
+import type { TracePlan } from './tracing.js';
 
 /** Why something is left to the proxy. Codes come from the closed list in `reasons.ts`. */
 export interface Reason {
@@ -62,6 +65,8 @@ export type Piece =
   | { readonly kind: 'capture'; readonly group: number }
   /** the address that the connection comes from, as text */
   | { readonly kind: 'source_ip' }
+  /** sixteen random hexadecimal digits; `again`: the last ones once more */
+  | { readonly kind: 'random'; readonly again?: boolean }
   /** a number about a bucket when the answer is made; without `bucket` about the first that the request took from */
   | { readonly kind: 'figure'; readonly of: Figure; readonly bucket?: TokenBucket };
 
@@ -82,14 +87,17 @@ export type HeaderEdit =
 
 /**
  * One edit of an answer's headers, applied in order. `overwrite` takes all lines of the name out and adds one at the end;
- * `set` changes the value where it stands (and adds the header if it is not there). Pieces are about the request as
+ * `set` changes the value where it stands (and adds the header if it is not there), `list` adds an element that a list
+ * does not have. Pieces are about the request as
  * received. Names are lower case.
  */
 export interface AnswerEdit {
-  readonly op: 'remove' | 'append' | 'overwrite' | 'set' | 'add_if_absent' | 'overwrite_if_present';
+  readonly op: 'remove' | 'append' | 'overwrite' | 'set' | 'add_if_absent' | 'overwrite_if_present' | 'list';
   readonly name: string;
-  /** empty for `remove` */
+  /** empty for `remove`, a literal for `list` */
   readonly value: readonly Piece[];
+  /** with `list`: only then */
+  readonly when?: Compressible;
 }
 
 /** What is done to the headers of an answer that an upstream gives, or that the mesh gives in its place. */
@@ -162,7 +170,14 @@ export interface RbacCheck {
   readonly action: 'allow' | 'deny';
   readonly condition: Condition;
   /** what is stopped is answered so, or left to the proxy; undefined: RBAC's own 403 */
-  readonly reply?: ReplyAction | { readonly kind: 'proxy'; readonly why?: string };
+  readonly reply?:
+    | ReplyAction
+    | {
+        readonly kind: 'proxy';
+        readonly why?: string;
+        /** with a chance: which requests a fault delays is drawn here, and the proxy delays these for certain */
+        readonly delayed?: true;
+      };
   /** what would be stopped is stopped with this probability only, drawn per request */
   readonly chance?: { readonly numerator: number; readonly denominator: number };
   /** what would be stopped takes a token instead, and is stopped when there is none */
@@ -184,6 +199,8 @@ export interface RoutePlan {
   readonly name: string;
   /** the name that its user gave it, for access logs; only where there are some */
   readonly routeName?: string;
+  /** what its spans are called; only where requests are traced */
+  readonly operation?: string;
   readonly position?: Position;
   /** undefined: cannot be computed in the kernel; requests that get as far as this route go to the proxy */
   readonly match?: Condition;
@@ -213,6 +230,14 @@ export interface PathRules {
   readonly escapedSlashes: boolean;
 }
 
+/** The rule of a listener that is about connections: where they go. */
+export interface ConnectionRoute {
+  /** unique in the plan */
+  readonly id: string;
+  readonly position?: Position;
+  readonly clusters: ForwardAction['clusters'];
+}
+
 export interface ListenerPlan {
   readonly name: string;
   /** where the proxy listens for what is left to it */
@@ -224,6 +249,8 @@ export interface ListenerPlan {
   /** ports in the Host header are ignored when matching domains: never, any, or this listener's own port */
   readonly stripPort: 'none' | 'any' | number;
   readonly virtualHosts: readonly VirtualHostPlan[];
+  /** it is about connections, and not about requests */
+  readonly connections?: ConnectionRoute;
   /** in order; apply to every request, also to those without a route */
   readonly rbac: readonly RbacCheck[];
   /** what is asked about JSON Web Tokens */
@@ -239,6 +266,8 @@ export interface ListenerPlan {
     /** proxies of one's own that have appended to x-forwarded-for behind the client's address */
     readonly trustedHops: number;
   };
+  /** its requests are traced */
+  readonly trace?: TracePlan;
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
   /** value of x-forwarded-proto added when there is none */
@@ -268,6 +297,14 @@ export interface FollowedPlan {
   readonly all?: readonly { readonly address: string; readonly port: number }[];
 }
 
+/** Where the proxy encrypts what goes to the endpoints of a cluster. */
+export interface RelayPlan {
+  /** equal keys are one relay */
+  readonly key: string;
+  /** of the relay's cluster: TLS, and how connections are opened */
+  readonly settings: JsonObject;
+}
+
 export interface ClusterPlan {
   readonly name: string;
   readonly lb: 'round_robin' | 'random' | 'least_request' | 'ring_hash' | 'maglev';
@@ -285,8 +322,12 @@ export interface ClusterPlan {
   readonly maxRequests?: number;
   /** how long connections may be idle, if not an hour; 0: for ever */
   readonly idleMs?: number;
+  /** connections that clients open themselves must be established within this time */
+  readonly connectMs?: number;
   /** requests in flight that the proxy's cluster may have; absent: any number */
   readonly breaker?: Breaker;
+  /** connections to the endpoints lead through this relay */
+  readonly relay?: RelayPlan;
 }
 
 /** A circuit breaker on requests in flight. */

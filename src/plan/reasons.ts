@@ -35,11 +35,11 @@ const TEXT = {
   ],
   tls: [
     'TLS on the connection',
-    'The fast path of this version handles plain text; TLS connections are left to the proxy.',
+    'What servers in TLS are sent is decided in the kernel, and a relay in the proxy encrypts it. Left to the proxy are servers where a name in the handshake depends on the request (auto_sni, auto_san_validation), or that are offered HTTP/2 in it, every server in TLS where the proxy is not Sidestep’s own, and connections of clients in TLS.',
   ],
   'access-log': [
     'An access log that only the proxy can write',
-    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about.',
+    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about. Of Telemetry, only the provider that every mesh has (`envoy`) is carried out, without conditions; a provider that nobody has defined does nothing.',
   ],
   'envoy-filter': [
     'An EnvoyFilter patches it in a way that is not carried out',
@@ -49,7 +49,10 @@ const TEXT = {
     'A WasmPlugin runs on its requests',
     'WebAssembly plugins are not loaded here. Listeners of the clients and gateways that a plugin selects, and clusters of the servers that it selects, are left to the proxy.',
   ],
-  tracing: ['Tracing is configured', 'Spans are made by the proxy, for requests that it sees.'],
+  tracing: [
+    'Requests are traced in a way that only the proxy knows',
+    'Traces begin in the kernel where all requests of a listener are sampled, or none, and Zipkin or OpenTelemetry is told; the agent sends the spans by way of the proxy. Other tracers, samples drawn per request, other samplers and resource detectors, spans of each try, tags made of anything but headers of the request, and requests that may be tried again are the proxy’s. So is each request that belongs to a trace already, or that says itself how it is to be traced.',
+  ],
   'route-source': [
     'The routes are not in the files',
     'Routes from scoped RDS, VHDS or an RDS name that no document defines are known to the proxy only.',
@@ -218,8 +221,8 @@ const TEXT = {
     'sourceLabels, sourceNamespace and workload selectors make one configuration for each kind of client. An instance has one for all its clients: those that `run --namespace` and `--labels` name. `check` judges each rule for clients that it counts for; what is left counts for none.',
   ],
   'not-http': [
-    'A route for connections',
-    'TCP and TLS routes decide about connections, not about requests; they are not intercepted.',
+    'A route for connections that only the proxy can carry out',
+    'Where connections to a TCP port go is decided in the kernel when they are opened. What depends on the bytes that a client sends first, such as the name in a TLS handshake, is not; nor are connections that come from elsewhere, and UDP.',
   ],
   'no-host': [
     'It names no host',
@@ -230,8 +233,8 @@ const TEXT = {
     'exportTo keeps it from the namespace that the clients are in.',
   ],
   'no-http-port': [
-    'No port that carries HTTP',
-    'Only ports that are declared as HTTP are intercepted: on others the bytes may be anything.',
+    'No port that carries what the rule is about',
+    'Requests are only looked for at ports that are declared as HTTP: on others the bytes may be anything. TCP routes are for ports that are declared as TCP.',
   ],
   'unknown-delegate': [
     'It delegates to a VirtualService that is not in the files',
@@ -276,7 +279,7 @@ const TEXT = {
   audit: ['An audit policy', 'It only marks requests for auditing; it decides nothing.'],
   'custom-authorization': [
     'An external authorizer decides',
-    'CUSTOM policies ask a service that the mesh configuration names. It is not known here, and requests are denied, as Istio does then.',
+    'CUSTOM policies ask a service that MeshConfig names. It is not asked here: requests that match are denied.',
   ],
   'partial-selection': [
     'The policy selects only some of the servers',

@@ -1,12 +1,15 @@
 export { Admin, type AdminReply } from './admin.js';
 export { buildBootstrap, buildStaticBootstrap, type ProxyFiles } from './bootstrap.js';
 export { BREAKER_KEYS, WITHOUT_BREAKERS, withBreakers } from './breakers.js';
+export { COLLECTOR_HEADER, collectorPath, withCollectors } from './collectors.js';
 export { LIMIT_KEY, SHOWN_KEY, withConsults, withoutLimits } from './consult.js';
+export { DELAY_LINE, withDelayRoutes } from './delay.js';
 export { envoyVersion, findEnvoy, ProxyError } from './find-envoy.js';
 export { inboundPath, inboundProblem, withInboundListeners } from './inbound.js';
 export { ejectableAssignment, ejectableName, hostKey, withEjections, withOutliers } from './outliers.js';
 export { buffersOf, type PreparedProxy, prepareProxy, withEndpoints } from './prepared.js';
 export { processStartTime, stopStaleProxy } from './process.js';
 export { EnvoyProxy, type ProxyOptions, startProxy } from './proxy.js';
+export { RELAY_LISTENER, RELAY_TLV, relayName, withRelays } from './relays.js';
 export { REPLAY_HEADER, replayMark, withReplayRoutes } from './replay.js';
 export { validateWithEnvoy } from './validate.js';

@@ -48,18 +48,27 @@ export const LISTENER_GUIDES: Readonly<Record<string, Guide>> = {
 typed_per_filter_config:
   fault:
     "@type": ${HTTP}.fault.v3.HTTPFault
-    delay: { fixed_delay: 0.1s, percentage: { numerator: 50 } }`,
+    delay: { fixed_delay: 0.1s, percentage: { numerator: 100 } }`,
       after: FORWARD,
     },
   },
   tls: {
-    fix: 'Speak plain text on this hop, where the network allows it; the proxy keeps TLS connections.',
+    fix: 'Of servers: name them in the TLS settings (sni), and the names that their certificates have. From clients: speak plain text on this hop, where the network allows it.',
     example: {
       place: 'cluster',
       before: `transport_socket:
   name: tls
-  typed_config: { "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext }`,
-      after: '{}',
+  typed_config: { "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext }
+typed_extension_protocol_options:
+  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+    explicit_http_config: { http_protocol_options: {} }
+    upstream_http_protocol_options: { auto_sni: true }`,
+      after: `transport_socket:
+  name: tls
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+    sni: shop.example.com`,
     },
   },
   'access-log': {
@@ -79,8 +88,12 @@ typed_per_filter_config:
     },
   },
   tracing: {
-    fix: 'Turn tracing off for this listener (no tracing, or an overall sampling of 0 without a provider).',
-    example: { place: 'connection manager', before: 'tracing: {}', after: '{}' },
+    fix: 'Trace by Zipkin or OpenTelemetry, all requests or none, with tags that are fixed or headers of the request.',
+    example: {
+      place: 'connection manager',
+      before: 'tracing: { random_sampling: { value: 1 } }',
+      after: 'tracing: { random_sampling: { value: 100 } }',
+    },
   },
   'route-source': {
     fix: 'Give the files the route configuration that the listener names.',
