@@ -213,10 +213,14 @@ export class H2Client {
       return;
     }
     const { upstream } = carried;
-    if (f.type === FRAME.RST_STREAM) {
+    const inPieces = (f.type === FRAME.HEADERS && !(f.flags & FLAG.END_HEADERS)) || f.type === FRAME.CONTINUATION;
+    if (f.type === FRAME.RST_STREAM || (carried.ofKernel && inPieces)) {
+      const reset = f.type === FRAME.RST_STREAM ? f.bytes : numberFrame(FRAME.RST_STREAM, f.stream, ERROR.CANCEL);
+      // trailers in pieces: on the way to the server, a frame of another stream could come between them
+      if (f.type !== FRAME.RST_STREAM) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.INTERNAL_ERROR));
       this.#moved += upstream.waiting.drop(f.stream);
       upstream.moved(this.#waiting.drop(f.stream));
-      upstream.send(f.bytes);
+      upstream.send(reset);
       this.#forget(f.stream, carried);
     } else if (f.type === FRAME.WINDOW_UPDATE) {
       upstream.send(f.bytes);
