@@ -80,25 +80,34 @@ export class H2Plane {
     const inbox = await this.dummies.pair();
     const to = fdOf(inbox.peer)!;
     for (const side of [inbox.socket, inbox.peer]) side.on('error', () => undefined);
-    const id = this.#free.pop() ?? this.#next++;
-    if (id >= MAX_H2_ENDS) throw new Error('too many connections of HTTP/2');
-    const fd = fdOf(socket);
-    if (fd === undefined) throw new Error('the connection is closed');
-    const cookie = socketCookie(fd);
-    const base = id * H2EndSpec.size;
-    for (let i = 0; i < H2EndSpec.size; i += 4) this.#ends.setUint32(base + i, 0, true);
-    for (const [name, value] of Object.entries({ client: cookie, client_id: id, ...fields, cookie, id }))
-      set(this.#ends, base, H2EndSpec, name, value);
-    this.map('h2_ids').update(u64(cookie), u32(id));
-    this.map('h2_inboxes').update(u64(cookie), u64(BigInt(to)));
-    inbox.peer.on('data', read);
-    if (door) {
-      this.map('h2_door_ids').update(u32(door.fd), u32(id));
-      this.map('h2_doors').update(u64(cookie), u64(BigInt(door.fd)));
+    let cookie = 0n;
+    try {
+      const fd = fdOf(socket);
+      if (fd === undefined) throw new Error('the connection is closed');
+      cookie = socketCookie(fd);
+      const id = this.#free.pop() ?? this.#next;
+      if (id >= MAX_H2_ENDS) throw new Error('too many connections of HTTP/2');
+      if (id === this.#next) this.#next++;
+      const base = id * H2EndSpec.size;
+      for (let i = 0; i < H2EndSpec.size; i += 4) this.#ends.setUint32(base + i, 0, true);
+      for (const [name, value] of Object.entries({ client: cookie, client_id: id, ...fields, cookie, id }))
+        set(this.#ends, base, H2EndSpec, name, value);
+      this.map('h2_ids').update(u64(cookie), u32(id));
+      this.map('h2_inboxes').update(u64(cookie), u64(BigInt(to)));
+      inbox.peer.on('data', read);
+      if (door) {
+        this.map('h2_door_ids').update(u32(door.fd), u32(id));
+        this.map('h2_doors').update(u64(cookie), u64(BigInt(door.fd)));
+      }
+      this.map(toServer ? 'h2_servers' : 'h2_clients').update(u64(cookie), u64(BigInt(fd)));
+      announceData(fd); // what has come before
+      return { id, cookie, toServer, closed: false, inbox, ...(door && { door }) };
+    } catch (error) {
+      this.map('h2_ids').delete(u64(cookie));
+      inbox.socket.destroy();
+      inbox.peer.destroy();
+      throw error;
     }
-    this.map(toServer ? 'h2_servers' : 'h2_clients').update(u64(cookie), u64(BigInt(fd)));
-    announceData(fd); // what has come before
-    return { id, cookie, toServer, closed: false, inbox, ...(door && { door }) };
   }
 
   /**
