@@ -372,6 +372,7 @@ async function compareView(
   const resources = translateKubernetes(documentsOf(objects), {
     workload: { namespace, labels: {} },
     ...(identity && { identity }),
+    mesh: { identity: '', authorities: '', own: () => false },
   });
   const circumstances = circumstancesOf(objects, resources, answer);
   const differ: Differ = (what, where, ours, theirs, more = {}) => {

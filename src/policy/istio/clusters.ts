@@ -2,8 +2,9 @@
 import type { BackendTls } from '../gateway-api/backend-tls.js';
 import type { JsonObject } from '../resources.js';
 import type { Context, RuleBuilder } from './context.js';
-import type { DestinationRules, Subset } from './destination-rules.js';
+import type { DestinationRules, EffectivePolicy, Subset } from './destination-rules.js';
 import { clusterName } from './hosts.js';
+import { applyMeshTls, withMode } from './mesh-tls.js';
 import { type Endpoint, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
 import { applyTrafficPolicy } from './traffic-policy.js';
 import type { VirtualServices } from './virtual-services.js';
@@ -59,17 +60,17 @@ function build(
   const policy = rules.effective(service.host, service.namespace, port.number, subset?.name ?? '');
   const version = port.sniffed ? 'client' : port.protocol === 'http2' ? 'http2' : 'http1';
   applyTrafficPolicy(json, policy, version, service.subjectAltNames);
+  const mutual = policy.tls?.mode === 'ISTIO_MUTUAL';
+  const marked = mutual
+    ? applyMeshTls(context, json, { service, port, subset: subset?.name ?? '' }, endpoints, policy.tls!)
+    : () => false;
   backendTls.apply(json, service, port);
   for (const block of policy.blocks) {
     block.rule.objects.push(json);
     for (const key of Object.keys(block.fields)) {
       context.origin(json, block.rule.document, [...block.path, key], CLUSTER_FIELDS[key]);
     }
-    if (block.fields.tls?.mode === 'ISTIO_MUTUAL') {
-      const message =
-        'mutual TLS with mesh certificates is not spoken on this node: requests go in plain text to the server itself';
-      context.unsupported(block.rule, [...block.path, 'tls', 'mode'], 'mesh-tls', message);
-    }
+    if (block.fields.tls?.mode === 'ISTIO_MUTUAL') sayMutual(context, block);
     if (block.fields.tls?.credentialName !== undefined) {
       const message = 'certificates in Kubernetes secrets cannot be read here';
       context.unsupported(block.rule, [...block.path, 'tls', 'credentialName'], 'tls-secret', message);
@@ -86,7 +87,7 @@ function build(
   }
   const lbEndpoints = endpoints.map((endpoint) => {
     const out = lbEndpoint(endpoint, endpoint.ports.get(port.number) ?? port.number);
-    return context.origin(out, endpoint.document, endpoint.path);
+    return context.origin(marked(endpoint) ? withMode(out) : out, endpoint.document, endpoint.path);
   });
   json.load_assignment = {
     cluster_name: name,
@@ -103,6 +104,20 @@ function build(
     rules: rulesInEffect,
     json,
   };
+}
+
+/** What becomes of mutual TLS with the certificates of the mesh: spoken by nodes that have some. */
+function sayMutual(context: Context, { rule, path }: EffectivePolicy['blocks'][number]): void {
+  const at = [...path, 'tls', 'mode'];
+  if (!context.mesh) {
+    const message =
+      'mutual TLS needs certificates of the mesh, which this node has none of (run --certificates): requests go in plain text to the server itself';
+    context.unsupported(rule, at, 'mesh-tls', message);
+  } else if (context.assumeEndpoints) {
+    const message =
+      'the node is taken to have certificates of the mesh: without run --certificates, requests go in plain text';
+    context.warn(rule.document, at, 'assumed-certificates', message);
+  }
 }
 
 /** Cluster field that a part of a traffic policy ends up in. */
