@@ -17,6 +17,8 @@
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 24
 #define MAX_LOTS 8
+#define NODE_KEYS 5
+#define MAX_FAILS 3
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
 #define MAX_TOKEN_PLACES 8
@@ -89,6 +91,10 @@
 #define SLOT_TRAILER 13
 #define SLOT_ODD 14
 #define SLOT_FIRST_FREE 15
+
+#define STATE_ROW 0
+#define STATE_NODE 1
+#define STATE_SINK 2
 
 #define FIELD_METHOD 0
 #define FIELD_HOST 1
@@ -298,6 +304,31 @@ _Static_assert(__builtin_offsetof(struct image_header, answer_edits) == 32, "ima
 _Static_assert(__builtin_offsetof(struct image_header, framing_scan) == 36, "image_header.framing_scan");
 _Static_assert(__builtin_offsetof(struct image_header, framing_classes) == 40, "image_header.framing_classes");
 _Static_assert(__builtin_offsetof(struct image_header, pad) == 44, "image_header.pad");
+
+/* A state whose next bytes are nearly always the same: see src/compile/forms.ts. */
+struct node {
+  __u32 accept; /* where the input ends here */
+  __u32 fail; /* state to go on from, at the first byte of the chain, when the input is another */
+  __u32 end; /* what acceptance means behind the chain (an offset that is a multiple of 8, like a row) */
+  __u16 length; /* bytes of the chain, at most 8 */
+  __u16 on; /* 1: `other` is the state behind the chain, with which to go on */
+  __u64 want; /* the chain, its first byte lowest */
+  __u64 mask; /* bits of the input that must be as in `want` */
+  __u64 keys; /* class map entries of the byte behind the chain, the first lowest; 0: no more */
+  __u32 to[5]; /* states that they lead to */
+  __u32 other; /* state that any other byte leads to */
+};
+_Static_assert(sizeof(struct node) == 64, "node");
+_Static_assert(__builtin_offsetof(struct node, accept) == 0, "node.accept");
+_Static_assert(__builtin_offsetof(struct node, fail) == 4, "node.fail");
+_Static_assert(__builtin_offsetof(struct node, end) == 8, "node.end");
+_Static_assert(__builtin_offsetof(struct node, length) == 12, "node.length");
+_Static_assert(__builtin_offsetof(struct node, on) == 14, "node.on");
+_Static_assert(__builtin_offsetof(struct node, want) == 16, "node.want");
+_Static_assert(__builtin_offsetof(struct node, mask) == 24, "node.mask");
+_Static_assert(__builtin_offsetof(struct node, keys) == 32, "node.keys");
+_Static_assert(__builtin_offsetof(struct node, to) == 40, "node.to");
+_Static_assert(__builtin_offsetof(struct node, other) == 60, "node.other");
 
 /* What is decided for connections to one listener. */
 struct listener {
@@ -569,11 +600,45 @@ struct answer_edit {
   __u64 remove; /* slots whose lines go */
   __u32 adds; /* offset of add[n_adds] */
   __u32 n_adds; /* at most MAX_ADDS */
+  __u32 compressible; /* offset of a compressible, 0: none */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct answer_edit) == 16, "answer_edit");
+_Static_assert(sizeof(struct answer_edit) == 24, "answer_edit");
 _Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit.remove");
 _Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
 _Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
+_Static_assert(__builtin_offsetof(struct answer_edit, compressible) == 16, "answer_edit.compressible");
+_Static_assert(__builtin_offsetof(struct answer_edit, pad) == 20, "answer_edit.pad");
+
+/* One header of an answer, and what its value is tested for. */
+struct look {
+  __u32 slot; /* slot of the response scanner */
+  __u32 start; /* start row of an automaton */
+  __u32 classes; /* its class map */
+};
+_Static_assert(sizeof(struct look) == 12, "look");
+_Static_assert(__builtin_offsetof(struct look, slot) == 0, "look.slot");
+_Static_assert(__builtin_offsetof(struct look, start) == 4, "look.start");
+_Static_assert(__builtin_offsetof(struct look, classes) == 8, "look.classes");
+
+/* Answers that a compressor could have compressed get a line "vary: Accept-Encoding". */
+struct compressible {
+  __u64 never; /* slots whose presence tells that it could not */
+  __u32 minimum; /* nor if Content-Length is less */
+  __u32 looks; /* offset of look[3]: nor if the first is there and not accepted, or the second is accepted. The third is the line itself, in a list: accepted, there is nothing to do; not accepted, only the agent can do it */
+  __u32 off; /* offset of the line */
+  __u32 len; /* its length */
+  __u32 value; /* where the value begins in the line */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct compressible) == 32, "compressible");
+_Static_assert(__builtin_offsetof(struct compressible, never) == 0, "compressible.never");
+_Static_assert(__builtin_offsetof(struct compressible, minimum) == 8, "compressible.minimum");
+_Static_assert(__builtin_offsetof(struct compressible, looks) == 12, "compressible.looks");
+_Static_assert(__builtin_offsetof(struct compressible, off) == 16, "compressible.off");
+_Static_assert(__builtin_offsetof(struct compressible, len) == 20, "compressible.len");
+_Static_assert(__builtin_offsetof(struct compressible, value) == 24, "compressible.value");
+_Static_assert(__builtin_offsetof(struct compressible, pad) == 28, "compressible.pad");
 
 /* Endpoints and how one of them is chosen. */
 struct cluster {

@@ -5,6 +5,7 @@
 import type { Position } from '../policy/diagnostics.js';
 import type { JsonObject } from '../policy/resources.js';
 import type { AccessLog } from './access-log.js';
+import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
@@ -83,14 +84,17 @@ export type HeaderEdit =
 
 /**
  * One edit of an answer's headers, applied in order. `overwrite` takes all lines of the name out and adds one at the end;
- * `set` changes the value where it stands (and adds the header if it is not there). Pieces are about the request as
+ * `set` changes the value where it stands (and adds the header if it is not there), `list` adds an element that a list
+ * does not have. Pieces are about the request as
  * received. Names are lower case.
  */
 export interface AnswerEdit {
-  readonly op: 'remove' | 'append' | 'overwrite' | 'set' | 'add_if_absent' | 'overwrite_if_present';
+  readonly op: 'remove' | 'append' | 'overwrite' | 'set' | 'add_if_absent' | 'overwrite_if_present' | 'list';
   readonly name: string;
-  /** empty for `remove` */
+  /** empty for `remove`, a literal for `list` */
   readonly value: readonly Piece[];
+  /** with `list`: only then */
+  readonly when?: Compressible;
 }
 
 /** What is done to the headers of an answer that an upstream gives, or that the mesh gives in its place. */

@@ -39,7 +39,7 @@ const TEXT = {
   ],
   'access-log': [
     'An access log that only the proxy can write',
-    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about.',
+    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about. Of Telemetry, only the provider that every mesh has (`envoy`) is carried out, without conditions; a provider that nobody has defined does nothing.',
   ],
   'envoy-filter': [
     'An EnvoyFilter patches it in a way that is not carried out',
@@ -274,10 +274,6 @@ const TEXT = {
   ],
   'dry-run': ['A dry run', 'The policy is evaluated for its statistics only; it decides nothing.'],
   audit: ['An audit policy', 'It only marks requests for auditing; it decides nothing.'],
-  'custom-authorization': [
-    'An external authorizer decides',
-    'CUSTOM policies ask a service that the mesh configuration names. It is not known here, and requests are denied, as Istio does then.',
-  ],
   'partial-selection': [
     'The policy selects only some of the servers',
     'Which server gets a request is chosen after the check, so the stricter outcome counts for all of them.',

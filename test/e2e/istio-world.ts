@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
-import { startEnvoy } from '../../src/lab/envoy.js';
+import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript } from '../../src/lab/paths.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
@@ -128,6 +128,7 @@ export class IstioWorld {
   readonly lab: Lab;
   resources!: Resources;
   sidestep!: SidestepHandle;
+  envoy!: EnvoyHandle;
   readonly #file: string;
   #alone = new Map<string, number>();
   #inside!: Driver;
@@ -175,7 +176,7 @@ export class IstioWorld {
       ...(identity === undefined ? [] : ['--identity', identity]),
       ...(clients ? ['--namespace', clients.namespace, '--labels', labels.join(',')] : []),
     ];
-    [this.sidestep, this.#outside] = await Promise.all([
+    [this.sidestep, this.#outside, this.envoy] = await Promise.all([
       startSidestep(this.lab, [this.#file], { args }),
       Driver.of(this.lab.start('client outside', RAW_CLIENT, { stdin: true })),
       startEnvoy(this.lab, 'envoy-alone', bootstrap),

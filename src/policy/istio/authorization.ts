@@ -125,11 +125,6 @@ export class Authorization {
       return;
     }
     if (action === 'CUSTOM') {
-      skip(
-        ['spec', 'action'],
-        'custom-authorization',
-        'no external authorizer is known here: the requests are denied, as Istio does then',
-      );
       const message = `provider "${spec.provider?.name ?? ''}" is not known: requests that match are denied, as Istio does then`;
       context.warn(document, ['spec', 'provider'], 'unknown-provider', message);
     }

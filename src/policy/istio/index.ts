@@ -28,6 +28,7 @@ import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
 import { type KnownListener, LeftToProxy } from './left-to-proxy.js';
 import { buildListeners, type ClientRoutes, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
+import { meshProviders } from './mesh-config.js';
 import { explainPeers } from './peer-authentication.js';
 import { Registry } from './registry.js';
 import { RequestAuthentications } from './request-authentication.js';
@@ -67,7 +68,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     assumeEndpoints(registry);
     gateways.assumeBound(virtualServices);
     const policies = [...input.authorizationPolicies, ...input.requestAuthentications];
-    gateways.assumeProtected([...policies, ...gatewaysOfPatches(input.envoyFilters)]);
+    gateways.assumeProtected([...policies, ...gatewaysOfPatches(input.envoyFilters), ...input.telemetries]);
     apiGateways.assumeProtected(policies);
   }
   virtualServices.explainUnknownGateways((name) => gateways.has(name));
@@ -118,9 +119,9 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const intercepts = [...own.intercepts, ...theirs.intercepts, ...atServers.intercepts];
   const left = new LeftToProxy(context, known, clusters.values());
   const added: JsonObject[] = [];
+  left.telemetry(input.telemetries, meshProviders(context, all));
   left.envoyFilters(input.envoyFilters, added);
   for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
-  for (const typed of input.telemetries) left.telemetry(typed);
   virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));
   destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
