@@ -18,7 +18,7 @@ import { untilKernel } from './in-kernel.js';
 import { service } from './istio-world.js';
 import { request, skip } from './world.js';
 
-const SERVICES = { right: '10.96.0.1', wrong: '10.96.0.2', near: '10.96.0.3' } as const;
+const SERVICES = { right: '10.96.0.1', wrong: '10.96.0.2', near: '10.96.0.3', strict: '10.96.0.4' } as const;
 type Name = keyof typeof SERVICES;
 const spiffe = (account: string) => `spiffe://cluster.local/ns/default/sa/${account}`;
 
@@ -44,6 +44,13 @@ async function mount(to: string, { cert, key }: Certificate): Promise<void> {
   }
 }
 
+const STRICT = `---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: strict }
+spec: { mtls: { mode: STRICT } }
+`;
+
 function documents(there: Host): string {
   const pod = (name: string, account: string) => `---
 apiVersion: v1
@@ -64,10 +71,12 @@ spec: { host: ${name}, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN }, t
     at('right', there.ipv4, 8443),
     at('wrong', there.ipv4, 8443),
     at('near', here.ipv4, 8080),
+    at('strict', there.ipv4, 8443),
     pod('right', 'web'),
     rule('right', '{ mode: ISTIO_MUTUAL }'),
     rule('wrong', `{ mode: ISTIO_MUTUAL, subjectAltNames: ["${spiffe('other')}"] }`),
     rule('near', '{ mode: ISTIO_MUTUAL }'),
+    STRICT,
   ].join('');
 }
 
@@ -140,6 +149,14 @@ test('the server of another host sees the same sidecar', { skip, timeout: 60_000
     if (!got.seen?.startsWith('sni=false')) assert.deepEqual(got, expected);
   });
   assert.ok(inKernel, 'requests in mutual TLS are never the kernel’s');
+});
+
+test('a server that insists on mutual TLS is spoken to in it, without a rule', { skip, timeout: 60_000 }, async () => {
+  assert.equal((await envoy('strict')).status, 200);
+  const inKernel = await untilKernel(sidestep, async () => assert.equal((await mesh('strict')).status, 200));
+  assert.ok(inKernel, 'requests to it are never the kernel’s');
+  const { rules } = await sidestep.status();
+  assert.equal(rules.proxy, 0, `${rules.proxy} rules are left to the proxy`);
 });
 
 test('a server with another account is refused as by Envoy', { skip, timeout: 60_000 }, async () => {

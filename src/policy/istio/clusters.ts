@@ -4,7 +4,8 @@ import type { JsonObject } from '../resources.js';
 import type { Context, RuleBuilder } from './context.js';
 import type { DestinationRules, EffectivePolicy, Subset } from './destination-rules.js';
 import { clusterName } from './hosts.js';
-import { applyMeshTls, withMode } from './mesh-tls.js';
+import { ASSUMED, applyMeshTls, withMode } from './mesh-tls.js';
+import type { Peers } from './peer-authentication.js';
 import { type Endpoint, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
 import { applyTrafficPolicy } from './traffic-policy.js';
 import type { VirtualServices } from './virtual-services.js';
@@ -23,6 +24,12 @@ export interface ClusterInfo {
   readonly json: JsonObject;
 }
 
+/** What else than DestinationRules has servers spoken to in TLS. */
+export interface ServerTls {
+  readonly backendTls: BackendTls;
+  readonly peers: Peers;
+}
+
 function lbEndpoint(endpoint: Endpoint, port: number): JsonObject {
   const address = endpoint.address.startsWith('unix://')
     ? { pipe: { path: endpoint.address.slice('unix://'.length) } }
@@ -39,7 +46,7 @@ function build(
   service: Service,
   port: ServicePort,
   subset: Subset | undefined,
-  backendTls: BackendTls,
+  { backendTls, peers }: ServerTls,
 ): ClusterInfo {
   const name = clusterName(port.number, subset?.name ?? '', service.host);
   const endpoints = service.endpoints.filter(
@@ -60,10 +67,11 @@ function build(
   const policy = rules.effective(service.host, service.namespace, port.number, subset?.name ?? '');
   const version = port.sniffed ? 'client' : port.protocol === 'http2' ? 'http2' : 'http1';
   applyTrafficPolicy(json, policy, version, service.subjectAltNames);
-  const mutual = policy.tls?.mode === 'ISTIO_MUTUAL';
-  const marked = mutual
-    ? applyMeshTls(context, json, { service, port, subset: subset?.name ?? '' }, endpoints, policy.tls!)
-    : () => false;
+  const to = { service, port, subset: subset?.name ?? '' };
+  let marked = (_: Endpoint) => false;
+  if (policy.tls?.mode === 'ISTIO_MUTUAL') marked = applyMeshTls(context, json, to, endpoints, policy.tls);
+  else if (!policy.tls && peers.insist(json, service, port, endpoints))
+    marked = applyMeshTls(context, json, to, endpoints, {}, (e) => peers.wants(service, port, e));
   backendTls.apply(json, service, port);
   for (const block of policy.blocks) {
     block.rule.objects.push(json);
@@ -114,9 +122,7 @@ function sayMutual(context: Context, { rule, path }: EffectivePolicy['blocks'][n
       'mutual TLS needs certificates of the mesh, which this node has none of (run --certificates): requests go in plain text to the server itself';
     context.unsupported(rule, at, 'mesh-tls', message);
   } else if (context.assumeEndpoints) {
-    const message =
-      'the node is taken to have certificates of the mesh: without run --certificates, requests go in plain text';
-    context.warn(rule.document, at, 'assumed-certificates', message);
+    context.warn(rule.document, at, 'assumed-certificates', ASSUMED);
   }
 }
 
@@ -144,7 +150,7 @@ export function buildClusters(
   registry: Registry,
   rules: DestinationRules,
   virtualServices: VirtualServices,
-  backendTls: BackendTls,
+  serverTls: ServerTls,
 ): Map<string, ClusterInfo> {
   const out = new Map<string, ClusterInfo>();
   for (const service of registry.all()) {
@@ -156,7 +162,7 @@ export function buildClusters(
       const subsets =
         service.assumed && defined.length === 0 ? mentionedSubsets(virtualServices, service.host) : defined;
       for (const subset of [undefined, ...subsets]) {
-        const cluster = build(context, rules, service, port, subset, backendTls);
+        const cluster = build(context, rules, service, port, subset, serverTls);
         if (!out.has(cluster.name)) out.set(cluster.name, cluster);
         if (subset && cluster.endpoints.length === 0 && service.endpoints.length > 0) {
           const known = service.endpoints.every((e) => e.labelsKnown);

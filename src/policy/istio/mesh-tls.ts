@@ -24,6 +24,10 @@ export const ASSUMED_CERTIFICATES: MeshCertificates = {
   own: () => false,
 };
 
+/** What is said where `check` does so. */
+export const ASSUMED =
+  'the node is taken to have certificates of the mesh: without run --certificates, requests go in plain text';
+
 /** Names of the secrets, as istiod calls them. */
 export const IDENTITY_SECRET = 'default';
 export const AUTHORITIES_SECRET = 'ROOTCA';
@@ -93,9 +97,10 @@ function socket(
 }
 
 /**
- * Makes a cluster speak mutual TLS to the servers that are not of this host, where this node has certificates.
+ * Makes a cluster speak mutual TLS to servers that are not of this host, where this node has certificates.
  *
  * @param endpoints of the cluster
+ * @param wants whether a server is spoken to in TLS, if it is none of this host
  * @returns whether an endpoint is spoken to in TLS while others are not; it is to be marked by `withMode` then
  */
 export function applyMeshTls(
@@ -104,13 +109,15 @@ export function applyMeshTls(
   to: { readonly service: Service; readonly port: ServicePort; readonly subset: string },
   endpoints: readonly Endpoint[],
   settings: Tls,
+  wants: (endpoint: Endpoint) => boolean = () => true,
 ): (endpoint: Endpoint) => boolean {
   const { mesh } = context;
-  const own = ({ address }: Endpoint) => mesh !== undefined && isIP(address) !== 0 && mesh.own(address);
   const none = () => false;
-  if (!mesh || (endpoints.length > 0 && endpoints.every(own))) return none;
+  if (!mesh) return none;
+  const inTls = (e: Endpoint) => !(isIP(e.address) !== 0 && mesh.own(e.address)) && wants(e);
+  if (endpoints.length > 0 && !endpoints.some(inTls)) return none;
   const tls = socket(context, mesh, to, settings);
-  if (!endpoints.some(own)) {
+  if (endpoints.every(inTls)) {
     cluster.transport_socket = tls;
     return none;
   }
@@ -118,7 +125,7 @@ export function applyMeshTls(
     { name: 'tlsMode-istio', match: MODE, transport_socket: tls },
     { name: 'tlsMode-disabled', match: {}, transport_socket: PLAIN },
   ];
-  return (endpoint) => !own(endpoint);
+  return inTls;
 }
 
 /** An endpoint that is spoken to in TLS, of a cluster that has others. */

@@ -99,6 +99,31 @@ describe('mutual TLS of the mesh', () => {
     assert.equal(marks?.length, 1);
   });
 
+  it('is spoken to servers that insist on it, or have a sidecar that takes it', () => {
+    const strict = `---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: peers }
+spec: { mtls: { mode: STRICT } }
+`;
+    const alone = service(['10.1.0.1']).replace('trafficPolicy: { tls: TLS }', 'trafficPolicy: {}');
+    const spoken = (text: string) => clustersOf(text).whole.transport_socket !== undefined;
+    assert.equal(spoken(alone), false);
+    assert.equal(spoken(alone + strict), true);
+    assert.deepEqual(clustersOf(alone + strict).codes, []);
+    assert.equal(spoken(alone + strict.replace('STRICT', 'PERMISSIVE')), false);
+    const sidecar = pod('10.1.0.1', 'a').replace('{ app: web }', '{ app: web, security.istio.io/tlsMode: istio }');
+    assert.equal(spoken(alone + sidecar), true);
+    assert.equal(spoken(alone + sidecar + strict.replace('STRICT', 'DISABLE')), false);
+    assert.equal(spoken(service(['10.1.0.1']).replace('TLS', '{ mode: DISABLE }') + strict), false);
+    const port = strict.replace(
+      'mtls: { mode: STRICT }',
+      'selector: { matchLabels: { app: web } }, portLevelMtls: { 80: { mode: STRICT } }',
+    );
+    assert.equal(spoken(alone + pod('10.1.0.1', 'a') + port), true);
+    assert.equal(spoken(alone + pod('10.1.0.1', 'a') + port.replace('80:', '81:')), false);
+  });
+
   it('is not spoken without certificates', () => {
     const { whole, codes } = clustersOf(service(['10.1.0.1']), undefined, {});
     assert.equal(whole.transport_socket, undefined);
