@@ -218,6 +218,14 @@ export interface PathRules {
   readonly escapedSlashes: boolean;
 }
 
+/** The rule of a listener that is about connections: where they go. */
+export interface ConnectionRoute {
+  /** unique in the plan */
+  readonly id: string;
+  readonly position?: Position;
+  readonly clusters: ForwardAction['clusters'];
+}
+
 export interface ListenerPlan {
   readonly name: string;
   /** where the proxy listens for what is left to it */
@@ -229,6 +237,8 @@ export interface ListenerPlan {
   /** ports in the Host header are ignored when matching domains: never, any, or this listener's own port */
   readonly stripPort: 'none' | 'any' | number;
   readonly virtualHosts: readonly VirtualHostPlan[];
+  /** it is about connections, and not about requests */
+  readonly connections?: ConnectionRoute;
   /** in order; apply to every request, also to those without a route */
   readonly rbac: readonly RbacCheck[];
   /** what is asked about JSON Web Tokens */
@@ -298,6 +308,8 @@ export interface ClusterPlan {
   readonly maxRequests?: number;
   /** how long connections may be idle, if not an hour; 0: for ever */
   readonly idleMs?: number;
+  /** connections that clients open themselves must be established within this time */
+  readonly connectMs?: number;
   /** requests in flight that the proxy's cluster may have; absent: any number */
   readonly breaker?: Breaker;
   /** connections to the endpoints lead through this relay */

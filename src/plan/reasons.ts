@@ -218,8 +218,8 @@ const TEXT = {
     'sourceLabels, sourceNamespace and workload selectors make one configuration for each kind of client. An instance has one for all its clients: those that `run --namespace` and `--labels` name. `check` judges each rule for clients that it counts for; what is left counts for none.',
   ],
   'not-http': [
-    'A route for connections',
-    'TCP and TLS routes decide about connections, not about requests; they are not intercepted.',
+    'A route for connections that only the proxy can carry out',
+    'Where connections to a TCP port go is decided in the kernel when they are opened. What depends on the bytes that a client sends first, such as the name in a TLS handshake, is not; nor are connections that come from elsewhere, and UDP.',
   ],
   'no-host': [
     'It names no host',
@@ -230,8 +230,8 @@ const TEXT = {
     'exportTo keeps it from the namespace that the clients are in.',
   ],
   'no-http-port': [
-    'No port that carries HTTP',
-    'Only ports that are declared as HTTP are intercepted: on others the bytes may be anything.',
+    'No port that carries what the rule is about',
+    'Requests are only looked for at ports that are declared as HTTP: on others the bytes may be anything. TCP routes are for ports that are declared as TCP.',
   ],
   'unknown-delegate': [
     'It delegates to a VirtualService that is not in the files',

@@ -111,8 +111,20 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     },
   },
   'not-http': {
-    fix: 'Nothing to gain: what is not HTTP has no requests to decide.',
-    without: 'TCP and TLS routes decide about connections, which are never intercepted.',
+    fix: 'Give each name a service or a port of its own, so that the address says where connections go, and use a TCP route.',
+    example: {
+      place: 'documents',
+      before: `${HEAD('VirtualService', 'ledger')}spec:
+  hosts: [ledger]
+  tls:
+    - match: [{ port: 9443, sniHosts: [ledger.example.com] }]
+      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
+      after: `${HEAD('VirtualService', 'ledger')}spec:
+  hosts: [ledger]
+  tcp:
+    - match: [{ port: 9443 }]
+      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
+    },
   },
   'no-host': {
     fix: 'Name the hosts, or delegate to it from a VirtualService that has some.',
@@ -130,7 +142,7 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     },
   },
   'no-http-port': {
-    fix: 'Declare the port as HTTP, by its name (http, http-...) or appProtocol.',
+    fix: 'Declare the port as HTTP (for TCP routes as TCP), by its name (http, http-...) or appProtocol.',
     without: 'it depends on the Service, not on the rule.',
   },
   'unknown-delegate': {

@@ -280,6 +280,18 @@ export class Authorization {
     });
   }
 
+  /** Whether a policy counts, or may count, for servers of a cluster: it would judge their connections, too. */
+  protectsServers(name: string): boolean {
+    const cluster = this.#clusters.get(name);
+    if (!cluster) return false;
+    return this.#policies.some((policy) => this.#answers(policy, cluster).some((answer) => answer !== 'no'));
+  }
+
+  /** The same for a gateway. */
+  protectsGateway(workload: GatewayWorkload): boolean {
+    return this.#policies.some((policy) => this.#protects(policy, workload));
+  }
+
   #usesAddress(policies: readonly Policy[]): boolean {
     return policies.some((p) => p.spec.rules?.some((rule) => rule.when?.some((when) => when.key === 'destination.ip')));
   }
