@@ -460,15 +460,29 @@ int on_door(struct sk_msg_md *msg) {
       return SK_PASS;
     u->door_left -= size;
   } else {
-    __u8 b[FRAME_HEAD];
-    if (size < FRAME_HEAD ||
-        (msg->data + FRAME_HEAD > msg->data_end && bpf_msg_pull_data(msg, 0, FRAME_HEAD, 0)) ||
-        bpf_probe_read_kernel(b, sizeof b, msg->data))
+    /* one frame may come in pieces that are cut anywhere, also in its header; a head that is staged comes whole */
+    __u32 have = u->head_len & 15, n = FRAME_HEAD - have;
+    if (have >= FRAME_HEAD)
       return SK_PASS;
-    __u32 whole = FRAME_HEAD + (b[0] << 16 | b[1] << 8 | b[2]);
+    if (n > size)
+      n = size;
+    FORGET(n);
+    n &= 15;
+    if (!n || (msg->data + n > msg->data_end && bpf_msg_pull_data(msg, 0, n, 0)) ||
+        bpf_probe_read_kernel(&u->head[have], n, msg->data))
+      return SK_PASS;
+    const __u8 *b = u->head;
+    if (have + n < FRAME_HEAD) {
+      u->head_len = have + n;
+      __u64 server = u->cookie;
+      bpf_msg_redirect_hash(msg, &h2_servers, &server, 0);
+      return SK_PASS;
+    }
+    u->head_len = 0;
+    __u32 whole = FRAME_HEAD + (b[0] << 16 | b[1] << 8 | b[2]) - have;
     if (size > whole)
       return SK_PASS;
-    if (b[3] == HEADERS) {
+    if (b[3] == HEADERS && !have) {
       struct h2_key key = {.client = u->client_id, .number = (b[5] << 24 | b[6] << 16 | b[7] << 8 | b[8]) & 0x7fffffff};
       struct staged *st = bpf_map_lookup_elem(&h2_stages, &key);
       if (st) {

@@ -1164,8 +1164,11 @@ struct h2_end {
   __u32 last_stream; /* of a client’s: the last one that it began */
   __u32 door_left; /* of a server’s: bytes of a frame that its dummy has still to pass on */
   __u32 source[4]; /* of a client’s: its address */
+  __u8 head[32]; /* of a server’s: the beginning of a frame’s header, when its dummy got it in pieces */
+  __u32 head_len; /* bytes of that */
+  __u32 pad; /*  */
 };
-_Static_assert(sizeof(struct h2_end) == 80, "h2_end");
+_Static_assert(sizeof(struct h2_end) == 120, "h2_end");
 _Static_assert(__builtin_offsetof(struct h2_end, granted) == 0, "h2_end.granted");
 _Static_assert(__builtin_offsetof(struct h2_end, used) == 8, "h2_end.used");
 _Static_assert(__builtin_offsetof(struct h2_end, came) == 16, "h2_end.came");
@@ -1178,6 +1181,9 @@ _Static_assert(__builtin_offsetof(struct h2_end, open) == 52, "h2_end.open");
 _Static_assert(__builtin_offsetof(struct h2_end, last_stream) == 56, "h2_end.last_stream");
 _Static_assert(__builtin_offsetof(struct h2_end, door_left) == 60, "h2_end.door_left");
 _Static_assert(__builtin_offsetof(struct h2_end, source) == 64, "h2_end.source");
+_Static_assert(__builtin_offsetof(struct h2_end, head) == 80, "h2_end.head");
+_Static_assert(__builtin_offsetof(struct h2_end, head_len) == 112, "h2_end.head_len");
+_Static_assert(__builtin_offsetof(struct h2_end, pad) == 116, "h2_end.pad");
 
 /* A stream that the kernel has decided. */
 struct h2_stream {

@@ -23,6 +23,9 @@ export const H2EndSpec = struct('h2_end', 'An end of the agent’s.', [
   ['last_stream', 'u32', 'of a client’s: the last one that it began'],
   ['door_left', 'u32', 'of a server’s: bytes of a frame that its dummy has still to pass on'],
   ['source', 'u32[4]', 'of a client’s: its address'],
+  ['head', 'u8[32]', 'of a server’s: the beginning of a frame’s header, when its dummy got it in pieces'],
+  ['head_len', 'u32', 'bytes of that'],
+  ['pad', 'u32', ''],
 ]);
 
 export const H2StreamSpec = struct('h2_stream', 'A stream that the kernel has decided.', [
