@@ -163,6 +163,12 @@ export class H2Plane {
     set(this.#ends, base, H2EndSpec, 'granted', getBig(this.#ends, base, H2EndSpec, 'granted') + BigInt(bytes));
   }
 
+  /** Bytes that the peer's window has now. */
+  room(end: End): number {
+    const base = end.id * H2EndSpec.size;
+    return Number(getBig(this.#ends, base, H2EndSpec, 'granted') - getBig(this.#ends, base, H2EndSpec, 'used'));
+  }
+
   /** Takes `bytes` out of the peer's window. @returns false when it has less */
   take(end: End, bytes: number): boolean {
     const packet = Buffer.alloc(24);

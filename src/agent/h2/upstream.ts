@@ -1,6 +1,6 @@
 /** A connection of HTTP/2 that belongs to one client: to a server, by way of the kernel, or to the proxy, by the agent's own. */
 import { connect, type Socket } from 'node:net';
-import { fdOf, setNoDelay } from '../../kernel/syscalls.js';
+import { fdOf, setNoDelay, setSendBuffer } from '../../kernel/syscalls.js';
 import {
   FIRST_WINDOW,
   FLAG,
@@ -20,6 +20,12 @@ import { Waiting } from './window.js';
 
 /** What the agent lets a server send on a connection before it has gone on: the most of it that waits in memory. */
 const ROOM = 1024 * 1024;
+
+/**
+ * Room in a server's connection for all that its window allows (the kernel doubles it): a dummy that finds it full has its
+ * program run again for the same bytes. A server that allows more gets no streams from the kernel.
+ */
+const SEND_BUFFER = 4 * 1024 * 1024;
 
 export interface Target {
   readonly address: string;
@@ -94,6 +100,7 @@ export class Upstream {
       const fd = fdOf(this.#socket);
       if (fd === undefined) throw new Error('the connection is closed');
       setNoDelay(fd);
+      setSendBuffer(fd, SEND_BUFFER);
       // before the kernel writes there; all later frames go by the door
       await new Promise<void>((resolve, reject) => this.#socket.write(first, (e) => (e ? reject(e) : resolve())));
       const early: Buffer[] = [];
@@ -155,6 +162,7 @@ export class Upstream {
     else if (f.type === FRAME.WINDOW_UPDATE) {
       const more = f.payload.readUInt32BE(0) & 0x7fffffff;
       if (this.end) this.plane.grant(this.end, more);
+      if (this.end && this.plane.room(this.end) > SEND_BUFFER) this.shut();
       else this.#window += more;
       this.waiting.flush();
     } else if (f.type === FRAME.GOAWAY) this.shut();
