@@ -91,7 +91,7 @@ static __always_inline void put_id(struct scratch *s, __u32 o) {
 }
 
 /* An id of a version as a value; `line`: with its name, and the one that was made before if there is no version. */
-static __noinline int put_request_id(struct scratch *s, __u32 version, __u32 line) {
+__noinline int put_request_id(struct scratch *s, __u32 version, __u32 line) {
   if (!s)
     return 0;
   if (s->o > MAX_OUT - 64) {
@@ -120,7 +120,7 @@ static __noinline int put_request_id(struct scratch *s, __u32 version, __u32 lin
 }
 
 /* Sixteen random digits, or the last ones once more. */
-static __noinline int put_random(struct scratch *s, __u32 again) {
+__noinline int put_random(struct scratch *s, __u32 again) {
   if (!s)
     return 0;
   if (s->o > MAX_OUT - 64) {
