@@ -24,6 +24,7 @@
 #define MAX_TOKEN_PLACES 8
 #define MAX_TOKEN_LINES 1024
 #define REPLY_PROXY 1
+#define REPLY_DELAYED 2
 #define MAX_PIECES 16
 #define FIGURE_SHIFT 4
 #define MAX_ADDS 32
@@ -114,6 +115,10 @@
 #define LOG_ON 1
 #define LOG_REQUEST 2
 #define LOG_ANSWER 4
+
+#define LITERAL_PRODUCT_END 1
+#define LITERAL_END 2
+#define LITERAL_ANY 4
 
 #define ROUTE_FLAG_UNKNOWN 1
 
@@ -212,6 +217,9 @@
 #define CONN_FLAG_BROKEN 4
 #define CONN_FLAG_LISTENER 8
 #define CONN_FLAG_PIPELINES 16
+#define CONN_FLAG_DIRECT 32
+#define CONN_FLAG_COUNTED 64
+#define CONN_FLAG_DELAYED 128
 
 #define INTAKE_SOCKET 0
 #define INTAKE_LISTENER 1
@@ -269,6 +277,8 @@
 #define COUNTER_LOG_FULL 21
 #define COUNTER_LOG_LOST 22
 #define COUNTER_GROWN 23
+#define COUNTER_ROUTED 24
+#define COUNTER_ROUTED_PROXY 25
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2
@@ -291,7 +301,7 @@ struct image_header {
   __u32 answer_edits; /* offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits */
   __u32 framing_scan; /* start row of the scanner that only tells where a request ends */
   __u32 framing_classes; /* its class map */
-  __u32 pad; /* zero */
+  __u32 connections; /* offset of u32[n_listeners]: the route for connections to a listener or 0; 0: there are none */
 };
 _Static_assert(sizeof(struct image_header) == 48, "image_header");
 _Static_assert(__builtin_offsetof(struct image_header, magic) == 0, "image_header.magic");
@@ -305,7 +315,7 @@ _Static_assert(__builtin_offsetof(struct image_header, n_answer_edits) == 28, "i
 _Static_assert(__builtin_offsetof(struct image_header, answer_edits) == 32, "image_header.answer_edits");
 _Static_assert(__builtin_offsetof(struct image_header, framing_scan) == 36, "image_header.framing_scan");
 _Static_assert(__builtin_offsetof(struct image_header, framing_classes) == 40, "image_header.framing_classes");
-_Static_assert(__builtin_offsetof(struct image_header, pad) == 44, "image_header.pad");
+_Static_assert(__builtin_offsetof(struct image_header, connections) == 44, "image_header.connections");
 
 /* A state whose next bytes are nearly always the same: see src/compile/forms.ts. */
 struct node {
@@ -425,16 +435,16 @@ _Static_assert(__builtin_offsetof(struct route, action) == 12, "route.action");
 _Static_assert(__builtin_offsetof(struct route, rule) == 16, "route.rule");
 _Static_assert(__builtin_offsetof(struct route, pad) == 20, "route.pad");
 
-/* Conditions are sums of products: a run of literals up to `last & 1` is a product; the list ends at `last & 2`. */
+/* Conditions are sums of products: a run of literals up to a PRODUCT_END is a product; the list ends at END. */
 struct literal {
   __u32 word; /* word of the facts */
-  __u32 last; /* bit 0: last of its product, bit 1: last of the list */
+  __u32 flags; /* LITERAL */
   __u64 mask; /* facts looked at */
-  __u64 want; /* what they must be */
+  __u64 want; /* what they must be (ANY: what they must not be) */
 };
 _Static_assert(sizeof(struct literal) == 24, "literal");
 _Static_assert(__builtin_offsetof(struct literal, word) == 0, "literal.word");
-_Static_assert(__builtin_offsetof(struct literal, last) == 4, "literal.last");
+_Static_assert(__builtin_offsetof(struct literal, flags) == 4, "literal.flags");
 _Static_assert(__builtin_offsetof(struct literal, mask) == 8, "literal.mask");
 _Static_assert(__builtin_offsetof(struct literal, want) == 16, "literal.want");
 
@@ -452,7 +462,7 @@ struct rbac_entry {
   __u32 action; /* RBAC */
   __u32 never; /* 1: the condition never matches */
   __u32 condition; /* offset of literals; 0 with never == 0: always matches */
-  __u32 reply; /* offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy */
+  __u32 reply; /* offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy; REPLY_DELAYED */
   __u32 numerator; /* with a denominator: stops this share of what it would stop, drawn per request */
   __u32 denominator; /* 0: always */
   __u32 bucket; /* index plus one of a bucket: stops what it would stop only when no token is left; 0: none */
@@ -648,12 +658,16 @@ struct cluster {
   __u32 sets; /* offset of host_sets; the agent changes it where who takes traffic is found out at run time */
   __u32 max_requests; /* requests after which a connection is closed; 0: any number */
   __u32 breaker; /* index plus one of the counter of its requests in flight; 0: they are not limited */
+  __u32 connect_ms; /* connections that clients open themselves fail after this time; 0: as the system has it */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct cluster) == 16, "cluster");
+_Static_assert(sizeof(struct cluster) == 24, "cluster");
 _Static_assert(__builtin_offsetof(struct cluster, lb) == 0, "cluster.lb");
 _Static_assert(__builtin_offsetof(struct cluster, sets) == 4, "cluster.sets");
 _Static_assert(__builtin_offsetof(struct cluster, max_requests) == 8, "cluster.max_requests");
 _Static_assert(__builtin_offsetof(struct cluster, breaker) == 12, "cluster.breaker");
+_Static_assert(__builtin_offsetof(struct cluster, connect_ms) == 16, "cluster.connect_ms");
+_Static_assert(__builtin_offsetof(struct cluster, pad) == 20, "cluster.pad");
 
 /* u32 n, then n host_sets; none: the proxy answers. */
 struct host_sets {
@@ -721,7 +735,7 @@ struct conn {
   __u32 gate; /* bit 0: agent mode; the rest counts messages passed (see ARCHITECTURE.md, "the gate") */
   __u32 requested; /* exchanges begun */
   __u32 done; /* exchanges whose answer is complete */
-  __u32 upstream; /* pool slot of the exchange in flight */
+  __u32 upstream; /* pool slot of the exchange in flight; DIRECT: endpoint id */
   __u32 flags; /* CONN_FLAG */
   __u32 native; /* bytes that the agent wrote to the connection so far (modulo 2^32) */
   __u32 base_seq; /* copied_seq at the start */
@@ -733,7 +747,7 @@ struct conn {
   __u32 incarnation; /* upstream.incarnation when the exchange began */
   __u32 sent; /* listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32) */
   __u32 replied; /* replies of the mesh */
-  __u32 pad; /* zero */
+  __u32 user_timeout; /* DIRECT: TCP_USER_TIMEOUT that the application has set */
 };
 _Static_assert(sizeof(struct conn) == 112, "conn");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
@@ -755,7 +769,7 @@ _Static_assert(__builtin_offsetof(struct conn, served) == 92, "conn.served");
 _Static_assert(__builtin_offsetof(struct conn, incarnation) == 96, "conn.incarnation");
 _Static_assert(__builtin_offsetof(struct conn, sent) == 100, "conn.sent");
 _Static_assert(__builtin_offsetof(struct conn, replied) == 104, "conn.replied");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 108, "conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, user_timeout) == 108, "conn.user_timeout");
 
 /* Per pool slot. */
 struct upstream {
@@ -983,14 +997,27 @@ struct steer {
   __u32 listener; /* index */
   __u32 intake; /* INTAKE: SOCKET or LISTENER */
   __u32 refuse; /* 1: nowhere; the connection is refused */
+  __u32 direct; /* 1: to an endpoint of the listener’s route for connections */
 };
-_Static_assert(sizeof(struct steer) == 32, "steer");
+_Static_assert(sizeof(struct steer) == 36, "steer");
 _Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
 _Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
 _Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
 _Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener");
 _Static_assert(__builtin_offsetof(struct steer, intake) == 24, "steer.intake");
 _Static_assert(__builtin_offsetof(struct steer, refuse) == 28, "steer.refuse");
+_Static_assert(__builtin_offsetof(struct steer, direct) == 32, "steer.direct");
+
+/* Where an endpoint is, by endpoint id; family 0: a name, or nobody. */
+struct place {
+  __u32 address[4]; /* network order */
+  __u16 port; /* network order */
+  __u16 family; /* 2 or 10 */
+};
+_Static_assert(sizeof(struct place) == 20, "place");
+_Static_assert(__builtin_offsetof(struct place, address) == 0, "place.address");
+_Static_assert(__builtin_offsetof(struct place, port) == 16, "place.port");
+_Static_assert(__builtin_offsetof(struct place, family) == 18, "place.family");
 
 /* Local end of a client socket. */
 struct tuple {

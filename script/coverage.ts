@@ -34,8 +34,9 @@ interface Survey {
   unknown: number;
   /** patches and Telemetries in the kernel's account that change nothing of what Istio generates today */
   idle: number;
-  /** rules about connections, not requests */
+  /** rules about connections, not requests: all, and those in the kernel */
   connections: number;
+  connectionsKernel: number;
   /** rules left to the proxy that would be in the kernel but for HTTP/2, for TLS, for both */
   http2: number;
   tls: number;
@@ -57,6 +58,11 @@ const SPOKEN = new Set(['grpc', 'upstream-protocol', 'codec', 'tls', 'mesh-tls',
 
 /** Reasons shown of each survey. */
 const TOP = 20;
+
+/** A TCP or TLS route, or a TCP proxy of Envoy's own configuration. */
+function isAboutConnections({ kind, rule, verdict }: CheckReport['results'][number]): boolean {
+  return verdict !== 'invalid' && (/^(TCPRoute|TLSRoute|TcpProxy)$/.test(kind) || /^(tcp|tls)\[/.test(rule));
+}
 
 async function check(path: string): Promise<CheckReport> {
   return judge([path], { assumeEndpoints: true }, refusedByCompiler);
@@ -101,7 +107,10 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
     if (rule.verdict === 'invalid') tally.invalid++;
     else tally.rules++;
     if (rule.verdict === 'kernel') tally.kernel++;
-    if (rule.reasons.some((reason) => reason.code === 'not-http')) survey.connections++;
+    if (isAboutConnections(rule)) {
+      survey.connections++;
+      if (rule.verdict === 'kernel') survey.connectionsKernel++;
+    }
     const own = (field: string) => rule.rule === 'spec' || field.startsWith(`spec.${rule.rule}.`);
     const unknown = result.warnings.some((w) => UNKNOWN_KINDS.has(w.code) && w.file === rule.file && own(w.field));
     if (rule.verdict === 'kernel' && unknown) survey.unknown++;
@@ -135,6 +144,7 @@ async function survey(folder: string, whole: boolean): Promise<Survey> {
       unknown: 0,
       idle: 0,
       connections: 0,
+      connectionsKernel: 0,
       http2: 0,
       tls: 0,
       http2AndTls: 0,
@@ -185,8 +195,8 @@ function tables(found: Survey, what: string): string {
     'that only their own controller, or the mesh configuration, knows: their requests are answered 500, as the Gateway API demands',
     'then, or 403, as Istio does. Without these rules',
     `it would be ${percent(kernel - found.unknown, rules)}. ${found.idle} are EnvoyFilters and Telemetries that change nothing of what Istio 1.31 generates (they name other`,
-    `releases, filters by names of old, or providers that no MeshConfig of theirs defines). ${found.connections} of the others are TCP and TLS routes, which decide about connections and not about requests;`,
-    `of the rules about requests alone it is ${percent(kernel, rules - found.connections)}.`,
+    `releases, filters by names of old, or providers that no MeshConfig of theirs defines). ${found.connections} rules are TCP and TLS routes and TCP proxies, which decide about connections and not about requests:`,
+    `${found.connectionsKernel} of them are in the kernel; of the rules about requests alone it is ${percent(kernel - found.connectionsKernel, rules - found.connections)}.`,
     '',
     ...outOfReach(found, kernel, rules),
     '',

@@ -8,7 +8,7 @@ import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { report } from '../plan/report.js';
 import { reports } from '../plan/tracing.js';
-import { asString } from '../policy/envoy/walk.js';
+import { asString, tcpProxies } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { ejectableAssignment, inboundPath, prepareProxy } from '../proxy/index.js';
 import { countsByItself } from '../proxy/own-counts.js';
@@ -60,7 +60,12 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
   const elsewhere = new Map<string, string>();
   for (const listener of task.proxy === 'own' ? resources.listeners : []) {
     const name = asString(listener.name);
-    if (countsByItself(listener, limits) || problemOf(task, name, resources) !== undefined) continue;
+    if (
+      tcpProxies(listener).length > 0 ||
+      countsByItself(listener, limits) ||
+      problemOf(task, name, resources) !== undefined
+    )
+      continue;
     elsewhere.set(name, inboundPath(task.proxyFolder, name));
   }
   const inbound = new Map<string, string>();
@@ -118,6 +123,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     generation: task.number,
     ...numbersFor(planned, numbers, breakers),
   });
+  const direct = new Set(plan.listeners.flatMap((l) => (l.offloaded && l.connections ? [l.name] : [])));
   const compileMs = performance.now() - planned.startedAt;
   const offloaded = new Set(plan.listeners.filter((l) => l.offloaded).map((l) => l.name));
   const tokens = plan.listeners.flatMap((l) => (l.tokens ? [[l.name, l.tokens] as const] : []));
@@ -154,11 +160,12 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     ruleCount: compiled.rules.length,
     compileMs,
     report: { rules, kernel, proxy },
-    wanted: resources.intercepts,
+    wanted: resources.intercepts.map((i) => (direct.has(i.listener) ? { ...i, direct: true } : i)),
     // a workload's port is taken whatever the kernel can do with its listener: nobody else would keep the policy
     intercepts: resources.intercepts
       .filter((i) => offloaded.has(i.listener) || i.inbound === 'workload')
       .map((i) => {
+        if (direct.has(i.listener)) return { ...i, direct: true };
         if (inbound.has(i.listener) || i.inbound !== 'proxy') return i;
         const { inbound: _, ...rest } = i;
         return rest;
@@ -209,7 +216,7 @@ function idleTimes(
 
 /** The agent's numbers, by what they are for. @param breakers is told which clusters' breakers are used */
 function numbersFor(
-  { proxies, inbound, wanted }: Planned,
+  { task, proxies, inbound, wanted }: Planned,
   numbers: Numbers,
   breakers: Set<string>,
 ): Omit<CompileOptions, 'generation'> {
@@ -232,6 +239,7 @@ function numbersFor(
   return {
     endpointId: (address, port, relay) => idOf(address, port, false, relay),
     programNumber: (wants) => program(wants)!,
+    delays: task.proxy === 'own',
     bucketIndex: byKey(wanted.buckets, numbers.buckets, ({ key }) => key),
     breakerIndex: (wants) => {
       const index = breaker(wants);

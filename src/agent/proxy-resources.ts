@@ -7,6 +7,7 @@ import {
   withBreakers,
   withCollectors,
   withConsults,
+  withDelayRoutes,
   withInboundListeners,
   withOutliers,
   withoutLimits,
@@ -36,7 +37,7 @@ export function forProxy(task: PolicyTask, resources: Resources, share: KernelSh
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
   const all = withInboundListeners(
-    withOutliers(withReplayRoutes(asking, settings), ejectable, task.reportsPath),
+    withOutliers(withDelayRoutes(withReplayRoutes(asking, settings)), ejectable, task.reportsPath),
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
     task.proxyFolder,
   );

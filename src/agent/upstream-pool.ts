@@ -97,6 +97,7 @@ export class UpstreamPool {
       endpoint = this.#addEndpoint(address, port, kind);
       this.#byKey.set(key, endpoint);
       if (kind.proxy) this.plane.steering.pairProxy(endpoint);
+      else if (kind.relay === undefined) this.plane.steering.place(endpoint.id, endpoint);
     }
     endpoint.retired = false;
     return endpoint.id;

@@ -167,8 +167,15 @@ export class Clusters {
     const rooms = [this.blob.allocate(room, 8), this.blob.allocate(room, 8)] as const;
     const nothing = this.#put(plan, [], [], 0) as number;
     // never shared with another cluster: it changes
+    const own = { connect_ms: plan.connectMs ?? 0 };
     const at = this.blob.allocate(ClusterSpec.size, 8);
-    this.blob.write(at, ClusterSpec, { lb: LBS[plan.lb], sets: nothing, max_requests: plan.maxRequests ?? 0, breaker });
+    this.blob.write(at, ClusterSpec, {
+      lb: LBS[plan.lb],
+      sets: nothing,
+      max_requests: plan.maxRequests ?? 0,
+      breaker,
+      ...own,
+    });
     const pointer = at + ClusterSpec.at.sets!.offset;
     return { at, followed: { plan, pointer, nothing, rooms, room, counter: this.#counter() } };
   }
@@ -189,9 +196,11 @@ export class Clusters {
     const sets = plan.sets ?? (endpoints.length > 0 ? together(endpoints.length) : []);
     const stored = this.#put(plan, endpoints, sets, plan.sets ? this.#counter() : counter);
     if (typeof stored === 'string') return { code: 'budget', message: `the cluster ${plan.name} ${stored}` };
-    const { maxRequests = 0 } = plan;
+    const { maxRequests = 0, connectMs = 0 } = plan;
     return {
-      at: this.blob.structs(ClusterSpec, [{ lb: LBS[plan.lb], sets: stored, max_requests: maxRequests, breaker }]),
+      at: this.blob.structs(ClusterSpec, [
+        { lb: LBS[plan.lb], sets: stored, max_requests: maxRequests, breaker, connect_ms: connectMs },
+      ]),
     };
   }
 }

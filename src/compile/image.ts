@@ -7,6 +7,7 @@ import type { BucketIndex } from './actions.js';
 import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './answer-edits.js';
 import { Blob, ImageFull } from './blob.js';
 import { type BreakerIndex, Clusters, type FollowedCluster } from './clusters.js';
+import { storeConnections } from './connections.js';
 import { compileListener, type ListenerResult } from './listener.js';
 import { framingScanner, responseScanner } from './scanner.js';
 
@@ -21,6 +22,8 @@ export interface CompileOptions {
   readonly programNumber?: ProgramNumber;
   /** indexes of token buckets; default: indexes of this image only */
   readonly bucketIndex?: BucketIndex;
+  /** the proxy delays the requests for which a delay was drawn; default: it does */
+  readonly delays?: boolean;
   /** indexes of breakers' counters; default: indexes of this image only */
   readonly breakerIndex?: BreakerIndex;
   /** most bytes of the image; default IMAGE_SIZE */
@@ -48,6 +51,9 @@ export interface CompiledImage {
   /** clusters whose endpoints the agent writes into the image as they are found out, by name */
   readonly followed: ReadonlyMap<string, FollowedCluster>;
 }
+
+/** A rule that is counted. */
+type Ruled = Pick<RoutePlan, 'id' | 'position'>;
 
 /** Numbers programs from 1 on. */
 export function numbering(): ProgramNumber {
@@ -91,13 +97,16 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   const verdicts = new Map<string, Reason[]>();
   const rules: string[] = [];
   const ruleOf = new Map<string, number>();
-  const routes: RoutePlan[] = plan.listeners.flatMap((l) => l.virtualHosts.flatMap((v) => v.routes));
+  const routes: Ruled[] = plan.listeners.flatMap((l) => [
+    ...l.virtualHosts.flatMap((v) => v.routes),
+    ...(l.connections ? [l.connections] : []),
+  ]);
   for (const route of routes) {
     if (ruleOf.has(route.id)) continue;
     ruleOf.set(route.id, rules.length);
     rules.push(route.id);
   }
-  const report = (route: RoutePlan, code: string, message: string) => {
+  const report = (route: Ruled, code: string, message: string) => {
     const reason: Reason = { code, message, field: 'route', ...(route.position && { position: route.position }) };
     const list = verdicts.get(route.id) ?? [];
     if (!list.some((other) => other.code === code && other.message === message)) list.push(reason);
@@ -120,7 +129,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   }
   const total = { virtualHosts: 0, routes: 0, pathStates: 0, jobs: 0 };
   const offsets = plan.listeners.map((listener): number => {
-    if (!listener.offloaded) return 0;
+    if (!listener.offloaded || listener.connections) return 0;
     const mark = blob.used;
     let result: ListenerResult | string;
     try {
@@ -129,6 +138,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
         clusters,
         programNumber,
         bucketIndex,
+        delays: options.delays ?? true,
         proxyEndpoint: options.proxyEndpointId(listener.name) + 1,
         rule: (route) => ruleOf.get(route.id)!,
         report,
@@ -149,6 +159,21 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     total.jobs += result.jobs;
     return result.offset;
   });
+  const connections = plan.listeners.map(({ offloaded, connections: route }): number => {
+    if (!offloaded || !route) return 0;
+    const mark = blob.used;
+    try {
+      const stored = storeConnections(blob, clusters, route, ruleOf.get(route.id)!);
+      if (typeof stored === 'number') return stored;
+      report(route, stored.code, stored.message);
+    } catch (error) {
+      if (!(error instanceof ImageFull)) throw error;
+      blob.rollback(mark);
+      clusters.rollback(mark);
+      report(route, 'budget', 'the policy image is full');
+    }
+    return 0;
+  });
   blob.write(0, ImageHeader, {
     magic: IMAGE_MAGIC,
     generation: options.generation,
@@ -158,6 +183,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     response_classes: response.classes,
     framing_scan: framing.start,
     framing_classes: framing.classes,
+    connections: connections.some((at) => at !== 0) ? blob.words(connections) : 0,
     n_answer_edits: edits.length - 1,
     answer_edits: blob.words(edits),
   });

@@ -18,6 +18,7 @@ import {
   FIELD,
   ImageHeader,
   JobSpec,
+  LITERAL,
   ListenerSpec,
   LiteralSpec,
   MAX_HEAD,
@@ -27,6 +28,7 @@ import {
   RBAC,
   RbacEntrySpec,
   RbacListSpec,
+  REPLY_DELAYED,
   REPLY_PROXY,
   ROUTE_FLAG,
   RouteSpec,
@@ -304,13 +306,14 @@ function holds(image: DataView, condition: number, facts: readonly bigint[]): bo
   let product = true;
   for (let at = condition; ; at += LiteralSpec.size) {
     const fact = facts[get(image, at, LiteralSpec, 'word')]!;
-    if ((fact & getBig(image, at, LiteralSpec, 'mask')) !== getBig(image, at, LiteralSpec, 'want')) product = false;
-    const last = get(image, at, LiteralSpec, 'last');
-    if (last & 1) {
+    const flags = get(image, at, LiteralSpec, 'flags');
+    const equal = (fact & getBig(image, at, LiteralSpec, 'mask')) === getBig(image, at, LiteralSpec, 'want');
+    if (equal === Boolean(flags & LITERAL.ANY)) product = false;
+    if (flags & LITERAL.PRODUCT_END) {
       if (product) return true;
       product = true;
     }
-    if (last & 2) return false;
+    if (flags & LITERAL.END) return false;
   }
 }
 
@@ -355,12 +358,13 @@ function draw(
   head: Head,
   around: Surroundings,
 ): number | 'proxy' | undefined {
-  const answers = lots.map((lot) => reply(image, get(image, lot, RbacEntrySpec, 'reply'), head) !== undefined);
+  const given = lots.map((lot) => get(image, lot, RbacEntrySpec, 'reply'));
+  const answers = given.map((at) => at === REPLY_DELAYED || reply(image, at, head) !== undefined);
   const first = lots[0] !== undefined && get(image, lots[0], RbacEntrySpec, 'bucket') !== 0 ? 1 : 0;
   if (answers.slice(first).includes(false)) return 'proxy';
   const struck = lots.findIndex((lot) => strikes(image, lot, around));
   if (struck < 0) return undefined;
-  return answers[struck] ? get(image, lots[struck]!, RbacEntrySpec, 'reply') : 'proxy';
+  return answers[struck] && given[struck] !== REPLY_DELAYED ? given[struck] : 'proxy';
 }
 
 /**

@@ -94,6 +94,9 @@ export const ADD = {
 /** Who gives a reply of the mesh itself: what access logs tell apart. */
 export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
 
+/** Most clusters of an action. */
+export const MAX_CLUSTERS = 64;
+
 export const ActionSpec = struct('action', 'What is done with a request.', [
   ['kind', 'u8', 'ACTION'],
   ['flags', 'u8', 'ACTION_FLAG'],

@@ -124,6 +124,12 @@ export const CONN_FLAG = {
   LISTENER: 8,
   /** has sent a request before it had read the answer to the one before */
   PIPELINES: 16,
+  /** leads to an endpoint itself: decided when it was opened */
+  DIRECT: 32,
+  /** DIRECT: its endpoint counts it as active */
+  COUNTED: 64,
+  /** the request that was passed to the agent is to be delayed by the proxy: that was drawn */
+  DELAYED: 128,
 } as const;
 
 /** Where the requests of a connection are decided, and how they reach the upstream. */
@@ -146,7 +152,7 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['gate', 'u32', 'bit 0: agent mode; the rest counts messages passed (see ARCHITECTURE.md, "the gate")'],
   ['requested', 'u32', 'exchanges begun'],
   ['done', 'u32', 'exchanges whose answer is complete'],
-  ['upstream', 'u32', 'pool slot of the exchange in flight'],
+  ['upstream', 'u32', 'pool slot of the exchange in flight; DIRECT: endpoint id'],
   ['flags', 'u32', 'CONN_FLAG'],
   ['native', 'u32', 'bytes that the agent wrote to the connection so far (modulo 2^32)'],
   ['base_seq', 'u32', 'copied_seq at the start'],
@@ -158,7 +164,7 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['incarnation', 'u32', 'upstream.incarnation when the exchange began'],
   ['sent', 'u32', 'listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32)'],
   ['replied', 'u32', 'replies of the mesh'],
-  ['pad', 'u32', 'zero'],
+  ['user_timeout', 'u32', 'DIRECT: TCP_USER_TIMEOUT that the application has set'],
 ]);
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [

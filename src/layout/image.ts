@@ -143,6 +143,8 @@ export const LOG = {
 
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
+/** With a chance: what is drawn is the proxy's, which delays it. */
+export const REPLY_DELAYED = 2;
 export const ROUTE_FLAG = {
   /** whether the route matches cannot be computed: a request that gets as far as it goes to the proxy */
   UNKNOWN: 1,
@@ -160,7 +162,7 @@ export const ImageHeader = struct('image_header', 'The first bytes of the blob.'
   ['answer_edits', 'u32', 'offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits'],
   ['framing_scan', 'u32', 'start row of the scanner that only tells where a request ends'],
   ['framing_classes', 'u32', 'its class map'],
-  ['pad', 'u32', 'zero'],
+  ['connections', 'u32', 'offset of u32[n_listeners]: the route for connections to a listener or 0; 0: there are none'],
 ]);
 
 export const NodeSpec = struct(
@@ -231,14 +233,20 @@ export const RouteSpec = struct('route', 'One rule: when it applies and what is 
   ['pad', 'u32', 'zero'],
 ]);
 
+export const LITERAL = {
+  PRODUCT_END: 1,
+  END: 2,
+  /** one of the facts must hold, whichever; `want` is 0 */
+  ANY: 4,
+} as const;
 export const LiteralSpec = struct(
   'literal',
-  'Conditions are sums of products: a run of literals up to `last & 1` is a product; the list ends at `last & 2`.',
+  'Conditions are sums of products: a run of literals up to a PRODUCT_END is a product; the list ends at END.',
   [
     ['word', 'u32', 'word of the facts'],
-    ['last', 'u32', 'bit 0: last of its product, bit 1: last of the list'],
+    ['flags', 'u32', 'LITERAL'],
     ['mask', 'u64', 'facts looked at'],
-    ['want', 'u64', 'what they must be'],
+    ['want', 'u64', 'what they must be (ANY: what they must not be)'],
   ],
 );
 
@@ -254,7 +262,11 @@ export const RbacEntrySpec = struct('rbac_entry', 'ALLOW stops what does not mat
   ['action', 'u32', 'RBAC'],
   ['never', 'u32', '1: the condition never matches'],
   ['condition', 'u32', 'offset of literals; 0 with never == 0: always matches'],
-  ['reply', 'u32', "offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy"],
+  [
+    'reply',
+    'u32',
+    "offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy; REPLY_DELAYED",
+  ],
   ['numerator', 'u32', 'with a denominator: stops this share of what it would stop, drawn per request'],
   ['denominator', 'u32', '0: always'],
   ['bucket', 'u32', 'index plus one of a bucket: stops what it would stop only when no token is left; 0: none'],
@@ -285,8 +297,9 @@ export const IMAGE_LAYOUT: Layout = {
     MAX_TOKEN_PLACES,
     MAX_TOKEN_LINES,
     REPLY_PROXY,
+    REPLY_DELAYED,
   },
-  enums: { SCAN, SLOT, STATE, FIELD, TOKEN_PLACE, RBAC, LOG, ROUTE_FLAG },
+  enums: { SCAN, SLOT, STATE, FIELD, TOKEN_PLACE, RBAC, LOG, LITERAL, ROUTE_FLAG },
   structs: [
     ImageHeader,
     NodeSpec,

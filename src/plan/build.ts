@@ -1,6 +1,7 @@
 /** Envoy resources -> Plan. */
 import type { Resources } from '../policy/resources.js';
 import { clusterInfo } from './clusters.js';
+import { connectionPlan, isAboutConnections } from './connections.js';
 import type { Environment } from './environment.js';
 import type { ClusterPlan, Plan, Reason } from './ir.js';
 import { listenerPlan } from './listeners.js';
@@ -48,10 +49,14 @@ export function buildPlan(resources: Resources, assumed: Assumptions = {}): Plan
   const clusters = new Map(resources.clusters.map((c) => [str(c, 'name'), clusterInfo(c, resources, assumed)]));
   for (const info of clusters.values()) outcome(info.resource, info.notes.reasons);
   const used = new Map<string, ClusterPlan>();
+  const connected = new Map<string, ClusterPlan>();
   const limits = limitContext(resources);
   const listeners = resources.listeners.map((l) =>
-    listenerPlan(l, resources, clusters, used, outcome, { limits, assumed }),
+    isAboutConnections(l)
+      ? connectionPlan(l, resources, clusters, connected, outcome)
+      : listenerPlan(l, resources, clusters, used, outcome, { limits, assumed }),
   );
+  for (const [name, cluster] of connected) used.set(name, cluster);
   const plan: Plan = { listeners, clusters: [...used.values()] };
   outcomes.set(plan, { reasons: found, routeIds });
   return plan;

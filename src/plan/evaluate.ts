@@ -382,6 +382,7 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
     if (chance) {
       const { numerator, denominator } = chance;
       if (request.random !== undefined && request.random % denominator < numerator) struck ??= check;
+      else if (answer?.kind === 'proxy') perhaps += `; the proxy delays ${numerator} of ${denominator} such requests`;
       else perhaps += `; a filter stops ${numerator} of ${denominator} such requests`;
       continue;
     }
@@ -391,6 +392,7 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
     break;
   }
   const stopped = struck ?? stop;
+  if (stopped?.reply?.kind === 'proxy') return proxy(stopped.reply.why ?? '', found);
   if (stopped) {
     const answer = stopped.reply?.kind === 'reply' ? stopped.reply : undefined;
     const rbac = stopped.action === 'allow' ? 'no ALLOW policy matches' : 'a DENY policy matches';

@@ -174,7 +174,14 @@ export interface RbacCheck {
   readonly action: 'allow' | 'deny';
   readonly condition: Condition;
   /** what is stopped is answered so, or left to the proxy; undefined: RBAC's own 403 */
-  readonly reply?: ReplyAction | { readonly kind: 'proxy'; readonly why?: string };
+  readonly reply?:
+    | ReplyAction
+    | {
+        readonly kind: 'proxy';
+        readonly why?: string;
+        /** with a chance: which requests a fault delays is drawn here, and the proxy delays these for certain */
+        readonly delayed?: true;
+      };
   /** what would be stopped is stopped with this probability only, drawn per request */
   readonly chance?: { readonly numerator: number; readonly denominator: number };
   /** what would be stopped takes a token instead, and is stopped when there is none */
@@ -227,6 +234,14 @@ export interface PathRules {
   readonly escapedSlashes: boolean;
 }
 
+/** The rule of a listener that is about connections: where they go. */
+export interface ConnectionRoute {
+  /** unique in the plan */
+  readonly id: string;
+  readonly position?: Position;
+  readonly clusters: ForwardAction['clusters'];
+}
+
 export interface ListenerPlan {
   readonly name: string;
   /** where the proxy listens for what is left to it */
@@ -238,6 +253,8 @@ export interface ListenerPlan {
   /** ports in the Host header are ignored when matching domains: never, any, or this listener's own port */
   readonly stripPort: 'none' | 'any' | number;
   readonly virtualHosts: readonly VirtualHostPlan[];
+  /** it is about connections, and not about requests */
+  readonly connections?: ConnectionRoute;
   /** in order; apply to every request, also to those without a route */
   readonly rbac: readonly RbacCheck[];
   /** what is asked about JSON Web Tokens */
@@ -309,6 +326,8 @@ export interface ClusterPlan {
   readonly maxRequests?: number;
   /** how long connections may be idle, if not an hour; 0: for ever */
   readonly idleMs?: number;
+  /** connections that clients open themselves must be established within this time */
+  readonly connectMs?: number;
   /** requests in flight that the proxy's cluster may have; absent: any number */
   readonly breaker?: Breaker;
   /** connections to the endpoints lead through this relay */

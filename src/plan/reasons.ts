@@ -221,8 +221,8 @@ const TEXT = {
     'sourceLabels, sourceNamespace and workload selectors make one configuration for each kind of client. An instance has one for all its clients: those that `run --namespace` and `--labels` name. `check` judges each rule for clients that it counts for; what is left counts for none.',
   ],
   'not-http': [
-    'A route for connections',
-    'TCP and TLS routes decide about connections, not about requests; they are not intercepted.',
+    'A route for connections that only the proxy can carry out',
+    'Where connections to a TCP port go is decided in the kernel when they are opened. What depends on the bytes that a client sends first, such as the name in a TLS handshake, is not; nor are connections that come from elsewhere, and UDP.',
   ],
   'no-host': [
     'It names no host',
@@ -233,8 +233,8 @@ const TEXT = {
     'exportTo keeps it from the namespace that the clients are in.',
   ],
   'no-http-port': [
-    'No port that carries HTTP',
-    'Only ports that are declared as HTTP are intercepted: on others the bytes may be anything.',
+    'No port that carries what the rule is about',
+    'Requests are only looked for at ports that are declared as HTTP: on others the bytes may be anything. TCP routes are for ports that are declared as TCP.',
   ],
   'unknown-delegate': [
     'It delegates to a VirtualService that is not in the files',
@@ -254,7 +254,7 @@ const TEXT = {
   ],
   'mesh-tls': [
     'Mutual TLS with the certificates of the mesh',
-    'Sidecars would encrypt this hop with certificates that they get from the control plane. There are none on this node.',
+    'Sidecars encrypt this hop with certificates that they get from the control plane. DestinationRules with ISTIO_MUTUAL are carried out where the node has some (`run --certificates`; `check` takes it to). So are PeerAuthentications that are STRICT, for what is sent to servers of other hosts.',
   ],
   'tls-secret': ['Certificates in a Kubernetes secret', 'Secrets cannot be read from policy files.'],
   passthrough: [
@@ -277,6 +277,10 @@ const TEXT = {
   ],
   'dry-run': ['A dry run', 'The policy is evaluated for its statistics only; it decides nothing.'],
   audit: ['An audit policy', 'It only marks requests for auditing; it decides nothing.'],
+  'custom-authorization': [
+    'An external authorizer decides',
+    'CUSTOM policies ask a service that MeshConfig names. It is not asked here: requests that match are denied.',
+  ],
   'partial-selection': [
     'The policy selects only some of the servers',
     'Which server gets a request is chosen after the check, so the stricter outcome counts for all of them.',

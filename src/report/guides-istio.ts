@@ -11,6 +11,25 @@ const RULES = `${HEAD('DestinationRule')}spec:
   host: reviews
   trafficPolicy:
     `;
+const SELECTED = `apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: web, namespace: web }
+spec: { selector: { matchLabels: { app: web } }, mtls: { mode: STRICT } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: web }
+spec: { clusterIP: 10.96.0.1, ports: [{ name: http, port: 80 }] }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+addressType: IPv4
+endpoints: [{ addresses: [10.1.0.1] }]
+ports: [{ name: http, port: 80 }]
+metadata:
+  name: web
+  namespace: web
+  labels: { kubernetes.io/service-name: web`;
 const ROUND_ROBIN = `${RULES}loadBalancer: { simple: ROUND_ROBIN }`;
 const GATEWAY = `${HEAD('Gateway', 'public')}spec:
   selector: { istio: ingressgateway }
@@ -92,8 +111,20 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     },
   },
   'not-http': {
-    fix: 'Nothing to gain: what is not HTTP has no requests to decide.',
-    without: 'TCP and TLS routes decide about connections, which are never intercepted.',
+    fix: 'Give each name a service or a port of its own, so that the address says where connections go, and use a TCP route.',
+    example: {
+      place: 'documents',
+      before: `${HEAD('VirtualService', 'ledger')}spec:
+  hosts: [ledger]
+  tls:
+    - match: [{ port: 9443, sniHosts: [ledger.example.com] }]
+      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
+      after: `${HEAD('VirtualService', 'ledger')}spec:
+  hosts: [ledger]
+  tcp:
+    - match: [{ port: 9443 }]
+      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
+    },
   },
   'no-host': {
     fix: 'Name the hosts, or delegate to it from a VirtualService that has some.',
@@ -111,7 +142,7 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     },
   },
   'no-http-port': {
-    fix: 'Declare the port as HTTP, by its name (http, http-...) or appProtocol.',
+    fix: 'Declare the port as HTTP (for TCP routes as TCP), by its name (http, http-...) or appProtocol.',
     without: 'it depends on the Service, not on the rule.',
   },
   'unknown-delegate': {
@@ -171,11 +202,11 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     },
   },
   'mesh-tls': {
-    fix: 'Speak plain text between the services of this node (tls.mode DISABLE), where the network allows it.',
+    fix: 'Give the node its certificates (run --certificates), and the labels of servers (Pods, or labels of EndpointSlices) where a policy selects some.',
     example: {
       place: 'documents',
-      before: `${RULES}tls: { mode: ISTIO_MUTUAL }`,
-      after: `${RULES}tls: { mode: DISABLE }`,
+      before: `${SELECTED} }`,
+      after: `${SELECTED}, app: web }`,
     },
   },
   'tls-secret': {
@@ -265,6 +296,23 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
   audit: {
     fix: 'Nothing to gain: auditing decides nothing.',
     without: 'an audit policy has no effect on requests.',
+  },
+  'custom-authorization': {
+    fix: 'Say with an ALLOW or DENY policy what the external authorizer decides.',
+    example: {
+      place: 'documents',
+      before: `apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+metadata: { name: mesh, namespace: istio-system }
+spec:
+  meshConfig:
+    extensionProviders:
+      - name: ext-authz
+        envoyExtAuthzHttp: { service: authorizer.default.svc.cluster.local, port: 8000 }
+---
+${BY_PATH.replace('action: DENY', 'action: CUSTOM\n  provider: { name: ext-authz }')}`,
+      after: BY_PATH,
+    },
   },
   'partial-selection': {
     fix: 'Use subsets, so that the policy selects all servers of a destination or none.',

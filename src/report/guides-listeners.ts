@@ -48,7 +48,7 @@ export const LISTENER_GUIDES: Readonly<Record<string, Guide>> = {
 typed_per_filter_config:
   fault:
     "@type": ${HTTP}.fault.v3.HTTPFault
-    delay: { fixed_delay: 0.1s, percentage: { numerator: 50 } }`,
+    delay: { fixed_delay: 0.1s, percentage: { numerator: 100 } }`,
       after: FORWARD,
     },
   },

@@ -64,7 +64,7 @@ ${versions.map((version) => `    - { name: ${version}, labels: { version: ${vers
 }
 
 /** Moves listeners to free ports at another address; the new places by listener's name. */
-async function moved(resources: Resources): Promise<{ bootstrap: JsonObject; at: Map<string, number> }> {
+export async function moved(resources: Resources): Promise<{ bootstrap: JsonObject; at: Map<string, number> }> {
   const at = new Map<string, number>();
   const listeners: JsonObject[] = [];
   for (const listener of resources.listeners) {

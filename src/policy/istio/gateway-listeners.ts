@@ -6,7 +6,13 @@
 import type { Intercept, JsonObject } from '../resources.js';
 import type { Authorization } from './authorization.js';
 import type { Context } from './context.js';
-import { type GatewayServer, type GatewayWorkload, portsInFront, workloadPort } from './gateways.js';
+import {
+  type GatewayServer,
+  type GatewayWorkload,
+  portsInFront,
+  type ServerProtocol,
+  workloadPort,
+} from './gateways.js';
 import { hostIntersection, urlHost } from './hosts.js';
 import { visible } from './kubernetes-services.js';
 import type { KnownListener } from './left-to-proxy.js';
@@ -22,6 +28,22 @@ interface Draft {
   routes: JsonObject[];
   redirect: boolean;
   readonly origin: GatewayServer;
+}
+
+/** What clients connect to when they mean one of a workload's ports that speak a protocol. */
+export function* interceptsOf(
+  workload: GatewayWorkload,
+  protocol: ServerProtocol,
+): Iterable<{ address: string; port: number; server: number }> {
+  const plain = workload.servers.filter((server) => server.protocol === protocol).map((server) => server.port);
+  for (const server of new Set(plain)) {
+    for (const address of workload.addresses) yield { address, port: server, server };
+    const { service } = workload;
+    if (!service) continue;
+    for (const port of portsInFront(service, server)) {
+      for (const address of service.addresses) yield { address, port, server };
+    }
+  }
 }
 
 export class GatewayListeners {
@@ -43,22 +65,9 @@ export class GatewayListeners {
   claimed(): Set<string> {
     const out = new Set<string>();
     for (const workload of this.#workloads) {
-      for (const { address, port } of this.#intercepts(workload)) out.add(`${address} ${port}`);
+      for (const { address, port } of interceptsOf(workload, 'http')) out.add(`${address} ${port}`);
     }
     return out;
-  }
-
-  /** What clients connect to when they mean one of a workload's ports. */
-  *#intercepts(workload: GatewayWorkload): Iterable<{ address: string; port: number; server: number }> {
-    const plain = workload.servers.filter((server) => server.protocol === 'http').map((server) => server.port);
-    for (const server of new Set(plain)) {
-      for (const address of workload.addresses) yield { address, port: server, server };
-      const { service } = workload;
-      if (!service) continue;
-      for (const port of portsInFront(service, server)) {
-        for (const address of service.addresses) yield { address, port, server };
-      }
-    }
   }
 
   /** The routes that a VirtualService gives the clients of a gateway's port. */
@@ -176,7 +185,7 @@ export class GatewayListeners {
         const looksAtAddress = JSON.stringify([filters, hosts]).includes('"remote_ip"');
         const json = listener(name, at, hosts, { filters, useRemoteAddress: looksAtAddress });
         listeners.push({ json: this.#context.origin(json, first.document, first.path), port, workload });
-        for (const { address, port: seen, server } of this.#intercepts(workload))
+        for (const { address, port: seen, server } of interceptsOf(workload, 'http'))
           if (server === port) intercepts.push({ address, port: seen, listener: name });
         const known = (workload.service?.addresses ?? []).length > 0;
         if (workload.service && known && portsInFront(workload.service, port).length === 0) {

@@ -23,6 +23,8 @@ export interface KnownListener {
   readonly json: JsonObject;
   readonly port: number;
   readonly workload?: GatewayWorkload;
+  /** it is about connections */
+  readonly connections?: true;
   /** stands before servers, for everybody */
   readonly inbound?: boolean;
 }
@@ -137,7 +139,7 @@ export class LeftToProxy {
     const filters = new EnvoyFilters(
       {
         context: this.#context,
-        listeners: this.#listeners.filter((listener) => !listener.inbound),
+        listeners: this.#listeners.filter((listener) => !listener.inbound && !listener.connections),
         clusters: this.#clusters,
         added,
         select: (selection) => ({
