@@ -115,6 +115,10 @@
 #define LOG_REQUEST 2
 #define LOG_ANSWER 4
 
+#define LITERAL_PRODUCT_END 1
+#define LITERAL_END 2
+#define LITERAL_ANY 4
+
 #define ROUTE_FLAG_UNKNOWN 1
 
 #define ACTION_PROXY 0
@@ -427,16 +431,16 @@ _Static_assert(__builtin_offsetof(struct route, action) == 12, "route.action");
 _Static_assert(__builtin_offsetof(struct route, rule) == 16, "route.rule");
 _Static_assert(__builtin_offsetof(struct route, pad) == 20, "route.pad");
 
-/* Conditions are sums of products: a run of literals up to `last & 1` is a product; the list ends at `last & 2`. */
+/* Conditions are sums of products: a run of literals up to a PRODUCT_END is a product; the list ends at END. */
 struct literal {
   __u32 word; /* word of the facts */
-  __u32 last; /* bit 0: last of its product, bit 1: last of the list */
+  __u32 flags; /* LITERAL */
   __u64 mask; /* facts looked at */
-  __u64 want; /* what they must be */
+  __u64 want; /* what they must be (ANY: what they must not be) */
 };
 _Static_assert(sizeof(struct literal) == 24, "literal");
 _Static_assert(__builtin_offsetof(struct literal, word) == 0, "literal.word");
-_Static_assert(__builtin_offsetof(struct literal, last) == 4, "literal.last");
+_Static_assert(__builtin_offsetof(struct literal, flags) == 4, "literal.flags");
 _Static_assert(__builtin_offsetof(struct literal, mask) == 8, "literal.mask");
 _Static_assert(__builtin_offsetof(struct literal, want) == 16, "literal.want");
 

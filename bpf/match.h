@@ -130,16 +130,17 @@ static long literal_step(__u32 index, void *context) {
   __u32 product = s->run_at;
 #pragma unroll
   for (int k = 0; k < LITERAL_UNROLL; k++) {
-    if ((s->facts[l[k].word & (FACT_WORDS - 1)] & l[k].mask) != l[k].want)
+    __u32 flags = l[k].flags, equal = (s->facts[l[k].word & (FACT_WORDS - 1)] & l[k].mask) == l[k].want;
+    if (equal == !!(flags & LITERAL_ANY))
       product = 0;
-    if (l[k].last & 1) {
+    if (flags & LITERAL_PRODUCT_END) {
       if (product) {
         s->cond_result = 1;
         return 1;
       }
       product = 1;
     }
-    if (l[k].last & 2)
+    if (flags & LITERAL_END)
       return 1;
   }
   s->run_at = product;

@@ -18,6 +18,7 @@ import {
   FIELD,
   ImageHeader,
   JobSpec,
+  LITERAL,
   ListenerSpec,
   LiteralSpec,
   MAX_HEAD,
@@ -304,13 +305,14 @@ function holds(image: DataView, condition: number, facts: readonly bigint[]): bo
   let product = true;
   for (let at = condition; ; at += LiteralSpec.size) {
     const fact = facts[get(image, at, LiteralSpec, 'word')]!;
-    if ((fact & getBig(image, at, LiteralSpec, 'mask')) !== getBig(image, at, LiteralSpec, 'want')) product = false;
-    const last = get(image, at, LiteralSpec, 'last');
-    if (last & 1) {
+    const flags = get(image, at, LiteralSpec, 'flags');
+    const equal = (fact & getBig(image, at, LiteralSpec, 'mask')) === getBig(image, at, LiteralSpec, 'want');
+    if (equal === Boolean(flags & LITERAL.ANY)) product = false;
+    if (flags & LITERAL.PRODUCT_END) {
       if (product) return true;
       product = true;
     }
-    if (last & 2) return false;
+    if (flags & LITERAL.END) return false;
   }
 }
 

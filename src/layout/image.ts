@@ -231,14 +231,20 @@ export const RouteSpec = struct('route', 'One rule: when it applies and what is 
   ['pad', 'u32', 'zero'],
 ]);
 
+export const LITERAL = {
+  PRODUCT_END: 1,
+  END: 2,
+  /** one of the facts must hold, whichever; `want` is 0 */
+  ANY: 4,
+} as const;
 export const LiteralSpec = struct(
   'literal',
-  'Conditions are sums of products: a run of literals up to `last & 1` is a product; the list ends at `last & 2`.',
+  'Conditions are sums of products: a run of literals up to a PRODUCT_END is a product; the list ends at END.',
   [
     ['word', 'u32', 'word of the facts'],
-    ['last', 'u32', 'bit 0: last of its product, bit 1: last of the list'],
+    ['flags', 'u32', 'LITERAL'],
     ['mask', 'u64', 'facts looked at'],
-    ['want', 'u64', 'what they must be'],
+    ['want', 'u64', 'what they must be (ANY: what they must not be)'],
   ],
 );
 
@@ -286,7 +292,7 @@ export const IMAGE_LAYOUT: Layout = {
     MAX_TOKEN_LINES,
     REPLY_PROXY,
   },
-  enums: { SCAN, SLOT, STATE, FIELD, TOKEN_PLACE, RBAC, LOG, ROUTE_FLAG },
+  enums: { SCAN, SLOT, STATE, FIELD, TOKEN_PLACE, RBAC, LOG, LITERAL, ROUTE_FLAG },
   structs: [
     ImageHeader,
     NodeSpec,
