@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import type { Diagnostic } from '../policy/diagnostics.js';
 import { MAX_FILE_BYTES } from '../policy/load.js';
 import type { InstanceOptions, InstancePaths } from './instance-options.js';
+import { secretFiles } from './mesh-certificates.js';
 import type { AgentParts } from './parts.js';
 import type { Generation, Numbers, PolicyTask } from './policy.js';
 import { type PlannedPolicy, type ReadPolicy, readPolicy } from './policy-thread.js';
@@ -56,6 +57,7 @@ export class PolicySource {
       consultPath: this.paths.consults,
       reportsPath: this.paths.reports,
       relaySecret: this.relaySecret,
+      ...(this.options.certificates === undefined ? {} : { secrets: secretFiles(this.paths.proxy) }),
       elsewhere: this.elsewhere,
       inbound,
       ...(atServers === undefined ? {} : { atServers }),
