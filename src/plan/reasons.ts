@@ -94,7 +94,7 @@ const TEXT = {
   ],
   'header-format': [
     'A header value with a %COMMAND%',
-    'The value is computed per request by the proxy’s formatter. In requests, the client’s address without its port and the protocol are known here, and everywhere the environment variables of Sidestep’s own proxy, where they are plain text.',
+    'The value is computed per request by the proxy’s formatter. In requests, the client’s address without its port and the protocol are known here, in answers the ids of a trace that begins here, and everywhere the environment variables of Sidestep’s own proxy, where they are plain text.',
   ],
   'header-edit': [
     'An edit of a header that the fast path handles itself',
