@@ -1,4 +1,5 @@
 /** What happens to one request, step by step: the trace that `explain` prints. */
+
 import { parseAddress } from '../compile/address.js';
 import { useHostSets, writeHostSets } from '../compile/clusters.js';
 import { compileImage } from '../compile/image.js';
@@ -8,6 +9,7 @@ import { describeCondition, describeField, describeForwarding, describePredicate
 import { evaluate, oddity, type PlanRequest, type Trace, View } from '../plan/evaluate.js';
 import { formProblems, headText } from '../plan/form.js';
 import type { Condition, ForwardAction, HeaderEdit, ListenerPlan, Piece, Plan, Reason, RoutePlan } from '../plan/ir.js';
+import { FOR_HOST } from '../plan/named-by-request.js';
 import { policiesOf } from '../plan/rbac-policies.js';
 import type { Position } from '../policy/diagnostics.js';
 
@@ -199,7 +201,7 @@ function candidates(plan: Plan, action: ForwardAction): Candidate[] {
   return action.clusters.map(({ cluster, weight }) => {
     const found = plan.clusters.find((c) => c.name === cluster);
     return {
-      cluster,
+      cluster: cluster.split(FOR_HOST)[0]!,
       weight,
       share: Number(((100 * weight) / total).toFixed(1)),
       lb: found?.lb ?? '',

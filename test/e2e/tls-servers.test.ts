@@ -23,6 +23,18 @@ import { ALONE, MESH, request, skip } from './world.js';
 
 const TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext';
 
+/** The host of the request is named in the handshake, and must be in the certificate. */
+const OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+const BY_HOST: JsonObject = {
+  typed_extension_protocol_options: {
+    [OPTIONS]: {
+      '@type': `type.googleapis.com/${OPTIONS}`,
+      explicit_http_config: { http_protocol_options: {} },
+      upstream_http_protocol_options: { auto_sni: true, auto_san_validation: true },
+    },
+  },
+};
+
 interface Wants {
   readonly ca: Authority;
   /** name in the server's certificate */
@@ -128,6 +140,7 @@ before(async () => {
       { name: 'refused-certificate', ports: [asking], more: tlsTo({ ...right, client: stranger }) },
       { name: 'not-tls', ports: [(plain.address() as AddressInfo).port], more: tlsTo(right) },
       { name: 'nobody', ports: [nobody], more: tlsTo(right) },
+      { name: 'by-host', ports: [simple], more: { ...tlsTo({ ca }), ...BY_HOST } },
       { name: 'ipv6', ports: [simple], address: '::1', more: tlsTo(right) },
       {
         name: 'by-name',
@@ -155,7 +168,18 @@ before(async () => {
       },
     };
     const manager = { access_log: [log] };
-    return plainBootstrap([{ name: 'test', address, port, routes: [denied, ...routes], manager }], clusters);
+    const hosts = [
+      { name: 'all', domains: ['*'], routes: [denied, ...routes] },
+      {
+        name: 'named',
+        domains: ['server.test', `server.test:${port}`, 'other.test', 'rewritten.test'],
+        routes: [
+          { match: { path: '/rewritten' }, route: { cluster: 'by-host', host_rewrite_literal: 'server.test' } },
+          { match: { prefix: '/' }, route: { cluster: 'by-host' } },
+        ],
+      },
+    ];
+    return plainBootstrap([{ name: 'test', address, port, hosts, manager }], clusters);
   };
   file = join(lab.dir, 'bootstrap.json');
   side = await sideBySide(lab, file, bootstrapOf);
@@ -174,8 +198,16 @@ after(async () => {
 
 const logOf = (address: string): string => join(lab.dir, `${address}.log`);
 
-async function ask(driver: Driver, address: string, cluster: string, path = '/', method = 'GET', body = '') {
-  const headers: [string, string][] = [['x-to', cluster]];
+async function ask(
+  driver: Driver,
+  address: string,
+  cluster: string,
+  path = '/',
+  method = 'GET',
+  body = '',
+  more: [string, string][] = [],
+) {
+  const headers: [string, string][] = [['x-to', cluster], ...more];
   if (body) headers.push(['Content-Length', String(body.length)]);
   const pieces = [request(`${method} ${path} HTTP/1.1`, headers, body)];
   const job = { address, port, exchanges: [{ pieces, methods: [method] }] };
@@ -217,6 +249,28 @@ for (const cluster of ['simple', 'nameless', 'mutual', 'ipv6', 'by-name'])
       if (wanted) assert.ok(inKernel, `${method} ${path} is never the kernel's`);
     }
   });
+
+test('the handshake names the host of the request', { skip, timeout: 60_000 }, async () => {
+  const named = (driver: Driver, address: string, host: string, path = '/') =>
+    ask(driver, address, '', path, 'GET', '', [['Host', host]]);
+  for (const [host, path, status, kernel] of [
+    ['server.test', '/', 200, true],
+    [`server.test:${port}`, '/', 200, true],
+    ['rewritten.test', '/rewritten', 200, true],
+    ['SERVER.test', '/', 200, false],
+    ['other.test', '/', 503, false],
+    ['rewritten.test', '/', 503, false],
+  ] as const) {
+    const expected = await named(side.alone, ALONE, host, path);
+    assert.equal(expected.status, status, `${host}${path}`);
+    const inKernel = await untilKernel(
+      side.sidestep,
+      async () => assert.deepEqual(await named(side.mesh, MESH, host, path), expected, host),
+      kernel,
+    );
+    assert.equal(inKernel, kernel, `${host}${path}`);
+  }
+});
 
 test('what a handshake ends with is what Envoy answers', { skip, timeout: 90_000 }, async () => {
   for (const cluster of ['wrong-ca', 'wrong-san', 'no-certificate', 'refused-certificate', 'not-tls', 'nobody']) {
