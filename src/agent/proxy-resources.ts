@@ -5,7 +5,9 @@ import type { JsonObject, Resources } from '../policy/resources.js';
 import {
   WITHOUT_BREAKERS,
   withBreakers,
+  withCollectors,
   withConsults,
+  withDelayRoutes,
   withInboundListeners,
   withOutliers,
   withoutLimits,
@@ -22,20 +24,23 @@ export interface KernelShare {
   readonly inbound: ReadonlyMap<string, string>;
   readonly elsewhere: ReadonlyMap<string, string>;
   readonly relays: ReadonlyMap<string, RelayPlan>;
+  /** clusters that spans of the kernel's requests go to */
+  readonly collectors: readonly string[];
 }
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, elsewhere, relays } = share;
+  const { limits, breakers, ejectable, inbound, elsewhere, relays, collectors } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
   const all = withInboundListeners(
-    withOutliers(withReplayRoutes(asking, settings), ejectable, task.reportsPath),
+    withOutliers(withDelayRoutes(withReplayRoutes(asking, settings)), ejectable, task.reportsPath),
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
     task.proxyFolder,
   );
-  return withRelays(all, relays.values(), task.relaySecret, task.reportsPath);
+  const relayed = withRelays(all, relays.values(), task.relaySecret, task.reportsPath);
+  return withCollectors(relayed, collectors, task.proxyFolder);
 }

@@ -1,7 +1,9 @@
 export { Admin, type AdminReply } from './admin.js';
 export { buildBootstrap, buildStaticBootstrap, type ProxyFiles } from './bootstrap.js';
 export { BREAKER_KEYS, WITHOUT_BREAKERS, withBreakers } from './breakers.js';
+export { COLLECTOR_HEADER, collectorPath, withCollectors } from './collectors.js';
 export { LIMIT_KEY, SHOWN_KEY, withConsults, withoutLimits } from './consult.js';
+export { DELAY_LINE, withDelayRoutes } from './delay.js';
 export { envoyVersion, findEnvoy, ProxyError } from './find-envoy.js';
 export { inboundPath, inboundProblem, withInboundListeners } from './inbound.js';
 export { ejectableAssignment, ejectableName, hostKey, withEjections, withOutliers } from './outliers.js';

@@ -72,6 +72,10 @@ describe('TLS to servers', () => {
     assert.deepEqual(reasonsOf(plain), []);
     assert.deepEqual(reasonsOf(plain, false), ['tls']);
     assert.deepEqual(reasonsOf(socket({ common_tls_context: { alpn_protocols: ['h2', 'http/1.1'] } })), ['tls']);
+    const http2 = options({});
+    const [own] = Object.values(http2.typed_extension_protocol_options as JsonObject) as JsonObject[];
+    own!.explicit_http_config = { http2_protocol_options: {} };
+    assert.deepEqual(reasonsOf({ ...plain, ...http2 }).sort(), ['tls', 'upstream-protocol']);
     assert.deepEqual(reasonsOf(socket({ auto_host_sni: true })), ['unsupported-field']);
     assert.deepEqual(reasonsOf(socket({ common_tls_context: { custom_handshaker: { name: 'x' } } })), [
       'unsupported-field',
