@@ -251,8 +251,11 @@ for (const cluster of ['simple', 'nameless', 'mutual', 'ipv6', 'by-name'])
   });
 
 test('the handshake names the host of the request', { skip, timeout: 60_000 }, async () => {
-  const named = (driver: Driver, address: string, host: string, path = '/') =>
-    ask(driver, address, '', path, 'GET', '', [['Host', host]]);
+  const named = async (driver: Driver, address: string, host: string, path = '/') => {
+    const got = await ask(driver, address, '', path, 'GET', '', [['Host', host]]);
+    // hosts that differ in case alone share Envoy's connections: which name it was opened for is chance
+    return { ...got, seen: got.seen?.toLowerCase() };
+  };
   for (const [host, path, status, kernel] of [
     ['server.test', '/', 200, true],
     [`server.test:${port}`, '/', 200, true],
