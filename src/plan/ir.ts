@@ -305,6 +305,10 @@ export interface FollowedPlan {
 export interface RelayPlan {
   /** equal keys are one relay */
   readonly key: string;
+  /** what the handshake says of this cluster's host alone: the name that is asked for, and one that the certificate has */
+  readonly names?: { readonly sni?: string; readonly san?: string };
+  /** that is the host of each request (auto_sni, auto_san_validation): such a cluster leads nowhere by itself */
+  readonly byRequest?: { readonly sni: boolean; readonly san: boolean };
   /** of the relay's cluster: TLS, and how connections are opened */
   readonly settings: JsonObject;
 }

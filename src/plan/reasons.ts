@@ -35,7 +35,7 @@ const TEXT = {
   ],
   tls: [
     'TLS on the connection',
-    'What servers in TLS are sent is decided in the kernel, and a relay in the proxy encrypts it. Left to the proxy are servers where a name in the handshake depends on the request (auto_sni, auto_san_validation), or that are offered HTTP/2 in it, every server in TLS where the proxy is not Sidestep’s own, and connections of clients in TLS.',
+    'What servers in TLS are sent is decided in the kernel, and a relay in the proxy encrypts it. Left to the proxy are servers where the handshake names the host of the request (auto_sni, auto_san_validation) and no domain or rewrite says which, or that are offered HTTP/2 in it, every server in TLS where the proxy is not Sidestep’s own, and connections of clients in TLS.',
   ],
   'access-log': [
     'An access log that only the proxy can write',

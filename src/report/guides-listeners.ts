@@ -53,17 +53,15 @@ typed_per_filter_config:
     },
   },
   tls: {
-    fix: 'Of servers: name them in the TLS settings (sni), and the names that their certificates have. From clients: speak plain text on this hop, where the network allows it.',
+    fix: 'To servers: offer HTTP/1.1 alone in the handshake, and spell out the hosts where it names them. From clients: speak plain text on this hop, where the network allows it.',
     example: {
       place: 'cluster',
       before: `transport_socket:
   name: tls
-  typed_config: { "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext }
-typed_extension_protocol_options:
-  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-    explicit_http_config: { http_protocol_options: {} }
-    upstream_http_protocol_options: { auto_sni: true }`,
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+    sni: shop.example.com
+    common_tls_context: { alpn_protocols: [h2, http/1.1] }`,
       after: `transport_socket:
   name: tls
   typed_config:
