@@ -273,6 +273,15 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   return *id + 1;
 }
 
+/* Whether the decoded request is a HEAD. */
+static __always_inline __u32 is_head(const struct hpack *h) {
+  __u32 at = h->pseudo[PSEUDO_METHOD].at;
+  return h->pseudo[PSEUDO_METHOD].len == 4 && text_at(h, at) == 'H' && text_at(h, at + 1) == 'E' &&
+                 text_at(h, at + 2) == 'A' && text_at(h, at + 3) == 'D'
+             ? H2_STREAM_HEAD
+             : 0;
+}
+
 /* A new stream. Returns 1 when the kernel has taken it. */
 static __noinline int begin_stream(struct __sk_buff *skb, struct h2_end *a, __u32 offset, struct frame *f) {
   if (!a || !f)
@@ -310,6 +319,7 @@ static __noinline int begin_stream(struct __sk_buff *skb, struct h2_end *a, __u3
       struct h2_stream stream = {.upstream = u->cookie, .id = index};
       if (f->flags & END_STREAM)
         stream.flags = H2_STREAM_CLIENT_ENDED;
+      stream.flags |= is_head(&space->h) | (space->h.grpc ? H2_STREAM_GRPC : 0);
       taken = !bpf_map_update_elem(&h2_stages, &key, &space->staged, BPF_ANY) &&
               !bpf_map_update_elem(&h2_streams, &key, &stream, BPF_ANY);
     }
@@ -337,6 +347,8 @@ static __always_inline int to_agent_frame(struct __sk_buff *skb, __u64 cookie) {
 static __always_inline int hold(struct __sk_buff *skb, __u64 cookie, struct h2_stream *stream, const struct frame *f, __u32 held, __u32 ended) {
   if ((f->type == DATA || f->type == HEADERS) && f->flags & END_STREAM)
     held |= ended;
+  if (f->type == HEADERS && ended == H2_STREAM_SERVER_ENDED)
+    held |= H2_STREAM_ANSWERED;
   __sync_fetch_and_or(&stream->flags, held);
   return to_agent_frame(skb, cookie);
 }
@@ -426,7 +438,8 @@ int on_server_frame(struct __sk_buff *skb) {
   if (!stream || stream->upstream != cookie)
     return to_agent_frame(skb, cookie);
   int held = f.type != WINDOW_UPDATE && stream->flags & H2_STREAM_SERVER_HELD;
-  if (held || f.type == CONTINUATION || (f.type == HEADERS && !(f.flags & END_HEADERS)))
+  /* what the client is told of a reset is the agent's to say */
+  if (held || f.type == RST_STREAM || f.type == CONTINUATION || (f.type == HEADERS && !(f.flags & END_HEADERS)))
     return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
   __u32 client_id = u->client_id;
   __u64 client = u->client;
@@ -436,11 +449,10 @@ int on_server_frame(struct __sk_buff *skb) {
       return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
     __sync_fetch_and_add(&u->came, f.length);
   }
-  if (f.type == RST_STREAM) {
-    bpf_map_delete_elem(&h2_streams, &key);
-  } else if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM) {
+  if (f.type == HEADERS)
+    __sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED);
+  if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM)
     end_side(&key, stream, H2_STREAM_SERVER_ENDED);
-  }
   return bpf_sk_redirect_hash(skb, &h2_clients, &client, 0);
 }
 

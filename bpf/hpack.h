@@ -30,7 +30,7 @@ struct hpack {
   __u32 state, acc;     /* of the Huffman decoder */
   __u32 string_end;     /* of the block */
   __u32 te;             /* `te: trailers` was there; no line of the text says so */
-  __u32 pad;
+  __u32 grpc;           /* the content type says so */
   struct hpack_text pseudo[8];
   __u8 block[MAX_BLOCK * 2];
   __u8 text[TEXT_MASK + 1 + MAX_BLOCK];
@@ -186,6 +186,20 @@ static const char word_trailers[] = "trailers";
 
 static __always_inline __u8 text_at(const struct hpack *h, __u32 at) { return h->text[at & TEXT_MASK]; }
 
+static const char name_content[] = "content-type";
+static const char value_grpc[] = "application/grpc";
+
+/* As Envoy tells gRPC: application/grpc, alone or with a plus sign behind it. */
+static __always_inline void check_type(struct hpack *h, __u32 start, __u32 name_len, __u32 value_at, __u32 value_len) {
+  const __u8 *name = &h->text[start & TEXT_MASK], *value = &h->text[value_at & TEXT_MASK];
+  if (name_len != 12 || value_len < 16 || word_at(name) != word_at(name_content) ||
+      word_at(name + 4) != word_at(name_content + 4))
+    return;
+  if (word_at(value) == word_at(value_grpc) && word_at(value + 8) == word_at(value_grpc + 8) &&
+      (value_len == 16 || value[16] == '+'))
+    h->grpc = 1;
+}
+
 /* Names that the text must not have: `host` stands there for :authority, and `te` is odd in HTTP/1.1. */
 static __always_inline void check_name(struct hpack *h, __u32 start, __u32 name_len, __u32 value_at, __u32 value_len) {
   if (name_len == 2 && text_at(h, start) == 't' && text_at(h, start + 1) == 'e') {
@@ -273,13 +287,14 @@ static long field_step(__u32 index, void *context) {
     return 1;
   }
   put_two(h, '\r', '\n');
+  check_type(h, start, name_len, value_at, value_len);
   check_name(h, start, name_len, value_at, value_len);
   return h->result != BLOCK_OK;
 }
 
 /* Decodes block[0..n) to text and pseudo[]. Every field is looked at; anything wrong or odd is in the result. */
 static __always_inline void decode_block(struct hpack *h, __u32 n) {
-  h->at = h->to = h->lines_at = h->fields = h->seen = h->te = 0;
+  h->at = h->to = h->lines_at = h->fields = h->seen = h->te = h->grpc = 0;
   h->end = n;
   h->to = 1; /* so that 0 is no place for a line */
   h->result = n && n <= MAX_BLOCK ? BLOCK_OK : BLOCK_ODD;

@@ -295,6 +295,9 @@
 #define H2_STREAM_SERVER_ENDED 2
 #define H2_STREAM_CLIENT_HELD 4
 #define H2_STREAM_SERVER_HELD 8
+#define H2_STREAM_ANSWERED 16
+#define H2_STREAM_GRPC 32
+#define H2_STREAM_HEAD 64
 
 /* The first bytes of the blob. */
 struct image_header {

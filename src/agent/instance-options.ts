@@ -27,6 +27,8 @@ export interface InstanceOptions {
   readonly atServers?: 'proxy' | 'refuse';
   /** where requests are decided: at the applications' sockets, or where the agent accepts their connections */
   readonly intake: 'socket' | 'listener';
+  /** requests of HTTP/2 are decided in the kernel, too */
+  readonly http2: boolean;
   readonly log: (message: string) => void;
 }
 

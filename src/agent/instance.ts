@@ -141,7 +141,7 @@ export class Instance {
     if (!intake) throw new StartError(why ?? '', 'unavailable');
     if (why !== undefined) options.log(why);
     const listeners = this.#source.listeners;
-    const parts = makeParts({
+    const parts = await makeParts({
       options,
       paths,
       intake,
@@ -217,8 +217,9 @@ export class Instance {
 
   /** What `sidestep status` shows. */
   status(): ReturnType<typeof statusOf> {
-    const { plane, traffic, tokens, log, spans } = this.#parts!;
+    const { plane, traffic, streams, tokens, log, spans } = this.#parts!;
     return statusOf({
+      ...(streams ? { streams: streams.counts() } : {}),
       name: this.options.name,
       plane,
       traffic,
@@ -241,16 +242,17 @@ export class Instance {
     this.#unwatch?.();
     this.#source.stop();
     await this.#changes?.stop();
-    const { discovery, listeners, traffic, log, spans, outliers, plane } = this.#parts ?? {};
+    const { discovery, listeners, traffic, streams, log, spans, outliers, plane } = this.#parts ?? {};
     discovery?.stop();
     listeners?.closeAll();
     this.#namespaces?.closeAll();
-    await traffic?.drain(drainMs);
+    await Promise.all([traffic?.drain(drainMs), streams?.drain(drainMs)]);
     log?.close();
     await spans?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     for (const server of this.#grpc) server.close();
     outliers?.stop();
+    streams?.close();
     plane?.close();
     if (this.#holder) endHolder(this.#paths.folder, this.#holder);
     if (this.#groups) {

@@ -1,6 +1,6 @@
 /** The parts of an agent that live as long as it does, whatever policy is in force, and how they know each other. */
 import { join } from 'node:path';
-import { bpfObjectPath } from '../kernel/object-path.js';
+import { bpfObjectPath, h2ObjectPath } from '../kernel/object-path.js';
 import {
   collectorPath,
   type EnvoyProxy,
@@ -13,8 +13,10 @@ import { Breakers } from './breakers.js';
 import { Consultant } from './consult.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
+import { H2Plane } from './h2/plane.js';
+import { Streams } from './h2/streams.js';
 import type { InstanceOptions, InstancePaths } from './instance-options.js';
-import { Listeners } from './listeners.js';
+import { type Arrival, Listeners } from './listeners.js';
 import { Outliers } from './outliers.js';
 import type { Generation } from './policy.js';
 import { Relays } from './relays.js';
@@ -37,6 +39,8 @@ export interface AgentParts {
   readonly discovery: Discovery;
   readonly listeners: Listeners;
   readonly relays: Relays;
+  /** with `run --http2` */
+  readonly streams: Streams | undefined;
 }
 
 export interface PartsContext {
@@ -53,7 +57,7 @@ export interface PartsContext {
 }
 
 /** Loads the programs into the kernel, and makes the rest. @throws KernelError */
-export function makeParts(context: PartsContext): AgentParts {
+export async function makeParts(context: PartsContext): Promise<AgentParts> {
   const { options, paths, intake, generation, proxy, indexOf } = context;
   const plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
   const tokens = new TokenCache(plane.tokens, () => plane.commands.now());
@@ -127,9 +131,20 @@ export function makeParts(context: PartsContext): AgentParts {
     idleTimes: (times) => traffic.pool.setIdleTimes(times),
     retire: (endpoint) => traffic.pool.retire(endpoint),
   });
-  const listeners = new Listeners(plane, (arrival) => traffic.accept(arrival));
+  const streams = options.http2
+    ? new Streams(await H2Plane.open(h2ObjectPath()), {
+        indexOf,
+        proxy: (listener) => (generation().inbound.has(listener) ? undefined : generation().proxies.get(listener)),
+        decided: (cookie) => (plane.commands.query(cookie)?.requested ?? 0) > 0,
+        closed: ({ client, cookie }) => {
+          if (plane.steering.arrived(client)?.cookie === cookie) plane.steering.forget(client);
+        },
+      })
+    : undefined;
+  const accept = (arrival: Arrival): void => traffic.accept(arrival);
+  const listeners = new Listeners(plane, streams ? (arrival) => streams.consider(arrival, accept) : accept);
   const consultant = new Consultant(buckets);
-  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, traffic, discovery, listeners, relays };
+  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, traffic, discovery, listeners, relays, streams };
 }
 
 /**

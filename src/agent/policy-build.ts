@@ -21,6 +21,8 @@ import { loggedListeners } from './logged-routes.js';
 import type { Generation, Numbers, NumbersWanted, PolicyTask } from './policy.js';
 import { digestOf, type LoadedPolicy, problemOf } from './policy-load.js';
 import { forProxy } from './proxy-resources.js';
+import { compileStreams, placeOf } from './h2/policy.js';
+import { stable } from './stable.js';
 
 type At = { readonly address: string; readonly port: number };
 
@@ -36,6 +38,8 @@ export interface Planned {
   readonly elsewhere: ReadonlyMap<string, string>;
   readonly limits: ReadonlyMap<JsonObject, LocalLimit>;
   readonly wanted: NumbersWanted;
+  /** for requests of HTTP/2 */
+  readonly streams: Plan | undefined;
   /** what to tell the user */
   readonly notes: readonly string[];
 }
@@ -53,6 +57,10 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
     resources,
     typeof task.proxy === 'string' ? { environment: process.env, relays: task.proxy === 'own' } : {},
   );
+  const streams =
+    task.http2 && task.proxy !== 'none'
+      ? buildPlan(resources, { ...(typeof task.proxy === 'string' ? { environment: process.env } : {}), http2: true, streams: true })
+      : undefined;
   const limits = enforcedLimits(resources, plan);
   const proxies = new Map<string, At>();
   for (const listener of plan.listeners) {
@@ -93,8 +101,9 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
     // somebody else's proxy has buckets, and counts requests, of its own
     buckets: typeof task.proxy === 'string' ? unique(bucketsOf(plan)) : [],
     breakers: task.proxy === 'own' && !task.elsewhere ? breakersOf(plan, resources) : [],
+    streams: unique((streams?.clusters ?? []).flatMap(({ endpoints }) => endpoints.map(placeOf))),
   };
-  return { task, loaded, digest, plan, startedAt, proxies, inbound, elsewhere, limits, wanted, notes: unique(notes) };
+  return { task, loaded, digest, plan, startedAt, proxies, inbound, elsewhere, limits, wanted, streams, notes: unique(notes) };
 }
 
 function bucketsOf(plan: Plan): TokenBucket[] {
@@ -158,6 +167,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     number: task.number,
     digest: planned.digest,
     compiled: { image, followed, stats },
+    ...(planned.streams ? { streams: compileStreams(planned.streams, planned, numbers) } : {}),
     ruleNames: json(compiled.rules),
     ruleCount: compiled.rules.length,
     compileMs,
@@ -275,25 +285,6 @@ function proxyAddress({ proxy }: PolicyTask, listener: ListenerPlan): At | undef
   if (proxy === 'none') return undefined;
   if (proxy === 'own') return listener.proxyAddress;
   return { address: proxy.address, port: proxy.port || listener.proxyAddress.port };
-}
-
-/** Connections remember their listener by index, so a listener keeps its place even when others come and go. */
-function stable(plan: Plan, index: ReadonlyMap<string, number>): Plan {
-  const absent = (name: string): ListenerPlan => ({
-    name,
-    proxyAddress: { address: '0.0.0.0', port: 0 },
-    offloaded: false,
-    reasons: [],
-    paths: { normalize: false, mergeSlashes: false, escapedSlashes: false },
-    stripPort: 'none',
-    virtualHosts: [],
-    rbac: [],
-    generateRequestId: false,
-    forwardedProto: 'http',
-  });
-  const byName = new Map(plan.listeners.map((l) => [l.name, l]));
-  const names = [...index.entries()].sort((a, b) => a[1] - b[1]).map(([name]) => name);
-  return { ...plan, listeners: names.map((name) => byName.get(name) ?? absent(name)) };
 }
 
 function reachable(address: string): string {

@@ -12,7 +12,7 @@ import type { Generation, Numbers, PolicyTask } from './policy.js';
 import { type PlannedPolicy, type ReadPolicy, readPolicy } from './policy-thread.js';
 
 /** What gives numbers. */
-export type Numbering = Pick<AgentParts, 'traffic' | 'buckets' | 'breakers'>;
+export type Numbering = Pick<AgentParts, 'traffic' | 'buckets' | 'breakers' | 'streams'>;
 
 export class PolicySource {
   /** an index for each listener name, the same in all generations */
@@ -45,7 +45,7 @@ export class PolicySource {
   }
 
   #start(number: number, more: Pick<PolicyTask, 'inForce' | 'before' | 'sources'> = {}): Promise<ReadPolicy> {
-    const { files, name: instance, identity, workload, proxy, inbound, atServers } = this.options;
+    const { files, name: instance, identity, workload, proxy, inbound, atServers, http2 } = this.options;
     const task: PolicyTask = {
       files,
       ...(this.#stdin === undefined ? {} : { stdin: this.#stdin }),
@@ -59,6 +59,7 @@ export class PolicySource {
       relaySecret: this.relaySecret,
       ...(this.options.certificates === undefined ? {} : { secrets: secretFiles(this.paths.proxy) }),
       elsewhere: this.elsewhere,
+      http2,
       inbound,
       ...(atServers === undefined ? {} : { atServers }),
       number,
@@ -73,7 +74,7 @@ export class PolicySource {
     return policy.make(this.#numbers(policy, parts));
   }
 
-  #numbers({ wanted }: PlannedPolicy, { traffic, buckets, breakers }: Numbering): Numbers {
+  #numbers({ wanted }: PlannedPolicy, { traffic, buckets, breakers, streams }: Numbering): Numbers {
     for (const name of wanted.listeners) if (!this.listeners.has(name)) this.listeners.set(name, this.listeners.size);
     const idOf = ({ address, port, proxy, relay }: (typeof wanted.endpoints)[number]): number => {
       try {
@@ -88,6 +89,7 @@ export class PolicySource {
       programs: wanted.programs.map((program) => traffic.programs.number(program)),
       buckets: wanted.buckets.map((bucket) => buckets.place(bucket) ?? -1),
       breakers: wanted.breakers.map((breaker) => breakers.place(breaker) ?? -1),
+      ...(streams ? { streams: wanted.streams.map((server) => streams.endpointId(server)) } : {}),
     };
   }
 

@@ -11,8 +11,8 @@ const port = parentPort!;
 const send = (message: PolicyMessage, transfer: ArrayBuffer[] = []) => port.postMessage(message, transfer);
 
 /** The memory of a generation that is handed over without copying. */
-function buffers({ compiled, ruleNames, config, sources, logged, prepared }: Generation): ArrayBuffer[] {
-  const views = [compiled.image, ruleNames, config, sources, ...logged.flatMap((l) => [l.routes, l.offsets])];
+function buffers({ compiled, streams, ruleNames, config, sources, logged, prepared }: Generation): ArrayBuffer[] {
+  const views = [compiled.image, ...(streams ? [streams.image] : []), ruleNames, config, sources, ...logged.flatMap((l) => [l.routes, l.offsets])];
   const all = [...views.map((view) => view.buffer as ArrayBuffer), ...(prepared ? buffersOf(prepared) : [])];
   return [...new Set(all)];
 }

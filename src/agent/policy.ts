@@ -35,6 +35,8 @@ export interface PolicyTask {
   readonly inbound: readonly InboundOption[];
   /** the proxy waits on behalf of clients in other network namespaces */
   readonly elsewhere: boolean;
+  /** requests of HTTP/2 are decided, too */
+  readonly http2?: boolean;
   /** what the files' policies ask of servers on this host is asked where connections arrive, too; who keeps that meanwhile */
   readonly atServers?: 'proxy' | 'refuse';
   /** files of secret discovery with the node's certificates of the mesh, if it has some */
@@ -70,6 +72,8 @@ export interface NumbersWanted {
   readonly programs: readonly AnswerProgram[];
   readonly buckets: readonly TokenBucket[];
   readonly breakers: readonly Breaker[];
+  /** servers of HTTP/2 */
+  readonly streams: readonly Address[];
 }
 
 export interface Numbers {
@@ -81,6 +85,8 @@ export interface Numbers {
   /** -1: there is no room, or the proxy cannot be told about it */
   readonly buckets: readonly number[];
   readonly breakers: readonly number[];
+  /** none: there are no programs for HTTP/2 */
+  readonly streams?: readonly number[];
 }
 
 /** What lines of access logs need of a rule. */
@@ -95,11 +101,24 @@ export interface LoggedListener {
   readonly offsets: Uint32Array;
 }
 
+/** What decides about requests of HTTP/2. */
+export interface StreamPolicy {
+  readonly image: Uint8Array;
+  /** the servers that requests may go to, by listener; no listener that leaves all of them to the proxy */
+  readonly servers: ReadonlyMap<string, readonly StreamServer[]>;
+}
+
+export interface StreamServer extends Address {
+  readonly endpoint: number;
+}
+
 export interface Generation {
   readonly number: number;
   /** of what the policy says */
   readonly digest: string;
   readonly compiled: Pick<CompiledImage, 'image' | 'followed' | 'stats'>;
+  /** with `run --http2` */
+  readonly streams?: StreamPolicy;
   /** ids of the image's rules by index, as JSON; they are as many as `ruleCount` */
   readonly ruleNames: Uint8Array;
   readonly ruleCount: number;

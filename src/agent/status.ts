@@ -8,6 +8,8 @@ export interface StatusInput {
   readonly name: string;
   readonly plane: DataPlane;
   readonly traffic: Traffic;
+  /** requests of HTTP/2, with `run --http2` */
+  readonly streams?: { readonly kernel: number; readonly proxy: number };
   readonly namespaces: number;
   readonly tokens: TokenCounts;
   readonly log: { readonly lines: number; readonly lost: number };
@@ -33,6 +35,8 @@ export interface Status {
   readonly requests: { readonly kernel: number; readonly proxy: number; readonly agent: number };
   /** requests that went straight to the socket of a server on this node (part of `requests.kernel`) */
   readonly bypassed: number;
+  /** requests of HTTP/2 (part of `requests`), with `run --http2` */
+  readonly streams?: { readonly kernel: number; readonly proxy: number };
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: 'socket' | 'listener';
@@ -81,7 +85,7 @@ function ruleNames(generation: Generation): readonly string[] {
 
 /** What `sidestep status --json` and the admin address tell. */
 export function statusOf(input: StatusInput): Status {
-  const { plane, traffic, generation } = input;
+  const { plane, traffic, generation, streams = { kernel: 0, proxy: 0 } } = input;
   const counters = plane.counters();
   const { proxied, answered, refused, carried } = traffic.counts;
   // An answer that the agent carried or gave belongs to a request that the kernel had counted as its own.
@@ -92,7 +96,12 @@ export function statusOf(input: StatusInput): Status {
     proxyPid: input.proxyPid,
     admin: input.admin,
     uptimeSeconds: Math.round((Date.now() - input.startedAt) / 1000),
-    requests: { kernel: Math.max(0, counters.KERNEL - taken), proxy: counters.PROXY + proxied, agent: taken + refused },
+    requests: {
+      kernel: Math.max(0, counters.KERNEL - taken) + streams.kernel,
+      proxy: counters.PROXY + proxied + streams.proxy,
+      agent: taken + refused,
+    },
+    ...(input.streams ? { streams } : {}),
     bypassed: counters.BYPASSED,
     generation: generation.number,
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },

@@ -18,6 +18,7 @@ interface RunOptions extends ClientsOptions {
   readonly admin: string;
   readonly answerHeaders: string;
   readonly intake: 'socket' | 'listener';
+  readonly http2?: boolean;
   readonly inbound?: readonly string[];
   readonly identity?: string;
   readonly certificates?: string;
@@ -45,6 +46,10 @@ export function register(program: Command): void {
       )
         .choices(['socket', 'listener'])
         .default('socket'),
+    )
+    .option(
+      '--http2',
+      'experimental: requests of HTTP/2 in plain text (gRPC) to servers that speak it are decided in the kernel, too, as far as their routes ask for nothing that is kept by request; the others go to the proxy, as all of HTTP/2 does without this option',
     )
     .option(
       '--inbound <listener=address:port>',
@@ -107,6 +112,7 @@ function instanceOptions(options: RunOptions): Omit<InstanceOptions, 'files' | '
     ...clientsOf(options),
     envoyHeaders: options.answerHeaders === 'envoy',
     intake: options.intake,
+    http2: options.http2 === true,
     inbound: inbound.filter((i) => i !== undefined),
     ...(atServers ? { atServers: atServers.endsWith('/refuse') ? 'refuse' : 'proxy' } : {}),
   };

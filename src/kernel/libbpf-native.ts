@@ -43,6 +43,7 @@ export const libbpf = lazy(() => {
     mapMaxEntries: f('uint32_t bpf_map__max_entries(void *map)'),
     mapSetMaxEntries: f('int bpf_map__set_max_entries(void *map, uint32_t n)'),
     mapInitialValue: f('void *bpf_map__initial_value(void *map, _Out_ size_t *size)'),
+    programAutoload: f('int bpf_program__set_autoload(void *program, bool autoload)'),
     programName: f('const char *bpf_program__name(void *program)'),
     programFd: f('int bpf_program__fd(void *program)'),
     programType: f('int bpf_program__type(void *program)'),

@@ -68,6 +68,14 @@ export class BpfObject {
     if (result !== 0) throw new KernelError(`set the size of the map ${name}`, -result);
   }
 
+  /** Leaves a program out, before load. @throws RangeError when there is none of this name */
+  leaveOut(name: string): void {
+    const handle = libbpf().findProgram(this.#open(), name) as unknown;
+    if (!handle) throw new RangeError(`${this.path} has no program ${name}`);
+    const result = libbpf().programAutoload(handle, false) as number;
+    if (result !== 0) throw new KernelError(`leave out the program ${name}`, -result);
+  }
+
   /**
    * Creates the maps and loads the programs.
    * @throws KernelError with one sentence and, in `log`, all that libbpf and the verifier said

@@ -1,4 +1,4 @@
-/** Where the compiled BPF object of this package lies. */
+/** Where the compiled BPF objects of this package lie. */
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -8,7 +8,16 @@ import { fileURLToPath } from 'node:url';
  * The file may not exist (a checkout that was not built).
  */
 export function bpfObjectPath(): string {
+  return objectPath('sidestep.bpf.o');
+}
+
+/** The same of h2.bpf.o. */
+export function h2ObjectPath(): string {
+  return objectPath('h2.bpf.o');
+}
+
+function objectPath(name: string): string {
   let folder = dirname(fileURLToPath(import.meta.url));
   while (!existsSync(join(folder, 'package.json')) && dirname(folder) !== folder) folder = dirname(folder);
-  return join(folder, 'dist', 'sidestep.bpf.o');
+  return join(folder, 'dist', name);
 }

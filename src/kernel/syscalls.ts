@@ -100,6 +100,16 @@ export function unreadBytes(fd: number): number {
   return value[0] ?? 0;
 }
 
+const MSG_PEEK = 2;
+const MSG_DONTWAIT = 0x40;
+
+/** The first bytes that nobody read yet, at most `size`: none at the end. @returns undefined: there are none so far, or an error */
+export function peek(fd: number, size: number): Uint8Array | undefined {
+  const bytes = new Uint8Array(size);
+  const n = Number(libc().recv(fd, bytes, size, MSG_PEEK | MSG_DONTWAIT));
+  return n < 0 ? undefined : bytes.subarray(0, n);
+}
+
 /** Closes a descriptor of ours (BPF map, link, program, cgroup); closing one twice is an error of the caller. */
 export function closeFd(fd: number): void {
   closeSync(fd);

@@ -43,6 +43,11 @@ export const H2_STREAM = {
   /** what the client, or the server, sends is carried by the agent from now on: a window was full */
   CLIENT_HELD: 4,
   SERVER_HELD: 8,
+  /** the server has begun to answer */
+  ANSWERED: 16,
+  /** the request is gRPC's, or a HEAD: what the agent answers looks different then */
+  GRPC: 32,
+  HEAD: 64,
 };
 
 export const STREAMS_LAYOUT: Layout = {

@@ -51,6 +51,8 @@ export interface ListenerContext {
   readonly runtimeLayers: boolean;
   /** HTTP/2 keeps nothing from the kernel (see `Assumptions`) */
   readonly http2: boolean;
+  /** see `Assumptions.streams` */
+  readonly streams: boolean;
   /** router filter: suppress_envoy_headers */
   readonly suppressEnvoyHeaders: boolean;
   /** use_remote_address: what the proxy says about the client */

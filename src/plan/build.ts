@@ -27,6 +27,8 @@ export function outcomesOf(plan: Plan): Outcomes | undefined {
 export interface Assumptions {
   /** the kernel speaks HTTP/2, which it does not in this version: such a plan tells what waits for that alone */
   readonly http2?: boolean;
+  /** with http2: the plan is for requests of HTTP/2 alone, which the kernel carries to servers of HTTP/2 only */
+  readonly streams?: boolean;
   /** environment variables of the proxy; left out: not known, so that what depends on them is the proxy's */
   readonly environment?: Environment;
   /** the proxy is Sidestep's own, so that it can encrypt what the kernel sends to servers */

@@ -8,6 +8,7 @@ import { lbPolicy } from './lb-policy.js';
 import { anyType, bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { type Detection, detectionOf } from './outliers.js';
 import { runtimeMayChange } from './runtime.js';
+import { serverNotes } from './streams.js';
 import { upstreamRelay } from './upstream-tls.js';
 
 /** A cluster as far as it is understood; offloadable only if the notes are clean. */
@@ -280,6 +281,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
   const set = endpointSet(notes, cluster, resources, { weighted, hashing: table !== undefined });
   balanceable(notes, cluster, lb, set);
   const detection = detectionOf(notes, cluster, set, checked, resources);
+  if (assumed.streams) serverNotes(notes, cluster, !set.discovered && !detection && !checked && !relay);
   return {
     name: str(cluster, 'name'),
     resource: cluster,

@@ -13,6 +13,7 @@ import type { LimitContext } from './local-limits.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 import { runtimeMayChange } from './runtime.js';
+import { streamNotes } from './streams.js';
 import { reports, tracingOf } from './tracing.js';
 import { namesProxy, userAgentOf } from './user-agent.js';
 
@@ -219,7 +220,7 @@ export function listenerPlan(
   outcome: Outcome,
   {
     limits,
-    assumed: { http2 = false, tls = false, environment },
+    assumed: { http2 = false, streams = false, tls = false, environment },
   }: { readonly limits: LimitContext; readonly assumed: Assumptions },
 ): ListenerPlan {
   const notes = new Notes(resources.provenance, environment);
@@ -278,6 +279,7 @@ export function listenerPlan(
       'rds',
     );
   }
+  if (streams) streamNotes(notes, hcm, routeConfig, path);
   const common = new Notes(resources.provenance, environment);
   if (routeConfig) routeConfigNotes(common, routeConfig);
 
@@ -303,6 +305,7 @@ export function listenerPlan(
     },
     runtimeLayers,
     http2,
+    streams,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,
     edge,

@@ -14,6 +14,12 @@ export interface RouteMatchPlan {
 }
 
 const PATH = { kind: 'path' } as const;
+const TYPE = { kind: 'header', name: 'content-type' } as const;
+/** What Envoy takes for gRPC (source/common/grpc/common.cc, hasGrpcContentType). */
+const GRPC = any([
+  test(TYPE, { kind: 'exact', value: 'application/grpc', ignoreCase: false }),
+  test(TYPE, { kind: 'prefix', value: 'application/grpc+', ignoreCase: false }),
+]);
 
 function pathCondition(notes: Notes, match: JsonObject, path: string): { c?: Condition; matched: number | 'whole' } {
   const ignoreCase = !bool(match, 'case_sensitive', true);
@@ -80,6 +86,8 @@ export function routeMatch(
   path: string,
   runtimeLayers: boolean,
   metadata?: MetadataTest,
+  /** gRPC requests are not the proxy's */
+  grpc = false,
 ): RouteMatchPlan {
   const before = notes.reasons.length;
   onlyFields(notes, match, path, [
@@ -102,8 +110,8 @@ export function routeMatch(
     const fixed = runtimeFraction(notes, match.runtime_fraction, join(path, 'runtime_fraction'), runtimeLayers);
     if (fixed === false) parts.push(NEVER);
   }
-  // requests with a gRPC content type are sent to the proxy by the virtual host's guard
-  if (has(match, 'grpc')) parts.push(NEVER);
+  // elsewhere, requests with a gRPC content type are sent to the proxy by the virtual host's guard
+  if (has(match, 'grpc')) parts.push(grpc ? GRPC : NEVER);
   list(match, 'headers').forEach((h, i) => {
     parts.push(headerCondition(notes, h, join(path, `headers[${i}]`)));
   });

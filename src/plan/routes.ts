@@ -161,6 +161,7 @@ function routePlans(
     join(path, 'match'),
     ctx.listener.runtimeLayers,
     ctx.rerouting.metadata,
+    ctx.listener.http2,
   );
   if (isObject(obj(route, 'match')?.grpc) && !ctx.listener.http2)
     matchNotes.add('grpc', 'only gRPC requests match', join(path, 'match.grpc'), route);
@@ -321,6 +322,10 @@ function guardRoute(ctx: RoutesContext, stripConditions: readonly Condition[], i
       test({ kind: 'header', name: 'content-type' }, { kind: 'prefix', value: 'application/grpc', ignoreCase: false }),
     );
     notes.add('grpc', 'gRPC requests are answered in their own form', 'content-type');
+  }
+  if (ctx.listener.streams) {
+    conditions.push(headerPresent('grpc-timeout'));
+    notes.add('request-dependent', 'grpc-timeout says how long the answer may take', 'grpc-timeout');
   }
   conditions.push(...stripConditions);
   const { edge, userAgent, trace } = ctx.listener;

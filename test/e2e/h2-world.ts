@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import http2 from 'node:http2';
 import net, { type AddressInfo, type Server } from 'node:net';
 import { join } from 'node:path';
+import { addressWords } from '../../src/agent/address.js';
 import { H2Client } from '../../src/agent/h2/client.js';
 import { H2Plane } from '../../src/agent/h2/plane.js';
 import { compileImage } from '../../src/compile/image.js';
@@ -109,8 +110,9 @@ export class H2World {
       const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
         const options = {
           listener: 0,
-          servers: ports.map((port, endpoint) => ({ address: HOST, port, endpoint })),
-          proxy: { address: HOST, port: envoyPort },
+          source: addressWords({ address: HOST, port: 0 }),
+          servers: () => ports.map((port, endpoint) => ({ address: HOST, port, endpoint })),
+          proxy: () => ({ address: HOST, port: envoyPort }),
         };
         H2Client.open(plane, socket, options).then(
           (client) => clients.add(client),

@@ -8,7 +8,7 @@ import http2 from 'node:http2';
 import net, { type AddressInfo } from 'node:net';
 import { after, before, test } from 'node:test';
 import fc from 'fast-check';
-import { FLAG, FRAME, FrameReader, frame, NO_TABLE, PREFACE } from '../../src/agent/h2/frames.js';
+import { FLAG, FRAME, FrameReader, frame, OWN_SETTINGS, PREFACE } from '../../src/agent/h2/frames.js';
 import { BpfObject } from '../../src/kernel/libbpf.js';
 import { HUFFMAN_CODES, STATIC_TABLE } from '../../src/layout/hpack.js';
 import { compileBpf, needsRoot } from './compile-bpf.js';
@@ -218,7 +218,7 @@ async function encodedByNghttp2(lists: readonly (readonly Field[])[]): Promise<B
   const server = net.createServer((socket) => {
     const reader = new FrameReader(PREFACE);
     socket.on('error', () => {});
-    socket.write(frame(FRAME.SETTINGS, 0, 0, NO_TABLE));
+    socket.write(frame(FRAME.SETTINGS, 0, 0, OWN_SETTINGS));
     socket.on('data', (chunk) => {
       for (const { type, flags, stream, payload } of reader.push(chunk)) {
         if (type === FRAME.SETTINGS && !(flags & FLAG.ACK)) socket.write(frame(FRAME.SETTINGS, FLAG.ACK, 0));

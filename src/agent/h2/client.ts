@@ -15,12 +15,13 @@ import {
   FrameReader,
   frame,
   isMalformed,
-  NO_TABLE,
+  OWN_SETTINGS,
   numberFrame,
   PREFACE,
   readSettings,
 } from './frames.js';
 import type { End, H2Plane } from './plane.js';
+import { unavailable } from './replies.js';
 import { type Target, Upstream } from './upstream.js';
 import { Waiting } from './window.js';
 
@@ -29,12 +30,19 @@ import { Waiting } from './window.js';
  * waits for one server takes the room of the others.
  */
 const ROOM = 16 * 1024 * 1024;
+/** So often connections that have ended are opened again. */
+const REOPEN_MS = 1000;
 
 export interface ClientOptions {
   /** index of the listener in the image */
   readonly listener: number;
-  readonly servers: readonly Target[];
-  readonly proxy: Target;
+  /** words of the client's address */
+  readonly source: readonly number[];
+  readonly servers: () => readonly Target[];
+  /** none: streams that are not the kernel's are refused */
+  readonly proxy: () => Target | undefined;
+  /** a stream was left to the proxy */
+  readonly proxied?: () => void;
 }
 
 /** A stream that the agent carries, or of which it has carried something. */
@@ -46,6 +54,8 @@ interface Carried {
   serverEnded: boolean;
 }
 
+/** A stream of which only what waits is still to leave. */
+const gone = (upstream: Upstream): Carried => ({ upstream, ofKernel: false, clientEnded: true, serverEnded: true });
 const ends = (f: Frame): boolean =>
   (f.type === FRAME.DATA || f.type === FRAME.HEADERS) && (f.flags & FLAG.END_STREAM) > 0;
 const dataOf = (f: Frame): number => (f.type === FRAME.DATA ? f.payload.length : 0);
@@ -58,6 +68,9 @@ export class H2Client {
   readonly #waiting: Waiting;
   readonly #unwatch: () => void;
   #proxy: Upstream | undefined;
+  /** connections that take no new streams: the proxy's, and those of servers */
+  readonly #left = new Set<Upstream>();
+  #servedAt = 0;
   #settings: Map<number, number> | undefined;
   /** how many have still to take over the client's last settings */
   #unsettled = 0;
@@ -110,10 +123,10 @@ export class H2Client {
     setLinger(fd, 0); // an agent that is gone is no end of an answer
     socket.on('error', () => undefined);
     // all later frames go behind the kernel's, by way of the plane
-    socket.write(Buffer.concat([frame(FRAME.SETTINGS, 0, 0, NO_TABLE), numberFrame(FRAME.WINDOW_UPDATE, 0, ROOM)]));
+    socket.write(Buffer.concat([frame(FRAME.SETTINGS, 0, 0, OWN_SETTINGS), numberFrame(FRAME.WINDOW_UPDATE, 0, ROOM)]));
     const early: Buffer[] = [];
     let read = (chunk: Buffer): void => void early.push(chunk);
-    const end = await plane.client(socket, options.listener, FIRST_WINDOW, (chunk) => read(chunk));
+    const end = await plane.client(socket, options, FIRST_WINDOW, (chunk) => read(chunk));
     const client = new H2Client(plane, socket, options, end, closed);
     read = (chunk) => client.#read(chunk);
     for (const chunk of early) read(chunk);
@@ -149,8 +162,8 @@ export class H2Client {
     const first = !this.#settings;
     this.#settings = new Map([...(this.#settings ?? []), ...list]);
     if (first) {
-      this.#proxy = this.#open(this.options.proxy);
-      for (const target of this.options.servers) this.#open(target);
+      this.#openProxy();
+      this.serve();
       this.#send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
       return;
     }
@@ -162,6 +175,20 @@ export class H2Client {
     }
   }
 
+  #openProxy(): void {
+    if (this.#proxy) this.#left.add(this.#proxy);
+    const target = this.options.proxy();
+    this.#proxy = target && this.#open(target);
+  }
+
+  /** Opens connections to the servers that there are now, where there are none. */
+  serve(): void {
+    if (!this.#settings || this.#closed) return;
+    this.#servedAt = performance.now();
+    for (const target of this.options.servers())
+      if (!this.#upstreams.has(target.endpoint!)) this.#open(target);
+  }
+
   #open(target: Target): Upstream {
     this.#unsettled++;
     const upstream = new Upstream(this.plane, this.#end, target, this.#settings!, {
@@ -171,6 +198,7 @@ export class H2Client {
       frame: (f, from) => this.#fromUpstream(f, from),
       room: (more, from) => this.#room(more, from),
       settled: () => this.#settled(),
+      leaving: (last, from) => this.#leaving(last, from),
       gone: (from) => this.#gone(from),
     });
     if (target.endpoint !== undefined) this.#upstreams.set(target.endpoint, upstream);
@@ -179,6 +207,7 @@ export class H2Client {
 
   *#all(): Generator<Upstream> {
     if (this.#proxy) yield this.#proxy;
+    yield* this.#left;
     yield* this.#upstreams.values();
   }
 
@@ -192,7 +221,7 @@ export class H2Client {
     const known = this.#carried.get(stream);
     if (known) return known;
     const found = this.plane.stream(this.#end, stream);
-    const upstream = found && [...this.#upstreams.values()].find(({ end }) => end?.id === found.server);
+    const upstream = found && [...this.#all()].find(({ end }) => end?.id === found.server);
     if (!upstream) return undefined;
     const carried = { upstream, ofKernel: true, clientEnded: false, serverEnded: false };
     this.#carried.set(stream, carried);
@@ -205,6 +234,7 @@ export class H2Client {
     if (!carried && f.type === FRAME.HEADERS && f.stream & 1 && this.#proxy && !this.#proxy.gone) {
       carried = { upstream: this.#proxy, ofKernel: false, clientEnded: false, serverEnded: false };
       this.#carried.set(f.stream, carried);
+      this.options.proxied?.();
       this.#moreRoom(f.stream, carried.upstream.initial - FIRST_WINDOW);
     }
     if (!carried) {
@@ -239,6 +269,11 @@ export class H2Client {
     const carried = this.#find(f.stream);
     if (carried?.upstream !== from) {
       from.moved(dataOf(f)); // the client has reset it
+      return;
+    }
+    if (f.type === FRAME.RST_STREAM && carried.ofKernel) {
+      const refused = f.payload.readUInt32BE(0) === ERROR.REFUSED_STREAM;
+      this.#ended(f.stream, carried, refused ? 'remote refused stream reset' : 'remote reset');
       return;
     }
     // a head in several frames leaves as one: nothing of another stream may come between them
@@ -303,6 +338,7 @@ export class H2Client {
         this.#forget(stream, carried);
     }
     for (const upstream of this.#all()) upstream.refresh();
+    if (performance.now() - this.#servedAt > REOPEN_MS) this.serve();
     const through = this.#moved + this.plane.came(this.#end);
     const more = through + ROOM - this.#returned;
     if (more < ROOM / 4) return;
@@ -310,22 +346,62 @@ export class H2Client {
     this.#send(numberFrame(FRAME.WINDOW_UPDATE, 0, more));
   }
 
+  /** What a server does not go on with: as Envoy answers where it has not begun to, or a reset. */
+  #ended(stream: number, { upstream, ofKernel, serverEnded }: Carried, reason: string): void {
+    const { flags } = (ofKernel ? this.plane.stream(this.#end, stream) : undefined) ?? { flags: 0 };
+    const whole = !ofKernel || flags & H2_STREAM.SERVER_HELD ? serverEnded : (flags & H2_STREAM.SERVER_ENDED) > 0;
+    this.#moved += upstream.waiting.drop(stream);
+    this.#carried.delete(stream);
+    if (ofKernel) this.plane.forget(this.#end, stream);
+    if (whole) {
+      // nothing more of the request is wanted
+      if (this.#waiting.has(stream)) this.#carried.set(stream, gone(upstream));
+      else this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
+      return;
+    }
+    this.#waiting.drop(stream);
+    if (!ofKernel || flags & H2_STREAM.ANSWERED) {
+      this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
+      return;
+    }
+    for (const f of unavailable(stream, flags, reason)) this.#waiting.push(f);
+    if (!(flags & H2_STREAM.CLIENT_ENDED)) this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
+  }
+
+  #streamsOf(from: Upstream): Map<number, Carried> {
+    const found = new Map([...this.#carried].filter(([, c]) => c.upstream === from));
+    const id = from.end?.id;
+    for (const { stream, server } of this.plane.streams(this.#end))
+      if (server === id && !found.has(stream))
+        found.set(stream, { upstream: from, ofKernel: true, clientEnded: false, serverEnded: false });
+    return found;
+  }
+
+  /** New streams need another connection. */
+  #leaving(last: number, from: Upstream): void {
+    if (this.#closed) return;
+    for (const [stream, carried] of this.#streamsOf(from))
+      if (stream > last) this.#ended(stream, carried, 'remote refused stream reset');
+    if (from === this.#proxy) this.#openProxy();
+    else if (from.target.endpoint !== undefined && this.#upstreams.get(from.target.endpoint) === from) {
+      this.#upstreams.delete(from.target.endpoint);
+      this.#left.add(from);
+    }
+  }
+
   /** A connection to a server has ended: its streams, too. */
   #gone(from: Upstream): void {
     if (this.#closed) return;
-    this.#settled();
-    const streams = new Set([...this.#carried].filter(([, c]) => c.upstream === from).map(([stream]) => stream));
-    const id = from.end?.id;
-    for (const { stream, server } of this.plane.streams(this.#end)) if (server === id) streams.add(stream);
-    for (const stream of streams) {
-      this.#waiting.drop(stream);
-      this.#moved += from.waiting.drop(stream);
-      this.#carried.delete(stream);
-      this.plane.forget(this.#end, stream);
-      this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
-    }
-    if (from === this.#proxy) this.fail(ERROR.NO_ERROR);
-    else if (from.target.endpoint !== undefined) this.#upstreams.delete(from.target.endpoint);
+    for (; from.unsettled > 0; from.unsettled--) this.#settled();
+    for (const [stream, carried] of this.#streamsOf(from)) this.#ended(stream, carried, 'connection termination');
+    this.#left.delete(from);
+    const { endpoint } = from.target;
+    if (from === this.#proxy) {
+      this.#proxy = undefined;
+      // what the client sends before it has done without a table only the connection that had it all can read
+      if (from.ready && this.plane.begun(this.#end)) this.#openProxy();
+      else this.fail(ERROR.NO_ERROR);
+    } else if (endpoint !== undefined && this.#upstreams.get(endpoint) === from) this.#upstreams.delete(endpoint);
   }
 
   /** Ends the connection with a GOAWAY. */
@@ -337,6 +413,24 @@ export class H2Client {
     const fd = fdOf(this.socket);
     if (fd !== undefined) setLinger(fd, undefined);
     setTimeout(() => this.close(), 50); // the kernel sends it meanwhile
+  }
+
+  /** Tells the client to make its next requests elsewhere; those under way go on. */
+  leave(): void {
+    if (this.#closed || this.#leaves) return;
+    this.#leaves = true;
+    const payload = Buffer.alloc(8);
+    payload.writeUInt32BE(0x7fffffff, 0);
+    this.#send(frame(FRAME.GOAWAY, 0, 0, payload));
+    const fd = fdOf(this.socket);
+    if (fd !== undefined) setLinger(fd, undefined);
+  }
+
+  #leaves = false;
+
+  /** Nothing is under way. */
+  get idle(): boolean {
+    return this.#carried.size === 0 && this.plane.streams(this.#end).next().done === true;
   }
 
   close(): void {

@@ -3,8 +3,10 @@
  * which the agent's own frames go, so that none is cut by one of the kernel's.
  */
 import type { Socket } from 'node:net';
-import { ATTACH, type BpfMap, BpfObject, u32, u64 } from '../../kernel/libbpf.js';
+import { ATTACH, type BpfMap, BpfObject, createMap, MAP_FLAG, MAP_TYPE, u32, u64 } from '../../kernel/libbpf.js';
 import { announceData, fdOf, socketCookie } from '../../kernel/syscalls.js';
+import { COUNTER } from '../../layout/counts.js';
+import { IMAGE_SIZE, IMAGE_SLACK } from '../../layout/image.js';
 import { H2EndSpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
 import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
@@ -12,6 +14,9 @@ import { Dummies, type Dummy } from '../dummies.js';
 /** Maps of the other object that these programs do not use; what is common is to be shared. */
 const UNUSED =
   /^(fallbacks|slots|upstreams|tuples|clients|blocks|met|dials|dummies|sockets|replays|variables|steers|namespaces|own_addresses|proxies|servers|intakes|intake_conns|stages)$/;
+
+/** What the common headers have besides is the other object's. */
+const USED = /^(h2_parse|on_client_frame|on_server_frame|h2_parse_writer|on_writer|on_door|h2_take)$/;
 
 /** An end of the agent's that the programs know. */
 export interface End {
@@ -51,6 +56,7 @@ export class H2Plane {
   /** Loads and attaches the programs of the object. @throws KernelError */
   static async open(path: string): Promise<H2Plane> {
     const object = BpfObject.open(path);
+    for (const name of object.programNames()) if (!USED.test(name)) object.leaveOut(name);
     for (const name of object.mapNames()) if (UNUSED.test(name)) object.setMapMaxEntries(name, 1);
     object.load();
     for (const [map, parser, verdict] of [
@@ -76,6 +82,7 @@ export class H2Plane {
     fields: Record<string, number | bigint>,
     read: (chunk: Buffer) => void,
     door?: Dummy,
+    source: readonly number[] = [],
   ): Promise<End> {
     const inbox = await this.dummies.pair();
     const to = fdOf(inbox.peer)!;
@@ -92,6 +99,7 @@ export class H2Plane {
       for (let i = 0; i < H2EndSpec.size; i += 4) this.#ends.setUint32(base + i, 0, true);
       for (const [name, value] of Object.entries({ client: cookie, client_id: id, ...fields, cookie, id }))
         set(this.#ends, base, H2EndSpec, name, value);
+      for (const [i, word] of source.entries()) set(this.#ends, base, H2EndSpec, 'source', word, i);
       this.map('h2_ids').update(u64(cookie), u32(id));
       this.map('h2_inboxes').update(u64(cookie), u64(BigInt(to)));
       inbox.peer.on('data', read);
@@ -114,8 +122,13 @@ export class H2Plane {
    * The agent's end of a client's connection, of which nothing was read. @param granted its window; @param read gets what
    * the programs leave to the agent
    */
-  client(socket: Socket, listener: number, granted: number, read: (chunk: Buffer) => void): Promise<End> {
-    return this.#insert(socket, false, { listener, granted }, read);
+  async client(
+    socket: Socket,
+    { listener, source }: { readonly listener: number; readonly source: readonly number[] },
+    granted: number,
+    read: (chunk: Buffer) => void,
+  ): Promise<End> {
+    return await this.#insert(socket, false, { listener, granted }, read, undefined, source);
   }
 
   /** One of a connection to a server. @param broken called when its door cannot be used any more */
@@ -133,6 +146,11 @@ export class H2Plane {
       door.close();
       throw error;
     }
+  }
+
+  /** Whether the client encodes without a dynamic table by now. */
+  begun(client: End): boolean {
+    return get(this.#ends, client.id * H2EndSpec.size, H2EndSpec, 'open') !== 0;
   }
 
   /** Streams may begin on it, as those of `endpoint`. */
@@ -236,7 +254,30 @@ export class H2Plane {
     this.#free.push(end.id);
   }
 
+  /** Another image for the streams that begin from now on. @returns when no program uses the old one any more */
+  async install(image: Uint8Array): Promise<void> {
+    const map = createMap(
+      { name: 'image', type: MAP_TYPE.ARRAY, keySize: 4, valueSize: IMAGE_SIZE + IMAGE_SLACK, maxEntries: 1 },
+      MAP_FLAG.MMAPABLE,
+    );
+    const mapping = map.mmap();
+    mapping.bytes.set(image);
+    mapping.unmap();
+    await this.map('policy').updateAside(u32(0), u32(map.fd));
+    this.#image?.close();
+    this.#image = map;
+  }
+
+  #image: BpfMap | undefined;
+
+  /** Streams that the kernel has begun. */
+  begunStreams(): number {
+    const bytes = this.map('counters').lookup(u32(COUNTER.KERNEL))!;
+    return [...new BigUint64Array(bytes.slice().buffer)].reduce((sum, n) => sum + Number(n), 0);
+  }
+
   close(): void {
+    this.#image?.close();
     clearInterval(this.#timer);
     this.#writer.destroy();
     this.dummies.close();

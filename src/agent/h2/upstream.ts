@@ -9,6 +9,7 @@ import {
   FrameReader,
   frame,
   isMalformed,
+  MAX_STREAMS,
   numberFrame,
   PREFACE,
   readSettings,
@@ -32,6 +33,8 @@ export interface Target {
   readonly port: number;
   /** of a server; the proxy has none */
   readonly endpoint?: number;
+  /** the local address of the connection */
+  readonly from?: string;
 }
 
 /** What an upstream tells the connection of its client. */
@@ -44,6 +47,8 @@ export interface UpstreamEvents {
   room(more: number, from: Upstream): void;
   /** it has taken over the client's settings */
   settled(): void;
+  /** it takes no more streams, and has not taken those after `last` */
+  leaving(last: number, from: Upstream): void;
   /** it is closed, or cannot be used */
   gone(from: Upstream): void;
 }
@@ -56,6 +61,8 @@ export class Upstream {
   /** the server's SETTINGS have come */
   ready = false;
   gone = false;
+  /** settings of the client's that it has not acknowledged */
+  unsettled = 1;
   /** what goes there and waits for its window */
   readonly waiting: Waiting;
   readonly #socket: Socket;
@@ -74,7 +81,8 @@ export class Upstream {
     list: ReadonlyMap<number, number>,
     private readonly events: UpstreamEvents,
   ) {
-    this.#socket = connect({ host: target.address, port: target.port, noDelay: true });
+    const { address: host, port, from } = target;
+    this.#socket = connect({ host, port, noDelay: true, ...(from === undefined ? {} : { localAddress: from }) });
     this.waiting = new Waiting(
       (bytes) => this.#take(bytes),
       (f) => {
@@ -124,6 +132,7 @@ export class Upstream {
 
   /** The client's settings have changed. */
   tell(list: ReadonlyMap<number, number>): void {
+    this.unsettled++;
     this.send(ownSettings(list));
   }
 
@@ -156,7 +165,12 @@ export class Upstream {
   #receive(f: Frame): void {
     if (isMalformed(f)) this.close();
     else if (f.stream !== 0) this.events.frame(f, this);
-    else if (f.type === FRAME.SETTINGS && f.flags & FLAG.ACK) this.events.settled();
+    else if (f.type === FRAME.SETTINGS && f.flags & FLAG.ACK) {
+      if (this.unsettled > 0) {
+        this.unsettled--;
+        this.events.settled();
+      }
+    }
     else if (f.type === FRAME.SETTINGS) this.#settings(f);
     else if (f.type === FRAME.PING && !(f.flags & FLAG.ACK)) this.send(frame(FRAME.PING, FLAG.ACK, 0, f.payload));
     else if (f.type === FRAME.WINDOW_UPDATE) {
@@ -165,11 +179,17 @@ export class Upstream {
       if (this.end && this.plane.room(this.end) > SEND_BUFFER) this.shut();
       else this.#window += more;
       this.waiting.flush();
-    } else if (f.type === FRAME.GOAWAY) this.shut();
+    } else if (f.type === FRAME.GOAWAY) {
+      this.shut();
+      this.events.leaving(f.payload.length < 8 ? 0 : f.payload.readUInt32BE(0) & 0x7fffffff, this);
+    }
   }
 
   #settings(f: Frame): void {
-    const initial = readSettings(f.payload).get(SETTING.INITIAL_WINDOW_SIZE) ?? this.initial;
+    const list = readSettings(f.payload);
+    const initial = list.get(SETTING.INITIAL_WINDOW_SIZE) ?? this.initial;
+    // the client may have as many streams here as it was told; Envoy would open another connection
+    if ((list.get(SETTING.MAX_CONCURRENT_STREAMS) ?? MAX_STREAMS) < MAX_STREAMS) this.shut();
     this.send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
     const more = initial - this.initial;
     this.initial = initial;

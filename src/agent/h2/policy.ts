@@ -1,0 +1,53 @@
+/** The image that decides about requests of HTTP/2, and the servers that it may send them to. Pure. */
+import { compileImage } from '../../compile/image.js';
+import type { ListenerPlan, Plan } from '../../plan/ir.js';
+import type { Address } from '../address.js';
+import type { Numbers, NumbersWanted, StreamPolicy, StreamServer } from '../policy.js';
+import { stable } from '../stable.js';
+
+/** Where an endpoint is. */
+export function placeOf({ address, port }: Address): Address {
+  return { address, port };
+}
+
+/**
+ * @param plan for requests of HTTP/2 alone (`Assumptions.streams`)
+ * @throws RangeError when the image has no room
+ */
+export function compileStreams(
+  plan: Plan,
+  { task, wanted }: { readonly task: { readonly number: number }; readonly wanted: NumbersWanted },
+  numbers: Numbers,
+): StreamPolicy {
+  const keyOf = (address: string, port: number): string => `${port} ${address}`;
+  const ids = new Map(wanted.streams.map(({ address, port }, i) => [keyOf(address, port), numbers.streams?.[i] ?? -1]));
+  const { image } = compileImage(stable(plan, numbers.listeners), {
+    generation: task.number,
+    endpointId: (address, port) => ids.get(keyOf(address, port)) ?? -1,
+    proxyEndpointId: () => -1,
+    bucketIndex: () => undefined,
+    breakerIndex: () => undefined,
+    delays: false,
+  });
+  const clusters = new Map(plan.clusters.map(({ name, endpoints }) => [name, endpoints]));
+  const serversOf = (listener: ListenerPlan): StreamServer[] => {
+    const names = new Set(
+      listener.virtualHosts.flatMap(({ routes }) =>
+        routes.flatMap(({ action }) => (action.kind === 'forward' ? action.clusters.map(({ cluster }) => cluster) : [])),
+      ),
+    );
+    const all = [...names].flatMap((name) => clusters.get(name) ?? []).map(placeOf);
+    return [...new Map(all.map((at) => [keyOf(at.address, at.port), at])).entries()].map(([key, at]) => ({
+      ...at,
+      endpoint: ids.get(key)!,
+    }));
+  };
+  const servers = plan.listeners
+    .filter(({ offloaded, connections }) => offloaded && !connections)
+    .map((listener) => [listener.name, serversOf(listener)] as const)
+    .filter(([, list]) => list.length > 0 && list.length <= MAX_SERVERS);
+  return { image, servers: new Map(servers) };
+}
+
+/** A connection is opened to each server for each client: with more of them, all is left to the proxy. */
+const MAX_SERVERS = 64;

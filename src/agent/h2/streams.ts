@@ -1,0 +1,139 @@
+/** Requests of HTTP/2 that clients make (`run --http2`): which connections are those, and what is in force for them. */
+import { fdOf, peek, setLinger } from '../../kernel/syscalls.js';
+import { type Address, addressWords } from '../address.js';
+import type { Arrival } from '../listeners.js';
+import type { StreamPolicy, StreamServer } from '../policy.js';
+import { H2Client } from './client.js';
+import { PREFACE } from './frames.js';
+import type { H2Plane } from './plane.js';
+import type { Target } from './upstream.js';
+
+/** Who says nothing for so long speaks HTTP/1.1, as far as the agent is concerned: the proxy gets it all. */
+const SILENT_MS = 1000;
+const QUICK_MS = 20;
+const DRAIN_POLL_MS = 10;
+
+export interface StreamsContext {
+  /** the number of a listener in the image */
+  readonly indexOf: (listener: string) => number;
+  /** where the proxy listens for a listener; none: its connections are not ours */
+  readonly proxy: (listener: string) => Address | undefined;
+  /** whether the programs of HTTP/1.1 have decided anything on the client's connection */
+  readonly decided: (cookie: bigint) => boolean;
+  /** a connection is closed */
+  readonly closed: (arrival: Arrival) => void;
+}
+
+export class Streams {
+  readonly #clients = new Set<H2Client>();
+  readonly #endpoints = new Map<string, number>();
+  #servers: StreamPolicy['servers'] = new Map();
+  #proxied = 0;
+  #stopping = false;
+
+  constructor(
+    private readonly plane: H2Plane,
+    private readonly context: StreamsContext,
+  ) {}
+
+  /** The number of a server, the same in all generations. */
+  endpointId({ address, port }: Address): number {
+    const key = `${port} ${address}`;
+    const id = this.#endpoints.get(key) ?? this.#endpoints.size;
+    this.#endpoints.set(key, id);
+    return id;
+  }
+
+  /** Puts a policy in force for every stream from now on. */
+  async use({ image, servers }: StreamPolicy): Promise<void> {
+    this.#servers = servers;
+    await this.plane.install(image);
+    for (const client of this.#clients) client.serve();
+  }
+
+  /** Takes a connection that speaks HTTP/2 to a listener with requests for the kernel; all others are given to `otherwise`. */
+  consider(arrival: Arrival, otherwise: (arrival: Arrival) => void): void {
+    const { socket, listener, cookie } = arrival;
+    if (arrival.netns !== undefined || !this.#servers.has(listener) || !this.context.proxy(listener)) {
+      otherwise(arrival);
+      return;
+    }
+    const fd = fdOf(socket);
+    if (fd === undefined) return; // closed already
+    setLinger(fd, 0); // as of all: what the kernel answers meanwhile must not seem to end when the agent does
+    const ignore = (): void => undefined;
+    socket.on('error', ignore);
+    const since = performance.now();
+    const look = (): void => {
+      const now = fdOf(socket);
+      if (now === undefined) {
+        this.context.closed(arrival);
+        return;
+      }
+      const first = peek(now, PREFACE.length);
+      const waited = performance.now() - since;
+      const silent = waited > SILENT_MS || this.#stopping || (cookie !== undefined && this.context.decided(cookie));
+      const prefix = first === undefined || (first.length > 0 && PREFACE.subarray(0, first.length).equals(first));
+      if (first?.length === PREFACE.length && prefix) void this.#take(arrival);
+      else if (prefix && !silent) setTimeout(look, waited < QUICK_MS ? 1 : 5);
+      else {
+        socket.off('error', ignore);
+        otherwise(arrival);
+      }
+    };
+    look();
+  }
+
+  async #take(arrival: Arrival): Promise<void> {
+    const { socket, listener, client } = arrival;
+    const servers = (): readonly StreamServer[] => this.#servers.get(listener) ?? [];
+    const proxy = (): Target | undefined => {
+      const at = this.context.proxy(listener);
+      const local = at && at.address.includes(':') === client.address.includes(':') ? client.address : undefined;
+      return at && { ...at, ...(local === undefined ? {} : { from: local }) };
+    };
+    const options = {
+      listener: this.context.indexOf(listener),
+      source: addressWords(client),
+      servers,
+      proxy,
+      proxied: () => {
+        this.#proxied++;
+      },
+    };
+    const closed = (): void => {
+      if (own) this.#clients.delete(own);
+      this.context.closed(arrival);
+    };
+    let own: H2Client | undefined;
+    try {
+      own = await H2Client.open(this.plane, socket, options, closed);
+      this.#clients.add(own);
+      if (this.#stopping) own.leave();
+    } catch {
+      socket.destroy();
+      this.context.closed(arrival);
+    }
+  }
+
+  /** Requests that the kernel has begun, and that were left to the proxy. */
+  counts(): { readonly kernel: number; readonly proxy: number } {
+    return { kernel: this.plane.begunStreams(), proxy: this.#proxied };
+  }
+
+  /** No client may begin streams any more; those under way may end, for at most `ms`. */
+  async drain(ms: number): Promise<void> {
+    this.#stopping = true;
+    for (const client of this.#clients) client.leave();
+    for (const end = Date.now() + ms; this.#clients.size > 0 && Date.now() < end; ) {
+      for (const client of this.#clients) if (client.idle) client.close();
+      await new Promise((resolve) => setTimeout(resolve, DRAIN_POLL_MS));
+    }
+    for (const client of [...this.#clients]) client.close();
+  }
+
+  close(): void {
+    for (const client of [...this.#clients]) client.close();
+    this.plane.close();
+  }
+}

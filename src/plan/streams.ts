@@ -1,0 +1,44 @@
+/**
+ * What a plan for requests of HTTP/2 alone (`Assumptions.streams`) leaves to the proxy beyond what one for HTTP/1.1 does: all
+ * that the programs of HTTP/2 do not see, or that the agent does not keep by stream.
+ */
+import type { JsonObject } from '../policy/resources.js';
+import { anyType, has, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
+
+const FILTERS = /\.(router\.v3\.Router|rbac\.v3\.RBAC|grpc_stats\.v3\.FilterConfig)$/;
+/** `te` is in no text that conditions, edits or formats of the kernel could read. */
+const NAMES_TE = /"te"|%(REQ|REQUEST_HEADER)\([^)]*\bte\b/i;
+
+/** A listener: notes keep it from the kernel as a whole. */
+export function streamNotes(
+  notes: Notes,
+  hcm: JsonObject | undefined,
+  routeConfig: JsonObject | undefined,
+  path: string,
+): void {
+  if (!hcm) return;
+  if (str(hcm, 'codec_type') === 'HTTP1') notes.add('codec', 'clients speak HTTP/1.1', join(path, 'codec_type'), hcm);
+  for (const key of ['http2_protocol_options', 'tracing', 'access_log'])
+    if (has(hcm, key) && JSON.stringify(hcm[key]) !== '{}')
+      notes.add('unsupported-field', `${key} of streams`, join(path, key), hcm, key);
+  list(hcm, 'http_filters').forEach((filter, i) => {
+    if (!FILTERS.test(anyType(obj(filter, 'typed_config'))))
+      notes.add('http-filter', 'a filter of streams', join(path, `http_filters[${i}]`), filter);
+  });
+  if (NAMES_TE.test(JSON.stringify([hcm, routeConfig])))
+    notes.add('request-dependent', 'te decides', join(path, 'route_config'), hcm);
+}
+
+/**
+ * A cluster: its servers must speak HTTP/2, without settings that Envoy would keep for each connection or stream.
+ * @param fixed its endpoints are known, in plain text, and nobody watches them
+ */
+export function serverNotes(notes: Notes, cluster: JsonObject, fixed: boolean): void {
+  const options = Object.values(obj(cluster, 'typed_extension_protocol_options') ?? {}).filter(isObject);
+  const spoken = options
+    .map((o) => obj(obj(o, 'explicit_http_config'), 'http2_protocol_options'))
+    .filter((o) => o !== undefined);
+  if (spoken.length !== 1) notes.add('upstream-protocol', 'the endpoints speak HTTP/1.1', 'explicit_http_config', cluster);
+  for (const found of spoken) onlyFields(notes, found, 'http2_protocol_options', []);
+  if (!fixed) notes.add('unsupported-field', 'endpoints of streams that come and go', 'type', cluster);
+}

@@ -1,0 +1,65 @@
+/** Requests of HTTP/2 on one connection: `h2-calls.ts URL`; a line of JSON for each, here and back. */
+import { type ClientHttp2Session, connect, type IncomingHttpHeaders } from 'node:http2';
+import { createInterface } from 'node:readline';
+import type { LabProcess } from '../../src/lab/processes.js';
+
+export interface Call {
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** What becomes of a call, but for what says when it was, and by whom. */
+export interface Called {
+  readonly headers: IncomingHttpHeaders;
+  readonly trailers: IncomingHttpHeaders;
+  readonly body: string;
+  readonly reset: number;
+}
+
+const OWN = new Set(['date', 'server', 'x-envoy-upstream-service-time']);
+const without = (all: IncomingHttpHeaders): IncomingHttpHeaders =>
+  Object.fromEntries(Object.entries(all).filter(([name]) => !OWN.has(name)));
+
+function call(session: ClientHttp2Session, { path, headers }: Call): Promise<Called> {
+  return new Promise((resolve) => {
+    const own = { ':method': 'POST', ':path': path, ':authority': 'calls', te: 'trailers', 'content-type': 'application/grpc' };
+    const stream = session.request({ ...own, ...headers });
+    let [answer, trailers, body]: [IncomingHttpHeaders, IncomingHttpHeaders, string] = [{}, {}, ''];
+    stream.on('response', (found) => {
+      answer = without(found);
+    });
+    stream.on('trailers', (found) => {
+      trailers = without(found);
+    });
+    stream.on('data', (piece: Buffer) => {
+      body += piece.toString('latin1');
+    });
+    stream.on('error', () => undefined);
+    stream.on('close', () => resolve({ headers: answer, trailers, body, reset: stream.rstCode ?? 0 }));
+    stream.end(Buffer.alloc(5));
+  });
+}
+
+/** Makes calls in a process of this program, one after the other. */
+export async function callsOf(process: LabProcess): Promise<(call: Call) => Promise<Called>> {
+  await process.waitFor(/calls:/);
+  const waiting: ((called: Called) => void)[] = [];
+  createInterface({ input: process.child.stdout! }).on('line', (line) => {
+    if (line.startsWith('{')) waiting.shift()?.(JSON.parse(line) as Called);
+  });
+  return (one) =>
+    new Promise((resolve, reject) => {
+      waiting.push(resolve);
+      void process.exited.then(() => reject(new Error(`the client ended: ${process.output}`)));
+      process.child.stdin!.write(`${JSON.stringify(one)}\n`);
+    });
+}
+
+if (process.argv[2]) {
+  const session = connect(process.argv[2]);
+  session.on('error', (error) => console.error(error));
+  session.on('close', () => process.exit(1));
+  console.log('calls:');
+  for await (const line of createInterface({ input: process.stdin }))
+    console.log(JSON.stringify(await call(session, JSON.parse(line) as Call)));
+}

@@ -1,0 +1,191 @@
+/** `sidestep run --http2`: whose requests of HTTP/2 the kernel decides, and that all are answered as by Envoy alone. */
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { createServer, type Http2Server, type ServerHttp2Session } from 'node:http2';
+import type { AddressInfo } from 'node:net';
+import { dirname, join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { startEnvoy } from '../../src/lab/envoy.js';
+import { nodeScript } from '../../src/lab/paths.js';
+import { Lab, sleep } from '../../src/lab/processes.js';
+import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
+import { loadFiles } from '../../src/policy/load.js';
+import { type Call, callsOf } from './h2-calls.js';
+import { moved } from './istio-world.js';
+import { skip } from './world.js';
+
+const CLIENT = join(dirname(fileURLToPath(import.meta.url)), 'h2-calls.ts');
+
+interface Server {
+  readonly server: Http2Server;
+  readonly port: number;
+  readonly sessions: Set<ServerHttp2Session>;
+}
+
+/** A gRPC server that says who it is and what it was asked; /x.Break/… ends before it answers, in the way of the method. */
+async function serve(name: string): Promise<Server> {
+  const server = createServer();
+  const sessions = new Set<ServerHttp2Session>();
+  server.on('session', (session) => sessions.add(session));
+  server.on('sessionError', () => undefined);
+  server.on('stream', (stream, headers) => {
+    stream.on('error', () => undefined);
+    const path = headers[':path'] ?? '';
+    if (path.includes('Break/Reset')) {
+      stream.close(8);
+      return;
+    }
+    if (path.includes('Break/Refuse')) {
+      stream.close(7);
+      return;
+    }
+    if (path.includes('Break/Close')) {
+      stream.session?.destroy();
+      return;
+    }
+    const told = [name, path, ...['x-set', 'x-add', 'x-gone', 'te'].map((key) => `${key}=${headers[key] ?? ''}`)].join(' ');
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(told.length, 1);
+    stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
+    if (path.includes('Break/Late')) {
+      stream.write(head, () => stream.close(8));
+      return;
+    }
+    stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
+    stream.end(Buffer.concat([head, Buffer.from(told)]));
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return { server, sessions, port: (server.address() as AddressInfo).port };
+}
+
+const service = (name: string, ip: string, port: number): string => `
+apiVersion: v1
+kind: Service
+metadata: { name: ${name} }
+spec: { clusterIP: ${ip}, selector: { app: ${name} }, ports: [{ name: grpc, port: 80 }] }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: { name: ${name}-1, labels: { kubernetes.io/service-name: ${name} } }
+endpoints: [{ addresses: [127.0.0.1] }]
+ports: [{ name: grpc, port: ${port} }]
+---`;
+
+const policies = (one: number, two: number): string => `${service('calls', '10.96.178.1', one)}
+${service('other', '10.96.178.2', two)}
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: { name: calls }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: calls }]
+  rules:
+    - matches: [{ method: { service: x.Moved } }]
+      filters:
+        - type: RequestHeaderModifier
+          requestHeaderModifier: { set: [{ name: x-set, value: '1' }], add: [{ name: x-add, value: b }], remove: [x-gone] }
+      backendRefs: [{ name: other, port: 80 }]
+    - matches: [{ method: { service: x.Told } }]
+      filters:
+        - type: ResponseHeaderModifier
+          responseHeaderModifier: { add: [{ name: x-answered, value: 'yes' }] }
+      backendRefs: [{ name: calls, port: 80 }]
+    - matches: [{ method: { service: x.Nobody } }]
+    - matches: [{ method: { service: x.Cart }, headers: [{ name: x-user, value: me }] }]
+      backendRefs: [{ name: other, port: 80 }]
+    - matches: [{ method: { service: x.Cart } }, { method: { service: x.Break } }]
+      backendRefs: [{ name: calls, port: 80 }]
+`;
+
+/** What is called, whether the kernel decides. */
+const CASES: readonly [path: string, kernel: boolean, headers?: Record<string, string>][] = [
+  ['/x.Cart/Add', true],
+  ['/x.Cart/Add', true, { 'x-user': 'me' }],
+  ['/x.Moved/Any', true, { 'x-add': 'a', 'x-gone': 'x' }],
+  ['/x.Cart/Add', false, { 'grpc-timeout': '10S' }],
+  ['/x.Told/Any', false],
+  ['/x.Nobody/Any', false],
+  ['/else/Any', false],
+  ['/x.Cart/Plain', true, { 'content-type': 'text/plain' }],
+  ['/x.Break/Reset', true],
+  ['/x.Cart/Add', true],
+  ['/x.Break/Refuse', true],
+  ['/x.Break/Reset', true, { 'content-type': 'text/plain' }],
+  ['/x.Break/Late', true],
+  ['/x.Break/Close', true],
+];
+
+type Calls = Awaited<ReturnType<typeof callsOf>>;
+
+describe('run --http2', { skip, timeout: 120_000 }, () => {
+  let lab: Lab;
+  let servers: Server[] = [];
+  let mesh: SidestepHandle;
+  let file = '';
+  let inside: Calls;
+  let alone: Calls;
+
+  before(async () => {
+    lab = await Lab.open('h2-run');
+    servers = await Promise.all([serve('one'), serve('two')]);
+    file = join(lab.dir, 'mesh.yaml');
+    await writeFile(file, policies(servers[0]!.port, servers[1]!.port));
+    const resources = await loadFiles([file]);
+    const { bootstrap, at } = await moved(resources);
+    [mesh] = await Promise.all([startSidestep(lab, [file], { args: ['--http2'] }), startEnvoy(lab, 'alone', bootstrap)]);
+    const { listener } = resources.intercepts.find((i) => i.address === '10.96.178.1' && i.port === 80)!;
+    const start = async (place: string, command: (argv: string[]) => ReturnType<Lab['start']>): Promise<Calls> =>
+      await callsOf(command([...nodeScript(CLIENT), place]));
+    inside = await start('http://10.96.178.1:80', (argv) => mesh.start('client inside', argv, { stdin: true }));
+    alone = await start(`http://127.0.0.2:${at.get(listener)}`, (argv) => lab.start('client outside', argv, { stdin: true }));
+  });
+
+  after(async () => {
+    await lab?.close();
+    for (const { server, sessions } of servers) {
+      for (const session of sessions) session.destroy();
+      server.close();
+    }
+  });
+
+  const streams = async () => (await mesh.status()).streams!;
+
+  /** Connections to servers are opened when the client's has begun, and anew when they have ended. */
+  async function untilKernel(call: Call): Promise<void> {
+    for (const end = Date.now() + 15_000; ; await sleep(30)) {
+      const { kernel } = await streams();
+      await inside(call);
+      if ((await streams()).kernel > kernel) return;
+      assert.ok(Date.now() < end, `the kernel does not decide about ${call.path}`);
+    }
+  }
+
+  test('calls are answered as by Envoy alone, and the kernel decides', async () => {
+    for (const [path, kernel, headers] of CASES) {
+      const call = { path, ...(headers ? { headers } : {}) };
+      for (const plain of ['/x.Cart/Add', '/x.Moved/Any']) await untilKernel({ path: plain });
+      const before = await streams();
+      const own = await inside(call);
+      const after = await streams();
+      assert.deepEqual(own, await alone(call), JSON.stringify(call));
+      const decided = { kernel: after.kernel - before.kernel, proxy: after.proxy - before.proxy };
+      assert.deepEqual(decided, kernel ? { kernel: 1, proxy: 0 } : { kernel: 0, proxy: 1 }, JSON.stringify(call));
+    }
+  });
+
+  test('another policy counts for the next call of a client', async () => {
+    await untilKernel({ path: '/x.Cart/Add' });
+    const { generation } = await mesh.status();
+    await writeFile(file, policies(servers[1]!.port, servers[0]!.port));
+    await mesh.generationAfter(generation);
+    assert.match((await inside({ path: '/x.Cart/Add' })).body, /two/);
+    await untilKernel({ path: '/x.Cart/Add' });
+    const { kernel } = await streams();
+    assert.match((await inside({ path: '/x.Cart/Add' })).body, /two/);
+    assert.equal((await streams()).kernel, kernel + 1);
+  });
+
+  test('a client that goes on while the instance stops is told, and the instance ends', async () => {
+    assert.equal(await mesh.stop(), 0);
+  });
+});
