@@ -284,6 +284,9 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     own ?? obj(ctx.virtualHost, 'retry_policy'),
     own ? join(path, 'retry_policy') : 'virtual_host.retry_policy',
   );
+  // an answer's gRPC status, and a stream that is refused, can be tried again, too
+  if (ctx.listener.streams && retry.retries > 0)
+    notes.add('retry', 'streams may be tried again', join(path, 'retry_policy'), action);
   retryAmong(notes, chosen, retry, own ?? obj(ctx.virtualHost, 'retry_policy'), path);
   const { timeout: timeoutMs, perTry, idle } = timeouts(notes, ctx, action, retry, path);
   hedging(notes, ctx, action, perTry, path);

@@ -74,27 +74,30 @@ ports: [{ name: grpc, port: ${port} }]
 
 const policies = (one: number, two: number): string => `${service('calls', '10.96.178.1', one)}
 ${service('other', '10.96.178.2', two)}
-apiVersion: gateway.networking.k8s.io/v1
-kind: GRPCRoute
+apiVersion: networking.istio.io/v1
+kind: VirtualService
 metadata: { name: calls }
 spec:
-  parentRefs: [{ group: '', kind: Service, name: calls }]
-  rules:
-    - matches: [{ method: { service: x.Moved } }]
-      filters:
-        - type: RequestHeaderModifier
-          requestHeaderModifier: { set: [{ name: x-set, value: '1' }], add: [{ name: x-add, value: b }], remove: [x-gone] }
-      backendRefs: [{ name: other, port: 80 }]
-    - matches: [{ method: { service: x.Told } }]
-      filters:
-        - type: ResponseHeaderModifier
-          responseHeaderModifier: { add: [{ name: x-answered, value: 'yes' }] }
-      backendRefs: [{ name: calls, port: 80 }]
-    - matches: [{ method: { service: x.Nobody } }]
-    - matches: [{ method: { service: x.Cart }, headers: [{ name: x-user, value: me }] }]
-      backendRefs: [{ name: other, port: 80 }]
-    - matches: [{ method: { service: x.Cart } }, { method: { service: x.Break } }]
-      backendRefs: [{ name: calls, port: 80 }]
+  hosts: [calls]
+  http:
+    - match: [{ uri: { prefix: /x.Moved/ } }]
+      headers: { request: { set: { x-set: '1' }, add: { x-add: b }, remove: [x-gone] } }
+      route: [{ destination: { host: other } }]
+      retries: { attempts: 0 }
+    - match: [{ uri: { prefix: /x.Told/ } }]
+      headers: { response: { add: { x-answered: 'yes' } } }
+      route: [{ destination: { host: calls } }]
+      retries: { attempts: 0 }
+    - match: [{ uri: { prefix: /x.Cart/ }, headers: { x-user: { exact: me } } }]
+      route: [{ destination: { host: other } }]
+      retries: { attempts: 0 }
+    - match: [{ uri: { prefix: /x.Tried/ } }]
+      route: [{ destination: { host: calls } }]
+    - match: [{ uri: { prefix: /x.No/ } }]
+      directResponse: { status: 403 }
+    - match: [{ uri: { prefix: /x. } }]
+      route: [{ destination: { host: calls } }]
+      retries: { attempts: 0 }
 `;
 
 /** What is called, whether the kernel decides. */
@@ -104,7 +107,9 @@ const CASES: readonly [path: string, kernel: boolean, headers?: Record<string, s
   ['/x.Moved/Any', true, { 'x-add': 'a', 'x-gone': 'x' }],
   ['/x.Cart/Add', false, { 'grpc-timeout': '10S' }],
   ['/x.Told/Any', false],
-  ['/x.Nobody/Any', false],
+  ['/x.Tried/Any', false],
+  ['/x.No/Any', false],
+  ['/x.Cart/Any', false, { 'x-envoy-retry-grpc-on': 'unavailable', 'x-envoy-max-retries': '3' }],
   ['/else/Any', false],
   ['/x.Cart/Plain', true, { 'content-type': 'text/plain' }],
   ['/x.Break/Reset', true],
