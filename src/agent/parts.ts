@@ -144,7 +144,21 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
   const accept = (arrival: Arrival): void => traffic.accept(arrival);
   const listeners = new Listeners(plane, streams ? (arrival) => streams.consider(arrival, accept) : accept);
   const consultant = new Consultant(buckets);
-  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, traffic, discovery, listeners, relays, streams };
+  return {
+    plane,
+    tokens,
+    log,
+    spans,
+    buckets,
+    consultant,
+    breakers,
+    outliers,
+    traffic,
+    discovery,
+    listeners,
+    relays,
+    streams,
+  };
 }
 
 /**

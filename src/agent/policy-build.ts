@@ -17,11 +17,11 @@ import { countsByItself } from '../proxy/own-counts.js';
 import { isWildcard } from './address.js';
 import { usedElsewhere } from './breaker-scope.js';
 import { endpointOf } from './cluster-place.js';
+import { compileStreams, placeOf } from './h2/policy.js';
 import { loggedListeners } from './logged-routes.js';
 import type { Generation, Numbers, NumbersWanted, PolicyTask } from './policy.js';
 import { digestOf, type LoadedPolicy, problemOf } from './policy-load.js';
 import { forProxy } from './proxy-resources.js';
-import { compileStreams, placeOf } from './h2/policy.js';
 import { stable } from './stable.js';
 
 type At = { readonly address: string; readonly port: number };
@@ -59,7 +59,11 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
   );
   const streams =
     task.http2 && task.proxy !== 'none'
-      ? buildPlan(resources, { ...(typeof task.proxy === 'string' ? { environment: process.env } : {}), http2: true, streams: true })
+      ? buildPlan(resources, {
+          ...(typeof task.proxy === 'string' ? { environment: process.env } : {}),
+          http2: true,
+          streams: true,
+        })
       : undefined;
   const limits = enforcedLimits(resources, plan);
   const proxies = new Map<string, At>();
@@ -103,7 +107,20 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
     breakers: task.proxy === 'own' && !task.elsewhere ? breakersOf(plan, resources) : [],
     streams: unique((streams?.clusters ?? []).flatMap(({ endpoints }) => endpoints.map(placeOf))),
   };
-  return { task, loaded, digest, plan, startedAt, proxies, inbound, elsewhere, limits, wanted, streams, notes: unique(notes) };
+  return {
+    task,
+    loaded,
+    digest,
+    plan,
+    startedAt,
+    proxies,
+    inbound,
+    elsewhere,
+    limits,
+    wanted,
+    streams,
+    notes: unique(notes),
+  };
 }
 
 function bucketsOf(plan: Plan): TokenBucket[] {

@@ -12,7 +12,14 @@ const send = (message: PolicyMessage, transfer: ArrayBuffer[] = []) => port.post
 
 /** The memory of a generation that is handed over without copying. */
 function buffers({ compiled, streams, ruleNames, config, sources, logged, prepared }: Generation): ArrayBuffer[] {
-  const views = [compiled.image, ...(streams ? [streams.image] : []), ruleNames, config, sources, ...logged.flatMap((l) => [l.routes, l.offsets])];
+  const views = [
+    compiled.image,
+    ...(streams ? [streams.image] : []),
+    ruleNames,
+    config,
+    sources,
+    ...logged.flatMap((l) => [l.routes, l.offsets]),
+  ];
   const all = [...views.map((view) => view.buffer as ArrayBuffer), ...(prepared ? buffersOf(prepared) : [])];
   return [...new Set(all)];
 }

@@ -38,7 +38,8 @@ export function serverNotes(notes: Notes, cluster: JsonObject, fixed: boolean): 
   const spoken = options
     .map((o) => obj(obj(o, 'explicit_http_config'), 'http2_protocol_options'))
     .filter((o) => o !== undefined);
-  if (spoken.length !== 1) notes.add('upstream-protocol', 'the endpoints speak HTTP/1.1', 'explicit_http_config', cluster);
+  if (spoken.length !== 1)
+    notes.add('upstream-protocol', 'the endpoints speak HTTP/1.1', 'explicit_http_config', cluster);
   for (const found of spoken) onlyFields(notes, found, 'http2_protocol_options', []);
   if (!fixed) notes.add('unsupported-field', 'endpoints of streams that come and go', 'type', cluster);
 }

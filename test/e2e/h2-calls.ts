@@ -22,7 +22,13 @@ const without = (all: IncomingHttpHeaders): IncomingHttpHeaders =>
 
 function call(session: ClientHttp2Session, { path, headers }: Call): Promise<Called> {
   return new Promise((resolve) => {
-    const own = { ':method': 'POST', ':path': path, ':authority': 'calls', te: 'trailers', 'content-type': 'application/grpc' };
+    const own = {
+      ':method': 'POST',
+      ':path': path,
+      ':authority': 'calls',
+      te: 'trailers',
+      'content-type': 'application/grpc',
+    };
     const stream = session.request({ ...own, ...headers });
     let [answer, trailers, body]: [IncomingHttpHeaders, IncomingHttpHeaders, string] = [{}, {}, ''];
     stream.on('response', (found) => {

@@ -44,7 +44,9 @@ async function serve(name: string): Promise<Server> {
       stream.session?.destroy();
       return;
     }
-    const told = [name, path, ...['x-set', 'x-add', 'x-gone', 'te'].map((key) => `${key}=${headers[key] ?? ''}`)].join(' ');
+    const told = [name, path, ...['x-set', 'x-add', 'x-gone', 'te'].map((key) => `${key}=${headers[key] ?? ''}`)].join(
+      ' ',
+    );
     const head = Buffer.alloc(5);
     head.writeUInt32BE(told.length, 1);
     stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
@@ -137,12 +139,17 @@ describe('run --http2', { skip, timeout: 120_000 }, () => {
     await writeFile(file, policies(servers[0]!.port, servers[1]!.port));
     const resources = await loadFiles([file]);
     const { bootstrap, at } = await moved(resources);
-    [mesh] = await Promise.all([startSidestep(lab, [file], { args: ['--http2'] }), startEnvoy(lab, 'alone', bootstrap)]);
+    [mesh] = await Promise.all([
+      startSidestep(lab, [file], { args: ['--http2'] }),
+      startEnvoy(lab, 'alone', bootstrap),
+    ]);
     const { listener } = resources.intercepts.find((i) => i.address === '10.96.178.1' && i.port === 80)!;
     const start = async (place: string, command: (argv: string[]) => ReturnType<Lab['start']>): Promise<Calls> =>
       await callsOf(command([...nodeScript(CLIENT), place]));
     inside = await start('http://10.96.178.1:80', (argv) => mesh.start('client inside', argv, { stdin: true }));
-    alone = await start(`http://127.0.0.2:${at.get(listener)}`, (argv) => lab.start('client outside', argv, { stdin: true }));
+    alone = await start(`http://127.0.0.2:${at.get(listener)}`, (argv) =>
+      lab.start('client outside', argv, { stdin: true }),
+    );
   });
 
   after(async () => {

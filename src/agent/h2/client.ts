@@ -15,8 +15,8 @@ import {
   FrameReader,
   frame,
   isMalformed,
-  OWN_SETTINGS,
   numberFrame,
+  OWN_SETTINGS,
   PREFACE,
   readSettings,
 } from './frames.js';
@@ -185,8 +185,7 @@ export class H2Client {
   serve(): void {
     if (!this.#settings || this.#closed) return;
     this.#servedAt = performance.now();
-    for (const target of this.options.servers())
-      if (!this.#upstreams.has(target.endpoint!)) this.#open(target);
+    for (const target of this.options.servers()) if (!this.#upstreams.has(target.endpoint!)) this.#open(target);
   }
 
   #open(target: Target): Upstream {

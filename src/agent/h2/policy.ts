@@ -33,7 +33,9 @@ export function compileStreams(
   const serversOf = (listener: ListenerPlan): StreamServer[] => {
     const names = new Set(
       listener.virtualHosts.flatMap(({ routes }) =>
-        routes.flatMap(({ action }) => (action.kind === 'forward' ? action.clusters.map(({ cluster }) => cluster) : [])),
+        routes.flatMap(({ action }) =>
+          action.kind === 'forward' ? action.clusters.map(({ cluster }) => cluster) : [],
+        ),
       ),
     );
     const all = [...names].flatMap((name) => clusters.get(name) ?? []).map(placeOf);

@@ -32,10 +32,20 @@ export function unavailable(stream: number, flags: number, reason: string): Fram
       ['grpc-status', '14'],
       ['grpc-message', body],
     ] as const;
-    return [made(FRAME.HEADERS, ends, stream, block([[':status', '200'], ['content-type', 'application/grpc'], ...status, ...own]))];
+    return [
+      made(
+        FRAME.HEADERS,
+        ends,
+        stream,
+        block([[':status', '200'], ['content-type', 'application/grpc'], ...status, ...own]),
+      ),
+    ];
   }
   const length = ['content-length', String(body.length)] as const;
   const fields = block([[':status', '503'], length, ['content-type', 'text/plain'], ...own]);
   if (flags & H2_STREAM.HEAD) return [made(FRAME.HEADERS, ends, stream, fields)];
-  return [made(FRAME.HEADERS, FLAG.END_HEADERS, stream, fields), made(FRAME.DATA, FLAG.END_STREAM, stream, Buffer.from(body))];
+  return [
+    made(FRAME.HEADERS, FLAG.END_HEADERS, stream, fields),
+    made(FRAME.DATA, FLAG.END_STREAM, stream, Buffer.from(body)),
+  ];
 }

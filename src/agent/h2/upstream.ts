@@ -170,8 +170,7 @@ export class Upstream {
         this.unsettled--;
         this.events.settled();
       }
-    }
-    else if (f.type === FRAME.SETTINGS) this.#settings(f);
+    } else if (f.type === FRAME.SETTINGS) this.#settings(f);
     else if (f.type === FRAME.PING && !(f.flags & FLAG.ACK)) this.send(frame(FRAME.PING, FLAG.ACK, 0, f.payload));
     else if (f.type === FRAME.WINDOW_UPDATE) {
       const more = f.payload.readUInt32BE(0) & 0x7fffffff;
