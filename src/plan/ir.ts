@@ -7,6 +7,7 @@ import type { JsonObject } from '../policy/resources.js';
 import type { AccessLog } from './access-log.js';
 import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
+import type { LocalReplies } from './local-replies.js';
 import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
 import type { TracePlan } from './tracing.js';
@@ -108,6 +109,8 @@ export interface AnswerEdits {
   readonly route: readonly AnswerEdit[];
   /** by the HTTP filters, afterwards; of the mesh's own replies, when they have content-length and content-type */
   readonly filters: readonly AnswerEdit[];
+  /** how the mesh's own replies are rewritten before that */
+  readonly local?: LocalReplies;
 }
 
 /** How the target (path and query) of a forwarded request is made. */

@@ -58,7 +58,10 @@ const TEXT = {
     'Routes from scoped RDS, VHDS or an RDS name that no document defines are known to the proxy only.',
   ],
   codec: ['The codec is not HTTP/1.1', 'HTTP/2 and HTTP/3 listeners are left to the proxy in this version.'],
-  'local-reply': ['Local replies are rewritten', 'local_reply_config changes the answers that the mesh gives itself.'],
+  'local-reply': [
+    'Local replies are rewritten',
+    'local_reply_config changes the answers that the mesh gives itself in a way that the fast path does not know.',
+  ],
   'stream-limits': [
     'Limits on streams or connections',
     'Limits on the duration, number of requests or headers of a connection are enforced by the proxy.',

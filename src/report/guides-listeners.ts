@@ -102,10 +102,10 @@ typed_per_filter_config:
     example: { place: 'connection manager', before: 'codec_type: HTTP2', after: 'codec_type: AUTO' },
   },
   'local-reply': {
-    fix: 'Remove local_reply_config from this listener.',
+    fix: 'Choose by status alone, and say nothing but %LOCAL_REPLY_BODY% and %RESPONSE_CODE%, in a text; write no access log.',
     example: {
       place: 'connection manager',
-      before: 'local_reply_config: { body_format: { text_format_source: { inline_string: "sorry\\n" } } }',
+      before: 'local_reply_config: { body_format: { text_format_source: { inline_string: "%REQ(:PATH)%" } } }',
       after: '{}',
     },
   },
