@@ -7,6 +7,7 @@ import { instanceFolder } from '../kernel/instance.js';
 import { formatDiagnostic } from '../policy/diagnostics.js';
 import { type EnvoyProxy, startProxy, stopStaleProxy } from '../proxy/index.js';
 import { serveAdmin, writeState } from './admin.js';
+import { ChainServer } from './chain-server.js';
 import { chooseIntake } from './choose-intake.js';
 import { serveConsults } from './consult-server.js';
 import { holdName } from './control-server.js';
@@ -34,6 +35,10 @@ const DRAIN_MS = 5000;
 export class Instance {
   readonly #paths: InstancePaths;
   readonly #source: PolicySource;
+  readonly #chains = new ChainServer(
+    (arrival) => this.#parts?.traffic.accept(arrival),
+    (end) => this.#parts?.plane.steering.arrived(end)?.cookie,
+  );
   #groups: InstanceCgroups | undefined;
   #home = '';
   #holder: Holder | undefined;
@@ -86,6 +91,14 @@ export class Instance {
   async #bringUp(): Promise<void> {
     const { options } = this;
     const paths = this.#paths;
+    const { intake, why } = await chooseIntake(options.intake, takesInbound(options));
+    if (!intake) throw new StartError(why ?? '', 'unavailable');
+    if (why !== undefined) options.log(why);
+    // what the proxy hands on is decided at its sockets
+    if (options.proxy === 'own' && intake === 'socket') {
+      await this.#chains.open();
+      this.#source.chains = this.#chains.target;
+    }
     const policy = await this.#source.read(1);
     if (policy.kind === 'same') throw new Error('there is no policy in force yet');
     for (const d of policy.diagnostics) options.log(formatDiagnostic(d));
@@ -93,7 +106,7 @@ export class Instance {
     mkdirSync(paths.folder, { recursive: true, mode: 0o755 });
     const stale = await stopStaleProxy(paths.proxy);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
-    const { parts, groups, namespaces, force, changes } = await this.#load();
+    const { parts, groups, namespaces, force, changes } = await this.#load(intake);
     const lasting = parts.plane.attach(groups);
     const left = leftHolder(paths.folder);
     if (takesInbound(options)) {
@@ -132,12 +145,9 @@ export class Instance {
   }
 
   /** Loads the programs, and makes what lives as long as the instance. The agent is in its cgroup then. */
-  async #load() {
+  async #load(intake: 'socket' | 'listener') {
     const { options } = this;
     const paths = this.#paths;
-    const { intake, why } = await chooseIntake(options.intake, takesInbound(options));
-    if (!intake) throw new StartError(why ?? '', 'unavailable');
-    if (why !== undefined) options.log(why);
     const listeners = this.#source.listeners;
     const parts = makeParts({
       options,
@@ -145,6 +155,7 @@ export class Instance {
       intake,
       generation: () => this.generation,
       proxy: () => this.#proxy,
+      chains: this.#chains,
       indexOf: (listener) => listeners.get(listener) ?? 0,
     });
     this.#parts = parts;
@@ -235,6 +246,7 @@ export class Instance {
     const { discovery, listeners, traffic, log, outliers, plane } = this.#parts ?? {};
     discovery?.stop();
     listeners?.closeAll();
+    this.#chains.close();
     this.#namespaces?.closeAll();
     await traffic?.drain(drainMs);
     log?.close();

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { bpfObjectPath } from '../kernel/object-path.js';
 import { type EnvoyProxy, ejectableName, type PreparedProxy, withEjections, withEndpoints } from '../proxy/index.js';
 import { Breakers } from './breakers.js';
+import type { ChainServer } from './chain-server.js';
 import { Consultant } from './consult.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
@@ -26,6 +27,7 @@ export interface AgentParts {
   readonly traffic: Traffic;
   readonly discovery: Discovery;
   readonly listeners: Listeners;
+  readonly chains: ChainServer;
 }
 
 export interface PartsContext {
@@ -35,14 +37,15 @@ export interface PartsContext {
   /** what is in force, as soon as something is */
   readonly generation: () => Generation;
   readonly proxy: () => EnvoyProxy | undefined;
+  readonly chains: ChainServer;
   /** the number of a listener in the image */
   readonly indexOf: (listener: string) => number;
 }
 
 /** Loads the programs into the kernel, and makes the rest. @throws KernelError */
 export function makeParts(context: PartsContext): AgentParts {
-  const { options, paths, intake, generation, proxy, indexOf } = context;
-  const plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
+  const { options, paths, intake, generation, proxy, chains, indexOf } = context;
+  const plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake, chains.port);
   const tokens = new TokenCache(plane.tokens, () => plane.commands.now());
   const outliers = new Outliers({
     words: new Int32Array(plane.map('detectors').mmap().buffer),
@@ -81,7 +84,7 @@ export function makeParts(context: PartsContext): AgentParts {
     plane,
     (listener, elsewhere) => {
       const path = generation()[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
-      if (path !== undefined) return { path };
+      if (path !== undefined) return { path, tls: generation().chains.get(listener)?.tls ?? false };
       return elsewhere ? undefined : generation().proxies.get(listener);
     },
     indexOf,
@@ -103,7 +106,7 @@ export function makeParts(context: PartsContext): AgentParts {
   });
   const listeners = new Listeners(plane, (arrival) => traffic.accept(arrival));
   const consultant = new Consultant(buckets);
-  return { plane, tokens, log, buckets, consultant, breakers, outliers, traffic, discovery, listeners };
+  return { plane, tokens, log, buckets, consultant, breakers, outliers, traffic, discovery, listeners, chains };
 }
 
 /**

@@ -4,6 +4,7 @@
  */
 import type { Diagnostic } from '../policy/diagnostics.js';
 import { MAX_FILE_BYTES } from '../policy/load.js';
+import type { ChainTarget } from '../proxy/index.js';
 import type { InstanceOptions, InstancePaths } from './instance-options.js';
 import type { AgentParts } from './parts.js';
 import type { Generation, Numbers, PolicyTask } from './policy.js';
@@ -17,6 +18,8 @@ export class PolicySource {
   readonly listeners = new Map<string, number>();
   /** the proxy waits on behalf of clients in other network namespaces */
   elsewhere = false;
+  /** where relayed connections are waited for; undefined: nowhere */
+  chains: ChainTarget | undefined;
   /** what `-` among the files stands for, once it was read */
   #stdin: Uint8Array | undefined;
   readonly #stopped = new AbortController();
@@ -52,6 +55,7 @@ export class PolicySource {
       proxyFolder: this.paths.proxy,
       consultPath: this.paths.consults,
       reportsPath: this.paths.reports,
+      ...(this.chains ? { chains: this.chains } : {}),
       elsewhere: this.elsewhere,
       inbound,
       ...(atServers === undefined ? {} : { atServers }),

@@ -2,8 +2,10 @@
 import type { LocalLimit } from '../plan/local-limits.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import {
+  type NumberedChain,
   WITHOUT_BREAKERS,
   withBreakers,
+  withChains,
   withConsults,
   withInboundListeners,
   withOutliers,
@@ -18,20 +20,23 @@ export interface KernelShare {
   readonly breakers: ReadonlySet<string>;
   readonly ejectable: ReadonlyMap<string, JsonObject>;
   readonly inbound: ReadonlyMap<string, string>;
+  readonly chains: readonly NumberedChain[];
   readonly elsewhere: ReadonlyMap<string, string>;
 }
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, elsewhere } = share;
+  const { limits, breakers, ejectable, inbound, chains, elsewhere } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
-  return withInboundListeners(
+  const relayed = new Set(chains.map(({ name }) => name));
+  const copied = withInboundListeners(
     withOutliers(withReplayRoutes(asking, settings), ejectable, task.reportsPath),
-    [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
+    [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])].filter((name) => !relayed.has(name)),
     task.proxyFolder,
   );
+  return task.chains ? withChains(copied, chains, task.proxyFolder, task.chains) : copied;
 }

@@ -124,6 +124,10 @@ export const CONN_FLAG = {
   LISTENER: 8,
   /** has sent a request before it had read the answer to the one before */
   PIPELINES: 16,
+  /** the proxy’s end of a connection that it hands on (a filter chain that is relayed) */
+  CHAIN: 32,
+  /** of such a one: its first message has come, which says on whose behalf it is */
+  TOLD: 64,
 } as const;
 
 /** Where the requests of a connection are decided, and how they reach the upstream. */

@@ -1,5 +1,6 @@
 /** Envoy resources -> Plan. */
 import type { Resources } from '../policy/resources.js';
+import { chainListeners } from './chains.js';
 import { clusterInfo } from './clusters.js';
 import type { Environment } from './environment.js';
 import type { ClusterPlan, Plan, Reason } from './ir.js';
@@ -30,6 +31,8 @@ export interface Assumptions {
   readonly environment?: Environment;
   /** the kernel reads and writes what TLS protects, which it does not, either */
   readonly tls?: boolean;
+  /** the proxy is Sidestep's own, so that it can take TLS off, and choose filter chains, for the kernel */
+  readonly relays?: boolean;
 }
 
 /**
@@ -47,8 +50,8 @@ export function buildPlan(resources: Resources, assumed: Assumptions = {}): Plan
   for (const info of clusters.values()) outcome(info.resource, info.notes.reasons);
   const used = new Map<string, ClusterPlan>();
   const limits = limitContext(resources);
-  const listeners = resources.listeners.map((l) =>
-    listenerPlan(l, resources, clusters, used, outcome, { limits, assumed }),
+  const listeners = resources.listeners.flatMap((l) =>
+    chainListeners(l).map((of) => listenerPlan(l, of, resources, clusters, used, outcome, { limits, assumed })),
   );
   const plan: Plan = { listeners, clusters: [...used.values()] };
   outcomes.set(plan, { reasons: found, routeIds });

@@ -1,6 +1,7 @@
 export { Admin, type AdminReply } from './admin.js';
 export { buildBootstrap, buildStaticBootstrap, type ProxyFiles } from './bootstrap.js';
 export { BREAKER_KEYS, WITHOUT_BREAKERS, withBreakers } from './breakers.js';
+export { type ChainTarget, type NamedChain, type NumberedChain, TLV, withChains } from './chains.js';
 export { LIMIT_KEY, SHOWN_KEY, withConsults, withoutLimits } from './consult.js';
 export { envoyVersion, findEnvoy, ProxyError } from './find-envoy.js';
 export { inboundPath, inboundProblem, withInboundListeners } from './inbound.js';

@@ -90,7 +90,7 @@ export async function judge(
   if (resources.diagnostics.some((d) => d.severity === 'error')) return report(resources, buildPlan(resources));
   const judged = (awaited: Assumptions, found: Parameters<typeof report>[3]): CheckReport => {
     // what the variables say hardly matters: the proxy's will be those of the agent
-    const assumed = { ...awaited, environment: process.env };
+    const assumed = { ...awaited, environment: process.env, relays: true };
     const plan = buildPlan(resources, assumed);
     const base = report(resources, plan, refusedBy(plan), found, assumed);
     if (others.length === 0) return base;

@@ -14,10 +14,10 @@ export const LISTENER_GUIDES: Readonly<Record<string, Guide>> = {
     },
   },
   'filter-chain': {
-    fix: 'Give the listener one filter chain without a match; split the others off into listeners of their own.',
+    fix: 'Leave only tls_inspector and http_inspector among the listener filters, and choose chains by the server’s name or by addresses; split the others off into listeners of their own.',
     example: {
       place: 'filter chain',
-      before: 'filter_chain_match: { source_prefix_ranges: [{ address_prefix: 10.0.0.0, prefix_len: 8 }] }',
+      before: 'filter_chain_match: { application_protocols: [h2] }',
       after: '{}',
     },
   },
@@ -53,7 +53,7 @@ typed_per_filter_config:
     },
   },
   tls: {
-    fix: 'Speak plain text on this hop, where the network allows it; the proxy keeps TLS connections.',
+    fix: 'Speak plain text on this hop, where the network allows it. TLS of clients is no obstacle in itself: leave out what looks at the client’s certificate or at the connection’s TLS.',
     example: {
       place: 'cluster',
       before: `transport_socket:

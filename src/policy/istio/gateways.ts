@@ -4,6 +4,7 @@
  */
 import type { Document } from '../documents.js';
 import type { Context, Path } from './context.js';
+import { istioTls, type ServerTls } from './gateway-tls.js';
 import type { Typed } from './kubernetes-services.js';
 import { labelsMatch, type Registry, type Service } from './registry.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
@@ -24,6 +25,8 @@ export interface GatewayServer {
   /** hosts, each for the VirtualServices of one namespace or of all (`*`) */
   readonly hosts: readonly { readonly namespace: string; readonly host: string }[];
   readonly httpsRedirect: boolean;
+  /** of a server with the protocol `tls` */
+  readonly tls?: ServerTls;
   readonly document: Document;
   readonly path: Path;
 }
@@ -123,6 +126,7 @@ export class Gateways {
           return { namespace: namespace === '.' ? document.namespace : namespace, host };
         }),
         httpsRedirect: kind === 'http' && server.tls?.httpsRedirect === true,
+        ...(kind === 'tls' ? { tls: istioTls(server.tls) } : {}),
         document,
         path,
       });
