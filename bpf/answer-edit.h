@@ -83,6 +83,35 @@ static long answer_add_step(__u32 index, void *context) {
   return 0;
 }
 
+/* What a look finds in the head: -1 when there is no such header. */
+static __noinline int look_at(struct scratch *s, const __u8 *image, __u32 off) {
+  if (!s || !image)
+    return -1;
+  struct work w = {.s = s, .image = image};
+  const struct look *l = AT(struct look, image, off);
+  __u32 slot = l->slot & (MAX_SLOTS - 1);
+  if (!(s->present & (1ULL << slot)))
+    return -1;
+  const struct line *line = &s->lines[(s->first[slot] - 1) & (MAX_LINES - 1)];
+  return !!run(&w, l->start, l->classes, line->vstart, line->vend);
+}
+
+/* Adds the line to an answer that could have been compressed. Returns 0 when only the agent can do it. */
+static __always_inline int put_compressible(struct work *w, __u32 off) {
+  struct scratch *s = w->s;
+  const struct compressible *c = AT(struct compressible, w->image, off);
+  if (s->present & c->never || (s->flags & HEAD_LENGTH && s->content_length < c->minimum))
+    return 1;
+  if (look_at(s, w->image, c->looks) == 0 || look_at(s, w->image, c->looks + sizeof(struct look)) == 1)
+    return 1;
+  int listed = look_at(s, w->image, c->looks + 2 * sizeof(struct look));
+  if (listed >= 0)
+    return listed;
+  s->value_at = s->o + c->value;
+  put_image(w, c->off, c->len);
+  return 1;
+}
+
 /*
  * The head of the answer: HTTP/1.1, without the lines in s->remove, and with the edits at s->edits (0: none), whose
  * variables have been loaded. Leaves s->value_at, where the last value begins (0: there is none). Returns 0 when it does
@@ -109,6 +138,8 @@ static __always_inline int build_edited_answer(struct work *w) {
     s->list = e->adds;
     LOOP(e->n_adds > MAX_ADDS ? MAX_ADDS : e->n_adds, answer_add_step, w);
   }
+  if (e && e->compressible && !put_compressible(w, e->compressible))
+    return 0;
   put_byte(s, '\r');
   put_byte(s, '\n');
   s->out[7] = '1';

@@ -53,7 +53,7 @@ static __always_inline const struct host_set *choose_set(struct work *w, __u32 n
   return AT(struct host_set, w->image, s->run_row);
 }
 
-static __always_inline __u32 choose_any(struct work *w, const struct action *action) {
+static __always_inline __u32 choose_any(struct work *w, const struct action *action, int hashes) {
   struct scratch *s = w->s;
   __u32 n = action->n_clusters;
   if (!n || !action->total_weight)
@@ -65,13 +65,15 @@ static __always_inline __u32 choose_any(struct work *w, const struct action *act
   __u32 lb = cluster->lb;
   s->max_requests = cluster->max_requests;
   s->breaker = cluster->breaker;
+  if (!hashes)
+    s->connect_ms = cluster->connect_ms;
   /* read once: the agent may switch to others */
   __u32 sets = *(volatile const __u32 *)&cluster->sets;
   __u32 n_sets = AT(struct host_sets, w->image, sets)->n;
   if (!n_sets)
     return NO_SLOT;
   s->hashed = 0;
-  if (lb == LB_RING_HASH || lb == LB_MAGLEV) {
+  if (hashes && (lb == LB_RING_HASH || lb == LB_MAGLEV)) {
     request_hash(w, action);
     if (s->stop)
       return NO_SLOT;
@@ -106,6 +108,6 @@ static __always_inline __u32 choose_any(struct work *w, const struct action *act
 /* Chooses the endpoint id for a forward action; NO_SLOT when its cluster has none, or the proxy must choose. */
 static __always_inline __u32 choose_endpoint(struct work *w, const struct action *action) {
   w->s->watch = 0;
-  __u32 endpoint = choose_any(w, action);
+  __u32 endpoint = choose_any(w, action, 1);
   return is_tripped(w->s->watch) ? NO_SLOT : endpoint;
 }

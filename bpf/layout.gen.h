@@ -17,6 +17,8 @@
 #define MAX_CANDIDATES 512
 #define MAX_RBAC 24
 #define MAX_LOTS 8
+#define NODE_KEYS 5
+#define MAX_FAILS 3
 #define MAX_SLOTS 64
 #define MAX_WATCHED_SLOTS 128
 #define MAX_TOKEN_PLACES 8
@@ -90,6 +92,10 @@
 #define SLOT_ODD 14
 #define SLOT_FIRST_FREE 15
 
+#define STATE_ROW 0
+#define STATE_NODE 1
+#define STATE_SINK 2
+
 #define FIELD_METHOD 0
 #define FIELD_HOST 1
 #define FIELD_PATH 2
@@ -108,6 +114,10 @@
 #define LOG_ON 1
 #define LOG_REQUEST 2
 #define LOG_ANSWER 4
+
+#define LITERAL_PRODUCT_END 1
+#define LITERAL_END 2
+#define LITERAL_ANY 4
 
 #define ROUTE_FLAG_UNKNOWN 1
 
@@ -204,8 +214,10 @@
 #define CONN_FLAG_BROKEN 4
 #define CONN_FLAG_LISTENER 8
 #define CONN_FLAG_PIPELINES 16
-#define CONN_FLAG_CHAIN 32
-#define CONN_FLAG_TOLD 64
+#define CONN_FLAG_CHAIN 128
+#define CONN_FLAG_TOLD 256
+#define CONN_FLAG_DIRECT 32
+#define CONN_FLAG_COUNTED 64
 
 #define INTAKE_SOCKET 0
 #define INTAKE_LISTENER 1
@@ -263,6 +275,8 @@
 #define COUNTER_LOG_FULL 21
 #define COUNTER_LOG_LOST 22
 #define COUNTER_GROWN 23
+#define COUNTER_ROUTED 24
+#define COUNTER_ROUTED_PROXY 25
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2
@@ -285,7 +299,7 @@ struct image_header {
   __u32 answer_edits; /* offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits */
   __u32 framing_scan; /* start row of the scanner that only tells where a request ends */
   __u32 framing_classes; /* its class map */
-  __u32 pad; /* zero */
+  __u32 connections; /* offset of u32[n_listeners]: the route for connections to a listener or 0; 0: there are none */
 };
 _Static_assert(sizeof(struct image_header) == 48, "image_header");
 _Static_assert(__builtin_offsetof(struct image_header, magic) == 0, "image_header.magic");
@@ -299,7 +313,32 @@ _Static_assert(__builtin_offsetof(struct image_header, n_answer_edits) == 28, "i
 _Static_assert(__builtin_offsetof(struct image_header, answer_edits) == 32, "image_header.answer_edits");
 _Static_assert(__builtin_offsetof(struct image_header, framing_scan) == 36, "image_header.framing_scan");
 _Static_assert(__builtin_offsetof(struct image_header, framing_classes) == 40, "image_header.framing_classes");
-_Static_assert(__builtin_offsetof(struct image_header, pad) == 44, "image_header.pad");
+_Static_assert(__builtin_offsetof(struct image_header, connections) == 44, "image_header.connections");
+
+/* A state whose next bytes are nearly always the same: see src/compile/forms.ts. */
+struct node {
+  __u32 accept; /* where the input ends here */
+  __u32 fail; /* state to go on from, at the first byte of the chain, when the input is another */
+  __u32 end; /* what acceptance means behind the chain (an offset that is a multiple of 8, like a row) */
+  __u16 length; /* bytes of the chain, at most 8 */
+  __u16 on; /* 1: `other` is the state behind the chain, with which to go on */
+  __u64 want; /* the chain, its first byte lowest */
+  __u64 mask; /* bits of the input that must be as in `want` */
+  __u64 keys; /* class map entries of the byte behind the chain, the first lowest; 0: no more */
+  __u32 to[5]; /* states that they lead to */
+  __u32 other; /* state that any other byte leads to */
+};
+_Static_assert(sizeof(struct node) == 64, "node");
+_Static_assert(__builtin_offsetof(struct node, accept) == 0, "node.accept");
+_Static_assert(__builtin_offsetof(struct node, fail) == 4, "node.fail");
+_Static_assert(__builtin_offsetof(struct node, end) == 8, "node.end");
+_Static_assert(__builtin_offsetof(struct node, length) == 12, "node.length");
+_Static_assert(__builtin_offsetof(struct node, on) == 14, "node.on");
+_Static_assert(__builtin_offsetof(struct node, want) == 16, "node.want");
+_Static_assert(__builtin_offsetof(struct node, mask) == 24, "node.mask");
+_Static_assert(__builtin_offsetof(struct node, keys) == 32, "node.keys");
+_Static_assert(__builtin_offsetof(struct node, to) == 40, "node.to");
+_Static_assert(__builtin_offsetof(struct node, other) == 60, "node.other");
 
 /* What is decided for connections to one listener. */
 struct listener {
@@ -394,16 +433,16 @@ _Static_assert(__builtin_offsetof(struct route, action) == 12, "route.action");
 _Static_assert(__builtin_offsetof(struct route, rule) == 16, "route.rule");
 _Static_assert(__builtin_offsetof(struct route, pad) == 20, "route.pad");
 
-/* Conditions are sums of products: a run of literals up to `last & 1` is a product; the list ends at `last & 2`. */
+/* Conditions are sums of products: a run of literals up to a PRODUCT_END is a product; the list ends at END. */
 struct literal {
   __u32 word; /* word of the facts */
-  __u32 last; /* bit 0: last of its product, bit 1: last of the list */
+  __u32 flags; /* LITERAL */
   __u64 mask; /* facts looked at */
-  __u64 want; /* what they must be */
+  __u64 want; /* what they must be (ANY: what they must not be) */
 };
 _Static_assert(sizeof(struct literal) == 24, "literal");
 _Static_assert(__builtin_offsetof(struct literal, word) == 0, "literal.word");
-_Static_assert(__builtin_offsetof(struct literal, last) == 4, "literal.last");
+_Static_assert(__builtin_offsetof(struct literal, flags) == 4, "literal.flags");
 _Static_assert(__builtin_offsetof(struct literal, mask) == 8, "literal.mask");
 _Static_assert(__builtin_offsetof(struct literal, want) == 16, "literal.want");
 
@@ -571,11 +610,45 @@ struct answer_edit {
   __u64 remove; /* slots whose lines go */
   __u32 adds; /* offset of add[n_adds] */
   __u32 n_adds; /* at most MAX_ADDS */
+  __u32 compressible; /* offset of a compressible, 0: none */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct answer_edit) == 16, "answer_edit");
+_Static_assert(sizeof(struct answer_edit) == 24, "answer_edit");
 _Static_assert(__builtin_offsetof(struct answer_edit, remove) == 0, "answer_edit.remove");
 _Static_assert(__builtin_offsetof(struct answer_edit, adds) == 8, "answer_edit.adds");
 _Static_assert(__builtin_offsetof(struct answer_edit, n_adds) == 12, "answer_edit.n_adds");
+_Static_assert(__builtin_offsetof(struct answer_edit, compressible) == 16, "answer_edit.compressible");
+_Static_assert(__builtin_offsetof(struct answer_edit, pad) == 20, "answer_edit.pad");
+
+/* One header of an answer, and what its value is tested for. */
+struct look {
+  __u32 slot; /* slot of the response scanner */
+  __u32 start; /* start row of an automaton */
+  __u32 classes; /* its class map */
+};
+_Static_assert(sizeof(struct look) == 12, "look");
+_Static_assert(__builtin_offsetof(struct look, slot) == 0, "look.slot");
+_Static_assert(__builtin_offsetof(struct look, start) == 4, "look.start");
+_Static_assert(__builtin_offsetof(struct look, classes) == 8, "look.classes");
+
+/* Answers that a compressor could have compressed get a line "vary: Accept-Encoding". */
+struct compressible {
+  __u64 never; /* slots whose presence tells that it could not */
+  __u32 minimum; /* nor if Content-Length is less */
+  __u32 looks; /* offset of look[3]: nor if the first is there and not accepted, or the second is accepted. The third is the line itself, in a list: accepted, there is nothing to do; not accepted, only the agent can do it */
+  __u32 off; /* offset of the line */
+  __u32 len; /* its length */
+  __u32 value; /* where the value begins in the line */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct compressible) == 32, "compressible");
+_Static_assert(__builtin_offsetof(struct compressible, never) == 0, "compressible.never");
+_Static_assert(__builtin_offsetof(struct compressible, minimum) == 8, "compressible.minimum");
+_Static_assert(__builtin_offsetof(struct compressible, looks) == 12, "compressible.looks");
+_Static_assert(__builtin_offsetof(struct compressible, off) == 16, "compressible.off");
+_Static_assert(__builtin_offsetof(struct compressible, len) == 20, "compressible.len");
+_Static_assert(__builtin_offsetof(struct compressible, value) == 24, "compressible.value");
+_Static_assert(__builtin_offsetof(struct compressible, pad) == 28, "compressible.pad");
 
 /* Endpoints and how one of them is chosen. */
 struct cluster {
@@ -583,12 +656,16 @@ struct cluster {
   __u32 sets; /* offset of host_sets; the agent changes it where who takes traffic is found out at run time */
   __u32 max_requests; /* requests after which a connection is closed; 0: any number */
   __u32 breaker; /* index plus one of the counter of its requests in flight; 0: they are not limited */
+  __u32 connect_ms; /* connections that clients open themselves fail after this time; 0: as the system has it */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct cluster) == 16, "cluster");
+_Static_assert(sizeof(struct cluster) == 24, "cluster");
 _Static_assert(__builtin_offsetof(struct cluster, lb) == 0, "cluster.lb");
 _Static_assert(__builtin_offsetof(struct cluster, sets) == 4, "cluster.sets");
 _Static_assert(__builtin_offsetof(struct cluster, max_requests) == 8, "cluster.max_requests");
 _Static_assert(__builtin_offsetof(struct cluster, breaker) == 12, "cluster.breaker");
+_Static_assert(__builtin_offsetof(struct cluster, connect_ms) == 16, "cluster.connect_ms");
+_Static_assert(__builtin_offsetof(struct cluster, pad) == 20, "cluster.pad");
 
 /* u32 n, then n host_sets; none: the proxy answers. */
 struct host_sets {
@@ -656,7 +733,7 @@ struct conn {
   __u32 gate; /* bit 0: agent mode; the rest counts messages passed (see ARCHITECTURE.md, "the gate") */
   __u32 requested; /* exchanges begun */
   __u32 done; /* exchanges whose answer is complete */
-  __u32 upstream; /* pool slot of the exchange in flight */
+  __u32 upstream; /* pool slot of the exchange in flight; DIRECT: endpoint id */
   __u32 flags; /* CONN_FLAG */
   __u32 native; /* bytes that the agent wrote to the connection so far (modulo 2^32) */
   __u32 base_seq; /* copied_seq at the start */
@@ -668,7 +745,7 @@ struct conn {
   __u32 incarnation; /* upstream.incarnation when the exchange began */
   __u32 sent; /* listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32) */
   __u32 replied; /* replies of the mesh */
-  __u32 pad; /* zero */
+  __u32 user_timeout; /* DIRECT: TCP_USER_TIMEOUT that the application has set */
 };
 _Static_assert(sizeof(struct conn) == 112, "conn");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
@@ -690,7 +767,7 @@ _Static_assert(__builtin_offsetof(struct conn, served) == 92, "conn.served");
 _Static_assert(__builtin_offsetof(struct conn, incarnation) == 96, "conn.incarnation");
 _Static_assert(__builtin_offsetof(struct conn, sent) == 100, "conn.sent");
 _Static_assert(__builtin_offsetof(struct conn, replied) == 104, "conn.replied");
-_Static_assert(__builtin_offsetof(struct conn, pad) == 108, "conn.pad");
+_Static_assert(__builtin_offsetof(struct conn, user_timeout) == 108, "conn.user_timeout");
 
 /* Per pool slot. */
 struct upstream {
@@ -918,14 +995,27 @@ struct steer {
   __u32 listener; /* index */
   __u32 intake; /* INTAKE: SOCKET or LISTENER */
   __u32 refuse; /* 1: nowhere; the connection is refused */
+  __u32 direct; /* 1: to an endpoint of the listener’s route for connections */
 };
-_Static_assert(sizeof(struct steer) == 32, "steer");
+_Static_assert(sizeof(struct steer) == 36, "steer");
 _Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
 _Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
 _Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
 _Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener");
 _Static_assert(__builtin_offsetof(struct steer, intake) == 24, "steer.intake");
 _Static_assert(__builtin_offsetof(struct steer, refuse) == 28, "steer.refuse");
+_Static_assert(__builtin_offsetof(struct steer, direct) == 32, "steer.direct");
+
+/* Where an endpoint is, by endpoint id; family 0: a name, or nobody. */
+struct place {
+  __u32 address[4]; /* network order */
+  __u16 port; /* network order */
+  __u16 family; /* 2 or 10 */
+};
+_Static_assert(sizeof(struct place) == 20, "place");
+_Static_assert(__builtin_offsetof(struct place, address) == 0, "place.address");
+_Static_assert(__builtin_offsetof(struct place, port) == 16, "place.port");
+_Static_assert(__builtin_offsetof(struct place, family) == 18, "place.family");
 
 /* Local end of a client socket. */
 struct tuple {

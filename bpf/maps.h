@@ -74,6 +74,14 @@ struct {
   __type(value, struct endpoint);
 } endpoints SEC(".maps");
 
+/* Where endpoints are, for connections that clients open themselves; written by the agent. */
+struct {
+  __uint(type, BPF_MAP_TYPE_ARRAY);
+  __uint(max_entries, MAX_ENDPOINTS);
+  __type(key, __u32);
+  __type(value, struct place);
+} places SEC(".maps");
+
 /* Round robin counters; kept across generations. */
 #define N_TURNS 65536
 struct {

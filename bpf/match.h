@@ -6,25 +6,49 @@
 #pragma once
 #include "http1.h"
 
-#define RUN_UNROLL 16
+#define RUN_UNROLL 8
+#define STATE_AT(state) ((state) & ~7u)
 
 static long run_step(__u32 index, void *context) {
   struct work *w = context;
   struct scratch *s = w->s;
   const __u8 *image = w->image, *classes = AT(__u8, image, s->run_classes);
-  __u32 at = s->run_at, end = s->run_end, row = s->run_row;
+  __u32 at = s->run_at, end = s->run_end, state = s->run_row;
 #pragma unroll
   for (int k = 0; k < RUN_UNROLL; k++) {
-    if (at >= end) {
-      s->run_row = row;
-      s->run_at = at;
+    if (at >= end || state & STATE_SINK) {
+      s->run_row = state;
+      s->run_at = end;
       return 1;
     }
-    const __u32 *cell = AT(__u32, image + classes[in_at(s, at)] * 8, row);
-    row = cell[0] == row ? cell[1] : image_u32(image, row + 4);
+    if (!(state & STATE_NODE)) {
+      const __u32 *cell = AT(__u32, image + classes[in_at(s, at)] * 8, state);
+      state = cell[0] == state ? cell[1] : image_u32(image, state + 4);
+      at++;
+      continue;
+    }
+    const struct node *node = AT(struct node, image, STATE_AT(state));
+    if ((word_at(&s->in[at & IN_MASK]) & node->mask) != node->want || at + node->length > end) {
+      state = node->fail;
+      continue;
+    }
+    at += node->length;
+    if (node->on) {
+      state = node->other;
+      continue;
+    }
+    if (at >= end) {
+      state = STATE_AT(state) + __builtin_offsetof(struct node, end); /* as if it were a row */
+      continue;
+    }
+    /* which byte of the keys is the class, by the lowest one that becomes zero */
+    __u64 differ = node->keys ^ EACH_BYTE((__u64)classes[in_at(s, at)]);
+    __u64 zero = (differ - EACH_BYTE(1)) & ~differ & EACH_BYTE(0x80);
+    __u64 place = ((zero & -zero) >> 7) * 0x0001020304050607ULL >> 56;
+    state = zero && place < NODE_KEYS ? node->to[place & 7] : node->other;
     at++;
   }
-  s->run_row = row;
+  s->run_row = state;
   s->run_at = at;
   return 0;
 }
@@ -33,7 +57,8 @@ static long run_step(__u32 index, void *context) {
 static __always_inline void run_over(struct work *w, __u32 at, __u32 end) {
   w->s->run_at = at;
   w->s->run_end = end;
-  LOOP(MAX_HEAD / RUN_UNROLL + 1, run_step, w);
+  /* each byte is a step at most, and may be looked at in vain MAX_FAILS times */
+  LOOP((1 + MAX_FAILS) * MAX_HEAD / RUN_UNROLL + 1, run_step, w);
 }
 
 /* Runs an automaton over in[at..end); returns what its acceptance means. */
@@ -41,7 +66,8 @@ static __always_inline __u32 run(struct work *w, __u32 start, __u32 classes, __u
   w->s->run_row = start;
   w->s->run_classes = classes;
   run_over(w, at, end);
-  return image_u32(w->image, w->s->run_row);
+  __u32 state = w->s->run_row;
+  return state & STATE_SINK ? STATE_AT(state) : image_u32(w->image, STATE_AT(state));
 }
 
 static long job_step(__u32 index, void *context) {
@@ -104,16 +130,17 @@ static long literal_step(__u32 index, void *context) {
   __u32 product = s->run_at;
 #pragma unroll
   for (int k = 0; k < LITERAL_UNROLL; k++) {
-    if ((s->facts[l[k].word & (FACT_WORDS - 1)] & l[k].mask) != l[k].want)
+    __u32 flags = l[k].flags, equal = (s->facts[l[k].word & (FACT_WORDS - 1)] & l[k].mask) == l[k].want;
+    if (equal == !!(flags & LITERAL_ANY))
       product = 0;
-    if (l[k].last & 1) {
+    if (flags & LITERAL_PRODUCT_END) {
       if (product) {
         s->cond_result = 1;
         return 1;
       }
       product = 1;
     }
-    if (l[k].last & 2)
+    if (flags & LITERAL_END)
       return 1;
   }
   s->run_at = product;

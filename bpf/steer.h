@@ -5,7 +5,7 @@
  */
 #pragma once
 #include "address.h"
-#include "maps.h"
+#include "direct.h"
 
 #define ECONNREFUSED 111
 
@@ -57,6 +57,17 @@ static __always_inline int steer4(struct bpf_sock_addr *ctx, int at_listener) {
   struct steer *steer = look_up(&steers, &key, netns);
   if (!steer)
     return 1;
+  if (steer->direct) {
+    __u64 chosen;
+    struct place *to = direct_place(steer->listener, &key, netns, &chosen);
+    struct conn *c = to ? remember(ctx->sk, &key, steer, at_listener) : 0;
+    if (!c)
+      return 1;
+    open_direct(ctx, c, chosen);
+    ctx->user_ip4 = to->address[0];
+    ctx->user_port = to->port;
+    return 1;
+  }
   __u32 address = steer->keep_address ? key.address[0] : steer->address[0];
   __u16 port = steer->port;
   if (netns != home_netns) {
@@ -90,6 +101,24 @@ static __always_inline int steer6(struct bpf_sock_addr *ctx, int at_listener) {
   if (!steer)
     return 1;
   int mapped = key.family == AF_INET;
+  if (steer->direct) {
+    __u64 chosen;
+    struct place *to = direct_place(steer->listener, &key, netns, &chosen);
+    struct conn *c = to ? remember(ctx->sk, &key, steer, at_listener) : 0;
+    if (!c)
+      return 1;
+    open_direct(ctx, c, chosen);
+    if (mapped) {
+      ctx->user_ip6[3] = to->address[0];
+    } else {
+      ctx->user_ip6[0] = to->address[0];
+      ctx->user_ip6[1] = to->address[1];
+      ctx->user_ip6[2] = to->address[2];
+      ctx->user_ip6[3] = to->address[3];
+    }
+    ctx->user_port = to->port;
+    return 1;
+  }
   struct netns *n = 0;
   if (netns != home_netns) {
     n = bpf_map_lookup_elem(&namespaces, &netns);
@@ -233,6 +262,8 @@ int socket_event(struct bpf_sock_ops *ops) {
     bpf_sock_ops_cb_flags_set(ops, BPF_SOCK_OPS_STATE_CB_FLAG);
     return 0;
   }
+  if (c->flags & CONN_FLAG_DIRECT)
+    return 0;
   struct tuple t = {};
   __u64 cookie = bpf_get_socket_cookie(ops);
   own_end(ops, c, &t);

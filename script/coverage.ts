@@ -30,12 +30,13 @@ interface Survey {
   inputs: number;
   rejected: number;
   documents: number;
-  /** rules in the kernel whose requests are answered 500, as the Gateway API demands of kinds that nobody here knows */
+  /** rules in the kernel whose requests are answered 500 (Gateway API) or 403 (Istio), since nobody here knows what they name */
   unknown: number;
-  /** patches in the kernel's account that change nothing of what Istio generates today */
+  /** patches and Telemetries in the kernel's account that change nothing of what Istio generates today */
   idle: number;
-  /** rules about connections, not requests */
+  /** rules about connections, not requests: all, and those in the kernel */
   connections: number;
+  connectionsKernel: number;
   /** rules left to the proxy that would be in the kernel but for HTTP/2, for TLS, for both */
   http2: number;
   tls: number;
@@ -47,7 +48,7 @@ interface Survey {
 }
 
 /** Warnings that say so. */
-const UNKNOWN_KINDS = new Set(['backend-kind', 'unknown-filter']);
+const UNKNOWN_KINDS = new Set(['backend-kind', 'unknown-filter', 'unknown-provider']);
 
 /** The share of rules that are to be in the kernel. */
 const GOAL = 0.94;
@@ -57,6 +58,11 @@ const SPOKEN = new Set(['grpc', 'upstream-protocol', 'codec', 'tls', 'mesh-tls',
 
 /** Reasons shown of each survey. */
 const TOP = 20;
+
+/** A TCP or TLS route, or a TCP proxy of Envoy's own configuration. */
+function isAboutConnections({ kind, rule, verdict }: CheckReport['results'][number]): boolean {
+  return verdict !== 'invalid' && (/^(TCPRoute|TLSRoute|TcpProxy)$/.test(kind) || /^(tcp|tls)\[/.test(rule));
+}
 
 async function check(path: string): Promise<CheckReport> {
   return judge([path], { assumeEndpoints: true }, refusedByCompiler);
@@ -101,12 +107,15 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
     if (rule.verdict === 'invalid') tally.invalid++;
     else tally.rules++;
     if (rule.verdict === 'kernel') tally.kernel++;
-    if (rule.reasons.some((reason) => reason.code === 'not-http')) survey.connections++;
+    if (isAboutConnections(rule)) {
+      survey.connections++;
+      if (rule.verdict === 'kernel') survey.connectionsKernel++;
+    }
     const own = (field: string) => rule.rule === 'spec' || field.startsWith(`spec.${rule.rule}.`);
     const unknown = result.warnings.some((w) => UNKNOWN_KINDS.has(w.code) && w.file === rule.file && own(w.field));
     if (rule.verdict === 'kernel' && unknown) survey.unknown++;
     const nothing = result.warnings.some((w) => w.code === 'no-effect' && w.file === rule.file);
-    if (rule.verdict === 'kernel' && rule.kind === 'EnvoyFilter' && nothing) survey.idle++;
+    if (rule.verdict === 'kernel' && /^(EnvoyFilter|Telemetry)$/.test(rule.kind) && nothing) survey.idle++;
     const codes = new Set(rule.reasons.map(({ code }) => code));
     if ([...codes].some((code) => SPOKEN.has(code))) survey.unspoken++;
     const others = [...codes].filter((code) => !SPOKEN.has(code));
@@ -135,6 +144,7 @@ async function survey(folder: string, whole: boolean): Promise<Survey> {
       unknown: 0,
       idle: 0,
       connections: 0,
+      connectionsKernel: 0,
       http2: 0,
       tls: 0,
       http2AndTls: 0,
@@ -181,11 +191,12 @@ function tables(found: Survey, what: string): string {
   const reasons = [...found.reasons].sort(([, a], [, b]) => b.rules - a.rules);
   const lines = [
     `${found.inputs} ${what}, ${found.documents} documents that are understood; ${found.rejected} ${what} have errors.`,
-    `**${kernel} of ${rules} rules (${percent(kernel, rules)}) are enforced in the kernel.** Of these, ${found.unknown} name backends or filters of kinds that`,
-    'only their own controller knows: their requests are answered 500, as the Gateway API demands then. Without these rules',
-    `it would be ${percent(kernel - found.unknown, rules)}. ${found.idle} are EnvoyFilters with patches that change nothing of what Istio 1.31 generates (they name other`,
-    `releases, or filters by names of old). ${found.connections} of the others are TCP and TLS routes, which decide about connections and not about requests;`,
-    `of the rules about requests alone it is ${percent(kernel, rules - found.connections)}.`,
+    `**${kernel} of ${rules} rules (${percent(kernel, rules)}) are enforced in the kernel.** Of these, ${found.unknown} name backends, filters or authorizers`,
+    'that only their own controller, or the mesh configuration, knows: their requests are answered 500, as the Gateway API demands',
+    'then, or 403, as Istio does. Without these rules',
+    `it would be ${percent(kernel - found.unknown, rules)}. ${found.idle} are EnvoyFilters and Telemetries that change nothing of what Istio 1.31 generates (they name other`,
+    `releases, filters by names of old, or providers that no MeshConfig of theirs defines). ${found.connections} rules are TCP and TLS routes and TCP proxies, which decide about connections and not about requests:`,
+    `${found.connectionsKernel} of them are in the kernel; of the rules about requests alone it is ${percent(kernel - found.connectionsKernel, rules - found.connections)}.`,
     '',
     ...outOfReach(found, kernel, rules),
     '',

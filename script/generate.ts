@@ -1,5 +1,5 @@
 /**
- * Writes the generated files: bpf/layout.gen.h from src/layout, and the documentation of reasons, warnings and JSON formats.
+ * Writes the generated files: bpf/layout.gen.h and bpf/hpack.gen.h from src/layout, and the documentation of reasons, warnings and JSON formats.
  * `--check` fails when a file would change.
  */
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -8,6 +8,7 @@ import { CLUSTERS_LAYOUT } from '../src/layout/clusters.js';
 import { CONTROL_LAYOUT } from '../src/layout/control.js';
 import { COUNTS_LAYOUT } from '../src/layout/counts.js';
 import { EXCHANGES_LAYOUT } from '../src/layout/exchanges.js';
+import { hpackHeader } from '../src/layout/hpack.js';
 import { IMAGE_LAYOUT } from '../src/layout/image.js';
 import { LOG_RECORDS_LAYOUT } from '../src/layout/log-records.js';
 import { STEERING_LAYOUT } from '../src/layout/steering.js';
@@ -48,6 +49,7 @@ function header(): string {
 async function generated(): Promise<Map<string, string>> {
   const files = new Map([
     ['bpf/layout.gen.h', header()],
+    ['bpf/hpack.gen.h', hpackHeader()],
     ['docs/reasons.md', reasonsMarkdown()],
     ['docs/lint.md', lintMarkdown()],
     ['docs/check-report.schema.json', jsonSchema(checkSchema)],

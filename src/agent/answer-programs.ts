@@ -1,7 +1,7 @@
 /** Edits of answers that the agent carries out: on answers that it carries itself, and on its own. */
 import type { AnswerProgram, ProgramEdit, ProgramValue } from '../compile/answer-edits.js';
 import { numbering } from '../compile/image.js';
-import { editHeaders, type Named } from '../plan/answers.js';
+import { editText, type Named } from '../plan/answers.js';
 import type { Figure } from '../plan/ir.js';
 
 /** The program of one exchange with the values of its variables. */
@@ -18,8 +18,8 @@ export type BucketFigure = (place: number, of: Figure) => number;
 type Headers = readonly Named<string>[];
 
 function run(headers: Headers, edits: readonly ProgramEdit[], exchange: ExchangeEdits): Headers {
-  const list = edits.map(({ op, name, value }) => ({ op, name, value: resolved(value, exchange) }));
-  return editHeaders(headers, list, (a, b) => `${a},${b}`);
+  const list = edits.map((edit) => ({ ...edit, value: resolved(edit.value, exchange) }));
+  return editText(headers, list);
 }
 
 function resolved(value: ProgramValue, { variables, figure }: ExchangeEdits): string {

@@ -95,6 +95,7 @@ export class DataPlane {
     try {
       for (const name of ['connect4', 'connect6'])
         for (const group of [apps, plain]) this.#links.push(this.#object.attachCgroup(name, group));
+      for (const group of [apps, plain, listener]) this.#links.push(this.#object.attachCgroup('direct_event', group));
       for (const name of ['listener4', 'listener6']) this.#links.push(this.#object.attachCgroup(name, listener));
       // the same-node bypass: both ends of the agent's own connections to servers among the applications
       for (const name of ['dial4', 'dial6', 'dialled', 'chain4'])

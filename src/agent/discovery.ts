@@ -19,7 +19,7 @@ export interface DiscoveryContext {
   /** the proxy's `/clusters?format=json` of clusters whose names match; undefined: there is no proxy that can be asked */
   readonly clusters: (filter: string) => Promise<string> | undefined;
   /** the id of an endpoint. @throws RangeError when there are too many */
-  readonly endpointId: (address: string, port: number) => number;
+  readonly endpointId: (address: string, port: number, relay?: string) => number;
   /** writes who takes traffic into a room of the image in force, and puts it in force */
   readonly setHosts: SetHosts;
   /** how long connections to endpoints may be idle, by id (ms, 0: for ever) */
@@ -189,22 +189,22 @@ export class Discovery {
     const found = this.#hosts.get(plan.followed.cluster);
     if (!found) return NOTHING;
     try {
-      return plan.followed.names ? this.#found(found) : this.#checked(plan, found);
+      return plan.followed.names ? this.#found(plan, found) : this.#checked(plan, found);
     } catch {
       return NOTHING; // no more room for endpoints: the proxy balances
     }
   }
 
-  #found(found: readonly Host[]): Found {
+  #found({ relay }: FollowedCluster['plan'], found: readonly Host[]): Found {
     if (found.length > MAX_DISCOVERED) return NOTHING;
     const hosts = found.map(({ address, port }) => {
-      return { address, port, weight: 1, id: this.context.endpointId(address, port) };
+      return { address, port, weight: 1, id: this.context.endpointId(address, port, relay?.key) };
     });
     return { hosts, states: found.map(({ health, priority }) => ({ health, priority, locality: 0 })) };
   }
 
   /** Addresses that the files name, with the health that the proxy has found. */
-  #checked({ endpoints, followed }: FollowedCluster['plan'], found: readonly Host[]): Found {
+  #checked({ endpoints, followed, relay }: FollowedCluster['plan'], found: readonly Host[]): Found {
     const byAddress = new Map(found.map((host) => [hostKey(host.address, host.port), host]));
     const states = endpoints.map(({ address, port }, i): HostState | undefined => {
       const host = byAddress.get(hostKey(address, port));
@@ -212,7 +212,10 @@ export class Discovery {
     });
     // while it has others than the files say, it balances alone
     if (!states.every((state) => state !== undefined)) return NOTHING;
-    return { hosts: endpoints.map((e) => ({ ...e, id: this.context.endpointId(e.address, e.port) })), states };
+    return {
+      hosts: endpoints.map((e) => ({ ...e, id: this.context.endpointId(e.address, e.port, relay?.key) })),
+      states,
+    };
   }
 
   #tellIdle(): void {

@@ -56,6 +56,7 @@ export class InForce {
     parts.breakers.enforced();
     parts.discovery.enforce(generation.compiled, generation.endpoints);
     parts.traffic.setIdleTimes(generation.idle);
+    parts.relays.renew();
     parts.plane.clearRuleHits(generation.ruleCount);
     this.#generation = generation;
     parts.outliers.enforce();

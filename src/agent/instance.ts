@@ -156,6 +156,7 @@ export class Instance {
       generation: () => this.generation,
       proxy: () => this.#proxy,
       chains: this.#chains,
+      relaySecret: this.#source.relaySecret,
       indexOf: (listener) => listeners.get(listener) ?? 0,
     });
     this.#parts = parts;
@@ -189,7 +190,7 @@ export class Instance {
   }
 
   /** Where the proxy asks for tokens and breakers, and reports its tries. */
-  async #serveProxy({ consultant, breakers, outliers }: AgentParts): Promise<void> {
+  async #serveProxy({ consultant, breakers, outliers, relays }: AgentParts): Promise<void> {
     this.#grpc.push(
       await serveConsults(
         this.#paths.consults,
@@ -198,7 +199,12 @@ export class Instance {
         (bucket) => consultant.figures(bucket),
       ),
     );
-    this.#grpc.push(await serveReports(this.#paths.reports, (tried) => outliers.tried(tried)));
+    this.#grpc.push(
+      await serveReports(this.#paths.reports, {
+        tried: (report) => outliers.tried(report),
+        relayed: (report) => relays.reported(report),
+      }),
+    );
   }
 
   async #serve(changes: PolicyChanges): Promise<void> {

@@ -1,6 +1,7 @@
 /** The agent's listening sockets: where intercepted connections arrive. */
 import { createServer, type Server, type Socket } from 'node:net';
 import { fdOf } from '../kernel/syscalls.js';
+import { endText } from '../observe/log-line.js';
 import type { Intercept } from '../policy/resources.js';
 import { type Address, isLocal, isWildcard, localAddresses, plainAddress } from './address.js';
 import type { ChainFacts } from './chain-server.js';
@@ -33,6 +34,8 @@ export interface Arrival {
 
 export class Listeners {
   readonly #entries = new Map<string, Entry>();
+  /** steered addresses of those that nobody takes */
+  #direct: readonly Address[] = [];
 
   constructor(
     private readonly plane: DataPlane,
@@ -42,6 +45,7 @@ export class Listeners {
   /** Opens servers for the intercepts that have none yet. @throws Error when an address cannot be bound */
   async open(intercepts: readonly Intercept[]): Promise<void> {
     for (const intercept of intercepts) {
+      if (intercept.direct) continue;
       const key = keyOf(intercept);
       if (this.#entries.has(key)) continue;
       const keep = isWildcard(intercept.address) || isLocal(intercept.address);
@@ -59,34 +63,51 @@ export class Listeners {
    * (connections that they accepted go on).
    */
   steer(intercepts: readonly Intercept[], indexOf: (listener: string) => number): void {
-    const wanted = new Set(intercepts.map(keyOf));
+    const wanted = new Set(intercepts.filter((i) => !i.direct).map(keyOf));
+    const direct: Address[] = [];
     for (const intercept of intercepts) {
-      const entry = this.#entries.get(keyOf(intercept))!;
-      const keep = isWildcard(intercept.address) || isLocal(intercept.address);
       const addresses = isWildcard(intercept.address)
         ? localAddresses().filter((a) => a.includes(':') === (intercept.address === '::'))
         : [intercept.address];
-      for (const address of addresses) {
-        const from = { address, port: intercept.port };
+      const steered = addresses.map((address) => ({ address, port: intercept.port }));
+      if (intercept.direct) {
+        for (const from of steered)
+          this.plane.steering.steer('steers', from, from, false, indexOf(intercept.listener), 'home', true);
+        direct.push(...steered);
+        continue;
+      }
+      const entry = this.#entries.get(keyOf(intercept))!;
+      const keep = isWildcard(intercept.address) || isLocal(intercept.address);
+      for (const from of steered) {
         this.plane.steering.steer('steers', from, entry.bind, keep, indexOf(intercept.listener));
         if (intercept.inbound) this.plane.steering.takeInbound(from, fdOf(entry.server), intercept.inbound);
         entry.steered.push(from);
       }
     }
-    for (const [key, entry] of this.#entries) if (!wanted.has(key)) this.#close(key, entry);
+    const left = [...this.#entries].filter(([key]) => wanted.has(key)).flatMap(([, entry]) => entry.steered);
+    const kept = new Set([...direct, ...left].map(endText));
+    for (const [key, entry] of this.#entries) if (!wanted.has(key)) this.#close(key, entry, kept);
+    this.#unsteer(this.#direct, kept);
+    this.#direct = direct;
   }
 
-  #close(key: string, entry: Entry): void {
-    for (const from of entry.steered) {
-      this.plane.steering.unsteer('steers', from);
-      if (entry.intercept.inbound) this.plane.steering.leaveInbound(from);
-    }
+  /** @param kept addresses that are steered for others now */
+  #unsteer(steered: readonly Address[], kept: ReadonlySet<string>): void {
+    for (const from of steered) if (!kept.has(endText(from))) this.plane.steering.unsteer('steers', from);
+  }
+
+  #close(key: string, entry: Entry, kept: ReadonlySet<string>): void {
+    this.#unsteer(entry.steered, kept);
+    if (entry.intercept.inbound) for (const from of entry.steered) this.plane.steering.leaveInbound(from);
     entry.server.close();
     this.#entries.delete(key);
   }
 
   closeAll(): void {
-    for (const [key, entry] of this.#entries) this.#close(key, entry);
+    const none = new Set<string>();
+    for (const [key, entry] of this.#entries) this.#close(key, entry, none);
+    this.#unsteer(this.#direct, none);
+    this.#direct = [];
   }
 
   #accept(intercept: Intercept, socket: Socket): void {

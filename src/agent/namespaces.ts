@@ -61,6 +61,7 @@ interface Namespace {
 
 /** Address and port of an intercept as it is asked for elsewhere, and what its listener's rules see as the destination. */
 interface Target {
+  readonly intercept: Intercept;
   readonly from: Address;
   readonly listener: string;
   readonly destination: Address;
@@ -92,9 +93,10 @@ export class Namespaces {
     this.#targets = new Map(targets.map((target) => [addressKey(target.from), target]));
     const steered: Address[] = [];
     const fallbacks: Address[] = [];
-    for (const { from, listener, destination } of targets) {
-      if (policy.served(listener)) {
-        this.plane.steering.steer('steers', from, from, false, policy.indexOf(listener), 'elsewhere');
+    for (const { from, listener, destination, intercept } of targets) {
+      const direct = intercept.direct === true;
+      if (direct || policy.served(listener)) {
+        this.plane.steering.steer('steers', from, from, false, policy.indexOf(listener), 'elsewhere', direct);
         steered.push(from);
       }
       const proxy = policy.proxyOf(listener);
@@ -260,7 +262,7 @@ function targetsOf(intercept: Intercept, policy: ElsewherePolicy): Target[] {
       const from = { address: a.split('%')[0]!, port };
       // as in the agent's own namespace, where its connection to the proxy says the same
       const own = isWildcard(address) || !proxy || (proxy.address === address && proxy.port === port);
-      return { from, listener, destination: own ? from : proxy };
+      return { intercept, from, listener, destination: own ? from : proxy };
     });
 }
 

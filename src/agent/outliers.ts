@@ -19,7 +19,7 @@ export interface OutliersContext {
   /** the proxy has none of its own for these clusters; false: it is not ours, and they are left to it */
   readonly enabled: boolean;
   /** the id of an endpoint. @throws RangeError when there are too many */
-  readonly endpointId: (address: string, port: number) => number;
+  readonly endpointId: (address: string, port: number, relay?: string) => number;
   /** writes who takes traffic into a room of the image in force, and puts it in force */
   readonly setHosts: SetHosts;
   /** tells the proxy which hosts (`address port`) of one of its clusters are ejected */
@@ -249,7 +249,7 @@ export class Outliers {
     try {
       const hosts = plan.endpoints.map((e, i) => ({
         ...e,
-        id: this.context.endpointId(e.address, e.port),
+        id: this.context.endpointId(e.address, e.port, plan.relay?.key),
         watch: watched[i]!.index,
       }));
       const states = plan.followed.hosts.map((state, i): HostState => {

@@ -11,6 +11,7 @@ import type { InstanceOptions, InstancePaths } from './instance-options.js';
 import { Listeners } from './listeners.js';
 import { Outliers } from './outliers.js';
 import type { Generation } from './policy.js';
+import { Relays } from './relays.js';
 import { RequestLog } from './request-log.js';
 import { TokenBuckets } from './token-buckets.js';
 import { TokenCache } from './token-cache.js';
@@ -28,6 +29,7 @@ export interface AgentParts {
   readonly discovery: Discovery;
   readonly listeners: Listeners;
   readonly chains: ChainServer;
+  readonly relays: Relays;
 }
 
 export interface PartsContext {
@@ -38,6 +40,8 @@ export interface PartsContext {
   readonly generation: () => Generation;
   readonly proxy: () => EnvoyProxy | undefined;
   readonly chains: ChainServer;
+  /** see `relayName` */
+  readonly relaySecret: string;
   /** the number of a listener in the image */
   readonly indexOf: (listener: string) => number;
 }
@@ -50,7 +54,7 @@ export function makeParts(context: PartsContext): AgentParts {
   const outliers = new Outliers({
     words: new Int32Array(plane.map('detectors').mmap().buffer),
     enabled: options.proxy === 'own' || options.proxy === 'none',
-    endpointId: (address, port) => traffic.pool.endpointId(address, port),
+    endpointId: (...endpoint) => traffic.pool.endpointId(...endpoint),
     setHosts: (...change) => plane.setHosts(...change),
     tell(cluster, ejected) {
       const assignment = generation().ejectable.get(cluster);
@@ -80,8 +84,16 @@ export function makeParts(context: PartsContext): AgentParts {
     countOn: (slot, breaker) => plane.slots.countOn(slot, breaker),
     slotOf: (end) => traffic.pool.byLocalEnd(end),
   });
+  const relays = new Relays({
+    listeners: () =>
+      proxy()
+        ?.admin.call('GET', '/listeners?format=json')
+        .then(({ body }) => body),
+    secret: context.relaySecret,
+  });
   const traffic: Traffic = new Traffic(
     plane,
+    relays,
     (listener, elsewhere) => {
       const path = generation()[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
       if (path !== undefined) return { path, tls: generation().chains.get(listener)?.tls ?? false };
@@ -99,14 +111,16 @@ export function makeParts(context: PartsContext): AgentParts {
       proxy()
         ?.admin.call('GET', `/clusters?format=json&filter=${encodeURIComponent(filter)}`)
         .then(({ body }) => body),
-    endpointId: (address, port) => traffic.pool.endpointId(address, port),
+    endpointId: (...endpoint) => traffic.pool.endpointId(...endpoint),
     setHosts: (cluster, room, hosts, states) => plane.setHosts(cluster, room, hosts, states),
     idleTimes: (times) => traffic.pool.setIdleTimes(times),
     retire: (endpoint) => traffic.pool.retire(endpoint),
   });
   const listeners = new Listeners(plane, (arrival) => traffic.accept(arrival));
   const consultant = new Consultant(buckets);
-  return { plane, tokens, log, buckets, consultant, breakers, outliers, traffic, discovery, listeners, chains };
+  return {
+    ...{ plane, tokens, log, buckets, consultant, breakers, outliers, traffic, discovery, listeners, chains, relays },
+  };
 }
 
 /**

@@ -8,7 +8,7 @@ import { beforeDrain, type DownstreamIdle, downstreamIdle, HOUR_MS, shorter } fr
 import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { report } from '../plan/report.js';
-import { asString } from '../policy/envoy/walk.js';
+import { asString, tcpProxies } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { ejectableAssignment, inboundPath, type NamedChain, prepareProxy } from '../proxy/index.js';
 import { countsByItself } from '../proxy/own-counts.js';
@@ -49,8 +49,8 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
   const startedAt = performance.now();
   // a proxy of its own has the agent's environment; somebody else's has any
   const plan = buildPlan(resources, {
-    ...(typeof task.proxy === 'string' ? { environment: process.env } : {}),
-    relays: task.chains !== undefined,
+    ...(typeof task.proxy === 'string' ? { environment: process.env, relays: task.proxy === 'own' } : {}),
+    atListener: task.chains === undefined,
   });
   const limits = enforcedLimits(resources, plan);
   const chains = new Map<string, NamedChain>();
@@ -67,7 +67,12 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
   const elsewhere = new Map<string, string>();
   for (const listener of task.proxy === 'own' ? resources.listeners : []) {
     const name = asString(listener.name);
-    if (relayed.has(name) || countsByItself(listener, limits) || problemOf(task, name, resources) !== undefined)
+    if (
+      relayed.has(name) ||
+      tcpProxies(listener).length > 0 ||
+      countsByItself(listener, limits) ||
+      problemOf(task, name, resources) !== undefined
+    )
       continue;
     elsewhere.set(name, inboundPath(task.proxyFolder, name));
   }
@@ -79,7 +84,9 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
     if (problem === undefined) inbound.set(listener, inboundPath(task.proxyFolder, listener));
     else notes.push(`listener ${listener}: connections from outside the mesh are left to the proxy (${problem})`);
   }
-  const servers = plan.clusters.flatMap(({ endpoints }) => endpoints.map(({ address, port }) => ({ address, port })));
+  const servers = plan.clusters.flatMap(({ endpoints, relay }) =>
+    endpoints.map(({ address, port }) => ({ address, port, ...(relay ? { relay: relay.key } : {}) })),
+  );
   // the kernel's connections to the proxy cannot say whose they are
   const behind = [...proxies].flatMap(([name, at]) => (inbound.has(name) || relayed.has(name) ? [] : [at]));
   const wanted: NumbersWanted = {
@@ -133,6 +140,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     generation: task.number,
     ...numbersFor(planned, numbers, breakers),
   });
+  const direct = new Set(plan.listeners.flatMap((l) => (l.offloaded && l.connections ? [l.name] : [])));
   const compileMs = performance.now() - planned.startedAt;
   // connections to chains that are relayed are the proxy's to accept
   const numbered = [...chains.values()].map((chain) => ({ ...chain, index: numbers.listeners.get(chain.name) ?? 0 }));
@@ -146,10 +154,11 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
   });
   const { rules, kernel, proxy } = report(resources, plan, compiled.verdicts);
   const ejectable = ejectableOf(task, compiled, resources);
+  const relays = new Map(plan.clusters.flatMap(({ relay }) => (relay ? [[relay.key, relay] as const] : [])));
   const prepared =
     task.proxy === 'own'
       ? prepareProxy(
-          forProxy(task, resources, { limits, breakers, ejectable, inbound, chains: numbered, elsewhere }),
+          forProxy(task, resources, { limits, breakers, ejectable, inbound, chains: numbered, elsewhere, relays }),
           task.proxyFolder,
         )
       : undefined;
@@ -162,11 +171,12 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     ruleCount: compiled.rules.length,
     compileMs,
     report: { rules, kernel, proxy },
-    wanted: resources.intercepts,
+    wanted: resources.intercepts.map((i) => (direct.has(i.listener) ? { ...i, direct: true } : i)),
     // a workload's port is taken whatever the kernel can do with its listener: nobody else would keep the policy
     intercepts: resources.intercepts
       .filter((i) => offloaded.has(i.listener) || i.inbound === 'workload')
       .map((i) => {
+        if (direct.has(i.listener)) return { ...i, direct: true };
         if (inbound.has(i.listener) || i.inbound !== 'proxy') return i;
         const { inbound: _, ...rest } = i;
         return rest;
@@ -202,11 +212,15 @@ function idleTimes(
 ): Map<number, number> {
   const times = new Map<string, number>();
   for (const [name, at] of proxies) times.set(endText(at), beforeDrain(listeners.get(name)?.idleMs ?? 0));
-  for (const { endpoints, idleMs = HOUR_MS } of clusters)
-    for (const e of endpoints) times.set(endText(e), shorter(times.get(endText(e)), idleMs));
+  const keyOf = (e: At, relay = ''): string => `${endText(e)}${relay}`;
+  for (const { endpoints, idleMs = HOUR_MS, relay } of clusters)
+    for (const e of endpoints) {
+      const key = keyOf(e, relay?.key);
+      times.set(key, shorter(times.get(key), idleMs));
+    }
   return new Map(
     wanted.endpoints.flatMap((e, i) => {
-      const [id, ms] = [numbers.endpoints[i]!, times.get(endText(e))];
+      const [id, ms] = [numbers.endpoints[i]!, times.get(keyOf(e, e.relay))];
       return id < 0 || ms === undefined ? [] : [[id, ms] as const];
     }),
   );
@@ -218,10 +232,12 @@ function numbersFor(
   numbers: Numbers,
   breakers: Set<string>,
 ): Omit<CompileOptions, 'generation'> {
-  const keyOf = (address: string, port: number, proxy: boolean) => `${proxy} ${address} ${port}`;
-  const ids = new Map(wanted.endpoints.map((e, i) => [keyOf(e.address, e.port, e.proxy), numbers.endpoints[i]!]));
-  const idOf = (address: string, port: number, proxy: boolean): number => {
-    const id = ids.get(keyOf(address, port, proxy)) ?? -1;
+  const keyOf = (address: string, port: number, proxy: boolean, relay = '') => `${proxy} ${address} ${port} ${relay}`;
+  const ids = new Map(
+    wanted.endpoints.map((e, i) => [keyOf(e.address, e.port, e.proxy, e.relay), numbers.endpoints[i]!]),
+  );
+  const idOf = (...endpoint: Parameters<typeof keyOf>): number => {
+    const id = ids.get(keyOf(...endpoint)) ?? -1;
     if (id < 0) throw new RangeError('too many endpoints');
     return id;
   };
@@ -233,7 +249,7 @@ function numbersFor(
   const program = byKey(wanted.programs, numbers.programs, text);
   const breaker = byKey(wanted.breakers, numbers.breakers, ({ cluster }) => cluster);
   return {
-    endpointId: (address, port) => idOf(address, port, false),
+    endpointId: (address, port, relay) => idOf(address, port, false, relay),
     programNumber: (wants) => program(wants)!,
     bucketIndex: byKey(wanted.buckets, numbers.buckets, ({ key }) => key),
     breakerIndex: (wants) => {

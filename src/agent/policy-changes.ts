@@ -163,7 +163,7 @@ export class PolicyChanges {
   #tellLeft(): void {
     const { options, force } = this.context;
     const { wanted, elsewhere } = force.generation;
-    const names = new Set(wanted.filter((i) => !i.inbound).map((i) => i.listener));
+    const names = new Set(wanted.filter((i) => !i.inbound && !i.direct).map((i) => i.listener));
     const left = options.proxy === 'none' ? [] : [...names].filter((name) => !elsewhere.has(name));
     if (left.length > 0)
       options.log(

@@ -2,6 +2,7 @@
  * Where the agent's generations come from: a thread reads and compiles, the agent gives the numbers that must mean the same
  * in all generations.
  */
+import { randomBytes } from 'node:crypto';
 import type { Diagnostic } from '../policy/diagnostics.js';
 import { MAX_FILE_BYTES } from '../policy/load.js';
 import type { ChainTarget } from '../proxy/index.js';
@@ -22,6 +23,8 @@ export class PolicySource {
   chains: ChainTarget | undefined;
   /** what `-` among the files stands for, once it was read */
   #stdin: Uint8Array | undefined;
+  /** see `relayName` */
+  readonly relaySecret = randomBytes(16).toString('hex');
   readonly #stopped = new AbortController();
 
   constructor(
@@ -56,6 +59,7 @@ export class PolicySource {
       consultPath: this.paths.consults,
       reportsPath: this.paths.reports,
       ...(this.chains ? { chains: this.chains } : {}),
+      relaySecret: this.relaySecret,
       elsewhere: this.elsewhere,
       inbound,
       ...(atServers === undefined ? {} : { atServers }),
@@ -73,9 +77,9 @@ export class PolicySource {
 
   #numbers({ wanted }: PlannedPolicy, { traffic, buckets, breakers }: Numbering): Numbers {
     for (const name of wanted.listeners) if (!this.listeners.has(name)) this.listeners.set(name, this.listeners.size);
-    const idOf = ({ address, port, proxy }: (typeof wanted.endpoints)[number]): number => {
+    const idOf = ({ address, port, proxy, relay }: (typeof wanted.endpoints)[number]): number => {
       try {
-        return traffic.pool.endpointId(address, port, proxy);
+        return proxy ? traffic.pool.proxyId(address, port) : traffic.pool.endpointId(address, port, relay);
       } catch {
         return -1; // no more room
       }

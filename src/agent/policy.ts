@@ -41,6 +41,8 @@ export interface PolicyTask {
   readonly reportsPath: string;
   /** where the proxy hands on the connections of relayed chains */
   readonly chains?: ChainTarget;
+  /** in the names of relays, which are for the agent alone */
+  readonly relaySecret: string;
   /** of the generation */
   readonly number: number;
   /** digest of the policy in force: files that say the same make no generation */
@@ -51,10 +53,19 @@ export interface PolicyTask {
   readonly sources?: Uint8Array;
 }
 
+/** An endpoint that connections are pooled for. */
+export interface EndpointWanted {
+  readonly address: string;
+  readonly port: number;
+  readonly proxy: boolean;
+  /** key of the relay that connections lead through */
+  readonly relay?: string;
+}
+
 /** What only the agent can give numbers to, the same in all generations. */
 export interface NumbersWanted {
   readonly listeners: readonly string[];
-  readonly endpoints: readonly { readonly address: string; readonly port: number; readonly proxy: boolean }[];
+  readonly endpoints: readonly EndpointWanted[];
   readonly programs: readonly AnswerProgram[];
   readonly buckets: readonly TokenBucket[];
   readonly breakers: readonly Breaker[];

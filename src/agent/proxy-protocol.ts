@@ -7,8 +7,11 @@ const VERSION_2_PROXY = 0x21;
 const TCP_OVER_IPV4 = 0x11;
 const TCP_OVER_IPV6 = 0x21;
 
-/** The bytes that stand before everything else on a connection on behalf of `from`, who had connected to `to`. */
-export function proxyHeader(from: Address, to: Address): Buffer {
+/**
+ * The bytes that stand before everything else on a connection on behalf of `from`, who had connected to `to`.
+ * @param more type and value of what else is told (section 2.2.1)
+ */
+export function proxyHeader(from: Address, to: Address, more: readonly (readonly [number, Buffer])[] = []): Buffer {
   const v4 = isIPv4(from.address) && isIPv4(to.address);
   const bytes = (address: string): Uint8Array => {
     const plain = addressBytes(address);
@@ -18,10 +21,14 @@ export function proxyHeader(from: Address, to: Address): Buffer {
   ports.writeUInt16BE(from.port, 0);
   ports.writeUInt16BE(to.port, 2);
   const addresses = Buffer.concat([bytes(from.address), bytes(to.address), ports]);
+  const told = more.map(([type, value]) =>
+    Buffer.concat([Buffer.from([type, value.length >> 8, value.length & 0xff]), value]),
+  );
+  const rest = Buffer.concat([addresses, ...told]);
   const length = Buffer.alloc(2);
-  length.writeUInt16BE(addresses.length);
+  length.writeUInt16BE(rest.length);
   const kind = Buffer.from([VERSION_2_PROXY, v4 ? TCP_OVER_IPV4 : TCP_OVER_IPV6]);
-  return Buffer.concat([SIGNATURE, kind, length, addresses]);
+  return Buffer.concat([SIGNATURE, kind, length, rest]);
 }
 
 /** Bytes of a header up to where its length is known. */

@@ -1,4 +1,5 @@
 /** What the instance's own proxy is given of a policy, so that what kernel and proxy keep together has one place. */
+import type { RelayPlan } from '../plan/ir.js';
 import type { LocalLimit } from '../plan/local-limits.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import {
@@ -10,6 +11,7 @@ import {
   withInboundListeners,
   withOutliers,
   withoutLimits,
+  withRelays,
   withReplayRoutes,
 } from '../proxy/index.js';
 import type { PolicyTask } from './policy.js';
@@ -22,21 +24,23 @@ export interface KernelShare {
   readonly inbound: ReadonlyMap<string, string>;
   readonly chains: readonly NumberedChain[];
   readonly elsewhere: ReadonlyMap<string, string>;
+  readonly relays: ReadonlyMap<string, RelayPlan>;
 }
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, chains, elsewhere } = share;
+  const { limits, breakers, ejectable, inbound, chains, elsewhere, relays } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
   const relayed = new Set(chains.map(({ name }) => name));
-  const copied = withInboundListeners(
+  const all = withInboundListeners(
     withOutliers(withReplayRoutes(asking, settings), ejectable, task.reportsPath),
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])].filter((name) => !relayed.has(name)),
     task.proxyFolder,
   );
-  return task.chains ? withChains(copied, chains, task.proxyFolder, task.chains) : copied;
+  const whole = withRelays(all, relays.values(), task.relaySecret, task.reportsPath);
+  return task.chains ? withChains(whole, chains, task.proxyFolder, task.chains) : whole;
 }

@@ -36,6 +36,8 @@ export interface Status {
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: 'socket' | 'listener';
   readonly connections: number;
+  /** connections of listeners that are about connections: decided in the kernel, and left to the proxy */
+  readonly routed: { readonly kernel: number; readonly proxy: number };
   /** other network namespaces than the agent's that are served */
   readonly namespaces: number;
   readonly upstreams: number;
@@ -93,6 +95,7 @@ export function statusOf(input: StatusInput): Status {
     rules: { kernel: generation.report.kernel, proxy: generation.report.proxy },
     intake: plane.intake,
     connections: traffic.connections,
+    routed: { kernel: counters.ROUTED, proxy: counters.ROUTED_PROXY },
     namespaces: input.namespaces,
     upstreams: traffic.pool.size,
     tokens: { ...input.tokens },

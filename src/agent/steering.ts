@@ -1,12 +1,13 @@
 /** Which connections come to the agent: by the connect hooks, and by the lookup of listening sockets. */
 import { closeSync, openSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
 import { type BpfLink, type BpfMap, type BpfObject, u32, u64 } from '../kernel/libbpf.js';
 import { currentNetnsCookie } from '../kernel/netns.js';
 import { INTAKE } from '../layout/exchanges.js';
-import { ArrivalSpec, INBOUND, NetnsSpec, SteerKeySpec, SteerSpec, TupleSpec } from '../layout/steering.js';
+import { ArrivalSpec, INBOUND, NetnsSpec, PlaceSpec, SteerKeySpec, SteerSpec, TupleSpec } from '../layout/steering.js';
 import { get, getBig, set } from '../layout/struct.js';
-import { type Address, addressWords, isLoopback } from './address.js';
+import { type Address, addressWords, isLoopback, plainAddress } from './address.js';
 
 /** A client's socket that one of the agent's listeners has accepted. */
 export interface Arrived {
@@ -42,6 +43,7 @@ export class Steering {
 
   /**
    * Sends connections to `from` elsewhere. `map`: `steers` (to the agent) or `fallbacks` (to the proxy).
+   * @param direct to endpoints of the listener's route for connections, instead of `to`
    * @param where in other namespaces than the agent's, `steers` lead to the agent's listening socket there, whatever `to`
    */
   steer(
@@ -51,12 +53,14 @@ export class Steering {
     keepAddress: boolean,
     listener: number,
     where: Where = 'home',
+    direct = false,
   ): void {
     const value = new DataView(new ArrayBuffer(SteerSpec.size));
     for (const [i, word] of addressWords(to).entries()) set(value, 0, SteerSpec, 'address', word, i);
     set(value, 0, SteerSpec, 'port', swap16(to.port));
     set(value, 0, SteerSpec, 'keep_address', keepAddress ? 1 : 0);
     set(value, 0, SteerSpec, 'listener', listener);
+    set(value, 0, SteerSpec, 'direct', direct ? 1 : 0);
     set(value, 0, SteerSpec, 'intake', this.intake === 'listener' ? INTAKE.LISTENER : INTAKE.SOCKET);
     this.map(map).update(this.#steerKey(from, where), new Uint8Array(value.buffer));
   }
@@ -66,6 +70,16 @@ export class Steering {
     const value = new DataView(new ArrayBuffer(SteerSpec.size));
     set(value, 0, SteerSpec, 'refuse', 1);
     this.map('fallbacks').update(this.#steerKey(from, 'elsewhere'), new Uint8Array(value.buffer));
+  }
+
+  /** Says where an endpoint is, for connections that go there from the client itself. Names are nowhere. */
+  place(endpoint: number, at: Address): void {
+    if (isIP(at.address) === 0) return;
+    const value = new DataView(new ArrayBuffer(PlaceSpec.size));
+    for (const [i, word] of addressWords(at).entries()) set(value, 0, PlaceSpec, 'address', word, i);
+    set(value, 0, PlaceSpec, 'port', swap16(at.port));
+    set(value, 0, PlaceSpec, 'family', plainAddress(at.address).includes(':') ? 10 : 2);
+    this.map('places').update(u32(endpoint), new Uint8Array(value.buffer));
   }
 
   unsteer(map: 'steers' | 'fallbacks', from: Address, where: Where = 'home'): void {

@@ -12,9 +12,10 @@ import type { Arrival } from './listeners.js';
 import type { Outliers } from './outliers.js';
 import { proxyHeader } from './proxy-protocol.js';
 import type { ProxyTarget } from './proxy-session.js';
+import type { Relays } from './relays.js';
 import type { RequestLog } from './request-log.js';
 import type { Slot } from './slot.js';
-import { UpstreamPool } from './upstream-pool.js';
+import { type PoolEvents, UpstreamPool } from './upstream-pool.js';
 
 /** Bytes that wait in the send queue of a client beyond what its window takes. */
 const UNSENT_AT_MOST = 128 * 1024;
@@ -33,6 +34,7 @@ export class Traffic {
 
   constructor(
     private readonly plane: DataPlane,
+    relays: Relays,
     /** where the proxy listens for a listener; `elsewhere`: for a client in another network namespace than ours */
     private readonly proxyOf: (listener: string, elsewhere: boolean) => ProxyTarget | undefined,
     /** the number of a listener in the image */
@@ -46,11 +48,12 @@ export class Traffic {
     private readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void = () => undefined,
   ) {
     this.programs = new AnswerPrograms(figure);
-    this.pool = new UpstreamPool(plane, {
+    const events: PoolEvents = {
       broken: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.exchanges.upstreamBroken(slot)),
       answer: (slot, owner) => this.#withConnection(slot, owner, (c) => void c.exchanges.carry(slot)),
       lost: (owner) => this.#connections.get(owner)?.reset(),
-    });
+    };
+    this.pool = new UpstreamPool(plane, events, relays);
     this.#timers = [setInterval(() => this.#work(), GROW_MS), setInterval(() => this.#sweep(), SWEEP_MS)];
   }
 

@@ -5,6 +5,7 @@
  */
 import type { Http2Server, ServerHttp2Stream } from 'node:http2';
 import { BinaryReader, WireType } from '@bufbuild/protobuf/wire';
+import { endText } from '../observe/log-line.js';
 import { GRPC_PREFIX, serveGrpc } from './grpc-socket.js';
 
 /** One try of the proxy's. */
@@ -18,6 +19,16 @@ export interface TryReport {
   readonly lost: boolean;
   /** it took too long */
   readonly timedOut: boolean;
+}
+
+/** What became of a connection through a relay. */
+export interface RelayReport {
+  /** of the agent's own end */
+  readonly port: number;
+  /** the proxy's end towards the server, as Envoy writes addresses */
+  readonly local: string;
+  /** the handshake is over; else the connection is */
+  readonly connected: boolean;
 }
 
 /** More is no message of Envoy's. */
@@ -44,6 +55,16 @@ const inside =
   (reader) =>
     read(reader.bytes(), fields);
 
+const socketAddress = (at: { address: string; port: number }): Field =>
+  inside({
+    2: (reader) => {
+      at.address = reader.string();
+    },
+    3: (reader) => {
+      at.port = reader.uint32();
+    },
+  });
+
 /** Numbers of ResponseFlags: failed_local_healthcheck 1, no_healthy_upstream 2 ... */
 const FLAG = {
   upstreamRequestTimeout: 3,
@@ -55,7 +76,8 @@ const FLAG = {
 } as const;
 
 function entry(bytes: Uint8Array): TryReport {
-  let [cluster, address, port, status, lost, timedOut] = ['', '', 0, 0, false, false];
+  let [cluster, status, lost, timedOut] = ['', 0, false, false];
+  const server = { address: '', port: 0 };
   let details = '';
   const flag =
     (set: () => void): Field =>
@@ -75,17 +97,9 @@ function entry(bytes: Uint8Array): TryReport {
     [FLAG.upstreamConnectionTermination]: isLost,
     [FLAG.upstreamProtocolError]: isLost,
   });
-  const socketAddress = inside({
-    2: (reader) => {
-      address = reader.string();
-    },
-    3: (reader) => {
-      port = reader.uint32();
-    },
-  });
   read(bytes, {
     1: inside({
-      13: inside({ 1: socketAddress }),
+      13: inside({ 1: socketAddress(server) }),
       15: (reader) => {
         cluster = reader.string();
       },
@@ -104,7 +118,41 @@ function entry(bytes: Uint8Array): TryReport {
   });
   // the report of a request, not of a try: its timeout is in no other, its status is
   if (details !== '') [status, lost, timedOut] = [0, false, details === REQUEST_TIMED_OUT];
-  return { cluster, address, port, status, lost, timedOut };
+  return { cluster, ...server, status, lost, timedOut };
+}
+
+/** AccessLogType: TcpUpstreamConnected */
+const UPSTREAM_CONNECTED = 1;
+
+function relayReport(bytes: Uint8Array): RelayReport {
+  const [remote, local] = [
+    { address: '', port: 0 },
+    { address: '', port: 0 },
+  ];
+  let connected = false;
+  read(bytes, {
+    1: inside({
+      2: inside({ 1: socketAddress(remote) }),
+      14: inside({ 1: socketAddress(local) }),
+      33: (reader) => {
+        connected = reader.uint32() === UPSTREAM_CONNECTED;
+      },
+    }),
+  });
+  return { port: remote.port, local: endText(local), connected };
+}
+
+/** The same of connections through relays (its TCP entries). */
+export function decodeRelayReports(bytes: Uint8Array): RelayReport[] {
+  const found: RelayReport[] = [];
+  read(bytes, { 3: inside({ 1: (reader) => void found.push(relayReport(reader.bytes())) }) });
+  return found;
+}
+
+/** Where reports go. */
+export interface ReportSink {
+  readonly tried: (report: TryReport) => void;
+  readonly relayed: (report: RelayReport) => void;
 }
 
 /** The tries of a StreamAccessLogsMessage. @throws for bytes that are none */
@@ -114,7 +162,7 @@ export function decodeReports(bytes: Uint8Array): TryReport[] {
   return found;
 }
 
-function take(stream: ServerHttp2Stream, report: (tried: TryReport) => void): void {
+function take(stream: ServerHttp2Stream, { tried, relayed }: ReportSink): void {
   let bytes: Buffer = Buffer.alloc(0);
   stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
   stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
@@ -132,7 +180,8 @@ function take(stream: ServerHttp2Stream, report: (tried: TryReport) => void): vo
       const message = bytes.subarray(GRPC_PREFIX, GRPC_PREFIX + length);
       bytes = bytes.subarray(GRPC_PREFIX + length);
       try {
-        for (const tried of decodeReports(message)) report(tried);
+        decodeReports(message).forEach(tried);
+        decodeRelayReports(message).forEach(relayed);
       } catch {
         // not a message of Envoy's
       }
@@ -141,6 +190,6 @@ function take(stream: ServerHttp2Stream, report: (tried: TryReport) => void): vo
 }
 
 /** Serves until it is closed. What is at `path` is replaced. Rejects when the socket cannot be made. */
-export function serveReports(path: string, report: (tried: TryReport) => void): Promise<Http2Server> {
-  return serveGrpc(path, (stream) => take(stream, report));
+export function serveReports(path: string, sink: ReportSink): Promise<Http2Server> {
+  return serveGrpc(path, (stream) => take(stream, sink));
 }

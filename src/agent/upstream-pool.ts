@@ -13,6 +13,7 @@ import { HOUR_MS } from '../plan/idle-times.js';
 import { type Address, addressWords, localEnd } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { IdleTime, Rounds } from './idle-connections.js';
+import { RelayPauses, type Relays } from './relays.js';
 import { ServerCloses } from './server-closes.js';
 import type { Slot } from './slot.js';
 import { SlotDummies } from './slot-dummies.js';
@@ -25,13 +26,18 @@ const CONNECT_TIMEOUT_MS = 5000;
 interface Endpoint extends Address {
   readonly id: number;
   readonly proxy: boolean;
+  /** connections lead through this relay */
+  readonly relay: string | undefined;
   connecting: number;
   /** times that an idle connection was missed, as of the last look */
   wanted: number;
   readonly closes: ServerCloses;
+  readonly pauses: RelayPauses;
   /** no cluster leads to it any more */
   retired: boolean;
 }
+
+type EndpointKind = { readonly proxy?: boolean; readonly relay?: string | undefined };
 
 export interface PoolEvents {
   /** The server ended a connection while a request of `owner` was in flight on it. */
@@ -60,6 +66,7 @@ export class UpstreamPool {
   constructor(
     private readonly plane: DataPlane,
     private readonly events: PoolEvents,
+    private readonly relays: Pick<Relays, 'open'>,
   ) {
     this.#numbers = new SlotNumbers(plane.slots);
     this.#dummies = new SlotDummies(plane, {
@@ -67,29 +74,43 @@ export class UpstreamPool {
       end: (slot) => this.#end(slot),
       lost: (owner) => events.lost(owner),
     });
-    this.#addEndpoint('', 0, false); // REPLY_ENDPOINT
+    this.#addEndpoint('', 0, {}); // REPLY_ENDPOINT
   }
 
-  /** The id of an endpoint, given out at its first mention and kept for the agent's life. */
-  endpointId(address: string, port: number, proxy = false): number {
-    const key = `${proxy ? 'proxy ' : ''}${address} ${port}`;
+  /**
+   * The id of an endpoint, given out at its first mention and kept for the agent's life.
+   * @param relay that connections to it lead through
+   * @throws RangeError when there are too many
+   */
+  endpointId(address: string, port: number, relay?: string): number {
+    return this.#endpoint(`${relay ?? ''} ${address} ${port}`, address, port, { relay });
+  }
+
+  /** The same of a place where the proxy listens. */
+  proxyId(address: string, port: number): number {
+    return this.#endpoint(`proxy ${address} ${port}`, address, port, { proxy: true });
+  }
+
+  #endpoint(key: string, address: string, port: number, kind: EndpointKind): number {
     let endpoint = this.#byKey.get(key);
     if (!endpoint) {
-      endpoint = this.#addEndpoint(address, port, proxy);
+      endpoint = this.#addEndpoint(address, port, kind);
       this.#byKey.set(key, endpoint);
-      if (proxy) this.plane.steering.pairProxy(endpoint);
+      if (kind.proxy) this.plane.steering.pairProxy(endpoint);
+      else if (kind.relay === undefined) this.plane.steering.place(endpoint.id, endpoint);
     }
     endpoint.retired = false;
     return endpoint.id;
   }
 
-  #addEndpoint(address: string, port: number, proxy: boolean): Endpoint {
+  #addEndpoint(address: string, port: number, { proxy = false, relay }: EndpointKind): Endpoint {
     const id = this.#endpoints.length;
     if (id >= MAX_ENDPOINTS) throw new RangeError(`more than ${MAX_ENDPOINTS} endpoints`);
     const closes = new ServerCloses((toProxy) =>
       this.plane.slots.setEndpoint(id, 'flags', toProxy ? ENDPOINT_FLAG.NO_POOL : 0),
     );
-    const endpoint = { id, address, port, proxy, connecting: 0, wanted: 0, closes, retired: false };
+    const pauses = new RelayPauses();
+    const endpoint = { id, address, port, proxy, relay, connecting: 0, wanted: 0, closes, pauses, retired: false };
     this.#endpoints.push(endpoint);
     return endpoint;
   }
@@ -134,6 +155,7 @@ export class UpstreamPool {
       let missed = (wanted - endpoint.wanted) | 0;
       if (missed <= 0) continue;
       endpoint.wanted = wanted;
+      if (endpoint.pauses.paused()) continue;
       missed -= endpoint.connecting;
       for (let i = 0; i < missed; i++) if (!this.#open(endpoint)) break;
     }
@@ -151,6 +173,10 @@ export class UpstreamPool {
     endpoint.connecting++;
     if (endpoint.id === REPLY_ENDPOINT) {
       void this.#openReply(endpoint, index);
+      return true;
+    }
+    if (endpoint.relay !== undefined) {
+      void this.#openRelayed(endpoint, endpoint.relay, index);
       return true;
     }
     const socket = connect({ host: endpoint.address, port: endpoint.port, noDelay: true });
@@ -176,6 +202,17 @@ export class UpstreamPool {
     return true;
   }
 
+  async #openRelayed(endpoint: Endpoint, relay: string, index: number): Promise<void> {
+    const relayed = await this.relays.open(endpoint, relay);
+    endpoint.connecting--;
+    if (!relayed) {
+      endpoint.pauses.failed();
+      this.#numbers.release(index);
+      return;
+    }
+    this.#adopt(endpoint, index, relayed.socket, relayed.local);
+  }
+
   /** A slot that leads nowhere: only its dummy is used. */
   async #openReply(endpoint: Endpoint, index: number): Promise<void> {
     try {
@@ -190,7 +227,7 @@ export class UpstreamPool {
     }
   }
 
-  #adopt(endpoint: Endpoint, index: number, socket: Socket): void {
+  #adopt(endpoint: Endpoint, index: number, socket: Socket, local = localEnd(socket)): void {
     const fd = fdOf(socket);
     if (fd === undefined || this.#closed) {
       socket.destroy();
@@ -216,7 +253,7 @@ export class UpstreamPool {
       idle: new IdleTime(),
     };
     this.#slots.set(index, slot);
-    if (socket.localAddress && socket.localPort) this.#locals.set(index, localEnd(socket));
+    if (socket.localAddress && socket.localPort) this.#locals.set(index, local);
     if (endpoint.proxy) this.#toProxy.set(this.localOf(index), index);
     socket.on('data', (bytes: Buffer) => this.#data(slot, bytes));
     const end = (): void => this.#end(slot);
@@ -268,6 +305,11 @@ export class UpstreamPool {
   #end(slot: Slot): void {
     if (slot.ended) return;
     slot.ended = true;
+    const endpoint = this.#endpoints[slot.endpoint]!;
+    if (endpoint.relay !== undefined) {
+      if (this.plane.slots.field(slot.slot, 'served') > 0) endpoint.pauses.used();
+      else endpoint.pauses.failed();
+    }
     if (slot.listener) {
       slot.listener('end');
       return;

@@ -162,7 +162,7 @@ export function register(program: Command): void {
         process.exitCode = EXIT.INVALID;
         return;
       }
-      const plan = buildPlan(resources, { environment: process.env });
+      const plan = buildPlan(resources, { environment: process.env, relays: true });
       const listener = chooseListener(plan, resources, parsed.url, options.listener);
       if (typeof listener === 'string') {
         process.stderr.write(`error: ${listener}\n`);

@@ -10,6 +10,7 @@ import {
   HASH_FLAG,
   HashSourceSpec,
   MAX_ADDS,
+  MAX_CLUSTERS,
   MAX_LITERAL,
   MAX_PIECES,
   ORIGIN,
@@ -63,7 +64,6 @@ export type BucketIndex = (bucket: TokenBucket) => number | undefined;
 /** What templates are compiled against. */
 export type TemplateContext = Pick<ActionContext, 'blob' | 'slot' | 'bucketIndex'>;
 
-const MAX_CLUSTERS = 64;
 const ORIGINS = {
   route: ORIGIN.ROUTE,
   no_route: ORIGIN.NO_ROUTE,

@@ -6,16 +6,20 @@ import {
   ADD,
   AddSpec,
   AnswerEditSpec,
+  CompressibleSpec,
   FIGURE,
   FIGURE_SHIFT,
+  LookSpec,
   MAX_ADDS,
   MAX_LITERAL,
   MAX_VARIABLES,
 } from '../layout/actions.js';
 import { MAX_SLOTS, SLOT } from '../layout/image.js';
 import { JOINED_ANSWER_HEADERS } from '../plan/answers.js';
+import { COMPRESSOR_HEADERS, type Compressible, listWith, NO_TRANSFORM, ofTypes } from '../plan/compressible.js';
 import type { AnswerEdit, AnswerEdits, Figure, Piece, Plan } from '../plan/ir.js';
 import type { Blob } from './blob.js';
+import { matcherDfa } from './matcher.js';
 import { RESPONSE_SLOTS } from './scanner.js';
 
 /** A value of an edit: text, the number of a variable of the exchange, or a figure of the bucket that a variable names. */
@@ -33,6 +37,7 @@ export interface ProgramEdit {
   readonly op: AnswerEdit['op'];
   readonly name: string;
   readonly value: ProgramValue;
+  readonly when?: Compressible;
 }
 
 /** What is done to an answer's head; equal programs are one, whatever policy they come from. */
@@ -62,7 +67,7 @@ export function answerProgram(
     const [only] = pieces;
     return only?.kind === 'figure' ? { figure: only.of, variable: variable(SHOWN_BUCKET) } : variable(pieces);
   };
-  const list = (of: readonly AnswerEdit[]) => of.map(({ op, name, value: v }) => ({ op, name, value: value(v) }));
+  const list = (of: readonly AnswerEdit[]) => of.map((edit) => ({ ...edit, value: value(edit.value) }));
   const program = { route: list(edits.route), filters: list(edits.filters) };
   return variables.length > MAX_VARIABLES ? undefined : { program, variables };
 }
@@ -86,9 +91,9 @@ interface Fate {
 }
 
 /** The fate of each header; undefined when a line would have to be changed where it stands. */
-function fates(program: AnswerProgram): Map<string, Fate> | undefined {
+function fates(edits: readonly ProgramEdit[]): Map<string, Fate> | undefined {
   const found = new Map<string, Fate>();
-  for (const { op, name, value } of [...program.route, ...program.filters]) {
+  for (const { op, name, value } of edits) {
     let fate = found.get(name);
     if (!fate) {
       fate = { kept: true, present: [], absent: [] };
@@ -118,15 +123,21 @@ export function answerSlots(programs: readonly AnswerProgram[]): Map<string, num
   const slots = new Map(RESPONSE_SLOTS);
   let next: number = SLOT.FIRST_FREE;
   for (const program of programs)
-    for (const { name } of [...program.route, ...program.filters])
-      if (!slots.has(name) && next < MAX_SLOTS) slots.set(name, next++);
+    for (const { name, when } of [...program.route, ...program.filters])
+      for (const looked of when ? COMPRESSOR_HEADERS : [name])
+        if (!slots.has(looked) && next < MAX_SLOTS) slots.set(looked, next++);
   return slots;
 }
 
 /** Stores a program, returns its offset, or 0 when the agent has to carry it out. @throws ImageFull */
 export function storeProgram(blob: Blob, program: AnswerProgram, slots: ReadonlyMap<string, number>): number {
-  const found = fates(program);
-  if (!found) return 0;
+  const all = [...program.route, ...program.filters];
+  const plain = all.filter(({ op }) => op !== 'list');
+  const found = fates(plain);
+  const element = elementOf(all.filter(({ op }) => op === 'list'));
+  if (!found || element === 'several') return 0;
+  // what is edited beside it, or by it, is looked at by nobody in the kernel
+  if (element && plain.some(({ name }) => COMPRESSOR_HEADERS.includes(name))) return 0;
   let remove = 0n;
   const adds: Record<string, number>[] = [];
   for (const [name, fate] of found) {
@@ -151,7 +162,57 @@ export function storeProgram(blob: Blob, program: AnswerProgram, slots: Readonly
     }
   }
   if (adds.length > MAX_ADDS || adds.some((a) => a.len! > MAX_LITERAL || a.value! > 255)) return 0;
+  const compressible = element ? storeElement(blob, element, slots) : 0;
+  if (compressible === undefined) return 0;
   return blob.structs(AnswerEditSpec, [
-    { remove, n_adds: adds.length, adds: adds.length === 0 ? 0 : blob.structs(AddSpec, adds) },
+    { remove, compressible, n_adds: adds.length, adds: adds.length === 0 ? 0 : blob.structs(AddSpec, adds) },
+  ]);
+}
+
+type ListEdit = ProgramEdit & { readonly value: string; readonly when: Compressible };
+
+/** The edits that add the element to a list, where they are one and the same. */
+function elementOf(edits: readonly ProgramEdit[]): ListEdit | 'several' | undefined {
+  const [first, ...others] = edits;
+  if (!first) return undefined;
+  const key = JSON.stringify(first);
+  return typeof first.value === 'string' && first.when && others.every((e) => JSON.stringify(e) === key)
+    ? (first as ListEdit)
+    : 'several';
+}
+
+/** Stores what is looked at in an answer before its `vary` is made longer; undefined when it cannot be computed. */
+function storeElement(blob: Blob, edit: ListEdit, slots: ReadonlyMap<string, number>): number | undefined {
+  const { name, value, when } = edit;
+  const matchers = {
+    'content-type': ofTypes(when.types),
+    'cache-control': listWith(NO_TRANSFORM, true),
+    [name]: listWith(value, false),
+  };
+  const looks: Record<string, number>[] = [];
+  for (const [header, matcher] of Object.entries(matchers)) {
+    const dfa = matcherDfa(matcher);
+    const slot = slots.get(header);
+    if (!dfa || slot === undefined) return undefined;
+    const yes = blob.words([1]);
+    const { start, classes } = blob.rows(dfa, (label) => (label.length > 0 ? yes : 0));
+    looks.push({ slot, start, classes });
+  }
+  let never = 0n;
+  for (const header of ['content-encoding', ...(when.sparesEtags ? ['etag'] : [])]) {
+    const slot = slots.get(header);
+    if (slot === undefined) return undefined;
+    never |= 1n << BigInt(slot);
+  }
+  const line = Buffer.from(`${name}: ${value}\r\n`);
+  return blob.structs(CompressibleSpec, [
+    {
+      never,
+      minimum: when.minimum,
+      looks: blob.structs(LookSpec, looks),
+      off: blob.intern(line),
+      len: line.length,
+      value: name.length + 2,
+    },
   ]);
 }

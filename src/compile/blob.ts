@@ -1,7 +1,8 @@
 /** The image's bytes while they are put together. */
-import { ImageHeader } from '../layout/image.js';
+import { ImageHeader, NodeSpec, STATE } from '../layout/image.js';
 import { type StructSpec, set } from '../layout/struct.js';
 import type { Dfa } from './dfa.js';
+import { forms, isSink, type Node } from './forms.js';
 import { pack } from './pack.js';
 import { type Sparse, sparse, sparseStates } from './sparse.js';
 
@@ -91,14 +92,15 @@ export class Blob {
     return this.intern(bytes, 8);
   }
 
-  /** Stores numbers as u32, returns their offset. */
+  /** Stores numbers as u32, returns their offset, a multiple of 8. */
   words(values: readonly number[]): number {
-    return this.intern(new Uint8Array(Uint32Array.from(values).buffer));
+    return this.intern(new Uint8Array(Uint32Array.from(values).buffer), 8);
   }
 
   /**
    * Stores a matching automaton (src/layout/image.ts says how).
-   * @param accept what acceptance means to the automaton's user, by label: 0 or the offset of what was stored before.
+   * @param accept what acceptance means to the automaton's user, by label: 0 or the offset, a multiple of 8, of what was
+   * stored before.
    * @throws ImageFull also when the automaton has more classes than a map can tell apart
    */
   rows(automaton: Dfa | Sparse, accept: (label: readonly number[]) => number): Rows {
@@ -113,23 +115,58 @@ export class Blob {
         : '';
     const known = key ? this.#pieces.get(key) : undefined;
     if (known !== undefined) return { start: known, classes };
-    const { places, size } = pack(table);
-    const base = this.allocate(8 * size, 8);
-    const words = new Uint32Array(this.#bytes.buffer, base, 2 * size);
-    const rowAt = (state: number) => base + 8 * places[state]!;
-    for (let s = 0; s < places.length; s++) {
-      const place = places[s]!;
-      words[2 * place] = values[table.accept[s]!]!;
-      words[2 * place + 1] = rowAt(table.other[s]!);
-      for (let i = table.first[s]!; i < table.first[s + 1]!; i++) {
-        const cell = place + table.on[i]! + 1;
-        words[2 * cell] = rowAt(s);
-        words[2 * cell + 1] = rowAt(table.to[i]!);
-      }
-    }
-    const start = rowAt(table.start);
+    const start = this.#states(table, values);
     if (key) this.#remember(key, start);
     return { start, classes };
+  }
+
+  /** Stores the states of an automaton, returns the reference to its start. */
+  #states(table: Sparse, values: readonly number[]): number {
+    const { first, on, to, other, accept } = table;
+    const { of, order } = forms(table, values);
+    const rows = order.filter((state) => of[state] === 'row');
+    const nodes = order.filter((state) => of[state] !== 'row');
+    const { places, size } = pack(table, rows);
+    const base = this.allocate(8 * size, 8);
+    // each in a cache line of its own
+    const room = this.allocate(NodeSpec.size * (nodes.length + 1));
+    const line = Math.ceil(room / NodeSpec.size);
+    const nodeAt = new Map(nodes.map((state, i) => [state, (line + i) * NodeSpec.size]));
+    const refer = (state: number): number => {
+      if (isSink(table, state)) return values[accept[state]!]! + STATE.SINK;
+      const node = nodeAt.get(state);
+      return node === undefined ? base + 8 * places[state]! : node + STATE.NODE;
+    };
+    const words = new Uint32Array(this.#bytes.buffer, base, 2 * size);
+    for (const s of rows) {
+      const place = places[s]!;
+      words[2 * place] = values[accept[s]!]!;
+      words[2 * place + 1] = refer(other[s]!);
+      for (let i = first[s]!; i < first[s + 1]!; i++) {
+        const cell = place + on[i]! + 1;
+        words[2 * cell] = base + 8 * place;
+        words[2 * cell + 1] = refer(to[i]!);
+      }
+    }
+    const word = (bytes: readonly number[]) =>
+      bytes.reduce((sum, byte, i) => sum | (BigInt(byte) << BigInt(8 * i)), 0n);
+    for (const [state, at] of nodeAt) {
+      const { chain, fail, end, branches } = of[state] as Node;
+      const [from, count] = branches ? [first[end]!, first[end + 1]! - first[end]!] : [0, 0];
+      this.write(at, NodeSpec, {
+        accept: values[accept[state]!]!,
+        fail: fail < 0 ? 0 : refer(fail),
+        end: values[accept[end]!]!,
+        length: chain.length,
+        on: branches ? 0 : 1,
+        want: word(chain.map(({ want }) => want)),
+        mask: word(chain.map(({ mask }) => mask)),
+        keys: word(Array.from({ length: count }, (_, i) => on[from + i]! + 1)),
+        other: refer(branches ? other[end]! : end),
+      });
+      for (let i = 0; i < count; i++) set(this.#view, at, NodeSpec, 'to', refer(to[from + i]!), i);
+    }
+    return refer(table.start);
   }
 
   /**

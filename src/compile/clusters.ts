@@ -121,7 +121,7 @@ export class Clusters {
   constructor(
     private readonly blob: Blob,
     private readonly plans: ReadonlyMap<string, { readonly plan: ClusterPlan; readonly counter: number }>,
-    private readonly endpointId: (address: string, port: number) => number,
+    private readonly endpointId: (address: string, port: number, relay?: string) => number,
     private readonly breakerIndex: BreakerIndex,
   ) {
     this.#counters = plans.size;
@@ -167,14 +167,26 @@ export class Clusters {
     const rooms = [this.blob.allocate(room, 8), this.blob.allocate(room, 8)] as const;
     const nothing = this.#put(plan, [], [], 0) as number;
     // never shared with another cluster: it changes
+    const own = { connect_ms: plan.connectMs ?? 0 };
     const at = this.blob.allocate(ClusterSpec.size, 8);
-    this.blob.write(at, ClusterSpec, { lb: LBS[plan.lb], sets: nothing, max_requests: plan.maxRequests ?? 0, breaker });
+    this.blob.write(at, ClusterSpec, {
+      lb: LBS[plan.lb],
+      sets: nothing,
+      max_requests: plan.maxRequests ?? 0,
+      breaker,
+      ...own,
+    });
     const pointer = at + ClusterSpec.at.sets!.offset;
     return { at, followed: { plan, pointer, nothing, rooms, room, counter: this.#counter() } };
   }
 
-  #put(plan: Chooser, endpoints: readonly EndpointPlan[], sets: ClusterPlan['sets'] & object, counter: number) {
-    const ids = endpoints.map((e) => ({ id: this.endpointId(e.address, e.port) }));
+  #put(
+    plan: Chooser & Pick<ClusterPlan, 'relay'>,
+    endpoints: readonly EndpointPlan[],
+    sets: ClusterPlan['sets'] & object,
+    counter: number,
+  ) {
+    const ids = endpoints.map((e) => ({ id: this.endpointId(e.address, e.port, plan.relay?.key) }));
     const space = { put: (bytes: Uint8Array, align: 4 | 8) => this.blob.intern(bytes, align) };
     return storeHostSets(space, plan, endpoints, ids, sets, countersFrom(counter));
   }
@@ -184,9 +196,11 @@ export class Clusters {
     const sets = plan.sets ?? (endpoints.length > 0 ? together(endpoints.length) : []);
     const stored = this.#put(plan, endpoints, sets, plan.sets ? this.#counter() : counter);
     if (typeof stored === 'string') return { code: 'budget', message: `the cluster ${plan.name} ${stored}` };
-    const { maxRequests = 0 } = plan;
+    const { maxRequests = 0, connectMs = 0 } = plan;
     return {
-      at: this.blob.structs(ClusterSpec, [{ lb: LBS[plan.lb], sets: stored, max_requests: maxRequests, breaker }]),
+      at: this.blob.structs(ClusterSpec, [
+        { lb: LBS[plan.lb], sets: stored, max_requests: maxRequests, breaker, connect_ms: connectMs },
+      ]),
     };
   }
 }

@@ -7,7 +7,8 @@ import type { Fact } from './facts.js';
 export interface Literal {
   readonly word: number;
   readonly mask: bigint;
-  readonly want: bigint;
+  /** the facts of the mask must be these; undefined: one of them must hold, whichever */
+  readonly want: bigint | undefined;
 }
 
 /** A conjunction; no literals: always true. */
@@ -28,28 +29,81 @@ export function forEachPredicate(condition: Condition, visit: (predicate: Predic
   else if (condition.op !== 'const') for (const part of condition.of) forEachPredicate(part, visit);
 }
 
+const single = (mask: bigint): boolean => (mask & (mask - 1n)) === 0n;
+
+/** The facts of which one must hold for `literal`, undefined: it says something else. */
+function alternatives({ mask, want }: Literal): bigint | undefined {
+  return want === undefined || (want === mask && single(mask)) ? mask : undefined;
+}
+
+/** What `any` still says where `exact` holds, on the same word: true, false, or a literal. */
+function given(any: Literal, exact: Literal | undefined): Literal | boolean {
+  const { word, mask: known, want } = exact ?? { word: any.word, mask: 0n, want: 0n };
+  if (any.mask & want!) return true;
+  const mask = any.mask & ~known;
+  return mask !== 0n && { word, mask, want: single(mask) ? mask : undefined };
+}
+
 /** Joins two products; undefined when they contradict each other. */
 function conjoin(a: Product, b: Product): Product | undefined {
-  const words = new Map<number, Literal>(a.map((literal) => [literal.word, literal]));
-  for (const { word, mask, want } of b) {
-    const other = words.get(word);
-    if (!other) {
-      words.set(word, { word, mask, want });
-      continue;
+  const exact = new Map<number, Literal>();
+  let rest: Literal[] = [];
+  for (const literal of [...a, ...b]) {
+    const { word, mask, want } = literal;
+    const other = exact.get(word);
+    if (want === undefined) rest.push(literal);
+    else if (!other) exact.set(word, literal);
+    else {
+      const both = other.mask & mask;
+      if ((other.want! & both) !== (want & both)) return undefined;
+      exact.set(word, { word, mask: other.mask | mask, want: other.want! | want });
     }
-    const both = other.mask & mask;
-    if ((other.want & both) !== (want & both)) return undefined;
-    words.set(word, { word, mask: other.mask | mask, want: other.want | want });
   }
-  return [...words.values()].sort((x, y) => x.word - y.word);
+  // a choice of which one fact is left is as good as that fact, and may decide about others
+  for (let again = true; again; ) {
+    again = false;
+    const left: Literal[] = [];
+    for (const any of rest) {
+      const found = given(any, exact.get(any.word));
+      if (found === false) return undefined;
+      if (found === true) continue;
+      if (found.want === undefined) left.push(found);
+      else {
+        const { word, mask, want } = exact.get(any.word) ?? { word: any.word, mask: 0n, want: 0n };
+        exact.set(word, { word, mask: mask | found.mask, want: want! | found.want });
+        again = true;
+      }
+    }
+    rest = left;
+  }
+  const distinct = rest.filter((x, i) => !rest.some((y, j) => j !== i && implies(y, x) && (j < i || !implies(x, y))));
+  return [...exact.values(), ...distinct].sort((x, y) => x.word - y.word);
+}
+
+/** True when `x` holds whenever `y` does. */
+function implies(y: Literal, x: Literal): boolean {
+  if (x.word !== y.word) return false;
+  if (x.want === undefined) return y.want === undefined ? (y.mask & ~x.mask) === 0n : (y.want & x.mask) !== 0n;
+  return y.want !== undefined && (y.mask & x.mask) === x.mask && (y.want & x.mask) === x.want;
 }
 
 /** True when `a` holds whenever `b` does. */
 function implied(a: Product, b: Product): boolean {
-  return a.every((x) => {
-    const y = b.find((literal) => literal.word === x.word);
-    return y !== undefined && (y.mask & x.mask) === x.mask && (y.want & x.mask) === x.want;
-  });
+  return a.every((x) => b.some((y) => implies(y, x)));
+}
+
+/** Joins products that each ask for one fact, of which one must hold, as far as these facts share words. */
+function choices(products: readonly Product[]): Product[] {
+  const masks = new Map<number, bigint>();
+  const others: Product[] = [];
+  for (const product of products) {
+    const mask = product.length === 1 ? alternatives(product[0]!) : undefined;
+    const word = product[0]?.word;
+    if (mask === undefined || word === undefined) others.push(product);
+    else masks.set(word, (masks.get(word) ?? 0n) | mask);
+  }
+  const joined = [...masks].map(([word, mask]): Product => [{ word, mask, want: single(mask) ? mask : undefined }]);
+  return [...joined, ...others];
 }
 
 /** Leaves out products that say no more than another one. */
@@ -78,7 +132,7 @@ function expand(condition: Condition, negated: boolean, fact: (p: Predicate) => 
     }
     default: {
       if ((condition.op === 'or') !== negated)
-        return simplify(condition.of.flatMap((part) => expand(part, negated, fact)));
+        return simplify(choices(condition.of.flatMap((part) => expand(part, negated, fact))));
       let products: Product[] = [[]];
       for (const part of condition.of) {
         const factors = expand(part, negated, fact);

@@ -7,6 +7,7 @@ import type { BucketIndex } from './actions.js';
 import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './answer-edits.js';
 import { Blob, ImageFull } from './blob.js';
 import { type BreakerIndex, Clusters, type FollowedCluster } from './clusters.js';
+import { storeConnections } from './connections.js';
 import { compileListener, type ListenerResult } from './listener.js';
 import { framingScanner, responseScanner } from './scanner.js';
 
@@ -14,7 +15,7 @@ export interface CompileOptions {
   /** number of this policy generation, from 1 */
   readonly generation: number;
   /** the id of an upstream endpoint */
-  readonly endpointId: (address: string, port: number) => number;
+  readonly endpointId: (address: string, port: number, relay?: string) => number;
   /** the id of the endpoint that is the proxy behind a listener (by name) */
   readonly proxyEndpointId: (listener: string) => number;
   /** numbers of edits of answers, which the agent knows them by; default: numbers of this image only */
@@ -48,6 +49,9 @@ export interface CompiledImage {
   /** clusters whose endpoints the agent writes into the image as they are found out, by name */
   readonly followed: ReadonlyMap<string, FollowedCluster>;
 }
+
+/** A rule that is counted. */
+type Ruled = Pick<RoutePlan, 'id' | 'position'>;
 
 /** Numbers programs from 1 on. */
 export function numbering(): ProgramNumber {
@@ -91,13 +95,16 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   const verdicts = new Map<string, Reason[]>();
   const rules: string[] = [];
   const ruleOf = new Map<string, number>();
-  const routes: RoutePlan[] = plan.listeners.flatMap((l) => l.virtualHosts.flatMap((v) => v.routes));
+  const routes: Ruled[] = plan.listeners.flatMap((l) => [
+    ...l.virtualHosts.flatMap((v) => v.routes),
+    ...(l.connections ? [l.connections] : []),
+  ]);
   for (const route of routes) {
     if (ruleOf.has(route.id)) continue;
     ruleOf.set(route.id, rules.length);
     rules.push(route.id);
   }
-  const report = (route: RoutePlan, code: string, message: string) => {
+  const report = (route: Ruled, code: string, message: string) => {
     const reason: Reason = { code, message, field: 'route', ...(route.position && { position: route.position }) };
     const list = verdicts.get(route.id) ?? [];
     if (!list.some((other) => other.code === code && other.message === message)) list.push(reason);
@@ -120,7 +127,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   }
   const total = { virtualHosts: 0, routes: 0, pathStates: 0, jobs: 0 };
   const offsets = plan.listeners.map((listener): number => {
-    if (!listener.offloaded) return 0;
+    if (!listener.offloaded || listener.connections) return 0;
     const mark = blob.used;
     let result: ListenerResult | string;
     try {
@@ -149,6 +156,21 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     total.jobs += result.jobs;
     return result.offset;
   });
+  const connections = plan.listeners.map(({ offloaded, connections: route }): number => {
+    if (!offloaded || !route) return 0;
+    const mark = blob.used;
+    try {
+      const stored = storeConnections(blob, clusters, route, ruleOf.get(route.id)!);
+      if (typeof stored === 'number') return stored;
+      report(route, stored.code, stored.message);
+    } catch (error) {
+      if (!(error instanceof ImageFull)) throw error;
+      blob.rollback(mark);
+      clusters.rollback(mark);
+      report(route, 'budget', 'the policy image is full');
+    }
+    return 0;
+  });
   blob.write(0, ImageHeader, {
     magic: IMAGE_MAGIC,
     generation: options.generation,
@@ -158,6 +180,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     response_classes: response.classes,
     framing_scan: framing.start,
     framing_classes: framing.classes,
+    connections: connections.some((at) => at !== 0) ? blob.words(connections) : 0,
     n_answer_edits: edits.length - 1,
     answer_edits: blob.words(edits),
   });

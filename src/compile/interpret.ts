@@ -18,10 +18,13 @@ import {
   FIELD,
   ImageHeader,
   JobSpec,
+  LITERAL,
   ListenerSpec,
   LiteralSpec,
   MAX_HEAD,
   MAX_LINES,
+  NODE_KEYS,
+  NodeSpec,
   RBAC,
   RbacEntrySpec,
   RbacListSpec,
@@ -30,6 +33,7 @@ import {
   RouteSpec,
   SCAN,
   SLOT,
+  STATE,
   TOKEN_WORD,
   TOKEN_WORDS,
   VirtualHostSpec,
@@ -229,14 +233,40 @@ function isOdd(head: Head): boolean {
   return all(SLOT.CONNECTION).some((option) => option !== 'keep-alive');
 }
 
-/** Runs a matching automaton, returns the accept value of the row where the input ends. */
-function match(image: DataView, start: number, classes: number, input: Uint8Array): number {
-  let row = start;
-  for (const byte of input) {
-    const cell = row + 8 * image.getUint8(classes + byte);
-    row = image.getUint32((image.getUint32(cell, true) === row ? cell : row) + 4, true);
+/** Runs a matching automaton, returns the accept value of the state where the input ends. */
+export function match(image: DataView, start: number, classes: number, input: Uint8Array): number {
+  let state = start;
+  for (let at = 0; at < input.length; ) {
+    const row = state & ~7;
+    if (state & STATE.SINK) return row;
+    const entry = image.getUint8(classes + input[at]!);
+    if ((state & STATE.NODE) === 0) {
+      const cell = row + 8 * entry;
+      state = image.getUint32((image.getUint32(cell, true) === row ? cell : row) + 4, true);
+      at++;
+      continue;
+    }
+    const member = (name: string, index = 0) => get(image, row, NodeSpec, name, index);
+    const length = member('length');
+    const word = new DataView(new ArrayBuffer(8));
+    input.subarray(at, at + 8).forEach((byte, i) => {
+      word.setUint8(i, byte);
+    });
+    const masked = word.getBigUint64(0, true) & getBig(image, row, NodeSpec, 'mask');
+    if (at + length > input.length || masked !== getBig(image, row, NodeSpec, 'want')) {
+      state = member('fail');
+      continue;
+    }
+    at += length;
+    state = member('other');
+    if (member('on')) continue;
+    if (at === input.length) return member('end');
+    const keys = getBig(image, row, NodeSpec, 'keys');
+    for (let i = 0; i < NODE_KEYS; i++)
+      if (Number((keys >> BigInt(8 * i)) & 0xffn) === image.getUint8(classes + input[at]!)) state = member('to', i);
+    at++;
   }
-  return image.getUint32(row, true);
+  return state & STATE.SINK ? state & ~7 : image.getUint32(state & ~7, true);
 }
 
 /** The bytes that a job looks at; undefined: it does not run. */
@@ -275,13 +305,14 @@ function holds(image: DataView, condition: number, facts: readonly bigint[]): bo
   let product = true;
   for (let at = condition; ; at += LiteralSpec.size) {
     const fact = facts[get(image, at, LiteralSpec, 'word')]!;
-    if ((fact & getBig(image, at, LiteralSpec, 'mask')) !== getBig(image, at, LiteralSpec, 'want')) product = false;
-    const last = get(image, at, LiteralSpec, 'last');
-    if (last & 1) {
+    const flags = get(image, at, LiteralSpec, 'flags');
+    const equal = (fact & getBig(image, at, LiteralSpec, 'mask')) === getBig(image, at, LiteralSpec, 'want');
+    if (equal === Boolean(flags & LITERAL.ANY)) product = false;
+    if (flags & LITERAL.PRODUCT_END) {
       if (product) return true;
       product = true;
     }
-    if (last & 2) return false;
+    if (flags & LITERAL.END) return false;
   }
 }
 

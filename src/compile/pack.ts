@@ -5,38 +5,19 @@ import type { Sparse } from './sparse.js';
 const TRIES = 48;
 
 export interface Packed {
-  /** per state: where its row begins, in units of 8 bytes */
+  /** per state of the order: where its row begins, in units of 8 bytes */
   readonly places: Int32Array;
   /** units that the automaton takes, with room for every cell that may be looked at behind the last row */
   readonly size: number;
 }
 
-/** The states along paths: each before what it leads to by its exceptions, one path after the other. */
-function depthFirst({ start, first, to, other, accept }: Sparse): Int32Array {
-  const n = accept.length;
-  const order = new Int32Array(n);
-  const seen = new Uint8Array(n);
-  let count = 0;
-  const stack = [start];
-  for (let s = stack.pop(); s !== undefined; s = stack.pop()) {
-    if (seen[s]) continue;
-    seen[s] = 1;
-    order[count++] = s;
-    stack.push(other[s]!);
-    for (let i = first[s + 1]! - 1; i >= first[s]!; i--) stack.push(to[i]!);
-  }
-  for (let s = 0; s < n; s++) if (!seen[s]) order[count++] = s;
-  return order;
-}
-
 /**
- * Gives each state a place such that its row, and a cell for each exception at `class + 1` behind it, are nobody else's.
- * Cells of successive states come to lie next to each other, so that a walk along a path stays in few cache lines.
+ * Gives each state of `order` a place such that its row, and a cell for each exception at `class + 1` behind it, are nobody
+ * else's. Cells of successive states come to lie next to each other, so that a walk along a path stays in few cache lines.
  */
-export function pack(table: Sparse): Packed {
+export function pack(table: Sparse, order: readonly number[]): Packed {
   const { width, first, on, accept } = table;
-  const n = accept.length;
-  const places = new Int32Array(n);
+  const places = new Int32Array(accept.length);
   let used = new Uint8Array(1 << 12);
   let end = 0;
   /** everything below is taken */
@@ -48,7 +29,7 @@ export function pack(table: Sparse): Packed {
       used = grown;
     }
   };
-  for (const s of depthFirst(table)) {
+  for (const s of order) {
     const from = first[s]!;
     const to = first[s + 1]!;
     while (used[low]) low++;
@@ -86,6 +67,6 @@ export function pack(table: Sparse): Packed {
     }
   }
   let size = end;
-  for (let s = 0; s < n; s++) size = Math.max(size, places[s]! + width + 1);
+  for (const s of order) size = Math.max(size, places[s]! + width + 1);
   return { places, size };
 }

@@ -2,6 +2,7 @@
 import {
   FIELD,
   JobSpec,
+  LITERAL,
   LiteralSpec,
   MAX_LOTS,
   MAX_RBAC,
@@ -98,7 +99,8 @@ export function storeCondition(blob: Blob, products: Exclude<Compiled, boolean>)
     product.map(({ word, mask, want }, i) => {
       const lastOfProduct = i === product.length - 1;
       const lastOfAll = lastOfProduct && p === products.length - 1;
-      return { word, last: (lastOfProduct ? 1 : 0) | (lastOfAll ? 2 : 0), mask, want };
+      const last = (lastOfProduct ? LITERAL.PRODUCT_END : 0) | (lastOfAll ? LITERAL.END : 0);
+      return { word, flags: last | (want === undefined ? LITERAL.ANY : 0), mask, want: want ?? 0n };
     }),
   );
   return blob.structs(LiteralSpec, literals);

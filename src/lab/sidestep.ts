@@ -13,6 +13,8 @@ export interface Status {
   readonly requests: { readonly kernel: number; readonly proxy: number; readonly agent: number };
   /** requests that went straight to the socket of a server on this node (part of `requests.kernel`) */
   readonly bypassed: number;
+  /** connections of listeners that are about connections */
+  readonly routed: { readonly kernel: number; readonly proxy: number };
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: string;

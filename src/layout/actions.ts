@@ -90,6 +90,9 @@ export const ADD = {
 /** Who gives a reply of the mesh itself: what access logs tell apart. */
 export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
 
+/** Most clusters of an action. */
+export const MAX_CLUSTERS = 64;
+
 export const ActionSpec = struct('action', 'What is done with a request.', [
   ['kind', 'u8', 'ACTION'],
   ['flags', 'u8', 'ACTION_FLAG'],
@@ -134,7 +137,31 @@ export const AnswerEditSpec = struct('answer_edit', 'Edits of an answer, in slot
   ['remove', 'u64', 'slots whose lines go'],
   ['adds', 'u32', 'offset of add[n_adds]'],
   ['n_adds', 'u32', 'at most MAX_ADDS'],
+  ['compressible', 'u32', 'offset of a compressible, 0: none'],
+  ['pad', 'u32', 'zero'],
 ]);
+export const LookSpec = struct('look', 'One header of an answer, and what its value is tested for.', [
+  ['slot', 'u32', 'slot of the response scanner'],
+  ['start', 'u32', 'start row of an automaton'],
+  ['classes', 'u32', 'its class map'],
+]);
+export const CompressibleSpec = struct(
+  'compressible',
+  'Answers that a compressor could have compressed get a line "vary: Accept-Encoding".',
+  [
+    ['never', 'u64', 'slots whose presence tells that it could not'],
+    ['minimum', 'u32', 'nor if Content-Length is less'],
+    [
+      'looks',
+      'u32',
+      'offset of look[3]: nor if the first is there and not accepted, or the second is accepted. The third is the line itself, in a list: accepted, there is nothing to do; not accepted, only the agent can do it',
+    ],
+    ['off', 'u32', 'offset of the line'],
+    ['len', 'u32', 'its length'],
+    ['value', 'u32', 'where the value begins in the line'],
+    ['pad', 'u32', 'zero'],
+  ],
+);
 
 export const WeightedClusterSpec = struct('weighted_cluster', 'One choice of a forward action.', [
   ['cluster', 'u32', 'offset of a cluster'],
@@ -195,5 +222,7 @@ export const ACTIONS_LAYOUT: Layout = {
     AddSpec,
     AnswerVariablesSpec,
     AnswerEditSpec,
+    LookSpec,
+    CompressibleSpec,
   ],
 };

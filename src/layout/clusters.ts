@@ -13,6 +13,8 @@ export const ClusterSpec = struct('cluster', 'Endpoints and how one of them is c
   ['sets', 'u32', 'offset of host_sets; the agent changes it where who takes traffic is found out at run time'],
   ['max_requests', 'u32', 'requests after which a connection is closed; 0: any number'],
   ['breaker', 'u32', 'index plus one of the counter of its requests in flight; 0: they are not limited'],
+  ['connect_ms', 'u32', 'connections that clients open themselves fail after this time; 0: as the system has it'],
+  ['pad', 'u32', 'zero'],
 ]);
 export const HostSetsSpec = struct('host_sets', 'u32 n, then n host_sets; none: the proxy answers.', [
   ['n', 'u32', 'at most MAX_HOST_SETS'],

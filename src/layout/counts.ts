@@ -54,6 +54,10 @@ export const COUNTER = {
   LOG_LOST: 22,
   /** answers that went through a dummy socket, complete, because their heads grew */
   GROWN: 23,
+  /** connections that were decided when they were opened */
+  ROUTED: 24,
+  /** connections of such listeners that were left to the proxy */
+  ROUTED_PROXY: 25,
 } as const;
 export const N_COUNTERS = 32;
 

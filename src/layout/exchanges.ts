@@ -125,9 +125,13 @@ export const CONN_FLAG = {
   /** has sent a request before it had read the answer to the one before */
   PIPELINES: 16,
   /** the proxy’s end of a connection that it hands on (a filter chain that is relayed) */
-  CHAIN: 32,
+  CHAIN: 128,
   /** of such a one: its first message has come, which says on whose behalf it is */
-  TOLD: 64,
+  TOLD: 256,
+  /** leads to an endpoint itself: decided when it was opened */
+  DIRECT: 32,
+  /** DIRECT: its endpoint counts it as active */
+  COUNTED: 64,
 } as const;
 
 /** Where the requests of a connection are decided, and how they reach the upstream. */
@@ -150,7 +154,7 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['gate', 'u32', 'bit 0: agent mode; the rest counts messages passed (see ARCHITECTURE.md, "the gate")'],
   ['requested', 'u32', 'exchanges begun'],
   ['done', 'u32', 'exchanges whose answer is complete'],
-  ['upstream', 'u32', 'pool slot of the exchange in flight'],
+  ['upstream', 'u32', 'pool slot of the exchange in flight; DIRECT: endpoint id'],
   ['flags', 'u32', 'CONN_FLAG'],
   ['native', 'u32', 'bytes that the agent wrote to the connection so far (modulo 2^32)'],
   ['base_seq', 'u32', 'copied_seq at the start'],
@@ -162,7 +166,7 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['incarnation', 'u32', 'upstream.incarnation when the exchange began'],
   ['sent', 'u32', 'listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32)'],
   ['replied', 'u32', 'replies of the mesh'],
-  ['pad', 'u32', 'zero'],
+  ['user_timeout', 'u32', 'DIRECT: TCP_USER_TIMEOUT that the application has set'],
 ]);
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [

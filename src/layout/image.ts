@@ -4,11 +4,13 @@
  * is a byte offset from the start of the blob; 0 means "none" (offset 0 is the header, which nothing refers to).
  *
  * The class map of an automaton is 256 bytes; entry `b` is the class of byte `b` plus one.
- * Matching automata: a row at byte offset `r` (a multiple of 8) is `u32 accept, u32 other`. The cell of byte `b` is
- * `u32 row, u32 next` at `r + 8 * classes[b]`; it belongs to the row when `row == r`, and then `next` is the offset of the
- * next row, which else is `other`. Rows share the space between them, so a state takes 8 bytes and 8 more for each class
- * that does not lead to `other`. `accept` is what the acceptance means to the user of the automaton (see `job`,
- * `listener`, `virtual_host`): 0, or the offset of something that is not a row, so that a row is never taken for a cell.
+ * Matching automata: a state is referred to by the offset (a multiple of 8) of its row or its node, plus its STATE, and
+ * begins with `u32 accept`, what acceptance means to the user of the automaton (see `job`, `listener`, `virtual_host`): 0, or
+ * the offset of something that is not a row.
+ * - A row at `r` is `u32 accept, u32 other`. The cell of byte `b` is `u32 row, u32 next` at `r + 8 * classes[b]`; it belongs to
+ *   the row when `row == r`, and then `next` is the next state, which else is `other`. Rows share the space between them, so a
+ *   state takes 8 bytes and 8 more for each class that does not lead to `other`; a row is never taken for a cell.
+ * - A node (see `node`) compares up to eight bytes at once: most states of large policies are long strings.
  * Scanners and capturing automata: a row is `u32 accept` followed by one u32 cell for each class, so that the cell of
  * byte `b` is the u32 at `r + 4 * classes[b]`.
  * - scanners (request and response heads): the low 24 bits of the cell are the next row's offset, the high 8 bits an action of
@@ -94,6 +96,19 @@ export const MAX_SLOTS = 64;
 /** Slots from MAX_SLOTS to here are only watched for repetition (headers that Envoy joins into one line). */
 export const MAX_WATCHED_SLOTS = 128;
 
+/** What is added to the offset of a matching automaton's state. */
+export const STATE = {
+  ROW: 0,
+  NODE: 1,
+  /** whatever comes does not matter: the offset itself is what acceptance means */
+  SINK: 2,
+} as const;
+/** Most successors in a node, besides the one for all other bytes. */
+export const NODE_KEYS = 5;
+
+/** How often a node may fail, its `fail` again, and so on, before a byte is got over. */
+export const MAX_FAILS = 3;
+
 /** What a job's automaton runs over. */
 export const FIELD = {
   METHOD: 0,
@@ -145,8 +160,25 @@ export const ImageHeader = struct('image_header', 'The first bytes of the blob.'
   ['answer_edits', 'u32', 'offset of u32[n_answer_edits + 1]: offsets of answer_edit by number; 0: the agent edits'],
   ['framing_scan', 'u32', 'start row of the scanner that only tells where a request ends'],
   ['framing_classes', 'u32', 'its class map'],
-  ['pad', 'u32', 'zero'],
+  ['connections', 'u32', 'offset of u32[n_listeners]: the route for connections to a listener or 0; 0: there are none'],
 ]);
+
+export const NodeSpec = struct(
+  'node',
+  'A state whose next bytes are nearly always the same: see src/compile/forms.ts.',
+  [
+    ['accept', 'u32', 'where the input ends here'],
+    ['fail', 'u32', 'state to go on from, at the first byte of the chain, when the input is another'],
+    ['end', 'u32', 'what acceptance means behind the chain (an offset that is a multiple of 8, like a row)'],
+    ['length', 'u16', 'bytes of the chain, at most 8'],
+    ['on', 'u16', '1: `other` is the state behind the chain, with which to go on'],
+    ['want', 'u64', 'the chain, its first byte lowest'],
+    ['mask', 'u64', 'bits of the input that must be as in `want`'],
+    ['keys', 'u64', 'class map entries of the byte behind the chain, the first lowest; 0: no more'],
+    ['to', 'u32[5]', 'states that they lead to'],
+    ['other', 'u32', 'state that any other byte leads to'],
+  ],
+);
 
 export const ListenerSpec = struct('listener', 'What is decided for connections to one listener.', [
   ['scan', 'u32', 'start row of the scanner for request heads'],
@@ -199,14 +231,20 @@ export const RouteSpec = struct('route', 'One rule: when it applies and what is 
   ['pad', 'u32', 'zero'],
 ]);
 
+export const LITERAL = {
+  PRODUCT_END: 1,
+  END: 2,
+  /** one of the facts must hold, whichever; `want` is 0 */
+  ANY: 4,
+} as const;
 export const LiteralSpec = struct(
   'literal',
-  'Conditions are sums of products: a run of literals up to `last & 1` is a product; the list ends at `last & 2`.',
+  'Conditions are sums of products: a run of literals up to a PRODUCT_END is a product; the list ends at END.',
   [
     ['word', 'u32', 'word of the facts'],
-    ['last', 'u32', 'bit 0: last of its product, bit 1: last of the list'],
+    ['flags', 'u32', 'LITERAL'],
     ['mask', 'u64', 'facts looked at'],
-    ['want', 'u64', 'what they must be'],
+    ['want', 'u64', 'what they must be (ANY: what they must not be)'],
   ],
 );
 
@@ -246,15 +284,18 @@ export const IMAGE_LAYOUT: Layout = {
     MAX_CANDIDATES,
     MAX_RBAC,
     MAX_LOTS,
+    NODE_KEYS,
+    MAX_FAILS,
     MAX_SLOTS,
     MAX_WATCHED_SLOTS,
     MAX_TOKEN_PLACES,
     MAX_TOKEN_LINES,
     REPLY_PROXY,
   },
-  enums: { SCAN, SLOT, FIELD, TOKEN_PLACE, RBAC, LOG, ROUTE_FLAG },
+  enums: { SCAN, SLOT, STATE, FIELD, TOKEN_PLACE, RBAC, LOG, LITERAL, ROUTE_FLAG },
   structs: [
     ImageHeader,
+    NodeSpec,
     ListenerSpec,
     TokenPlaceSpec,
     VirtualHostSpec,

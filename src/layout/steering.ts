@@ -23,6 +23,12 @@ export const SteerSpec = struct('steer', 'Where connections to an intercepted ad
   ['listener', 'u32', 'index'],
   ['intake', 'u32', 'INTAKE: SOCKET or LISTENER'],
   ['refuse', 'u32', '1: nowhere; the connection is refused'],
+  ['direct', 'u32', '1: to an endpoint of the listener’s route for connections'],
+]);
+export const PlaceSpec = struct('place', 'Where an endpoint is, by endpoint id; family 0: a name, or nobody.', [
+  ['address', 'u32[4]', 'network order'],
+  ['port', 'u16', 'network order'],
+  ['family', 'u16', '2 or 10'],
 ]);
 /** Key: cookie of a network namespace that is not the agent's. */
 export const NetnsSpec = struct('netns', 'Where the agent listens in another network namespace; port 0: not there.', [
@@ -49,5 +55,5 @@ export const ArrivalSpec = struct('arrival', 'A client socket and what it asked 
 export const STEERING_LAYOUT: Layout = {
   constants: {},
   enums: { INBOUND },
-  structs: [SteerKeySpec, NetnsSpec, ArrivalSpec, SteerSpec, TupleSpec],
+  structs: [SteerKeySpec, NetnsSpec, ArrivalSpec, SteerSpec, PlaceSpec, TupleSpec],
 };

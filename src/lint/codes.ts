@@ -136,7 +136,8 @@ export type LintCode = keyof typeof LINTS;
 const TRANSLATION_WARNINGS: Readonly<Record<string, string>> = {
   'unknown-service': 'a host that no Service or ServiceEntry describes',
   'other-clients': 'it counts for other clients, and is judged for those',
-  'no-effect': 'a patch of an EnvoyFilter that meets nothing of what is generated',
+  'no-effect':
+    'a patch of an EnvoyFilter that meets nothing of what is generated, or a provider of a Telemetry that nobody has defined',
   'unknown-port':
     'a destination’s service has not the port that is meant (without one, the port that clients connect to): 503',
   'unknown-subset': 'a subset that no DestinationRule defines: requests are answered 503',

@@ -1,4 +1,5 @@
 /** Edits of answers, applied to header lists: for the mesh's own replies when the plan is made, and by the agent. */
+import { type Compressible, hasElement, isCompressible } from './compressible.js';
 import type { AnswerEdit, AnswerEdits, Piece, ReplyAction } from './ir.js';
 
 /** Response headers of which Envoy keeps one line, joining what is added by ',' (tried with 1.40). */
@@ -17,21 +18,35 @@ export type Named<V> = readonly [name: string, value: V];
 /**
  * Applies edits to headers in order, as Envoy's header map does.
  * @param join how two values become one, for headers that Envoy keeps in one line
+ * @param text a value that `list` looks at
  */
-export function editHeaders<V>(
+function editHeaders<V>(
   headers: readonly Named<V>[],
-  edits: readonly { readonly op: AnswerEdit['op']; readonly name: string; readonly value: V }[],
-  join: (a: V, b: V) => V,
+  edits: readonly {
+    readonly op: AnswerEdit['op'];
+    readonly name: string;
+    readonly value: V;
+    readonly when?: Compressible;
+  }[],
+  join: (a: V, b: V, separator: string) => V,
+  text: (value: V) => string,
 ): Named<V>[] {
   let out = [...headers];
-  for (const { op, name, value } of edits) {
+  for (const { op, name, value, when } of edits) {
     const at = out.findIndex(([n]) => n === name);
+    if (op === 'list') {
+      const read = out.map(([n, v]) => [n, text(v)] as const);
+      if ((when && !isCompressible(read, when)) || (at >= 0 && hasElement(read[at]![1], text(value)))) continue;
+      if (at < 0) out.push([name, value]);
+      else out[at] = [name, join(out[at]![1], value, ', ')];
+      continue;
+    }
     if (op === 'overwrite_if_present' && at < 0) continue;
     if (op === 'add_if_absent' && at >= 0) continue;
     if (op === 'set' && at >= 0) {
       out[at] = [name, value];
     } else if (op === 'append' && at >= 0 && JOINED_ANSWER_HEADERS.has(name)) {
-      out[at] = [name, join(out[at]![1], value)];
+      out[at] = [name, join(out[at]![1], value, ',')];
     } else {
       if (op === 'remove' || op.startsWith('overwrite')) out = out.filter(([n]) => n !== name);
       if (op !== 'remove') out.push([name, value]);
@@ -40,16 +55,32 @@ export function editHeaders<V>(
   return out;
 }
 
+/** The same for headers whose values are text. */
+export function editText(
+  headers: readonly Named<string>[],
+  edits: Parameters<typeof editHeaders<string>>[1],
+): Named<string>[] {
+  return editHeaders(
+    headers,
+    edits,
+    (a, b, separator) => a + separator + b,
+    (value) => value,
+  );
+}
+
 const literal = (value: string): Piece[] => [{ kind: 'literal', value }];
 
 /** Two values of a header that is kept in one line. */
-function joined(a: readonly Piece[], b: readonly Piece[]): readonly Piece[] {
-  return [...a, ...literal(','), ...b];
+function joined(a: readonly Piece[], b: readonly Piece[], separator: string): readonly Piece[] {
+  return [...a, ...literal(separator), ...b];
 }
+
+/** What is known of a value: what a request's headers put into one is not looked at by any edit. */
+const known = (value: readonly Piece[]): string => value.map((p) => (p.kind === 'literal' ? p.value : '')).join('');
 
 function edited(headers: ReplyAction['headers'], edits: readonly AnswerEdit[]): ReplyAction['headers'] {
   const list = headers.map(({ name, value }): Named<readonly Piece[]> => [name, value]);
-  return editHeaders(list, edits, joined).map(([name, value]) => ({ name, value }));
+  return editHeaders(list, edits, joined, known).map(([name, value]) => ({ name, value }));
 }
 
 /**
@@ -66,7 +97,10 @@ export function localReply(
   if (body === '') list = list.filter((h) => h.name !== 'content-type');
   else if (!list.some((h) => h.name === 'content-type'))
     list = [...list, { name: 'content-type', value: literal('text/plain') }];
-  return { kind: 'reply', status, headers: edited(list, edits.filters), body };
+  // what the compiler adds is there when filters see it
+  const length = body === '' ? [] : [{ name: 'content-length', value: literal(String(Buffer.byteLength(body))) }];
+  const seen = edited([...length, ...list], edits.filters).filter((h) => h.name !== 'content-length');
+  return { kind: 'reply', status, headers: seen, body };
 }
 
 /** Names of the headers that pieces are made of. */

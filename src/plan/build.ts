@@ -2,6 +2,7 @@
 import type { Resources } from '../policy/resources.js';
 import { chainListeners } from './chains.js';
 import { clusterInfo } from './clusters.js';
+import { connectionPlan, isAboutConnections } from './connections.js';
 import type { Environment } from './environment.js';
 import type { ClusterPlan, Plan, Reason } from './ir.js';
 import { listenerPlan } from './listeners.js';
@@ -29,10 +30,12 @@ export interface Assumptions {
   readonly http2?: boolean;
   /** environment variables of the proxy; left out: not known, so that what depends on them is the proxy's */
   readonly environment?: Environment;
+  /** the proxy is Sidestep's own, so that it can encrypt what the kernel sends to servers, and hand clients' connections on */
+  readonly relays?: boolean;
+  /** requests are decided where the agent accepts connections, which it does not do for the proxy's */
+  readonly atListener?: boolean;
   /** the kernel reads and writes what TLS protects, which it does not, either */
   readonly tls?: boolean;
-  /** the proxy is Sidestep's own, so that it can take TLS off, and choose filter chains, for the kernel */
-  readonly relays?: boolean;
 }
 
 /**
@@ -49,10 +52,14 @@ export function buildPlan(resources: Resources, assumed: Assumptions = {}): Plan
   const clusters = new Map(resources.clusters.map((c) => [str(c, 'name'), clusterInfo(c, resources, assumed)]));
   for (const info of clusters.values()) outcome(info.resource, info.notes.reasons);
   const used = new Map<string, ClusterPlan>();
+  const connected = new Map<string, ClusterPlan>();
   const limits = limitContext(resources);
   const listeners = resources.listeners.flatMap((l) =>
-    chainListeners(l).map((of) => listenerPlan(l, of, resources, clusters, used, outcome, { limits, assumed })),
+    isAboutConnections(l)
+      ? [connectionPlan(l, resources, clusters, connected, outcome)]
+      : chainListeners(l).map((of) => listenerPlan(l, of, resources, clusters, used, outcome, { limits, assumed })),
   );
+  for (const [name, cluster] of connected) used.set(name, cluster);
   const plan: Plan = { listeners, clusters: [...used.values()] };
   outcomes.set(plan, { reasons: found, routeIds });
   return plan;

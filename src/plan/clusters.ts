@@ -3,11 +3,12 @@ import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import type { Assumptions } from './build.js';
 import { type EndpointInfo, type EndpointSet, endpointSet } from './endpoints.js';
 import { upstreamIdleMs } from './idle-times.js';
-import type { ClusterPlan } from './ir.js';
+import type { ClusterPlan, RelayPlan } from './ir.js';
 import { lbPolicy } from './lb-policy.js';
 import { anyType, bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { type Detection, detectionOf } from './outliers.js';
 import { runtimeMayChange } from './runtime.js';
+import { upstreamRelay } from './upstream-tls.js';
 
 /** A cluster as far as it is understood; offloadable only if the notes are clean. */
 export interface ClusterInfo {
@@ -35,6 +36,8 @@ export interface ClusterInfo {
   readonly maxRetries: number;
   /** consistent hashing: how the table is built */
   readonly table: ClusterPlan['table'];
+  /** connections to the endpoints lead through this relay */
+  readonly relay?: RelayPlan;
   /** configurations of RBAC filters that run on the request as it leaves */
   readonly upstreamRbac: readonly JsonObject[];
 }
@@ -242,17 +245,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
       cluster,
       'close_connections_on_host_health_failure',
     );
-  const transport = obj(cluster, 'transport_socket');
-  const transportType = anyType(obj(transport, 'typed_config'));
-  if (transport && !assumed.tls && !transportType.endsWith('.RawBuffer')) {
-    notes.add(
-      'tls',
-      `connections to the endpoints use ${transportType || str(transport, 'name')}`,
-      'transport_socket',
-      cluster,
-      'transport_socket',
-    );
-  }
+  const relay = assumed.tls ? undefined : upstreamRelay(notes, cluster, assumed.relays === true);
   http1Options(notes, cluster, '');
   connectionOptions(notes, cluster, '');
   const connection = obj(cluster, 'upstream_connection_options');
@@ -302,5 +295,6 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
     maxRetries: maxRetries(cluster),
     upstreamRbac,
     ...(breaker === undefined ? {} : { breaker }),
+    ...(relay ? { relay } : {}),
   };
 }

@@ -1,11 +1,16 @@
 /** Where a RouteAction sends requests. */
 import type { JsonObject } from '../policy/resources.js';
-import type { RouteContext } from './actions.js';
+import type { ListenerContext } from './actions.js';
 import type { ClusterInfo } from './clusters.js';
 import { CLUSTER_EDITS } from './header-edits.js';
 import type { ClusterPlan } from './ir.js';
 import { has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
 import { clusterFor, subsetCriteria } from './subsets.js';
+
+/** Where clusters are looked up. */
+interface Known {
+  readonly listener: Pick<ListenerContext, 'clusters'>;
+}
 
 /** One cluster that requests may go to. */
 export interface Choice {
@@ -14,7 +19,7 @@ export interface Choice {
   readonly weight: number;
 }
 
-function resolve(notes: Notes, ctx: RouteContext, name: string, criteria: JsonObject, path: string, owner: JsonObject) {
+function resolve(notes: Notes, ctx: Known, name: string, criteria: JsonObject, path: string, owner: JsonObject) {
   const info = ctx.listener.clusters.get(name);
   if (!info) {
     notes.add('cluster-unknown', `no cluster ${name} is defined`, path, owner);
@@ -33,7 +38,7 @@ function resolve(notes: Notes, ctx: RouteContext, name: string, criteria: JsonOb
  * The clusters of a RouteAction with their weights (those of weight 0 are left out). What cannot be resolved from the
  * files becomes a reason.
  */
-export function choices(notes: Notes, ctx: RouteContext, action: JsonObject, path: string): Choice[] {
+export function choices(notes: Notes, ctx: Known, action: JsonObject, path: string): Choice[] {
   const outer = obj(action, 'metadata_match');
   if (str(action, 'cluster') !== '') {
     const cluster = resolve(

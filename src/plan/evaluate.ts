@@ -57,7 +57,7 @@ export type Result =
       /** lower case names; `x-request-id: <uuid>` stands for a random one */
       readonly headers: readonly (readonly [string, string])[];
       /** edits of the answer, in order */
-      readonly answer: readonly { readonly op: AnswerEdit['op']; readonly name: string; readonly value: string }[];
+      readonly answer: readonly (Omit<AnswerEdit, 'value'> & { readonly value: string })[];
     }
   | {
       readonly kind: 'reply';
@@ -311,11 +311,7 @@ function forward(listener: ListenerPlan, view: View, action: ForwardAction): Res
     target = path + (view.query === undefined ? '' : `?${view.query}`);
   }
   if (action.originalPath) headers.push(['x-envoy-original-path', view.request.target]);
-  const answer = answerEdits(action).map(({ op, name, value }) => ({
-    op,
-    name,
-    value: expand(view, value),
-  }));
+  const answer = answerEdits(action).map((edit) => ({ ...edit, value: expand(view, edit.value) }));
   return { kind: 'forward', action, target, headers, answer };
 }
 

@@ -3,6 +3,7 @@
  * the request, edits of answers. Each filter sees the request as those before it have left it.
  */
 import type { JsonObject } from '../policy/resources.js';
+import { compressor, decompressor } from './compressor.js';
 import { ALWAYS, all, any, test } from './conditions.js';
 import { type CorsPlan, type CorsPolicy, corsPlan, enabled } from './cors.js';
 import { looksAtAddress } from './descriptors.js';
@@ -256,6 +257,12 @@ export const READERS: Readonly<Record<string, Reader>> = {
   [`${FILTERS}cors.v3.Cors`]: cors,
   [`${FILTERS}fault.v3.HTTPFault`]: fault,
   [`${FILTERS}header_mutation.v3.HeaderMutation`]: headerMutation,
+  [`${FILTERS}compressor.v3.Compressor`]: (notes, input, { runtimeLayers }) => {
+    const own = typed(notes, input.levels.slice(0, 1), `${FILTERS}compressor.v3.CompressorPerRoute`)[0];
+    return compressor(notes, input, own, runtimeLayers);
+  },
+  [`${FILTERS}decompressor.v3.Decompressor`]: (notes, input, { runtimeLayers }) =>
+    decompressor(notes, input, runtimeLayers),
   [`${FILTERS}csrf.v3.CsrfPolicy`]: csrf,
   [`${FILTERS}buffer.v3.Buffer`]: buffer,
   [`${FILTERS}health_check.v3.HealthCheck`]: healthCheck,

@@ -3,8 +3,10 @@
  * that the plan cannot express is a `proxy` verdict with reasons; nothing is dropped silently.
  */
 import type { Position } from '../policy/diagnostics.js';
+import type { JsonObject } from '../policy/resources.js';
 import type { AccessLog } from './access-log.js';
 import type { ChainRelay } from './chains.js';
+import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
@@ -83,14 +85,17 @@ export type HeaderEdit =
 
 /**
  * One edit of an answer's headers, applied in order. `overwrite` takes all lines of the name out and adds one at the end;
- * `set` changes the value where it stands (and adds the header if it is not there). Pieces are about the request as
+ * `set` changes the value where it stands (and adds the header if it is not there), `list` adds an element that a list
+ * does not have. Pieces are about the request as
  * received. Names are lower case.
  */
 export interface AnswerEdit {
-  readonly op: 'remove' | 'append' | 'overwrite' | 'set' | 'add_if_absent' | 'overwrite_if_present';
+  readonly op: 'remove' | 'append' | 'overwrite' | 'set' | 'add_if_absent' | 'overwrite_if_present' | 'list';
   readonly name: string;
-  /** empty for `remove` */
+  /** empty for `remove`, a literal for `list` */
   readonly value: readonly Piece[];
+  /** with `list`: only then */
+  readonly when?: Compressible;
 }
 
 /** What is done to the headers of an answer that an upstream gives, or that the mesh gives in its place. */
@@ -214,6 +219,14 @@ export interface PathRules {
   readonly escapedSlashes: boolean;
 }
 
+/** The rule of a listener that is about connections: where they go. */
+export interface ConnectionRoute {
+  /** unique in the plan */
+  readonly id: string;
+  readonly position?: Position;
+  readonly clusters: ForwardAction['clusters'];
+}
+
 export interface ListenerPlan {
   readonly name: string;
   /** where the proxy listens for what is left to it */
@@ -225,6 +238,8 @@ export interface ListenerPlan {
   /** ports in the Host header are ignored when matching domains: never, any, or this listener's own port */
   readonly stripPort: 'none' | 'any' | number;
   readonly virtualHosts: readonly VirtualHostPlan[];
+  /** it is about connections, and not about requests */
+  readonly connections?: ConnectionRoute;
   /** in order; apply to every request, also to those without a route */
   readonly rbac: readonly RbacCheck[];
   /** what is asked about JSON Web Tokens */
@@ -271,6 +286,14 @@ export interface FollowedPlan {
   readonly all?: readonly { readonly address: string; readonly port: number }[];
 }
 
+/** Where the proxy encrypts what goes to the endpoints of a cluster. */
+export interface RelayPlan {
+  /** equal keys are one relay */
+  readonly key: string;
+  /** of the relay's cluster: TLS, and how connections are opened */
+  readonly settings: JsonObject;
+}
+
 export interface ClusterPlan {
   readonly name: string;
   readonly lb: 'round_robin' | 'random' | 'least_request' | 'ring_hash' | 'maglev';
@@ -288,8 +311,12 @@ export interface ClusterPlan {
   readonly maxRequests?: number;
   /** how long connections may be idle, if not an hour; 0: for ever */
   readonly idleMs?: number;
+  /** connections that clients open themselves must be established within this time */
+  readonly connectMs?: number;
   /** requests in flight that the proxy's cluster may have; absent: any number */
   readonly breaker?: Breaker;
+  /** connections to the endpoints lead through this relay */
+  readonly relay?: RelayPlan;
 }
 
 /** A circuit breaker on requests in flight. */

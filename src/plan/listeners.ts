@@ -203,9 +203,10 @@ function listenerNotes(notes: Notes, listener: JsonObject, { chain, relay }: Cha
 /** Why the connections of a chain do not come to the data plane by way of the proxy, where they would have to. */
 function relayNotes(notes: Notes, listener: JsonObject, of: ChainListener, resources: Resources, assumed: Assumptions) {
   if (!of.relay || (of.relay.tls && assumed.tls)) return;
-  const problem = !assumed.relays
-    ? 'only a proxy that Sidestep has started hands connections on'
-    : chainProblem(listener, of, resources);
+  const problem =
+    !assumed.relays || assumed.atListener
+      ? 'only a proxy that Sidestep has started hands connections on'
+      : chainProblem(listener, of, resources);
   if (problem === undefined) return;
   const path = `filter_chains[${of.relay.chain}]`;
   const [code, key] = of.relay.tls

@@ -6,7 +6,7 @@
 import { createHash } from 'node:crypto';
 import { envoyRegistry } from '../policy/envoy/descriptors.js';
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
-import { editHeaders, type Named } from './answers.js';
+import { editText, type Named } from './answers.js';
 import { ALWAYS, all, any, not } from './conditions.js';
 import { descriptorConditions, type MetDescriptor } from './descriptors.js';
 import { share } from './fault.js';
@@ -212,7 +212,7 @@ function refusalHeaders(notes: Notes, config: JsonObject, path: string): ReplyAc
     if (edit.op === 'remove' || edit.op === 'join' || typeof edit.value !== 'string') return [];
     return [{ op: edit.op, name: edit.name, value: edit.value }];
   });
-  const headers = editHeaders<string>([], ordered, (a, b) => `${a},${b}`);
+  const headers = editText([], ordered);
   const names = headers.map(([name]: Named<string>) => name);
   if (new Set(names).size < names.length || new Set(ordered.map(({ name }) => name)).size < ordered.length)
     notes.add('rate-limit', 'the refusal has several lines of one header', join(path, key), config, key);

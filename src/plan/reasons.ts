@@ -35,11 +35,11 @@ const TEXT = {
   ],
   tls: [
     'TLS on the connection',
-    'TLS of clients is taken off by the proxy before the kernel decides, unless something in the filter chain looks at the TLS connection or the client’s certificate; TLS to servers is the proxy’s.',
+    'TLS of clients is taken off by the proxy before the kernel decides, unless something in the filter chain looks at the TLS connection or the client’s certificate. What servers in TLS are sent is decided in the kernel, and a relay in the proxy encrypts it. Left to the proxy are servers where a name in the handshake depends on the request (auto_sni, auto_san_validation), or that are offered HTTP/2 in it, and all TLS where the proxy is not Sidestep’s own.',
   ],
   'access-log': [
     'An access log that only the proxy can write',
-    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about.',
+    'Access logs in files and standard streams are written for requests that the kernel decides, too. Operators whose values are not known exactly, filters that depend on more than status, flags and duration, logs that are sent somewhere (gRPC, OpenTelemetry), and logs of connections are the proxy’s, with all requests that they are about. Of Telemetry, only the provider that every mesh has (`envoy`) is carried out, without conditions; a provider that nobody has defined does nothing.',
   ],
   'envoy-filter': [
     'An EnvoyFilter patches it in a way that is not carried out',
@@ -218,8 +218,8 @@ const TEXT = {
     'sourceLabels, sourceNamespace and workload selectors make one configuration for each kind of client. An instance has one for all its clients: those that `run --namespace` and `--labels` name. `check` judges each rule for clients that it counts for; what is left counts for none.',
   ],
   'not-http': [
-    'A route for connections',
-    'TCP and TLS routes decide about connections, not about requests; they are not intercepted.',
+    'A route for connections that only the proxy can carry out',
+    'Where connections to a TCP port go is decided in the kernel when they are opened. What depends on the bytes that a client sends first, such as the name in a TLS handshake, is not; nor are connections that come from elsewhere, and UDP.',
   ],
   'no-host': [
     'It names no host',
@@ -230,8 +230,8 @@ const TEXT = {
     'exportTo keeps it from the namespace that the clients are in.',
   ],
   'no-http-port': [
-    'No port that carries HTTP',
-    'Only ports that are declared as HTTP are intercepted: on others the bytes may be anything.',
+    'No port that carries what the rule is about',
+    'Requests are only looked for at ports that are declared as HTTP: on others the bytes may be anything. TCP routes are for ports that are declared as TCP.',
   ],
   'unknown-delegate': [
     'It delegates to a VirtualService that is not in the files',
@@ -277,10 +277,6 @@ const TEXT = {
   ],
   'dry-run': ['A dry run', 'The policy is evaluated for its statistics only; it decides nothing.'],
   audit: ['An audit policy', 'It only marks requests for auditing; it decides nothing.'],
-  'custom-authorization': [
-    'An external authorizer decides',
-    'CUSTOM policies ask a service that the mesh configuration names. It is not known here, and requests are denied, as Istio does then.',
-  ],
   'partial-selection': [
     'The policy selects only some of the servers',
     'Which server gets a request is chosen after the check, so the stricter outcome counts for all of them.',

@@ -105,6 +105,8 @@ export interface Intercept {
   readonly inbound?: 'proxy' | 'workload';
   /** of a workload: the listener's own address, which is what its rules see as the destination */
   readonly own?: { readonly address: string; readonly port: number };
+  /** connections are decided when they are opened, and nobody else takes them */
+  readonly direct?: true;
   /** of a workload: who keeps the policy while the agent is away, the proxy or nobody (connections are refused) */
   readonly away?: 'proxy' | 'refuse';
 }

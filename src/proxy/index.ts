@@ -9,5 +9,6 @@ export { ejectableAssignment, ejectableName, hostKey, withEjections, withOutlier
 export { buffersOf, type PreparedProxy, prepareProxy, withEndpoints } from './prepared.js';
 export { processStartTime, stopStaleProxy } from './process.js';
 export { EnvoyProxy, type ProxyOptions, startProxy } from './proxy.js';
+export { RELAY_LISTENER, RELAY_TLV, relayName, withRelays } from './relays.js';
 export { REPLAY_HEADER, replayMark, withReplayRoutes } from './replay.js';
 export { validateWithEnvoy } from './validate.js';

@@ -50,7 +50,7 @@ export function refusedByCompiler(plan: Plan): Refused {
   };
   return compileImage(plan, {
     generation: 1,
-    endpointId: (address, port) => idOf(`${address} ${port}`),
+    endpointId: (...endpoint) => idOf(endpoint.join(' ')),
     proxyEndpointId: (listener) => idOf(listener),
   }).verdicts;
 }

@@ -325,5 +325,6 @@ function answerEdit({
   readonly name: string;
   readonly value: string;
 }): string {
+  if (op === 'list') return `answer: ${name}: ${value}, if it could have been compressed`;
   return `answer: ${op.replaceAll('_', ' ')} ${name}${op === 'remove' ? '' : `: ${value}`}`;
 }

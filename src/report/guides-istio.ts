@@ -92,8 +92,20 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     },
   },
   'not-http': {
-    fix: 'Nothing to gain: what is not HTTP has no requests to decide.',
-    without: 'TCP and TLS routes decide about connections, which are never intercepted.',
+    fix: 'Give each name a service or a port of its own, so that the address says where connections go, and use a TCP route.',
+    example: {
+      place: 'documents',
+      before: `${HEAD('VirtualService', 'ledger')}spec:
+  hosts: [ledger]
+  tls:
+    - match: [{ port: 9443, sniHosts: [ledger.example.com] }]
+      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
+      after: `${HEAD('VirtualService', 'ledger')}spec:
+  hosts: [ledger]
+  tcp:
+    - match: [{ port: 9443 }]
+      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
+    },
   },
   'no-host': {
     fix: 'Name the hosts, or delegate to it from a VirtualService that has some.',
@@ -111,7 +123,7 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     },
   },
   'no-http-port': {
-    fix: 'Declare the port as HTTP, by its name (http, http-...) or appProtocol.',
+    fix: 'Declare the port as HTTP (for TCP routes as TCP), by its name (http, http-...) or appProtocol.',
     without: 'it depends on the Service, not on the rule.',
   },
   'unknown-delegate': {
@@ -265,14 +277,6 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
   audit: {
     fix: 'Nothing to gain: auditing decides nothing.',
     without: 'an audit policy has no effect on requests.',
-  },
-  'custom-authorization': {
-    fix: 'Say with an ALLOW or DENY policy what the external authorizer decides.',
-    example: {
-      place: 'documents',
-      before: BY_PATH.replace('action: DENY', 'action: CUSTOM\n  provider: { name: ext-authz }'),
-      after: BY_PATH,
-    },
   },
   'partial-selection': {
     fix: 'Use subsets, so that the policy selects all servers of a destination or none.',

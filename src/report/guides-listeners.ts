@@ -53,13 +53,22 @@ typed_per_filter_config:
     },
   },
   tls: {
-    fix: 'Speak plain text on this hop, where the network allows it. TLS of clients is no obstacle in itself: leave out what looks at the client’s certificate or at the connection’s TLS.',
+    fix: 'Of servers: name them in the TLS settings (sni), and the names that their certificates have. From clients: leave out what looks at the client’s certificate or at the connection’s TLS.',
     example: {
       place: 'cluster',
       before: `transport_socket:
   name: tls
-  typed_config: { "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext }`,
-      after: '{}',
+  typed_config: { "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext }
+typed_extension_protocol_options:
+  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+    explicit_http_config: { http_protocol_options: {} }
+    upstream_http_protocol_options: { auto_sni: true }`,
+      after: `transport_socket:
+  name: tls
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+    sni: shop.example.com`,
     },
   },
   'access-log': {

@@ -56,7 +56,7 @@ describe('keys that issuers must be asked for', () => {
     writeFileSync(file, `${service('web', 8080)}${service('keycloak', port)}${authentication(rule)}`);
     return {
       ...{ files: [file], instance: 'x', proxy: 'own', proxyFolder: dir, inbound: [], elsewhere: false, number: 1 },
-      ...{ consultPath: join(dir, 'c'), reportsPath: join(dir, 'r') },
+      ...{ consultPath: join(dir, 'c'), reportsPath: join(dir, 'r'), relaySecret: '' },
       ...more,
     };
   }

@@ -29,6 +29,7 @@ function task(text: string, more: Partial<PolicyTask> = {}): PolicyTask {
     proxyFolder: join(dir, 'proxy'),
     inbound: [],
     consultPath: join(dir, 'c'),
+    relaySecret: '',
     reportsPath: join(dir, 'r'),
     elsewhere: false,
     number: 7,

@@ -149,7 +149,11 @@ describe('budgets', () => {
     }
     const or = (n: number): Condition => ({
       op: 'or',
-      of: [header(`h${n}`, text('exact', 'a')), query('q', text('exact', `${n}`))],
+      // one fact or another would be one literal
+      of: [
+        { op: 'and', of: [header(`h${n}`, text('exact', 'a')), header('x', text('exact', `${n}`))] },
+        query('q', text('exact', `${n}`)),
+      ],
     });
     const terms = compile(plan(listener([route('r', { op: 'and', of: Array.from({ length: 12 }, (_, n) => or(n)) })])));
     assert.equal(decide(terms, get('/')).action, 'proxy');

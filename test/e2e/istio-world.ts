@@ -4,7 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
-import { startEnvoy } from '../../src/lab/envoy.js';
+import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript } from '../../src/lab/paths.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
@@ -64,7 +64,7 @@ ${versions.map((version) => `    - { name: ${version}, labels: { version: ${vers
 }
 
 /** Moves listeners to free ports at another address; the new places by listener's name. */
-async function moved(resources: Resources): Promise<{ bootstrap: JsonObject; at: Map<string, number> }> {
+export async function moved(resources: Resources): Promise<{ bootstrap: JsonObject; at: Map<string, number> }> {
   const at = new Map<string, number>();
   const listeners: JsonObject[] = [];
   for (const listener of resources.listeners) {
@@ -129,6 +129,7 @@ export class IstioWorld {
   readonly lab: Lab;
   resources!: Resources;
   sidestep!: SidestepHandle;
+  envoy!: EnvoyHandle;
   readonly #file: string;
   #alone = new Map<string, number>();
   #inside!: Driver;
@@ -176,7 +177,7 @@ export class IstioWorld {
       ...(identity === undefined ? [] : ['--identity', identity]),
       ...(clients ? ['--namespace', clients.namespace, '--labels', labels.join(',')] : []),
     ];
-    [this.sidestep, this.#outside] = await Promise.all([
+    [this.sidestep, this.#outside, this.envoy] = await Promise.all([
       startSidestep(this.lab, [this.#file], { args }),
       Driver.of(this.lab.start('client outside', RAW_CLIENT, { stdin: true })),
       startEnvoy(this.lab, 'envoy-alone', bootstrap),

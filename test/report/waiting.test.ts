@@ -29,7 +29,7 @@ const cluster = (version: string, name = version, tls = false) => `
     typed_extension_protocol_options:
       envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
         "@type": ${TYPE}.upstreams.http.v3.HttpProtocolOptions
-        explicit_http_config: { ${version}_protocol_options: {} }`;
+        explicit_http_config: { ${version}_protocol_options: {} }${tls ? '\n        upstream_http_protocol_options: { auto_sni: true }' : ''}`;
 const ENVOY = `static_resources:
   listeners:
   - name: a

@@ -1,23 +1,26 @@
 import type { Position } from '../diagnostics.js';
 import type { Intercept, JsonObject, Provenance, Resources, SourceRule } from '../resources.js';
-import { asObject, asObjects, asString, connectionManagers, TYPE, tcpAddress } from './walk.js';
+import { asObject, asObjects, asString, connectionManagers, TYPE, tcpAddress, tcpProxies } from './walk.js';
 
-/** Addresses of the TCP listeners that speak HTTP: connections to them are what is intercepted. */
+/** Addresses of the listeners that speak HTTP or are TCP proxies: connections to them are what is intercepted. */
 export function interceptsOf(listener: JsonObject): Intercept[] {
-  if (connectionManagers(listener).length === 0 || listener.bind_to_port === false) return [];
+  const http = connectionManagers(listener).length > 0;
+  if ((!http && tcpProxies(listener).length === 0) || listener.bind_to_port === false) return [];
+  const inbound = listener.traffic_direction === 'INBOUND';
+  if (inbound && !http) return [];
   const addresses = [listener.address, ...asObjects(listener.additional_addresses).map((a) => a.address)];
   return addresses
     .map(tcpAddress)
     .filter((a): a is { address: string; port: number } => a !== undefined && a.port !== 0)
     .map(({ address, port }) => ({
       ...{ address, port, listener: asString(listener.name) },
-      ...(listener.traffic_direction === 'INBOUND' ? { inbound: 'proxy' as const } : {}),
+      ...(inbound ? { inbound: 'proxy' as const } : {}),
     }));
 }
 
 /**
- * The rules of Envoy's own configuration: one for each route, each RBAC policy, and each other HTTP filter that may
- * decide something about a request. Ids are unique within the list.
+ * The rules of Envoy's own configuration: one for each route, each RBAC policy, each other HTTP filter that may
+ * decide something about a request, and each TCP proxy. Ids are unique within the list.
  */
 export function sourceRules(resources: Pick<Resources, 'listeners' | 'routeConfigs' | 'provenance'>): SourceRule[] {
   const rules = new Rules(resources.provenance);
@@ -29,6 +32,8 @@ export function sourceRules(resources: Pick<Resources, 'listeners' | 'routeConfi
       if (routes) rules.routes(routes, where);
     }
   }
+  for (const listener of resources.listeners)
+    for (const proxy of tcpProxies(listener)) rules.connections(proxy, asString(listener.name));
   for (const routes of resources.routeConfigs) rules.routes(routes, asString(routes.name));
   return rules.list;
 }
@@ -66,6 +71,10 @@ class Rules {
     const name = asString(filter.name);
     if (type === TYPE.RBAC && this.rbac(config, name, where)) return;
     this.add('HttpFilter', name, `http_filters[${index}]`, filter, where);
+  }
+
+  connections(proxy: JsonObject, where: string): void {
+    this.add('TcpProxy', asString(proxy.stat_prefix), 'tcp_proxy', proxy, where);
   }
 
   routes(config: JsonObject, where: string): void {

@@ -3,6 +3,7 @@ import type { Json, JsonObject } from '../resources.js';
 /** Full names of the extension messages that are looked into. */
 export const TYPE = {
   HCM: 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager',
+  TCP_PROXY: 'type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy',
   ROUTER: 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router',
   RBAC: 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC',
   RBAC_PER_ROUTE: 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBACPerRoute',
@@ -34,12 +35,21 @@ export function filterChains(listener: JsonObject): JsonObject[] {
   return [...asObjects(listener.filter_chains), ...(fallback ? [fallback] : [])];
 }
 
-/** The HTTP connection managers of a listener, as the objects that hold their fields. */
-export function connectionManagers(listener: JsonObject): JsonObject[] {
+function networkFilters(listener: JsonObject, type: string): JsonObject[] {
   return filterChains(listener)
     .flatMap((chain) => asObjects(chain.filters))
     .map((filter) => asObject(filter.typed_config))
-    .filter((config): config is JsonObject => config?.['@type'] === TYPE.HCM);
+    .filter((config): config is JsonObject => config?.['@type'] === type);
+}
+
+/** The HTTP connection managers of a listener, as the objects that hold their fields. */
+export function connectionManagers(listener: JsonObject): JsonObject[] {
+  return networkFilters(listener, TYPE.HCM);
+}
+
+/** The TCP proxies of a listener, likewise. */
+export function tcpProxies(listener: JsonObject): JsonObject[] {
+  return networkFilters(listener, TYPE.TCP_PROXY);
 }
 
 /** Names of the clusters that a route may send to, with the objects and fields that name them. */

@@ -1,4 +1,4 @@
-/** BackendTLSPolicy: connections to the Services that it names are TLS, which the proxy speaks. */
+/** BackendTLSPolicy: connections to the Services that it names are TLS. */
 import type { Context, RuleBuilder } from '../istio/context.js';
 import type { Typed } from '../istio/kubernetes-services.js';
 import type { Service, ServicePort } from '../istio/registry.js';
@@ -19,11 +19,11 @@ export class BackendTls {
     this.#context = context;
     this.#policies = [...documents].sort(byAge).map(({ document, spec }) => {
       const rule = context.rule(document, ['spec'], 'spec');
-      const message = `the servers are spoken to in TLS (as ${spec.validation.hostname}), by the proxy`;
-      context.unsupported(rule, ['spec', 'validation'], 'tls', message);
       if (spec.validation.caCertificateRefs?.length) {
         const unread = "certificates in the cluster cannot be read here: the system's are used instead";
-        context.warn(document, ['spec', 'validation', 'caCertificateRefs'], 'not-translated', unread);
+        const at = ['spec', 'validation', 'caCertificateRefs'];
+        context.unsupported(rule, at, 'tls-secret', unread);
+        context.warn(document, at, 'not-translated', unread);
       }
       return { document, spec, rule };
     });

@@ -2,7 +2,7 @@
 import type { Document } from '../documents.js';
 import type { Context } from '../istio/context.js';
 import type { Typed } from '../istio/kubernetes-services.js';
-import type { ApiGateway, BackendTlsPolicy, GrpcRoute, HttpRoute, ReferenceGrant } from './schema.js';
+import type { ApiGateway, BackendTlsPolicy, GrpcRoute, HttpRoute, ReferenceGrant, TcpApiRoute } from './schema.js';
 
 export { BackendTls } from './backend-tls.js';
 export { Backends } from './backends.js';
@@ -14,13 +14,14 @@ export interface GatewayApiInput {
   readonly apiGateways: Typed<ApiGateway>[];
   readonly httpRoutes: Typed<HttpRoute>[];
   readonly grpcRoutes: Typed<GrpcRoute>[];
+  readonly tcpRoutes: Typed<TcpApiRoute>[];
   readonly referenceGrants: Typed<ReferenceGrant>[];
   readonly backendTls: Typed<BackendTlsPolicy>[];
 }
 
-const NOT_HTTP = new Set(['TCPRoute', 'TLSRoute', 'UDPRoute']);
+const NOT_HTTP = new Set(['TLSRoute', 'UDPRoute']);
 
-/** Registers the rules of routes that are not about HTTP. */
+/** Registers the rules of routes that are about neither HTTP nor TCP. */
 export function recogniseRoutes(context: Context, document: Document): void {
   if (!NOT_HTTP.has(document.kind)) return;
   const { spec } = document.json;
@@ -29,6 +30,6 @@ export function recogniseRoutes(context: Context, document: Document): void {
   rules.forEach((_, index) => {
     const path = ['spec', 'rules', index];
     const rule = context.rule(document, path, `rules[${index}]`);
-    context.unsupported(rule, path, 'not-http', `${document.kind}: only HTTP is intercepted`);
+    context.unsupported(rule, path, 'not-http', `${document.kind}s are not intercepted`);
   });
 }

@@ -6,6 +6,7 @@ import type { Context, Path } from '../istio/context.js';
 import { apiTls } from '../istio/gateway-tls.js';
 import {
   ASSUMED_GATEWAY_PORT,
+  ASSUMED_TCP_PORT,
   type GatewayServer,
   type GatewayWorkload,
   gatewayHostName,
@@ -115,7 +116,7 @@ export class ApiGateways {
       }
       servers.push({
         ...{ gateway, name: listener.name, port: listener.port, protocol, hostname, httpsRedirect: false, document },
-        ...(protocol === 'tls' ? { tls: apiTls(listener.tls, document.namespace) } : {}),
+        ...(protocol === 'tls' ? { https: apiTls(listener.tls, document.namespace) } : {}),
         ...{ hosts: [{ namespace: '*', host: hostname }], allowed: listener.allowedRoutes, path, assumed: false },
       });
     });
@@ -140,13 +141,20 @@ export class ApiGateways {
     return this.#listeners.get(gateway);
   }
 
-  /** Takes a gateway that no document describes to speak plain HTTP, on the port that is asked for. */
-  assume(gateway: string, port: number | undefined, document: Document, path: Path): void {
-    const number = port ?? ASSUMED_GATEWAY_PORT;
+  /** Takes a gateway that no document describes to speak plain HTTP, or TCP, on the port that is asked for. */
+  assume(
+    gateway: string,
+    port: number | undefined,
+    document: Document,
+    path: Path,
+    protocol: 'http' | 'tcp' = 'http',
+  ): void {
+    const number = port ?? (protocol === 'http' ? ASSUMED_GATEWAY_PORT : ASSUMED_TCP_PORT);
     const [namespace = '', name = ''] = gateway.split('/');
     let servers = this.#listeners.get(gateway);
-    if (servers?.some((server) => server.port === number || !server.assumed || port === undefined)) return;
-    const message = `no Gateway describes ${gateway}: one with plain HTTP on port ${number} is assumed`;
+    if (servers?.some((s) => s.port === number || !s.assumed || (port === undefined && s.protocol === protocol)))
+      return;
+    const message = `no Gateway describes ${gateway}: one with ${protocol === 'http' ? 'plain HTTP' : 'TCP'} on port ${number} is assumed`;
     this.#context.warn(document, path, 'unknown-gateway', message);
     if (!servers) {
       servers = [];
@@ -158,7 +166,7 @@ export class ApiGateways {
       });
     }
     servers.push({
-      ...{ gateway, name: '', port: number, protocol: 'http', hostname: '*', httpsRedirect: false, document, path },
+      ...{ gateway, name: '', port: number, protocol, hostname: '*', httpsRedirect: false, document, path },
       ...{ hosts: [{ namespace: '*', host: '*' }], allowed: { namespaces: { from: 'All' } }, assumed: true },
     });
   }

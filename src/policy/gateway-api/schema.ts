@@ -208,6 +208,22 @@ export type HttpRoute = z.infer<typeof httpRoute>;
 export const grpcRoute = z.object({ ...commonRoute(), rules: z.array(grpcRule()).optional() });
 export type GrpcRoute = z.infer<typeof grpcRoute>;
 
+export const tcpApiRoute = z.object({
+  parentRefs: z.array(parentRef()).optional(),
+  useDefaultGateways: z.string().optional(),
+  rules: z
+    .array(
+      z.object({
+        name: z.string().optional(),
+        backendRefs: z
+          .array(z.object({ ...objectRef().shape, weight: z.int().min(0).max(1000000).optional() }))
+          .optional(),
+      }),
+    )
+    .optional(),
+});
+export type TcpApiRoute = z.infer<typeof tcpApiRoute>;
+
 const allowedRoutes = () =>
   z.object({
     namespaces: z

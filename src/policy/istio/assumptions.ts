@@ -23,6 +23,8 @@ export interface HostMention {
   readonly host: string;
   readonly port?: number;
   readonly subset?: string;
+  /** it is about connections */
+  readonly tcp?: true;
   readonly document: Document;
   readonly path: readonly (string | number)[];
 }
@@ -33,6 +35,10 @@ interface Mention {
   readonly ports: Set<number>;
   /** nobody but GRPCRoutes speaks of it */
   grpc?: boolean;
+  /** ports of connections; undefined: nobody speaks of such */
+  tcp?: Set<number>;
+  /** somebody speaks of requests */
+  http?: boolean;
 }
 
 export function assumedService(
@@ -41,7 +47,7 @@ export function assumedService(
   path: Service['path'],
   ports: Iterable<number>,
   selector: Service['selector'] = {},
-  protocol: 'http' | 'http2' = 'http',
+  protocol: 'http' | 'http2' | 'tcp' = 'http',
 ): Service {
   const numbers = [...ports];
   return {
@@ -71,7 +77,7 @@ export function assumeServices(
   rules: DestinationRules,
 ): void {
   const mentions = new Map<string, Mention>();
-  for (const { host, port, document, path } of spoken) {
+  for (const { host, port, document, path, tcp } of spoken) {
     const service = registry.get(host);
     if (service) continue;
     if (host.startsWith('*') && registry.all().some((s) => hostMatches(host, s.host))) continue;
@@ -80,6 +86,12 @@ export function assumeServices(
       mention = { document, path, ports: new Set(), grpc: true };
       mentions.set(host, mention);
     }
+    if (tcp) {
+      mention.tcp ??= new Set();
+      if (port !== undefined) mention.tcp.add(port);
+      continue;
+    }
+    mention.http = true;
     if (document.kind !== 'GRPCRoute') mention.grpc = false;
     if (port !== undefined) mention.ports.add(port);
   }
@@ -90,13 +102,23 @@ export function assumeServices(
     if (!source) continue;
     mentions.set(host, {
       document: source.document,
+      http: true,
       path: ['spec', 'host'],
       ports: new Set([ASSUMED_PORT, ...(policy?.byPort.keys() ?? [])]),
     });
   }
   for (const [host, mention] of mentions) {
+    const { document, path, ports, tcp } = mention;
     const protocol = mention.grpc ? 'http2' : 'http';
-    registry.add(assumedService(host, mention.document, mention.path, mention.ports, {}, protocol));
+    const service =
+      tcp && !mention.http
+        ? assumedService(host, document, path, tcp, {}, 'tcp')
+        : assumedService(host, document, path, ports, {}, protocol);
+    const more = [...(tcp && mention.http ? tcp : [])].filter((n) => !service.ports.some((p) => p.number === n));
+    registry.add({
+      ...service,
+      ports: [...service.ports, ...more.map((number): ServicePort => ({ number, name: 'tcp', protocol: 'tcp' }))],
+    });
     const [name, namespace, ...rest] = host.split('.');
     const full = rest.length === 0 && namespace ? `${name}.${namespace}.svc.${context.domain}` : undefined;
     const hint = full && registry.get(full) ? `Istio does not complete names with a dot: write ${full}` : undefined;

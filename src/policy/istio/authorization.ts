@@ -125,11 +125,6 @@ export class Authorization {
       return;
     }
     if (action === 'CUSTOM') {
-      skip(
-        ['spec', 'action'],
-        'custom-authorization',
-        'no external authorizer is known here: the requests are denied, as Istio does then',
-      );
       const message = `provider "${spec.provider?.name ?? ''}" is not known: requests that match are denied, as Istio does then`;
       context.warn(document, ['spec', 'provider'], 'unknown-provider', message);
     }
@@ -283,6 +278,18 @@ export class Authorization {
       this.#explainAnswers(policy, cluster, answers);
       return true;
     });
+  }
+
+  /** Whether a policy counts, or may count, for servers of a cluster: it would judge their connections, too. */
+  protectsServers(name: string): boolean {
+    const cluster = this.#clusters.get(name);
+    if (!cluster) return false;
+    return this.#policies.some((policy) => this.#answers(policy, cluster).some((answer) => answer !== 'no'));
+  }
+
+  /** The same for a gateway. */
+  protectsGateway(workload: GatewayWorkload): boolean {
+    return this.#policies.some((policy) => this.#protects(policy, workload));
   }
 
   #usesAddress(policies: readonly Policy[]): boolean {

@@ -7,7 +7,13 @@ import type { Intercept, JsonObject } from '../resources.js';
 import type { Authorization } from './authorization.js';
 import type { Context } from './context.js';
 import type { Certificates } from './gateway-tls.js';
-import { type GatewayServer, type GatewayWorkload, portsInFront, workloadPort } from './gateways.js';
+import {
+  type GatewayServer,
+  type GatewayWorkload,
+  portsInFront,
+  type ServerProtocol,
+  workloadPort,
+} from './gateways.js';
 import { hostIntersection, urlHost } from './hosts.js';
 import { visible } from './kubernetes-services.js';
 import type { KnownListener } from './left-to-proxy.js';
@@ -42,6 +48,22 @@ function gatewayListener(name: string, at: string, hosts: JsonObject[], filters:
   return listener(name, at, hosts, { filters, useRemoteAddress: looksAtAddress });
 }
 
+/** What clients connect to when they mean one of a workload's ports that speak a protocol. */
+export function* interceptsOf(
+  workload: GatewayWorkload,
+  protocol: ServerProtocol,
+): Iterable<{ address: string; port: number; server: number }> {
+  const plain = workload.servers.filter((server) => server.protocol === protocol).map((server) => server.port);
+  for (const server of new Set(plain)) {
+    for (const address of workload.addresses) yield { address, port: server, server };
+    const { service } = workload;
+    if (!service) continue;
+    for (const port of portsInFront(service, server)) {
+      for (const address of service.addresses) yield { address, port, server };
+    }
+  }
+}
+
 export class GatewayListeners {
   readonly #input: RouteInput;
   readonly #context: Context;
@@ -73,9 +95,9 @@ export class GatewayListeners {
     for (const port of new Set(workload.servers.map((server) => server.port))) {
       const servers = workload.servers.filter((server) => server.port === port);
       const sockets = servers.map((server) => {
-        if (server.protocol !== 'tls' || !server.tls) return `port ${server.port} is not for HTTPS alone`;
+        if (server.protocol !== 'tls' || !server.https) return `port ${server.port} is not for HTTPS alone`;
         const namespace = workload.namespace ?? server.document.namespace;
-        return server.tls.problem ?? certificates.socket(server.tls, namespace);
+        return server.https.problem ?? certificates.socket(server.https, namespace);
       });
       const problem = sockets.find((socket) => typeof socket === 'string');
       servers.forEach((server, i) => {
@@ -91,22 +113,12 @@ export class GatewayListeners {
   claimed(): Set<string> {
     const out = new Set<string>();
     for (const workload of this.#workloads) {
-      for (const { address, port } of this.#intercepts(workload)) out.add(`${address} ${port}`);
+      for (const { address, port } of interceptsOf(workload, 'http')) out.add(`${address} ${port}`);
+      const heard = new Set(workload.servers.filter((s) => this.#sockets.has(s)).map((s) => s.port));
+      for (const { address, port, server } of interceptsOf(workload, 'tls'))
+        if (heard.has(server)) out.add(`${address} ${port}`);
     }
     return out;
-  }
-
-  /** What clients connect to when they mean one of a workload's ports. */
-  *#intercepts(workload: GatewayWorkload): Iterable<{ address: string; port: number; server: number }> {
-    const ports = workload.servers.filter((s) => s.protocol === 'http' || this.#sockets.has(s)).map((s) => s.port);
-    for (const server of new Set(ports)) {
-      for (const address of workload.addresses) yield { address, port: server, server };
-      const { service } = workload;
-      if (!service) continue;
-      for (const port of portsInFront(service, server)) {
-        for (const address of service.addresses) yield { address, port, server };
-      }
-    }
   }
 
   /** The routes that a VirtualService gives the clients of a gateway's port. */
@@ -229,7 +241,7 @@ export class GatewayListeners {
           ? this.#withTls(servers, (server) => gatewayListener(name, at, hostsOf([server]), filters))
           : gatewayListener(name, at, hostsOf(servers), filters);
         listeners.push({ json: this.#context.origin(json, first.document, first.path), port, workload });
-        for (const { address, port: seen, server } of this.#intercepts(workload))
+        for (const { address, port: seen, server } of interceptsOf(workload, secure ? 'tls' : 'http'))
           if (server === port) intercepts.push({ address, port: seen, listener: name });
         const known = (workload.service?.addresses ?? []).length > 0;
         if (workload.service && known && portsInFront(workload.service, port).length === 0) {
@@ -260,7 +272,7 @@ export class GatewayListeners {
       const [chain = {}] = json.filter_chains as JsonObject[];
       const match: JsonObject = names.includes('*') ? {} : { server_names: names };
       chains.push({
-        ...(server.tls?.clients === 'ignore' ? chain : tellsClients(chain)),
+        ...(server.https?.clients === 'ignore' ? chain : tellsClients(chain)),
         ...(names.includes('*') ? {} : { filter_chain_match: match }),
         name: names[0]!,
         transport_socket: this.#sockets.get(server)!,

@@ -25,8 +25,10 @@ export interface GatewayServer {
   /** hosts, each for the VirtualServices of one namespace or of all (`*`) */
   readonly hosts: readonly { readonly namespace: string; readonly host: string }[];
   readonly httpsRedirect: boolean;
-  /** of a server with the protocol `tls` */
-  readonly tls?: ServerTls;
+  /** it has settings about TLS */
+  readonly tls?: true;
+  /** of a server with the protocol `tls`: the certificates */
+  readonly https?: ServerTls;
   readonly document: Document;
   readonly path: Path;
 }
@@ -52,8 +54,9 @@ export interface GatewayWorkload {
   readonly path: Path;
 }
 
-/** The port that is assumed for a gateway that no document describes. */
+/** The ports that are assumed for gateways that no document describes: of requests, and of connections. */
 export const ASSUMED_GATEWAY_PORT = 80;
+export const ASSUMED_TCP_PORT = 31400;
 
 const PLAIN = new Set(['HTTP', 'HTTP2', 'GRPC', 'GRPC-WEB', 'GRPC_WEB']);
 
@@ -125,8 +128,9 @@ export class Gateways {
           const host = text.slice(slash + 1).toLowerCase();
           return { namespace: namespace === '.' ? document.namespace : namespace, host };
         }),
+        ...(server.tls ? { tls: true } : {}),
         httpsRedirect: kind === 'http' && server.tls?.httpsRedirect === true,
-        ...(kind === 'tls' ? { tls: istioTls(server.tls) } : {}),
+        ...(kind === 'tls' ? { https: istioTls(server.tls) } : {}),
         document,
         path,
       });
@@ -178,6 +182,17 @@ export class Gateways {
       this.#context.warn(document, path, 'unknown-gateway', message);
       const workload = this.#assume(name, undefined, {}, document, path);
       for (const number of numbers.sort((a, b) => a - b)) workload.servers.push(anyHost(name, number, document, path));
+    }
+    for (const { name, document, path, ports } of virtualServices.connections.gatewayMentions()) {
+      const known = this.#byGateway.get(name);
+      if (known && !known.assumed) continue;
+      const numbers = ports.size > 0 ? [...ports] : [ASSUMED_TCP_PORT];
+      const message = `no Gateway describes ${name}: one with TCP on port ${numbers.join(', ')} is assumed`;
+      this.#context.warn(document, path, 'unknown-gateway', message);
+      const workload = known ?? this.#assume(name, undefined, {}, document, path);
+      for (const number of numbers.sort((a, b) => a - b))
+        if (!workload.servers.some(({ port }) => port === number))
+          workload.servers.push({ ...anyHost(name, number, document, path), protocol: 'tcp' });
     }
   }
 

@@ -18,6 +18,7 @@ import {
 } from './assumptions.js';
 import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
+import { buildConnectionListeners, patchConnections } from './connection-listeners.js';
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
 import { DestinationRules } from './destination-rules.js';
 import { GatewayListeners } from './gateway-listeners.js';
@@ -29,6 +30,7 @@ import { readDocuments } from './kinds.js';
 import { addKubernetesServices } from './kubernetes-services.js';
 import { type KnownListener, LeftToProxy } from './left-to-proxy.js';
 import { buildListeners, type ClientRoutes, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
+import { meshProviders } from './mesh-config.js';
 import { explainPeers } from './peer-authentication.js';
 import { Registry } from './registry.js';
 import { RequestAuthentications } from './request-authentication.js';
@@ -59,6 +61,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const gateways = new Gateways(context, registry, input.gateways);
   const apiGateways = new ApiGateways(context, registry, input.apiGateways, input.namespaces);
   const apiRoutes = new ApiRoutes(context, registry, apiGateways, [...input.httpRoutes, ...input.grpcRoutes]);
+  for (const route of input.tcpRoutes) virtualServices.connections.addApiRoute(route, apiGateways);
   const mentions = [...virtualServices.mentions(), ...apiRoutes.mentions()];
   assumeServices(context, registry, mentions, destinationRules);
   for (const { host, port, protocol } of apiRoutes.spoken()) registry.speak(host, port, protocol);
@@ -68,7 +71,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     assumeEndpoints(registry);
     gateways.assumeBound(virtualServices);
     const policies = [...input.authorizationPolicies, ...input.requestAuthentications];
-    gateways.assumeProtected([...policies, ...gatewaysOfPatches(input.envoyFilters)]);
+    gateways.assumeProtected([...policies, ...gatewaysOfPatches(input.envoyFilters), ...input.telemetries]);
     apiGateways.assumeProtected(policies);
   }
   virtualServices.explainUnknownGateways((name) => gateways.has(name));
@@ -111,19 +114,25 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     apiRoutes.ofGateway(routes, backends, workload, port, server),
   );
   apiRoutes.explainUnheard((server) => atGateways.problemOf(server));
+  const connected = buildConnectionListeners(
+    ...([routes, seen, workloads, virtualServices.connections, authorization, place, backends] as const),
+    patchConnections(input.envoyFilters),
+  );
   const known: KnownListener[] = [
     ...own.listeners,
     ...theirs.listeners,
+    ...connected.listeners,
     ...atServers.listeners.map((listener) => ({ ...listener, inbound: true })),
   ];
   const listeners = known.map(({ json }) => json);
-  const intercepts = [...own.intercepts, ...theirs.intercepts, ...atServers.intercepts];
+  const intercepts = [...own.intercepts, ...theirs.intercepts, ...connected.intercepts, ...atServers.intercepts];
   const left = new LeftToProxy(context, known, clusters.values());
   const added: JsonObject[] = [];
+  left.telemetry(input.telemetries, meshProviders(context, all));
   left.envoyFilters(input.envoyFilters, added);
   for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
-  for (const typed of input.telemetries) left.telemetry(typed);
   virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));
+  virtualServices.connections.explainUnused(registry.all(), (name) => gateways.has(name));
   destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
   authentications.explainUnused();

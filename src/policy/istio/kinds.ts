@@ -2,7 +2,14 @@
 import type { z } from 'zod';
 import type { Document } from '../documents.js';
 import { type GatewayApiInput, recogniseRoutes } from '../gateway-api/index.js';
-import { apiGateway, backendTlsPolicy, grpcRoute, httpRoute, referenceGrant } from '../gateway-api/schema.js';
+import {
+  apiGateway,
+  backendTlsPolicy,
+  grpcRoute,
+  httpRoute,
+  referenceGrant,
+  tcpApiRoute,
+} from '../gateway-api/schema.js';
 import type { Context, Path } from './context.js';
 import type { KubernetesInput, Typed } from './kubernetes-services.js';
 import { type AuthorizationPolicy, authorizationPolicy } from './schema/authorization-policy.js';
@@ -110,6 +117,7 @@ class Reader {
     apiGateways: [],
     httpRoutes: [],
     grpcRoutes: [],
+    tcpRoutes: [],
     referenceGrants: [],
     backendTls: [],
     namespaces: [],
@@ -269,6 +277,10 @@ class Reader {
         break;
       case 'GRPCRoute':
         if (!this.take(document, grpcRoute, input.grpcRoutes, ['spec'], true))
+          invalidRules(context, document, 'rules', true);
+        break;
+      case 'TCPRoute':
+        if (!this.take(document, tcpApiRoute, input.tcpRoutes, ['spec'], true))
           invalidRules(context, document, 'rules', true);
         break;
       case 'ReferenceGrant':

@@ -1,6 +1,6 @@
 /**
- * EnvoyFilter, WasmPlugin and Telemetry change what Istio's proxies do in ways of which only some patches of EnvoyFilters
- * are translated. What the others are about is marked, so that no kernel decides it: the listeners of the clients they select, the clusters whose servers
+ * EnvoyFilter, WasmPlugin and Telemetry change what Istio's proxies do in ways of which only some patches of EnvoyFilters,
+ * and logs, are translated. What the others are about is marked, so that no kernel decides it: the listeners of the clients they select, the clusters whose servers
  * they select (a server's sidecar would act there), and the listeners of gateways.
  */
 import type { Document } from '../documents.js';
@@ -14,6 +14,7 @@ import { MANAGER, proxyMatches } from './patches/match.js';
 import { ISTIO_VERSION, type Patch } from './patches/patch.js';
 import { labelsMatch } from './registry.js';
 import type { EnvoyFilter, Telemetry, WasmPlugin } from './schema/extensions.js';
+import { type Telemetered, Telemetries } from './telemetry.js';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -22,6 +23,8 @@ export interface KnownListener {
   readonly json: JsonObject;
   readonly port: number;
   readonly workload?: GatewayWorkload;
+  /** it is about connections */
+  readonly connections?: true;
   /** stands before servers, for everybody */
   readonly inbound?: boolean;
 }
@@ -101,6 +104,11 @@ export class LeftToProxy {
     });
   }
 
+  /** Listeners of gateways that may be selected, and whether they surely are. */
+  #sureGateways(selection: Selection): Map<KnownListener, boolean> {
+    return new Map(this.#gateways(selection).map((listener) => [listener, this.#isSure(selection, listener)]));
+  }
+
   /** Clusters with servers that are, or may be, selected. */
   #inbound(selection: Selection): ClusterInfo[] {
     const { labels, targets, document } = selection;
@@ -131,12 +139,12 @@ export class LeftToProxy {
     const filters = new EnvoyFilters(
       {
         context: this.#context,
-        listeners: this.#listeners.filter((listener) => !listener.inbound),
+        listeners: this.#listeners.filter((listener) => !listener.inbound && !listener.connections),
         clusters: this.#clusters,
         added,
         select: (selection) => ({
           clients: this.#isClient(selection),
-          gateways: new Map(this.#gateways(selection).map((listener) => [listener, this.#isSure(selection, listener)])),
+          gateways: this.#sureGateways(selection),
         }),
         leave: (patch, objects, why) => this.#leavePatch(patch, objects, why),
       },
@@ -255,30 +263,16 @@ export class LeftToProxy {
     this.#leave(rule, objects, 'wasm', ['spec'], message);
   }
 
-  telemetry({ document, spec }: Typed<Telemetry>): void {
-    const rule = this.#context.rule(document, ['spec'], 'spec');
-    const selection = { document, labels: spec.selector?.matchLabels ?? {}, targets: targetsOf(spec) };
-    const logs = (spec.accessLogging ?? []).filter((logging) => logging.disabled !== true);
-    if (logs.length > 0) {
-      const objects = this.#acting(
-        selection,
-        logs.map((logging) => logging.match?.mode),
-      );
-      this.#leave(rule, objects, 'access-log', ['spec', 'accessLogging'], 'every request is to be logged by a proxy');
-    }
-    const traces = (spec.tracing ?? []).filter(
-      (t) => t.disableSpanReporting !== true && (t.randomSamplingPercentage ?? (t.providers?.length ? 1 : 0)) > 0,
-    );
-    if (traces.length > 0) {
-      const objects = this.#acting(
-        selection,
-        traces.map((tracing) => tracing.match?.mode),
-      );
-      this.#leave(rule, objects, 'tracing', ['spec', 'tracing'], 'requests are to be traced by a proxy');
-    }
-    if (spec.metrics?.length) {
-      const message = 'metrics of a proxy do not count what the kernel decides';
-      this.#context.unsupported(rule, ['spec', 'metrics'], 'telemetry', message);
-    }
+  /** Does what Telemetries say of logs, and marks what they say else; before patches, which may change it. */
+  telemetry(documents: readonly Typed<Telemetry>[], providers: ReadonlyMap<string, JsonObject>): void {
+    const input: Telemetered = {
+      context: this.#context,
+      listeners: this.#listeners,
+      providers,
+      gateways: (selection) => this.#sureGateways(selection),
+      hasServers: (selection) => this.#inbound(selection).length > 0,
+      leave: (...left) => this.#leave(...left),
+    };
+    new Telemetries(input, documents).apply();
   }
 }

@@ -37,18 +37,20 @@ export interface HttpRule {
 }
 
 /** Where clients of a rule come from. */
-interface From {
+export interface From {
   /** the port of the service or gateway that they connect to */
   readonly port: number;
   readonly audience: Audience;
+  /** of a service with one port that one is meant, whoever asks */
+  readonly single?: boolean;
 }
 
 /**
  * The cluster that a destination means. Without a port it is the one that clients connect to: a sidecar looks at no others
  * of a service, even if it has only one. Gateways take that one.
  */
-function destinationCluster(
-  input: RouteInput,
+export function destinationCluster(
+  input: Pick<RouteInput, 'context' | 'registry'>,
   document: Document,
   destination: Destination,
   path: Path,
@@ -58,7 +60,7 @@ function destinationCluster(
   const host = resolveHost(destination.host.toLowerCase(), document.namespace, context.domain);
   const service = input.registry.get(host);
   const single = service?.ports.length === 1 ? service.ports[0]?.number : undefined;
-  const only = from.audience.gateways.length > 0 || service?.assumed ? single : undefined;
+  const only = from.single || from.audience.gateways.length > 0 || service?.assumed ? single : undefined;
   const port = destination.port?.number ?? only ?? from.port;
   if (service && !service.assumed && !service.ports.some((p) => p.number === port)) {
     const ports = service.ports.map((p) => p.number).join(', ');
@@ -238,14 +240,17 @@ export interface Audience {
   readonly labels: Readonly<Record<string, string>>;
 }
 
-const meshClients = (context: Context): Audience => ({
+export const meshClients = (context: Context): Audience => ({
   gateways: [],
   namespace: context.namespace,
   labels: context.labels,
 });
 
+/** What matches of all protocols say of clients. */
+type ClientMatch = Pick<HttpMatch, 'gateways' | 'sourceLabels' | 'sourceNamespace'>;
+
 /** True if a match is about this audience. */
-function fromHere(audience: Audience, match: HttpMatch, document: Document): boolean {
+export function fromHere(audience: Audience, match: ClientMatch, document: Document): boolean {
   if (match.gateways && match.gateways.length > 0) {
     const names = match.gateways.map((name) => gatewayName(name, document.namespace));
     return audience.gateways.length === 0
@@ -258,7 +263,13 @@ function fromHere(audience: Audience, match: HttpMatch, document: Document): boo
 }
 
 /** Says that a match counts for other clients than those of this translation. */
-function explainSkipped(input: RouteInput, http: HttpRule, match: HttpMatch, index: number, audience: Audience): void {
+export function explainSkipped(
+  input: Pick<RouteInput, 'context'>,
+  http: Pick<HttpRule, 'document' | 'path' | 'rule'>,
+  match: ClientMatch,
+  index: number,
+  audience: Audience,
+): void {
   const { context } = input;
   // a match for gateways is carried out there
   if (match.gateways && match.gateways.length > 0) return;

@@ -1,6 +1,7 @@
 /** Which VirtualService speaks for which host, and the routes that it gives each port. */
 import type { Document } from '../documents.js';
 import type { JsonObject } from '../resources.js';
+import { ConnectionRoutes } from './connection-routes.js';
 import type { Context, Path } from './context.js';
 import { expandDelegates } from './delegates.js';
 import { gatewayName, hostMatches, MESH, resolveHost } from './hosts.js';
@@ -59,6 +60,8 @@ export class VirtualServices {
   readonly #bound: Bound[] = [];
   /** in the order in which they count */
   readonly atGateways: GatewayBound[] = [];
+  /** what they say of connections */
+  readonly connections: ConnectionRoutes;
   readonly #delegates = new Map<string, HttpRule[]>();
   readonly #context: Context;
   readonly #sidecars: Sidecars;
@@ -66,6 +69,7 @@ export class VirtualServices {
   constructor(context: Context, documents: readonly Typed<VirtualService>[], sidecars: Sidecars) {
     this.#context = context;
     this.#sidecars = sidecars;
+    this.connections = new ConnectionRoutes(context, [...documents].sort(byAge), sidecars);
     const read = [...documents]
       .sort(byAge)
       .map(({ document, spec }) => ({ document, spec, rules: this.#rules(document, spec) }));
@@ -92,13 +96,11 @@ export class VirtualServices {
 
   #rules(document: Document, spec: VirtualService): HttpRule[] {
     const context = this.#context;
-    for (const kind of ['tls', 'tcp'] as const) {
-      spec[kind]?.forEach((_, index) => {
-        const path = ['spec', kind, index];
-        const rule = context.rule(document, path, `${kind}[${index}]`);
-        context.unsupported(rule, path, 'not-http', `${kind.toUpperCase()} routes are not intercepted`);
-      });
-    }
+    spec.tls?.forEach((_, index) => {
+      const path = ['spec', 'tls', index];
+      const rule = context.rule(document, path, `tls[${index}]`);
+      context.unsupported(rule, path, 'not-http', 'TLS routes are not intercepted');
+    });
     return (spec.http ?? []).map((route, index): HttpRule => {
       const path = ['spec', 'http', index];
       weights(context, document, path, route);
@@ -181,8 +183,10 @@ export class VirtualServices {
     subset?: string;
     document: Document;
     path: (string | number)[];
+    tcp?: true;
   }> {
     const { domain } = this.#context;
+    yield* this.connections.mentions();
     const meshed = new Set(this.#bound.map((bound) => bound.document));
     const gatewayOnly = this.atGateways.filter((bound) => !meshed.has(bound.document));
     for (const bound of [...this.#bound, ...gatewayOnly]) {

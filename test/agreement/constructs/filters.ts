@@ -105,6 +105,36 @@ const limit = (draw: Draw): JsonObject => ({
   ...maybe(draw, 3, [{ response_headers_to_add: [add('x-limited', 'yes', 'OVERWRITE_IF_EXISTS_OR_ADD')] }]),
 });
 
+const off: JsonObject = { enabled: { default_value: false, runtime_key: 'off' } };
+const library = (kind: string, name: string): JsonObject => ({
+  [`${kind}_library`]: {
+    ...{
+      name,
+      typed_config: {
+        '@type': `type.googleapis.com/envoy.extensions.compression.${name}.${kind}.v3.${name[0]!.toUpperCase()}${name.slice(1)}`,
+      },
+    },
+  },
+});
+const compressor = (draw: Draw): JsonObject => ({
+  ...library('compressor', draw.one(['gzip', 'gzip', 'brotli', 'zstd'])),
+  ...maybe(draw, 4, [
+    { request_direction_config: {} },
+    { request_direction_config: { common_config: { min_content_length: 5 } } },
+    { request_direction_config: { common_config: off } },
+  ]),
+  ...maybe(draw, 2, [
+    { response_direction_config: { common_config: { min_content_length: draw.one([1, 6, 7, 200]) } } },
+    {
+      response_direction_config: {
+        common_config: { content_type: draw.one([['text/plain'], ['Text/HTML', 'a/b+c.d']]) },
+      },
+    },
+    { response_direction_config: { disable_on_etag_header: true, remove_accept_encoding_header: true } },
+    { response_direction_config: { common_config: off } },
+  ]),
+});
+
 interface Kind {
   readonly name: string;
   readonly type: string;
@@ -142,6 +172,29 @@ const KINDS: readonly Kind[] = [
         'buffer.v3.BufferPerRoute',
         d.one<JsonObject>([{ disabled: true }, { buffer: { max_request_bytes: d.one([5, 10, 100]) } }]),
       ),
+  },
+  {
+    name: 'compressor',
+    type: 'compressor.v3.Compressor',
+    make: compressor,
+    own: (d) =>
+      typed(
+        'compressor.v3.CompressorPerRoute',
+        d.one<JsonObject>([
+          { disabled: true },
+          { overrides: { response_direction_config: {} } },
+          { overrides: { response_direction_config: { remove_accept_encoding_header: d.below(2) === 0 } } },
+        ]),
+      ),
+  },
+  {
+    name: 'decompressor',
+    type: 'decompressor.v3.Decompressor',
+    make: (d) => ({
+      ...library('decompressor', 'gzip'),
+      response_direction_config: { common_config: off },
+      ...maybe(d, 3, [{ request_direction_config: { common_config: off } }]),
+    }),
   },
   {
     name: 'health_check',
@@ -209,6 +262,11 @@ const HEADERS: readonly (readonly [string, string])[] = [
   ...([
     ['Origin', 'https://app.example'],
     ['Referer', 'https://app.example/x'],
+  ] as const),
+  ...([
+    ['Accept-Encoding', 'gzip, br;q=0.5'],
+    ['Accept-Encoding', 'identity, deflate'],
+    ['Content-Encoding', 'gzip'],
   ] as const),
   ...([
     ['x-envoy-fault-abort-request', '409'],

@@ -278,7 +278,7 @@ function rule(draw: Draw, withTokens: boolean): JsonObject {
 function authorizationPolicies(draw: Draw, withTokens: boolean): JsonObject[] {
   const fits = (r: JsonObject): boolean => !Array.isArray(r.to) || r.to.length > 0;
   return SERVICES.flatMap((service) =>
-    several(1 + draw.below(2), () => draw.one(['ALLOW', 'ALLOW', 'DENY', 'AUDIT'])).map((action, i) =>
+    several(1 + draw.below(2), () => draw.one(['ALLOW', 'ALLOW', 'DENY', 'AUDIT', 'CUSTOM'])).map((action, i) =>
       security('AuthorizationPolicy', `${service}-${i}`, {
         ...(draw.below(6) > 0 && { selector: { matchLabels: { app: service } } }),
         ...{ action, rules: several(1 + draw.below(3), () => rule(draw, withTokens)).filter(fits) },

@@ -87,7 +87,9 @@ function parts(listener: JsonObject): { chain: JsonObject; filter: JsonObject } 
   return { chain, filter: (chain.filters as JsonObject[])[0] ?? {} };
 }
 
-const managerOf = (listener: JsonObject): JsonObject => (parts(listener).filter.typed_config ?? {}) as JsonObject;
+/** The configuration of a listener's HTTP connection manager. */
+export const managerOf = (listener: JsonObject): JsonObject =>
+  (parts(listener).filter.typed_config ?? {}) as JsonObject;
 
 /** The filter chain with another configuration of its HTTP connection manager. */
 function withManager(listener: JsonObject, config: JsonObject): JsonObject {

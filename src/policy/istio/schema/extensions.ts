@@ -87,7 +87,14 @@ export const telemetry = z.looseObject({
   selector: matchSelector().optional(),
   ...targets(),
   accessLogging: z
-    .array(z.looseObject({ match: mode(), providers: provider(), disabled: z.boolean().optional() }))
+    .array(
+      z.looseObject({
+        match: mode(),
+        providers: provider(),
+        disabled: z.boolean().optional(),
+        filter: z.looseObject({ expression: z.string().optional() }).optional(),
+      }),
+    )
     .optional(),
   tracing: z
     .array(

@@ -1,4 +1,4 @@
-/** VirtualService (networking.istio.io), as far as its HTTP routes go; TCP and TLS routes are only recognised. */
+/** VirtualService (networking.istio.io): HTTP and TCP routes; TLS routes are only recognised. */
 import { z } from 'zod';
 import {
   atMostOne,
@@ -235,13 +235,41 @@ const httpRoute = () => {
 };
 export type HttpRoute = z.infer<ReturnType<typeof httpRoute>>;
 
+const someWeight = (v: Record<string, unknown>) =>
+  !Array.isArray(v.route) || v.route.length < 2 || v.route.some((r) => typeof r?.weight === 'number' && r.weight > 0);
+
+const tcpMatch = () =>
+  z.object({
+    destinationSubnets: z.array(z.string()).optional(),
+    sourceSubnet: z.string().optional(),
+    port: port().optional(),
+    sourceLabels: labels().optional(),
+    sourceNamespace: z.string().optional(),
+    gateways: z.array(z.string()).optional(),
+  });
+export type TcpMatch = z.infer<ReturnType<typeof tcpMatch>>;
+
+const tcpDestination = () => z.object({ destination: destination(), weight: count().optional() });
+
+const tcpRoute = () =>
+  rule(
+    z.object({
+      match: z.array(tcpMatch()).optional(),
+      route: z.array(tcpDestination()).min(1, 'names no destination'),
+    }),
+    someWeight,
+    'the weights of several destinations must not all be 0',
+    ['route'],
+  );
+export type TcpRoute = z.infer<ReturnType<typeof tcpRoute>>;
+
 export const virtualService = rule(
   z.object({
     hosts: z.array(nonEmpty()).optional(),
     gateways: z.array(nonEmpty()).optional(),
     http: z.array(httpRoute()).optional(),
     tls: z.array(z.unknown()).optional(),
-    tcp: z.array(z.unknown()).optional(),
+    tcp: z.array(tcpRoute()).optional(),
     exportTo: z.array(z.string()).optional(),
   }),
   (v) => has(v, 'http') || has(v, 'tls') || has(v, 'tcp'),

@@ -1,0 +1,102 @@
+/** Envoy listeners for connections: of services' TCP ports, and of gateways' TCP servers, as far as rules speak of them. */
+import type { Backends } from '../gateway-api/backends.js';
+import type { Intercept, JsonObject } from '../resources.js';
+import type { Authorization } from './authorization.js';
+import { type ConnectionRoutes, connectionListener, proxyOf } from './connection-routes.js';
+import { interceptsOf } from './gateway-listeners.js';
+import type { GatewayWorkload } from './gateways.js';
+import { clusterName } from './hosts.js';
+import { visible } from './kubernetes-services.js';
+import type { KnownListener } from './left-to-proxy.js';
+import type { Places } from './listeners.js';
+import type { Service } from './registry.js';
+import type { RouteInput } from './routes.js';
+import type { EnvoyFilter } from './schema/extensions.js';
+
+/** Patches that may change listeners for connections. */
+const PATCHES = new Set(['LISTENER', 'FILTER_CHAIN', 'NETWORK_FILTER', 'LISTENER_FILTER']);
+
+/** Whether EnvoyFilters may change what is made here. */
+export function patchConnections(filters: readonly { readonly spec: EnvoyFilter }[]): boolean {
+  return filters.some(({ spec }) => spec.configPatches?.some(({ applyTo = '' }) => PATCHES.has(applyTo)));
+}
+
+/** The clusters that a chain leads to. */
+function clustersOf(chain: JsonObject): string[] {
+  const proxy = proxyOf(chain);
+  const weighted = (proxy.weighted_clusters as JsonObject | undefined)?.clusters as JsonObject[] | undefined;
+  return weighted ? weighted.map(({ name }) => String(name)) : [String(proxy.cluster)];
+}
+
+/**
+ * Builds the listeners and what is intercepted for them.
+ *
+ * @param patched EnvoyFilters may change them: then none is built
+ */
+export function buildConnectionListeners(
+  input: RouteInput,
+  seen: readonly Service[],
+  workloads: readonly GatewayWorkload[],
+  routes: ConnectionRoutes,
+  authorization: Authorization,
+  place: Places,
+  backends: Backends,
+  patched: boolean,
+): { listeners: KnownListener[]; intercepts: Intercept[] } {
+  const { context } = input;
+  const listeners: KnownListener[] = [];
+  const intercepts: Intercept[] = [];
+  /** Why connections must not be led to the servers by a chain. */
+  const refusal = (
+    chain: JsonObject,
+    workload?: GatewayWorkload,
+  ): readonly [code: string, message: string] | undefined => {
+    if (patched)
+      return ['envoy-filter', 'EnvoyFilters patch listeners or their filters: connections are not intercepted'];
+    const judged = clustersOf(chain).some((name) => authorization.protectsServers(name));
+    if (!judged && !(workload && authorization.protectsGateway(workload))) return undefined;
+    return ['network-filter', 'AuthorizationPolicies judge these connections, which is not done here'];
+  };
+  const claimed = new Set<string>();
+  for (const workload of workloads) {
+    for (const { address, port } of interceptsOf(workload, 'tcp')) claimed.add(`${address} ${port}`);
+    const done = new Set<number>();
+    for (const server of workload.servers) {
+      if (server.protocol === 'http' || done.has(server.port)) continue;
+      const chain = routes.ofGateway(input, workload, server, backends);
+      if (!chain) continue;
+      done.add(server.port);
+      const refused = refusal(chain, workload);
+      if (refused) {
+        routes.leave(chain, ...refused);
+        continue;
+      }
+      const { document, path } = server;
+      const name = `gateway|${server.port}|${workload.key}`;
+      const addresses = [...workload.addresses, ...(workload.service?.addresses ?? [])];
+      const json = connectionListener(name, place(name, { addresses, document, path }), chain);
+      listeners.push({ json: context.origin(json, document, path), port: server.port, workload, connections: true });
+      for (const { address, port, server: number } of interceptsOf(workload, 'tcp'))
+        if (number === server.port) intercepts.push({ address, port, listener: name });
+    }
+  }
+  for (const service of seen) {
+    if (service.resolution === 'none' || !(service.assumed || visible(service.exportTo, context.namespace))) continue;
+    for (const { number: port, protocol } of service.ports) {
+      if (protocol !== 'tcp') continue;
+      const chain = routes.ofService(input, service, port);
+      const addresses = service.addresses.filter((address) => !claimed.has(`${address} ${port}`));
+      if (!chain || (addresses.length === 0 && service.addresses.length > 0)) continue;
+      const refused = refusal(chain);
+      if (refused) {
+        routes.leave(chain, ...refused);
+        continue;
+      }
+      const name = clusterName(port, '', service.host);
+      const json = connectionListener(name, place(name, service), chain);
+      listeners.push({ json: context.origin(json, service.document, service.path), port, connections: true });
+      for (const address of addresses) intercepts.push({ address, port, listener: name });
+    }
+  }
+  return { listeners, intercepts };
+}

@@ -1,0 +1,175 @@
+/** TCP routes of Istio and the Gateway API: connections go where Envoy alone, given the same resources, leads them. */
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { startEnvoy } from '../../src/lab/envoy.js';
+import { Lab } from '../../src/lab/processes.js';
+import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
+import { buildPlan } from '../../src/plan/build.js';
+import { report } from '../../src/plan/report.js';
+import { loadFiles } from '../../src/policy/load.js';
+import { Client, Echo } from './connection-world.js';
+import { moved } from './istio-world.js';
+import { skip } from './world.js';
+
+const slice = (service: string, version: 'v1' | 'v2', port: number, name: string): string => `---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: ${service}-${version}-${name}
+  labels: { kubernetes.io/service-name: ${service}, version: ${version}, app: ${service} }
+addressType: IPv4
+ports: [{ name: ${name}, port: ${port}, protocol: TCP }]
+endpoints: [{ addresses: ["127.0.1.${version === 'v1' ? 1 : 2}"] }]
+`;
+const service = (name: string, address: string, ports: string): string => `---
+apiVersion: v1
+kind: Service
+metadata: { name: ${name} }
+spec: { clusterIP: ${address}, selector: { app: ${name} }, ports: [${ports}] }
+`;
+const istio = (kind: string, name: string, spec: string): string => `---
+apiVersion: networking.istio.io/v1
+kind: ${kind}
+metadata: { name: ${name} }
+spec: ${spec}
+`;
+
+function policies(one: number, two: number): string {
+  return [
+    service('db', '10.96.177.1', '{ name: tcp-db, port: 5432 }, { name: tcp-more, port: 5433 }'),
+    slice('db', 'v1', one, 'tcp-db'),
+    slice('db', 'v2', two, 'tcp-db'),
+    slice('db', 'v1', one, 'tcp-more'),
+    slice('db', 'v2', two, 'tcp-more'),
+    service('other', '10.96.177.2', '{ name: tcp, port: 7000 }'),
+    slice('other', 'v2', two, 'tcp'),
+    service('guarded', '10.96.177.3', '{ name: tcp, port: 7001 }'),
+    slice('guarded', 'v2', two, 'tcp'),
+    service('gate', '10.96.177.4', '{ name: tcp, port: 31400 }'),
+    slice('gate', 'v1', one, 'tcp'),
+    istio(
+      'DestinationRule',
+      'db',
+      '{ host: db, subsets: [{ name: v1, labels: { version: v1 } }, { name: v2, labels: { version: v2 } }] }',
+    ),
+    istio(
+      'VirtualService',
+      'db',
+      `{ hosts: [db], tcp: [
+        { match: [{ port: 5433, sourceLabels: { app: nobody } }], route: [{ destination: { host: db, subset: v1 } }] },
+        { match: [{ port: 5433, destinationSubnets: [10.96.177.0/24] }], route: [{ destination: { host: other } }] },
+        { match: [{ port: 5432 }], route: [{ destination: { host: db, subset: v2 } }] } ] }`,
+    ),
+    istio(
+      'VirtualService',
+      'other',
+      `{ hosts: [other], tcp: [{ route: [
+        { destination: { host: db, subset: v1, port: { number: 5432 } }, weight: 100 },
+        { destination: { host: other }, weight: 0 } ] }] }`,
+    ),
+    istio('VirtualService', 'guarded', '{ hosts: [guarded], tcp: [{ route: [{ destination: { host: guarded } }] }] }'),
+    `---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: { name: guarded }
+spec: { selector: { matchLabels: { app: guarded } }, rules: [{ from: [{ source: { namespaces: [friends] } }] }] }
+`,
+    istio(
+      'Gateway',
+      'gate',
+      '{ selector: { app: gate }, servers: [{ port: { number: 31400, protocol: TCP, name: tcp }, hosts: ["*"] }] }',
+    ),
+    istio(
+      'VirtualService',
+      'at-gate',
+      '{ hosts: ["*"], gateways: [gate], tcp: [{ match: [{ port: 31400 }], route: [{ destination: { host: other } }] }] }',
+    ),
+    `---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: { name: api }
+spec:
+  addresses: [{ value: 10.96.177.5 }]
+  listeners: [{ name: tcp, port: 9000, protocol: TCP, allowedRoutes: { kinds: [{ kind: TCPRoute }] } }]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: { name: api }
+spec:
+  parentRefs: [{ name: api, sectionName: tcp }]
+  rules: [{ backendRefs: [{ name: db, port: 5432, weight: 0 }, { name: other, port: 7000, weight: 3 }] }]
+`,
+  ].join('');
+}
+
+describe('TCP routes', { skip, timeout: 120_000 }, () => {
+  let lab: Lab;
+  let sidestep: SidestepHandle;
+  let inside: Client;
+  let outside: Client;
+  let places: Map<string, number>;
+  let verdicts: Map<string, string>;
+
+  before(async () => {
+    lab = await Lab.open('connection-policies');
+    const [one, two] = [await Echo.start(lab, 'one', '127.0.1.1'), await Echo.start(lab, 'two', '127.0.1.2')];
+    const file = join(lab.dir, 'mesh.yaml');
+    await writeFile(file, policies(one.port, two.port));
+    const resources = await loadFiles([file], {});
+    assert.deepEqual(
+      resources.diagnostics.filter((d) => d.severity === 'error'),
+      [],
+    );
+    verdicts = new Map(
+      report(resources, buildPlan(resources)).results.map((r) => [
+        `${r.kind} ${r.name} ${r.rule}`,
+        r.reasons.map(({ code }) => code).join() || r.verdict,
+      ]),
+    );
+    const { bootstrap, at } = await moved(resources);
+    places = at;
+    await startEnvoy(lab, 'alone', bootstrap);
+    sidestep = await startSidestep(lab, [file]);
+    outside = await Client.start(lab);
+    inside = await Client.start(lab, sidestep);
+  });
+  after(() => lab?.close());
+
+  test('what check says of the rules', () => {
+    assert.deepEqual(Object.fromEntries([...verdicts].filter(([rule]) => !rule.startsWith('Dest'))), {
+      'VirtualService db tcp[0]': 'source-match',
+      'VirtualService db tcp[1]': 'kernel',
+      'VirtualService db tcp[2]': 'kernel',
+      'VirtualService other tcp[0]': 'kernel',
+      'VirtualService guarded tcp[0]': 'network-filter',
+      'AuthorizationPolicy guarded rules[0]': 'no-workload',
+      'VirtualService at-gate tcp[0]': 'kernel',
+      'TCPRoute api rules[0]': 'kernel',
+    });
+  });
+
+  const CASES: readonly [what: string, address: string, port: number, listener: string, server: string][] = [
+    ['a subset, by port', '10.96.177.1', 5432, 'outbound|5432||db.default.svc.cluster.local', 'two'],
+    ['a destination subnet', '10.96.177.1', 5433, 'outbound|5433||db.default.svc.cluster.local', 'two'],
+    ['another service', '10.96.177.2', 7000, 'outbound|7000||other.default.svc.cluster.local', 'one'],
+    ['a gateway’s TCP server', '10.96.177.4', 31400, 'gateway|31400|gate.default.svc.cluster.local', 'two'],
+    ['a TCPRoute', '10.96.177.5', 9000, 'gateway|9000|api.default', 'two'],
+  ];
+  for (const [what, to, port, listener, server] of CASES) {
+    test(what, async () => {
+      const { routed } = await sidestep.status();
+      for (let i = 0; i < 5; i++) {
+        const m = await inside.run({ to, port, send: 'hello', half: true });
+        assert.equal(m.head, `${server}\nhello`, JSON.stringify(m));
+        assert.equal(m.end, 'end');
+        assert.equal(m.peer, `${to} ${port}`);
+        const a = await outside.run({ to: '127.0.0.2', port: places.get(listener)!, send: 'hello', half: true });
+        assert.equal(a.head, m.head, listener);
+      }
+      const now = (await sidestep.status()).routed;
+      assert.equal(now.kernel - routed.kernel, 5);
+    });
+  }
+});
