@@ -195,7 +195,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     tokens: new Map(tokens),
     keyServers: new Map(keyServers),
     ...(prepared ? { prepared } : {}),
-    config: json({ listeners: resources.listeners, clusters: resources.clusters }),
+    config: json({ listeners: resources.listeners, clusters: resources.clusters }, withoutKeys),
     sources: json([...texts]),
   };
 }
@@ -275,9 +275,13 @@ function ejectableOf(task: PolicyTask, { followed }: CompiledImage, resources: R
   return found;
 }
 
+/** Private keys are nobody's to see. */
+const withoutKeys = (key: string, value: unknown): unknown =>
+  key === 'private_key' && !(value as JsonObject | null)?.filename ? {} : value;
+
 /** A value as JSON, in memory of its own. */
-function json(value: unknown): Uint8Array {
-  return new Uint8Array(Buffer.from(JSON.stringify(value)));
+function json(value: unknown, replace?: (key: string, value: unknown) => unknown): Uint8Array {
+  return new Uint8Array(Buffer.from(JSON.stringify(value, replace)));
 }
 
 function proxyAddress({ proxy }: PolicyTask, listener: ListenerPlan): At | undefined {
