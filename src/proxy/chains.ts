@@ -97,10 +97,12 @@ function relayed(listener: JsonObject, chains: readonly JsonObject[], relays: re
   };
 }
 
+const isInspector = (filter: JsonObject) => asObject(filter.typed_config)?.['@type'] === INSPECTOR;
+
 /** With what reads a ClientHello, without a time limit that the listener did not have. */
 function inspected(listener: JsonObject, wanted: boolean): JsonObject {
   const filters = asObjects(listener.listener_filters);
-  if (!wanted || filters.some((f) => asObject(f.typed_config)?.['@type'] === INSPECTOR)) return {};
+  if (!wanted || filters.some(isInspector)) return {};
   const inspector = { name: 'envoy.filters.listener.tls_inspector', typed_config: { '@type': INSPECTOR } };
   return {
     listener_filters: [...filters, inspector],
@@ -199,10 +201,13 @@ function cluster(relay: NumberedChain, dir: string, target: ChainTarget): JsonOb
 /** The chain as the agent reaches it. */
 function copyOf(listener: JsonObject, chain: JsonObject, relay: NamedChain, dir: string): JsonObject {
   const { filter_chain_match: _, transport_socket: transport, ...rest } = chain;
-  const { default_filter_chain: __, listener_filters: ___, ...only } = listener;
+  const { default_filter_chain: __, listener_filters: filters, ...only } = listener;
+  // what the client asked for is known where something reads it, and only there
+  const inspectors = asObjects(filters).filter(isInspector);
   return agentCopy(
     {
       ...only,
+      listener_filters: relay.tls ? inspectors : [],
       filter_chains: [{ ...rest, ...(relay.tls ? { transport_socket: reduced(asObject(transport)!) } : {}) }],
     },
     relay.name,
