@@ -5,7 +5,7 @@ import type { Http2Server } from 'node:http2';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
 import { instanceFolder } from '../kernel/instance.js';
 import { formatDiagnostic } from '../policy/diagnostics.js';
-import { type EnvoyProxy, startProxy, stopStaleProxy } from '../proxy/index.js';
+import { type EnvoyProxy, envoyVersion, findEnvoy, startProxy, stopStaleProxy } from '../proxy/index.js';
 import { serveAdmin, writeState } from './admin.js';
 import { ChainServer } from './chain-server.js';
 import { chooseIntake } from './choose-intake.js';
@@ -95,7 +95,7 @@ export class Instance {
     if (!intake) throw new StartError(why ?? '', 'unavailable');
     if (why !== undefined) options.log(why);
     // what the proxy hands on is decided at its sockets
-    if (options.proxy === 'own' && intake === 'socket') {
+    if (options.proxy === 'own' && intake === 'socket' && (await handsOn())) {
       await this.#chains.open();
       this.#source.chains = this.#chains.target;
     }
@@ -268,6 +268,16 @@ export class Instance {
     for (const server of this.#servers) server.close();
     if (this.#release) rmSync(this.#paths.folder, { recursive: true, force: true });
     this.#release?.();
+  }
+}
+
+/** Whether the Envoy that is there can hand connections on when their TLS handshake is over: since 1.37. */
+async function handsOn(): Promise<boolean> {
+  try {
+    const [major = 0, minor = 0] = (await envoyVersion(findEnvoy())).split('.').map(Number);
+    return major > 1 || minor >= 37;
+  } catch {
+    return false; // said when it is started
   }
 }
 
