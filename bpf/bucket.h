@@ -33,7 +33,10 @@ __noinline int bucket_take(__u32 index, int take) {
   return -1;
 }
 
-/* Draws. Returns 0 when the request passes, the offset of the reply that it gets, or negative: nobody knows. */
+/*
+ * Draws. Returns 0 when the request passes, the offset of the reply that it gets, REPLY_DELAYED, or negative: nobody
+ * knows.
+ */
 __noinline int draw_lots(struct scratch *s) {
   if (!s)
     return -1;
@@ -59,7 +62,8 @@ __noinline int draw_lots(struct scratch *s) {
 static __always_inline int can_answer(struct work *w, __u32 from) {
   struct scratch *s = w->s;
   for (__u32 i = 0; i < MAX_LOTS; i++)
-    if (i >= from && i < s->n_lots && !replies(s, AT(struct action, w->image, s->lots[i].reply)))
+    if (i >= from && i < s->n_lots && s->lots[i].reply != REPLY_DELAYED &&
+        !replies(s, AT(struct action, w->image, s->lots[i].reply)))
       return 0;
   return 1;
 }

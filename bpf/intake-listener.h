@@ -315,6 +315,7 @@ static __always_inline void ctl_gate(struct ctl *ctl, struct conn *c) {
     ctl->result = 0;
     if (gate & 1 && passed == ctl->arg && !(c->flags & (CONN_FLAG_STICKY | CONN_FLAG_BROKEN))) {
       c->body_left = 0;
+      c->flags &= ~CONN_FLAG_DELAYED;
       ctl->result = __sync_val_compare_and_swap(&c->gate, gate, gate & ~1u) == gate;
     }
   }

@@ -24,6 +24,7 @@
 #define MAX_TOKEN_PLACES 8
 #define MAX_TOKEN_LINES 1024
 #define REPLY_PROXY 1
+#define REPLY_DELAYED 2
 #define MAX_PIECES 16
 #define FIGURE_SHIFT 4
 #define MAX_ADDS 32
@@ -150,6 +151,7 @@
 #define PIECE_SOURCE_IP 7
 #define PIECE_BUCKET 8
 #define PIECE_FIGURE 9
+#define PIECE_RANDOM 10
 
 #define FIGURE_LIMIT 1
 #define FIGURE_REMAINING 2
@@ -218,6 +220,7 @@
 #define CONN_FLAG_TOLD 256
 #define CONN_FLAG_DIRECT 32
 #define CONN_FLAG_COUNTED 64
+#define CONN_FLAG_DELAYED 128
 
 #define INTAKE_SOCKET 0
 #define INTAKE_LISTENER 1
@@ -460,7 +463,7 @@ struct rbac_entry {
   __u32 action; /* RBAC */
   __u32 never; /* 1: the condition never matches */
   __u32 condition; /* offset of literals; 0 with never == 0: always matches */
-  __u32 reply; /* offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy */
+  __u32 reply; /* offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy; REPLY_DELAYED */
   __u32 numerator; /* with a denominator: stops this share of what it would stop, drawn per request */
   __u32 denominator; /* 0: always */
   __u32 bucket; /* index plus one of a bucket: stops what it would stop only when no token is left; 0: none */

@@ -70,8 +70,8 @@ static __always_inline void put_word(struct scratch *s, __u32 at, __u64 word) {
   set_word(&s->out[at & OUT_MASK], word);
 }
 
-/* A random UUID, version 4, variant 1 (RFC 9562), as Envoy makes them. */
-static __noinline int put_request_id(struct scratch *s) {
+/* A random UUID, variant 1 (RFC 9562), as Envoy makes them. */
+static __noinline int put_request_id(struct scratch *s, __u32 version) {
   if (!s)
     return 0;
   if (s->o > MAX_OUT - 64) {
@@ -84,7 +84,7 @@ static __noinline int put_request_id(struct scratch *s) {
   o += name;
   /* 8-4-4-4-12 digits; the first of the third group is the version, that of the fourth has the variant */
   __u64 first = hex_digits(random_u32());
-  __u64 second = hex_digits((random_u32() & 0xfff0ffff) | 0x00040000);
+  __u64 second = hex_digits((random_u32() & 0xfff0ffff) | (version & 0xf) << 16);
   __u64 third = hex_digits((random_u32() & 0xfffffff3) | 8);
   __u64 fourth = hex_digits(random_u32());
   put_word(s, o, first);
@@ -99,6 +99,24 @@ static __noinline int put_request_id(struct scratch *s) {
   s->out[o & OUT_MASK] = '\n';
   o++;
   s->o = o;
+  return 0;
+}
+
+/* Sixteen random digits, or the last ones once more. */
+static __noinline int put_random(struct scratch *s, __u32 again) {
+  if (!s)
+    return 0;
+  if (s->o > MAX_OUT - 64) {
+    s->overflow = 1;
+    return 0;
+  }
+  if (!again) {
+    s->random[0] = hex_digits(random_u32());
+    s->random[1] = hex_digits(random_u32());
+  }
+  put_word(s, s->o, s->random[0]);
+  put_word(s, s->o + 8, s->random[1]);
+  s->o += 16;
   return 0;
 }
 
@@ -227,6 +245,9 @@ static long piece_step(__u32 index, void *context) {
     end = s->cap[(group * 2 + 1) & 7];
     break;
   }
+  case PIECE_RANDOM:
+    put_random(s, p->arg);
+    return 0;
 #ifndef SIDESTEP_NATIVE
   case PIECE_BUCKET: {
     __u32 bucket = shown_bucket(s);
@@ -328,7 +349,7 @@ static long add_step(__u32 index, void *context) {
     break;
   case ADD_REQUEST_ID:
     if (!(s->present & (1ULL << SLOT_X_REQUEST_ID)))
-      put_request_id(s);
+      put_request_id(s, a->len);
     break;
   case ADD_EMPTY_LENGTH:
     if (!(s->flags & HEAD_LENGTH) && (in_at(s, 0) == 'P' || in_at(s, 0) == 'O'))

@@ -80,7 +80,9 @@ static __always_inline int reply(struct sk_msg_md *msg, struct __sk_buff *skb, s
   if (draw && listener->log && !log_has_room())
     return to_agent(c, size, COUNTER_AGENT);
   int other = draw ? draw_lots(s) : 0;
-  if (other < 0)
+  if (other == REPLY_DELAYED)
+    c->flags |= CONN_FLAG_DELAYED;
+  if (other < 0 || other == REPLY_DELAYED)
     return to_agent(c, size, COUNTER_AGENT);
   const struct action *given = other ? AT(struct action, w->image, other) : action;
   if (draw && !build_reply(w, given)) /* after the draw, of which it may tell */
@@ -327,7 +329,9 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
     int struck = 0;
     verdict = forward(msg, skb, c, &w, action, endpoint, size, queued, &struck);
     draw = 0;
-    if (struck > 0 && !envoy_headers && replies(s, AT(struct action, image, struck)))
+    if (struck == REPLY_DELAYED)
+      c->flags |= CONN_FLAG_DELAYED;
+    if (struck > 0 && struck != REPLY_DELAYED && !envoy_headers && replies(s, AT(struct action, image, struck)))
       answer = AT(struct action, image, struck);
     else if (struck)
       return to_agent(c, size, COUNTER_AGENT);

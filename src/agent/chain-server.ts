@@ -12,8 +12,6 @@ import { PROXY_HEAD, type ProxyHeader, proxyHeaderLength, readProxyHeader } from
 
 const BACKLOG = 4096;
 const POLL_MS = 1;
-/** What Envoy's formats say for nothing. */
-const NO_NAME = '-';
 /** The proxy sends the header as soon as the connection stands, and connects only where a policy says so. */
 const PATIENCE_MS = 10_000;
 
@@ -85,14 +83,13 @@ export class ChainServer {
       socket.destroy(); // the hook has not seen it
       return;
     }
-    const sni = header.values.get(TLV.SNI)?.toString('latin1') ?? NO_NAME;
     this.arrived({
       socket,
       listener,
       cookie,
       client: header.from,
       asked: header.to,
-      relay: { end, sni: sni === NO_NAME ? '' : sni },
+      relay: { end },
     });
   }
 
@@ -136,6 +133,4 @@ export class ChainServer {
 export interface ChainFacts {
   /** local end of the proxy's socket */
   readonly end: Address;
-  /** the name that the client asked for; empty: none */
-  readonly sni: string;
 }

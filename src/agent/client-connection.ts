@@ -11,6 +11,7 @@ import type { Socket } from 'node:net';
 import { fdOf, setLinger } from '../kernel/syscalls.js';
 import { CONN_FLAG, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import { beforeDrain } from '../plan/idle-times.js';
+import { DELAY_LINE } from '../proxy/index.js';
 import type { ConnectionState } from './commands.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
 import { drained } from './drained.js';
@@ -129,7 +130,10 @@ export class ClientConnection implements ClientEnd {
         if (this.#pending.empty) return false;
         continue;
       }
-      if (!slot && !state.inFlight && !state.queued) break;
+      if (!slot && !state.inFlight && !state.queued) {
+        if (!this.#agentMode && state.flags & CONN_FLAG.DELAYED) this.#pending.insertLine(DELAY_LINE);
+        break;
+      }
       await sleep(POLL_MS);
     }
     this.#agentMode = true;
@@ -181,7 +185,6 @@ export class ClientConnection implements ClientEnd {
         ...target,
         source: this.source,
         ...('path' in target ? { prologue: this.context.prologue() } : {}),
-        sni: this.context.relayed?.sni ?? '',
       },
       {
         toClient: (bytes) => {

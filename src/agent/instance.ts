@@ -226,7 +226,7 @@ export class Instance {
 
   /** What `sidestep status` shows. */
   status(): ReturnType<typeof statusOf> {
-    const { plane, traffic, tokens, log } = this.#parts!;
+    const { plane, traffic, tokens, log, spans } = this.#parts!;
     return statusOf({
       name: this.options.name,
       plane,
@@ -234,6 +234,7 @@ export class Instance {
       namespaces: this.#namespaces?.size ?? 0,
       tokens: tokens.counts,
       log: log.counts,
+      spans: spans.counts,
       generation: this.generation,
       startedAt: this.#started,
       swapMs: this.#force!.swapMs,
@@ -249,13 +250,14 @@ export class Instance {
     this.#unwatch?.();
     this.#source.stop();
     await this.#changes?.stop();
-    const { discovery, listeners, traffic, log, outliers, plane } = this.#parts ?? {};
+    const { discovery, listeners, traffic, log, spans, outliers, plane } = this.#parts ?? {};
     discovery?.stop();
     listeners?.closeAll();
     this.#chains.close();
     this.#namespaces?.closeAll();
     await traffic?.drain(drainMs);
     log?.close();
+    await spans?.close();
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     for (const server of this.#grpc) server.close();
     outliers?.stop();

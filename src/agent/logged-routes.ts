@@ -16,11 +16,12 @@ function logged(listener: ListenerPlan, rules: readonly string[]): LoggedListene
   const parts = rules.map((id) => {
     const route = routes.get(id);
     if (!route) return Buffer.alloc(0);
-    const { action, guard, routeName } = route;
+    const { action, guard, routeName, operation } = route;
     const kept: LoggedRoute = {
       action,
       ...(guard ? { guard } : {}),
       ...(routeName === undefined ? {} : { routeName }),
+      ...(operation === undefined ? {} : { operation }),
     };
     return serialize(kept);
   });

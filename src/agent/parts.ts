@@ -1,7 +1,14 @@
 /** The parts of an agent that live as long as it does, whatever policy is in force, and how they know each other. */
 import { join } from 'node:path';
 import { bpfObjectPath } from '../kernel/object-path.js';
-import { type EnvoyProxy, ejectableName, type PreparedProxy, withEjections, withEndpoints } from '../proxy/index.js';
+import {
+  collectorPath,
+  type EnvoyProxy,
+  ejectableName,
+  type PreparedProxy,
+  withEjections,
+  withEndpoints,
+} from '../proxy/index.js';
 import { Breakers } from './breakers.js';
 import type { ChainServer } from './chain-server.js';
 import { Consultant } from './consult.js';
@@ -13,6 +20,7 @@ import { Outliers } from './outliers.js';
 import type { Generation } from './policy.js';
 import { Relays } from './relays.js';
 import { RequestLog } from './request-log.js';
+import { SpanSender } from './span-sender.js';
 import { TokenBuckets } from './token-buckets.js';
 import { TokenCache } from './token-cache.js';
 import { Traffic } from './traffic.js';
@@ -21,6 +29,7 @@ export interface AgentParts {
   readonly plane: DataPlane;
   readonly tokens: TokenCache;
   readonly log: RequestLog;
+  readonly spans: SpanSender;
   readonly buckets: TokenBuckets;
   readonly consultant: Consultant;
   readonly breakers: Breakers;
@@ -66,10 +75,15 @@ export function makeParts(context: PartsContext): AgentParts {
     now: () => performance.now(),
     random: Math.random,
   });
+  const spans = new SpanSender(collectorPath(paths.proxy), async () => {
+    const info = await proxy()?.admin.call('GET', '/server_info');
+    return String((JSON.parse(info?.body ?? '{}') as { version?: string }).version ?? '');
+  });
   const log = new RequestLog(
     plane,
     () => traffic.pool,
     (kind) => (options.proxy === 'own' ? join(paths.proxy, 'envoy.log') : `/dev/${kind}`),
+    spans,
   );
   const buckets = new TokenBuckets({
     mapping: plane.map('buckets').mmap(),
@@ -118,9 +132,8 @@ export function makeParts(context: PartsContext): AgentParts {
   });
   const listeners = new Listeners(plane, (arrival) => traffic.accept(arrival));
   const consultant = new Consultant(buckets);
-  return {
-    ...{ plane, tokens, log, buckets, consultant, breakers, outliers, traffic, discovery, listeners, chains, relays },
-  };
+  const ways = { traffic, discovery, listeners, chains, relays };
+  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, ...ways };
 }
 
 /**

@@ -38,6 +38,14 @@ export class PendingBytes {
     return this.#pieces[0]!;
   }
 
+  /** Puts a header line behind the first line of what waits. */
+  insertLine(line: string): void {
+    const bytes = this.peek();
+    const at = bytes.indexOf('\r\n') + 2;
+    this.#pieces = [Buffer.concat([bytes.subarray(0, at), Buffer.from(line, 'latin1'), bytes.subarray(at)])];
+    this.#length += line.length;
+  }
+
   /** Takes everything that waits. */
   takeAll(): Buffer {
     const bytes = this.peek();

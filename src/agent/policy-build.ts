@@ -8,6 +8,7 @@ import { beforeDrain, type DownstreamIdle, downstreamIdle, HOUR_MS, shorter } fr
 import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { report } from '../plan/report.js';
+import { reports } from '../plan/tracing.js';
 import { asString, tcpProxies } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { ejectableAssignment, inboundPath, type NamedChain, prepareProxy } from '../proxy/index.js';
@@ -123,6 +124,12 @@ function bucketsOf(plan: Plan): TokenBucket[] {
   return [...new Set(lists)].flatMap((checks) => checks.flatMap(({ bucket }) => (bucket ? [bucket] : [])));
 }
 
+/** Clusters that spans of the kernel's requests go to. */
+function collectorsOf(plan: Plan): string[] {
+  const traced = plan.listeners.flatMap(({ trace }) => (trace && reports(trace) ? [trace] : []));
+  return [...new Set(traced.flatMap(({ collector }) => (collector ? [collector.cluster] : [])))];
+}
+
 function breakersOf(plan: Plan, resources: Resources): Breaker[] {
   const unseen = usedElsewhere(resources, plan);
   return unique(plan.clusters.flatMap(({ breaker }) => (breaker && !unseen(breaker.cluster) ? [breaker] : [])));
@@ -158,7 +165,10 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
   const prepared =
     task.proxy === 'own'
       ? prepareProxy(
-          forProxy(task, resources, { limits, breakers, ejectable, inbound, chains: numbered, elsewhere, relays }),
+          forProxy(task, resources, {
+            ...{ limits, breakers, ejectable, inbound, elsewhere, relays, chains: numbered },
+            collectors: collectorsOf(plan),
+          }),
           task.proxyFolder,
         )
       : undefined;
@@ -228,7 +238,7 @@ function idleTimes(
 
 /** The agent's numbers, by what they are for. @param breakers is told which clusters' breakers are used */
 function numbersFor(
-  { proxies, inbound, wanted }: Planned,
+  { task, proxies, inbound, wanted }: Planned,
   numbers: Numbers,
   breakers: Set<string>,
 ): Omit<CompileOptions, 'generation'> {
@@ -251,6 +261,7 @@ function numbersFor(
   return {
     endpointId: (address, port, relay) => idOf(address, port, false, relay),
     programNumber: (wants) => program(wants)!,
+    delays: task.proxy === 'own',
     bucketIndex: byKey(wanted.buckets, numbers.buckets, ({ key }) => key),
     breakerIndex: (wants) => {
       const index = breaker(wants);

@@ -83,7 +83,7 @@ export interface Numbers {
 }
 
 /** What lines of access logs need of a rule. */
-export type LoggedRoute = Pick<RoutePlan, 'action' | 'guard' | 'routeName'>;
+export type LoggedRoute = Pick<RoutePlan, 'action' | 'guard' | 'routeName' | 'operation'>;
 
 /** What lines of access logs are made of, for a listener: its plan without routes, and the routes by rule. */
 export interface LoggedListener {

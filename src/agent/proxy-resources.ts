@@ -7,7 +7,9 @@ import {
   WITHOUT_BREAKERS,
   withBreakers,
   withChains,
+  withCollectors,
   withConsults,
+  withDelayRoutes,
   withInboundListeners,
   withOutliers,
   withoutLimits,
@@ -25,11 +27,13 @@ export interface KernelShare {
   readonly chains: readonly NumberedChain[];
   readonly elsewhere: ReadonlyMap<string, string>;
   readonly relays: ReadonlyMap<string, RelayPlan>;
+  /** clusters that spans of the kernel's requests go to */
+  readonly collectors: readonly string[];
 }
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, chains, elsewhere, relays } = share;
+  const { limits, breakers, ejectable, inbound, chains, elsewhere, relays, collectors } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
@@ -37,10 +41,14 @@ export function forProxy(task: PolicyTask, resources: Resources, share: KernelSh
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
   const relayed = new Set(chains.map(({ name }) => name));
   const all = withInboundListeners(
-    withOutliers(withReplayRoutes(asking, settings), ejectable, task.reportsPath),
+    withOutliers(withDelayRoutes(withReplayRoutes(asking, settings)), ejectable, task.reportsPath),
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])].filter((name) => !relayed.has(name)),
     task.proxyFolder,
   );
-  const whole = withRelays(all, relays.values(), task.relaySecret, task.reportsPath);
+  const whole = withCollectors(
+    withRelays(all, relays.values(), task.relaySecret, task.reportsPath),
+    collectors,
+    task.proxyFolder,
+  );
   return task.chains ? withChains(whole, chains, task.proxyFolder, task.chains) : whole;
 }

@@ -38,7 +38,7 @@ export class ProxySession {
   #requestPaused: (() => void) | undefined;
 
   constructor(
-    options: ProxyTarget & { source: string | undefined; prologue?: Buffer; sni?: string },
+    options: ProxyTarget & { source: string | undefined; prologue?: Buffer },
     private readonly events: ProxySessionEvents,
   ) {
     this.#requests = new MessageTracker(
@@ -66,7 +66,7 @@ export class ProxySession {
                   : '0.0.0.0',
           });
     if (options.prologue) socket.write(options.prologue);
-    this.#socket = 'path' in options && options.tls ? protect(socket, options.sni ?? '') : socket;
+    this.#socket = 'path' in options && options.tls ? protect(socket) : socket;
     socket.once('connect', () => {
       this.#end = localEnd(socket);
       if (this.#closed) return;
@@ -164,8 +164,8 @@ export class ProxySession {
 }
 
 /** TLS to a copy of a chain that has it. There is nothing to prove: the socket is one that only root may open. */
-function protect(socket: Socket, servername: string): Socket {
+function protect(socket: Socket): Socket {
   socket.on('error', () => undefined); // said by what is around it
   const ciphers = 'DEFAULT@SECLEVEL=0'; // whatever keys the certificate has
-  return tlsConnect({ socket, ciphers, rejectUnauthorized: false, ...(servername ? { servername } : {}) });
+  return tlsConnect({ socket, ciphers, rejectUnauthorized: false });
 }

@@ -9,12 +9,15 @@ import { LOG_RECORD, LogRecordSpec } from '../layout/log-records.js';
 import { get, getBig } from '../layout/struct.js';
 import { LogFile } from '../observe/log-file.js';
 import { type LogEntry, logLine, passes } from '../observe/log-line.js';
+import { spanOf } from '../observe/span.js';
 import type { ListenerPlan } from '../plan/ir.js';
+import { reports } from '../plan/tracing.js';
 import { wordsAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { parseHead } from './http-framing.js';
 import { loggedRoute } from './logged-routes.js';
 import type { Generation, LoggedListener, LoggedRoute } from './policy.js';
+import type { SpanSender } from './span-sender.js';
 import type { UpstreamPool } from './upstream-pool.js';
 
 const DRAIN_MS = 5;
@@ -43,7 +46,11 @@ interface Pending {
   readonly cookie: bigint;
   readonly started: bigint;
   readonly table: LoggedListener;
-  readonly entry: Omit<LogEntry, 'duration' | 'response' | 'answer' | 'status' | 'flags' | 'details' | 'sent'>;
+  readonly operation?: string;
+  readonly entry: Omit<
+    LogEntry,
+    'duration' | 'durationUs' | 'response' | 'answer' | 'status' | 'flags' | 'details' | 'sent'
+  >;
   answer?: { readonly status: number; readonly headers: Headers; readonly at: bigint };
 }
 
@@ -59,11 +66,13 @@ export class RequestLog {
   /**
    * @param pool knows the connections to servers
    * @param stream the file that a stream of the proxy's process is
+   * @param spans takes the spans of requests that are traced
    */
   constructor(
     plane: DataPlane,
     private readonly pool: () => UpstreamPool,
     private readonly stream: (kind: 'stdout' | 'stderr') => string,
+    private readonly spans: SpanSender,
   ) {
     this.#ring = new RingBuffer(plane.map('request_log'));
   }
@@ -121,7 +130,8 @@ export class RequestLog {
         ...(route && !route.guard ? { route: route.routeName ?? '' } : {}),
       };
       if (reply) {
-        this.#write(table, { ...base, ...replyOf(bytes(0, answerLength), number('body'), number('origin'), route) });
+        const given = replyOf(bytes(0, answerLength), number('body'), number('origin'), route);
+        this.#write(table, { ...base, ...given }, route?.operation);
         return;
       }
       const slot = number('slot');
@@ -131,7 +141,14 @@ export class RequestLog {
       const cluster = choices[number('choice')]?.cluster;
       const upstream = { host: this.pool().addressOf(number('endpoint')), local: this.pool().localOf(slot) };
       const entry = { ...base, upstream, ...(cluster === undefined ? {} : { cluster }) };
-      this.#pending.set(slot, { cookie, started: time, table, entry });
+      const operation = route?.operation;
+      this.#pending.set(slot, {
+        cookie,
+        started: time,
+        table,
+        entry,
+        ...(operation === undefined ? {} : { operation }),
+      });
       return;
     }
     const slot = number('slot');
@@ -152,10 +169,11 @@ export class RequestLog {
     const { answer } = p;
     const response = answer && ms(answer.at);
     const served = answer && answer.at > 0n;
-    this.#write(p.table, {
+    const entry: LogEntry = {
       ...p.entry,
       received: Math.max(0, p.entry.received - missing),
       duration: ms(at),
+      durationUs: Math.max(0, Number((at - p.started) / 1000n)),
       ...(served ? { response, complete: flags.length === 0 } : {}),
       answer: answer
         ? answerHeaders(answer.status, answer.headers, served ? response : undefined, p.table.listener)
@@ -164,7 +182,8 @@ export class RequestLog {
       flags,
       details,
       sent,
-    });
+    };
+    this.#write(p.table, entry, p.operation);
   }
 
   /**
@@ -194,7 +213,9 @@ export class RequestLog {
     return p;
   }
 
-  #write({ listener }: LoggedListener, entry: LogEntry): void {
+  #write({ listener }: LoggedListener, entry: LogEntry, operation: string | undefined): void {
+    if (listener.trace && reports(listener.trace))
+      this.spans.add(listener.trace, spanOf(listener.trace, entry, operation));
     for (const log of listener.log?.logs ?? []) {
       if (!passes(log.filter, entry)) continue;
       const path = log.sink.kind === 'file' ? log.sink.path : this.stream(log.sink.kind);
@@ -238,7 +259,7 @@ function requestOf(bytes: Buffer, local: ListenerPlan | undefined, client: strin
   ];
   if (!local) return headers;
   const has = (name: string) => headers.some(([n]) => n === name);
-  if (local.generateRequestId && !has('x-request-id')) headers.push(['x-request-id', randomUUID()]);
+  if (local.generateRequestId && !has('x-request-id')) headers.push(['x-request-id', requestId(local)]);
   if (!has('x-forwarded-proto')) headers.push(['x-forwarded-proto', local.forwardedProto]);
   const edge = local.log?.edge;
   if (edge) headers.push(['x-envoy-external-address', client]);
@@ -248,6 +269,12 @@ function requestOf(bytes: Buffer, local: ListenerPlan | undefined, client: strin
     else headers[at] = ['x-forwarded-for', `${headers[at]![1]},${client}`];
   }
   return headers;
+}
+
+/** An id as the proxy makes them: its version says why it is traced. */
+function requestId({ trace }: ListenerPlan): string {
+  const id = randomUUID();
+  return `${id.slice(0, 14)}${trace?.idVersion ?? 4}${id.slice(15)}`;
 }
 
 function answerHeaders(
@@ -281,13 +308,14 @@ function replyOf(
   sent: number,
   origin: number,
   route: LoggedRoute | undefined,
-): Pick<LogEntry, 'duration' | 'answer' | 'status' | 'flags' | 'details' | 'sent' | 'cluster'> {
+): Pick<LogEntry, 'duration' | 'durationUs' | 'answer' | 'status' | 'flags' | 'details' | 'sent' | 'cluster'> {
   const end = bytes.indexOf('\r\n\r\n');
   const head = parseHead(bytes.subarray(0, end + 4));
   const status = Number(head?.startLine.split(' ')[1] ?? 0);
   const cluster = route && origin !== ORIGIN.ROUTE ? drawn(route) : undefined;
   return {
     duration: 0,
+    durationUs: 0,
     // the length of nothing is the codec's
     answer: [[':status', String(status)], ...(head?.headers ?? []).filter((h) => h.join() !== 'content-length,0')],
     status,

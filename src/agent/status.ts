@@ -11,6 +11,7 @@ export interface StatusInput {
   readonly namespaces: number;
   readonly tokens: TokenCounts;
   readonly log: { readonly lines: number; readonly lost: number };
+  readonly spans: { readonly sent: number; readonly lost: number };
   readonly generation: Generation;
   readonly startedAt: number;
   readonly admin: string;
@@ -48,6 +49,8 @@ export interface Status {
    * the proxy got because the agent was behind; it has logged them)
    */
   readonly log: { readonly lines: number; readonly lost: number; readonly proxied: number };
+  /** spans of requests that the kernel decided: taken by collectors, and by nobody */
+  readonly spans: { readonly sent: number; readonly lost: number };
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly counters: Record<string, number>;
   /**
@@ -100,6 +103,7 @@ export function statusOf(input: StatusInput): Status {
     upstreams: traffic.pool.size,
     tokens: { ...input.tokens },
     log: { lines: input.log.lines, lost: input.log.lost + counters.LOG_LOST, proxied: counters.LOG_FULL },
+    spans: { ...input.spans },
     hits: ruleNames(generation)
       .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
       .filter((hit) => hit.requests > 0),

@@ -60,6 +60,7 @@ function describe(s: Status): string {
     ...(s.log.lines + s.log.lost === 0
       ? []
       : [`log       ${s.log.lines} lines, ${s.log.lost} lost, ${s.log.proxied} requests left to the proxy meanwhile`]),
+    ...(s.spans.sent + s.spans.lost === 0 ? [] : [`spans     ${s.spans.sent} sent, ${s.spans.lost} lost`]),
     ...s.hits.map((hit) => `  ${String(hit.requests).padStart(9)}  ${hit.route}`),
   ];
   return `${lines.join('\n')}\n`;

@@ -50,7 +50,7 @@ export interface Refusal {
 /** What actions of one listener are compiled against. */
 export interface ActionContext {
   readonly blob: Blob;
-  readonly listener: Pick<ListenerPlan, 'generateRequestId' | 'forwardedProto'>;
+  readonly listener: Pick<ListenerPlan, 'generateRequestId' | 'forwardedProto' | 'trace'>;
   /** the slot of a header name, undefined when there was none left */
   readonly slot: (name: string) => number | undefined;
   readonly clusters: Clusters;
@@ -121,6 +121,8 @@ function template(
         return { kind: PIECE.HEADER, arg: slot(piece.name)! };
       case 'source_ip':
         return { kind: PIECE.SOURCE_IP };
+      case 'random':
+        return { kind: PIECE.RANDOM, arg: piece.again ? 1 : 0 };
       case 'figure':
         return { kind: PIECE.FIGURE, arg: FIGURES[piece.of], off: piece.bucket ? bucketIndex(piece.bucket)! + 1 : 0 };
       default:
@@ -195,7 +197,8 @@ function additions(context: ActionContext, adds: readonly NetAdd[]): number | Re
     const made = add.pieces && template(context, add.pieces);
     if (add.pieces && made === undefined) return refuse('budget', `header ${add.name} has too many or too long pieces`);
     const off = made ?? (bytes.length === 0 ? 0 : context.blob.intern(bytes));
-    list.push({ when: add.when, slot, off, len: bytes.length, variable: made === undefined ? 0 : 1 });
+    const len = add.when === ADD.REQUEST_ID ? (context.listener.trace?.idVersion ?? 4) : bytes.length;
+    list.push({ when: add.when, slot, off, len, variable: made === undefined ? 0 : 1 });
   }
   return list.length === 0 ? 0 : context.blob.structs(AddSpec, list);
 }

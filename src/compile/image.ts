@@ -22,6 +22,8 @@ export interface CompileOptions {
   readonly programNumber?: ProgramNumber;
   /** indexes of token buckets; default: indexes of this image only */
   readonly bucketIndex?: BucketIndex;
+  /** the proxy delays the requests for which a delay was drawn; default: it does */
+  readonly delays?: boolean;
   /** indexes of breakers' counters; default: indexes of this image only */
   readonly breakerIndex?: BreakerIndex;
   /** most bytes of the image; default IMAGE_SIZE */
@@ -136,6 +138,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
         clusters,
         programNumber,
         bucketIndex,
+        delays: options.delays ?? true,
         proxyEndpoint: options.proxyEndpointId(listener.name) + 1,
         rule: (route) => ruleOf.get(route.id)!,
         report,

@@ -28,6 +28,7 @@ import {
   RBAC,
   RbacEntrySpec,
   RbacListSpec,
+  REPLY_DELAYED,
   REPLY_PROXY,
   ROUTE_FLAG,
   RouteSpec,
@@ -357,12 +358,13 @@ function draw(
   head: Head,
   around: Surroundings,
 ): number | 'proxy' | undefined {
-  const answers = lots.map((lot) => reply(image, get(image, lot, RbacEntrySpec, 'reply'), head) !== undefined);
+  const given = lots.map((lot) => get(image, lot, RbacEntrySpec, 'reply'));
+  const answers = given.map((at) => at === REPLY_DELAYED || reply(image, at, head) !== undefined);
   const first = lots[0] !== undefined && get(image, lots[0], RbacEntrySpec, 'bucket') !== 0 ? 1 : 0;
   if (answers.slice(first).includes(false)) return 'proxy';
   const struck = lots.findIndex((lot) => strikes(image, lot, around));
   if (struck < 0) return undefined;
-  return answers[struck] ? get(image, lots[struck]!, RbacEntrySpec, 'reply') : 'proxy';
+  return answers[struck] && given[struck] !== REPLY_DELAYED ? given[struck] : 'proxy';
 }
 
 /**

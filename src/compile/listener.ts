@@ -103,12 +103,12 @@ function tokenPlaces(blob: Blob, listener: ListenerPlan, slot: Scope['slot']): R
 }
 
 /** What the listener's access logs need. The agent must know the client's address: it may be in x-forwarded-for. */
-function logBits({ log }: ListenerPlan): number {
+function logBits({ log, trace }: ListenerPlan): number {
   if (!log) return 0;
   const operators = logOperators(log.logs);
   const request = operators.some(({ command }) => command === 'REQ' || command.startsWith('DOWNSTREAM_REMOTE'));
   const answer = operators.some(({ command }) => command === 'RESP');
-  return LOG.ON | (request ? LOG.REQUEST : 0) | (answer ? LOG.ANSWER : 0);
+  return LOG.ON | (request || trace ? LOG.REQUEST : 0) | (answer || trace?.egress ? LOG.ANSWER : 0);
 }
 
 /**

@@ -13,6 +13,8 @@ export type Produced = Uint8Array | undefined;
 const CRLF = Buffer.from('\r\n');
 const COLON = 0x3a;
 const CLOSE = 0x5d;
+/** What stands for random digits. */
+const RANDOM = '0123456789abcdef';
 
 function blobBytes(image: DataView, at: number, length: number): Uint8Array {
   return new Uint8Array(image.buffer, image.byteOffset + at, length);
@@ -73,6 +75,9 @@ function expandPieces(
         break;
       case PIECE.SOURCE_IP:
         parts.push(Buffer.from((head.source ?? []).join('.')));
+        break;
+      case PIECE.RANDOM:
+        parts.push(Buffer.from(RANDOM));
         break;
       case PIECE.BUCKET: {
         const bucket = head.bucket ?? 0;
@@ -205,7 +210,10 @@ export function buildHead(
         if (there) parts.push(line);
         break;
       case ADD.REQUEST_ID:
-        if (!there) parts.push(Buffer.from(`x-request-id: ${uuid}\r\n`));
+        if (!there) {
+          const version = get(image, at, AddSpec, 'len').toString(16);
+          parts.push(Buffer.from(`x-request-id: ${uuid.slice(0, 14)}${version}${uuid.slice(15)}\r\n`));
+        }
         break;
       case ADD.TOKEN_LINES:
         parts.push(tokenLines);

@@ -10,6 +10,7 @@ import {
   RBAC,
   RbacEntrySpec,
   RbacListSpec,
+  REPLY_DELAYED,
   REPLY_PROXY,
   TOKEN_WORD,
 } from '../layout/image.js';
@@ -25,6 +26,7 @@ export interface ListenerInput {
   readonly clusters: ActionContext['clusters'];
   readonly programNumber: ActionContext['programNumber'];
   readonly bucketIndex: BucketIndex;
+  readonly delays: boolean;
   /** endpoint id plus one */
   readonly proxyEndpoint: number;
   readonly rule: (route: RoutePlan) => number;
@@ -34,6 +36,7 @@ export interface ListenerInput {
 /** What is shared by everything that belongs to a listener. */
 export interface Scope extends ActionContext {
   readonly rule: ListenerInput['rule'];
+  readonly delays: boolean;
   readonly report: ListenerInput['report'];
 }
 
@@ -109,6 +112,7 @@ export function storeCondition(blob: Blob, products: Exclude<Compiled, boolean>)
 /** What `rbac_entry.reply` says; undefined: the reply does not fit. */
 function storeReply(scope: Scope, reply: RbacCheck['reply']): number | undefined {
   if (!reply) return 0;
+  if (reply.kind === 'proxy' && reply.delayed) return scope.delays ? REPLY_DELAYED : undefined;
   if (reply.kind === 'proxy') return REPLY_PROXY;
   const stored = replyAction(scope, reply);
   return typeof stored === 'number' ? stored : undefined;
@@ -116,15 +120,19 @@ function storeReply(scope: Scope, reply: RbacCheck['reply']): number | undefined
 
 /**
  * Whether the chances and buckets of a list can be drawn when nothing else can go wrong any more: one chance at most, and
- * where there are several, each with a reply that always fits.
+ * where there are several, each with a reply that always fits. A delay comes before all: the proxy draws for the rest.
  */
 function drawable(checks: readonly RbacCheck[]): boolean {
-  const lots = checks.filter((check) => check.chance ?? check.bucket);
-  if (lots.length > MAX_LOTS || lots.filter((check) => check.chance).length > 1) return false;
+  const [first, ...others] = checks.filter((check) => check.chance ?? check.bucket);
+  const delays = first?.reply?.kind === 'proxy' && first.reply.delayed;
+  const lots = first && !delays ? [first, ...others] : others;
+  if (lots.length + (delays ? 1 : 0) > MAX_LOTS || lots.filter((check) => check.chance).length > 1) return false;
   const literal = ({ reply }: RbacCheck) =>
     reply?.kind === 'reply' &&
     reply.headers.every(({ value }) => value.every(({ kind }) => kind === 'literal' || kind === 'figure'));
-  return lots.every((check) => check.reply?.kind === 'reply') && (lots.length < 2 || lots.every(literal));
+  return (
+    lots.every((check) => check.reply?.kind === 'reply') && (lots.length + (delays ? 1 : 0) < 2 || lots.every(literal))
+  );
 }
 
 /** Stores RBAC checks. Returns the offset of the list, or undefined when one cannot be computed. */

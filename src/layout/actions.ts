@@ -68,6 +68,8 @@ export const PIECE = {
   BUCKET: 8,
   /** FIGURE `arg` of the bucket `off` minus one, as decimal digits; 0: of the first lot's */
   FIGURE: 9,
+  /** sixteen random hexadecimal digits; `arg` 1: the last ones once more */
+  RANDOM: 10,
 } as const;
 /** What x-ratelimit headers say of a token bucket: its size, whole tokens left, seconds until there is one. */
 export const FIGURE = { LIMIT: 1, REMAINING: 2, RESET: 3 } as const;
@@ -77,7 +79,7 @@ export const ADD = {
   ALWAYS: 0,
   IF_ABSENT: 1,
   IF_PRESENT: 2,
-  /** `x-request-id: <random version 4 UUID>` when SLOT.X_REQUEST_ID is absent; off/len unused */
+  /** `x-request-id: <random UUID>` when SLOT.X_REQUEST_ID is absent; `len` is its version, by which Envoy says why it traces */
   REQUEST_ID: 3,
   /** literal off/len (e.g. `x-envoy-original-path: `), then the target as received, then CR LF */
   ORIGINAL_TARGET: 4,

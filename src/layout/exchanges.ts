@@ -132,6 +132,8 @@ export const CONN_FLAG = {
   DIRECT: 32,
   /** DIRECT: its endpoint counts it as active */
   COUNTED: 64,
+  /** the request that was passed to the agent is to be delayed by the proxy: that was drawn */
+  DELAYED: 128,
 } as const;
 
 /** Where the requests of a connection are decided, and how they reach the upstream. */

@@ -143,6 +143,8 @@ export const LOG = {
 
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */
 export const REPLY_PROXY = 1;
+/** With a chance: what is drawn is the proxy's, which delays it. */
+export const REPLY_DELAYED = 2;
 export const ROUTE_FLAG = {
   /** whether the route matches cannot be computed: a request that gets as far as it goes to the proxy */
   UNKNOWN: 1,
@@ -260,7 +262,11 @@ export const RbacEntrySpec = struct('rbac_entry', 'ALLOW stops what does not mat
   ['action', 'u32', 'RBAC'],
   ['never', 'u32', '1: the condition never matches'],
   ['condition', 'u32', 'offset of literals; 0 with never == 0: always matches'],
-  ['reply', 'u32', "offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy"],
+  [
+    'reply',
+    'u32',
+    "offset of the action for what is stopped; 0: the listener's `denied`; REPLY_PROXY: the proxy; REPLY_DELAYED",
+  ],
   ['numerator', 'u32', 'with a denominator: stops this share of what it would stop, drawn per request'],
   ['denominator', 'u32', '0: always'],
   ['bucket', 'u32', 'index plus one of a bucket: stops what it would stop only when no token is left; 0: none'],
@@ -291,6 +297,7 @@ export const IMAGE_LAYOUT: Layout = {
     MAX_TOKEN_PLACES,
     MAX_TOKEN_LINES,
     REPLY_PROXY,
+    REPLY_DELAYED,
   },
   enums: { SCAN, SLOT, STATE, FIELD, TOKEN_PLACE, RBAC, LOG, LITERAL, ROUTE_FLAG },
   structs: [

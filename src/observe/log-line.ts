@@ -14,6 +14,8 @@ export interface LogEntry {
   readonly startUs: number;
   /** milliseconds until it was over, and until the head of the answer came from the server */
   readonly duration: number;
+  /** the same in microseconds */
+  readonly durationUs: number;
   readonly response?: number;
   /** the server's answer was complete */
   readonly complete?: boolean;
@@ -34,6 +36,9 @@ export interface LogEntry {
   readonly cluster?: string;
   readonly route?: string;
 }
+
+/** The first value of a header, by its name in lower case or Envoy's name of a pseudo header. */
+export const findHeader = (headers: Headers, name: string): string | undefined => find(headers, name, false);
 
 function find(headers: Headers, name: string, joined: boolean): string | undefined {
   const wanted = name === 'host' ? ':authority' : name;

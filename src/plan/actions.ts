@@ -5,6 +5,7 @@ import type { FilterOutcome } from './filter-outcome.js';
 import type { Action, ClusterPlan, Condition, RbacCheck, Reason } from './ir.js';
 import type { LogOperator } from './log-format.js';
 import type { Notes } from './notes.js';
+import type { Decoration, TracePlan } from './tracing.js';
 import type { UserAgent } from './user-agent.js';
 
 /**
@@ -56,6 +57,7 @@ export interface ListenerContext {
   readonly suppressEnvoyHeaders: boolean;
   /** use_remote_address: what the proxy says about the client */
   readonly edge: Edge | undefined;
+  readonly trace?: TracePlan;
   /** add_user_agent: what the proxy says about itself */
   readonly userAgent: UserAgent | undefined;
   /** the operators of the listener's access logs */
@@ -82,6 +84,8 @@ export interface RouteContext {
   readonly matched: number | 'whole';
   /** what the HTTP filters do to its requests */
   readonly filters: Pick<FilterOutcome, 'request' | 'whole'>;
+  /** how spans are called */
+  readonly decoration: Decoration;
 }
 
 /** The one variant of a route that is left to the proxy. */

@@ -1,7 +1,7 @@
 /**
  * Which filter chains can be relayed: the proxy chooses the chain and takes TLS off, the plaintext comes to the data plane,
  * and what the kernel leaves to the proxy goes to a copy of the chain (src/proxy/chains.ts). The copy sees a TLS connection of
- * the agent's: with the client's address and SNI, and no certificate of the client's. So nothing in the chain may look at
+ * the agent's: with the client's address, no name that it asked for and no certificate of its. So nothing in the chain may look at
  * anything else of the TLS connection.
  */
 import { asString, connectionManagers, filterChains } from '../policy/envoy/walk.js';
@@ -86,6 +86,7 @@ const KNOWN_FILTERS =
 
 /** What a configuration may not mention, and what it would be for. */
 const TLS_FACTS: readonly (readonly [RegExp, string])[] = [
+  [/%REQUESTED_SERVER_NAME/, 'a format mentions the name that the client asked for'],
   [
     /%DOWNSTREAM_(TLS|PEER|LOCAL_(SUBJECT|URI|DNS|IP_SAN|EMAIL|OTHERNAME|OID))|%TLS_JA|_JA[34]/,
     'a format mentions facts of the TLS connection',
@@ -125,6 +126,7 @@ export function chainProblem(
     return 'the listener stands before a server’s own port';
   const [manager] = connectionManagers({ filter_chains: [chain] });
   if (!manager) return undefined;
+  if (obj(manager, 'tracing')) return 'requests are traced';
   const rds = str(obj(manager, 'rds'), 'route_config_name');
   const routes = resources.routeConfigs.find((config) => str(config, 'name') === rds);
   const said = [manager, ...(routes ? [routes] : [])].map(textOf);

@@ -265,6 +265,8 @@ function piece(view: View, p: Piece): string {
       return view.request.sourceIp ?? '';
     case 'figure':
       return `<${p.of}>`;
+    case 'random':
+      return '<random>';
     case 'capture':
       throw new RangeError('captures stand in targets only');
   }
@@ -378,6 +380,7 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
     if (chance) {
       const { numerator, denominator } = chance;
       if (request.random !== undefined && request.random % denominator < numerator) struck ??= check;
+      else if (answer?.kind === 'proxy') perhaps += `; the proxy delays ${numerator} of ${denominator} such requests`;
       else perhaps += `; a filter stops ${numerator} of ${denominator} such requests`;
       continue;
     }
@@ -387,6 +390,7 @@ export function evaluate(plan: Plan, request: PlanRequest): Trace {
     break;
   }
   const stopped = struck ?? stop;
+  if (stopped?.reply?.kind === 'proxy') return proxy(stopped.reply.why ?? '', found);
   if (stopped) {
     const answer = stopped.reply?.kind === 'reply' ? stopped.reply : undefined;
     const rbac = stopped.action === 'allow' ? 'no ALLOW policy matches' : 'a DENY policy matches';

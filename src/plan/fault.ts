@@ -15,16 +15,22 @@ export function share(percent: JsonObject | undefined): 'none' | 'some' | 'all' 
   return scale !== undefined && numerator >= scale ? 'all' : 'some';
 }
 
-/** Requests that are answered by a fault filter. */
+export interface Chance {
+  readonly numerator: number;
+  readonly denominator: number;
+}
+
+/** What a fault filter does to requests that meet `condition`; chances are drawn per request, undefined: all of them. */
 export interface FaultPlan {
-  readonly status: number;
   readonly condition: Condition;
-  /** drawn per request; undefined: all of them */
-  readonly chance?: { readonly numerator: number; readonly denominator: number };
+  /** before anything else: the proxy holds these */
+  readonly delay?: { readonly chance?: Chance };
+  /** these are answered */
+  readonly abort?: { readonly status: number; readonly chance?: Chance };
 }
 
 /**
- * What an HTTPFault answers, `none` if it lets every request pass, or undefined, with a reason in `notes`, if it is for
+ * What an HTTPFault does, `none` if it lets every request pass, or undefined, with a reason in `notes`, if it is for
  * the proxy to decide. Faults that a request asks for by its headers are not seen here: such requests (x-envoy-*) go to
  * the proxy in any case.
  */
@@ -46,22 +52,35 @@ export function faultOutcome(
   const leave = (message: string, key: string) => notes.add('per-route-filter', message, join(path, key), fault, key);
   if (runtimeMayChange) notes.add('per-route-filter', 'the runtime may change faults', path, fault);
   const delay = obj(fault, 'delay');
-  if (delay && !has(delay, 'header_delay') && share(obj(delay, 'percentage')) !== 'none')
-    leave('requests are delayed', 'delay');
+  const delayed = delay && !has(delay, 'header_delay') ? share(obj(delay, 'percentage')) : 'none';
+  const matchers = list(fault, 'headers');
+  if (delayed === 'all' && matchers.length === 0) leave('all requests are delayed', 'delay');
   const abort = obj(fault, 'abort');
-  const percentage = obj(abort, 'percentage');
-  const aborted = abort && !has(abort, 'header_abort') ? share(percentage) : 'none';
+  const aborted = abort && !has(abort, 'header_abort') ? share(obj(abort, 'percentage')) : 'none';
   const status = num(abort, 'http_status');
-  const denominator = SCALES[str(percentage, 'denominator')];
   if (aborted !== 'none') {
     if (!has(abort, 'http_status')) leave('the fault is not a fixed status', 'abort');
     else if (status < 400) leave(`status ${status}`, 'abort');
-    if (denominator === undefined) leave('an unknown denominator', 'abort');
   }
-  const conditions = list(fault, 'headers').map((h, i) => headerCondition(notes, h, join(path, `headers[${i}]`)));
+  const chances = [
+    [delay, delayed, 'delay'],
+    [abort, aborted, 'abort'],
+  ] as const;
+  for (const [owner, found, key] of chances)
+    if (found === 'some' && !chanceOf(owner)) leave('an unknown denominator', key);
+  const conditions = matchers.map((h, i) => headerCondition(notes, h, join(path, `headers[${i}]`)));
   if (notes.reasons.length > before || conditions.includes(undefined)) return undefined;
-  if (aborted === 'none') return 'none';
-  const condition = all(conditions as Condition[]);
-  if (aborted === 'all') return { status, condition };
-  return { status, condition, chance: { numerator: num(percentage, 'numerator'), denominator: denominator! } };
+  if (aborted === 'none' && delayed === 'none') return 'none';
+  return {
+    condition: all(conditions as Condition[]),
+    ...(delayed === 'none' ? {} : { delay: delayed === 'some' ? { chance: chanceOf(delay)! } : {} }),
+    ...(aborted === 'none' ? {} : { abort: { status, ...(aborted === 'some' ? { chance: chanceOf(abort)! } : {}) } }),
+  };
+}
+
+/** The share that `owner.percentage` means, undefined if its denominator is not known. */
+function chanceOf(owner: JsonObject | undefined): Chance | undefined {
+  const percentage = obj(owner, 'percentage');
+  const denominator = SCALES[str(percentage, 'denominator')];
+  return denominator === undefined ? undefined : { numerator: num(percentage, 'numerator'), denominator };
 }

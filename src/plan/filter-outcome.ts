@@ -2,7 +2,7 @@
 import type { JsonObject } from '../policy/resources.js';
 import { filterReply, hasEdits, localReply } from './answers.js';
 import { ALWAYS, all, not } from './conditions.js';
-import { type FilterSteps, type Step, stopsAll } from './filter-steps.js';
+import { type FilterSteps, HELD, type Step, stopsAll } from './filter-steps.js';
 import type { AnswerEdit, AnswerEdits, Condition, HeaderEdit, RbacCheck, ReplyAction, TokenBucket } from './ir.js';
 import { figureEdits } from './local-limits.js';
 import type { Notes } from './notes.js';
@@ -83,7 +83,7 @@ export function answered(
     for (const step of act.steps) {
       const knownToCors = cors && corsAt < at ? cors : undefined;
       const reply = (allowed: boolean) => replyOf(step, { route, filters: filterEdits(allowed, at, step.bucket) });
-      if (stopsAll(step) && step.reply && step.reply !== 'proxy') {
+      if (stopsAll(step) && typeof step.reply === 'object') {
         const whole = (when: Condition, allowed: boolean) => ({ when, action: reply(allowed) as ReplyAction });
         abort = [...(knownToCors ? [whole(knownToCors.allowed, true)] : []), whole(ALWAYS, false)];
         return;
@@ -103,6 +103,7 @@ export function answered(
 
 function replyOf(step: Step, edits: AnswerEdits): RbacCheck['reply'] {
   if (step.reply === 'proxy') return { kind: 'proxy', ...(step.why ? { why: step.why } : {}) };
+  if (step.reply === 'delayed') return { kind: 'proxy', why: HELD, delayed: true };
   if (!step.reply && !hasEdits(edits)) return undefined;
   const { status, body, headers = [] } = step.reply ?? { ...DENIED, headers: [] };
   return {
@@ -130,7 +131,7 @@ function checksOf(
     if (step.rbac && condition === step.condition) rememberPolicies(made, policiesOf(step.rbac));
     return made;
   };
-  if (!allowed || step.reply === 'proxy') return [check(step.action, step.condition, false)];
+  if (!allowed || typeof step.reply === 'string') return [check(step.action, step.condition, false)];
   const stops = step.action === 'deny' ? step.condition : not(step.condition);
   // a chance must not be drawn twice, nor a token be taken
   const rest =

@@ -19,10 +19,11 @@ export interface Step {
   readonly action: RbacCheck['action'];
   readonly condition: Condition;
   readonly chance?: RbacCheck['chance'];
-  /** what is stopped: a local reply, the proxy's business, or (undefined) RBAC's own 403 */
+  /** what is stopped: a local reply, the proxy's business, a delay by the proxy, or (undefined) RBAC's own 403 */
   readonly reply?:
     | { readonly status: number; readonly body: string; readonly headers?: ReplyAction['headers'] }
-    | 'proxy';
+    | 'proxy'
+    | 'delayed';
   /** what is stopped takes a token instead, as long as there is one */
   readonly bucket?: RbacCheck['bucket'];
   /** why, in words, what is stopped is left to the proxy */
@@ -72,6 +73,8 @@ export interface FilterInput {
 const FILTERS = 'envoy.extensions.filters.http.';
 /** Bodies over this are the proxy's in any case (MAX_KERNEL_BODY of the data plane). */
 const KERNEL_BODY = 1_048_576;
+/** Why requests that a fault delays are the proxy's. */
+export const HELD = 'the proxy holds requests that are delayed';
 const NOTHING: FilterSteps = { steps: [], request: [], answer: [] };
 
 type Reader = (notes: Notes, input: FilterInput, context: StepContext) => FilterSteps;
@@ -101,9 +104,22 @@ function fault(notes: Notes, input: FilterInput, context: StepContext): FilterSt
   const { config, path } = typed(notes, input.levels.slice(0, 1), type)[0] ?? input;
   const found = faultOutcome(notes, config, path, context.faultsMayChange);
   if (!found || found === 'none') return NOTHING;
-  const { status, condition, chance } = found;
-  const reply = { status, body: 'fault filter abort' };
-  return { ...NOTHING, steps: [{ action: 'deny', condition, reply, ...(chance ? { chance } : {}) }] };
+  const { condition, delay, abort } = found;
+  const steps: Step[] = [];
+  if (delay) {
+    const { chance } = delay;
+    steps.push({
+      action: 'deny',
+      condition,
+      ...(chance ? { reply: 'delayed', chance } : { reply: 'proxy', why: HELD }),
+    });
+  }
+  if (abort) {
+    const { status, chance } = abort;
+    const reply = { status, body: 'fault filter abort' };
+    steps.push({ action: 'deny', condition, reply, ...(chance ? { chance } : {}) });
+  }
+  return { ...NOTHING, steps };
 }
 
 function headerMutation(notes: Notes, input: FilterInput): FilterSteps {

@@ -13,6 +13,7 @@ import { type PolicyPart, policiesOf, rememberPolicies } from './rbac-policies.j
 import { type RetryPlan, retryPolicy } from './retry.js';
 import { beforeRewrite } from './rewritten.js';
 import { targetRewrite } from './target.js';
+import { reports, traceEdits } from './tracing.js';
 
 const DEFAULT_TIMEOUT_MS = 15_000;
 /** Domains of a virtual host for which a variant of a host rewrite is made, at most. */
@@ -312,6 +313,19 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   }
   if (bool(ctx.virtualHost, 'include_request_attempt_count')) {
     edits.push({ op: 'overwrite', name: 'x-envoy-attempt-count', value: '1' });
+  }
+  if (listener.trace) {
+    edits.push(...ctx.decoration.request, ...traceEdits(listener.trace));
+    const [field, owner] = own ? [join(path, 'retry_policy'), own] : ['virtual_host.retry_policy', ctx.virtualHost];
+    if (reports(listener.trace) && retry.retries > 0 && (retry.statuses.length > 0 || retry.resets))
+      notes.add('tracing', 'requests that may be tried again are traced as one', field, owner);
+    if (reports(listener.trace) && listener.suppressEnvoyHeaders && has(action, 'host_rewrite_literal'))
+      notes.add(
+        'tracing',
+        'spans are called by the host that is rewritten',
+        join(path, 'host_rewrite_literal'),
+        action,
+      );
   }
   const hashing = chosen.some(({ cluster }) => cluster.table);
   const host = str(action, 'host_rewrite_literal');

@@ -3,7 +3,7 @@ import type { JsonObject } from '../policy/resources.js';
 import { headersIn } from './answers.js';
 import { any, headersOf, NEVER } from './conditions.js';
 import { answered, type FilterOutcome, type RouteView, type TokenChange } from './filter-outcome.js';
-import { type FilterSteps, READERS, stopsAll } from './filter-steps.js';
+import { type FilterSteps, HELD, READERS, type Step, stopsAll } from './filter-steps.js';
 import type { Condition, Reason } from './ir.js';
 import { JWT_TYPE, type JwtCase, JwtFilter } from './jwt.js';
 import type { LimitContext } from './local-limits.js';
@@ -159,6 +159,10 @@ export class FilterChain {
       } else if (own) {
         notes.add('per-route-filter', `the filter ${filter.name} is configured here`, config!.path, config!.owner);
       }
+      const delays = act.steps.some(({ reply }) => reply === 'delayed');
+      overridden ||= delays;
+      // the proxy has routes for requests whose delay was drawn here, and none for those that have no route
+      if (delays && view === NO_ROUTE) act = { ...act, steps: act.steps.map(undrawn) };
       // the answer of a filter that never saw the request is edited by those behind it all the same
       if (stopped) act = { ...NOTHING, answer: act.answer };
       for (const name of lookedAt(act)) looked.add(name);
@@ -252,6 +256,13 @@ export class FilterChain {
 function leave(condition: Condition): FilterSteps {
   if (condition === NEVER) return NOTHING;
   return { ...NOTHING, steps: [{ action: 'deny', condition, reply: 'proxy', why: UNKNOWN_TOKENS }] };
+}
+
+/** A step that would draw a delay, for the proxy to draw. */
+function undrawn(step: Step): Step {
+  return step.reply === 'delayed'
+    ? { action: step.action, condition: step.condition, reply: 'proxy', why: HELD }
+    : step;
 }
 
 /** Names of the request's headers that a filter looks at. */

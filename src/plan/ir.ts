@@ -10,6 +10,7 @@ import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
+import type { TracePlan } from './tracing.js';
 
 /** Why something is left to the proxy. Codes come from the closed list in `reasons.ts`. */
 export interface Reason {
@@ -65,6 +66,8 @@ export type Piece =
   | { readonly kind: 'capture'; readonly group: number }
   /** the address that the connection comes from, as text */
   | { readonly kind: 'source_ip' }
+  /** sixteen random hexadecimal digits; `again`: the last ones once more */
+  | { readonly kind: 'random'; readonly again?: boolean }
   /** a number about a bucket when the answer is made; without `bucket` about the first that the request took from */
   | { readonly kind: 'figure'; readonly of: Figure; readonly bucket?: TokenBucket };
 
@@ -168,7 +171,14 @@ export interface RbacCheck {
   readonly action: 'allow' | 'deny';
   readonly condition: Condition;
   /** what is stopped is answered so, or left to the proxy; undefined: RBAC's own 403 */
-  readonly reply?: ReplyAction | { readonly kind: 'proxy'; readonly why?: string };
+  readonly reply?:
+    | ReplyAction
+    | {
+        readonly kind: 'proxy';
+        readonly why?: string;
+        /** with a chance: which requests a fault delays is drawn here, and the proxy delays these for certain */
+        readonly delayed?: true;
+      };
   /** what would be stopped is stopped with this probability only, drawn per request */
   readonly chance?: { readonly numerator: number; readonly denominator: number };
   /** what would be stopped takes a token instead, and is stopped when there is none */
@@ -190,6 +200,8 @@ export interface RoutePlan {
   readonly name: string;
   /** the name that its user gave it, for access logs; only where there are some */
   readonly routeName?: string;
+  /** what its spans are called; only where requests are traced */
+  readonly operation?: string;
   readonly position?: Position;
   /** undefined: cannot be computed in the kernel; requests that get as far as this route go to the proxy */
   readonly match?: Condition;
@@ -255,6 +267,8 @@ export interface ListenerPlan {
     /** proxies of one's own that have appended to x-forwarded-for behind the client's address */
     readonly trustedHops: number;
   };
+  /** its requests are traced */
+  readonly trace?: TracePlan;
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
   /** its connections come from a filter chain of the proxy's, which takes TLS off if there is any */

@@ -14,6 +14,7 @@ import type { LimitContext } from './local-limits.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 import { runtimeMayChange } from './runtime.js';
+import { reports, tracingOf } from './tracing.js';
 import { namesProxy, userAgentOf } from './user-agent.js';
 
 const HCM = 'envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
@@ -98,10 +99,6 @@ function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): 
     notes.add('local-reply', 'local replies are rewritten', at('local_reply_config'), hcm);
   if (bool(hcm, 'strip_trailing_host_dot'))
     notes.add('host-normalization', 'a dot at the end of the host is stripped', at('strip_trailing_host_dot'), hcm);
-  const tracing = obj(hcm, 'tracing');
-  if (tracing && (has(tracing, 'provider') || num(obj(tracing, 'overall_sampling') ?? { value: 100 }, 'value') > 0)) {
-    notes.add('tracing', 'requests are traced', at('tracing'), hcm, 'tracing');
-  }
   const requestId = obj(obj(hcm, 'request_id_extension'), 'typed_config');
   if (requestId && !anyType(requestId).endsWith('.UuidRequestIdConfig')) {
     notes.add(
@@ -247,6 +244,14 @@ export function listenerPlan(
   const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers, limits }, path);
   const edge = hcm && edgeOf(hcm, secure);
   const userAgent = hcm && userAgentOf(notes, hcm, obj(resources.bootstrap, 'node'), path);
+  const trace =
+    hcm &&
+    tracingOf(notes, hcm, path, {
+      listener,
+      bootstrap: resources.bootstrap,
+      clusters: resources.clusters,
+      runtime: runtimeMayChange(resources.bootstrap, 'tracing'),
+    });
   const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
   const operators = logOperators(logs);
   const logField = join(path, 'access_log');
@@ -254,13 +259,15 @@ export function listenerPlan(
     notes.add('access-log', '%RESPONSE_CODE_DETAILS% names the policy that denied a request', logField, hcm);
   if (userAgent && operators.some((o) => o.command === 'REQ' && (namesProxy(o.header) || namesProxy(o.alternative))))
     notes.add('access-log', 'the names of the proxy are logged', logField, hcm);
+  if (reports(trace) && (userAgent || chain.has('header_mutation')))
+    notes.add('tracing', 'tags are about headers that the proxy edits', join(path, 'tracing'), hcm);
   if (operators.some((o) => o.command === 'REQ') && chain.has('header_mutation'))
     notes.add('access-log', 'a filter edits the headers of requests that are logged', logField, hcm);
   const told = ['set_metadata', 'header_to_metadata'].some((filter) => chain.has(filter));
   if (told && operators.some((o) => o.namespace !== undefined))
     notes.add('access-log', 'a filter may write the metadata that is logged', logField, hcm);
   // its flags and details say so, and of those whose tokens the agent takes the proxy says something else
-  if (logs.length > 0 && chain.has('local_ratelimit'))
+  if ((logs.length > 0 || reports(trace)) && chain.has('local_ratelimit'))
     notes.add('access-log', 'what rate limits refuse is logged', logField, hcm);
   const rds = str(obj(hcm, 'rds'), 'route_config_name');
   const routeConfig =
@@ -306,6 +313,7 @@ export function listenerPlan(
     logged: operators,
     edge,
     userAgent,
+    ...(trace ? { trace } : {}),
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
     stripPort,
@@ -354,7 +362,8 @@ export function listenerPlan(
     rbac: unmatched.notes.clean ? unmatched.checks : [],
     ...(chain.tokens ? { tokens: chain.tokens } : {}),
     ...(unmatched.notes.clean ? { notFound: notFound(unmatched) } : {}),
-    ...(logs.length > 0
+    ...(trace ? { trace } : {}),
+    ...(logs.length > 0 || reports(trace)
       ? {
           log: {
             logs,

@@ -49,7 +49,10 @@ const TEXT = {
     'A WasmPlugin runs on its requests',
     'WebAssembly plugins are not loaded here. Listeners of the clients and gateways that a plugin selects, and clusters of the servers that it selects, are left to the proxy.',
   ],
-  tracing: ['Tracing is configured', 'Spans are made by the proxy, for requests that it sees.'],
+  tracing: [
+    'Requests are traced in a way that only the proxy knows',
+    'Traces begin in the kernel where all requests of a listener are sampled, or none, and Zipkin or OpenTelemetry is told; the agent sends the spans by way of the proxy. Other tracers, samples drawn per request, other samplers and resource detectors, spans of each try, tags made of anything but headers of the request, and requests that may be tried again are the proxy’s. So is each request that belongs to a trace already, or that says itself how it is to be traced.',
+  ],
   'route-source': [
     'The routes are not in the files',
     'Routes from scoped RDS, VHDS or an RDS name that no document defines are known to the proxy only.',
@@ -277,6 +280,10 @@ const TEXT = {
   ],
   'dry-run': ['A dry run', 'The policy is evaluated for its statistics only; it decides nothing.'],
   audit: ['An audit policy', 'It only marks requests for auditing; it decides nothing.'],
+  'custom-authorization': [
+    'An external authorizer decides',
+    'CUSTOM policies ask a service that MeshConfig names. It is not asked here: requests that match are denied.',
+  ],
   'partial-selection': [
     'The policy selects only some of the servers',
     'Which server gets a request is chosen after the check, so the stricter outcome counts for all of them.',

@@ -6,6 +6,7 @@ import { ALWAYS, all, headerPresent, not, test } from './conditions.js';
 import type { Piece, ReplyAction } from './ir.js';
 import { type LogOperator, writes } from './log-format.js';
 import { bool, has, join, type Notes, num, obj, onlyFields, str } from './notes.js';
+import { reports } from './tracing.js';
 
 const STATUS: Record<string, number> = {
   MOVED_PERMANENTLY: 301,
@@ -51,13 +52,15 @@ export function redirectVariants(notes: Notes, redirect: JsonObject, ctx: RouteC
     'response_code',
     'strip_query',
   ]);
-  const { logged, suppressEnvoyHeaders } = ctx.listener;
+  const { logged, suppressEnvoyHeaders, trace } = ctx.listener;
   // the proxy writes the new path into the request first, and keeps the old one beside it
   const original = ({ header, alternative }: LogOperator) =>
     !suppressEnvoyHeaders && header === 'x-envoy-original-path' && alternative === ':path';
   const paths = logged.filter((o) => writes(o, 'REQ', ':path') || writes(o, 'REQ', 'x-envoy-original-path'));
   if (has(redirect, 'prefix_rewrite') && !paths.every(original))
     notes.add('access-log', 'the path that the redirect makes is logged', join(path, 'prefix_rewrite'), redirect);
+  if (has(redirect, 'prefix_rewrite') && suppressEnvoyHeaders && reports(trace))
+    notes.add('tracing', 'the path that the redirect makes is a tag', join(path, 'prefix_rewrite'), redirect);
   if (has(redirect, 'regex_rewrite')) {
     notes.add('redirect', 'the new path is made by a regular expression', join(path, 'regex_rewrite'), redirect);
   }

@@ -13,6 +13,7 @@ import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings }
 import { directResponseVariants, redirectVariants } from './replies.js';
 import type { Rerouting } from './rerouting.js';
 import { routeMatch } from './route-match.js';
+import { type Decoration, decorationOf, traceGuard } from './tracing.js';
 
 /** Receives, for objects of the resources, why they are not offloaded (nothing: they are). */
 export type Outcome = (object: JsonObject, reasons: readonly Reason[], routeIds?: readonly string[]) => void;
@@ -94,6 +95,16 @@ function variantsOf(notes: Notes, ctx: RouteContext): Variant[] {
 function aborted(notes: Notes, abort: NonNullable<FilterOutcome['abort']>): Variant[] {
   if (!notes.clean) return [proxied(notes, ALWAYS)];
   return abort.map(({ when, action }) => ({ when, action, reasons: [], guard: false }));
+}
+
+/** The filters' edits of answers, and then those that say what spans are called. */
+function decorated(filters: FilterOutcome, { answer }: Decoration): FilterOutcome {
+  if (answer.length === 0) return filters;
+  const cases = filters.cases.map(({ when, edits }) => ({
+    when,
+    edits: { ...edits, filters: [...edits.filters, ...answer] },
+  }));
+  return { ...filters, cases };
 }
 
 const isFigure = ({ kind }: Piece): boolean => kind === 'figure';
@@ -181,6 +192,13 @@ function routePlans(
   const edits = responseEdits(notes, levels, specificWins, clusterLevel(notes, route, path));
   const filters = ctx.chain.outcome({ levels, hasEntry: isObject(route.route), edits });
   notes.reasons.push(...filters.notes.reasons);
+  const decoration = decorationOf(notes, ctx.listener.trace, route, path);
+  if (
+    decoration.answer.length > 0 &&
+    decoration.operation !== undefined &&
+    (filters.checks.length > 0 || filters.abort)
+  )
+    notes.add('tracing', 'answers of filters say what spans are called', join(path, 'decorator'), route, 'decorator');
 
   const domains = strings(vhost, 'domains').map((d) => d.toLowerCase());
   const plain: Variant[] = filters.abort
@@ -194,13 +212,15 @@ function routePlans(
         path,
         matched,
         filters,
-      }).flatMap((v) => byAnswer(notes, v, filters, ctx.listener.logged));
+        decoration,
+      }).flatMap((v) => byAnswer(notes, v, decorated(filters, decoration), ctx.listener.logged));
   const variants = plain.flatMap((v) => withTokens(notes, v, filters.changes));
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {
     name,
     ...(ctx.listener.logged.length > 0 && str(route, 'name') !== '' ? { routeName: str(route, 'name') } : {}),
+    ...(decoration.operation === undefined ? {} : { operation: decoration.operation }),
     ...(position ? { position } : {}),
     ...(filters.overridden && filters.notes.clean ? { rbac: filters.checks } : {}),
   };
@@ -295,7 +315,7 @@ function guardRoute(ctx: RoutesContext, stripConditions: readonly Condition[], i
     ...stripConditions,
   ];
   notes.add('grpc', 'gRPC requests are answered in their own form', 'content-type');
-  const { edge, userAgent } = ctx.listener;
+  const { edge, userAgent, trace } = ctx.listener;
   if (edge) {
     conditions.push(edge.guard);
     notes.add('request-dependent', 'use_remote_address changes what the request says about its client', 'request');
@@ -303,6 +323,10 @@ function guardRoute(ctx: RoutesContext, stripConditions: readonly Condition[], i
   if (userAgent) {
     conditions.push(userAgent.guard);
     notes.add('request-dependent', 'add_user_agent speaks for clients that do not', 'user-agent');
+  }
+  if (trace) {
+    conditions.push(traceGuard(trace));
+    notes.add('request-dependent', 'the request belongs to a trace, or says whether it is traced', 'tracing');
   }
   if (ctx.chain.remoteIp && !edge?.direct) {
     conditions.push(headerPresent('x-forwarded-for'));

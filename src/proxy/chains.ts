@@ -1,7 +1,7 @@
 /**
  * The proxy's part of relayed filter chains. A chain's connections, once TLS is taken off, go to the agent at an address of
- * the loopback, with the PROXY protocol in front: the client's address, a secret that shows who speaks, the chain's name in
- * the plan, and the client's SNI. What follows is decided in the kernel where the proxy sends it, as at any client's socket. The agent hands what the kernel leaves to the proxy to a copy of the chain at a Unix
+ * the loopback, with the PROXY protocol in front: the client's address, a secret that shows who speaks, and the chain's name
+ * in the plan. What follows is decided in the kernel where the proxy sends it, as at any client's socket. The agent hands what the kernel leaves to the proxy to a copy of the chain at a Unix
  * socket, by TLS again where the chain has it, so that everything there is as it was. When nobody listens at the agent's
  * address, connections go to the copy at once.
  *
@@ -17,7 +17,7 @@ const EXTENSION = 'type.googleapis.com/envoy.extensions';
 const INSPECTOR = `type.googleapis.com/${TLS_INSPECTOR}`;
 
 /** Types of the PROXY protocol's additional values, of those for experiments (proxy-protocol.txt, section 2.2.8). */
-export const TLV = { SECRET: 0xe0, LISTENER: 0xe1, SNI: 0xe2 } as const;
+export const TLV = { SECRET: 0xe0, LISTENER: 0xe1 } as const;
 
 /** Where the agent takes relayed connections, and by what it knows the proxy. */
 export interface ChainTarget {
@@ -139,8 +139,7 @@ function chainAddress(index: number): string {
 function cluster(relay: NumberedChain, dir: string, target: ChainTarget): JsonObject {
   const name = clusterName(relay.name);
   const text = (type: number, value: string) => ({ type, value: Buffer.from(value).toString('base64') });
-  const sni = { type: TLV.SNI, format_string: { text_format_source: { inline_string: '%REQUESTED_SERVER_NAME%' } } };
-  const added_tlvs = [text(TLV.SECRET, target.secret), text(TLV.LISTENER, relay.name), ...(relay.tls ? [sni] : [])];
+  const added_tlvs = [text(TLV.SECRET, target.secret), text(TLV.LISTENER, relay.name)];
   const prologue = (inner: JsonObject): JsonObject => ({
     name: 'envoy.transport_sockets.upstream_proxy_protocol',
     typed_config: {
@@ -201,13 +200,10 @@ function cluster(relay: NumberedChain, dir: string, target: ChainTarget): JsonOb
 /** The chain as the agent reaches it. */
 function copyOf(listener: JsonObject, chain: JsonObject, relay: NamedChain, dir: string): JsonObject {
   const { filter_chain_match: _, transport_socket: transport, ...rest } = chain;
-  const { default_filter_chain: __, listener_filters: filters, ...only } = listener;
-  // what the client asked for is known where something reads it, and only there
-  const inspectors = asObjects(filters).filter(isInspector);
+  const { default_filter_chain: __, listener_filters: ___, ...only } = listener;
   return agentCopy(
     {
       ...only,
-      listener_filters: relay.tls ? inspectors : [],
       filter_chains: [{ ...rest, ...(relay.tls ? { transport_socket: reduced(asObject(transport)!) } : {}) }],
     },
     relay.name,

@@ -9,14 +9,19 @@ import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
 
-const NAME = 'x-sidestep-replay';
-// The thread that makes the routes and the one that sends the requests must mean the same: threads inherit it.
-const known = getEnvironmentData(NAME);
-const value = typeof known === 'string' ? known : randomUUID();
-setEnvironmentData(NAME, value);
+/**
+ * A header with a value that is nobody else's to know. The thread that makes the proxy's routes and the one that sends
+ * requests mean the same: threads inherit it.
+ */
+export function secretHeader(name: string): { readonly name: string; readonly value: string } {
+  const known = getEnvironmentData(name);
+  const value = typeof known === 'string' ? known : randomUUID();
+  setEnvironmentData(name, value);
+  return { name, value };
+}
 
-/** Marks a replayed request. The value is nobody else's to know; the proxy removes the header. */
-export const REPLAY_HEADER = { name: NAME, value } as const;
+/** Marks a replayed request; the proxy removes the header. */
+export const REPLAY_HEADER = secretHeader('x-sidestep-replay');
 
 /** Right for the proxy's first try; it counts on from its own first try, so later ones say one less than without us. */
 const ATTEMPTS = 'x-envoy-attempt-count';

@@ -278,6 +278,23 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     fix: 'Nothing to gain: auditing decides nothing.',
     without: 'an audit policy has no effect on requests.',
   },
+  'custom-authorization': {
+    fix: 'Say with an ALLOW or DENY policy what the external authorizer decides.',
+    example: {
+      place: 'documents',
+      before: `apiVersion: install.istio.io/v1alpha1
+kind: IstioOperator
+metadata: { name: mesh, namespace: istio-system }
+spec:
+  meshConfig:
+    extensionProviders:
+      - name: ext-authz
+        envoyExtAuthzHttp: { service: authorizer.default.svc.cluster.local, port: 8000 }
+---
+${BY_PATH.replace('action: DENY', 'action: CUSTOM\n  provider: { name: ext-authz }')}`,
+      after: BY_PATH,
+    },
+  },
   'partial-selection': {
     fix: 'Use subsets, so that the policy selects all servers of a destination or none.',
     without: 'it depends on the labels of the servers, not on the rule.',

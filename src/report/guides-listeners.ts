@@ -48,7 +48,7 @@ export const LISTENER_GUIDES: Readonly<Record<string, Guide>> = {
 typed_per_filter_config:
   fault:
     "@type": ${HTTP}.fault.v3.HTTPFault
-    delay: { fixed_delay: 0.1s, percentage: { numerator: 50 } }`,
+    delay: { fixed_delay: 0.1s, percentage: { numerator: 100 } }`,
       after: FORWARD,
     },
   },
@@ -88,8 +88,12 @@ typed_extension_protocol_options:
     },
   },
   tracing: {
-    fix: 'Turn tracing off for this listener (no tracing, or an overall sampling of 0 without a provider).',
-    example: { place: 'connection manager', before: 'tracing: {}', after: '{}' },
+    fix: 'Trace by Zipkin or OpenTelemetry, all requests or none, with tags that are fixed or headers of the request.',
+    example: {
+      place: 'connection manager',
+      before: 'tracing: { random_sampling: { value: 1 } }',
+      after: 'tracing: { random_sampling: { value: 100 } }',
+    },
   },
   'route-source': {
     fix: 'Give the files the route configuration that the listener names.',

@@ -35,7 +35,7 @@ const ROUTES: JsonObject[] = [
   {
     match: { prefix: '/proxied' },
     route: { cluster: 'up' },
-    request_headers_to_add: [{ header: { key: 'x-asked', value: 'for %REQUESTED_SERVER_NAME%' } }],
+    request_headers_to_add: [{ header: { key: 'x-asked', value: 'for %DOWNSTREAM_LOCAL_PORT%' } }],
   },
   { match: { prefix: '/' }, route: { cluster: 'up' } },
 ];

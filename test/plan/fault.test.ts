@@ -6,7 +6,7 @@ import { runtimeMayChange } from '../../src/plan/runtime.js';
 import { type JsonObject, Provenance } from '../../src/policy/resources.js';
 
 const full = { numerator: 100 };
-const CASES: readonly [what: string, fault: JsonObject, expected: number | 'none' | undefined][] = [
+const CASES: readonly [what: string, fault: JsonObject, expected: number | 'none' | 'delays' | undefined][] = [
   ['all', { abort: { http_status: 503, percentage: full } }, 503],
   [
     'a million of a million',
@@ -26,6 +26,12 @@ const CASES: readonly [what: string, fault: JsonObject, expected: number | 'none
   ],
   ['a status with a form of its own', { abort: { http_status: 204, percentage: full } }, undefined],
   ['a delay', { delay: { fixed_delay: '1s', percentage: full } }, undefined],
+  ['a delay of some', { delay: { fixed_delay: '1s', percentage: { numerator: 1 } } }, 'delays'],
+  [
+    'a delay of those with a header',
+    { delay: { fixed_delay: '1s', percentage: full }, headers: [{ name: 'a' }] },
+    'delays',
+  ],
   ['a delay of none', { delay: { fixed_delay: '1s' } }, 'none'],
   ['a delay that requests ask for', { delay: { header_delay: {} } }, 'none'],
   [
@@ -41,7 +47,7 @@ for (const [what, fault, expected] of CASES) {
   test(`fault: ${what}`, () => {
     const notes = new Notes(new Provenance());
     const found = faultOutcome(notes, fault, 'fault', false);
-    assert.equal(typeof found === 'object' ? found.status : found, expected);
+    assert.equal(typeof found === 'object' ? (found.abort?.status ?? 'delays') : found, expected);
     assert.equal(notes.clean, expected !== undefined, 'a reason, exactly if it is left to the proxy');
   });
 }

@@ -85,6 +85,8 @@ export class Authorization {
       readonly identities: Identities;
       readonly authentications: RequestAuthentications;
       readonly gateways: readonly GatewayWorkload[];
+      /** what MeshConfig says of providers, by name in lower case */
+      readonly providers: ReadonlyMap<string, JsonObject>;
     },
   ) {
     this.#context = context;
@@ -125,8 +127,14 @@ export class Authorization {
       return;
     }
     if (action === 'CUSTOM') {
-      const message = `provider "${spec.provider?.name ?? ''}" is not known: requests that match are denied, as Istio does then`;
-      context.warn(document, ['spec', 'provider'], 'unknown-provider', message);
+      const name = spec.provider?.name ?? '';
+      const path = ['spec', 'provider'];
+      if (this.around.providers.has(name.toLowerCase()))
+        skip(path, 'custom-authorization', `${name} is not asked here: requests that match are denied`);
+      else {
+        const message = `provider "${name}" is not known: requests that match are denied, as Istio does then`;
+        context.warn(document, path, 'unknown-provider', message);
+      }
     }
     const attached = targets.length > 0 ? { targets } : {};
     this.#policies.push({ document, spec, ...attached, action: action === 'ALLOW' ? 'ALLOW' : 'DENY', rules });

@@ -83,10 +83,12 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const clusters = buildClusters(context, registry, destinationRules, virtualServices, backendTls);
   const identities = new Identities(context, input, options.identity);
   const authentications = new RequestAuthentications(context, input.requestAuthentications, clusters);
+  const providers = meshProviders(context, all);
   const authorization = new Authorization(context, input.authorizationPolicies, clusters, {
     identities,
     authentications,
     gateways: workloads,
+    providers,
   });
   const guard = once((route: JsonObject) => authorization.guard(route));
   const place = proxyPlaces(context);
@@ -128,7 +130,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const intercepts = [...own.intercepts, ...theirs.intercepts, ...connected.intercepts, ...atServers.intercepts];
   const left = new LeftToProxy(context, known, clusters.values());
   const added: JsonObject[] = [];
-  left.telemetry(input.telemetries, meshProviders(context, all));
+  left.telemetry(input.telemetries, providers);
   left.envoyFilters(input.envoyFilters, added);
   for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
   virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));
