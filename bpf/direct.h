@@ -46,15 +46,22 @@ static __always_inline int is_taken(const struct place *to, __u64 netns) {
   return bpf_map_lookup_elem(&fallbacks, &key) || bpf_map_lookup_elem(&inbounds, &key);
 }
 
+/* Whether a socket that is bound to an address of its own can connect to a place: loopback addresses lead nowhere else. */
+static __always_inline int can_reach(struct bpf_sock *sk, const struct place *to) {
+  __u32 own[4] = {};
+  __u16 family = address_of(own, sk->family, sk->src_ip4, WORDS_OF(sk->src_ip6));
+  return !is_loopback(own, family) || is_loopback(to->address, to->family);
+}
+
 /* Where a connection to what was asked for goes; 0: it is the proxy's. `chosen`: as route_connection gives it. */
-static __always_inline struct place *direct_place(__u32 listener, const struct steer_key *asked, __u64 netns,
+static __always_inline struct place *direct_place(struct bpf_sock *sk, __u32 listener, const struct steer_key *asked, __u64 netns,
                                                   __u64 *chosen) {
   *chosen = route_connection(listener);
   __u32 endpoint = (__u32)*chosen;
   struct place *to = bpf_map_lookup_elem(&places, &endpoint);
   /* an endpoint of the other family cannot be reached by this socket, nor another namespace's loopback addresses */
   if (!to || to->family != asked->family || (netns != home_netns && is_loopback(to->address, to->family)) ||
-      is_taken(to, netns)) {
+      is_taken(to, netns) || !can_reach(sk, to)) {
     count(COUNTER_ROUTED_PROXY);
     return 0;
   }

@@ -70,8 +70,28 @@ static __always_inline void put_word(struct scratch *s, __u32 at, __u64 word) {
   set_word(&s->out[at & OUT_MASK], word);
 }
 
-/* A random UUID, variant 1 (RFC 9562), as Envoy makes them. */
-static __noinline int put_request_id(struct scratch *s, __u32 version) {
+/* The digits of a random UUID, variant 1 (RFC 9562), as Envoy makes them. */
+static __always_inline void make_id(struct scratch *s, __u32 version) {
+  /* 8-4-4-4-12 digits; the first of the third group is the version, that of the fourth has the variant */
+  s->id[0] = hex_digits(random_u32());
+  s->id[1] = hex_digits((random_u32() & 0xfff0ffff) | (version & 0xf) << 16);
+  s->id[2] = hex_digits((random_u32() & 0xfffffff3) | 8);
+  s->id[3] = hex_digits(random_u32());
+}
+
+/* 36 bytes at `o`. */
+static __always_inline void put_id(struct scratch *s, __u32 o) {
+  __u64 second = s->id[1], third = s->id[2];
+  put_word(s, o, s->id[0]);
+  put_word(s, o + 8, '-' | second << 8);
+  put_word(s, o + 13, '-' | (second >> 32) << 8);
+  put_word(s, o + 18, '-' | third << 8);
+  put_word(s, o + 23, '-' | (third >> 32) << 8);
+  put_word(s, o + 28, s->id[3]);
+}
+
+/* An id of a version as a value; `line`: with its name, and the one that was made before if there is no version. */
+__noinline int put_request_id(struct scratch *s, __u32 version, __u32 line) {
   if (!s)
     return 0;
   if (s->o > MAX_OUT - 64) {
@@ -79,20 +99,17 @@ static __noinline int put_request_id(struct scratch *s, __u32 version) {
     return 0;
   }
   __u32 o = s->o, name = sizeof(request_id_name) - 1;
+  if (version)
+    make_id(s, version);
+  if (!line) {
+    put_id(s, o);
+    s->o = o + 36;
+    return 0;
+  }
   put_word(s, o, word_at(request_id_name));
   put_word(s, o + name - 8, word_at(&request_id_name[name - 8]));
   o += name;
-  /* 8-4-4-4-12 digits; the first of the third group is the version, that of the fourth has the variant */
-  __u64 first = hex_digits(random_u32());
-  __u64 second = hex_digits((random_u32() & 0xfff0ffff) | (version & 0xf) << 16);
-  __u64 third = hex_digits((random_u32() & 0xfffffff3) | 8);
-  __u64 fourth = hex_digits(random_u32());
-  put_word(s, o, first);
-  put_word(s, o + 8, '-' | second << 8);
-  put_word(s, o + 13, '-' | (second >> 32) << 8);
-  put_word(s, o + 18, '-' | third << 8);
-  put_word(s, o + 23, '-' | (third >> 32) << 8);
-  put_word(s, o + 28, fourth);
+  put_id(s, o);
   o += 36;
   s->out[o & OUT_MASK] = '\r';
   o++;
@@ -103,7 +120,7 @@ static __noinline int put_request_id(struct scratch *s, __u32 version) {
 }
 
 /* Sixteen random digits, or the last ones once more. */
-static __noinline int put_random(struct scratch *s, __u32 again) {
+__noinline int put_random(struct scratch *s, __u32 again) {
   if (!s)
     return 0;
   if (s->o > MAX_OUT - 64) {
@@ -248,6 +265,9 @@ static long piece_step(__u32 index, void *context) {
   case PIECE_RANDOM:
     put_random(s, p->arg);
     return 0;
+  case PIECE_REQUEST_ID:
+    put_request_id(s, p->arg, 0);
+    return 0;
 #ifndef SIDESTEP_NATIVE
   case PIECE_BUCKET: {
     __u32 bucket = shown_bucket(s);
@@ -349,7 +369,7 @@ static long add_step(__u32 index, void *context) {
     break;
   case ADD_REQUEST_ID:
     if (!(s->present & (1ULL << SLOT_X_REQUEST_ID)))
-      put_request_id(s, a->len);
+      put_request_id(s, a->off ? 0 : a->len, 1);
     break;
   case ADD_EMPTY_LENGTH:
     if (!(s->flags & HEAD_LENGTH) && (in_at(s, 0) == 'P' || in_at(s, 0) == 'O'))

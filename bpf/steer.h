@@ -59,7 +59,7 @@ static __always_inline int steer4(struct bpf_sock_addr *ctx, int at_listener) {
     return 1;
   if (steer->direct) {
     __u64 chosen;
-    struct place *to = direct_place(steer->listener, &key, netns, &chosen);
+    struct place *to = direct_place(ctx->sk, steer->listener, &key, netns, &chosen);
     struct conn *c = to ? remember(ctx->sk, &key, steer, at_listener) : 0;
     if (!c)
       return 1;
@@ -103,7 +103,7 @@ static __always_inline int steer6(struct bpf_sock_addr *ctx, int at_listener) {
   int mapped = key.family == AF_INET;
   if (steer->direct) {
     __u64 chosen;
-    struct place *to = direct_place(steer->listener, &key, netns, &chosen);
+    struct place *to = direct_place(ctx->sk, steer->listener, &key, netns, &chosen);
     struct conn *c = to ? remember(ctx->sk, &key, steer, at_listener) : 0;
     if (!c)
       return 1;

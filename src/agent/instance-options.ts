@@ -14,6 +14,8 @@ export interface InstanceOptions {
   readonly identity?: Identity;
   /** the workload that the clients are, as policies tell them apart */
   readonly workload?: LoadOptions['workload'];
+  /** folder with the node's certificates of the mesh */
+  readonly certificates?: string;
   /** answers decided in the kernel get `server`, `date` and `x-envoy-upstream-service-time` as from Envoy */
   readonly envoyHeaders: boolean;
   /** ports of workloads that a listener of the policies stands before */

@@ -21,6 +21,7 @@ import {
   StartError,
   takesInbound,
 } from './instance-options.js';
+import { secretFiles, writeSecrets } from './mesh-certificates.js';
 import { Namespaces } from './namespaces.js';
 import { type AgentParts, makeParts, prepareParts } from './parts.js';
 import { errorsOf, type Generation } from './policy.js';
@@ -104,6 +105,7 @@ export class Instance {
     for (const d of policy.diagnostics) options.log(formatDiagnostic(d));
     if (policy.kind === 'invalid') throw invalid(errorsOf(policy.diagnostics).length);
     mkdirSync(paths.folder, { recursive: true, mode: 0o755 });
+    if (options.certificates !== undefined) writeSecrets(secretFiles(paths.proxy), options.certificates);
     const stale = await stopStaleProxy(paths.proxy);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
     const { parts, groups, namespaces, force, changes } = await this.#load(intake);

@@ -26,7 +26,7 @@ export function problemOf(task: PolicyTask, name: string, resources: Resources):
 
 /** Reads the files of a task, or takes its `sources`; workloads' ports are among what is intercepted. */
 export async function loadPolicy(task: PolicyTask): Promise<LoadedPolicy> {
-  const { instance, identity, workload, stdin, atServers, sources } = task;
+  const { instance, identity, workload, stdin, atServers, sources, secrets } = task;
   const texts = new Map<string, string>();
   const options: LoadOptions = {
     instance,
@@ -34,6 +34,7 @@ export async function loadPolicy(task: PolicyTask): Promise<LoadedPolicy> {
     onText: (file, text) => texts.set(file, text),
     ...(identity ? { identity } : {}),
     ...(workload ? { workload } : {}),
+    ...(secrets ? { mesh: { ...secrets, own: isLocal } } : {}),
     ...(stdin === undefined ? {} : { stdin: Readable.from([Buffer.from(stdin)]) }),
   };
   const given = sources && textsOf(sources);

@@ -7,6 +7,7 @@ import type { Diagnostic } from '../policy/diagnostics.js';
 import { MAX_FILE_BYTES } from '../policy/load.js';
 import type { ChainTarget } from '../proxy/index.js';
 import type { InstanceOptions, InstancePaths } from './instance-options.js';
+import { secretFiles } from './mesh-certificates.js';
 import type { AgentParts } from './parts.js';
 import type { Generation, Numbers, PolicyTask } from './policy.js';
 import { type PlannedPolicy, type ReadPolicy, readPolicy } from './policy-thread.js';
@@ -60,6 +61,7 @@ export class PolicySource {
       reportsPath: this.paths.reports,
       ...(this.chains ? { chains: this.chains } : {}),
       relaySecret: this.relaySecret,
+      ...(this.options.certificates === undefined ? {} : { secrets: secretFiles(this.paths.proxy) }),
       elsewhere: this.elsewhere,
       inbound,
       ...(atServers === undefined ? {} : { atServers }),

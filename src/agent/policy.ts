@@ -11,6 +11,7 @@ import type { LoadOptions } from '../policy/load.js';
 import type { HostEntry, Intercept, JsonObject } from '../policy/resources.js';
 import type { ChainTarget, NamedChain, PreparedProxy } from '../proxy/index.js';
 import type { Address } from './address.js';
+import type { SecretFiles } from './mesh-certificates.js';
 import type { TokenGeneration } from './token-cache.js';
 
 /** `run --inbound LISTENER=ADDRESS:PORT[/refuse]`. */
@@ -36,6 +37,8 @@ export interface PolicyTask {
   readonly elsewhere: boolean;
   /** what the files' policies ask of servers on this host is asked where connections arrive, too; who keeps that meanwhile */
   readonly atServers?: 'proxy' | 'refuse';
+  /** files of secret discovery with the node's certificates of the mesh, if it has some */
+  readonly secrets?: SecretFiles;
   /** Unix sockets at which the proxy asks the agent, and at which it reports its tries */
   readonly consultPath: string;
   readonly reportsPath: string;

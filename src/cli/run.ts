@@ -1,5 +1,6 @@
 /** `sidestep run`: the agent, in the foreground. */
 import { isIP } from 'node:net';
+import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import { Instance } from '../agent/instance.js';
 import { type InstanceOptions, StartError } from '../agent/instance-options.js';
@@ -19,6 +20,7 @@ interface RunOptions extends ClientsOptions {
   readonly intake: 'socket' | 'listener';
   readonly inbound?: readonly string[];
   readonly identity?: string;
+  readonly certificates?: string;
 }
 
 /** Adds the command to the program. */
@@ -52,6 +54,10 @@ export function register(program: Command): void {
     .option(
       '--identity <identity>',
       'who the clients of this instance are where no document knows their address: spiffe://TD/ns/NS/sa/SA, TD/ns/NS/sa/SA or NS/SA',
+    )
+    .option(
+      '--certificates <folder>',
+      'this node’s certificates of the mesh: cert-chain.pem, key.pem and root-cert.pem, as Istio mounts them; DestinationRules with ISTIO_MUTUAL then count',
     )
     .option('--admin <host:port>', 'admin address', '127.0.0.1:15090')
     .addHelpText(
@@ -90,11 +96,14 @@ function instanceOptions(options: RunOptions): Omit<InstanceOptions, 'files' | '
     return `--identity ${options.identity} is not spiffe://TD/ns/NS/sa/SA, TD/ns/NS/sa/SA or NS/SA`;
   if (identity && all.length > 0)
     return '--identity says who the applications of this instance are; with --inbound, clients may be anybody';
+  if (options.certificates !== undefined && proxy !== 'own')
+    return '--certificates needs the proxy that Sidestep starts by itself';
   return {
     name: options.name,
     proxy: typeof proxy === 'string' ? proxy : { address: proxy.host, port: proxy.port },
     admin,
     ...(identity ? { identity } : {}),
+    ...(options.certificates === undefined ? {} : { certificates: resolve(options.certificates) }),
     ...clientsOf(options),
     envoyHeaders: options.answerHeaders === 'envoy',
     intake: options.intake,

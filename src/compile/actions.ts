@@ -123,6 +123,8 @@ function template(
         return { kind: PIECE.SOURCE_IP };
       case 'random':
         return { kind: PIECE.RANDOM, arg: piece.again ? 1 : 0 };
+      case 'request_id':
+        return { kind: PIECE.REQUEST_ID, arg: piece.version };
       case 'figure':
         return { kind: PIECE.FIGURE, arg: FIGURES[piece.of], off: piece.bucket ? bucketIndex(piece.bucket)! + 1 : 0 };
       default:
@@ -185,7 +187,7 @@ function statusBits(blob: Blob, statuses: readonly number[]): number {
   return blob.intern(new Uint8Array(words.buffer), 8);
 }
 
-function additions(context: ActionContext, adds: readonly NetAdd[]): number | Refusal {
+function additions(context: ActionContext, adds: readonly NetAdd[], idMade = false): number | Refusal {
   if (adds.length > MAX_ADDS) return refuse('budget', `more than ${MAX_ADDS} header lines are added`);
   const list: Record<string, number>[] = [];
   for (const add of adds) {
@@ -196,7 +198,8 @@ function additions(context: ActionContext, adds: readonly NetAdd[]): number | Re
     if (slot === undefined) return refuse('budget', `no slot left for header ${add.name}`);
     const made = add.pieces && template(context, add.pieces);
     if (add.pieces && made === undefined) return refuse('budget', `header ${add.name} has too many or too long pieces`);
-    const off = made ?? (bytes.length === 0 ? 0 : context.blob.intern(bytes));
+    const kept = add.when === ADD.REQUEST_ID && idMade ? 1 : 0;
+    const off = made ?? (bytes.length === 0 ? kept : context.blob.intern(bytes));
     const len = add.when === ADD.REQUEST_ID ? (context.listener.trace?.idVersion ?? 4) : bytes.length;
     list.push({ when: add.when, slot, off, len, variable: made === undefined ? 0 : 1 });
   }
@@ -283,7 +286,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
     remove |= bit(SLOT.HOST);
     adds.push({ when: ADD.ALWAYS, name: 'host', line: `host: ${action.host}\r\n` });
   }
-  const addsAt = additions(context, adds);
+  const addsAt = additions(context, adds, action.idMade);
   if (typeof addsAt !== 'number') return addsAt;
 
   const choices = action.clusters.filter(({ weight }) => weight > 0);

@@ -79,6 +79,9 @@ function expandPieces(
       case PIECE.RANDOM:
         parts.push(Buffer.from(RANDOM));
         break;
+      case PIECE.REQUEST_ID:
+        parts.push(Buffer.from(`01234567-89ab-${get(image, at, PieceSpec, 'arg').toString(16)}cde-8f01-23456789abcd`));
+        break;
       case PIECE.BUCKET: {
         const bucket = head.bucket ?? 0;
         parts.push(Uint8Array.of(bucket & 0xff, bucket >> 8));

@@ -70,6 +70,8 @@ export const PIECE = {
   FIGURE: 9,
   /** sixteen random hexadecimal digits; `arg` 1: the last ones once more */
   RANDOM: 10,
+  /** an id of the request, made for it: a random UUID of version `arg`, which ADD.REQUEST_ID can put out once more */
+  REQUEST_ID: 11,
 } as const;
 /** What x-ratelimit headers say of a token bucket: its size, whole tokens left, seconds until there is one. */
 export const FIGURE = { LIMIT: 1, REMAINING: 2, RESET: 3 } as const;
@@ -79,7 +81,7 @@ export const ADD = {
   ALWAYS: 0,
   IF_ABSENT: 1,
   IF_PRESENT: 2,
-  /** `x-request-id: <random UUID>` when SLOT.X_REQUEST_ID is absent; `len` is its version, by which Envoy says why it traces */
+  /** `x-request-id: <random UUID>` when SLOT.X_REQUEST_ID is absent; `len` is its version, by which Envoy says why it traces, `off` 1: the one that PIECE.REQUEST_ID has made */
   REQUEST_ID: 3,
   /** literal off/len (e.g. `x-envoy-original-path: `), then the target as received, then CR LF */
   ORIGINAL_TARGET: 4,

@@ -58,6 +58,8 @@ export interface ListenerContext {
   /** use_remote_address: what the proxy says about the client */
   readonly edge: Edge | undefined;
   readonly trace?: TracePlan;
+  /** requests get an id where they have none */
+  readonly requestIds: boolean;
   /** add_user_agent: what the proxy says about itself */
   readonly userAgent: UserAgent | undefined;
   /** the operators of the listener's access logs */

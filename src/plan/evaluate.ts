@@ -267,6 +267,8 @@ function piece(view: View, p: Piece): string {
       return `<${p.of}>`;
     case 'random':
       return '<random>';
+    case 'request_id':
+      return '<uuid>';
     case 'capture':
       throw new RangeError('captures stand in targets only');
   }

@@ -109,14 +109,29 @@ const OPS = {
   OVERWRITE_IF_EXISTS: 'overwrite_if_present',
 } as const;
 
+/** Values of answers' headers that are known though they are made for each request, by the name of the request's header. */
+export type MadeValues = ReadonlyMap<string, readonly Piece[]>;
+
+/** `%REQ(NAME)%` of a header that is made for the request. */
+function madeFor(text: string, made: MadeValues | undefined): readonly Piece[] | undefined {
+  const name = /^%REQ\(([\w-]+)\)%$/.exec(text)?.[1]?.toLowerCase();
+  return name === undefined ? undefined : made?.get(name);
+}
+
 /** A HeaderValueOption as an edit; undefined if it adds nothing, or, with a reason, if it is for the proxy. */
-export function headerOption(notes: Notes, option: JsonObject, at: string, side: Side): HeaderEdit | undefined {
+export function headerOption(
+  notes: Notes,
+  option: JsonObject,
+  at: string,
+  side: Side,
+  made?: MadeValues,
+): HeaderEdit | undefined {
   onlyFields(notes, option, at, ['header', 'append', 'append_action', 'keep_empty_value']);
   const header = obj(option, 'header') ?? {};
   onlyFields(notes, header, join(at, 'header'), ['key', 'value']);
   const name = str(header, 'key').toLowerCase();
   const text = withEnvironment(str(header, 'value'), notes.environment);
-  const value = literalValue(text) ?? (side === 'request' ? madeValue(text) : undefined);
+  const value = literalValue(text) ?? (side === 'request' ? madeValue(text) : madeFor(text, made));
   if (value === undefined) {
     const what = `the value of ${name} is computed per request`;
     notes.add('header-format', what, join(at, 'header.value'), header, 'value');
@@ -141,12 +156,12 @@ export function headerOption(notes: Notes, option: JsonObject, at: string, side:
   return { op, name, value };
 }
 
-function additions(notes: Notes, { owner, path }: Level, side: Side): HeaderEdit[] {
+function additions(notes: Notes, { owner, path }: Level, side: Side, made?: MadeValues): HeaderEdit[] {
   const overwrites: HeaderEdit[] = [];
   const adds: HeaderEdit[] = [];
   const key = `${side}_headers_to_add`;
   list(owner, key).forEach((option, i) => {
-    const edit = headerOption(notes, option, join(path, `${key}[${i}]`), side);
+    const edit = headerOption(notes, option, join(path, `${key}[${i}]`), side, made);
     if (edit) (edit.op.startsWith('overwrite') ? overwrites : adds).push(edit);
   });
   const names = [...overwrites, ...adds].map((e) => e.name);
@@ -260,14 +275,13 @@ export function answerEdit(notes: Notes, edit: HeaderEdit, field: string, owner:
   }
   if (
     !/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name) ||
-    (edit.op !== 'remove' && !(typeof edit.value === 'string' && /^[\t\x20-\x7e]*$/.test(edit.value)))
+    (edit.op !== 'remove' && typeof edit.value === 'string' && !/^[\t\x20-\x7e]*$/.test(edit.value))
   ) {
     notes.add('response-headers', `${name} is not plain ASCII`, field, owner);
     return undefined;
   }
-  if (edit.op === 'remove' || edit.op === 'join' || typeof edit.value !== 'string')
-    return { op: 'remove', name, value: [] };
-  return { op: edit.op, name, value: [{ kind: 'literal', value: edit.value }] };
+  if (edit.op === 'remove' || edit.op === 'join') return { op: 'remove', name, value: [] };
+  return { op: edit.op, name, value: typeof edit.value === 'string' ? [literal(edit.value)] : edit.value };
 }
 
 /** The router's edits of answers: response_headers_to_remove and _to_add of all levels, in the order of `requestEdits`. */
@@ -276,9 +290,10 @@ export function responseEdits(
   levels: readonly Level[],
   mostSpecificWins: boolean,
   first?: Level,
+  made?: MadeValues,
 ): AnswerEdit[] {
   return inOrder(levels, mostSpecificWins, first).flatMap((level) =>
-    [...removals(level, 'response'), ...additions(notes, level, 'response')].flatMap((edit) => {
+    [...removals(level, 'response'), ...additions(notes, level, 'response', made)].flatMap((edit) => {
       const field = join(level.path, edit.op === 'remove' ? 'response_headers_to_remove' : 'response_headers_to_add');
       return answerEdit(notes, edit, field, level.owner) ?? [];
     }),

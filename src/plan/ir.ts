@@ -68,6 +68,8 @@ export type Piece =
   | { readonly kind: 'source_ip' }
   /** sixteen random hexadecimal digits; `again`: the last ones once more */
   | { readonly kind: 'random'; readonly again?: boolean }
+  /** the id that is made for the request, of this version of UUIDs */
+  | { readonly kind: 'request_id'; readonly version: number }
   /** a number about a bucket when the answer is made; without `bucket` about the first that the request took from */
   | { readonly kind: 'figure'; readonly of: Figure; readonly bucket?: TokenBucket };
 
@@ -126,6 +128,8 @@ export interface ForwardAction {
   readonly originalPath: boolean;
   /** the headers that come with the request's known token are added */
   readonly tokenHeaders?: boolean;
+  /** the request's id is the one that the edits of the answer have made */
+  readonly idMade?: boolean;
   /** 0: none */
   readonly timeoutMs: number;
   /** between two pieces of the request; absent: none (it is never shorter than `timeoutMs`, so answers cannot meet it) */

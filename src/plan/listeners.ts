@@ -314,6 +314,7 @@ export function listenerPlan(
     edge,
     userAgent,
     ...(trace ? { trace } : {}),
+    requestIds: bool(hcm, 'generate_request_id', true),
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
     stripPort,

@@ -254,7 +254,7 @@ const TEXT = {
   ],
   'mesh-tls': [
     'Mutual TLS with the certificates of the mesh',
-    'Sidecars would encrypt this hop with certificates that they get from the control plane. There are none on this node.',
+    'Sidecars encrypt this hop with certificates that they get from the control plane. DestinationRules with ISTIO_MUTUAL are carried out where the node has some (`run --certificates`; `check` takes it to). So are PeerAuthentications that are STRICT, for what is sent to servers of other hosts.',
   ],
   'tls-secret': [
     'Certificates in a Kubernetes secret',

@@ -13,7 +13,7 @@ import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings }
 import { directResponseVariants, redirectVariants } from './replies.js';
 import type { Rerouting } from './rerouting.js';
 import { routeMatch } from './route-match.js';
-import { type Decoration, decorationOf, traceGuard } from './tracing.js';
+import { type Decoration, decorationOf, madeHeaders, saysMade, traceGuard, withMade } from './tracing.js';
 
 /** Receives, for objects of the resources, why they are not offloaded (nothing: they are). */
 export type Outcome = (object: JsonObject, reasons: readonly Reason[], routeIds?: readonly string[]) => void;
@@ -134,7 +134,7 @@ function byAnswer(notes: Notes, v: Variant, filters: FilterOutcome, logged: read
     }
     const answer: Action =
       action.kind === 'forward'
-        ? { ...action, answer: edits }
+        ? { ...withMade(action, [...edits.route, ...edits.filters]), answer: edits }
         : localReply(
             action.status,
             action.body,
@@ -189,7 +189,8 @@ function routePlans(
     { owner: ctx.routeConfig, path: 'route_config' },
   ];
   const specificWins = bool(ctx.routeConfig, 'most_specific_header_mutations_wins');
-  const edits = responseEdits(notes, levels, specificWins, clusterLevel(notes, route, path));
+  const made = madeHeaders(ctx.listener.trace, ctx.listener.requestIds);
+  const edits = responseEdits(notes, levels, specificWins, clusterLevel(notes, route, path), made);
   const filters = ctx.chain.outcome({ levels, hasEntry: isObject(route.route), edits });
   notes.reasons.push(...filters.notes.reasons);
   const decoration = decorationOf(notes, ctx.listener.trace, route, path);
@@ -199,6 +200,9 @@ function routePlans(
     (filters.checks.length > 0 || filters.abort)
   )
     notes.add('tracing', 'answers of filters say what spans are called', join(path, 'decorator'), route, 'decorator');
+
+  if (saysMade(edits) && (filters.checks.length > 0 || filters.abort || !isObject(route.route)))
+    notes.add('header-format', 'answers of the mesh itself say what is made for a request', path, route);
 
   const domains = strings(vhost, 'domains').map((d) => d.toLowerCase());
   const plain: Variant[] = filters.abort

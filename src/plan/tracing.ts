@@ -4,7 +4,8 @@
  */
 import type { JsonObject } from '../policy/resources.js';
 import { any, headerPresent } from './conditions.js';
-import type { AnswerEdit, Condition, HeaderEdit, Piece } from './ir.js';
+import type { MadeValues } from './header-edits.js';
+import type { AnswerEdit, Condition, ForwardAction, HeaderEdit, Piece } from './ir.js';
 import { anyType, bool, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { UNNAMED } from './user-agent.js';
 
@@ -243,6 +244,33 @@ export function traceEdits({ tracer, sampled, long }: TracePlan): HeaderEdit[] {
     set('x-b3-spanid', again),
     set('x-b3-sampled', literal(sampled ? '1' : '0')),
   ];
+}
+
+/** What answers may say of a new trace, by the name of the request's header. */
+export function madeHeaders(trace: TracePlan | undefined, requestIds: boolean): MadeValues {
+  const made = new Map<string, readonly Piece[]>();
+  if (!trace) return made;
+  if (requestIds) made.set('x-request-id', [{ kind: 'request_id', version: trace.idVersion }]);
+  if (trace.tracer !== 'zipkin' || trace.long) return made;
+  for (const name of ['x-b3-traceid', 'x-b3-spanid']) made.set(name, [random]);
+  return made.set('x-b3-sampled', [literal(trace.sampled ? '1' : '0')]);
+}
+
+const isMade = ({ kind }: Piece): boolean => kind === 'random' || kind === 'request_id';
+
+/** Whether answers say something that is made for their request. */
+export const saysMade = (edits: readonly AnswerEdit[]): boolean => edits.some(({ value }) => value.some(isMade));
+
+/** The action with what the edits of its answers make, which they do first. */
+export function withMade(action: ForwardAction, edits: readonly AnswerEdit[]): ForwardAction {
+  const kinds = new Set(edits.flatMap(({ value }) => value.map(({ kind }) => kind)));
+  const told = (edit: HeaderEdit): HeaderEdit =>
+    edit.op === 'overwrite' && edit.name === 'x-b3-traceid' ? { ...edit, value: [again] } : edit;
+  return {
+    ...action,
+    ...(kinds.has('random') ? { edits: action.edits.map(told) } : {}),
+    ...(kinds.has('request_id') ? { idMade: true } : {}),
+  };
 }
 
 /** How the route calls its spans, and whether the other side is told. */

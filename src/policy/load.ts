@@ -7,6 +7,7 @@ import type { Diagnostic, Position } from './diagnostics.js';
 import type { Document } from './documents.js';
 import { type EnvoySource, isEnvoyDocument, translateEnvoy } from './envoy/index.js';
 import type { Identity } from './istio/identities.js';
+import type { MeshCertificates } from './istio/mesh-tls.js';
 import { mergeResources } from './merge.js';
 import type { Clients, Resources } from './resources.js';
 import { syntaxErrors } from './syntax.js';
@@ -34,6 +35,8 @@ export interface LoadOptions {
   readonly workload?: Partial<Clients>;
   /** see `TranslateOptions.keySets` */
   readonly keySets?: ReadonlyMap<string, string>;
+  /** see `TranslateOptions.mesh` */
+  readonly mesh?: MeshCertificates;
   /** see `TranslateOptions.atServers` */
   readonly atServers?: boolean;
   /** name of the instance that the resources are for: the proxies of two are not to meet */
@@ -314,11 +317,12 @@ async function translateKubernetes(parsed: Parsed, options: LoadOptions): Promis
       parsed.diagnostics.push(problem(file, error.code, error.message, at));
     }
   }
-  const { assumeEndpoints = false, atServers = false, instance = '', identity, workload, keySets } = options;
+  const { assumeEndpoints = false, atServers = false, instance = '', identity, workload, keySets, mesh } = options;
   return translate(documents, {
     ...{ assumeEndpoints, atServers, instance },
     ...(identity ? { identity } : {}),
     ...(workload ? { workload } : {}),
     ...(keySets ? { keySets } : {}),
+    ...(mesh ? { mesh } : {}),
   });
 }

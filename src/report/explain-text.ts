@@ -79,9 +79,10 @@ class Writer {
       if (result.body !== '') this.lines.push(`  ${result.body.replace(/\n$/, '').replaceAll('\n', '\n  ')}`);
       return;
     }
-    this.lines.push('forwarded to');
+    this.lines.push(result.kind === 'connect' ? 'connected to' : 'forwarded to');
     const several = result.clusters.length > 1;
     for (const c of result.clusters) this.lines.push(...candidateLines(c, several, paint));
+    if (result.kind === 'connect') return;
     if (result.edits.length > 0) this.lines.push('edits', ...result.edits.map((edit) => `  ${edit}`));
     this.lines.push('as', `  ${this.x.request.method} ${result.target}`);
     for (const [name, value] of result.headers) this.lines.push(`  ${name}: ${value}`);

@@ -7,7 +7,17 @@ import { MAX_REPLAY } from '../layout/exchanges.js';
 import { describeCondition, describeField, describeForwarding, describePredicate } from '../plan/describe.js';
 import { evaluate, oddity, type PlanRequest, type Trace, View } from '../plan/evaluate.js';
 import { formProblems, headText } from '../plan/form.js';
-import type { Condition, ForwardAction, HeaderEdit, ListenerPlan, Piece, Plan, Reason, RoutePlan } from '../plan/ir.js';
+import type {
+  Condition,
+  ConnectionRoute,
+  ForwardAction,
+  HeaderEdit,
+  ListenerPlan,
+  Piece,
+  Plan,
+  Reason,
+  RoutePlan,
+} from '../plan/ir.js';
 import { policiesOf } from '../plan/rbac-policies.js';
 import type { Position } from '../policy/diagnostics.js';
 
@@ -55,6 +65,8 @@ export interface Candidate {
 }
 
 export type ExplainedResult =
+  /** the listener is about connections: where they lead, whatever is requested */
+  | { readonly kind: 'connect'; readonly clusters: readonly Candidate[] }
   | {
       readonly kind: 'forward';
       readonly target: string;
@@ -194,7 +206,7 @@ function edits(action: ForwardAction, request: PlanRequest, target: string): str
   return [...list, ...action.edits.map(editText)];
 }
 
-function candidates(plan: Plan, action: ForwardAction): Candidate[] {
+function candidates(plan: Plan, action: Pick<ForwardAction, 'clusters'>): Candidate[] {
   const total = action.clusters.reduce((sum, c) => sum + c.weight, 0);
   return action.clusters.map(({ cluster, weight }) => {
     const found = plan.clusters.find((c) => c.name === cluster);
@@ -254,8 +266,45 @@ function bodyOf(request: PlanRequest): number {
   return request.bodyLength ?? (Number(length) || 0);
 }
 
+function asked(request: PlanRequest): Explanation['request'] {
+  return {
+    method: request.method,
+    target: request.target,
+    version: request.version ?? '1.1',
+    headers: request.headers,
+    from: request.sourceIp ?? '127.0.0.1',
+    bodyLength: bodyOf(request),
+  };
+}
+
+/** Where a listener leads that is about connections. */
+function explainConnection(
+  plan: Plan,
+  { name, offloaded, reasons }: ListenerPlan,
+  route: ConnectionRoute,
+  request: PlanRequest,
+): Explanation {
+  return {
+    request: asked(request),
+    listener: name,
+    virtualHost: '',
+    verdict: offloaded ? 'kernel' : 'proxy',
+    why: offloaded
+      ? 'the endpoint is chosen when the connection is opened, whatever is sent'
+      : 'the connection is left to the proxy, whatever is sent',
+    reasons: reasons.map((r) => ({ code: r.code, message: r.message, field: r.field, ...place(r.position) })),
+    form: [],
+    considered: [],
+    winner: { name: route.id, ...place(route.position) },
+    access: [],
+    result: offloaded ? { kind: 'connect', clusters: candidates(plan, route) } : null,
+  };
+}
+
 /** Explains a request to a listener of a plan. Throws if there is no listener of that name. */
 export function explain(plan: Plan, request: PlanRequest): Explanation {
+  const about = plan.listeners.find((l) => l.name === request.listener);
+  if (about?.connections) return explainConnection(plan, about, about.connections, request);
   const trace = evaluate(plan, request);
   const listener = plan.listeners.find((l) => l.name === trace.listener)!;
   const view = new View(request);
@@ -280,14 +329,7 @@ export function explain(plan: Plan, request: PlanRequest): Explanation {
   const { result } = trace;
   const kernel = verdict === 'kernel';
   return {
-    request: {
-      method: request.method,
-      target: request.target,
-      version: request.version ?? '1.1',
-      headers: request.headers,
-      from: request.sourceIp ?? '127.0.0.1',
-      bodyLength: bodyOf(request),
-    },
+    request: asked(request),
     listener: trace.listener,
     virtualHost: trace.virtualHost ?? '',
     verdict,

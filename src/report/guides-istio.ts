@@ -11,6 +11,25 @@ const RULES = `${HEAD('DestinationRule')}spec:
   host: reviews
   trafficPolicy:
     `;
+const SELECTED = `apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: { name: web, namespace: web }
+spec: { selector: { matchLabels: { app: web } }, mtls: { mode: STRICT } }
+---
+apiVersion: v1
+kind: Service
+metadata: { name: web, namespace: web }
+spec: { clusterIP: 10.96.0.1, ports: [{ name: http, port: 80 }] }
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+addressType: IPv4
+endpoints: [{ addresses: [10.1.0.1] }]
+ports: [{ name: http, port: 80 }]
+metadata:
+  name: web
+  namespace: web
+  labels: { kubernetes.io/service-name: web`;
 const ROUND_ROBIN = `${RULES}loadBalancer: { simple: ROUND_ROBIN }`;
 const GATEWAY = `${HEAD('Gateway', 'public')}spec:
   selector: { istio: ingressgateway }
@@ -183,11 +202,11 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     },
   },
   'mesh-tls': {
-    fix: 'Speak plain text between the services of this node (tls.mode DISABLE), where the network allows it.',
+    fix: 'Give the node its certificates (run --certificates), and the labels of servers (Pods, or labels of EndpointSlices) where a policy selects some.',
     example: {
       place: 'documents',
-      before: `${RULES}tls: { mode: ISTIO_MUTUAL }`,
-      after: `${RULES}tls: { mode: DISABLE }`,
+      before: `${SELECTED} }`,
+      after: `${SELECTED}, app: web }`,
     },
   },
   'tls-secret': {

@@ -92,20 +92,26 @@ const failed = z
 
 const pairs = z.array(z.tuple([z.string(), z.string()]));
 
+const clusters = z.array(
+  z.strictObject({
+    cluster: z.string(),
+    weight: z.number(),
+    share: z.number().describe('percent of the requests, or connections, of this rule'),
+    lb: z.string(),
+    endpoints: z.array(z.strictObject({ address: z.string(), port: z.int(), weight: z.number() })),
+  }),
+);
+
+const connected = z
+  .strictObject({ kind: z.literal('connect'), clusters })
+  .describe('the listener is about connections: where they lead, whatever is requested');
+
 const forwarded = z.strictObject({
   kind: z.literal('forward'),
   target: z.string().describe('path and query as the server sees them'),
   headers: pairs.describe('as the server sees them, names in lower case'),
   edits: z.array(z.string()).describe('in words, in order'),
-  clusters: z.array(
-    z.strictObject({
-      cluster: z.string(),
-      weight: z.number(),
-      share: z.number().describe('percent of the requests of this rule'),
-      lb: z.string(),
-      endpoints: z.array(z.strictObject({ address: z.string(), port: z.int(), weight: z.number() })),
-    }),
-  ),
+  clusters,
   timeoutMs: count('0: none'),
   retries: count('tries after the first one, made by the proxy'),
   settings: z
@@ -156,7 +162,7 @@ export const explainSchema = z
         }),
       )
       .describe('RBAC filters in order; the first that denies decides'),
-    result: z.discriminatedUnion('kind', [forwarded, replied]).nullable().describe('null for the proxy'),
+    result: z.discriminatedUnion('kind', [forwarded, replied, connected]).nullable().describe('null for the proxy'),
   })
   .meta({ title: 'sidestep explain --json' });
 

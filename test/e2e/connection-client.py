@@ -39,6 +39,8 @@ def read_all(sock, most=None):
 def dial(job):
     sock = socket.socket(socket.AF_INET6 if job.get("six") or ":" in job["to"] else socket.AF_INET)
     sock.settimeout(TIMEOUT)
+    if job.get("own"):
+        sock.bind((job["own"], 0))
     sock.connect((job["to"], job["port"]))
     return sock
 

@@ -12,6 +12,8 @@ const HERE = dirname(fileURLToPath(import.meta.url));
 export interface Job {
   readonly to?: string;
   readonly port?: number;
+  /** the client's own address */
+  readonly own?: string;
   /** an IPv6 socket, whatever the address */
   readonly six?: boolean;
   readonly send?: string;

@@ -4,6 +4,7 @@ import { writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { isLoopback, localAddresses } from '../../src/agent/address.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { freePorts } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
@@ -13,6 +14,9 @@ import { Client, cluster, Echo, type Job, type Outcome, tcpListener } from './co
 import { eventually } from './eventually.js';
 import { ALONE, MESH, skip } from './world.js';
 
+/** An address of this machine that is no loopback address, if it has one. */
+const OWN = localAddresses().find((a) => !isLoopback(a) && !a.includes(':')) ?? '127.0.0.1';
+
 describe('listeners about connections', { skip, timeout: 180_000 }, () => {
   let lab: Lab;
   let sidestep: SidestepHandle;
@@ -21,9 +25,24 @@ describe('listeners about connections', { skip, timeout: 180_000 }, () => {
   let first: Echo;
   let second: Echo;
   let six: Echo;
+  let outer: Echo;
   let file: string;
   const port: Record<string, number> = {};
-  const NAMES = ['one', 'both', 'shares', 'refused', 'nobody', 'full', 'six', 'busy', 'logged', 'next'];
+  const NAMES = [
+    'one',
+    'both',
+    'shares',
+    'refused',
+    'nobody',
+    'full',
+    'six',
+    'busy',
+    'logged',
+    'next',
+    'outer',
+    'v6',
+    'v6alone',
+  ];
 
   function bootstrap(address: string, target = first): JsonObject {
     const at = (echo: Echo) => ['127.0.0.1', echo.port] as const;
@@ -33,7 +52,8 @@ describe('listeners about connections', { skip, timeout: 180_000 }, () => {
     return {
       static_resources: {
         listeners: [
-          ...['one', 'both', 'refused', 'nobody', 'full', 'six', 'busy', 'next'].map((name) => to(name)),
+          ...['one', 'both', 'refused', 'nobody', 'full', 'six', 'busy', 'next', 'outer'].map((name) => to(name)),
+          tcpListener('v6', '::1', port[address === MESH ? 'v6' : 'v6alone']!, { cluster: 'six' }),
           to('logged', { access_log: [log] }),
           tcpListener('shares', address, port.shares!, {
             weighted_clusters: {
@@ -54,6 +74,7 @@ describe('listeners about connections', { skip, timeout: 180_000 }, () => {
           cluster('nobody', []),
           cluster('full', [['127.0.0.1', port.backlog!]], { connect_timeout: '0.6s' }),
           cluster('six', [['::1', six.port]]),
+          cluster('outer', [[OWN, outer.port]]),
         ],
       },
     };
@@ -65,6 +86,7 @@ describe('listeners about connections', { skip, timeout: 180_000 }, () => {
     first = await Echo.start(lab, 'first');
     second = await Echo.start(lab, 'second');
     six = await Echo.start(lab, 'six', '::1');
+    outer = await Echo.start(lab, 'outer', OWN);
     const ports = await freePorts(NAMES.length + 2);
     for (const name of [...NAMES, 'closed', 'backlog']) port[name] = ports.shift()!;
     file = join(lab.dir, 'bootstrap.json');
@@ -121,6 +143,28 @@ describe('listeners about connections', { skip, timeout: 180_000 }, () => {
     const mapped = await inside.run({ to: `::ffff:${MESH}`, port: port.one!, six: true, half: true });
     assert.equal(mapped.head, 'first\n');
     assert.equal(mapped.peer, `::ffff:${MESH} ${port.one}`);
+  });
+
+  test('IPv6', async () => {
+    const a = await outside.run({ to: '::1', port: port.v6alone!, send: 'hello', half: true });
+    const before = await routed();
+    const m = await inside.run({ to: '::1', port: port.v6!, send: 'hello', half: true });
+    assert.deepEqual(seen(m), seen(a));
+    assert.equal(m.peer, `::1 ${port.v6}`);
+    assert.equal((await routed()).kernel - before.kernel, 1);
+  });
+
+  test('a client that is bound to a loopback address reaches endpoints elsewhere, too', async (t) => {
+    if (isLoopback(OWN)) return t.skip('this machine has no other address');
+    for (const [own, kernel] of [
+      [OWN, 1],
+      ['127.0.0.1', 0],
+    ] as const) {
+      const before = await routed();
+      const m = await mesh('outer', { own, half: true });
+      assert.equal(m.head, 'outer\n', JSON.stringify(m));
+      assert.equal((await routed()).kernel - before.kernel, kernel);
+    }
   });
 
   test('endpoints take turns, exactly', async () => {

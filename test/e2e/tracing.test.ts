@@ -76,7 +76,23 @@ const ROUTES: JsonObject[] = [
   { match: { prefix: '/called' }, route: { cluster: 'up' }, decorator: { operation: 'some call' } },
   { match: { prefix: '/quiet' }, route: { cluster: 'up' }, decorator: { operation: 'quiet', propagate: false } },
   { match: { prefix: '/long/way' }, route: { cluster: 'up', prefix_rewrite: '/way', host_rewrite_literal: 'other.test' } },
-  { match: { prefix: '/known' }, route: { cluster: 'up' }, response_headers_to_add: [{ header: { key: 'x-named', value: 'yes' } }] },
+  {
+    match: { prefix: '/told' },
+    route: { cluster: 'up' },
+    response_headers_to_add: [
+      { header: { key: 'x-b3-traceid', value: '%REQ(x-b3-traceid)%' } },
+      { header: { key: 'x-b3-sampled', value: '%REQ(x-b3-sampled)%' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
+      { header: { key: 'x-request-id', value: '%REQ(x-request-id)%' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
+    ],
+  },
+  {
+    match: { prefix: '/joined' },
+    route: { cluster: 'up' },
+    response_headers_to_add: [
+      { header: { key: 'x-b3-spanid', value: '%REQ(x-b3-spanid)%' } },
+      { header: { key: 'x-request-id', value: '%REQ(x-request-id)%' } },
+    ],
+  },
   { match: { prefix: '/' }, route: { cluster: 'up' } },
 ]; // biome-ignore format: one route a line
 
@@ -102,7 +118,9 @@ const CASES: readonly Case[] = [
   { path: '/called/it' },
   { path: '/quiet/it' },
   { path: '/long/way/round' },
-  { path: '/known' },
+  { path: '/told' },
+  // the agent carries the answer: where there is a line, the value is joined to it
+  { path: '/joined', kernel: false },
   { path: '/reset/999/reset', kernel: false },
   { path: '/sleep/600', abandonMs: 150 },
   { path: '/id', headers: [['X-Request-Id', '11111111-2222-4333-8444-555555555555']], kernel: false },
@@ -210,6 +228,8 @@ function seen(result: JobResult, spans: readonly Collected[], port: number): unk
 function isKernels(listener: string, { path, kernel }: Case): boolean {
   const openTelemetrys = listener.startsWith('otel');
   if (path === '/w3c') return !openTelemetrys;
+  // only what is made of one random number is told once more, and only of a trace that there is
+  if (path === '/told') return ['zipkin', 'outbound', 'never'].includes(listener);
   if (path === '/b3') return openTelemetrys || listener === 'nobody';
   return kernel !== false;
 }

@@ -26,6 +26,7 @@ import { normalAction, normalCluster, normalMatch, plainCluster, withClusters, w
 import { comparePeers } from './peers.js';
 import { compareServers } from './servers.js';
 import {
+  autoTls,
   clustersOf,
   gatewayManager,
   inboundClusters,
@@ -372,6 +373,7 @@ async function compareView(
   const resources = translateKubernetes(documentsOf(objects), {
     workload: { namespace, labels: {} },
     ...(identity && { identity }),
+    mesh: { identity: '', authorities: '', own: () => false },
   });
   const circumstances = circumstancesOf(objects, resources, answer);
   const differ: Differ = (what, where, ours, theirs, more = {}) => {
@@ -630,6 +632,7 @@ function compareTables(ours: JsonObject, theirs: JsonObject, tally: Tally, diffe
 
 function compareClusters(resources: Resources, client: ProxyResources, tally: Tally, differ: Differ): void {
   const theirs = new Map(clustersOf(client).map((c) => [asString(c.name), c]));
+  const auto = new Map(client.clusters.map((c) => [asString(c.name), autoTls(c)]));
   for (const own of resources.clusters) {
     const name = asString(own.name);
     if (!name.startsWith('outbound|') || name.includes(';')) continue;
@@ -641,7 +644,12 @@ function compareClusters(resources: Resources, client: ProxyResources, tally: Ta
       differ(led ? 'cluster' : 'hidden', name, 'there', 'not there');
       continue;
     }
-    const [a, b] = [own, other].map((c) => normalCluster(c, asObject(c.load_assignment)));
+    // istiod is told by each server whether it has a sidecar, so every cluster may speak TLS (which what is stored of
+    // its answers leaves out); here one has that must not be spoken to without
+    const may = !other.transport_socket && JSON.stringify(own.transport_socket ?? '').includes('"ROOTCA"');
+    const socket = may ? (auto.get(name) ?? own.transport_socket) : undefined;
+    const told = socket ? { ...other, transport_socket: socket } : other;
+    const [a, b] = [own, told].map((c) => normalCluster(c, asObject(c.load_assignment)));
     for (const field of new Set([...Object.keys(a!), ...Object.keys(b!)]))
       if (!isDeepStrictEqual(a![field], b![field]))
         differ('cluster', `${name} ${field}`, a![field] ?? null, b![field] ?? null, { field, cluster: other });

@@ -101,17 +101,13 @@ export const KNOWN: readonly Known[] = [
     is: ({ name, host, twice }) => twice.has(hostOf(name)) || twice.has(host ?? ''),
   },
   {
-    code: 'mesh-tls',
-    why: 'Mutual TLS of the mesh (`ISTIO_MUTUAL`) is not spoken on this node: requests go in plain text to the servers themselves (reason `mesh-tls`).',
-    is: ({ field, theirs }) => field === 'tls' && JSON.stringify(theirs ?? '').includes('"istio-peer-exchange"'),
-  },
-  {
     code: 'specification',
     why: 'Where istiod departs from the text of the Gateway API, the text is followed: of a redirect, the scheme’s own port is meant where none is given, and port 80 is 80; replacing the prefix `/` leaves the slash that follows it, and replacing one by `/` makes no second one; a BackendTLSPolicy’s hostname is verified, not only asked for.',
     is: ({ what, field, ours, theirs }) =>
       (what !== 'cluster' && departs(asObject(ours as Json) ?? {}, asObject(theirs as Json) ?? {})) ||
       (field === 'tls' &&
         /match_typed_subject_alt_names/.test(JSON.stringify(ours)) &&
+        !/match_typed_subject_alt_names/.test(JSON.stringify(theirs)) &&
         asObject(ours as Json)?.sni === asObject(theirs as Json)?.sni),
   },
   {

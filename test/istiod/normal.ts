@@ -181,6 +181,13 @@ function secretFiles(secret: JsonObject | undefined): string[] {
   return /^file-(root|cert):/.test(name) ? name.replace(/^file-(root|cert):/, '').split('~') : [];
 }
 
+/** What sidecars offer each other. istiod has a filter of its own replace it, which is no part of Envoy: the result is ours. */
+function meshAlpn({ alpn_protocols: offered }: JsonObject): JsonObject {
+  const own = Array.isArray(offered) ? offered : [];
+  if (!own.some((name) => asString(name).startsWith('istio'))) return {};
+  return { alpn_protocols: own.some((name) => /h2$/.test(asString(name))) ? ['of the mesh', 'h2'] : ['of the mesh'] };
+}
+
 /** What is asked of a server's certificate; the versions of TLS are the ones that Envoy has by itself. */
 function certificates(common: JsonObject): JsonObject {
   const {
@@ -213,9 +220,10 @@ function certificates(common: JsonObject): JsonObject {
           private_key: { filename: key },
         })),
       }
-    : { tls_certificate_sds_secret_configs: secrets ?? [] };
+    : { tls_certificate_sds_secret_configs: asObjects(secrets).map(({ name }) => name ?? '') };
   return {
     ...rest,
+    ...meshAlpn(rest),
     ...(pairs.length > 0 ? shown : {}),
     ...(Object.keys(wanted).length > 0 ? { validation_context: wanted } : {}),
   };

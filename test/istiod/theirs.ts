@@ -122,6 +122,12 @@ export function listenerOf(
   };
 }
 
+/** What sidecars are spoken to with where no rule says it. */
+export function autoTls(cluster: JsonObject): JsonObject | undefined {
+  const [match] = asObjects(cluster.transport_socket_matches).filter(({ name }) => name === 'tlsMode-istio');
+  return asObject(match?.transport_socket);
+}
+
 /** istiod's clusters with their endpoints inside, without what mutual TLS adds. */
 export function clustersOf(proxy: ProxyResources): JsonObject[] {
   const assignments = new Map(proxy.endpoints.map((e) => [asString(e.cluster_name), e]));

@@ -105,24 +105,4 @@ describe('check: rules that wait for HTTP/2 or TLS', () => {
     assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [1, 2, 1, 1]);
     assert.match(checkText(output), /1 of the proxy's would be in the kernel but for TLS \(14\.3%\)/);
   });
-
-  it('mutual TLS with the mesh’s certificates, but not what comes with it', async () => {
-    const rule = (name: string, more: string) => `
-apiVersion: networking.istio.io/v1
-kind: DestinationRule
-metadata: { name: ${name} }
-spec: { host: ${name}, trafficPolicy: { tls: { mode: ISTIO_MUTUAL }${more} } }
-`;
-    const { output } = await judged(
-      'mesh.yaml',
-      `${rule('a', '')}---${rule('b', ', connectionPool: { tcp: { maxConnections: 1 } }')}`,
-    );
-    assert.deepEqual(
-      output.results.map(({ name, waitsFor }) => [name, waitsFor]),
-      [
-        ['a', 'tls'],
-        ['b', undefined],
-      ],
-    );
-  });
 });

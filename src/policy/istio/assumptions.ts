@@ -180,6 +180,8 @@ export function assumeProtected(
     const everywhere = namespace === context.rootNamespace;
     const may = (service: Service) =>
       !service.external &&
+      // one that is assumed for connections alone is nobody whom requests are sent to
+      (!service.assumed || service.ports.some((port) => isHttp(port.protocol))) &&
       (everywhere || service.namespace === namespace) &&
       (service.endpoints.some((e) => labelsMatch(wanted, e.labels)) ||
         // of a service that is only assumed no server has labels that nobody spoke of

@@ -2,8 +2,10 @@
 import type { BackendTls } from '../gateway-api/backend-tls.js';
 import type { JsonObject } from '../resources.js';
 import type { Context, RuleBuilder } from './context.js';
-import type { DestinationRules, Subset } from './destination-rules.js';
+import type { DestinationRules, EffectivePolicy, Subset } from './destination-rules.js';
 import { clusterName } from './hosts.js';
+import { ASSUMED, applyMeshTls, withMode } from './mesh-tls.js';
+import type { Peers } from './peer-authentication.js';
 import { type Endpoint, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
 import { applyTrafficPolicy } from './traffic-policy.js';
 import type { VirtualServices } from './virtual-services.js';
@@ -22,6 +24,12 @@ export interface ClusterInfo {
   readonly json: JsonObject;
 }
 
+/** What else than DestinationRules has servers spoken to in TLS. */
+export interface ServerTls {
+  readonly backendTls: BackendTls;
+  readonly peers: Peers;
+}
+
 function lbEndpoint(endpoint: Endpoint, port: number): JsonObject {
   const address = endpoint.address.startsWith('unix://')
     ? { pipe: { path: endpoint.address.slice('unix://'.length) } }
@@ -38,7 +46,7 @@ function build(
   service: Service,
   port: ServicePort,
   subset: Subset | undefined,
-  backendTls: BackendTls,
+  { backendTls, peers }: ServerTls,
 ): ClusterInfo {
   const name = clusterName(port.number, subset?.name ?? '', service.host);
   const endpoints = service.endpoints.filter(
@@ -59,17 +67,18 @@ function build(
   const policy = rules.effective(service.host, service.namespace, port.number, subset?.name ?? '');
   const version = port.sniffed ? 'client' : port.protocol === 'http2' ? 'http2' : 'http1';
   applyTrafficPolicy(json, policy, version, service.subjectAltNames);
+  const to = { service, port, subset: subset?.name ?? '' };
+  let marked = (_: Endpoint) => false;
+  if (policy.tls?.mode === 'ISTIO_MUTUAL') marked = applyMeshTls(context, json, to, endpoints, policy.tls);
+  else if (!policy.tls && peers.insist(json, service, port, endpoints))
+    marked = applyMeshTls(context, json, to, endpoints, {}, (e) => peers.wants(service, port, e));
   backendTls.apply(json, service, port);
   for (const block of policy.blocks) {
     block.rule.objects.push(json);
     for (const key of Object.keys(block.fields)) {
       context.origin(json, block.rule.document, [...block.path, key], CLUSTER_FIELDS[key]);
     }
-    if (block.fields.tls?.mode === 'ISTIO_MUTUAL') {
-      const message =
-        'mutual TLS with mesh certificates is not spoken on this node: requests go in plain text to the server itself';
-      context.unsupported(block.rule, [...block.path, 'tls', 'mode'], 'mesh-tls', message);
-    }
+    if (block.fields.tls?.mode === 'ISTIO_MUTUAL') sayMutual(context, block);
     if (block.fields.tls?.credentialName !== undefined) {
       const message = 'certificates in Kubernetes secrets cannot be read here';
       context.unsupported(block.rule, [...block.path, 'tls', 'credentialName'], 'tls-secret', message);
@@ -86,7 +95,7 @@ function build(
   }
   const lbEndpoints = endpoints.map((endpoint) => {
     const out = lbEndpoint(endpoint, endpoint.ports.get(port.number) ?? port.number);
-    return context.origin(out, endpoint.document, endpoint.path);
+    return context.origin(marked(endpoint) ? withMode(out) : out, endpoint.document, endpoint.path);
   });
   json.load_assignment = {
     cluster_name: name,
@@ -103,6 +112,18 @@ function build(
     rules: rulesInEffect,
     json,
   };
+}
+
+/** What becomes of mutual TLS with the certificates of the mesh: spoken by nodes that have some. */
+function sayMutual(context: Context, { rule, path }: EffectivePolicy['blocks'][number]): void {
+  const at = [...path, 'tls', 'mode'];
+  if (!context.mesh) {
+    const message =
+      'mutual TLS needs certificates of the mesh, which this node has none of (run --certificates): requests go in plain text to the server itself';
+    context.unsupported(rule, at, 'mesh-tls', message);
+  } else if (context.assumeEndpoints) {
+    context.warn(rule.document, at, 'assumed-certificates', ASSUMED);
+  }
 }
 
 /** Cluster field that a part of a traffic policy ends up in. */
@@ -129,7 +150,7 @@ export function buildClusters(
   registry: Registry,
   rules: DestinationRules,
   virtualServices: VirtualServices,
-  backendTls: BackendTls,
+  serverTls: ServerTls,
 ): Map<string, ClusterInfo> {
   const out = new Map<string, ClusterInfo>();
   for (const service of registry.all()) {
@@ -141,7 +162,7 @@ export function buildClusters(
       const subsets =
         service.assumed && defined.length === 0 ? mentionedSubsets(virtualServices, service.host) : defined;
       for (const subset of [undefined, ...subsets]) {
-        const cluster = build(context, rules, service, port, subset, backendTls);
+        const cluster = build(context, rules, service, port, subset, serverTls);
         if (!out.has(cluster.name)) out.set(cluster.name, cluster);
         if (subset && cluster.endpoints.length === 0 && service.endpoints.length > 0) {
           const known = service.endpoints.every((e) => e.labelsKnown);

@@ -4,6 +4,7 @@ import type { Diagnostic, Position } from '../diagnostics.js';
 import type { Document } from '../documents.js';
 import { type Clients, Provenance, type SourceRule, sameClients } from '../resources.js';
 import { type Identity, LOCAL_TRUST_DOMAIN } from './identities.js';
+import { ASSUMED_CERTIFICATES, type MeshCertificates } from './mesh-tls.js';
 import { isWebAddress } from './schema/request-authentication.js';
 
 export type Path = readonly (string | number)[];
@@ -20,7 +21,8 @@ export interface TranslateOptions {
   readonly rootNamespace?: string;
   /**
    * for checking without a cluster: services and subsets without servers get one that nobody has (192.0.2.1), and
-   * gateways that no document describes are taken to speak plain HTTP, so that the verdict is about the policies
+   * gateways that no document describes are taken to speak plain HTTP, and the node to have certificates of the mesh, so
+   * that the verdict is about the policies
    */
   readonly assumeEndpoints?: boolean;
   /** the cluster's DNS domain (default `cluster.local`) */
@@ -29,6 +31,8 @@ export interface TranslateOptions {
   readonly identity?: Identity;
   /** where the keys of issuers are that policies give none of, as OpenID discovery has found; see `Resources.issuers` */
   readonly keySets?: ReadonlyMap<string, string>;
+  /** this node's certificates of the mesh (default: none, and mutual TLS is not spoken) */
+  readonly mesh?: MeshCertificates;
   /** make listeners before servers, for connections that do not come from the mesh's own clients */
   readonly atServers?: boolean;
 }
@@ -63,6 +67,7 @@ export class Context {
   /** of the workloads of this cluster; policies may call it `cluster.local` */
   readonly trustDomain: string;
   readonly assumeEndpoints: boolean;
+  readonly mesh: MeshCertificates | undefined;
   /** issuers whose keys only they know the place of */
   readonly issuers = new Set<string>();
   readonly #keySets: ReadonlyMap<string, string>;
@@ -74,6 +79,7 @@ export class Context {
     this.labels = options.workload?.labels ?? {};
     this.rootNamespace = options.rootNamespace ?? 'istio-system';
     this.assumeEndpoints = options.assumeEndpoints ?? false;
+    this.mesh = options.mesh ?? (this.assumeEndpoints ? ASSUMED_CERTIFICATES : undefined);
     this.domain = options.domain ?? 'cluster.local';
     this.#keySets = options.keySets ?? new Map();
     this.trustDomain = options.identity?.trustDomain ?? LOCAL_TRUST_DOMAIN;

@@ -31,7 +31,7 @@ import { addKubernetesServices } from './kubernetes-services.js';
 import { type KnownListener, LeftToProxy } from './left-to-proxy.js';
 import { buildListeners, type ClientRoutes, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
 import { meshProviders } from './mesh-config.js';
-import { explainPeers } from './peer-authentication.js';
+import { Peers } from './peer-authentication.js';
 import { Registry } from './registry.js';
 import { RequestAuthentications } from './request-authentication.js';
 import { addServiceEntries } from './service-entries.js';
@@ -80,7 +80,8 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   allocateAddresses(context, registry, workloads);
 
   const backendTls = new BackendTls(context, input.backendTls);
-  const clusters = buildClusters(context, registry, destinationRules, virtualServices, backendTls);
+  const peers = new Peers(context, input.peerAuthentications);
+  const clusters = buildClusters(context, registry, destinationRules, virtualServices, { backendTls, peers });
   const identities = new Identities(context, input, options.identity);
   const authentications = new RequestAuthentications(context, input.requestAuthentications, clusters);
   const providers = meshProviders(context, all);
@@ -138,7 +139,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
   authentications.explainUnused();
-  explainPeers(context, input.peerAuthentications, registry.all());
+  peers.explain(registry.all());
 
   return {
     listeners,

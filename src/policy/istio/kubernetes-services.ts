@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import type { Document } from '../documents.js';
 import type { JsonObject } from '../resources.js';
 import type { Context, Path } from './context.js';
+import { podAccount, spiffe } from './identities.js';
 import {
   type Endpoint,
   isHttp,
@@ -73,6 +74,10 @@ class Pods {
   }
 }
 
+function accountOf({ trustDomain }: Context, { document, spec }: Typed<Pod>): string {
+  return spiffe({ trustDomain, namespace: document.namespace, serviceAccount: podAccount(spec) });
+}
+
 function podAddresses(pod: Pod): string[] {
   const all = [pod.status?.podIP, ...(pod.status?.podIPs ?? []).map((p) => p.ip)];
   return [...new Set(all.filter((ip): ip is string => !!ip))];
@@ -138,6 +143,7 @@ function collectEndpoints(
       ports,
       labels: { ...selector, ...known },
       labelsKnown: pod !== undefined || Object.keys(given).length > 0,
+      ...(pod ? { account: accountOf(context, pod) } : {}),
       document,
       path: address.path,
     });

@@ -2,9 +2,11 @@
  * PeerAuthentications: which mode of mutual TLS a server's port has. Like istiod (ComposePeerAuthentication in
  * pilot/pkg/security/authn/policy_applier.go) the oldest policy of each level counts: of the mesh, of the namespace, of the workload.
  */
+import type { JsonObject } from '../resources.js';
 import type { Context, Path, RuleBuilder } from './context.js';
 import type { Typed } from './kubernetes-services.js';
-import { labelsMatch, type Service } from './registry.js';
+import { ASSUMED } from './mesh-tls.js';
+import { type Endpoint, labelsMatch, type Service, type ServicePort } from './registry.js';
 import type { PeerAuthentication } from './schema/request-authentication.js';
 import { byAge } from './virtual-services.js';
 
@@ -79,33 +81,79 @@ function serversOf(services: readonly Service[]): (PeerServer & { known: boolean
     });
 }
 
-/**
- * Requests travel in plain text on this node, so a PeerAuthentication decides nothing about them unless it is STRICT:
- * servers with a sidecar then refuse them, which neither this proxy nor the kernel can spare them. Gives that reason to
- * the policies that make a server's port STRICT, or may, and says of the others that they decide nothing.
- */
-export function explainPeers(context: Context, documents: readonly Policy[], services: readonly Service[]): void {
-  const policies = [...documents].sort(byAge);
-  const { rootNamespace } = context;
-  const servers = serversOf(services);
-  for (const { policy, path, rule } of strictOnes(context, policies)) {
-    const { namespace } = policy.document;
-    const near = servers.filter((s) => namespace === rootNamespace || s.namespace === namespace);
-    const counts = near.some((s) => {
-      const { mode, by } = peerMode(policies, rootNamespace, s);
-      return !s.known || (mode === 'STRICT' && by === policy);
-    });
-    // nothing selects workloads from the root namespace, and ports count with a selector only
-    const vain = selects(policy) ? namespace === rootNamespace : said(policy.spec.mtls) !== 'STRICT';
-    if (!vain && (counts || near.length === 0)) {
-      const message =
-        'requests go in plain text on this node: servers that insist on mutual TLS refuse them, and servers without a sidecar do not';
-      context.unsupported(rule, path, 'mesh-tls', message);
-      continue;
+/** Label of workloads that have a sidecar, which takes mutual TLS. */
+const TLS_MODE = 'security.istio.io/tlsMode';
+
+/** All PeerAuthentications: who is spoken to in mutual TLS where no DestinationRule says it (istiod: auto mTLS). */
+export class Peers {
+  readonly #policies: readonly Policy[];
+  /** clusters that speak TLS because of a policy */
+  readonly #made = new Map<Policy, JsonObject[]>();
+
+  constructor(
+    private readonly context: Context,
+    documents: readonly Policy[],
+  ) {
+    this.#policies = [...documents].sort(byAge);
+  }
+
+  #modeOf({ namespace }: Service, { number }: ServicePort, { labels, ports }: Endpoint): ReturnType<typeof peerMode> {
+    const server = { namespace, labels, port: ports.get(number) ?? number };
+    return peerMode(this.#policies, this.context.rootNamespace, server);
+  }
+
+  /** Whether a server takes mutual TLS only, or is known to have a sidecar that takes it. */
+  wants(service: Service, port: ServicePort, endpoint: Endpoint): boolean {
+    const { mode } = this.#modeOf(service, port, endpoint);
+    return mode === 'STRICT' || (mode === 'PERMISSIVE' && endpoint.labels[TLS_MODE] === 'istio');
+  }
+
+  /** Whether a server of a cluster is one; notes the policies that make it so. */
+  insist(cluster: JsonObject, service: Service, port: ServicePort, endpoints: readonly Endpoint[]): boolean {
+    if (!this.context.mesh || service.external || service.assumed) return false;
+    const wanted = endpoints.filter((endpoint) => this.wants(service, port, endpoint));
+    for (const by of new Set(wanted.flatMap((endpoint) => this.#modeOf(service, port, endpoint).by ?? [])))
+      this.#made.set(by, [...(this.#made.get(by) ?? []), cluster]);
+    return wanted.length > 0;
+  }
+
+  /**
+   * A PeerAuthentication decides something about requests that leave this node only if it is STRICT: such servers are
+   * spoken to in mutual TLS where the node has certificates, and refuse what it sends where it has none. Gives that reason
+   * to the policies that make a server's port STRICT, or may, and says of the others that they decide nothing.
+   */
+  explain(services: readonly Service[]): void {
+    const { context } = this;
+    const { rootNamespace, mesh, assumeEndpoints } = context;
+    const servers = serversOf(services);
+    for (const { policy, path, rule } of strictOnes(context, this.#policies)) {
+      const { namespace } = policy.document;
+      const near = servers.filter((s) => namespace === rootNamespace || s.namespace === namespace);
+      const counting = near.filter((s) => {
+        const { mode, by } = peerMode(this.#policies, rootNamespace, s);
+        return !s.known || (mode === 'STRICT' && by === policy);
+      });
+      // nothing selects workloads from the root namespace, and ports count with a selector only
+      const vain = selects(policy) ? namespace === rootNamespace : said(policy.spec.mtls) !== 'STRICT';
+      if (!vain && (counting.length > 0 || near.length === 0)) {
+        rule.objects.push(...(this.#made.get(policy) ?? []));
+        const guessed = selects(policy) && counting.some(({ known }) => !known);
+        if (mesh && guessed) {
+          const message = 'which servers insist on mutual TLS cannot be told: their labels are not known';
+          context.unsupported(rule, path, 'mesh-tls', message);
+        } else if (!mesh) {
+          const message =
+            'requests go in plain text without certificates of the mesh (run --certificates): servers that insist on mutual TLS refuse them, and servers without a sidecar do not';
+          context.unsupported(rule, path, 'mesh-tls', message);
+        } else if (assumeEndpoints) {
+          context.warn(policy.document, path, 'assumed-certificates', ASSUMED);
+        }
+        continue;
+      }
+      const message = vain
+        ? 'decides nothing: workloads are not selected from the root namespace, and portLevelMtls needs a selector'
+        : 'decides nothing: it selects no server of a service here, or other PeerAuthentications count for all that it selects';
+      context.warn(policy.document, path, 'superseded', message);
     }
-    const message = vain
-      ? 'decides nothing: workloads are not selected from the root namespace, and portLevelMtls needs a selector'
-      : 'decides nothing: it selects no server of a service here, or other PeerAuthentications count for all that it selects';
-    context.warn(policy.document, path, 'superseded', message);
   }
 }

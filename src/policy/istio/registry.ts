@@ -22,7 +22,7 @@ export interface Endpoint {
   /** false: only what the service's selector implies is known of the labels */
   readonly labelsKnown: boolean;
   readonly weight?: number;
-  /** who it is, in the mesh; known of ServiceEntries' endpoints */
+  /** who it is, in the mesh, as far as the files say */
   readonly account?: string;
   readonly document: Document;
   readonly path: Path;

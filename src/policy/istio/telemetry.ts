@@ -176,6 +176,7 @@ export class Telemetries {
       const config = providers.get(name.toLowerCase());
       if (config) this.#log(known, sources, name, log, config);
     }
+    if (known.connections) return; // only requests are traced
     const tracer = mergeTracing(sources.map(({ typed }) => typed.spec.tracing ?? []));
     if (tracer === undefined || !providers.has(tracer.toLowerCase())) return;
     if (providers.get(tracer.toLowerCase())?.envoyFileAccessLog !== undefined) return; // traces nothing

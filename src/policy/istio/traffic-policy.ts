@@ -2,6 +2,7 @@
 import type { JsonObject } from '../resources.js';
 import type { EffectivePolicy } from './destination-rules.js';
 import { envoyDuration } from './duration.js';
+import { anyName } from './mesh-tls.js';
 import type { Tls } from './schema/destination-rule.js';
 
 const UNLIMITED = 4294967295;
@@ -105,13 +106,13 @@ function loadBalancer(cluster: JsonObject, policy: EffectivePolicy): void {
   cluster.ring_hash_lb_config = { minimum_ring_size: String(size || 1024) };
 }
 
-const SAN_TYPES = ['DNS', 'URI', 'EMAIL', 'IP_ADDRESS'];
-
 function tls(cluster: JsonObject, settings: Tls | undefined, http: HttpOptions, servers: readonly string[]): void {
   const mode = settings?.mode ?? 'DISABLE';
-  // The server's sidecar ends mutual TLS; here the proxy speaks to the application itself.
+  // with the mesh's certificates: see mesh-tls.ts
   if (!settings || mode === 'DISABLE' || mode === 'ISTIO_MUTUAL') return;
-  const common: JsonObject = {};
+  const common: JsonObject = {
+    tls_params: { tls_minimum_protocol_version: 'TLSv1_2', tls_maximum_protocol_version: 'TLSv1_3' },
+  };
   if (mode === 'MUTUAL' && settings.clientCertificate && settings.privateKey) {
     common.tls_certificates = [
       { certificate_chain: { filename: settings.clientCertificate }, private_key: { filename: settings.privateKey } },
@@ -124,9 +125,7 @@ function tls(cluster: JsonObject, settings: Tls | undefined, http: HttpOptions, 
     const names = own.length > 0 ? own : servers;
     if (names.length > 0) {
       // Istio does not say of which type a name is: Envoy then looks at all of them
-      validation.match_typed_subject_alt_names = names.flatMap((exact) =>
-        SAN_TYPES.map((san_type) => ({ san_type, matcher: { exact } })),
-      );
+      validation.match_typed_subject_alt_names = names.flatMap(anyName);
     }
     common.validation_context = validation;
   }

@@ -281,6 +281,7 @@ function authorizationPolicies(draw: Draw, withTokens: boolean): JsonObject[] {
     several(1 + draw.below(2), () => draw.one(['ALLOW', 'ALLOW', 'DENY', 'AUDIT', 'CUSTOM'])).map((action, i) =>
       security('AuthorizationPolicy', `${service}-${i}`, {
         ...(draw.below(6) > 0 && { selector: { matchLabels: { app: service } } }),
+        ...(action === 'CUSTOM' && { provider: { name: 'nobody-knows' } }),
         ...{ action, rules: several(1 + draw.below(3), () => rule(draw, withTokens)).filter(fits) },
       }),
     ),
