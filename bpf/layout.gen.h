@@ -64,6 +64,9 @@
 #define MAX_TOKEN 2048
 #define LOG_RING 4194304
 #define LOG_RESERVE 1048576
+#define MAX_H2_ENDS 16384
+#define MAX_H2_STREAMS 65536
+#define MAX_H2_STAGED 4096
 
 #define SCAN_NONE 0
 #define SCAN_METHOD_END 1
@@ -289,6 +292,11 @@
 #define LOG_RECORD_ANSWER 2
 #define LOG_RECORD_END 4
 #define LOG_RECORD_REPLY 8
+
+#define H2_STREAM_CLIENT_ENDED 1
+#define H2_STREAM_SERVER_ENDED 2
+#define H2_STREAM_CLIENT_HELD 4
+#define H2_STREAM_SERVER_HELD 8
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -1144,3 +1152,53 @@ _Static_assert(__builtin_offsetof(struct log_record, origin) == 104, "log_record
 _Static_assert(__builtin_offsetof(struct log_record, request_len) == 108, "log_record.request_len");
 _Static_assert(__builtin_offsetof(struct log_record, answer_len) == 112, "log_record.answer_len");
 _Static_assert(__builtin_offsetof(struct log_record, pad) == 116, "log_record.pad");
+
+/* An end of the agent’s. */
+struct h2_end {
+  __u64 granted; /* bytes of DATA that the peer has allowed so far; written by the agent */
+  __u64 used; /* of these, sent */
+  __u64 came; /* bytes of DATA of the peer that the kernel has sent on */
+  __u64 client; /* cookie of the client’s connection */
+  __u64 cookie; /* its own cookie */
+  __u32 id; /* its own index */
+  __u32 client_id; /* index of the client’s connection */
+  __u32 listener; /* index; of a client’s */
+  __u32 open; /* 1: the kernel may begin streams here */
+  __u32 last_stream; /* of a client’s: the last one that it began */
+  __u32 door_left; /* of a server’s: bytes of a frame that its dummy has still to pass on */
+  __u32 source[4]; /* of a client’s: its address */
+  __u8 head[32]; /* of a server’s: the beginning of a frame’s header, when its dummy got it in pieces */
+  __u32 head_len; /* bytes of that */
+  __u32 pad; /*  */
+};
+_Static_assert(sizeof(struct h2_end) == 120, "h2_end");
+_Static_assert(__builtin_offsetof(struct h2_end, granted) == 0, "h2_end.granted");
+_Static_assert(__builtin_offsetof(struct h2_end, used) == 8, "h2_end.used");
+_Static_assert(__builtin_offsetof(struct h2_end, came) == 16, "h2_end.came");
+_Static_assert(__builtin_offsetof(struct h2_end, client) == 24, "h2_end.client");
+_Static_assert(__builtin_offsetof(struct h2_end, cookie) == 32, "h2_end.cookie");
+_Static_assert(__builtin_offsetof(struct h2_end, id) == 40, "h2_end.id");
+_Static_assert(__builtin_offsetof(struct h2_end, client_id) == 44, "h2_end.client_id");
+_Static_assert(__builtin_offsetof(struct h2_end, listener) == 48, "h2_end.listener");
+_Static_assert(__builtin_offsetof(struct h2_end, open) == 52, "h2_end.open");
+_Static_assert(__builtin_offsetof(struct h2_end, last_stream) == 56, "h2_end.last_stream");
+_Static_assert(__builtin_offsetof(struct h2_end, door_left) == 60, "h2_end.door_left");
+_Static_assert(__builtin_offsetof(struct h2_end, source) == 64, "h2_end.source");
+_Static_assert(__builtin_offsetof(struct h2_end, head) == 80, "h2_end.head");
+_Static_assert(__builtin_offsetof(struct h2_end, head_len) == 112, "h2_end.head_len");
+_Static_assert(__builtin_offsetof(struct h2_end, pad) == 116, "h2_end.pad");
+
+/* A stream that the kernel has decided. */
+struct h2_stream {
+  __u64 upstream; /* cookie of the connection to its server */
+  __u32 id; /* index of that */
+  __u32 flags; /* H2_STREAM */
+  __u32 sent; /* bytes of the request’s body */
+  __u32 pad; /*  */
+};
+_Static_assert(sizeof(struct h2_stream) == 24, "h2_stream");
+_Static_assert(__builtin_offsetof(struct h2_stream, upstream) == 0, "h2_stream.upstream");
+_Static_assert(__builtin_offsetof(struct h2_stream, id) == 8, "h2_stream.id");
+_Static_assert(__builtin_offsetof(struct h2_stream, flags) == 12, "h2_stream.flags");
+_Static_assert(__builtin_offsetof(struct h2_stream, sent) == 16, "h2_stream.sent");
+_Static_assert(__builtin_offsetof(struct h2_stream, pad) == 20, "h2_stream.pad");

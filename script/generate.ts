@@ -12,6 +12,7 @@ import { hpackHeader } from '../src/layout/hpack.js';
 import { IMAGE_LAYOUT } from '../src/layout/image.js';
 import { LOG_RECORDS_LAYOUT } from '../src/layout/log-records.js';
 import { STEERING_LAYOUT } from '../src/layout/steering.js';
+import { STREAMS_LAYOUT } from '../src/layout/streams.js';
 import { type Layout, toC } from '../src/layout/struct.js';
 import { TOKENS_LAYOUT } from '../src/layout/tokens.js';
 import { lintMarkdown } from '../src/lint/codes.js';
@@ -23,6 +24,7 @@ import { checkSchema, explainSchema, jsonSchema } from '../src/report/schema.js'
 const LAYOUTS: readonly Layout[] = [
   ...[IMAGE_LAYOUT, ACTIONS_LAYOUT, CLUSTERS_LAYOUT],
   ...[EXCHANGES_LAYOUT, CONTROL_LAYOUT, STEERING_LAYOUT, COUNTS_LAYOUT, TOKENS_LAYOUT, LOG_RECORDS_LAYOUT],
+  STREAMS_LAYOUT,
 ];
 
 function header(): string {

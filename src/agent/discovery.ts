@@ -4,11 +4,13 @@
  * failures; who takes traffic is changed in the image in force. Until the first answer, and when there is no proxy to
  * ask, such clusters have no endpoints here and their requests are the proxy's.
  */
+
 import { type FollowedCluster, type FollowedHost, MAX_DISCOVERED, type SetHosts } from '../compile/clusters.js';
 import type { CompiledImage } from '../compile/image.js';
 import { healthOf } from '../plan/endpoints.js';
 import type { Health, HostState } from '../plan/host-sets.js';
 import { HOUR_MS, shorter } from '../plan/idle-times.js';
+import { relayId } from '../plan/upstream-tls.js';
 import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject } from '../policy/resources.js';
 import { hostKey } from '../proxy/index.js';
@@ -198,7 +200,7 @@ export class Discovery {
   #found({ relay }: FollowedCluster['plan'], found: readonly Host[]): Found {
     if (found.length > MAX_DISCOVERED) return NOTHING;
     const hosts = found.map(({ address, port }) => {
-      return { address, port, weight: 1, id: this.context.endpointId(address, port, relay?.key) };
+      return { address, port, weight: 1, id: this.context.endpointId(address, port, relay && relayId(relay)) };
     });
     return { hosts, states: found.map(({ health, priority }) => ({ health, priority, locality: 0 })) };
   }
@@ -213,7 +215,7 @@ export class Discovery {
     // while it has others than the files say, it balances alone
     if (!states.every((state) => state !== undefined)) return NOTHING;
     return {
-      hosts: endpoints.map((e) => ({ ...e, id: this.context.endpointId(e.address, e.port, relay?.key) })),
+      hosts: endpoints.map((e) => ({ ...e, id: this.context.endpointId(e.address, e.port, relay && relayId(relay)) })),
       states,
     };
   }

@@ -3,12 +3,14 @@
  * map, by the kernel where it sees answers, and here for what the agent and the proxy see. An endpoint that reaches a
  * limit is ejected for both, and comes back after its time.
  */
+
 import type { FollowedCluster, FollowedHost, SetHosts } from '../compile/clusters.js';
 import type { CompiledImage } from '../compile/image.js';
 import { DetectorSpec, MAX_DETECTORS, TRIPPED } from '../layout/counts.js';
 import type { HostState } from '../plan/host-sets.js';
 import type { FollowedPlan } from '../plan/ir.js';
 import type { Detection } from '../plan/outliers.js';
+import { relayId } from '../plan/upstream-tls.js';
 import { hostKey } from '../proxy/index.js';
 import { HostRooms } from './host-rooms.js';
 import type { TryReport } from './try-reports.js';
@@ -249,7 +251,7 @@ export class Outliers {
     try {
       const hosts = plan.endpoints.map((e, i) => ({
         ...e,
-        id: this.context.endpointId(e.address, e.port, plan.relay?.key),
+        id: this.context.endpointId(e.address, e.port, plan.relay && relayId(plan.relay)),
         watch: watched[i]!.index,
       }));
       const states = plan.followed.hosts.map((state, i): HostState => {

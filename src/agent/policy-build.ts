@@ -1,4 +1,5 @@
 /** From resources to an image. Pure; seconds of work for 10,000 routes. */
+
 import { programsOf } from '../compile/answer-edits.js';
 import { type CompiledImage, type CompileOptions, compileImage } from '../compile/image.js';
 import { endText } from '../observe/log-line.js';
@@ -9,6 +10,7 @@ import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import { report } from '../plan/report.js';
 import { reports } from '../plan/tracing.js';
+import { relayId } from '../plan/upstream-tls.js';
 import { asString, tcpProxies } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { ejectableAssignment, inboundPath, type NamedChain, prepareProxy } from '../proxy/index.js';
@@ -86,7 +88,7 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
     else notes.push(`listener ${listener}: connections from outside the mesh are left to the proxy (${problem})`);
   }
   const servers = plan.clusters.flatMap(({ endpoints, relay }) =>
-    endpoints.map(({ address, port }) => ({ address, port, ...(relay ? { relay: relay.key } : {}) })),
+    endpoints.map(({ address, port }) => ({ address, port, ...(relay ? { relay: relayId(relay) } : {}) })),
   );
   // the kernel's connections to the proxy cannot say whose they are
   const behind = [...proxies].flatMap(([name, at]) => (inbound.has(name) || relayed.has(name) ? [] : [at]));
@@ -225,7 +227,7 @@ function idleTimes(
   const keyOf = (e: At, relay = ''): string => `${endText(e)}${relay}`;
   for (const { endpoints, idleMs = HOUR_MS, relay } of clusters)
     for (const e of endpoints) {
-      const key = keyOf(e, relay?.key);
+      const key = keyOf(e, relay && relayId(relay));
       times.set(key, shorter(times.get(key), idleMs));
     }
   return new Map(

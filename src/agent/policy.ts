@@ -61,7 +61,7 @@ export interface EndpointWanted {
   readonly address: string;
   readonly port: number;
   readonly proxy: boolean;
-  /** key of the relay that connections lead through */
+  /** see `relayId`: connections lead through a relay */
   readonly relay?: string;
 }
 

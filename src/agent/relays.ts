@@ -64,10 +64,10 @@ export class Relays {
 
   /**
    * Opens a connection to a server.
-   * @param key of the relay
+   * @param relay see `relayId`
    * @returns undefined when there is none: nobody answers, the handshake fails, or the server ends it at once
    */
-  async open(to: Address, key: string): Promise<Relayed | undefined> {
+  async open(to: Address, relay: string): Promise<Relayed | undefined> {
     this.#port ??= this.#findPort();
     const port = await this.#port;
     if (port === undefined) {
@@ -85,7 +85,7 @@ export class Relays {
     });
     const connected = new Promise<number>((resolve) => socket.once('connect', () => resolve(socket.localPort ?? 0)));
     const own = await Promise.race([connected, ended, late]);
-    const local = own ? await Promise.race([this.#handshake(socket, own, to, key), ended, late]) : undefined;
+    const local = own ? await Promise.race([this.#handshake(socket, own, to, relay), ended, late]) : undefined;
     clearTimeout(timer);
     if (own) this.#waiting.delete(own);
     else this.renew();
@@ -97,12 +97,19 @@ export class Relays {
     return undefined;
   }
 
-  async #handshake(socket: Socket, own: number, to: Address, key: string): Promise<string> {
+  async #handshake(socket: Socket, own: number, to: Address, relay: string): Promise<string> {
     const begun = performance.now();
+    const [key = '', sni = '', san = ''] = relay.split('/');
+    const told = [
+      [RELAY_TLV.relay, relayName(key, this.context.secret)],
+      [RELAY_TLV.sni, sni],
+      [RELAY_TLV.san, san],
+    ] as const;
     const local = await new Promise<string>((resolve) => {
       this.#waiting.set(own, resolve);
       const from = { address: isIPv6(to.address) ? '::1' : '127.0.0.1', port: own };
-      socket.write(proxyHeader(from, to, [[RELAY_TLV, Buffer.from(relayName(key, this.context.secret))]]));
+      const values = told.flatMap(([type, text]) => (text ? [[type, Buffer.from(text)] as const] : []));
+      socket.write(proxyHeader(from, to, values));
     });
     await sleep(Math.max(SETTLE_MS, SETTLE_HANDSHAKES * (performance.now() - begun)));
     return local;

@@ -1,7 +1,9 @@
 /** Clusters of the plan as structures of the image. */
+
 import { ClusterSpec, EndpointListSpec, EndpointRefSpec, HostListSpec, HostSetSpec, LB } from '../layout/clusters.js';
 import { type HostState, hostSets } from '../plan/host-sets.js';
 import type { Breaker, ClusterPlan, EndpointPlan, FollowedPlan } from '../plan/ir.js';
+import { relayId } from '../plan/upstream-tls.js';
 import type { Blob } from './blob.js';
 import { type Chooser, Room, storeHostSets, together } from './host-sets.js';
 
@@ -186,7 +188,7 @@ export class Clusters {
     sets: ClusterPlan['sets'] & object,
     counter: number,
   ) {
-    const ids = endpoints.map((e) => ({ id: this.endpointId(e.address, e.port, plan.relay?.key) }));
+    const ids = endpoints.map((e) => ({ id: this.endpointId(e.address, e.port, plan.relay && relayId(plan.relay)) }));
     const space = { put: (bytes: Uint8Array, align: 4 | 8) => this.blob.intern(bytes, align) };
     return storeHostSets(space, plan, endpoints, ids, sets, countersFrom(counter));
   }

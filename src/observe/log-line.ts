@@ -1,9 +1,11 @@
 /** Lines of access logs, as Envoy writes them: format operators over what happened to a request. */
+
 import { isIP } from 'node:net';
 import { hostname } from 'node:os';
 import type { AccessLog, LogFilter } from '../plan/access-log.js';
 import { JOINED_ANSWER_HEADERS } from '../plan/answers.js';
 import type { LogJson, LogOperator, LogPart } from '../plan/log-format.js';
+import { FOR_HOST } from '../plan/named-by-request.js';
 import type { Json } from '../policy/resources.js';
 
 type Headers = readonly (readonly [name: string, value: string])[];
@@ -140,7 +142,7 @@ function operatorValue(o: LogOperator, e: LogEntry): string | number | undefined
       return e.upstream?.local;
     case 'UPSTREAM_CLUSTER':
     case 'UPSTREAM_CLUSTER_RAW':
-      return e.cluster;
+      return e.cluster?.split(FOR_HOST)[0];
     case 'UPSTREAM_PROTOCOL':
       return e.upstream && 'HTTP/1.1';
     case 'UPSTREAM_REQUEST_ATTEMPT_COUNT':

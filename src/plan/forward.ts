@@ -1,4 +1,5 @@
 /** RouteAction -> forward actions, with the edits that Envoy's router makes by itself. */
+
 import type { JsonObject } from '../policy/resources.js';
 import { proxied, type RouteContext, type Variant } from './actions.js';
 import { ALWAYS, headerPresent, test } from './conditions.js';
@@ -7,6 +8,7 @@ import { usesDns } from './endpoints.js';
 import { hashPolicies } from './hash-policy.js';
 import { clusterLevel, requestEdits } from './header-edits.js';
 import type { ForwardAction, HeaderEdit, Piece, RbacCheck, RetryAction } from './ir.js';
+import { byHost } from './named-by-request.js';
 import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
 import { type PolicyPart, policiesOf, rememberPolicies } from './rbac-policies.js';
@@ -351,8 +353,5 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   const variants = hostVariants(notes, ctx, action, forward, path).map((v) =>
     checks.length > 0 && v.action.kind === 'forward' ? { ...v, checks } : v,
   );
-  if (variants.some((v) => v.action.kind === 'forward')) {
-    for (const { cluster } of chosen) listener.used.set(cluster.name, cluster);
-  }
-  return variants;
+  return variants.flatMap((v) => byHost(notes, ctx, chosen, v, (cluster) => listener.used.set(cluster.name, cluster)));
 }

@@ -8,6 +8,7 @@ import type { AccessLog } from './access-log.js';
 import type { ChainRelay } from './chains.js';
 import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
+import type { LocalReplies } from './local-replies.js';
 import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
 import type { TracePlan } from './tracing.js';
@@ -109,6 +110,8 @@ export interface AnswerEdits {
   readonly route: readonly AnswerEdit[];
   /** by the HTTP filters, afterwards; of the mesh's own replies, when they have content-length and content-type */
   readonly filters: readonly AnswerEdit[];
+  /** how the mesh's own replies are rewritten before that */
+  readonly local?: LocalReplies;
 }
 
 /** How the target (path and query) of a forwarded request is made. */
@@ -308,6 +311,10 @@ export interface FollowedPlan {
 export interface RelayPlan {
   /** equal keys are one relay */
   readonly key: string;
+  /** what the handshake says of this cluster's host alone: the name that is asked for, and one that the certificate has */
+  readonly names?: { readonly sni?: string; readonly san?: string };
+  /** that is the host of each request (auto_sni, auto_san_validation): such a cluster leads nowhere by itself */
+  readonly byRequest?: { readonly sni: boolean; readonly san: boolean };
   /** of the relay's cluster: TLS, and how connections are opened */
   readonly settings: JsonObject;
 }

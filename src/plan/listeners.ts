@@ -95,8 +95,6 @@ function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): 
   const codec = str(hcm, 'codec_type') || 'AUTO';
   const spoken = codec === 'AUTO' || codec === 'HTTP1' || (http2 && codec === 'HTTP2');
   if (!spoken) notes.add('codec', `codec ${codec}`, at('codec_type'), hcm, 'codec_type');
-  if (has(hcm, 'local_reply_config'))
-    notes.add('local-reply', 'local replies are rewritten', at('local_reply_config'), hcm);
   if (bool(hcm, 'strip_trailing_host_dot'))
     notes.add('host-normalization', 'a dot at the end of the host is stripped', at('strip_trailing_host_dot'), hcm);
   const requestId = obj(obj(hcm, 'request_id_extension'), 'typed_config');
@@ -240,8 +238,9 @@ export function listenerPlan(
   if (hcm) hcmNotes(notes, hcm, path, http2);
 
   const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
-  const faultsMayChange = runtimeMayChange(resources.bootstrap, 'fault');
-  const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers, limits }, path);
+  const mayChange = (key: string) => runtimeMayChange(resources.bootstrap, key);
+  const around = { address, port, faultsMayChange: mayChange('fault'), runtimeLayers, mayChange, limits };
+  const chain = new FilterChain(notes, hcm ?? {}, around, path);
   const edge = hcm && edgeOf(hcm, secure);
   const userAgent = hcm && userAgentOf(notes, hcm, obj(resources.bootstrap, 'node'), path);
   const trace =

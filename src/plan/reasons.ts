@@ -35,7 +35,7 @@ const TEXT = {
   ],
   tls: [
     'TLS on the connection',
-    'TLS of clients is taken off by the proxy before the kernel decides, unless something in the filter chain looks at the TLS connection or the client’s certificate. What servers in TLS are sent is decided in the kernel, and a relay in the proxy encrypts it. Left to the proxy are servers where a name in the handshake depends on the request (auto_sni, auto_san_validation), or that are offered HTTP/2 in it, and all TLS where the proxy is not Sidestep’s own.',
+    'TLS of clients is taken off by the proxy before the kernel decides, unless something in the filter chain looks at the TLS connection or the client’s certificate. What servers in TLS are sent is decided in the kernel, and a relay in the proxy encrypts it. Left to the proxy are servers where the handshake names the host of the request (auto_sni, auto_san_validation) and no domain or rewrite says which, or that are offered HTTP/2 in it, and all TLS where the proxy is not Sidestep’s own.',
   ],
   'access-log': [
     'An access log that only the proxy can write',
@@ -58,7 +58,10 @@ const TEXT = {
     'Routes from scoped RDS, VHDS or an RDS name that no document defines are known to the proxy only.',
   ],
   codec: ['The codec is not HTTP/1.1', 'HTTP/2 and HTTP/3 listeners are left to the proxy in this version.'],
-  'local-reply': ['Local replies are rewritten', 'local_reply_config changes the answers that the mesh gives itself.'],
+  'local-reply': [
+    'Local replies are rewritten',
+    'local_reply_config changes the answers that the mesh gives itself in a way that the fast path does not know.',
+  ],
   'stream-limits': [
     'Limits on streams or connections',
     'Limits on the duration, number of requests or headers of a connection are enforced by the proxy.',
@@ -94,7 +97,7 @@ const TEXT = {
   ],
   'header-format': [
     'A header value with a %COMMAND%',
-    'The value is computed per request by the proxy’s formatter. In requests, the client’s address without its port and the protocol are known here, and everywhere the environment variables of Sidestep’s own proxy, where they are plain text.',
+    'The value is computed per request by the proxy’s formatter. In requests, the client’s address without its port and the protocol are known here, in answers the ids of a trace that begins here, and everywhere the environment variables of Sidestep’s own proxy, where they are plain text.',
   ],
   'header-edit': [
     'An edit of a header that the fast path handles itself',

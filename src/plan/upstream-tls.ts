@@ -29,11 +29,23 @@ const SHARED = ['connect_timeout', 'per_connection_buffer_limit_bytes', 'upstrea
 /** What a pool of HTTP/1.1 connections offers where the settings offer nothing (ALPN, RFC 7301). */
 const HTTP1 = 'http/1.1';
 
-/** Whether a name in the handshake, or one that the certificate must have, depends on the request. */
-function namedByRequest(cluster: JsonObject): boolean {
+/** Whether the name in the handshake, and one that the certificate must have, are those of the request's host. */
+function namedByRequest(cluster: JsonObject): RelayPlan['byRequest'] {
   const options = Object.values(obj(cluster, 'typed_extension_protocol_options') ?? {}).filter(isObject);
   const owners = [...options, cluster].map((o) => obj(o, 'upstream_http_protocol_options'));
-  return owners.some((o) => bool(o, 'auto_sni') || bool(o, 'auto_san_validation'));
+  const [sni, san] = ['auto_sni', 'auto_san_validation'].map((key) => owners.some((o) => bool(o, key)));
+  return sni || san ? { sni: sni === true, san: san === true } : undefined;
+}
+
+/** Whether HTTP/2 is spoken to the servers: a relay offers HTTP/1.1. */
+function speaksHttp2(cluster: JsonObject): boolean {
+  const options = Object.values(obj(cluster, 'typed_extension_protocol_options') ?? {}).filter(isObject);
+  return options.some((o) => has(obj(o, 'explicit_http_config'), 'http2_protocol_options'));
+}
+
+/** What connections to an endpoint behind a relay are told apart by. */
+export function relayId({ key, names = {} }: RelayPlan): string {
+  return [key, names.sni ?? '', names.san ?? ''].join('/');
 }
 
 /**
@@ -53,14 +65,12 @@ export function upstreamRelay(notes: Notes, cluster: JsonObject, possible: boole
   };
   if (!context || type !== UPSTREAM_TLS || !possible)
     return no(`connections to the endpoints use ${type || String(socket.name ?? '')}`);
-  if (namedByRequest(cluster))
-    return no('the name in the TLS handshake depends on the request', 'typed_extension_protocol_options');
   const found = notes.fork();
   onlyFields(found, context, AT, CONTEXT);
   const common = obj(context, 'common_tls_context') ?? {};
   onlyFields(found, common, join(AT, 'common_tls_context'), COMMON);
   const offered = strings(common, 'alpn_protocols');
-  if (offered.includes('h2')) return no('HTTP/2 is offered in the TLS handshake');
+  if (offered.includes('h2') || speaksHttp2(cluster)) return no('HTTP/2 is offered in the TLS handshake');
   notes.reasons.push(...found.reasons);
   if (!found.clean) return undefined;
   const settings: JsonObject = {
@@ -73,5 +83,7 @@ export function upstreamRelay(notes: Notes, cluster: JsonObject, possible: boole
     },
   };
   for (const key of SHARED) if (has(cluster, key)) settings[key] = cluster[key]!;
-  return { key: createHash('sha256').update(JSON.stringify(settings)).digest('hex').slice(0, 16), settings };
+  const byRequest = namedByRequest(cluster);
+  const key = createHash('sha256').update(JSON.stringify(settings)).digest('hex').slice(0, 16);
+  return { key, settings, ...(byRequest ? { byRequest } : {}) };
 }

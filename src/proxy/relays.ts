@@ -10,8 +10,11 @@ import { agentCluster } from './agent-cluster.js';
 
 /** What the listener is called, which the agent looks for. */
 export const RELAY_LISTENER = 'sidestep-relays';
-/** Type of the TLV that names the relay (PROXY protocol, section 2.2: 0xE0 to 0xEF are anybody's). */
-export const RELAY_TLV = 0xe0;
+/**
+ * Types of TLVs (PROXY protocol, section 2.2: 0xE0 to 0xEF are anybody's): the relay, and the names of the handshake
+ * where they are not the cluster's own.
+ */
+export const RELAY_TLV = { relay: 0xe0, sni: 0xe1, san: 0xe2 } as const;
 const REPORTS = 'sidestep-relay-reports';
 const TYPE = 'type.googleapis.com/envoy.extensions.';
 /** Nothing is refused here: how many connections there are is the pool's concern. */
@@ -37,6 +40,20 @@ function relayCluster({ key, settings }: RelayPlan, secret: string): JsonObject 
   };
 }
 
+/** Something that the connection is treated by, from a TLV. */
+function noted(object_key: string, prefix: string, tlv: keyof typeof RELAY_TLV): JsonObject {
+  return {
+    object_key,
+    skip_if_empty: true,
+    format_string: {
+      omit_empty_values: true,
+      text_format_source: {
+        inline_string: `${prefix}%DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol:${tlv})%`,
+      },
+    },
+  };
+}
+
 const LISTENER: JsonObject = {
   name: RELAY_LISTENER,
   address: { socket_address: { address: '127.0.0.1', port_value: 0 } },
@@ -45,7 +62,7 @@ const LISTENER: JsonObject = {
       name: 'envoy.filters.listener.proxy_protocol',
       typed_config: {
         '@type': `${TYPE}filters.listener.proxy_protocol.v3.ProxyProtocol`,
-        rules: [{ tlv_type: RELAY_TLV, on_tlv_present: { key: 'relay' } }],
+        rules: Object.entries(RELAY_TLV).map(([key, tlv_type]) => ({ tlv_type, on_tlv_present: { key } })),
       },
     },
   ],
@@ -57,14 +74,9 @@ const LISTENER: JsonObject = {
           typed_config: {
             '@type': `${TYPE}filters.network.set_filter_state.v3.Config`,
             on_new_connection: [
-              {
-                object_key: 'envoy.tcp_proxy.cluster',
-                format_string: {
-                  text_format_source: {
-                    inline_string: `${PREFIX}%DYNAMIC_METADATA(envoy.filters.listener.proxy_protocol:relay)%`,
-                  },
-                },
-              },
+              noted('envoy.tcp_proxy.cluster', PREFIX, 'relay'),
+              noted('envoy.network.upstream_server_name', '', 'sni'),
+              noted('envoy.network.upstream_subject_alt_names', '', 'san'),
             ],
           },
         },

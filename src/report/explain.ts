@@ -1,4 +1,5 @@
 /** What happens to one request, step by step: the trace that `explain` prints. */
+
 import { parseAddress } from '../compile/address.js';
 import { useHostSets, writeHostSets } from '../compile/clusters.js';
 import { compileImage } from '../compile/image.js';
@@ -18,6 +19,7 @@ import type {
   Reason,
   RoutePlan,
 } from '../plan/ir.js';
+import { FOR_HOST } from '../plan/named-by-request.js';
 import { policiesOf } from '../plan/rbac-policies.js';
 import type { Position } from '../policy/diagnostics.js';
 
@@ -211,7 +213,7 @@ function candidates(plan: Plan, action: Pick<ForwardAction, 'clusters'>): Candid
   return action.clusters.map(({ cluster, weight }) => {
     const found = plan.clusters.find((c) => c.name === cluster);
     return {
-      cluster,
+      cluster: cluster.split(FOR_HOST)[0]!,
       weight,
       share: Number(((100 * weight) / total).toFixed(1)),
       lb: found?.lb ?? '',

@@ -53,17 +53,15 @@ typed_per_filter_config:
     },
   },
   tls: {
-    fix: 'Of servers: name them in the TLS settings (sni), and the names that their certificates have. From clients: leave out what looks at the client’s certificate or at the connection’s TLS.',
+    fix: 'To servers: offer HTTP/1.1 alone in the handshake, and spell out the hosts where it names them. From clients: leave out what looks at the client’s certificate or at the connection’s TLS.',
     example: {
       place: 'cluster',
       before: `transport_socket:
   name: tls
-  typed_config: { "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext }
-typed_extension_protocol_options:
-  envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
-    "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-    explicit_http_config: { http_protocol_options: {} }
-    upstream_http_protocol_options: { auto_sni: true }`,
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext
+    sni: shop.example.com
+    common_tls_context: { alpn_protocols: [h2, http/1.1] }`,
       after: `transport_socket:
   name: tls
   typed_config:
@@ -104,10 +102,10 @@ typed_extension_protocol_options:
     example: { place: 'connection manager', before: 'codec_type: HTTP2', after: 'codec_type: AUTO' },
   },
   'local-reply': {
-    fix: 'Remove local_reply_config from this listener.',
+    fix: 'Choose by status alone, and say nothing but %LOCAL_REPLY_BODY% and %RESPONSE_CODE%, in a text; write no access log.',
     example: {
       place: 'connection manager',
-      before: 'local_reply_config: { body_format: { text_format_source: { inline_string: "sorry\\n" } } }',
+      before: 'local_reply_config: { body_format: { text_format_source: { inline_string: "%REQ(:PATH)%" } } }',
       after: '{}',
     },
   },

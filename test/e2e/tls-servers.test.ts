@@ -1,6 +1,6 @@
 /** Servers that want TLS: the kernel decides, a relay in the proxy encrypts; what comes of it is what Envoy alone makes of it. */
 import assert from 'node:assert/strict';
-import { rename, writeFile } from 'node:fs/promises';
+import { readFile, rename, writeFile } from 'node:fs/promises';
 import { createServer as createPlainServer } from 'node:http';
 import { createServer, type Server, type ServerOptions } from 'node:https';
 import type { AddressInfo } from 'node:net';
@@ -22,6 +22,18 @@ import { type SideBySide, sideBySide } from './side-by-side.js';
 import { ALONE, MESH, request, skip } from './world.js';
 
 const TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext';
+
+/** The host of the request is named in the handshake, and must be in the certificate. */
+const OPTIONS = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+const BY_HOST: JsonObject = {
+  typed_extension_protocol_options: {
+    [OPTIONS]: {
+      '@type': `type.googleapis.com/${OPTIONS}`,
+      explicit_http_config: { http_protocol_options: {} },
+      upstream_http_protocol_options: { auto_sni: true, auto_san_validation: true },
+    },
+  },
+};
 
 interface Wants {
   readonly ca: Authority;
@@ -71,6 +83,7 @@ function serve(options: ServerOptions, at = 0): Promise<{ server: Server; port: 
       if (req.url === '/reset') return void socket.destroy();
       const size = Number(/^\/bytes\/(\d+)$/.exec(req.url ?? '')?.[1] ?? 0);
       res.setHeader('x-seen', `sni=${socket.servername} alpn=${socket.alpnProtocol} peer=${peer} bytes=${bytes}`);
+      res.setHeader('x-port', String(socket.remotePort));
       res.setHeader('x-gen', String(req.headers['x-gen'] ?? ''));
       if (req.url === '/chunks') {
         res.write('a'.repeat(100));
@@ -81,7 +94,8 @@ function serve(options: ServerOptions, at = 0): Promise<{ server: Server; port: 
   server.on('connection', () => connections++);
   server.on('tlsClientError', () => undefined);
   return new Promise((resolve) =>
-    server.listen(at, '127.0.0.1', () =>
+    // both loopback addresses
+    server.listen(at, '::', () =>
       resolve({ server, port: (server.address() as AddressInfo).port, opened: () => connections }),
     ),
   );
@@ -126,6 +140,14 @@ before(async () => {
       { name: 'refused-certificate', ports: [asking], more: tlsTo({ ...right, client: stranger }) },
       { name: 'not-tls', ports: [(plain.address() as AddressInfo).port], more: tlsTo(right) },
       { name: 'nobody', ports: [nobody], more: tlsTo(right) },
+      { name: 'by-host', ports: [simple], more: { ...tlsTo({ ca }), ...BY_HOST } },
+      { name: 'ipv6', ports: [simple], address: '::1', more: tlsTo(right) },
+      {
+        name: 'by-name',
+        ports: [simple],
+        address: 'localhost',
+        more: { ...tlsTo(right), type: 'STRICT_DNS', dns_lookup_family: 'V4_ONLY' },
+      },
       { name: 'one-of-two', ports: [simple, nobody], more: tlsTo(right) },
     ];
     const added = [{ header: { key: 'x-gen', value: 'edited' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' }];
@@ -135,7 +157,29 @@ before(async () => {
       request_headers_to_add: added,
     }));
     const denied = { match: { path: '/denied' }, direct_response: { status: 403, body: { inline_string: 'no' } } };
-    return plainBootstrap([{ name: 'test', address, port, routes: [denied, ...routes] }], clusters);
+    const log = {
+      name: 'envoy.access_loggers.file',
+      typed_config: {
+        '@type': 'type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog',
+        path: logOf(address),
+        log_format: {
+          text_format_source: { inline_string: '%REQ(:PATH)% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS%\n' },
+        },
+      },
+    };
+    const manager = { access_log: [log] };
+    const hosts = [
+      { name: 'all', domains: ['*'], routes: [denied, ...routes] },
+      {
+        name: 'named',
+        domains: ['server.test', `server.test:${port}`, 'other.test', 'rewritten.test'],
+        routes: [
+          { match: { path: '/rewritten' }, route: { cluster: 'by-host', host_rewrite_literal: 'server.test' } },
+          { match: { prefix: '/' }, route: { cluster: 'by-host' } },
+        ],
+      },
+    ];
+    return plainBootstrap([{ name: 'test', address, port, hosts, manager }], clusters);
   };
   file = join(lab.dir, 'bootstrap.json');
   side = await sideBySide(lab, file, bootstrapOf);
@@ -152,8 +196,18 @@ after(async () => {
   plain?.closeAllConnections();
 });
 
-async function ask(driver: Driver, address: string, cluster: string, path = '/', method = 'GET', body = '') {
-  const headers: [string, string][] = [['x-to', cluster]];
+const logOf = (address: string): string => join(lab.dir, `${address}.log`);
+
+async function ask(
+  driver: Driver,
+  address: string,
+  cluster: string,
+  path = '/',
+  method = 'GET',
+  body = '',
+  more: [string, string][] = [],
+) {
+  const headers: [string, string][] = [['x-to', cluster], ...more];
   if (body) headers.push(['Content-Length', String(body.length)]);
   const pieces = [request(`${method} ${path} HTTP/1.1`, headers, body)];
   const job = { address, port, exchanges: [{ pieces, methods: [method] }] };
@@ -161,15 +215,20 @@ async function ask(driver: Driver, address: string, cluster: string, path = '/',
   const answer = answers[0];
   if (!answer) return { error };
   const header = (name: string) => answer.headers.find(([n]) => n.toLowerCase() === name)?.[1];
+  const seenPort = header('x-port');
+  if (seenPort) ports.set(path, seenPort);
   return { status: answer.status, body: answer.body, seen: header('x-seen'), gen: header('x-gen') };
 }
+
+/** the port that the server has seen, by path of the request */
+const ports = new Map<string, string>();
 
 const both = async (...request: [string, string?, string?, string?]) => ({
   mesh: await ask(side.mesh, MESH, ...request),
   alone: await ask(side.alone, ALONE, ...request),
 });
 
-for (const cluster of ['simple', 'nameless', 'mutual'])
+for (const cluster of ['simple', 'nameless', 'mutual', 'ipv6', 'by-name'])
   test(`${cluster}: the kernel decides, and the server sees the same`, { skip, timeout: 60_000 }, async () => {
     const { alone } = await both(cluster);
     assert.equal(alone.status, 200, JSON.stringify(alone));
@@ -191,6 +250,31 @@ for (const cluster of ['simple', 'nameless', 'mutual'])
     }
   });
 
+test('the handshake names the host of the request', { skip, timeout: 60_000 }, async () => {
+  const named = async (driver: Driver, address: string, host: string, path = '/') => {
+    const got = await ask(driver, address, '', path, 'GET', '', [['Host', host]]);
+    // hosts that differ in case alone share Envoy's connections: which name it was opened for is chance
+    return { ...got, seen: got.seen?.toLowerCase() };
+  };
+  for (const [host, path, status, kernel] of [
+    ['server.test', '/', 200, true],
+    [`server.test:${port}`, '/', 200, true],
+    ['rewritten.test', '/rewritten', 200, true],
+    ['SERVER.test', '/', 200, false],
+    ['other.test', '/', 503, false],
+    ['rewritten.test', '/', 503, false],
+  ] as const) {
+    const expected = await named(side.alone, ALONE, host, path);
+    assert.equal(expected.status, status, `${host}${path}`);
+    const inKernel = await untilKernel(
+      side.sidestep,
+      async () => assert.deepEqual(await named(side.mesh, MESH, host, path), expected, host),
+      kernel,
+    );
+    assert.equal(inKernel, kernel, `${host}${path}`);
+  }
+});
+
 test('what a handshake ends with is what Envoy answers', { skip, timeout: 90_000 }, async () => {
   for (const cluster of ['wrong-ca', 'wrong-san', 'no-certificate', 'refused-certificate', 'not-tls', 'nobody']) {
     for (let i = 0; i < 12; i++) {
@@ -201,6 +285,19 @@ test('what a handshake ends with is what Envoy answers', { skip, timeout: 90_000
       await sleep(10);
     }
   }
+});
+
+test('access logs name the server, and the end that it has seen', { skip, timeout: 60_000 }, async () => {
+  const inKernel = await untilKernel(
+    side.sidestep,
+    async () => void (await ask(side.mesh, MESH, 'simple', '/?logged')),
+  );
+  assert.ok(inKernel, 'it is never the kernel’s');
+  const expected = `/?logged 127.0.0.1:${servers[0]!.port} 127.0.0.1:${ports.get('/?logged')}`;
+  await eventually(async () => {
+    const lines = (await readFile(logOf(MESH), 'utf8')).split('\n');
+    assert.ok(lines.includes(expected), `${expected} is not among ${lines.slice(-5).join(', ')}`);
+  });
 });
 
 test('an endpoint that is not there leaves its share to the proxy', { skip, timeout: 60_000 }, async () => {

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
-/* The decoder of header blocks alone: behind the first 16 bytes of the packet, a length and the block. */
+/* Decoder and encoder of header blocks alone: behind the first 16 bytes of the packet, a length and the block. */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "hpack.h"
+#include "hpack-encode.h"
 
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);
@@ -48,6 +48,28 @@ int decode_one(struct __sk_buff *skb) {
   o->fields = h->fields;
   o->length = length;
   if (length && bpf_probe_read_kernel(o->text, length & (MAX_HEAD * 2 - 1), s->in))
+    return 3;
+  return 0;
+}
+
+/* Decodes, and encodes what came of it. */
+SEC("tc")
+int encode_one(struct __sk_buff *skb) {
+  __u32 zero = 0;
+  struct scratch *s = bpf_map_lookup_elem(&work_space, &zero);
+  struct hpack *h = bpf_map_lookup_elem(&blocks, &zero);
+  struct outcome *o = bpf_map_lookup_elem(&outcomes, &zero);
+  if (!s || !h || !o)
+    return 1;
+  __u32 n = o->length & (MAX_HEAD * 2 - 1);
+  if (!n || bpf_probe_read_kernel(s->out, n, o->text))
+    return 2;
+  s->o = n;
+  s->flags = 0;
+  n = encode_block(h, s, o->te);
+  o->result = h->result;
+  o->length = n;
+  if (n && bpf_probe_read_kernel(o->text, n & (MAX_BLOCK - 1), h->block))
     return 3;
   return 0;
 }

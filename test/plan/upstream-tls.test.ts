@@ -48,13 +48,34 @@ describe('TLS to servers', () => {
     assert.equal(relayOf({}), undefined);
   });
 
+  it('names the hosts of requests where domains say them', () => {
+    const named = { ...socket({}), ...options({ auto_sni: true }) };
+    const plan = (domains: readonly string[]) =>
+      buildPlan(
+        resourcesOf([listenerOf([hostOf([to('a')], { domains: [...domains] })])], [clusterOf('a', [1], named)]),
+        {
+          relays: true,
+        },
+      );
+    const names = (domains: readonly string[]) => plan(domains).clusters.map(({ relay }) => relay?.names);
+    assert.deepEqual(names(['x.test', 'x.test:81', 'y', '10.0.0.1']), [{ sni: 'x.test' }, { sni: 'y' }]);
+    assert.deepEqual(names(['*']), []);
+    const [host] = plan(['*']).listeners[0]!.virtualHosts;
+    assert.deepEqual(
+      host!.routes.flatMap((r) => (r.guard ? [] : r.reasons.map(({ code }) => code))),
+      ['tls'],
+    );
+  });
+
   it('is the proxy’s where nobody relays, or where the handshake depends on the request or is not understood', () => {
     const plain = socket({ sni: 'x' });
     assert.deepEqual(reasonsOf(plain), []);
     assert.deepEqual(reasonsOf(plain, false), ['tls']);
-    assert.deepEqual(reasonsOf({ ...plain, ...options({ auto_sni: true }) }), ['tls']);
-    assert.deepEqual(reasonsOf({ ...plain, ...options({ auto_san_validation: true }) }), ['tls']);
     assert.deepEqual(reasonsOf(socket({ common_tls_context: { alpn_protocols: ['h2', 'http/1.1'] } })), ['tls']);
+    const http2 = options({});
+    const [own] = Object.values(http2.typed_extension_protocol_options as JsonObject) as JsonObject[];
+    own!.explicit_http_config = { http2_protocol_options: {} };
+    assert.deepEqual(reasonsOf({ ...plain, ...http2 }).sort(), ['tls', 'upstream-protocol']);
     assert.deepEqual(reasonsOf(socket({ auto_host_sni: true })), ['unsupported-field']);
     assert.deepEqual(reasonsOf(socket({ common_tls_context: { custom_handshaker: { name: 'x' } } })), [
       'unsupported-field',

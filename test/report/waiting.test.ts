@@ -100,9 +100,30 @@ describe('check: rules that wait for HTTP/2 or TLS', () => {
       ['routes[3]', 'kernel', '', ''],
       ['routes[4]', 'proxy', 'tls', 'tls'],
       ['routes[5]', 'proxy', 'http2+tls', 'tls,upstream-protocol'],
-      ['routes[6]', 'proxy', '', 'mirror,tls'],
+      ['routes[6]', 'proxy', '', 'mirror'],
     ]);
     assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [1, 2, 1, 1]);
     assert.match(checkText(output), /1 of the proxy's would be in the kernel but for TLS \(14\.3%\)/);
+  });
+
+  it('mutual TLS with the mesh’s certificates, which the node is taken to have', async () => {
+    const rule = (name: string, more: string) => `
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: ${name} }
+spec: { host: ${name}, trafficPolicy: { tls: { mode: ISTIO_MUTUAL }${more} } }
+`;
+    const { output } = await judged(
+      'mesh.yaml',
+      `${rule('a', '')}---${rule('b', ', connectionPool: { tcp: { maxConnections: 1 } }')}`,
+    );
+    assert.ok(output.warnings.some(({ code }) => code === 'assumed-certificates'));
+    assert.deepEqual(
+      output.results.map(({ name, verdict }) => [name, verdict]),
+      [
+        ['a', 'kernel'],
+        ['b', 'proxy'],
+      ],
+    );
   });
 });

@@ -38,7 +38,13 @@ const PLAIN: JsonObject = {
   typed_config: { '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer' },
 };
 const MODE: JsonObject = { tlsMode: 'istio' };
-const ALPN = { http1: ['istio-http/1.1', 'istio', 'http/1.1'], http2: ['istio-h2', 'istio', 'h2'] };
+const ALPN = { http1: ['istio-http/1.1', 'istio', 'http/1.1'], http2: ['istio-h2', 'istio', 'h2'], other: ['istio'] };
+
+/** What a port's servers are offered; where nothing says what it carries, what HTTP/1.1 is carried with. */
+function offered({ protocol, sniffed }: ServicePort): string[] {
+  if (protocol === 'http' || sniffed) return ALPN.http1;
+  return protocol === 'http2' ? ALPN.http2 : ALPN.other;
+}
 const SAN_TYPES = ['DNS', 'URI', 'EMAIL', 'IP_ADDRESS'];
 
 /** A name in a certificate, of whatever type. */
@@ -90,7 +96,7 @@ function socket(
           default_validation_context: found.length > 0 ? { match_typed_subject_alt_names: found } : {},
           validation_context_sds_secret_config: secret(AUTHORITIES_SECRET, authorities),
         },
-        alpn_protocols: to.port.protocol === 'http2' && !to.port.sniffed ? ALPN.http2 : ALPN.http1,
+        alpn_protocols: offered(to.port),
       },
     },
   };

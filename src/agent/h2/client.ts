@@ -1,0 +1,352 @@
+/**
+ * A client's connection of HTTP/2, whose streams the kernel decides (bpf/h2.bpf.c). The agent speaks for both sides what
+ * concerns a connection as such, and carries the streams that are not the kernel's to the proxy. What a stream may
+ * send is between client and server; the windows of connections are the agent's, exactly: nobody's is ever exceeded.
+ */
+import type { Socket } from 'node:net';
+import { fdOf, setLinger, setNoDelay } from '../../kernel/syscalls.js';
+import { H2_STREAM } from '../../layout/streams.js';
+import {
+  ERROR,
+  FIRST_WINDOW,
+  FLAG,
+  FRAME,
+  type Frame,
+  FrameReader,
+  frame,
+  isMalformed,
+  NO_TABLE,
+  numberFrame,
+  PREFACE,
+  readSettings,
+} from './frames.js';
+import type { End, H2Plane } from './plane.js';
+import { type Target, Upstream } from './upstream.js';
+import { Waiting } from './window.js';
+
+/**
+ * What a client may send before it has gone on: the most of it that waits in memory. More than a server's, because what
+ * waits for one server takes the room of the others.
+ */
+const ROOM = 16 * 1024 * 1024;
+
+export interface ClientOptions {
+  /** index of the listener in the image */
+  readonly listener: number;
+  readonly servers: readonly Target[];
+  readonly proxy: Target;
+}
+
+/** A stream that the agent carries, or of which it has carried something. */
+interface Carried {
+  readonly upstream: Upstream;
+  /** the kernel has begun it */
+  readonly ofKernel: boolean;
+  clientEnded: boolean;
+  serverEnded: boolean;
+}
+
+const ends = (f: Frame): boolean =>
+  (f.type === FRAME.DATA || f.type === FRAME.HEADERS) && (f.flags & FLAG.END_STREAM) > 0;
+const dataOf = (f: Frame): number => (f.type === FRAME.DATA ? f.payload.length : 0);
+
+export class H2Client {
+  readonly #end: End;
+  readonly #reader = new FrameReader(PREFACE);
+  readonly #upstreams = new Map<number, Upstream>();
+  readonly #carried = new Map<number, Carried>();
+  readonly #waiting: Waiting;
+  readonly #unwatch: () => void;
+  #proxy: Upstream | undefined;
+  #settings: Map<number, number> | undefined;
+  /** how many have still to take over the client's last settings */
+  #unsettled = 0;
+  #acknowledge = 0;
+  /** bytes of DATA that the agent was given, and those of them that have left it */
+  #taken = 0;
+  #moved = 0;
+  #returned = ROOM;
+  #closed = false;
+
+  private constructor(
+    private readonly plane: H2Plane,
+    private readonly socket: Socket,
+    private readonly options: ClientOptions,
+    end: End,
+    private readonly closed: () => void,
+  ) {
+    this.#end = end;
+    this.#waiting = new Waiting(
+      (bytes) => plane.take(this.#end, bytes),
+      (f) => this.#sent(f),
+    );
+    this.#unwatch = plane.watch(
+      this.#end,
+      () => this.#tick(),
+      (stream) => void this.#find(stream), // which tells the client of its room
+    );
+    socket.on('close', () => this.close());
+    socket.on('end', () => {
+      const fd = fdOf(socket);
+      if (fd !== undefined) setLinger(fd, undefined); // it has closed by itself
+      this.close();
+    });
+    socket.resume(); // to see its end
+  }
+
+  /**
+   * @param socket accepted, and nothing was read of it; @param closed called once at the end
+   * @throws Error when it is closed already, or there is no room for it
+   */
+  static async open(
+    plane: H2Plane,
+    socket: Socket,
+    options: ClientOptions,
+    closed: () => void = () => undefined,
+  ): Promise<H2Client> {
+    const fd = fdOf(socket);
+    if (fd === undefined) throw new Error('the connection is closed');
+    setNoDelay(fd);
+    setLinger(fd, 0); // an agent that is gone is no end of an answer
+    socket.on('error', () => undefined);
+    // all later frames go behind the kernel's, by way of the plane
+    socket.write(Buffer.concat([frame(FRAME.SETTINGS, 0, 0, NO_TABLE), numberFrame(FRAME.WINDOW_UPDATE, 0, ROOM)]));
+    const early: Buffer[] = [];
+    let read = (chunk: Buffer): void => void early.push(chunk);
+    const end = await plane.client(socket, options.listener, FIRST_WINDOW, (chunk) => read(chunk));
+    const client = new H2Client(plane, socket, options, end, closed);
+    read = (chunk) => client.#read(chunk);
+    for (const chunk of early) read(chunk);
+    return client;
+  }
+
+  #read(chunk: Buffer): void {
+    for (const f of this.#reader.push(chunk)) this.#receive(f);
+  }
+
+  #send(bytes: Uint8Array): void {
+    this.plane.send(this.#end, bytes);
+  }
+
+  /** A frame of the client's that the kernel has left to the agent. */
+  #receive(f: Frame): void {
+    if (this.#closed) return;
+    this.#taken += dataOf(f);
+    if (isMalformed(f)) this.fail(ERROR.FRAME_SIZE_ERROR);
+    else if (this.#taken + this.plane.came(this.#end) > FIRST_WINDOW + this.#returned)
+      this.fail(ERROR.FLOW_CONTROL_ERROR);
+    else if (f.stream !== 0) this.#ofStream(f);
+    else if (f.type === FRAME.SETTINGS && !(f.flags & FLAG.ACK)) this.#newSettings(f);
+    else if (f.type === FRAME.PING && !(f.flags & FLAG.ACK)) this.#send(frame(FRAME.PING, FLAG.ACK, 0, f.payload));
+    else if (f.type === FRAME.WINDOW_UPDATE) {
+      this.plane.grant(this.#end, f.payload.readUInt32BE(0) & 0x7fffffff);
+      this.#waiting.flush();
+    }
+  }
+
+  #newSettings(f: Frame): void {
+    const list = readSettings(f.payload);
+    const first = !this.#settings;
+    this.#settings = new Map([...(this.#settings ?? []), ...list]);
+    if (first) {
+      this.#proxy = this.#open(this.options.proxy);
+      for (const target of this.options.servers) this.#open(target);
+      this.#send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
+      return;
+    }
+    // what the client says it has taken over only when everybody else has: windows may have become smaller
+    this.#acknowledge++;
+    for (const upstream of this.#all()) {
+      this.#unsettled++;
+      upstream.tell(this.#settings);
+    }
+  }
+
+  #open(target: Target): Upstream {
+    this.#unsettled++;
+    const upstream = new Upstream(this.plane, this.#end, target, this.#settings!, {
+      left: (f) => {
+        this.#moved += dataOf(f);
+      },
+      frame: (f, from) => this.#fromUpstream(f, from),
+      room: (more, from) => this.#room(more, from),
+      settled: () => this.#settled(),
+      gone: (from) => this.#gone(from),
+    });
+    if (target.endpoint !== undefined) this.#upstreams.set(target.endpoint, upstream);
+    return upstream;
+  }
+
+  *#all(): Generator<Upstream> {
+    if (this.#proxy) yield this.#proxy;
+    yield* this.#upstreams.values();
+  }
+
+  #settled(): void {
+    if (--this.#unsettled > 0) return;
+    for (; this.#acknowledge > 0; this.#acknowledge--) this.#send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
+  }
+
+  /** The stream's way, as far as it has one. */
+  #find(stream: number): Carried | undefined {
+    const known = this.#carried.get(stream);
+    if (known) return known;
+    const found = this.plane.stream(this.#end, stream);
+    const upstream = found && [...this.#upstreams.values()].find(({ end }) => end?.id === found.server);
+    if (!upstream) return undefined;
+    const carried = { upstream, ofKernel: true, clientEnded: false, serverEnded: false };
+    this.#carried.set(stream, carried);
+    this.#moreRoom(stream, upstream.initial - FIRST_WINDOW);
+    return carried;
+  }
+
+  #ofStream(f: Frame): void {
+    let carried = this.#find(f.stream);
+    if (!carried && f.type === FRAME.HEADERS && f.stream & 1 && this.#proxy && !this.#proxy.gone) {
+      carried = { upstream: this.#proxy, ofKernel: false, clientEnded: false, serverEnded: false };
+      this.#carried.set(f.stream, carried);
+      this.#moreRoom(f.stream, carried.upstream.initial - FIRST_WINDOW);
+    }
+    if (!carried) {
+      this.#moved += dataOf(f); // of a stream that is over
+      if (f.type === FRAME.HEADERS) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.INTERNAL_ERROR));
+      return;
+    }
+    const { upstream } = carried;
+    const inPieces = (f.type === FRAME.HEADERS && !(f.flags & FLAG.END_HEADERS)) || f.type === FRAME.CONTINUATION;
+    if (f.type === FRAME.RST_STREAM || (carried.ofKernel && inPieces)) {
+      const reset = f.type === FRAME.RST_STREAM ? f.bytes : numberFrame(FRAME.RST_STREAM, f.stream, ERROR.CANCEL);
+      // trailers in pieces: on the way to the server, a frame of another stream could come between them
+      if (f.type !== FRAME.RST_STREAM) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.INTERNAL_ERROR));
+      this.#moved += upstream.waiting.drop(f.stream);
+      upstream.moved(this.#waiting.drop(f.stream));
+      upstream.send(reset);
+      this.#forget(f.stream, carried);
+    } else if (f.type === FRAME.WINDOW_UPDATE) {
+      upstream.send(f.bytes);
+    } else if (f.type === FRAME.DATA || f.type === FRAME.HEADERS || f.type === FRAME.CONTINUATION) {
+      upstream.waiting.push(f);
+      if (ends(f)) carried.clientEnded = true;
+    }
+  }
+
+  /** A frame of a stream from a server that the kernel has left to the agent, or from the proxy. */
+  #fromUpstream(f: Frame, from: Upstream): void {
+    if (this.#closed || f.type === FRAME.WINDOW_UPDATE || f.type > FRAME.CONTINUATION) {
+      if (f.type === FRAME.WINDOW_UPDATE && this.#find(f.stream)?.upstream === from) this.#send(f.bytes);
+      return;
+    }
+    const carried = this.#find(f.stream);
+    if (carried?.upstream !== from) {
+      from.moved(dataOf(f)); // the client has reset it
+      return;
+    }
+    // a head in several frames leaves as one: nothing of another stream may come between them
+    if (f.type === FRAME.HEADERS && !(f.flags & FLAG.END_HEADERS)) {
+      this.#heads.set(from, [f]);
+      return;
+    }
+    const parts = this.#heads.get(from);
+    if (parts) {
+      parts.push(f);
+      if (f.type === FRAME.CONTINUATION && !(f.flags & FLAG.END_HEADERS)) return;
+      this.#heads.delete(from);
+      const head = parts[0]!;
+      this.#waiting.push({ ...head, bytes: Buffer.concat(parts.map(({ bytes }) => bytes)) });
+      if (ends(head)) carried.serverEnded = true;
+    } else {
+      this.#waiting.push(f);
+      if (ends(f) || f.type === FRAME.RST_STREAM) carried.serverEnded = true;
+      if (f.type === FRAME.RST_STREAM) carried.clientEnded = true;
+    }
+  }
+
+  readonly #heads = new Map<Upstream, Frame[]>();
+
+  /** A frame has left for the client. */
+  #sent(f: Frame): void {
+    this.#send(f.bytes);
+    this.#carried.get(f.stream)?.upstream.moved(dataOf(f));
+  }
+
+  #forget(stream: number, carried: Carried): void {
+    this.#carried.delete(stream);
+    if (carried.ofKernel) this.plane.forget(this.#end, stream);
+  }
+
+  /** The server lets each stream send more at first than the client was told of. */
+  #moreRoom(stream: number, bytes: number): void {
+    if (bytes > 0) this.#send(numberFrame(FRAME.WINDOW_UPDATE, stream, bytes));
+  }
+
+  /** It says so while streams are under way; those that have not told the client of anything yet will tell of all. */
+  #room(more: number, from: Upstream): void {
+    for (const [stream, { upstream, clientEnded }] of this.#carried)
+      if (upstream === from && !clientEnded) this.#moreRoom(stream, more);
+  }
+
+  /** Whether both sides have ended: of what the agent carries, it has seen the end itself. */
+  #isOver(stream: number, { ofKernel, clientEnded, serverEnded }: Carried): boolean {
+    if (!ofKernel) return clientEnded && serverEnded;
+    const { flags } = this.plane.stream(this.#end, stream) ?? {
+      flags: H2_STREAM.CLIENT_ENDED | H2_STREAM.SERVER_ENDED,
+    };
+    const client = flags & H2_STREAM.CLIENT_HELD ? clientEnded : (flags & H2_STREAM.CLIENT_ENDED) > 0;
+    const server = flags & H2_STREAM.SERVER_HELD ? serverEnded : (flags & H2_STREAM.SERVER_ENDED) > 0;
+    return client && server;
+  }
+
+  /** Gives windows back, and forgets what is over. */
+  #tick(): void {
+    for (const [stream, carried] of this.#carried) {
+      if (this.#isOver(stream, carried) && !this.#waiting.has(stream) && !carried.upstream.waiting.has(stream))
+        this.#forget(stream, carried);
+    }
+    for (const upstream of this.#all()) upstream.refresh();
+    const through = this.#moved + this.plane.came(this.#end);
+    const more = through + ROOM - this.#returned;
+    if (more < ROOM / 4) return;
+    this.#returned += more;
+    this.#send(numberFrame(FRAME.WINDOW_UPDATE, 0, more));
+  }
+
+  /** A connection to a server has ended: its streams, too. */
+  #gone(from: Upstream): void {
+    if (this.#closed) return;
+    this.#settled();
+    const streams = new Set([...this.#carried].filter(([, c]) => c.upstream === from).map(([stream]) => stream));
+    const id = from.end?.id;
+    for (const { stream, server } of this.plane.streams(this.#end)) if (server === id) streams.add(stream);
+    for (const stream of streams) {
+      this.#waiting.drop(stream);
+      this.#moved += from.waiting.drop(stream);
+      this.#carried.delete(stream);
+      this.plane.forget(this.#end, stream);
+      this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
+    }
+    if (from === this.#proxy) this.fail(ERROR.NO_ERROR);
+    else if (from.target.endpoint !== undefined) this.#upstreams.delete(from.target.endpoint);
+  }
+
+  /** Ends the connection with a GOAWAY. */
+  fail(error: number): void {
+    if (this.#closed) return;
+    const payload = Buffer.alloc(8);
+    payload.writeUInt32BE(error, 4);
+    this.#send(frame(FRAME.GOAWAY, 0, 0, payload));
+    const fd = fdOf(this.socket);
+    if (fd !== undefined) setLinger(fd, undefined);
+    setTimeout(() => this.close(), 50); // the kernel sends it meanwhile
+  }
+
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#unwatch();
+    for (const { stream } of [...this.plane.streams(this.#end)]) this.plane.forget(this.#end, stream);
+    for (const upstream of this.#all()) upstream.close();
+    this.plane.remove(this.#end);
+    this.socket.destroy();
+    this.closed();
+  }
+}

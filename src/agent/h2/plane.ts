@@ -1,0 +1,245 @@
+/**
+ * The programs of HTTP/2 (bpf/h2.bpf.c) and what they share with the agent: ends of connections, streams, and the way by
+ * which the agent's own frames go, so that none is cut by one of the kernel's.
+ */
+import type { Socket } from 'node:net';
+import { ATTACH, type BpfMap, BpfObject, u32, u64 } from '../../kernel/libbpf.js';
+import { announceData, fdOf, socketCookie } from '../../kernel/syscalls.js';
+import { H2EndSpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
+import { get, getBig, set } from '../../layout/struct.js';
+import { Dummies, type Dummy } from '../dummies.js';
+
+/** Maps of the other object that these programs do not use; what is common is to be shared. */
+const UNUSED =
+  /^(fallbacks|slots|upstreams|tuples|clients|blocks|met|dials|dummies|sockets|replays|variables|steers|namespaces|own_addresses|proxies|servers|intakes|intake_conns|stages)$/;
+
+/** An end of the agent's that the programs know. */
+export interface End {
+  readonly id: number;
+  readonly cookie: bigint;
+  readonly toServer: boolean;
+  /** set by close */
+  closed: boolean;
+  readonly door?: Dummy;
+  readonly inbox: { readonly socket: Socket; readonly peer: Socket };
+}
+
+const key = (client: number, number: number): Uint8Array => new Uint8Array(new Uint32Array([client, number]).buffer);
+
+export class H2Plane {
+  readonly #ends: DataView;
+  readonly #free: number[] = [];
+  readonly #writer: Socket;
+  readonly #ticks = new Set<() => void>();
+  readonly #long = new Map<number, (stream: number) => void>();
+  readonly #timer: NodeJS.Timeout;
+  #next = 0;
+
+  private constructor(
+    readonly object: BpfObject,
+    private readonly dummies: Dummies,
+    pair: { socket: Socket; peer: Socket },
+  ) {
+    this.#ends = object.map('h2_ends').mmap().view;
+    this.#writer = pair.socket;
+    const peer = fdOf(pair.peer)!;
+    this.map('h2_envelopes').update(u64(socketCookie(peer)), new Uint8Array(16));
+    this.map('h2_writers').update(u64(socketCookie(peer)), u64(BigInt(peer)));
+    this.#timer = setInterval(() => this.#tick(), 5);
+  }
+
+  /** Loads and attaches the programs of the object. @throws KernelError */
+  static async open(path: string): Promise<H2Plane> {
+    const object = BpfObject.open(path);
+    for (const name of object.mapNames()) if (UNUSED.test(name)) object.setMapMaxEntries(name, 1);
+    object.load();
+    for (const [map, parser, verdict] of [
+      ['h2_clients', 'h2_parse', 'on_client_frame'],
+      ['h2_servers', 'h2_parse', 'on_server_frame'],
+      ['h2_writers', 'h2_parse_writer', 'on_writer'],
+    ] as const) {
+      object.attachSockmap(parser, map, ATTACH.SK_SKB_STREAM_PARSER);
+      object.attachSockmap(verdict, map, ATTACH.SK_SKB_STREAM_VERDICT);
+    }
+    object.attachSockmap('on_door', 'h2_doors', ATTACH.SK_MSG_VERDICT);
+    const dummies = new Dummies();
+    return new H2Plane(object, dummies, await dummies.pair());
+  }
+
+  map(name: string): BpfMap {
+    return this.object.map(name);
+  }
+
+  async #insert(
+    socket: Socket,
+    toServer: boolean,
+    fields: Record<string, number | bigint>,
+    read: (chunk: Buffer) => void,
+    door?: Dummy,
+  ): Promise<End> {
+    const inbox = await this.dummies.pair();
+    const to = fdOf(inbox.peer)!;
+    for (const side of [inbox.socket, inbox.peer]) side.on('error', () => undefined);
+    let cookie = 0n;
+    try {
+      const fd = fdOf(socket);
+      if (fd === undefined) throw new Error('the connection is closed');
+      cookie = socketCookie(fd);
+      const id = this.#free.pop() ?? this.#next;
+      if (id >= MAX_H2_ENDS) throw new Error('too many connections of HTTP/2');
+      if (id === this.#next) this.#next++;
+      const base = id * H2EndSpec.size;
+      for (let i = 0; i < H2EndSpec.size; i += 4) this.#ends.setUint32(base + i, 0, true);
+      for (const [name, value] of Object.entries({ client: cookie, client_id: id, ...fields, cookie, id }))
+        set(this.#ends, base, H2EndSpec, name, value);
+      this.map('h2_ids').update(u64(cookie), u32(id));
+      this.map('h2_inboxes').update(u64(cookie), u64(BigInt(to)));
+      inbox.peer.on('data', read);
+      if (door) {
+        this.map('h2_door_ids').update(u32(door.fd), u32(id));
+        this.map('h2_doors').update(u64(cookie), u64(BigInt(door.fd)));
+      }
+      this.map(toServer ? 'h2_servers' : 'h2_clients').update(u64(cookie), u64(BigInt(fd)));
+      announceData(fd); // what has come before
+      return { id, cookie, toServer, closed: false, inbox, ...(door && { door }) };
+    } catch (error) {
+      this.map('h2_ids').delete(u64(cookie));
+      inbox.socket.destroy();
+      inbox.peer.destroy();
+      throw error;
+    }
+  }
+
+  /**
+   * The agent's end of a client's connection, of which nothing was read. @param granted its window; @param read gets what
+   * the programs leave to the agent
+   */
+  client(socket: Socket, listener: number, granted: number, read: (chunk: Buffer) => void): Promise<End> {
+    return this.#insert(socket, false, { listener, granted }, read);
+  }
+
+  /** One of a connection to a server. @param broken called when its door cannot be used any more */
+  async server(
+    socket: Socket,
+    client: End,
+    granted: number,
+    read: (chunk: Buffer) => void,
+    broken: () => void,
+  ): Promise<End> {
+    const door = await this.dummies.open(broken);
+    try {
+      return await this.#insert(socket, true, { client: client.cookie, client_id: client.id, granted }, read, door);
+    } catch (error) {
+      door.close();
+      throw error;
+    }
+  }
+
+  /** Streams may begin on it, as those of `endpoint`. */
+  open(client: End, server: End, endpoint: number): void {
+    set(this.#ends, server.id * H2EndSpec.size, H2EndSpec, 'open', 1);
+    this.map('h2_routes').update(key(client.id, endpoint), u32(server.id));
+  }
+
+  /** None may begin any more. */
+  shut(client: End, server: End, endpoint: number): void {
+    set(this.#ends, server.id * H2EndSpec.size, H2EndSpec, 'open', 0);
+    this.map('h2_routes').delete(key(client.id, endpoint));
+  }
+
+  /** Sends a frame to the peer, behind all that was sent before. */
+  send(to: End, frame: Uint8Array): void {
+    if (to.closed) return;
+    const envelope = Buffer.alloc(16);
+    envelope.writeBigUInt64LE(to.cookie);
+    envelope.writeUInt32LE(frame.length, 8);
+    envelope.writeUInt32LE(to.toServer ? 1 : 0, 12);
+    this.#writer.write(Buffer.concat([envelope, frame]));
+  }
+
+  /** The peer allows `bytes` more on its connection. */
+  grant(end: End, bytes: number): void {
+    const base = end.id * H2EndSpec.size;
+    set(this.#ends, base, H2EndSpec, 'granted', getBig(this.#ends, base, H2EndSpec, 'granted') + BigInt(bytes));
+  }
+
+  /** Bytes that the peer's window has now. */
+  room(end: End): number {
+    const base = end.id * H2EndSpec.size;
+    return Number(getBig(this.#ends, base, H2EndSpec, 'granted') - getBig(this.#ends, base, H2EndSpec, 'used'));
+  }
+
+  /** Takes `bytes` out of the peer's window. @returns false when it has less */
+  take(end: End, bytes: number): boolean {
+    const packet = Buffer.alloc(24);
+    packet.writeUInt32LE(end.id, 16);
+    packet.writeUInt32LE(bytes, 20);
+    return this.object.program('h2_take').testRun(packet).retval === 1;
+  }
+
+  /** Bytes of DATA of the peer that the kernel has sent on. */
+  came(end: End): number {
+    return Number(getBig(this.#ends, end.id * H2EndSpec.size, H2EndSpec, 'came'));
+  }
+
+  /** What the programs know of a stream that the kernel has begun; `flags`: H2_STREAM. */
+  stream(client: End, stream: number): { readonly server: number; readonly flags: number } | undefined {
+    const value = this.map('h2_streams').lookup(key(client.id, stream));
+    if (!value) return undefined;
+    const view = new DataView(value.buffer);
+    return { server: get(view, 0, H2StreamSpec, 'id'), flags: get(view, 0, H2StreamSpec, 'flags') };
+  }
+
+  /** Forgets a stream that the kernel has begun. */
+  forget(client: End, stream: number): void {
+    this.map('h2_streams').delete(key(client.id, stream));
+    this.map('h2_stages').delete(key(client.id, stream));
+  }
+
+  /** The streams that the kernel has begun and not ended, with their servers. */
+  *streams(client: End): Generator<{ readonly stream: number; readonly server: number }> {
+    for (const bytes of this.map('h2_streams').keys()) {
+      const [id, stream] = new Uint32Array(bytes.slice().buffer) as unknown as [number, number];
+      const found = id === client.id ? this.stream(client, stream) : undefined;
+      if (found) yield { stream, server: found.server };
+    }
+  }
+
+  /** Calls `tick` every few milliseconds, and `long` with streams whose request is long, until the client is closed. */
+  watch(client: End, tick: () => void, long: (stream: number) => void): () => void {
+    this.#ticks.add(tick);
+    this.#long.set(client.id, long);
+    return () => {
+      this.#ticks.delete(tick);
+      this.#long.delete(client.id);
+    };
+  }
+
+  #tick(): void {
+    const map = this.map('h2_long');
+    for (const bytes of [...map.keys()]) {
+      map.delete(bytes);
+      const [id, stream] = new Uint32Array(bytes.slice().buffer) as unknown as [number, number];
+      this.#long.get(id)?.(stream);
+    }
+    for (const tick of this.#ticks) tick();
+  }
+
+  /** The socket is closed, or is about to be. */
+  remove(end: End): void {
+    if (end.closed) return;
+    end.closed = true;
+    this.map('h2_ids').delete(u64(end.cookie));
+    end.door?.close();
+    end.inbox.socket.destroy();
+    end.inbox.peer.destroy();
+    this.#free.push(end.id);
+  }
+
+  close(): void {
+    clearInterval(this.#timer);
+    this.#writer.destroy();
+    this.dummies.close();
+    this.object.close();
+  }
+}

@@ -1,0 +1,52 @@
+/** HTTP/2: connections and streams as the programs of bpf/h2.bpf.c see them. */
+import { type Layout, struct } from './struct.js';
+
+export const MAX_H2_ENDS = 16384;
+export const MAX_H2_STREAMS = 65536;
+/** Bytes of a frame of a request's head that is made anew, with the frame's header. */
+export const MAX_H2_STAGED = 4096;
+
+/**
+ * One end of the agent's: of a client's connection, or of one to a server that belongs to a client. Windows are those of
+ * the connection (RFC 9113, section 6.9): what may be sent to the peer is `granted` - `used`.
+ */
+export const H2EndSpec = struct('h2_end', 'An end of the agent’s.', [
+  ['granted', 'u64', 'bytes of DATA that the peer has allowed so far; written by the agent'],
+  ['used', 'u64', 'of these, sent'],
+  ['came', 'u64', 'bytes of DATA of the peer that the kernel has sent on'],
+  ['client', 'u64', 'cookie of the client’s connection'],
+  ['cookie', 'u64', 'its own cookie'],
+  ['id', 'u32', 'its own index'],
+  ['client_id', 'u32', 'index of the client’s connection'],
+  ['listener', 'u32', 'index; of a client’s'],
+  ['open', 'u32', '1: the kernel may begin streams here'],
+  ['last_stream', 'u32', 'of a client’s: the last one that it began'],
+  ['door_left', 'u32', 'of a server’s: bytes of a frame that its dummy has still to pass on'],
+  ['source', 'u32[4]', 'of a client’s: its address'],
+  ['head', 'u8[32]', 'of a server’s: the beginning of a frame’s header, when its dummy got it in pieces'],
+  ['head_len', 'u32', 'bytes of that'],
+  ['pad', 'u32', ''],
+]);
+
+export const H2StreamSpec = struct('h2_stream', 'A stream that the kernel has decided.', [
+  ['upstream', 'u64', 'cookie of the connection to its server'],
+  ['id', 'u32', 'index of that'],
+  ['flags', 'u32', 'H2_STREAM'],
+  ['sent', 'u32', 'bytes of the request’s body'],
+  ['pad', 'u32', ''],
+]);
+
+export const H2_STREAM = {
+  /** the client, or the server, has sent its last frame */
+  CLIENT_ENDED: 1,
+  SERVER_ENDED: 2,
+  /** what the client, or the server, sends is carried by the agent from now on: a window was full */
+  CLIENT_HELD: 4,
+  SERVER_HELD: 8,
+};
+
+export const STREAMS_LAYOUT: Layout = {
+  constants: { MAX_H2_ENDS, MAX_H2_STREAMS, MAX_H2_STAGED },
+  enums: { H2_STREAM },
+  structs: [H2EndSpec, H2StreamSpec],
+};
