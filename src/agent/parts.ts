@@ -10,6 +10,7 @@ import {
   withEndpoints,
 } from '../proxy/index.js';
 import { Breakers } from './breakers.js';
+import type { ChainServer } from './chain-server.js';
 import { Consultant } from './consult.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
@@ -36,6 +37,7 @@ export interface AgentParts {
   readonly traffic: Traffic;
   readonly discovery: Discovery;
   readonly listeners: Listeners;
+  readonly chains: ChainServer;
   readonly relays: Relays;
 }
 
@@ -46,6 +48,7 @@ export interface PartsContext {
   /** what is in force, as soon as something is */
   readonly generation: () => Generation;
   readonly proxy: () => EnvoyProxy | undefined;
+  readonly chains: ChainServer;
   /** see `relayName` */
   readonly relaySecret: string;
   /** the number of a listener in the image */
@@ -54,8 +57,8 @@ export interface PartsContext {
 
 /** Loads the programs into the kernel, and makes the rest. @throws KernelError */
 export function makeParts(context: PartsContext): AgentParts {
-  const { options, paths, intake, generation, proxy, indexOf } = context;
-  const plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
+  const { options, paths, intake, generation, proxy, chains, indexOf } = context;
+  const plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake, chains.port);
   const tokens = new TokenCache(plane.tokens, () => plane.commands.now());
   const outliers = new Outliers({
     words: new Int32Array(plane.map('detectors').mmap().buffer),
@@ -107,7 +110,7 @@ export function makeParts(context: PartsContext): AgentParts {
     relays,
     (listener, elsewhere) => {
       const path = generation()[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
-      if (path !== undefined) return { path };
+      if (path !== undefined) return { path, tls: generation().chains.get(listener)?.tls ?? false };
       return elsewhere ? undefined : generation().proxies.get(listener);
     },
     indexOf,
@@ -129,7 +132,8 @@ export function makeParts(context: PartsContext): AgentParts {
   });
   const listeners = new Listeners(plane, (arrival) => traffic.accept(arrival));
   const consultant = new Consultant(buckets);
-  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, traffic, discovery, listeners, relays };
+  const ways = { traffic, discovery, listeners, chains, relays };
+  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, ...ways };
 }
 
 /**

@@ -5,6 +5,7 @@
 import type { Position } from '../policy/diagnostics.js';
 import type { JsonObject } from '../policy/resources.js';
 import type { AccessLog } from './access-log.js';
+import type { ChainRelay } from './chains.js';
 import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { LocalReplies } from './local-replies.js';
@@ -277,6 +278,8 @@ export interface ListenerPlan {
   readonly trace?: TracePlan;
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
+  /** its connections come from a filter chain of the proxy's, which takes TLS off if there is any */
+  readonly relay?: ChainRelay;
   /** value of x-forwarded-proto added when there is none */
   readonly forwardedProto: string;
 }
