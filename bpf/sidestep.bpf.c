@@ -343,6 +343,8 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
   return verdict;
 }
 
+#include "chains.h"
+
 /* Everything that an intercepted client sends. Runs with the socket's lock held: once at a time per connection. */
 SEC("sk_msg")
 int on_message(struct sk_msg_md *msg) {
@@ -353,6 +355,8 @@ int on_message(struct sk_msg_md *msg) {
   if (!c)
     return SK_PASS;
   __u32 size = msg->size;
+  if ((c->flags & (CONN_FLAG_CHAIN | CONN_FLAG_TOLD)) == CONN_FLAG_CHAIN)
+    return prologue(msg, c, size);
   if (passes(c, size))
     return SK_PASS;
   __u32 slot = c->upstream;

@@ -1,8 +1,9 @@
 /** Edits of answers that the agent carries out: on answers that it carries itself, and on its own. */
 import type { AnswerProgram, ProgramEdit, ProgramValue } from '../compile/answer-edits.js';
 import { numbering } from '../compile/image.js';
-import { editText, type Named } from '../plan/answers.js';
+import { editText, type Named, TEXT } from '../plan/answers.js';
 import type { Figure } from '../plan/ir.js';
+import { rewriteReply } from '../plan/local-replies.js';
 
 /** The program of one exchange with the values of its variables. */
 export interface ExchangeEdits {
@@ -35,12 +36,19 @@ export function editAnswer(headers: Headers, edits: ExchangeEdits | undefined): 
   return run(run(headers, program.route, edits), program.filters, edits);
 }
 
-/** The headers of an answer that the agent gives itself, made as Envoy's sendLocalReply makes them. */
-export function editLocalReply(body: string, edits: ExchangeEdits | undefined): Headers {
-  const headers = edits ? [...run([], edits.program.route, edits)] : [];
-  headers.push(['content-length', String(Buffer.byteLength(body))]);
-  if (!headers.some(([n]) => n === 'content-type')) headers.push(['content-type', 'text/plain']);
-  return edits ? run(headers, edits.program.filters, edits) : headers;
+/** An answer that the agent gives itself, made as Envoy's sendLocalReply makes it. */
+export function editLocalReply(
+  status: number,
+  body: string,
+  edits: ExchangeEdits | undefined,
+): { readonly status: number; readonly body: string; readonly headers: Headers } {
+  const local = edits?.program.local;
+  const said = local ? rewriteReply(local, status, body) : { status, body, type: TEXT };
+  let headers = edits ? [...run([], edits.program.route, edits)] : [];
+  if (said.type !== TEXT || said.body === '') headers = headers.filter(([n]) => n !== 'content-type');
+  headers.push(['content-length', String(Buffer.byteLength(said.body))]);
+  if (said.body !== '' && !headers.some(([n]) => n === 'content-type')) headers.push(['content-type', said.type]);
+  return { ...said, headers: edits ? run(headers, edits.program.filters, edits) : headers };
 }
 
 /** The numbers of programs, given out once and kept for the agent's life, so that exchanges may outlive a policy. */

@@ -13,7 +13,12 @@ export function usedElsewhere(resources: Resources, plan: Plan): (cluster: strin
   if (plan.listeners.some(({ log }) => log)) return () => true;
   const offloaded = new Set(plan.listeners.filter((l) => l.offloaded).map((l) => l.name));
   const text = JSON.stringify([resources.listeners, resources.routeConfigs]);
-  if (resources.intercepts.some((i) => i.inbound) || text.includes('request_mirror_policies')) return () => true;
+  if (
+    plan.listeners.some(({ relay }) => relay) ||
+    resources.intercepts.some((i) => i.inbound) ||
+    text.includes('request_mirror_policies')
+  )
+    return () => true;
   const named = new Set<string>();
   for (const listener of resources.listeners) {
     if (offloaded.has(asString(listener.name))) continue;

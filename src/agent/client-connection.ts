@@ -181,7 +181,11 @@ export class ClientConnection implements ClientEnd {
     }
     this.#sessionUsed = performance.now();
     this.#session = new ProxySession(
-      { ...target, source: this.source, ...('path' in target ? { prologue: this.context.prologue() } : {}) },
+      {
+        ...target,
+        source: this.source,
+        ...('path' in target ? { prologue: this.context.prologue() } : {}),
+      },
       {
         toClient: (bytes) => {
           this.exchanges.answering();
@@ -215,6 +219,11 @@ export class ClientConnection implements ClientEnd {
       return;
     }
     if (this.context.plane.commands.resume(this.cookie, this.#read, this.#written + length)) this.#agentMode = false;
+  }
+
+  /** the chain that it was relayed from, if it was */
+  get relayed(): string | undefined {
+    return this.context.relayed?.chain;
   }
 
   get closed(): boolean {

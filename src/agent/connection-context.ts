@@ -1,6 +1,7 @@
 /** What the agent's ends of client connections share, and what a connection's exchanges ask of it. */
 import type { DownstreamIdle } from '../plan/idle-times.js';
 import type { AnswerPrograms } from './answer-programs.js';
+import type { ChainFacts } from './chain-server.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
 import type { Head } from './http-framing.js';
@@ -14,6 +15,8 @@ export const POLL_MS = 1;
 export interface ConnectionContext {
   readonly plane: DataPlane;
   readonly pool: UpstreamPool;
+  /** of a connection that comes from the proxy: the chain that it was taken from */
+  readonly relayed?: ChainFacts & { readonly chain: string };
   /** where the proxy listens for this listener; undefined: there is none */
   readonly proxy: () => ProxyTarget | undefined;
   /** what the proxy is told first where it listens at a Unix socket */

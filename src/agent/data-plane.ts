@@ -49,6 +49,8 @@ export class DataPlane {
     readonly envoyHeaders = false,
     /** where the requests of applications are decided that ask for nothing else */
     readonly intake: 'socket' | 'listener' = 'socket',
+    /** port of the loopback at which the proxy hands connections on; 0: none */
+    chainPort = 0,
   ) {
     this.#object = BpfObject.open(objectPath);
     this.steering = new Steering(this.#object, (name) => this.map(name), this.#links, intake);
@@ -57,6 +59,7 @@ export class DataPlane {
     this.#object.setConst('token_seed', seed);
     this.#object.setConst('home_netns', this.steering.home);
     this.#object.setConst('lookup_netns', this.steering.home);
+    this.#object.setConst('chain_port', chainPort);
     this.#object.load();
     this.tokens = new TokenStore(this.map('tokens').mmap().view, seed);
     const { view } = this.map('rule_hits').mmap();
@@ -95,7 +98,8 @@ export class DataPlane {
       for (const group of [apps, plain, listener]) this.#links.push(this.#object.attachCgroup('direct_event', group));
       for (const name of ['listener4', 'listener6']) this.#links.push(this.#object.attachCgroup(name, listener));
       // the same-node bypass: both ends of the agent's own connections to servers among the applications
-      for (const name of ['dial4', 'dial6', 'dialled']) this.#links.push(this.#object.attachCgroup(name, agent));
+      for (const name of ['dial4', 'dial6', 'dialled', 'chain4'])
+        this.#links.push(this.#object.attachCgroup(name, agent));
       this.#links.push(this.#object.attachCgroup('served', apps));
       this.#links.push(this.#object.attachCgroup('proxy_served', agent));
       this.#links.push(this.#object.attachCgroup('socket_event', root));

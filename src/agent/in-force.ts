@@ -44,6 +44,8 @@ export class InForce {
   /** Puts a generation in force for every request from now on. */
   async enforce(generation: Generation): Promise<void> {
     const { parts, listeners } = this.context;
+    // who stays would be asked for a chain that is gone
+    parts.traffic.keepChains(generation.chains);
     parts.log.use(generation, listeners);
     const started = performance.now();
     await parts.plane.install(generation.compiled.image);
@@ -59,6 +61,7 @@ export class InForce {
     parts.plane.clearRuleHits(generation.ruleCount);
     this.#generation = generation;
     parts.outliers.enforce();
+    parts.chains.enforce(generation.chains);
     parts.listeners.steer(generation.intercepts, this.#indexOf);
     this.#fallBack(generation);
     this.enforceElsewhere();

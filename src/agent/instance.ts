@@ -5,8 +5,9 @@ import type { Http2Server } from 'node:http2';
 import { createCgroups, currentCgroup, type InstanceCgroups, joinCgroup, removeCgroups } from '../kernel/cgroups.js';
 import { instanceFolder } from '../kernel/instance.js';
 import { formatDiagnostic } from '../policy/diagnostics.js';
-import { type EnvoyProxy, startProxy, stopStaleProxy } from '../proxy/index.js';
+import { type EnvoyProxy, envoyVersion, findEnvoy, startProxy, stopStaleProxy } from '../proxy/index.js';
 import { serveAdmin, writeState } from './admin.js';
+import { ChainServer } from './chain-server.js';
 import { chooseIntake } from './choose-intake.js';
 import { serveConsults } from './consult-server.js';
 import { holdName } from './control-server.js';
@@ -35,6 +36,10 @@ const DRAIN_MS = 5000;
 export class Instance {
   readonly #paths: InstancePaths;
   readonly #source: PolicySource;
+  readonly #chains = new ChainServer(
+    (arrival) => this.#parts?.traffic.accept(arrival),
+    (end) => this.#parts?.plane.steering.arrived(end)?.cookie,
+  );
   #groups: InstanceCgroups | undefined;
   #home = '';
   #holder: Holder | undefined;
@@ -87,6 +92,14 @@ export class Instance {
   async #bringUp(): Promise<void> {
     const { options } = this;
     const paths = this.#paths;
+    const { intake, why } = await chooseIntake(options.intake, takesInbound(options));
+    if (!intake) throw new StartError(why ?? '', 'unavailable');
+    if (why !== undefined) options.log(why);
+    // what the proxy hands on is decided at its sockets
+    if (options.proxy === 'own' && intake === 'socket' && (await handsOn())) {
+      await this.#chains.open();
+      this.#source.chains = this.#chains.target;
+    }
     const policy = await this.#source.read(1);
     if (policy.kind === 'same') throw new Error('there is no policy in force yet');
     for (const d of policy.diagnostics) options.log(formatDiagnostic(d));
@@ -95,7 +108,7 @@ export class Instance {
     if (options.certificates !== undefined) writeSecrets(secretFiles(paths.proxy), options.certificates);
     const stale = await stopStaleProxy(paths.proxy);
     if (stale !== undefined) options.log(`cleaned up after an earlier run: stopped its proxy (process ${stale})`);
-    const { parts, groups, namespaces, force, changes } = await this.#load();
+    const { parts, groups, namespaces, force, changes } = await this.#load(intake);
     const lasting = parts.plane.attach(groups);
     const left = leftHolder(paths.folder);
     if (takesInbound(options)) {
@@ -134,12 +147,9 @@ export class Instance {
   }
 
   /** Loads the programs, and makes what lives as long as the instance. The agent is in its cgroup then. */
-  async #load() {
+  async #load(intake: 'socket' | 'listener') {
     const { options } = this;
     const paths = this.#paths;
-    const { intake, why } = await chooseIntake(options.intake, takesInbound(options));
-    if (!intake) throw new StartError(why ?? '', 'unavailable');
-    if (why !== undefined) options.log(why);
     const listeners = this.#source.listeners;
     const parts = await makeParts({
       options,
@@ -147,6 +157,7 @@ export class Instance {
       intake,
       generation: () => this.generation,
       proxy: () => this.#proxy,
+      chains: this.#chains,
       relaySecret: this.#source.relaySecret,
       indexOf: (listener) => listeners.get(listener) ?? 0,
     });
@@ -245,6 +256,7 @@ export class Instance {
     const { discovery, listeners, traffic, streams, log, spans, outliers, plane } = this.#parts ?? {};
     discovery?.stop();
     listeners?.closeAll();
+    this.#chains.close();
     this.#namespaces?.closeAll();
     await Promise.all([traffic?.drain(drainMs), streams?.drain(drainMs)]);
     log?.close();
@@ -262,6 +274,16 @@ export class Instance {
     for (const server of this.#servers) server.close();
     if (this.#release) rmSync(this.#paths.folder, { recursive: true, force: true });
     this.#release?.();
+  }
+}
+
+/** Whether the Envoy that is there can hand connections on when their TLS handshake is over: since 1.37. */
+async function handsOn(): Promise<boolean> {
+  try {
+    const [major = 0, minor = 0] = (await envoyVersion(findEnvoy())).split('.').map(Number);
+    return major > 1 || minor >= 37;
+  } catch {
+    return false; // said when it is started
   }
 }
 

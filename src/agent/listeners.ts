@@ -4,6 +4,7 @@ import { fdOf } from '../kernel/syscalls.js';
 import { endText } from '../observe/log-line.js';
 import type { Intercept } from '../policy/resources.js';
 import { type Address, isLocal, isWildcard, localAddresses, plainAddress } from './address.js';
+import type { ChainFacts } from './chain-server.js';
 import type { DataPlane } from './data-plane.js';
 
 /** One intercepted address with the server that takes its connections. */
@@ -27,6 +28,8 @@ export interface Arrival {
   readonly asked: Address;
   /** cookie of the client's network namespace where it is not the agent's */
   readonly netns?: bigint;
+  /** it comes from the proxy, from a chain that is relayed */
+  readonly relay?: ChainFacts;
 }
 
 export class Listeners {

@@ -10,6 +10,7 @@ import {
   withEndpoints,
 } from '../proxy/index.js';
 import { Breakers } from './breakers.js';
+import type { ChainServer } from './chain-server.js';
 import { Consultant } from './consult.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
@@ -38,6 +39,7 @@ export interface AgentParts {
   readonly traffic: Traffic;
   readonly discovery: Discovery;
   readonly listeners: Listeners;
+  readonly chains: ChainServer;
   readonly relays: Relays;
   /** with `run --http2` */
   readonly streams: Streams | undefined;
@@ -50,6 +52,7 @@ export interface PartsContext {
   /** what is in force, as soon as something is */
   readonly generation: () => Generation;
   readonly proxy: () => EnvoyProxy | undefined;
+  readonly chains: ChainServer;
   /** see `relayName` */
   readonly relaySecret: string;
   /** the number of a listener in the image */
@@ -58,8 +61,8 @@ export interface PartsContext {
 
 /** Loads the programs into the kernel, and makes the rest. @throws KernelError */
 export async function makeParts(context: PartsContext): Promise<AgentParts> {
-  const { options, paths, intake, generation, proxy, indexOf } = context;
-  const plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake);
+  const { options, paths, intake, generation, proxy, chains, indexOf } = context;
+  const plane = new DataPlane(bpfObjectPath(), options.envoyHeaders, intake, chains.port);
   const tokens = new TokenCache(plane.tokens, () => plane.commands.now());
   const outliers = new Outliers({
     words: new Int32Array(plane.map('detectors').mmap().buffer),
@@ -111,7 +114,7 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
     relays,
     (listener, elsewhere) => {
       const path = generation()[elsewhere ? 'elsewhere' : 'inbound'].get(listener);
-      if (path !== undefined) return { path };
+      if (path !== undefined) return { path, tls: generation().chains.get(listener)?.tls ?? false };
       return elsewhere ? undefined : generation().proxies.get(listener);
     },
     indexOf,
@@ -134,7 +137,7 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
   const streams = options.http2
     ? new Streams(await H2Plane.open(h2ObjectPath()), {
         indexOf,
-        proxy: (listener) => (generation().inbound.has(listener) ? undefined : generation().proxies.get(listener)),
+        proxy: (listener) => (generation().inbound.has(listener) || generation().chains.has(listener) ? undefined : generation().proxies.get(listener)),
         decided: (cookie) => (plane.commands.query(cookie)?.requested ?? 0) > 0,
         closed: ({ client, cookie }) => {
           if (plane.steering.arrived(client)?.cookie === cookie) plane.steering.forget(client);
@@ -144,21 +147,8 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
   const accept = (arrival: Arrival): void => traffic.accept(arrival);
   const listeners = new Listeners(plane, streams ? (arrival) => streams.consider(arrival, accept) : accept);
   const consultant = new Consultant(buckets);
-  return {
-    plane,
-    tokens,
-    log,
-    spans,
-    buckets,
-    consultant,
-    breakers,
-    outliers,
-    traffic,
-    discovery,
-    listeners,
-    relays,
-    streams,
-  };
+  const ways = { traffic, discovery, listeners, chains, relays, streams };
+  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, ...ways };
 }
 
 /**

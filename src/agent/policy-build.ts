@@ -4,6 +4,7 @@ import { programsOf } from '../compile/answer-edits.js';
 import { type CompiledImage, type CompileOptions, compileImage } from '../compile/image.js';
 import { endText } from '../observe/log-line.js';
 import { buildPlan } from '../plan/build.js';
+import { alone, chainListeners } from '../plan/chains.js';
 import { beforeDrain, type DownstreamIdle, downstreamIdle, HOUR_MS, shorter } from '../plan/idle-times.js';
 import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
@@ -12,7 +13,7 @@ import { reports } from '../plan/tracing.js';
 import { relayId } from '../plan/upstream-tls.js';
 import { asString, tcpProxies } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
-import { ejectableAssignment, inboundPath, prepareProxy } from '../proxy/index.js';
+import { ejectableAssignment, inboundPath, type NamedChain, prepareProxy } from '../proxy/index.js';
 import { countsByItself } from '../proxy/own-counts.js';
 import { isWildcard } from './address.js';
 import { usedElsewhere } from './breaker-scope.js';
@@ -35,6 +36,7 @@ export interface Planned {
   readonly startedAt: number;
   readonly proxies: ReadonlyMap<string, At>;
   readonly inbound: ReadonlyMap<string, string>;
+  readonly chains: ReadonlyMap<string, NamedChain>;
   readonly elsewhere: ReadonlyMap<string, string>;
   readonly limits: ReadonlyMap<JsonObject, LocalLimit>;
   readonly wanted: NumbersWanted;
@@ -53,28 +55,36 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
   const { resources } = loaded;
   const startedAt = performance.now();
   // a proxy of its own has the agent's environment; somebody else's has any
-  const plan = buildPlan(
-    resources,
-    typeof task.proxy === 'string' ? { environment: process.env, relays: task.proxy === 'own' } : {},
-  );
+  const plan = buildPlan(resources, {
+    ...(typeof task.proxy === 'string' ? { environment: process.env, relays: task.proxy === 'own' } : {}),
+    atListener: task.chains === undefined,
+  });
   const streams =
     task.http2 && task.proxy !== 'none'
       ? buildPlan(resources, {
           ...(typeof task.proxy === 'string' ? { environment: process.env } : {}),
+          atListener: true,
           http2: true,
           streams: true,
         })
       : undefined;
   const limits = enforcedLimits(resources, plan);
+  const chains = new Map<string, NamedChain>();
+  for (const { name, relay, offloaded } of plan.listeners) if (relay && offloaded) chains.set(name, { ...relay, name });
+  const relayed = new Set([...chains.values()].map(({ listener }) => listener));
   const proxies = new Map<string, At>();
   for (const listener of plan.listeners) {
     const at = proxyAddress(task, listener);
-    if (at) proxies.set(listener.name, { ...at, address: reachable(at.address) });
+    if (!at) continue;
+    // connections that are relayed begin at the listener, which may have several chains
+    for (const name of [listener.name, ...(listener.relay ? [listener.relay.listener] : [])])
+      proxies.set(name, { ...at, address: reachable(at.address) });
   }
   const elsewhere = new Map<string, string>();
   for (const listener of task.proxy === 'own' ? resources.listeners : []) {
     const name = asString(listener.name);
     if (
+      relayed.has(name) ||
       tcpProxies(listener).length > 0 ||
       countsByItself(listener, limits) ||
       problemOf(task, name, resources) !== undefined
@@ -82,10 +92,10 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
       continue;
     elsewhere.set(name, inboundPath(task.proxyFolder, name));
   }
-  const inbound = new Map<string, string>();
+  const inbound = new Map([...chains.keys()].map((name) => [name, inboundPath(task.proxyFolder, name)] as const));
   const notes: string[] = [];
   for (const { listener, inbound: whose } of resources.intercepts) {
-    if (!whose || task.proxy === 'none' || inbound.has(listener)) continue;
+    if (!whose || task.proxy === 'none' || inbound.has(listener) || relayed.has(listener)) continue;
     const problem = problemOf(task, listener, resources);
     if (problem === undefined) inbound.set(listener, inboundPath(task.proxyFolder, listener));
     else notes.push(`listener ${listener}: connections from outside the mesh are left to the proxy (${problem})`);
@@ -94,7 +104,7 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
     endpoints.map(({ address, port }) => ({ address, port, ...(relay ? { relay: relayId(relay) } : {}) })),
   );
   // the kernel's connections to the proxy cannot say whose they are
-  const behind = [...proxies].flatMap(([name, at]) => (inbound.has(name) ? [] : [at]));
+  const behind = [...proxies].flatMap(([name, at]) => (inbound.has(name) || relayed.has(name) ? [] : [at]));
   const wanted: NumbersWanted = {
     listeners: plan.listeners.map(({ name }) => name),
     endpoints: [
@@ -115,6 +125,7 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
     startedAt,
     proxies,
     inbound,
+    chains,
     elsewhere,
     limits,
     wanted,
@@ -143,9 +154,11 @@ function breakersOf(plan: Plan, resources: Resources): Breaker[] {
 
 /** Compiles a planned policy. @throws RangeError when there are more endpoints than there is room for */
 export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
-  const { task, loaded, plan, proxies, inbound, elsewhere, limits } = planned;
+  const { task, loaded, plan, proxies, inbound, chains, elsewhere, limits } = planned;
   const { resources, texts } = loaded;
-  const idle = new Map(resources.listeners.map((l) => [asString(l.name), downstreamIdle(l)]));
+  const idle = new Map(
+    resources.listeners.flatMap((l) => chainListeners(l).map((of) => [of.name, downstreamIdle(alone(l, of))] as const)),
+  );
   const breakers = new Set<string>();
   const compiled = compileImage(stable(plan, numbers.listeners), {
     generation: task.number,
@@ -153,7 +166,9 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
   });
   const direct = new Set(plan.listeners.flatMap((l) => (l.offloaded && l.connections ? [l.name] : [])));
   const compileMs = performance.now() - planned.startedAt;
-  const offloaded = new Set(plan.listeners.filter((l) => l.offloaded).map((l) => l.name));
+  // connections to chains that are relayed are the proxy's to accept
+  const numbered = [...chains.values()].map((chain) => ({ ...chain, index: numbers.listeners.get(chain.name) ?? 0 }));
+  const offloaded = new Set(plan.listeners.filter((l) => l.offloaded && !l.relay).map((l) => l.name));
   const tokens = plan.listeners.flatMap((l) => (l.tokens ? [[l.name, l.tokens] as const] : []));
   const sources = tokens.flatMap(([, { providers }]) => Object.values(providers).map(({ keys }) => keys));
   const keyClusters = new Set(sources.flatMap((keys) => (keys.kind === 'remote' ? [keys.cluster] : [])));
@@ -168,12 +183,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     task.proxy === 'own'
       ? prepareProxy(
           forProxy(task, resources, {
-            limits,
-            breakers,
-            ejectable,
-            inbound,
-            elsewhere,
-            relays,
+            ...{ limits, breakers, ejectable, inbound, elsewhere, relays, chains: numbered },
             collectors: collectorsOf(plan),
           }),
           task.proxyFolder,
@@ -201,6 +211,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
       }),
     hosts: resources.hosts,
     inbound,
+    chains,
     limits: [...limits.values()],
     breakers,
     ejectable,
@@ -212,7 +223,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     tokens: new Map(tokens),
     keyServers: new Map(keyServers),
     ...(prepared ? { prepared } : {}),
-    config: json({ listeners: resources.listeners, clusters: resources.clusters }),
+    config: json({ listeners: resources.listeners, clusters: resources.clusters }, withoutKeys),
     sources: json([...texts]),
   };
 }
@@ -293,9 +304,13 @@ function ejectableOf(task: PolicyTask, { followed }: CompiledImage, resources: R
   return found;
 }
 
+/** Private keys are nobody's to see. */
+const withoutKeys = (key: string, value: unknown): unknown =>
+  key === 'private_key' && !(value as JsonObject | null)?.filename ? {} : value;
+
 /** A value as JSON, in memory of its own. */
-function json(value: unknown): Uint8Array {
-  return new Uint8Array(Buffer.from(JSON.stringify(value)));
+function json(value: unknown, replace?: (key: string, value: unknown) => unknown): Uint8Array {
+  return new Uint8Array(Buffer.from(JSON.stringify(value, replace)));
 }
 
 function proxyAddress({ proxy }: PolicyTask, listener: ListenerPlan): At | undefined {

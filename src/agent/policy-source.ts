@@ -5,6 +5,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Diagnostic } from '../policy/diagnostics.js';
 import { MAX_FILE_BYTES } from '../policy/load.js';
+import type { ChainTarget } from '../proxy/index.js';
 import type { InstanceOptions, InstancePaths } from './instance-options.js';
 import { secretFiles } from './mesh-certificates.js';
 import type { AgentParts } from './parts.js';
@@ -19,6 +20,8 @@ export class PolicySource {
   readonly listeners = new Map<string, number>();
   /** the proxy waits on behalf of clients in other network namespaces */
   elsewhere = false;
+  /** where relayed connections are waited for; undefined: nowhere */
+  chains: ChainTarget | undefined;
   /** what `-` among the files stands for, once it was read */
   #stdin: Uint8Array | undefined;
   /** see `relayName` */
@@ -56,6 +59,7 @@ export class PolicySource {
       proxyFolder: this.paths.proxy,
       consultPath: this.paths.consults,
       reportsPath: this.paths.reports,
+      ...(this.chains ? { chains: this.chains } : {}),
       relaySecret: this.relaySecret,
       ...(this.options.certificates === undefined ? {} : { secrets: secretFiles(this.paths.proxy) }),
       elsewhere: this.elsewhere,

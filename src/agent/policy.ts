@@ -9,7 +9,7 @@ import type { Diagnostic } from '../policy/diagnostics.js';
 import type { Identity } from '../policy/istio/identities.js';
 import type { LoadOptions } from '../policy/load.js';
 import type { HostEntry, Intercept, JsonObject } from '../policy/resources.js';
-import type { PreparedProxy } from '../proxy/index.js';
+import type { ChainTarget, NamedChain, PreparedProxy } from '../proxy/index.js';
 import type { Address } from './address.js';
 import type { SecretFiles } from './mesh-certificates.js';
 import type { TokenGeneration } from './token-cache.js';
@@ -44,6 +44,8 @@ export interface PolicyTask {
   /** Unix sockets at which the proxy asks the agent, and at which it reports its tries */
   readonly consultPath: string;
   readonly reportsPath: string;
+  /** where the proxy hands on the connections of relayed chains */
+  readonly chains?: ChainTarget;
   /** in the names of relays, which are for the agent alone */
   readonly relaySecret: string;
   /** of the generation */
@@ -133,6 +135,8 @@ export interface Generation {
   readonly hosts: readonly HostEntry[];
   /** listeners that decide about connections from everywhere, with the Unix socket at which the proxy waits for the agent */
   readonly inbound: ReadonlyMap<string, string>;
+  /** chains whose connections come from the proxy, by their names in the plan */
+  readonly chains: ReadonlyMap<string, NamedChain>;
   /** rate limits that the kernel enforces */
   readonly limits: readonly LocalLimit[];
   /** clusters whose requests in flight the kernel counts, too */

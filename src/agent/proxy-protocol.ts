@@ -1,6 +1,6 @@
 /** The header of the PROXY protocol, version 2 (haproxy.org, proxy-protocol.txt, section 2.2): whose connection it is. */
 import { isIPv4 } from 'node:net';
-import { type Address, addressBytes } from './address.js';
+import { type Address, addressBytes, addressText, plainAddress } from './address.js';
 
 const SIGNATURE = Buffer.from('0d0a0d0a000d0a515549540a', 'hex');
 const VERSION_2_PROXY = 0x21;
@@ -29,4 +29,42 @@ export function proxyHeader(from: Address, to: Address, more: readonly (readonly
   length.writeUInt16BE(rest.length);
   const kind = Buffer.from([VERSION_2_PROXY, v4 ? TCP_OVER_IPV4 : TCP_OVER_IPV6]);
   return Buffer.concat([SIGNATURE, kind, length, rest]);
+}
+
+/** Bytes of a header up to where its length is known. */
+export const PROXY_HEAD = 16;
+
+/** What a header says. */
+export interface ProxyHeader {
+  readonly from: Address;
+  readonly to: Address;
+  /** additional values by type */
+  readonly values: ReadonlyMap<number, Buffer>;
+}
+
+/** How long a header is whose first PROXY_HEAD bytes these are. @throws RangeError when they begin none */
+export function proxyHeaderLength(head: Buffer): number {
+  if (!head.subarray(0, SIGNATURE.length).equals(SIGNATURE)) throw new RangeError('no header of the PROXY protocol');
+  return PROXY_HEAD + head.readUInt16BE(14);
+}
+
+/** Reads a header on behalf of a TCP connection. @throws RangeError when it is none */
+export function readProxyHeader(bytes: Buffer): ProxyHeader {
+  const size = bytes[13] === TCP_OVER_IPV4 ? 4 : 16;
+  if (proxyHeaderLength(bytes) !== bytes.length || bytes[12] !== VERSION_2_PROXY)
+    throw new RangeError('no header of the PROXY protocol');
+  if (size === 16 && bytes[13] !== TCP_OVER_IPV6) throw new RangeError('not on behalf of a TCP connection');
+  const address = (at: number) => plainAddress(addressText(bytes.subarray(at, at + size)));
+  const ports = PROXY_HEAD + 2 * size;
+  const values = new Map<number, Buffer>();
+  for (let at = ports + 4; at < bytes.length; ) {
+    const length = bytes.readUInt16BE(at + 1);
+    values.set(bytes[at]!, bytes.subarray(at + 3, at + 3 + length));
+    at += 3 + length;
+  }
+  return {
+    from: { address: address(PROXY_HEAD), port: bytes.readUInt16BE(ports) },
+    to: { address: address(PROXY_HEAD + size), port: bytes.readUInt16BE(ports + 2) },
+    values,
+  };
 }

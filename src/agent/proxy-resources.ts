@@ -3,8 +3,10 @@ import type { RelayPlan } from '../plan/ir.js';
 import type { LocalLimit } from '../plan/local-limits.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import {
+  type NumberedChain,
   WITHOUT_BREAKERS,
   withBreakers,
+  withChains,
   withCollectors,
   withConsults,
   withDelayRoutes,
@@ -22,6 +24,7 @@ export interface KernelShare {
   readonly breakers: ReadonlySet<string>;
   readonly ejectable: ReadonlyMap<string, JsonObject>;
   readonly inbound: ReadonlyMap<string, string>;
+  readonly chains: readonly NumberedChain[];
   readonly elsewhere: ReadonlyMap<string, string>;
   readonly relays: ReadonlyMap<string, RelayPlan>;
   /** clusters that spans of the kernel's requests go to */
@@ -30,17 +33,22 @@ export interface KernelShare {
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, elsewhere, relays, collectors } = share;
+  const { limits, breakers, ejectable, inbound, chains, elsewhere, relays, collectors } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
+  const relayed = new Set(chains.map(({ name }) => name));
   const all = withInboundListeners(
     withOutliers(withDelayRoutes(withReplayRoutes(asking, settings)), ejectable, task.reportsPath),
-    [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])],
+    [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])].filter((name) => !relayed.has(name)),
     task.proxyFolder,
   );
-  const relayed = withRelays(all, relays.values(), task.relaySecret, task.reportsPath);
-  return withCollectors(relayed, collectors, task.proxyFolder);
+  const whole = withCollectors(
+    withRelays(all, relays.values(), task.relaySecret, task.reportsPath),
+    collectors,
+    task.proxyFolder,
+  );
+  return task.chains ? withChains(whole, chains, task.proxyFolder, task.chains) : whole;
 }

@@ -72,6 +72,12 @@ export class Traffic {
     this.#rounds.set([...times.values()].map(({ idleMs }) => idleMs));
   }
 
+  /** Ends the relayed connections of other chains than these, each once nothing is under way. */
+  keepChains(chains: ReadonlyMap<string, unknown>): void {
+    for (const connection of this.#connections.values())
+      if (connection.relayed !== undefined && !chains.has(connection.relayed)) connection.drain();
+  }
+
   #closeIdle(): void {
     const now = performance.now();
     if (!this.#rounds.due(now)) return;
@@ -80,11 +86,12 @@ export class Traffic {
 
   /** A client's connection has arrived. */
   accept(arrival: Arrival): void {
-    const { socket, client, asked, listener, netns } = arrival;
+    const { socket, client, asked, listener, netns, relay } = arrival;
     const fd = fdOf(socket);
     if (fd === undefined) return; // closed already
     // Killed, the agent must not look like the end of an answer: its connections are reset.
     setLinger(fd, 0);
+    const end = relay?.end ?? client;
     const atListener = arrival.cookie === undefined;
     // What a slow client does not take waits where it comes from. (With listener intake the kernel sends, too, and would
     // only try again every few milliseconds.)
@@ -99,6 +106,7 @@ export class Traffic {
       head: (head) => this.head(listener, head),
       exchange: (event, end) => this.exchange(event, end),
       prologue: () => proxyHeader(client, asked),
+      ...(relay ? { relayed: { ...relay, chain: listener } } : {}),
       idle: () => this.#idle.get(listener) ?? NEVER,
       counted: (what) => {
         this.counts[what]++;
@@ -108,8 +116,7 @@ export class Traffic {
       known: (of) => this.#connections.has(of),
       closed: () => {
         if (atListener) this.plane.release(cookie);
-        else if (this.plane.steering.arrived(client, netns)?.cookie === cookie)
-          this.plane.steering.forget(client, netns);
+        else if (this.plane.steering.arrived(end, netns)?.cookie === cookie) this.plane.steering.forget(end, netns);
         if (this.#connections.get(cookie) === connection) this.#connections.delete(cookie);
       },
     });

@@ -18,6 +18,7 @@ import { MAX_SLOTS, SLOT } from '../layout/image.js';
 import { JOINED_ANSWER_HEADERS } from '../plan/answers.js';
 import { COMPRESSOR_HEADERS, type Compressible, listWith, NO_TRANSFORM, ofTypes } from '../plan/compressible.js';
 import type { AnswerEdit, AnswerEdits, Figure, Piece, Plan } from '../plan/ir.js';
+import type { LocalReplies } from '../plan/local-replies.js';
 import type { Blob } from './blob.js';
 import { matcherDfa } from './matcher.js';
 import { RESPONSE_SLOTS } from './scanner.js';
@@ -45,6 +46,8 @@ export interface AnswerProgram {
   /** the router's, then those of filters (see AnswerEdits) */
   readonly route: readonly ProgramEdit[];
   readonly filters: readonly ProgramEdit[];
+  /** what is done to the agent's own replies before */
+  readonly local?: LocalReplies;
 }
 
 /** Gives a program its number, from 1, the same for equal programs as long as the agent lives. */
@@ -68,7 +71,8 @@ export function answerProgram(
     return only?.kind === 'figure' ? { figure: only.of, variable: variable(SHOWN_BUCKET) } : variable(pieces);
   };
   const list = (of: readonly AnswerEdit[]) => of.map((edit) => ({ ...edit, value: value(edit.value) }));
-  const program = { route: list(edits.route), filters: list(edits.filters) };
+  const { local } = edits;
+  const program = { route: list(edits.route), filters: list(edits.filters), ...(local ? { local } : {}) };
   return variables.length > MAX_VARIABLES ? undefined : { program, variables };
 }
 

@@ -30,7 +30,7 @@ export const libc = lazy(() => {
     mmap: f('void *mmap(void *addr, size_t length, int prot, int flags, int fd, int64_t offset)'),
     setsockopt: f('int setsockopt(int fd, int level, int name, const void *value, uint32_t len)'),
     getsockopt: f('int getsockopt(int fd, int level, int name, _Out_ uint8_t *value, _Inout_ uint32_t *len)'),
-    recv: f('long recv(int fd, _Out_ uint8_t *to, size_t size, int flags)'),
+    recv: f('long recv(int fd, _Out_ uint8_t *buffer, size_t length, int flags)'),
     ioctl: f('int ioctl(int fd, unsigned long request, _Inout_ int *arg)'),
     poll: f('int poll(_Inout_ uint8_t *fds, unsigned long n, int timeout)'),
     fcntl: f('int fcntl(int fd, int command, int argument)'),

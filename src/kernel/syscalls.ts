@@ -15,6 +15,10 @@ const SO_COOKIE = 57;
 const SO_NETNS_COOKIE = 71;
 const TCP_NODELAY = 1;
 const TCP_NOTSENT_LOWAT = 25;
+const MSG_PEEK = 2;
+const MSG_DONTWAIT = 0x40;
+const EINTR = 4;
+const EAGAIN = 11;
 const SIOCINQ = 0x541b;
 
 /**
@@ -93,15 +97,23 @@ export function netnsCookieOf(fd: number): bigint {
   return new DataView(bytes.buffer).getBigUint64(0, true);
 }
 
+/** Reads up to `length` bytes that are there, past Node, which must not have begun to read. @throws KernelError */
+export function receive(fd: number, length: number): Buffer | 'nothing' | 'ended' {
+  const bytes = Buffer.alloc(length);
+  const got = Number(libc().recv(fd, bytes, length, MSG_DONTWAIT));
+  if (got > 0) return bytes.subarray(0, got);
+  if (got === 0) return 'ended';
+  const error = koffi.errno();
+  if (error === EAGAIN || error === EINTR) return 'nothing';
+  throw new KernelError('receive', error);
+}
+
 /** Bytes that the peer sent and nobody read yet. */
 export function unreadBytes(fd: number): number {
   const value = [0];
   if (libc().ioctl(fd, SIOCINQ, value) !== 0) throw new KernelError('ask for the queue length', koffi.errno());
   return value[0] ?? 0;
 }
-
-const MSG_PEEK = 2;
-const MSG_DONTWAIT = 0x40;
 
 /** The first bytes that nobody read yet, at most `size`: none at the end. @returns undefined: there are none so far, or an error */
 export function peek(fd: number, size: number): Uint8Array | undefined {

@@ -3,8 +3,10 @@
  * be started inside or outside the mesh: JSON lines on standard input (`Job`), JSON lines on standard output
  * (`JobResult`), any number of jobs at a time.
  */
-import { connect } from 'node:net';
+import { readFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
 import { createInterface } from 'node:readline';
+import { connect as tlsConnect } from 'node:tls';
 import { sleep } from './processes.js';
 import { type Answer, ByteQueue, headerValues, readAnswer } from './wire.js';
 
@@ -22,6 +24,17 @@ export interface Exchange {
   readonly abandonAfterMs?: number;
 }
 
+/** How a client speaks TLS. */
+export interface ClientTls {
+  /** the name that it asks for */
+  readonly name?: string;
+  /** files of the client's own certificate */
+  readonly cert?: string;
+  readonly key?: string;
+  /** protocols that it offers (ALPN) */
+  readonly protocols?: readonly string[];
+}
+
 /** Exchanges on one new connection, one after the other. */
 export interface Job {
   readonly id: number;
@@ -30,6 +43,8 @@ export interface Job {
   readonly exchanges: readonly Exchange[];
   /** the client's own address, if it matters */
   readonly from?: string;
+  /** speak TLS, and believe whoever answers */
+  readonly tls?: ClientTls;
   /** for the whole job, milliseconds (default 10 s) */
   readonly timeoutMs?: number;
 }
@@ -56,12 +71,13 @@ export interface JobResult {
 /** Carries out one job. Never throws: what goes wrong is in the result. */
 async function runJob(job: Job): Promise<JobResult> {
   const queue = new ByteQueue();
-  const socket = connect({
+  const plain = connect({
     port: job.port,
     host: job.address,
     noDelay: true,
     ...(job.from === undefined ? {} : { localAddress: job.from }),
   });
+  const socket = job.tls ? protect(plain, job.tls) : plain;
   let closed = false;
   let announcedClose = false;
   let timedOut = false;
@@ -84,7 +100,7 @@ async function runJob(job: Job): Promise<JobResult> {
   let micros = 0;
   try {
     await new Promise<void>((resolve, reject) => {
-      socket.once('connect', resolve);
+      socket.once(job.tls ? 'secureConnect' : 'connect', resolve);
       socket.once('error', reject);
       // when the time is over before there is a connection
       socket.once('close', () => reject(new Error('never connected')));
@@ -131,6 +147,15 @@ async function runJob(job: Job): Promise<JobResult> {
     ...(raw === undefined ? {} : { raw }),
     ...(error === undefined ? {} : { error }),
   };
+}
+
+function protect(socket: Socket, { name, cert, key, protocols }: ClientTls): Socket {
+  return tlsConnect({
+    ...{ socket, rejectUnauthorized: false },
+    ...(name ? { servername: name } : {}),
+    ...(cert && key ? { cert: readFileSync(cert), key: readFileSync(key) } : {}),
+    ...(protocols ? { ALPNProtocols: [...protocols] } : {}),
+  });
 }
 
 if (process.argv[1]?.includes('raw-client')) {

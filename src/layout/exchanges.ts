@@ -124,6 +124,10 @@ export const CONN_FLAG = {
   LISTENER: 8,
   /** has sent a request before it had read the answer to the one before */
   PIPELINES: 16,
+  /** the proxy’s end of a connection that it hands on (a filter chain that is relayed) */
+  CHAIN: 256,
+  /** of such a one: its first message has come, which says on whose behalf it is */
+  TOLD: 512,
   /** leads to an endpoint itself: decided when it was opened */
   DIRECT: 32,
   /** DIRECT: its endpoint counts it as active */

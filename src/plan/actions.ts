@@ -49,6 +49,8 @@ export interface ListenerContext {
   readonly usesRemoteIp: () => void;
   /** a runtime layer may override runtime keys */
   readonly runtimeLayers: boolean;
+  /** connections are protected by TLS, which the proxy takes off */
+  readonly secure: boolean;
   /** HTTP/2 keeps nothing from the kernel (see `Assumptions`) */
   readonly http2: boolean;
   /** see `Assumptions.streams` */

@@ -1,6 +1,7 @@
 /** Edits of answers, applied to header lists: for the mesh's own replies when the plan is made, and by the agent. */
 import { type Compressible, hasElement, isCompressible } from './compressible.js';
 import type { AnswerEdit, AnswerEdits, Piece, ReplyAction } from './ir.js';
+import { rewriteReply } from './local-replies.js';
 
 /** Response headers of which Envoy keeps one line, joining what is added by ',' (tried with 1.40). */
 export const JOINED_ANSWER_HEADERS: ReadonlySet<string> = new Set(
@@ -83,6 +84,9 @@ function edited(headers: ReplyAction['headers'], edits: readonly AnswerEdit[]): 
   return editHeaders(list, edits, joined, known).map(([name, value]) => ({ name, value }));
 }
 
+/** The type of bodies that nobody says anything of. */
+export const TEXT = 'text/plain';
+
 /**
  * A reply as Envoy's sendLocalReply makes it: headers of the sender, the route's edits, then the type of the body (which
  * an edit may have chosen), then the edits of filters.
@@ -93,14 +97,17 @@ export function localReply(
   edits: AnswerEdits = NO_EDITS,
   headers: ReplyAction['headers'] = [],
 ): ReplyAction {
+  const said = edits.local ? rewriteReply(edits.local, status, body) : { status, body, type: TEXT };
   let list = edited(headers, edits.route);
-  if (body === '') list = list.filter((h) => h.name !== 'content-type');
-  else if (!list.some((h) => h.name === 'content-type'))
-    list = [...list, { name: 'content-type', value: literal('text/plain') }];
+  const type = list.find((h) => h.name === 'content-type');
+  if (said.body === '' || (type && said.type !== TEXT)) list = list.filter((h) => h !== type);
+  if (said.body !== '' && (!type || said.type !== TEXT))
+    list = [...list, { name: 'content-type', value: literal(said.type) }];
   // what the compiler adds is there when filters see it
-  const length = body === '' ? [] : [{ name: 'content-length', value: literal(String(Buffer.byteLength(body))) }];
-  const seen = edited([...length, ...list], edits.filters).filter((h) => h.name !== 'content-length');
-  return { kind: 'reply', status, headers: seen, body };
+  const length = String(Buffer.byteLength(said.body));
+  const all = said.body === '' ? list : [{ name: 'content-length', value: literal(length) }, ...list];
+  const seen = edited(all, edits.filters).filter((h) => h.name !== 'content-length');
+  return { kind: 'reply', status: said.status, headers: seen, body: said.body };
 }
 
 /** Names of the headers that pieces are made of. */
@@ -121,5 +128,5 @@ export const NO_EDITS: AnswerEdits = { route: [], filters: [] };
 
 /** Whether there is anything to do. */
 export function hasEdits(edits: AnswerEdits): boolean {
-  return edits.route.length + edits.filters.length > 0;
+  return edits.route.length + edits.filters.length > 0 || edits.local !== undefined;
 }

@@ -1,5 +1,6 @@
 /** Envoy resources -> Plan. */
 import type { Resources } from '../policy/resources.js';
+import { chainListeners } from './chains.js';
 import { clusterInfo } from './clusters.js';
 import { connectionPlan, isAboutConnections } from './connections.js';
 import type { Environment } from './environment.js';
@@ -31,8 +32,10 @@ export interface Assumptions {
   readonly streams?: boolean;
   /** environment variables of the proxy; left out: not known, so that what depends on them is the proxy's */
   readonly environment?: Environment;
-  /** the proxy is Sidestep's own, so that it can encrypt what the kernel sends to servers */
+  /** the proxy is Sidestep's own, so that it can encrypt what the kernel sends to servers, and hand clients' connections on */
   readonly relays?: boolean;
+  /** requests are decided where the agent accepts connections, which it does not do for the proxy's */
+  readonly atListener?: boolean;
   /** the kernel reads and writes what TLS protects, which it does not, either */
   readonly tls?: boolean;
 }
@@ -53,10 +56,10 @@ export function buildPlan(resources: Resources, assumed: Assumptions = {}): Plan
   const used = new Map<string, ClusterPlan>();
   const connected = new Map<string, ClusterPlan>();
   const limits = limitContext(resources);
-  const listeners = resources.listeners.map((l) =>
+  const listeners = resources.listeners.flatMap((l) =>
     isAboutConnections(l)
-      ? connectionPlan(l, resources, clusters, connected, outcome)
-      : listenerPlan(l, resources, clusters, used, outcome, { limits, assumed }),
+      ? [connectionPlan(l, resources, clusters, connected, outcome)]
+      : chainListeners(l).map((of) => listenerPlan(l, of, resources, clusters, used, outcome, { limits, assumed })),
   );
   for (const [name, cluster] of connected) used.set(name, cluster);
   const plan: Plan = { listeners, clusters: [...used.values()] };

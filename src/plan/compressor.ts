@@ -28,10 +28,13 @@ function encodingOf(notes: Notes, { config, path }: LevelConfig, kind: 'compress
   return name && ENCODINGS[name];
 }
 
+/** Whether a runtime layer may say something about a key. */
+type MayChange = (key: string) => boolean;
+
 /** A RuntimeFeatureFlag: on where it is not there. */
-function flag(notes: Notes, owner: JsonObject | undefined, key: string, path: string, runtimeLayers: boolean): boolean {
+function flag(notes: Notes, owner: JsonObject | undefined, key: string, path: string, mayChange: MayChange): boolean {
   const feature = obj(owner, key);
-  if (feature && runtimeLayers && str(feature, 'runtime_key') !== '')
+  if (feature && str(feature, 'runtime_key') !== '' && mayChange(str(feature, 'runtime_key')))
     notes.add('runtime-fraction', 'a runtime layer may change it', join(path, key), owner, key);
   return bool(feature, 'default_value', true);
 }
@@ -42,11 +45,11 @@ interface Direction {
   readonly types: readonly string[];
 }
 
-function direction(notes: Notes, config: JsonObject, path: string, runtimeLayers: boolean): Direction {
+function direction(notes: Notes, config: JsonObject, path: string, mayChange: MayChange): Direction {
   const at = join(path, 'common_config');
   const common = obj(config, 'common_config') ?? {};
   onlyFields(notes, common, at, ['enabled', 'min_content_length', 'content_type']);
-  const enabled = flag(notes, common, 'enabled', at, runtimeLayers);
+  const enabled = flag(notes, common, 'enabled', at, mayChange);
   return { enabled, ...limits(notes, common, 'min_content_length', at) };
 }
 
@@ -58,7 +61,7 @@ function limits(notes: Notes, owner: JsonObject, length: string, path: string): 
 }
 
 /** What is said about answers: since long in a message of its own, before in fields of the filter. */
-function answers(notes: Notes, config: JsonObject, path: string, runtimeLayers: boolean) {
+function answers(notes: Notes, config: JsonObject, path: string, mayChange: MayChange) {
   const message = obj(config, 'response_direction_config');
   const at = message ? join(path, 'response_direction_config') : path;
   const said = message ?? config;
@@ -70,9 +73,9 @@ function answers(notes: Notes, config: JsonObject, path: string, runtimeLayers: 
       'weaken_etag_on_compress',
     ]);
   const common = message
-    ? direction(notes, message, at, runtimeLayers)
+    ? direction(notes, message, at, mayChange)
     : {
-        enabled: flag(notes, config, 'runtime_enabled', path, runtimeLayers),
+        enabled: flag(notes, config, 'runtime_enabled', path, mayChange),
         ...limits(notes, config, 'content_length', path),
       };
   const removes = bool(said, 'remove_accept_encoding_header');
@@ -92,21 +95,21 @@ export function compressor(
   notes: Notes,
   { config, path }: FilterInput,
   own: LevelConfig | undefined,
-  runtimeLayers: boolean,
+  mayChange: MayChange,
 ): FilterSteps {
   onlyFields(notes, config, path, [
     ...['content_length', 'content_type', 'disable_on_etag_header', 'remove_accept_encoding_header', 'runtime_enabled'],
     ...['compressor_library', 'request_direction_config', 'response_direction_config', 'choose_first'],
   ]);
   const encoding = encodingOf(notes, { config, path }, 'compressor');
-  const { removes, sparesEtags, ...answer } = answers(notes, config, path, runtimeLayers);
+  const { removes, sparesEtags, ...answer } = answers(notes, config, path, mayChange);
   const route = own ? perRoute(notes, own) : {};
   const steps: Step[] = [];
   const requests = obj(config, 'request_direction_config');
   if (requests) {
     const at = join(path, 'request_direction_config');
     onlyFields(notes, requests, at, ['common_config']);
-    const { enabled, minimum } = direction(notes, requests, at, runtimeLayers);
+    const { enabled, minimum } = direction(notes, requests, at, mayChange);
     const long = { kind: 'range', start: BigInt(minimum), end: 1n << 62n } as const;
     if (enabled) steps.push(toProxy(test({ kind: 'header', name: 'content-length' }, long)));
   }
@@ -133,7 +136,7 @@ function perRoute(notes: Notes, { config, path }: LevelConfig): { enabled?: bool
 }
 
 /** Requests with an encoded body are the proxy's, and, where answers are decompressed, all. */
-export function decompressor(notes: Notes, { config, path, levels }: FilterInput, runtimeLayers: boolean): FilterSteps {
+export function decompressor(notes: Notes, { config, path, levels }: FilterInput, mayChange: MayChange): FilterSteps {
   onlyFields(notes, config, path, [
     ...['decompressor_library', 'request_direction_config', 'response_direction_config'],
   ]);
@@ -146,7 +149,7 @@ export function decompressor(notes: Notes, { config, path, levels }: FilterInput
     onlyFields(notes, found, at, ['common_config', 'advertise_accept_encoding']);
     const common = obj(found, 'common_config') ?? {};
     onlyFields(notes, common, join(at, 'common_config'), ['enabled', 'ignore_no_transform_header']);
-    return flag(notes, common, 'enabled', join(at, 'common_config'), runtimeLayers);
+    return flag(notes, common, 'enabled', join(at, 'common_config'), mayChange);
   };
   if (enabled('response_direction_config'))
     notes.add('http-filter', 'answers are decompressed', join(path, 'response_direction_config'), config);

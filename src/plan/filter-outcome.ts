@@ -5,6 +5,7 @@ import { ALWAYS, all, not } from './conditions.js';
 import { type FilterSteps, HELD, type Step, stopsAll } from './filter-steps.js';
 import type { AnswerEdit, AnswerEdits, Condition, HeaderEdit, RbacCheck, ReplyAction, TokenBucket } from './ir.js';
 import { figureEdits } from './local-limits.js';
+import type { LocalReplies } from './local-replies.js';
 import type { Notes } from './notes.js';
 import { policiesOf, rememberPolicies } from './rbac-policies.js';
 
@@ -55,6 +56,7 @@ export interface TokenChange {
 export function answered(
   acts: readonly FilterSteps[],
   view: RouteView,
+  replies?: LocalReplies,
 ): Omit<FilterOutcome, 'overridden' | 'notes' | 'changes'> {
   const corsAt = acts.findIndex((a) => a.cors);
   const cors = acts[corsAt]?.cors;
@@ -70,6 +72,7 @@ export function answered(
         ...(allowed && a.cors ? a.cors.edits : []),
         ...(a.figures && counts <= at ? figureEdits(counts === at ? refused : undefined) : []),
       ]);
+  const local = replies ? { local: replies } : {};
   const checks: RbacCheck[] = [];
   let abort: FilterOutcome['abort'];
   acts.forEach((act, at) => {
@@ -82,7 +85,8 @@ export function answered(
       });
     for (const step of act.steps) {
       const knownToCors = cors && corsAt < at ? cors : undefined;
-      const reply = (allowed: boolean) => replyOf(step, { route, filters: filterEdits(allowed, at, step.bucket) });
+      const reply = (allowed: boolean) =>
+        replyOf(step, { route, filters: filterEdits(allowed, at, step.bucket), ...local });
       if (stopsAll(step) && typeof step.reply === 'object') {
         const whole = (when: Condition, allowed: boolean) => ({ when, action: reply(allowed) as ReplyAction });
         abort = [...(knownToCors ? [whole(knownToCors.allowed, true)] : []), whole(ALWAYS, false)];
@@ -91,7 +95,7 @@ export function answered(
       checks.push(...checksOf(step, knownToCors?.allowed, reply));
     }
   });
-  const edits = (allowed: boolean): AnswerEdits => ({ route: view.edits, filters: filterEdits(allowed) });
+  const edits = (allowed: boolean): AnswerEdits => ({ route: view.edits, filters: filterEdits(allowed), ...local });
   return {
     checks,
     request: acts.flatMap((a) => a.request),

@@ -54,6 +54,8 @@ export interface LevelConfig {
 export interface StepContext {
   readonly faultsMayChange: boolean;
   readonly runtimeLayers: boolean;
+  /** a runtime layer may say something about this key */
+  readonly mayChange: (key: string) => boolean;
   readonly limits: LimitContext;
 }
 
@@ -273,12 +275,11 @@ export const READERS: Readonly<Record<string, Reader>> = {
   [`${FILTERS}cors.v3.Cors`]: cors,
   [`${FILTERS}fault.v3.HTTPFault`]: fault,
   [`${FILTERS}header_mutation.v3.HeaderMutation`]: headerMutation,
-  [`${FILTERS}compressor.v3.Compressor`]: (notes, input, { runtimeLayers }) => {
+  [`${FILTERS}compressor.v3.Compressor`]: (notes, input, { mayChange }) => {
     const own = typed(notes, input.levels.slice(0, 1), `${FILTERS}compressor.v3.CompressorPerRoute`)[0];
-    return compressor(notes, input, own, runtimeLayers);
+    return compressor(notes, input, own, mayChange);
   },
-  [`${FILTERS}decompressor.v3.Decompressor`]: (notes, input, { runtimeLayers }) =>
-    decompressor(notes, input, runtimeLayers),
+  [`${FILTERS}decompressor.v3.Decompressor`]: (notes, input, { mayChange }) => decompressor(notes, input, mayChange),
   [`${FILTERS}csrf.v3.CsrfPolicy`]: csrf,
   [`${FILTERS}buffer.v3.Buffer`]: buffer,
   [`${FILTERS}health_check.v3.HealthCheck`]: healthCheck,

@@ -7,6 +7,7 @@ import { type FilterSteps, HELD, READERS, type Step, stopsAll } from './filter-s
 import type { Condition, Reason } from './ir.js';
 import { JWT_TYPE, type JwtCase, JwtFilter } from './jwt.js';
 import type { LimitContext } from './local-limits.js';
+import { type LocalReplies, readLocalReplies } from './local-replies.js';
 import { anyType, bool, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
 import { Rerouting } from './rerouting.js';
@@ -34,6 +35,7 @@ interface Filter {
 export interface ChainContext extends RbacContext {
   readonly faultsMayChange: boolean;
   readonly runtimeLayers: boolean;
+  readonly mayChange: (key: string) => boolean;
   readonly limits: LimitContext;
 }
 
@@ -49,12 +51,14 @@ export class FilterChain {
   /** some RBAC rule looks at the remote address */
   remoteIp = false;
   readonly #context: ChainContext;
+  readonly #replies: LocalReplies | undefined;
   /** the jwt_authn filter: there is one at most */
   #jwt: JwtFilter | undefined;
 
   constructor(base: Notes, hcm: JsonObject, context: ChainContext, path: string) {
     this.notes = base;
     this.#context = context;
+    this.#replies = readLocalReplies(base, hcm, path, context.mayChange);
     const filters = list(hcm, 'http_filters');
     filters.forEach((f, i) => {
       this.#read(f, join(path, `http_filters[${i}]`), i === filters.length - 1);
@@ -179,7 +183,7 @@ export class FilterChain {
     if (acts.some((a) => a.figures) && acts.filter((a) => a.steps.some(({ bucket }) => bucket)).length > 1)
       notes.add('rate-limit', 'x-ratelimit headers beside another rate limit', 'http_filters');
     overridden ||= acts.some((a) => a.cors !== undefined);
-    return { ...answered(acts, view), overridden, notes, changes };
+    return { ...answered(acts, view, this.#replies), overridden, notes, changes };
   }
 
   #known(notes: Notes, filter: Filter, { levels, hasEntry }: RouteView): FilterSteps {

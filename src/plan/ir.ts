@@ -5,8 +5,10 @@
 import type { Position } from '../policy/diagnostics.js';
 import type { JsonObject } from '../policy/resources.js';
 import type { AccessLog } from './access-log.js';
+import type { ChainRelay } from './chains.js';
 import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
+import type { LocalReplies } from './local-replies.js';
 import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
 import type { TracePlan } from './tracing.js';
@@ -108,6 +110,8 @@ export interface AnswerEdits {
   readonly route: readonly AnswerEdit[];
   /** by the HTTP filters, afterwards; of the mesh's own replies, when they have content-length and content-type */
   readonly filters: readonly AnswerEdit[];
+  /** how the mesh's own replies are rewritten before that */
+  readonly local?: LocalReplies;
 }
 
 /** How the target (path and query) of a forwarded request is made. */
@@ -274,6 +278,8 @@ export interface ListenerPlan {
   readonly trace?: TracePlan;
   /** header edits that the proxy makes to every forwarded request by itself (x-request-id, x-forwarded-proto ...) */
   readonly generateRequestId: boolean;
+  /** its connections come from a filter chain of the proxy's, which takes TLS off if there is any */
+  readonly relay?: ChainRelay;
   /** value of x-forwarded-proto added when there is none */
   readonly forwardedProto: string;
 }

@@ -4,6 +4,7 @@ import { accessLogs, logOperators } from './access-log.js';
 import type { Edge, ListenerContext } from './actions.js';
 import { localReply } from './answers.js';
 import type { Assumptions } from './build.js';
+import { type ChainListener, chainProblem } from './chains.js';
 import type { ClusterInfo } from './clusters.js';
 import { all, any, headerPresent, not, test } from './conditions.js';
 import type { FilterOutcome } from './filter-outcome.js';
@@ -95,8 +96,6 @@ function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): 
   const codec = str(hcm, 'codec_type') || 'AUTO';
   const spoken = codec === 'AUTO' || codec === 'HTTP1' || (http2 && codec === 'HTTP2');
   if (!spoken) notes.add('codec', `codec ${codec}`, at('codec_type'), hcm, 'codec_type');
-  if (has(hcm, 'local_reply_config'))
-    notes.add('local-reply', 'local replies are rewritten', at('local_reply_config'), hcm);
   if (bool(hcm, 'strip_trailing_host_dot'))
     notes.add('host-normalization', 'a dot at the end of the host is stripped', at('strip_trailing_host_dot'), hcm);
   const requestId = obj(obj(hcm, 'request_id_extension'), 'typed_config');
@@ -154,7 +153,7 @@ function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): 
   }
 }
 
-function listenerNotes(notes: Notes, listener: JsonObject, tls: boolean): JsonObject | undefined {
+function listenerNotes(notes: Notes, listener: JsonObject, { chain, relay }: ChainListener): JsonObject | undefined {
   onlyFields(notes, listener, '', LISTENER_FIELDS);
   if (has(listener, 'access_log'))
     notes.add('access-log', 'connections are logged', 'access_log', listener, 'access_log');
@@ -165,17 +164,12 @@ function listenerNotes(notes: Notes, listener: JsonObject, tls: boolean): JsonOb
       notes.add('filter-chain', `the listener filter ${str(filter, 'name')}`, 'listener_filters', filter);
     }
   }
-  const chains = list(listener, 'filter_chains');
-  const fallback = obj(listener, 'default_filter_chain');
-  if (chains.length > 1 || (chains.length === 1 && fallback)) {
-    notes.add('filter-chain', 'several filter chains', 'filter_chains', listener, 'filter_chains');
-  }
-  const chain = chains[0] ?? fallback;
   if (!chain) {
     notes.add('filter-chain', 'no filter chain', 'filter_chains', listener);
     return undefined;
   }
-  onlyFields(notes, chain, 'filter_chains[0]', [
+  const path = `filter_chains[${relay?.chain ?? 0}]`;
+  onlyFields(notes, chain, path, [
     'name',
     'filters',
     'metadata',
@@ -183,22 +177,13 @@ function listenerNotes(notes: Notes, listener: JsonObject, tls: boolean): JsonOb
     'transport_socket_connect_timeout',
     'filter_chain_match',
   ]);
-  if (Object.keys(obj(chain, 'filter_chain_match') ?? {}).length > 0) {
-    notes.add(
-      'filter-chain',
-      'the filter chain has a match',
-      'filter_chains[0].filter_chain_match',
-      chain,
-      'filter_chain_match',
-    );
-  }
   const transport = obj(chain, 'transport_socket');
   const type = anyType(obj(transport, 'typed_config'));
-  if (transport && !tls && !type.endsWith('.RawBuffer'))
+  if (transport && !relay?.tls && !type.endsWith('.RawBuffer'))
     notes.add(
       'tls',
       `connections use ${type || str(transport, 'name')}`,
-      'filter_chains[0].transport_socket',
+      join(path, 'transport_socket'),
       chain,
       'transport_socket',
     );
@@ -206,23 +191,37 @@ function listenerNotes(notes: Notes, listener: JsonObject, tls: boolean): JsonOb
   const hcm = filters.map((f) => obj(f, 'typed_config')).find((c) => anyType(c) === HCM);
   if (filters.length !== 1 || !hcm) {
     const names = filters.map((f) => str(f, 'name')).join(', ');
-    notes.add('network-filter', `the filters are ${names || 'none'}`, 'filter_chains[0].filters', chain, 'filters');
+    notes.add('network-filter', `the filters are ${names || 'none'}`, join(path, 'filters'), chain, 'filters');
   }
   return hcm;
+}
+
+/** Why the connections of a chain do not come to the data plane by way of the proxy, where they would have to. */
+function relayNotes(notes: Notes, listener: JsonObject, of: ChainListener, resources: Resources, assumed: Assumptions) {
+  if (!of.relay || (of.relay.tls && assumed.tls)) return;
+  const problem =
+    !assumed.relays || assumed.atListener
+      ? 'only a proxy that Sidestep has started hands connections on'
+      : chainProblem(listener, of, resources);
+  if (problem === undefined) return;
+  const path = `filter_chains[${of.relay.chain}]`;
+  const [code, key] = of.relay.tls
+    ? (['tls', 'transport_socket'] as const)
+    : (['filter-chain', 'filter_chain_match'] as const);
+  notes.add(code, problem, join(path, key), of.chain!, key);
 }
 
 /** Reads one listener. */
 export function listenerPlan(
   listener: JsonObject,
+  of: ChainListener,
   resources: Resources,
   clusters: ReadonlyMap<string, ClusterInfo>,
   used: Map<string, ClusterPlan>,
   outcome: Outcome,
-  {
-    limits,
-    assumed: { http2 = false, streams = false, tls = false, environment },
-  }: { readonly limits: LimitContext; readonly assumed: Assumptions },
+  { limits, assumed }: { readonly limits: LimitContext; readonly assumed: Assumptions },
 ): ListenerPlan {
+  const { http2 = false, streams = false, environment } = assumed;
   const notes = new Notes(resources.provenance, environment);
   notes.reasons.push(...(resources.left?.get(listener) ?? []));
   const socket = obj(obj(listener, 'address'), 'socket_address');
@@ -231,16 +230,19 @@ export function listenerPlan(
   if (!socket || port === 0 || (str(socket, 'protocol') || 'TCP') !== 'TCP') {
     notes.add('listener-address', 'not a TCP address with a port', 'address', listener, 'address');
   } else onlyFields(notes, socket, 'address.socket_address', ['protocol', 'address', 'port_value', 'ipv4_compat']);
-  const name = str(listener, 'name') || `${address}:${port}`;
+  const name = of.name || `${address}:${port}`;
+  const secure = of.relay?.tls ?? false;
   const reach = address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address;
-  const hcm = listenerNotes(notes, listener, tls);
+  const hcm = listenerNotes(notes, listener, of);
+  relayNotes(notes, listener, of, resources, assumed);
   const path = 'http_connection_manager';
   if (hcm) hcmNotes(notes, hcm, path, http2);
 
   const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
-  const faultsMayChange = runtimeMayChange(resources.bootstrap, 'fault');
-  const chain = new FilterChain(notes, hcm ?? {}, { address, port, faultsMayChange, runtimeLayers, limits }, path);
-  const edge = hcm && edgeOf(hcm);
+  const mayChange = (key: string) => runtimeMayChange(resources.bootstrap, key);
+  const around = { address, port, faultsMayChange: mayChange('fault'), runtimeLayers, mayChange, limits };
+  const chain = new FilterChain(notes, hcm ?? {}, around, path);
+  const edge = hcm && edgeOf(hcm, secure);
   const userAgent = hcm && userAgentOf(notes, hcm, obj(resources.bootstrap, 'node'), path);
   const trace =
     hcm &&
@@ -291,7 +293,9 @@ export function listenerPlan(
   else if (bool(hcm, 'strip_matching_host_port'))
     strip.push(test({ kind: 'host' }, { kind: 'suffix', value: `:${port}`, ignoreCase: false }));
 
-  const clientPorts = resources.intercepts.filter((i) => i.listener === name).map((i) => i.port);
+  const clientPorts = resources.intercepts
+    .filter((i) => i.listener === (of.relay?.listener ?? name))
+    .map((i) => i.port);
   const context: ListenerContext = {
     provenance: resources.provenance,
     left: resources.left,
@@ -304,6 +308,7 @@ export function listenerPlan(
       chain.remoteIp = true;
     },
     runtimeLayers,
+    secure,
     http2,
     streams,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
@@ -342,7 +347,8 @@ export function listenerPlan(
   const everythingProxied =
     hosts.every((h) => h.routes.every((r) => r.action.kind === 'proxy')) && unmatched.notes.reasons.length > 0;
   if (everythingProxied) notes.reasons.push(...unmatched.notes.reasons);
-  outcome(listener, notes.reasons);
+  // the chains of a listener have reasons of their own
+  outcome(of.name === str(listener, 'name') ? listener : of.chain!, notes.reasons);
   const escaped = str(hcm, 'path_with_escaped_slashes_action');
   return {
     name,
@@ -371,7 +377,8 @@ export function listenerPlan(
         }
       : {}),
     generateRequestId: bool(hcm, 'generate_request_id', true),
-    forwardedProto: 'http',
+    ...(of.relay ? { relay: of.relay } : {}),
+    forwardedProto: secure ? 'https' : 'http',
   };
 }
 
@@ -380,14 +387,15 @@ export function listenerPlan(
  * and names it. What a client says about itself is dropped or overwritten by the proxy, and where the client is this host
  * the proxy appends an address of its own choice.
  */
-function edgeOf(hcm: JsonObject): Edge | undefined {
+function edgeOf(hcm: JsonObject, secure: boolean): Edge | undefined {
   if (!bool(hcm, 'use_remote_address')) return undefined;
   const append = !bool(hcm, 'skip_xff_append');
   const direct = num(hcm, 'xff_num_trusted_hops') === 0;
-  const http = test({ kind: 'header', name: 'x-forwarded-proto' }, { kind: 'exact', value: 'http', ignoreCase: false });
+  const value = secure ? 'https' : 'http';
+  const own = test({ kind: 'header', name: 'x-forwarded-proto' }, { kind: 'exact', value, ignoreCase: false });
   const guards: Condition[] = [];
   if (append) guards.push(test({ kind: 'source_ip' }, { kind: 'addresses', addresses: ['127.0.0.1', '::1'] }));
-  if (direct) guards.push(all([headerPresent('x-forwarded-proto'), not(http)]));
+  if (direct) guards.push(all([headerPresent('x-forwarded-proto'), not(own)]));
   else guards.push(headerPresent('x-forwarded-for'));
   if (bool(hcm, 'generate_request_id', true) && !bool(hcm, 'preserve_external_request_id'))
     guards.push(headerPresent('x-request-id'));

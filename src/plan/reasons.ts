@@ -18,8 +18,8 @@ const TEXT = {
     'Only listeners on a TCP socket address with a numeric port are intercepted; pipes, UDP and internal listeners stay with the proxy.',
   ],
   'filter-chain': [
-    'Several filter chains, or a chain with a match',
-    'Which chain applies depends on properties of the connection that the fast path does not evaluate. One chain without a match is offloaded.',
+    'Connections that the proxy cannot hand on',
+    'Where a listener has several filter chains, or one with a match, the proxy chooses the chain and hands the connection on to the kernel. Some choices, and what some chains look at, do not allow that.',
   ],
   'network-filter': [
     'A network filter other than the HTTP connection manager',
@@ -35,7 +35,7 @@ const TEXT = {
   ],
   tls: [
     'TLS on the connection',
-    'What servers in TLS are sent is decided in the kernel, and a relay in the proxy encrypts it. Left to the proxy are servers where the handshake names the host of the request (auto_sni, auto_san_validation) and no domain or rewrite says which, or that are offered HTTP/2 in it, every server in TLS where the proxy is not Sidestep’s own, and connections of clients in TLS.',
+    'TLS of clients is taken off by the proxy before the kernel decides, unless something in the filter chain looks at the TLS connection or the client’s certificate. What servers in TLS are sent is decided in the kernel, and a relay in the proxy encrypts it. Left to the proxy are servers where the handshake names the host of the request (auto_sni, auto_san_validation) and no domain or rewrite says which, or that are offered HTTP/2 in it, and all TLS where the proxy is not Sidestep’s own.',
   ],
   'access-log': [
     'An access log that only the proxy can write',
@@ -58,7 +58,10 @@ const TEXT = {
     'Routes from scoped RDS, VHDS or an RDS name that no document defines are known to the proxy only.',
   ],
   codec: ['The codec is not HTTP/1.1', 'HTTP/2 and HTTP/3 listeners are left to the proxy in this version.'],
-  'local-reply': ['Local replies are rewritten', 'local_reply_config changes the answers that the mesh gives itself.'],
+  'local-reply': [
+    'Local replies are rewritten',
+    'local_reply_config changes the answers that the mesh gives itself in a way that the fast path does not know.',
+  ],
   'stream-limits': [
     'Limits on streams or connections',
     'Limits on the duration, number of requests or headers of a connection are enforced by the proxy.',
@@ -256,7 +259,10 @@ const TEXT = {
     'Mutual TLS with the certificates of the mesh',
     'Sidecars encrypt this hop with certificates that they get from the control plane. DestinationRules with ISTIO_MUTUAL are carried out where the node has some (`run --certificates`; `check` takes it to). So are PeerAuthentications that are STRICT, for what is sent to servers of other hosts.',
   ],
-  'tls-secret': ['Certificates in a Kubernetes secret', 'Secrets cannot be read from policy files.'],
+  'tls-secret': [
+    'Certificates in a Kubernetes secret',
+    'The certificates are in a Secret or file that is not here, or not of the form that is read here. Gateways are served with those that are among the documents.',
+  ],
   passthrough: [
     'The original destination is asked for',
     'PASSTHROUGH forwards to the address that the client had chosen, which interception replaces.',

@@ -68,7 +68,8 @@ export function redirectVariants(notes: Notes, redirect: JsonObject, ctx: RouteC
   if (status === undefined) notes.add('redirect', 'unknown response code', join(path, 'response_code'), redirect);
   if (!notes.clean || status === undefined) return [proxied(notes, ALWAYS)];
 
-  const scheme = str(redirect, 'scheme_redirect') || (bool(redirect, 'https_redirect') ? 'https' : 'http');
+  const own = ctx.listener.secure ? 'https' : 'http';
+  const scheme = str(redirect, 'scheme_redirect') || (bool(redirect, 'https_redirect') ? 'https' : own);
   const port = num(redirect, 'port_redirect');
   const host = str(redirect, 'host_redirect');
   const rest = [...(port === 0 ? [] : [literal(`:${port}`)]), ...pathPieces(redirect, ctx.matched)];
@@ -87,18 +88,19 @@ export function redirectVariants(notes: Notes, redirect: JsonObject, ctx: RouteC
   // A client's own x-forwarded-proto changes the scheme of the request.
   const forwardedProto = test(
     { kind: 'header', name: 'x-forwarded-proto' },
-    { kind: 'exact', value: 'http', ignoreCase: false },
+    { kind: 'exact', value: own, ignoreCase: false },
   );
   const guardNotes = notes.fork();
-  guardNotes.add('request-dependent', 'x-forwarded-proto is not http', path, redirect);
+  guardNotes.add('request-dependent', `x-forwarded-proto is not ${own}`, path, redirect);
   const variants: Variant[] = [
     { ...proxied(guardNotes, all([headerPresent('x-forwarded-proto'), not(forwardedProto)])), guard: true },
   ];
   if (host !== '') return [...variants, kernel(ALWAYS, literal(host))];
   if (port !== 0) return [...variants, kernel(ALWAYS, { kind: 'host_name' })];
-  if (scheme !== 'http') {
+  if (scheme !== own) {
     // the default port of the scheme that is left is dropped
-    const defaultPort = test({ kind: 'host' }, { kind: 'suffix', value: ':80', ignoreCase: false });
+    const value = ctx.listener.secure ? ':443' : ':80';
+    const defaultPort = test({ kind: 'host' }, { kind: 'suffix', value, ignoreCase: false });
     variants.push(kernel(defaultPort, { kind: 'host_name' }));
   }
   return [...variants, kernel(ALWAYS, { kind: 'host' })];

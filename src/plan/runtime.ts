@@ -2,10 +2,11 @@
 import type { JsonObject } from '../policy/resources.js';
 import { list, obj } from './notes.js';
 
-/** True if a runtime layer says something about keys that begin with `prefix`, or can come to say it. */
+/** True if a runtime layer says something about `prefix`, or keys that begin with it, or can come to say it. */
 export function runtimeMayChange(bootstrap: JsonObject, prefix: string): boolean {
   return list(obj(bootstrap, 'layered_runtime'), 'layers').some((layer) => {
     const fixed = obj(layer, 'static_layer');
-    return !fixed || Object.keys(fixed).some((key) => key === prefix || key.startsWith(`${prefix}.`));
+    const about = (key: string) => `${key}.`.startsWith(`${prefix}.`) || prefix.startsWith(`${key}.`);
+    return !fixed || Object.keys(fixed).some(about);
   });
 }

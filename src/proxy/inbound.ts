@@ -46,23 +46,26 @@ export function withInboundListeners(resources: Resources, listeners: readonly s
   const wanted = new Set(listeners);
   const copies = resources.listeners
     .filter((listener) => wanted.has(asString(listener.name)))
-    .map((listener): JsonObject => {
-      const { additional_addresses: _, ...rest } = listener;
-      const name = asString(listener.name);
-      return {
-        ...(undirected(rest) as JsonObject),
-        name: `${name} for the agent`,
-        address: { pipe: { path: inboundPath(dir, name), mode: 0o600 } },
-        listener_filters: [
-          { name: 'envoy.filters.listener.proxy_protocol', typed_config: { '@type': PROXY_PROTOCOL } },
-          ...asObjects(listener.listener_filters),
-        ],
-      };
-    });
+    .map((listener) => agentCopy(listener, asString(listener.name), dir));
+  return { ...undirectedRoutes(resources), listeners: [...resources.listeners, ...copies] };
+}
+
+/** The resources with routes that mean the same in a copy for the agent. */
+export function undirectedRoutes(resources: Resources): Resources {
+  return { ...resources, routeConfigs: resources.routeConfigs.map((config) => undirected(config) as JsonObject) };
+}
+
+/** A listener as the agent reaches it, where `inboundPath` of this name is. */
+export function agentCopy(listener: JsonObject, name: string, dir: string): JsonObject {
+  const { additional_addresses: _, ...rest } = listener;
   return {
-    ...resources,
-    listeners: [...resources.listeners, ...copies],
-    routeConfigs: resources.routeConfigs.map((config) => undirected(config) as JsonObject),
+    ...(undirected(rest) as JsonObject),
+    name: `${name} for the agent`,
+    address: { pipe: { path: inboundPath(dir, name), mode: 0o600 } },
+    listener_filters: [
+      { name: 'envoy.filters.listener.proxy_protocol', typed_config: { '@type': PROXY_PROTOCOL } },
+      ...asObjects(listener.listener_filters),
+    ],
   };
 }
 

@@ -87,7 +87,8 @@ export async function judge(
   lints: (resources: Resources) => Parameters<typeof report>[3] = () => [],
 ): Promise<CheckReport> {
   const { resources, others } = await loadForClients(files, options);
-  if (resources.diagnostics.some((d) => d.severity === 'error')) return report(resources, buildPlan(resources));
+  if (resources.diagnostics.some((d) => d.severity === 'error'))
+    return report(resources, buildPlan(resources, { relays: true }));
   const judged = (awaited: Assumptions, found: Parameters<typeof report>[3]): CheckReport => {
     // what the variables say hardly matters: the proxy's will be those of the agent
     const assumed = { ...awaited, environment: process.env, relays: true };

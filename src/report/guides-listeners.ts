@@ -14,10 +14,10 @@ export const LISTENER_GUIDES: Readonly<Record<string, Guide>> = {
     },
   },
   'filter-chain': {
-    fix: 'Give the listener one filter chain without a match; split the others off into listeners of their own.',
+    fix: 'Leave only tls_inspector and http_inspector among the listener filters, and choose chains by the server’s name or by addresses; split the others off into listeners of their own.',
     example: {
       place: 'filter chain',
-      before: 'filter_chain_match: { source_prefix_ranges: [{ address_prefix: 10.0.0.0, prefix_len: 8 }] }',
+      before: 'filter_chain_match: { application_protocols: [h2] }',
       after: '{}',
     },
   },
@@ -53,7 +53,7 @@ typed_per_filter_config:
     },
   },
   tls: {
-    fix: 'To servers: offer HTTP/1.1 alone in the handshake, and spell out the hosts where it names them. From clients: speak plain text on this hop, where the network allows it.',
+    fix: 'To servers: offer HTTP/1.1 alone in the handshake, and spell out the hosts where it names them. From clients: leave out what looks at the client’s certificate or at the connection’s TLS.',
     example: {
       place: 'cluster',
       before: `transport_socket:
@@ -102,10 +102,10 @@ typed_per_filter_config:
     example: { place: 'connection manager', before: 'codec_type: HTTP2', after: 'codec_type: AUTO' },
   },
   'local-reply': {
-    fix: 'Remove local_reply_config from this listener.',
+    fix: 'Choose by status alone, and say nothing but %LOCAL_REPLY_BODY% and %RESPONSE_CODE%, in a text; write no access log.',
     example: {
       place: 'connection manager',
-      before: 'local_reply_config: { body_format: { text_format_source: { inline_string: "sorry\\n" } } }',
+      before: 'local_reply_config: { body_format: { text_format_source: { inline_string: "%REQ(:PATH)%" } } }',
       after: '{}',
     },
   },

@@ -6,9 +6,10 @@ import { test } from 'node:test';
 import { FILTER_TYPE, plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
-import type { Exchange, WireAnswer } from '../../src/lab/raw-client.js';
+import type { Exchange } from '../../src/lab/raw-client.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { allInKernel } from './in-kernel.js';
+import { shown } from './shown.js';
 import { sideBySide } from './side-by-side.js';
 import { ALONE, MESH, skip } from './world.js';
 
@@ -150,17 +151,6 @@ const ask = (path: string, lines: readonly string[] = [], method = 'GET', body =
   ],
   methods: [method],
 });
-
-/** What both must have alike; `server`, `date` and times are documented differences. */
-function shown(answer: WireAnswer | undefined): unknown {
-  if (!answer) return 'no answer';
-  const headers = answer.headers
-    .map(([n, v]) => [n.toLowerCase(), v.trim()] as const)
-    .filter(([n]) => !['server', 'date', 'x-envoy-upstream-service-time'].includes(n))
-    .map(([n, v]) => `${n}: ${v}`)
-    .sort();
-  return { status: answer.status, headers, body: answer.body, framing: answer.framing };
-}
 
 /** Of Accept-Encoding, that no answer is compressed for. */
 const OTHERS = [[], ['accept-encoding: br, deflate;q=0.5'], ['Accept-Encoding: identity'], ['accept-encoding:']];

@@ -9,6 +9,7 @@ import { Lab } from '../../src/lab/processes.js';
 import type { Exchange, WireAnswer } from '../../src/lab/raw-client.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { allInKernel } from './in-kernel.js';
+import { shown } from './shown.js';
 import { sideBySide } from './side-by-side.js';
 import { ALONE, MESH, skip } from './world.js';
 
@@ -70,17 +71,6 @@ const get = (path: string): Exchange => ({
   pieces: [Buffer.from(`GET ${path} HTTP/1.1\r\nHost: a\r\n\r\n`).toString('base64')],
   methods: ['GET'],
 });
-
-/** What both must have alike; `server`, `date` and times are documented differences. */
-function shown(answer: WireAnswer | undefined): unknown {
-  if (!answer) return 'no answer';
-  const headers = answer.headers
-    .map(([n, v]) => [n.toLowerCase(), v.trim()] as const)
-    .filter(([n]) => !['server', 'date', 'x-envoy-upstream-service-time'].includes(n))
-    .map(([n, v]) => `${n}: ${v}`)
-    .sort();
-  return { status: answer.status, headers, body: Buffer.from(answer.body, 'base64').toString() };
-}
 
 test('answers are edited and faults injected as Envoy does', { skip, timeout: 120_000 }, async (t) => {
   const lab = await Lab.open('filters');

@@ -8,7 +8,7 @@ import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript } from '../../src/lab/paths.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
-import type { Job, JobResult } from '../../src/lab/raw-client.js';
+import type { ClientTls, Job, JobResult } from '../../src/lab/raw-client.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import { parseIdentity } from '../../src/policy/istio/identities.js';
@@ -122,6 +122,7 @@ export interface Ask {
   readonly body?: string;
   /** the client's own address */
   readonly from?: string;
+  readonly tls?: ClientTls;
 }
 
 export class IstioWorld {
@@ -199,6 +200,7 @@ export class IstioWorld {
       address,
       port,
       ...(ask.from === undefined ? {} : { from: ask.from }),
+      ...(ask.tls ? { tls: ask.tls } : {}),
       exchanges: [{ pieces: [request(`${method} ${ask.path} HTTP/1.1`, headers, ask.body ?? '')], methods: [method] }],
     };
   }

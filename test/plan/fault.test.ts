@@ -60,6 +60,8 @@ test('fault: the runtime', () => {
   );
   assert.ok(runtimeMayChange(layered({ name: 'a', static_layer: { 'fault.http.abort.abort_percent': 0 } }), 'fault'));
   assert.ok(runtimeMayChange(layered({ name: 'a', static_layer: { fault: { http: {} } } }), 'fault'));
+  assert.ok(runtimeMayChange(layered({ name: 'a', static_layer: { fault: { http: {} } } }), 'fault.http.x'));
+  assert.ok(!runtimeMayChange(layered({ name: 'a', static_layer: { faults: 1 } }), 'fault.http.x'));
   assert.ok(runtimeMayChange(layered({ name: 'a', admin_layer: {} }), 'fault'));
   const notes = new Notes(new Provenance());
   assert.equal(faultOutcome(notes, { abort: { http_status: 503, percentage: full } }, 'fault', true), undefined);

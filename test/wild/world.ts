@@ -68,11 +68,18 @@ export const emptyTally = (): Tally => ({
   ...{ tried: 0, refused: [], pairs: 0, forward: 0, reply: 0, proxy: 0, rules: 0, met: 0, known: 0, differences: [] },
 });
 
+/** Certificates of the policies' own are not here, and the servers speak plain text: what is decided is the same. */
+function inPlainText(owner: JsonObject): void {
+  delete owner.transport_socket;
+  delete owner.transport_socket_matches;
+}
+
 /** Addresses on this machine in place of the policies' own, in the resources themselves: other objects refer to them. */
 function relocate(resources: Resources, echoes: Echoes): void {
   resources.listeners.forEach((listener, i) => {
     const address = asObject(asObject(listener.address)?.socket_address);
     if (address) address.address = `127.${NETWORK}.${i >> 8}.${(i & 255) + 1}`;
+    for (const chain of asObjects(listener.filter_chains)) inPlainText(chain);
   });
   let next = 0;
   const move = (assignment: JsonObject) => {
@@ -88,6 +95,7 @@ function relocate(resources: Resources, echoes: Echoes): void {
   for (const cluster of resources.clusters) {
     const assignment = asObject(cluster.load_assignment);
     if (assignment) move(assignment);
+    inPlainText(cluster);
     if (cluster.type === 'STRICT_DNS' || cluster.type === 'LOGICAL_DNS') cluster.type = 'STATIC';
   }
   for (const assignment of resources.endpoints) move(assignment);

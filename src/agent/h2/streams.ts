@@ -54,7 +54,7 @@ export class Streams {
   /** Takes a connection that speaks HTTP/2 to a listener with requests for the kernel; all others are given to `otherwise`. */
   consider(arrival: Arrival, otherwise: (arrival: Arrival) => void): void {
     const { socket, listener, cookie } = arrival;
-    if (arrival.netns !== undefined || !this.#servers.has(listener) || !this.context.proxy(listener)) {
+    if (arrival.netns !== undefined || arrival.relay || !this.#servers.has(listener) || !this.context.proxy(listener)) {
       otherwise(arrival);
       return;
     }

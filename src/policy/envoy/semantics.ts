@@ -132,10 +132,12 @@ function checkFilterChain(hcm: JsonObject, field: string, error: Report): void {
 /** Rules for one route configuration; `missing` reports clusters that do not exist. */
 function checkRoutes(config: JsonObject, clusters: ReadonlySet<string>, missing: Report, error: Report): void {
   checkHeaders(config, 'route_config', error);
+  checkPerFilter(config, '', error);
   const domains = new Map<string, string>();
   for (const vhost of asObjects(config.virtual_hosts)) {
     const name = asString(vhost.name);
     checkHeaders(vhost, `virtual_hosts[${JSON.stringify(name)}]`, error);
+    checkPerFilter(vhost, `virtual_hosts[${JSON.stringify(name)}].`, error);
     const list = Array.isArray(vhost.domains) ? vhost.domains : [];
     for (const [i, domain] of list.entries()) {
       const key = asString(domain).toLowerCase();
@@ -164,6 +166,7 @@ function checkRoute(
       missing(object, field, `${path}.${field}`, 'unknown-cluster', `there is no cluster ${name}`);
   }
   checkHeaders(route, path, error);
+  checkPerFilter(route, `${path}.`, error);
   const action = asObject(route.route);
   const rewrites = ['prefix_rewrite', 'regex_rewrite', 'path_rewrite_policy'].filter(
     (key) => action?.[key] !== undefined,
@@ -173,11 +176,26 @@ function checkRoute(
   }
   const weighted = asObject(action?.weighted_clusters);
   if (!weighted) return;
+  for (const [i, cluster] of asObjects(weighted.clusters).entries())
+    checkPerFilter(cluster, `${path}.route.weighted_clusters.clusters[${i}].`, error);
   const total = asObjects(weighted.clusters).reduce((sum, c) => sum + Number(c.weight ?? 0), 0);
   const field = `${path}.route.weighted_clusters`;
   if (total === 0) error(weighted, undefined, field, 'invalid-weights', 'the weights must add up to more than 0');
   if (total > 4294967295)
     error(weighted, undefined, field, 'invalid-weights', 'the weights add up to more than 2^32-1');
+}
+
+const FILTER_CONFIG = 'type.googleapis.com/envoy.config.route.v3.FilterConfig';
+
+/** A FilterConfig says of a filter's configuration whether it counts; Envoy takes none for the configuration itself. */
+function checkPerFilter(holder: JsonObject, path: string, error: Report): void {
+  const filters = asObject(holder.typed_per_filter_config) ?? {};
+  for (const [name, outer] of Object.entries(filters)) {
+    const config = asObject(outer)?.['@type'] === FILTER_CONFIG ? asObject(asObject(outer)?.config) : undefined;
+    if (config?.['@type'] !== FILTER_CONFIG) continue;
+    const field = `${path}typed_per_filter_config[${JSON.stringify(name)}].config`;
+    error(config, undefined, field, 'invalid-value', 'a FilterConfig may not hold another one');
+  }
 }
 
 /** Pseudo headers and `host` are changed by other fields than the header edits. */

@@ -3,6 +3,7 @@ import { isIP } from 'node:net';
 import type { Document } from '../documents.js';
 import { policyTargets } from '../istio/authorization.js';
 import type { Context, Path } from '../istio/context.js';
+import { apiTls } from '../istio/gateway-tls.js';
 import {
   ASSUMED_GATEWAY_PORT,
   ASSUMED_TCP_PORT,
@@ -115,6 +116,7 @@ export class ApiGateways {
       }
       servers.push({
         ...{ gateway, name: listener.name, port: listener.port, protocol, hostname, httpsRedirect: false, document },
+        ...(protocol === 'tls' ? { https: apiTls(listener.tls, document.namespace) } : {}),
         ...{ hosts: [{ namespace: '*', host: hostname }], allowed: listener.allowedRoutes, path, assumed: false },
       });
     });

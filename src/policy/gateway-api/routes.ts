@@ -7,7 +7,7 @@ import type { Document } from '../documents.js';
 import type { HostMention } from '../istio/assumptions.js';
 import type { Context, Path } from '../istio/context.js';
 import type { HostRoutes } from '../istio/gateway-listeners.js';
-import type { GatewayWorkload } from '../istio/gateways.js';
+import type { GatewayServer, GatewayWorkload } from '../istio/gateways.js';
 import { hostIntersection, hostMatches } from '../istio/hosts.js';
 import type { Typed } from '../istio/kubernetes-services.js';
 import { entryServices, type Registry, type Service } from '../istio/registry.js';
@@ -34,7 +34,7 @@ interface ApiRoute {
   readonly spec: HttpRoute | GrpcRoute;
   readonly rules: readonly ApiRule[];
   readonly services: AttachedService[];
-  readonly listeners: { readonly listener: ApiListener; readonly hosts: readonly string[] }[];
+  readonly listeners: { readonly listener: ApiListener; readonly hosts: readonly string[]; readonly path: Path }[];
   readonly built: Map<string, Ranked[]>;
 }
 
@@ -124,13 +124,9 @@ export class ApiRoutes {
       const hosts = wanted.length > 0 ? hostIntersection([listener.hostname], wanted) : [listener.hostname];
       if (hosts.length === 0) continue;
       const where = `listener ${listener.name} of gateway ${gateway}`;
-      if (listener.protocol === 'http') {
+      if (listener.protocol === 'http' || listener.protocol === 'tls') {
         attached = true;
-        route.listeners.push({ listener, hosts });
-      } else if (listener.protocol === 'tls') {
-        const message = `${where} speaks TLS on port ${listener.port}: connections there are not intercepted`;
-        for (const { rule } of route.rules) this.#context.unsupported(rule, path, 'tls', message);
-        attached = true;
+        route.listeners.push({ listener, hosts, path });
       } else reason = [path, 'gateway', `${where} does not speak HTTP`];
     }
     return attached ? undefined : reason;
@@ -230,10 +226,28 @@ export class ApiRoutes {
     return inOrder(counting.flatMap((route) => this.#build(input, backends, route, port, true)));
   }
 
-  /** The routes of a gateway's port by host. */
-  ofGateway(input: RouteInput, backends: Backends, workload: GatewayWorkload, port: number): HostRoutes {
+  /** Says which rules are (also) reached by TLS where nobody listens. @param problemOf why nobody does */
+  explainUnheard(problemOf: (server: GatewayServer) => string | undefined): void {
+    for (const { listeners, rules } of this.#routes) {
+      for (const { listener, path } of listeners) {
+        const problem = problemOf(listener);
+        if (problem === undefined) continue;
+        const message = `listener ${listener.name} of gateway ${listener.gateway} speaks TLS on port ${listener.port}, where nobody listens: ${problem}`;
+        for (const { rule } of rules) this.#context.unsupported(rule, path, 'tls-secret', message);
+      }
+    }
+  }
+
+  /** The routes of a gateway's port by host. @param server of one of its servers with TLS alone */
+  ofGateway(
+    input: RouteInput,
+    backends: Backends,
+    workload: GatewayWorkload,
+    port: number,
+    server?: GatewayServer,
+  ): HostRoutes {
     const listeners = (this.#gateways.listeners(workload.gatewayApi ?? '') ?? []).filter(
-      (listener) => listener.port === port && listener.protocol === 'http',
+      (listener) => listener.port === port && (server ? listener === server : listener.protocol === 'http'),
     );
     const out = new Map<string, JsonObject[]>();
     for (const listener of listeners) {

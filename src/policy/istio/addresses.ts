@@ -44,7 +44,7 @@ export function allocateAddresses(context: Context, registry: Registry, gateways
   }
   for (const workload of gateways) {
     if (workload.assumed || workload.service || workload.addresses.length > 0) continue;
-    if (!workload.servers.some((server) => server.protocol === 'http')) continue;
+    if (!workload.servers.some((server) => server.protocol === 'http' || server.protocol === 'tls')) continue;
     const address = stablePlace(`gateway ${workload.key}`, ROOM, allocated, taken);
     if (address !== undefined) workload.addresses.push(address);
     else context.error(workload.document, workload.path, 'too-many-services', 'no address is left in 240.240.0.0/16');

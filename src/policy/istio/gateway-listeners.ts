@@ -6,6 +6,7 @@
 import type { Intercept, JsonObject } from '../resources.js';
 import type { Authorization } from './authorization.js';
 import type { Context } from './context.js';
+import type { Certificates } from './gateway-tls.js';
 import {
   type GatewayServer,
   type GatewayWorkload,
@@ -28,6 +29,23 @@ interface Draft {
   routes: JsonObject[];
   redirect: boolean;
   readonly origin: GatewayServer;
+}
+
+const INSPECTOR = 'envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector';
+
+/** Upstreams learn of the client’s certificate, as istiod has gateways tell them. */
+function tellsClients(chain: JsonObject): JsonObject {
+  const [filter = {}] = chain.filters as JsonObject[];
+  const told = {
+    forward_client_cert_details: 'SANITIZE_SET',
+    set_current_client_cert_details: { subject: true, cert: true, dns: true, uri: true },
+  };
+  return { ...chain, filters: [{ ...filter, typed_config: { ...(filter.typed_config as JsonObject), ...told } }] };
+}
+
+function gatewayListener(name: string, at: string, hosts: JsonObject[], filters: JsonObject[]): JsonObject {
+  const looksAtAddress = JSON.stringify([filters, hosts]).includes('"remote_ip"');
+  return listener(name, at, hosts, { filters, useRemoteAddress: looksAtAddress });
 }
 
 /** What clients connect to when they mean one of a workload's ports that speak a protocol. */
@@ -54,11 +72,41 @@ export class GatewayListeners {
   readonly #routes = new Map<string, JsonObject[]>();
   readonly #bound = new Set<GatewayBound>();
 
-  constructor(input: RouteInput, workloads: readonly GatewayWorkload[], virtualServices: VirtualServices) {
+  /** of the servers with TLS that are listened to */
+  readonly #sockets = new Map<GatewayServer, JsonObject>();
+  /** why the others are not, in words */
+  readonly #problems = new Map<GatewayServer, string>();
+
+  constructor(
+    input: RouteInput,
+    workloads: readonly GatewayWorkload[],
+    virtualServices: VirtualServices,
+    certificates: Certificates,
+  ) {
     this.#input = input;
     this.#context = input.context;
     this.#workloads = workloads;
     this.#virtualServices = virtualServices;
+    for (const workload of workloads) this.#secure(workload, certificates);
+  }
+
+  /** Finds the certificates of a workload's servers. A port is listened to if all of its servers can be. */
+  #secure(workload: GatewayWorkload, certificates: Certificates): void {
+    for (const port of new Set(workload.servers.map((server) => server.port))) {
+      const servers = workload.servers.filter((server) => server.port === port);
+      const sockets = servers.map((server) => {
+        if (server.protocol !== 'tls' || !server.https) return `port ${server.port} is not for HTTPS alone`;
+        const namespace = workload.namespace ?? server.document.namespace;
+        return server.https.problem ?? certificates.socket(server.https, namespace);
+      });
+      const problem = sockets.find((socket) => typeof socket === 'string');
+      servers.forEach((server, i) => {
+        if (server.protocol !== 'tls') return;
+        const socket = sockets[i]!;
+        if (typeof problem !== 'string' && typeof socket !== 'string') this.#sockets.set(server, socket);
+        else this.#problems.set(server, typeof socket === 'string' ? socket : problem!.toString());
+      });
+    }
   }
 
   /** `address port` of Services in front of gateways: what the gateways answer themselves. */
@@ -66,6 +114,9 @@ export class GatewayListeners {
     const out = new Set<string>();
     for (const workload of this.#workloads) {
       for (const { address, port } of interceptsOf(workload, 'http')) out.add(`${address} ${port}`);
+      const heard = new Set(workload.servers.filter((s) => this.#sockets.has(s)).map((s) => s.port));
+      for (const { address, port, server } of interceptsOf(workload, 'tls'))
+        if (heard.has(server)) out.add(`${address} ${port}`);
     }
     return out;
   }
@@ -161,31 +212,36 @@ export class GatewayListeners {
     check: Guard,
     place: Places,
     authorization: Authorization,
-    routes: (workload: GatewayWorkload, port: number) => HostRoutes,
+    routes: (workload: GatewayWorkload, port: number, server?: GatewayServer) => HostRoutes,
   ): { listeners: KnownListener[]; intercepts: Intercept[] } {
     const listeners: KnownListener[] = [];
     const intercepts: Intercept[] = [];
     for (const workload of this.#workloads) {
-      const plain = workload.servers.filter((server) => server.protocol === 'http');
-      for (const port of [...new Set(plain.map((server) => server.port))].sort((a, b) => a - b)) {
-        const servers = plain.filter((server) => server.port === port);
+      const heard = workload.servers.filter((server) => server.protocol === 'http' || this.#sockets.has(server));
+      for (const port of [...new Set(heard.map((server) => server.port))].sort((a, b) => a - b)) {
+        const servers = heard.filter((server) => server.port === port);
         const [first] = servers;
         if (!first) continue;
-        const drafts = workload.gatewayApi ? new Map<string, Draft>() : this.#drafts(workload, servers, port);
-        if (workload.gatewayApi) {
-          for (const [host, own] of routes(workload, port))
-            drafts.set(host, { routes: [...own], redirect: false, origin: first });
-        }
-        const hosts = this.#virtualHosts(drafts, port);
-        for (const host of hosts) (host.routes as JsonObject[]).forEach(check);
+        const secure = this.#sockets.has(first);
+        const hostsOf = (some: readonly GatewayServer[]) => {
+          const drafts = workload.gatewayApi ? new Map<string, Draft>() : this.#drafts(workload, some, port);
+          if (workload.gatewayApi) {
+            for (const [host, own] of routes(workload, port, ...(secure ? some : [])))
+              drafts.set(host, { routes: [...own], redirect: false, origin: first });
+          }
+          const hosts = this.#virtualHosts(drafts, port);
+          for (const host of hosts) (host.routes as JsonObject[]).forEach(check);
+          return hosts;
+        };
         const name = `gateway|${port}|${workload.key}`;
         const filters = authorization.gatewayFilters(workload, workloadPort(workload, port));
         const addresses = [...workload.addresses, ...(workload.service?.addresses ?? [])];
         const at = place(name, { addresses, document: first.document, path: first.path });
-        const looksAtAddress = JSON.stringify([filters, hosts]).includes('"remote_ip"');
-        const json = listener(name, at, hosts, { filters, useRemoteAddress: looksAtAddress });
+        const json = secure
+          ? this.#withTls(servers, (server) => gatewayListener(name, at, hostsOf([server]), filters))
+          : gatewayListener(name, at, hostsOf(servers), filters);
         listeners.push({ json: this.#context.origin(json, first.document, first.path), port, workload });
-        for (const { address, port: seen, server } of interceptsOf(workload, 'http'))
+        for (const { address, port: seen, server } of interceptsOf(workload, secure ? 'tls' : 'http'))
           if (server === port) intercepts.push({ address, port: seen, listener: name });
         const known = (workload.service?.addresses ?? []).length > 0;
         if (workload.service && known && portsInFront(workload.service, port).length === 0) {
@@ -198,11 +254,50 @@ export class GatewayListeners {
     return { listeners, intercepts };
   }
 
+  /** One listener with a chain for each server. Of servers for the same hosts the first counts, as under istiod. */
+  #withTls(servers: readonly GatewayServer[], build: (server: GatewayServer) => JsonObject): JsonObject {
+    const taken = new Set<string>();
+    const chains: JsonObject[] = [];
+    let whole: JsonObject | undefined;
+    for (const server of servers) {
+      const names = server.hosts.map(({ host }) => host);
+      if (names.some((name) => taken.has(name))) {
+        const message = `another server of port ${server.port} has hosts of this one; that one counts`;
+        this.#context.warn(server.document, [...server.path, 'hosts'], 'gateway-conflict', message);
+        continue;
+      }
+      for (const name of names) taken.add(name);
+      const json = build(server);
+      whole ??= json;
+      const [chain = {}] = json.filter_chains as JsonObject[];
+      const match: JsonObject = names.includes('*') ? {} : { server_names: names };
+      chains.push({
+        ...(server.https?.clients === 'ignore' ? chain : tellsClients(chain)),
+        ...(names.includes('*') ? {} : { filter_chain_match: match }),
+        name: names[0]!,
+        transport_socket: this.#sockets.get(server)!,
+      });
+    }
+    return {
+      ...whole!,
+      listener_filters: [
+        { name: 'envoy.filters.listener.tls_inspector', typed_config: { '@type': `type.googleapis.com/${INSPECTOR}` } },
+      ],
+      listener_filters_timeout: '0s',
+      filter_chains: chains,
+    };
+  }
+
+  /** Why nobody listens for a server with TLS, in words; undefined: somebody does. */
+  problemOf(server: GatewayServer): string | undefined {
+    return this.#problems.get(server);
+  }
+
   /** Says which rules are (also) reached in ways that are not intercepted, or not at all. */
   #explain(): void {
     for (const workload of this.#workloads) {
       for (const server of workload.servers) {
-        if (server.protocol === 'http' || server.protocol === 'tcp') continue;
+        if (server.protocol === 'http' || server.protocol === 'tcp' || this.#sockets.has(server)) continue;
         for (const { bound } of this.#attached(workload, server)) {
           const reached = bound.rules.filter(({ route }) => {
             const matches = route.match ?? [];
@@ -212,9 +307,10 @@ export class GatewayListeners {
           this.#bound.add(bound);
           const message =
             server.protocol === 'tls'
-              ? `gateway ${server.gateway} speaks TLS on port ${server.port}: connections there are not intercepted`
+              ? `gateway ${server.gateway} speaks TLS on port ${server.port}, where nobody listens: ${this.#problems.get(server)}`
               : `gateway ${server.gateway} passes TLS through on port ${server.port}: HTTP rules do not count there`;
-          for (const { rule } of reached) this.#context.unsupported(rule, ['spec', 'gateways'], 'tls', message);
+          const code = server.protocol === 'tls' ? 'tls-secret' : 'tls';
+          for (const { rule } of reached) this.#context.unsupported(rule, ['spec', 'gateways'], code, message);
         }
       }
     }

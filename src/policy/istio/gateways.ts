@@ -4,6 +4,7 @@
  */
 import type { Document } from '../documents.js';
 import type { Context, Path } from './context.js';
+import { istioTls, type ServerTls } from './gateway-tls.js';
 import type { Typed } from './kubernetes-services.js';
 import { labelsMatch, type Registry, type Service } from './registry.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
@@ -26,6 +27,8 @@ export interface GatewayServer {
   readonly httpsRedirect: boolean;
   /** it has settings about TLS */
   readonly tls?: true;
+  /** of a server with the protocol `tls`: the certificates */
+  readonly https?: ServerTls;
   readonly document: Document;
   readonly path: Path;
 }
@@ -127,6 +130,7 @@ export class Gateways {
         }),
         ...(server.tls ? { tls: true } : {}),
         httpsRedirect: kind === 'http' && server.tls?.httpsRedirect === true,
+        ...(kind === 'tls' ? { https: istioTls(server.tls) } : {}),
         document,
         path,
       });

@@ -22,6 +22,7 @@ import { buildConnectionListeners, patchConnections } from './connection-listene
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
 import { DestinationRules } from './destination-rules.js';
 import { GatewayListeners } from './gateway-listeners.js';
+import { Certificates } from './gateway-tls.js';
 import { Gateways } from './gateways.js';
 import { Identities } from './identities.js';
 import { buildInbound } from './inbound.js';
@@ -96,7 +97,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     ? buildInbound(context, clusters, guard, place)
     : { listeners: [], intercepts: [] };
   const routes = { context, registry, destinationRules };
-  const atGateways = new GatewayListeners(routes, workloads, virtualServices);
+  const atGateways = new GatewayListeners(routes, workloads, virtualServices, new Certificates(context, all));
   const backends = new Backends(context, registry, input.referenceGrants);
   const serviceRoutes: ServiceRoutes = (service, port) => {
     const attached = apiRoutes.ofService(routes, backends, service, port);
@@ -112,9 +113,10 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
     strays: (port, services) => virtualServices.strays(routes, port, services),
   };
   const own = buildListeners(routes, seen, clients, guard, place, atGateways.claimed());
-  const theirs = atGateways.build(guard, place, authorization, (workload, port) =>
-    apiRoutes.ofGateway(routes, backends, workload, port),
+  const theirs = atGateways.build(guard, place, authorization, (workload, port, server) =>
+    apiRoutes.ofGateway(routes, backends, workload, port, server),
   );
+  apiRoutes.explainUnheard((server) => atGateways.problemOf(server));
   const connected = buildConnectionListeners(
     ...([routes, seen, workloads, virtualServices.connections, authorization, place, backends] as const),
     patchConnections(input.envoyFilters),

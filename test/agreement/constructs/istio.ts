@@ -275,10 +275,12 @@ function rule(draw: Draw, withTokens: boolean): JsonObject {
   };
 }
 
+const ACTIONS = ['ALLOW', 'ALLOW', 'DENY', 'AUDIT'];
+
 function authorizationPolicies(draw: Draw, withTokens: boolean): JsonObject[] {
   const fits = (r: JsonObject): boolean => !Array.isArray(r.to) || r.to.length > 0;
   return SERVICES.flatMap((service) =>
-    several(1 + draw.below(2), () => draw.one(['ALLOW', 'ALLOW', 'DENY', 'AUDIT', 'CUSTOM'])).map((action, i) =>
+    several(1 + draw.below(2), () => draw.one(withTokens ? ACTIONS : [...ACTIONS, 'CUSTOM'])).map((action, i) =>
       security('AuthorizationPolicy', `${service}-${i}`, {
         ...(draw.below(6) > 0 && { selector: { matchLabels: { app: service } } }),
         ...(action === 'CUSTOM' && { provider: { name: 'nobody-knows' } }),

@@ -218,6 +218,20 @@ const HTTP: readonly Probe[] = [
   { name: 'no router', text: bootstrapWith(empty, '') },
   { name: 'router not last', text: bootstrapWith(empty, `${ROUTER}, ${ROUTER}`) },
   { name: 'unknown cluster', text: action('route: {cluster: b}') },
+  ...[1, 2].flatMap((n): Probe[] => {
+    const type = '"@type": type.googleapis.com/envoy.config.route.v3.FilterConfig';
+    const cors = '{"@type": type.googleapis.com/envoy.extensions.filters.http.cors.v3.CorsPolicy}';
+    const inner = n === 1 ? cors : `{${type}, config: ${cors}}`;
+    const own = `typed_per_filter_config: {c: {${type}, config: ${inner}}}`;
+    return [
+      { name: `${n} FilterConfigs on a route`, text: action(`route: {cluster: a}, ${own}`) },
+      { name: `${n} FilterConfigs on a virtual host`, text: bootstrapWith(`{name: v, domains: ["*"], ${own}}`) },
+      {
+        name: `${n} FilterConfigs on a weighted cluster`,
+        text: action(`route: {weighted_clusters: {clusters: [{name: a, weight: 1, ${own}}]}}`),
+      },
+    ];
+  }),
   { name: 'unknown mirror', text: action('route: {cluster: a, request_mirror_policies: [{cluster: b}]}') },
   { name: 'unknown weighted', text: action('route: {weighted_clusters: {clusters: [{name: b, weight: 1}]}}') },
   { name: 'weights of 0', text: action('route: {weighted_clusters: {clusters: [{name: a, weight: 0}]}}') },
