@@ -1,19 +1,25 @@
 /** `sidestep run --http2`: whose requests of HTTP/2 the kernel decides, and that all are answered as by Envoy alone. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
+import { createServer as createPlain } from 'node:http';
 import { createServer, type Http2Server, type ServerHttp2Session } from 'node:http2';
 import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { Driver, RAW_CLIENT } from '../../src/lab/driver.js';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript } from '../../src/lab/paths.js';
+import { freePort } from '../../src/lab/ports.js';
 import { Lab, sleep } from '../../src/lab/processes.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import { loadFiles } from '../../src/policy/load.js';
+import type { JsonObject } from '../../src/policy/resources.js';
+import { hostOf, listenerOf, TYPE } from '../plan/resources.js';
 import { type Call, callsOf } from './h2-calls.js';
+import { untilKernel as untilKernelHas } from './in-kernel.js';
 import { moved } from './istio-world.js';
-import { skip } from './world.js';
+import { ALONE, MESH, request, skip } from './world.js';
 
 const CLIENT = join(dirname(fileURLToPath(import.meta.url)), 'h2-calls.ts');
 
@@ -59,6 +65,11 @@ async function serve(name: string): Promise<Server> {
   });
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   return { server, sessions, port: (server.address() as AddressInfo).port };
+}
+
+function end({ server, sessions }: Server): void {
+  for (const session of sessions) session.destroy();
+  server.close();
 }
 
 const service = (name: string, ip: string, port: number): string => `
@@ -154,10 +165,7 @@ describe('run --http2', { skip, timeout: 120_000 }, () => {
 
   after(async () => {
     await lab?.close();
-    for (const { server, sessions } of servers) {
-      for (const session of sessions) session.destroy();
-      server.close();
-    }
+    for (const server of servers) end(server);
   });
 
   const streams = async () => (await mesh.status()).streams!;
@@ -199,5 +207,133 @@ describe('run --http2', { skip, timeout: 120_000 }, () => {
 
   test('a client that goes on while the instance stops is told, and the instance ends', async () => {
     assert.equal(await mesh.stop(), 0);
+  });
+});
+
+const RBAC = {
+  name: 'rbac',
+  typed_config: {
+    '@type': TYPE.rbac,
+    rules: {
+      action: 'DENY',
+      policies: {
+        elsewhere: {
+          permissions: [{ url_path: { path: { prefix: '/x.Local' } } }],
+          principals: [{ direct_remote_ip: { address_prefix: '127.0.0.0', prefix_len: 8 } }],
+        },
+      },
+    },
+  },
+};
+
+/** Two listeners, at two ports: the second has a rule about what the kernel does not see. */
+function bootstrap(address: string, ports: readonly number[], servers: readonly number[]): JsonObject {
+  const to = (cluster: string, match: JsonObject): JsonObject => ({ match, route: { cluster, timeout: '0s' } });
+  const listener = (i: number, routes: JsonObject[]): JsonObject => ({
+    ...listenerOf([hostOf(routes)], { name: `l${i}`, hcm: { stream_idle_timeout: '0s' }, filters: [RBAC] }),
+    address: { socket_address: { address, port_value: ports[i]! } },
+  });
+  const cluster = (name: string, port: number, options: JsonObject): JsonObject => ({
+    name,
+    load_assignment: {
+      cluster_name: name,
+      endpoints: [
+        { lb_endpoints: [{ endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: port } } } }] },
+      ],
+    },
+    typed_extension_protocol_options: {
+      'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
+        '@type': TYPE.protocolOptions,
+        explicit_http_config: options,
+      },
+    },
+  });
+  const rest = [to('plain', { prefix: '/plain' }), to('two', { prefix: '/' })];
+  const te = { prefix: '/', headers: [{ name: 'te', string_match: { exact: 'trailers' } }] };
+  return {
+    static_resources: {
+      listeners: [
+        listener(0, [to('one', { prefix: '/', grpc: {} }), ...rest]),
+        listener(1, [to('one', te), to('two', { prefix: '/' })]),
+      ],
+      clusters: [
+        cluster('one', servers[0]!, { http2_protocol_options: {} }),
+        cluster('two', servers[1]!, { http2_protocol_options: {} }),
+        cluster('plain', servers[2]!, { http_protocol_options: {} }),
+      ],
+    },
+  };
+}
+
+describe('run --http2 with a bootstrap', { skip, timeout: 120_000 }, () => {
+  let lab: Lab;
+  let servers: Server[] = [];
+  const plain = createPlain((request, response) => response.end(`plain ${request.url}`));
+  let ports: number[] = [];
+  let mesh: SidestepHandle;
+
+  before(async () => {
+    lab = await Lab.open('h2-bootstrap');
+    servers = await Promise.all([serve('one'), serve('two')]);
+    await new Promise<void>((resolve) => plain.listen(0, '127.0.0.1', resolve));
+    ports = [await freePort(), await freePort()];
+    const behind = [...servers.map(({ port }) => port), (plain.address() as AddressInfo).port];
+    const file = join(lab.dir, 'mesh.json');
+    await writeFile(file, JSON.stringify(bootstrap(MESH, ports, behind)));
+    [mesh] = await Promise.all([
+      startSidestep(lab, [file], { args: ['--http2'] }),
+      startEnvoy(lab, 'alone', bootstrap(ALONE, ports, behind)),
+    ]);
+  });
+
+  after(async () => {
+    await lab?.close();
+    for (const server of servers) end(server);
+    plain.close();
+  });
+
+  const streams = async () => (await mesh.status()).streams!;
+  const both = async (port: number): Promise<Calls[]> => [
+    await callsOf(mesh.start(`inside ${port}`, [...nodeScript(CLIENT), `http://${MESH}:${port}`], { stdin: true })),
+    await callsOf(lab.start(`outside ${port}`, [...nodeScript(CLIENT), `http://${ALONE}:${port}`], { stdin: true })),
+  ];
+  const TEXT = { 'content-type': 'text/plain' };
+  const cases: readonly [port: 0 | 1, path: string, kernel: boolean, headers?: Record<string, string>][] = [
+    [0, '/a', true],
+    [0, '/a', true, TEXT],
+    [0, '/a', true, { 'content-type': 'application/grpc+proto' }],
+    [0, '/a', true, { 'content-type': 'application/grpc-web' }],
+    [0, '/x.Local', false],
+    [0, '/plain', false, TEXT],
+    [1, '/a', false],
+  ];
+
+  test('gRPC is told from other requests, and the proxy gets what it must', async () => {
+    for (const port of [0, 1] as const) {
+      const [inside, alone] = (await both(ports[port]!)) as [Calls, Calls];
+      if (port === 0)
+        for (const headers of [{}, TEXT])
+          for (let before = (await streams()).kernel; (await streams()).kernel === before; await sleep(20))
+            await inside({ path: '/a', headers });
+      for (const [of, path, kernel, headers] of cases) {
+        if (of !== port) continue;
+        const call = { path, ...(headers ? { headers } : {}) };
+        const before = (await streams()).kernel;
+        assert.deepEqual(await inside(call), await alone(call), JSON.stringify(call));
+        assert.equal((await streams()).kernel - before, kernel ? 1 : 0, JSON.stringify(call));
+      }
+    }
+  });
+
+  test('HTTP/1.1 to the same listener goes on as ever', async () => {
+    const driver = await Driver.of(mesh.start('HTTP/1.1 inside', RAW_CLIENT, { stdin: true }));
+    const before = await streams();
+    const kernel = await untilKernelHas(mesh, async () => {
+      const pieces = [request('GET /plain/a HTTP/1.1', [['Host', 'calls']])];
+      const result = await driver.run({ address: MESH, port: ports[0]!, exchanges: [{ pieces, methods: ['GET'] }] });
+      assert.equal(result.answers[0]?.status, 200, JSON.stringify(result));
+    });
+    assert.ok(kernel, 'decided by the kernel');
+    assert.deepEqual(await streams(), before);
   });
 });
