@@ -137,7 +137,10 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
   const streams = options.http2
     ? new Streams(await H2Plane.open(h2ObjectPath()), {
         indexOf,
-        proxy: (listener) => (generation().inbound.has(listener) || generation().chains.has(listener) ? undefined : generation().proxies.get(listener)),
+        proxy: (listener) =>
+          generation().inbound.has(listener) || generation().chains.has(listener)
+            ? undefined
+            : generation().proxies.get(listener),
         decided: (cookie) => (plane.commands.query(cookie)?.requested ?? 0) > 0,
         closed: ({ client, cookie }) => {
           if (plane.steering.arrived(client)?.cookie === cookie) plane.steering.forget(client);

@@ -53,6 +53,9 @@ function describe(s: Status): string {
     `${s.name}: generation ${s.generation}, up ${s.uptimeSeconds} s, agent ${s.pid}, proxy ${s.proxyPid ?? 'none'}, admin ${s.admin}`,
     `rules     ${s.rules.kernel} in the kernel, ${s.rules.proxy} left to the proxy; intake at the ${s.intake}`,
     `requests  kernel ${s.requests.kernel}${share(s.requests.kernel)}, proxy ${s.requests.proxy}${share(s.requests.proxy)}, agent ${s.requests.agent}${share(s.requests.agent)}`,
+    ...(s.streams
+      ? [`streams   ${s.streams.kernel} requests of HTTP/2 in the kernel, ${s.streams.proxy} left to the proxy`]
+      : []),
     ...(s.routed.kernel + s.routed.proxy === 0
       ? []
       : [`routed    ${s.routed.kernel} connections in the kernel, ${s.routed.proxy} left to the proxy`]),

@@ -21,6 +21,8 @@ export function streamNotes(
   for (const key of ['http2_protocol_options', 'tracing', 'access_log'])
     if (has(hcm, key) && JSON.stringify(hcm[key]) !== '{}')
       notes.add('unsupported-field', `${key} of streams`, join(path, key), hcm, key);
+  if (has(obj(hcm, 'common_http_protocol_options'), 'idle_timeout'))
+    notes.add('idle-timeout', 'idle connections of streams', join(path, 'common_http_protocol_options'), hcm);
   list(hcm, 'http_filters').forEach((filter, i) => {
     if (!FILTERS.test(anyType(obj(filter, 'typed_config'))))
       notes.add('http-filter', 'a filter of streams', join(path, `http_filters[${i}]`), filter);
