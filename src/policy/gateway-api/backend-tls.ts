@@ -1,4 +1,8 @@
-/** BackendTLSPolicy: connections to the Services that it names are TLS. */
+/**
+ * BackendTLSPolicy: connections to the Services that it names are TLS
+ * (https://gateway-api.sigs.k8s.io/reference/spec/#backendtlspolicy).
+ */
+import type { Document } from '../documents.js';
 import type { Context, RuleBuilder } from '../istio/context.js';
 import type { Typed } from '../istio/kubernetes-services.js';
 import type { Service, ServicePort } from '../istio/registry.js';
@@ -9,24 +13,56 @@ import type { BackendTlsPolicy } from './schema.js';
 
 interface Policy extends Typed<BackendTlsPolicy> {
   readonly rule: RuleBuilder;
+  /** validation context: whom servers' certificates must come from */
+  readonly authorities: JsonObject;
+}
+
+const AUTHORITIES = 'ca.crt';
+
+/** The authorities in a ConfigMap or Secret. */
+function authoritiesIn({ kind, json }: Document): string | undefined {
+  const { data, stringData } = json as Record<'data' | 'stringData', Record<string, unknown> | undefined>;
+  const plain = kind === 'Secret' ? stringData?.[AUTHORITIES] : data?.[AUTHORITIES];
+  if (typeof plain === 'string') return plain;
+  const encoded = kind === 'Secret' ? data?.[AUTHORITIES] : undefined;
+  return typeof encoded === 'string' ? Buffer.from(encoded, 'base64').toString() : undefined;
 }
 
 export class BackendTls {
   readonly #context: Context;
   readonly #policies: Policy[];
 
-  constructor(context: Context, documents: readonly Typed<BackendTlsPolicy>[]) {
+  /** @param all documents, of which ConfigMaps and Secrets are looked at; for judging policies, those that are not there are taken to be */
+  constructor(context: Context, documents: readonly Typed<BackendTlsPolicy>[], all: readonly Document[]) {
     this.#context = context;
     this.#policies = [...documents].sort(byAge).map(({ document, spec }) => {
       const rule = context.rule(document, ['spec'], 'spec');
-      if (spec.validation.caCertificateRefs?.length) {
-        const unread = "certificates in the cluster cannot be read here: the system's are used instead";
-        const at = ['spec', 'validation', 'caCertificateRefs'];
-        context.unsupported(rule, at, 'tls-secret', unread);
-        context.warn(document, at, 'not-translated', unread);
-      }
-      return { document, spec, rule };
+      const found = this.#authorities({ document, spec }, all);
+      if (typeof found !== 'string') return { document, spec, rule, authorities: found };
+      const at = ['spec', 'validation', 'caCertificateRefs'];
+      const unread = `${found}: the system's certificates are used instead`;
+      context.unsupported(rule, at, 'tls-secret', unread);
+      context.warn(document, at, 'not-translated', unread);
+      return { document, spec, rule, authorities: { trusted_ca: { filename: SYSTEM_CA } } };
     });
+  }
+
+  /** The validation context that a policy asks for; else what is wrong, in words. */
+  #authorities({ document, spec }: Typed<BackendTlsPolicy>, all: readonly Document[]): JsonObject | string {
+    const [ref, ...more] = spec.validation.caCertificateRefs ?? [];
+    if (!ref) return { trusted_ca: { filename: SYSTEM_CA } };
+    const { group = '', kind = '', name } = ref;
+    if (more.length > 0) return 'several certificates are not translated';
+    if (group !== '' || (kind !== 'ConfigMap' && kind !== 'Secret'))
+      return `certificates of kind ${kind} are not known here`;
+    const own = all.find(
+      (d) => d.apiVersion === 'v1' && d.kind === kind && d.name === name && d.namespace === document.namespace,
+    );
+    const text = own && authoritiesIn(own);
+    if (text !== undefined) return { trusted_ca: { inline_string: text } };
+    if (own) return `the ${kind} ${name} has no ${AUTHORITIES}`;
+    if (!this.#context.assumeEndpoints) return `no document describes the ${kind} ${name}`;
+    return { trusted_ca: { filename: `/etc/certs/${document.namespace}/${name}` } };
   }
 
   /** Makes a cluster speak TLS if a policy says so for its Service or port. */
@@ -42,7 +78,7 @@ export class BackendTls {
     // The oldest one counts, and before those for the whole Service those for the port.
     const found = this.#policies.find(means(port.name)) ?? this.#policies.find(means(undefined));
     if (!found) return;
-    const { document, spec, rule } = found;
+    const { document, spec, rule, authorities } = found;
     const { hostname, subjectAltNames = [] } = spec.validation;
     const names = subjectAltNames.map(({ type, hostname: name, uri }): JsonObject => {
       return type === 'URI'
@@ -57,7 +93,7 @@ export class BackendTls {
         sni: hostname,
         common_tls_context: {
           validation_context: {
-            trusted_ca: { filename: SYSTEM_CA },
+            ...authorities,
             match_typed_subject_alt_names: names,
           },
         },

@@ -79,7 +79,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const workloads = [...gateways.workloads, ...apiGateways.workloads];
   allocateAddresses(context, registry, workloads);
 
-  const backendTls = new BackendTls(context, input.backendTls);
+  const backendTls = new BackendTls(context, input.backendTls, all);
   const peers = new Peers(context, input.peerAuthentications);
   const clusters = buildClusters(context, registry, destinationRules, virtualServices, { backendTls, peers });
   const identities = new Identities(context, input, options.identity);
