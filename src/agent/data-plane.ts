@@ -3,26 +3,15 @@
 import { randomBytes } from 'node:crypto';
 import { type FollowedCluster, type FollowedHost, writeHostSets } from '../compile/clusters.js';
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
-import {
-  ATTACH,
-  type BpfLink,
-  type BpfMap,
-  BpfObject,
-  createMap,
-  MAP_FLAG,
-  MAP_TYPE,
-  type Mapping,
-  u32,
-  u64,
-} from '../kernel/libbpf.js';
+import { ATTACH, type BpfLink, type BpfMap, BpfObject, type Mapping, u32, u64 } from '../kernel/libbpf.js';
 import { announceData } from '../kernel/syscalls.js';
 import { COUNTER, HIT_COUNTS, MAX_RULES } from '../layout/counts.js';
 import { ConnSpec } from '../layout/exchanges.js';
-import { IMAGE_SIZE, IMAGE_SLACK } from '../layout/image.js';
 import { set } from '../layout/struct.js';
 import type { HostState } from '../plan/host-sets.js';
 import { type Address, addressWords } from './address.js';
 import { Commands } from './commands.js';
+import { imageMap } from './image-map.js';
 import { SlotMemory } from './slot-memory.js';
 import { Steering } from './steering.js';
 import { TokenStore } from './token-store.js';
@@ -119,12 +108,7 @@ export class DataPlane {
    * @returns when no program uses the old one any more
    */
   async install(image: Uint8Array): Promise<void> {
-    const map = createMap(
-      { name: 'image', type: MAP_TYPE.ARRAY, keySize: 4, valueSize: IMAGE_SIZE + IMAGE_SLACK, maxEntries: 1 },
-      MAP_FLAG.MMAPABLE,
-    );
-    const mapping = map.mmap();
-    mapping.bytes.set(image);
+    const { map, mapping } = imageMap(image);
     // The update returns only when no program uses the old map any more, which takes the kernel a while.
     await this.map('policy').updateAside(u32(0), u32(map.fd));
     this.#image?.unmap();

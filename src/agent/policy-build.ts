@@ -190,11 +190,12 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
         )
       : undefined;
   const { image, followed, stats } = compiled;
+  const streams = planned.streams && compileStreams(planned.streams, planned, numbers);
   return {
     number: task.number,
     digest: planned.digest,
     compiled: { image, followed, stats },
-    ...(planned.streams ? { streams: compileStreams(planned.streams, planned, numbers) } : {}),
+    ...(streams ? { streams } : {}),
     ruleNames: json(compiled.rules),
     ruleCount: compiled.rules.length,
     compileMs,
@@ -202,7 +203,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     wanted: resources.intercepts.map((i) => (direct.has(i.listener) ? { ...i, direct: true } : i)),
     // a workload's port is taken whatever the kernel can do with its listener: nobody else would keep the policy
     intercepts: resources.intercepts
-      .filter((i) => offloaded.has(i.listener) || i.inbound === 'workload')
+      .filter((i) => offloaded.has(i.listener) || i.inbound === 'workload' || streams?.servers.has(i.listener))
       .map((i) => {
         if (direct.has(i.listener)) return { ...i, direct: true };
         if (inbound.has(i.listener) || i.inbound !== 'proxy') return i;

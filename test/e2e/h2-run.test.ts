@@ -226,11 +226,11 @@ const RBAC = {
   },
 };
 
-/** Two listeners, at two ports: the second has a rule about what the kernel does not see. */
+/** Three listeners: the second has a rule about what the kernel does not see, clients of the third speak HTTP/2 alone. */
 function bootstrap(address: string, ports: readonly number[], servers: readonly number[]): JsonObject {
   const to = (cluster: string, match: JsonObject): JsonObject => ({ match, route: { cluster, timeout: '0s' } });
-  const listener = (i: number, routes: JsonObject[]): JsonObject => ({
-    ...listenerOf([hostOf(routes)], { name: `l${i}`, hcm: { stream_idle_timeout: '0s' }, filters: [RBAC] }),
+  const listener = (i: number, routes: JsonObject[], hcm: JsonObject = {}): JsonObject => ({
+    ...listenerOf([hostOf(routes)], { name: `l${i}`, hcm: { stream_idle_timeout: '0s', ...hcm }, filters: [RBAC] }),
     address: { socket_address: { address, port_value: ports[i]! } },
   });
   const cluster = (name: string, port: number, options: JsonObject): JsonObject => ({
@@ -255,6 +255,7 @@ function bootstrap(address: string, ports: readonly number[], servers: readonly 
       listeners: [
         listener(0, [to('one', { prefix: '/', grpc: {} }), ...rest]),
         listener(1, [to('one', te), to('two', { prefix: '/' })]),
+        listener(2, [to('one', { prefix: '/' })], { codec_type: 'HTTP2' }),
       ],
       clusters: [
         cluster('one', servers[0]!, { http2_protocol_options: {} }),
@@ -276,7 +277,7 @@ describe('run --http2 with a bootstrap', { skip, timeout: 120_000 }, () => {
     lab = await Lab.open('h2-bootstrap');
     servers = await Promise.all([serve('one'), serve('two')]);
     await new Promise<void>((resolve) => plain.listen(0, '127.0.0.1', resolve));
-    ports = [await freePort(), await freePort()];
+    ports = [await freePort(), await freePort(), await freePort()];
     const behind = [...servers.map(({ port }) => port), (plain.address() as AddressInfo).port];
     const file = join(lab.dir, 'mesh.json');
     await writeFile(file, JSON.stringify(bootstrap(MESH, ports, behind)));
@@ -298,7 +299,7 @@ describe('run --http2 with a bootstrap', { skip, timeout: 120_000 }, () => {
     await callsOf(lab.start(`outside ${port}`, [...nodeScript(CLIENT), `http://${ALONE}:${port}`], { stdin: true })),
   ];
   const TEXT = { 'content-type': 'text/plain' };
-  const cases: readonly [port: 0 | 1, path: string, kernel: boolean, headers?: Record<string, string>][] = [
+  const cases: readonly [port: 0 | 1 | 2, path: string, kernel: boolean, headers?: Record<string, string>][] = [
     [0, '/a', true],
     [0, '/a', true, TEXT],
     [0, '/a', true, { 'content-type': 'application/grpc+proto' }],
@@ -306,12 +307,13 @@ describe('run --http2 with a bootstrap', { skip, timeout: 120_000 }, () => {
     [0, '/x.Local', false],
     [0, '/plain', false, TEXT],
     [1, '/a', false],
+    [2, '/a', true],
   ];
 
   test('gRPC is told from other requests, and the proxy gets what it must', async () => {
-    for (const port of [0, 1] as const) {
+    for (const port of [0, 1, 2] as const) {
       const [inside, alone] = (await both(ports[port]!)) as [Calls, Calls];
-      if (port === 0)
+      if (port !== 1)
         for (const headers of [{}, TEXT])
           for (let before = (await streams()).kernel; (await streams()).kernel === before; await sleep(20))
             await inside({ path: '/a', headers });

@@ -3,13 +3,13 @@
  * which the agent's own frames go, so that none is cut by one of the kernel's.
  */
 import type { Socket } from 'node:net';
-import { ATTACH, type BpfMap, BpfObject, createMap, MAP_FLAG, MAP_TYPE, u32, u64 } from '../../kernel/libbpf.js';
+import { ATTACH, type BpfMap, BpfObject, u32, u64 } from '../../kernel/libbpf.js';
 import { announceData, fdOf, socketCookie } from '../../kernel/syscalls.js';
 import { COUNTER } from '../../layout/counts.js';
-import { IMAGE_SIZE, IMAGE_SLACK } from '../../layout/image.js';
 import { H2EndSpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
 import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
+import { imageMap } from '../image-map.js';
 
 /** Maps of the other object that these programs do not use; what is common is to be shared. */
 const UNUSED =
@@ -256,12 +256,7 @@ export class H2Plane {
 
   /** Another image for the streams that begin from now on. @returns when no program uses the old one any more */
   async install(image: Uint8Array): Promise<void> {
-    const map = createMap(
-      { name: 'image', type: MAP_TYPE.ARRAY, keySize: 4, valueSize: IMAGE_SIZE + IMAGE_SLACK, maxEntries: 1 },
-      MAP_FLAG.MMAPABLE,
-    );
-    const mapping = map.mmap();
-    mapping.bytes.set(image);
+    const { map, mapping } = imageMap(image);
     mapping.unmap();
     await this.map('policy').updateAside(u32(0), u32(map.fd));
     this.#image?.close();
