@@ -46,7 +46,7 @@ function call(session: ClientHttp2Session, { path, headers }: Call): Promise<Cal
   });
 }
 
-/** Makes calls in a process of this program, one after the other. */
+/** Makes calls in a process of this program. Of those that are under way at the same time, answers come in any order. */
 export async function callsOf(process: LabProcess): Promise<(call: Call) => Promise<Called>> {
   await process.waitFor(/calls:/);
   const waiting: ((called: Called) => void)[] = [];
@@ -67,5 +67,5 @@ if (process.argv[2]) {
   session.on('close', () => process.exit(1));
   console.log('calls:');
   for await (const line of createInterface({ input: process.stdin }))
-    console.log(JSON.stringify(await call(session, JSON.parse(line) as Call)));
+    void call(session, JSON.parse(line) as Call).then((called) => console.log(JSON.stringify(called)));
 }

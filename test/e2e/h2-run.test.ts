@@ -327,6 +327,17 @@ describe('run --http2 with a bootstrap', { skip, timeout: 120_000 }, () => {
     }
   });
 
+  test('many at once', async () => {
+    const [inside, alone] = (await both(ports[2]!)) as [Calls, Calls];
+    for (let before = (await streams()).kernel; (await streams()).kernel === before; await sleep(20))
+      await inside({ path: '/a' });
+    const before = await streams();
+    const expected = await alone({ path: '/a' });
+    for (const called of await Promise.all(Array.from({ length: 500 }, () => inside({ path: '/a' }))))
+      assert.deepEqual(called, expected);
+    assert.deepEqual(await streams(), { kernel: before.kernel + 500, proxy: before.proxy });
+  });
+
   test('HTTP/1.1 to the same listener goes on as ever', async () => {
     const driver = await Driver.of(mesh.start('HTTP/1.1 inside', RAW_CLIENT, { stdin: true }));
     const before = await streams();
