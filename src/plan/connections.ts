@@ -8,6 +8,7 @@ import type { ClusterInfo } from './clusters.js';
 import { choices } from './destinations.js';
 import { HOUR_MS } from './idle-times.js';
 import type { ClusterPlan, ListenerPlan } from './ir.js';
+import { LISTENER_FIELDS } from './listeners.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome } from './routes.js';
 
@@ -15,29 +16,6 @@ const CHAIN = 'filter_chains[0]';
 const PATH = 'tcp_proxy';
 /** Envoy: five seconds for a connection to an endpoint. */
 const CONNECT_MS = 5000;
-
-const LISTENER_FIELDS = [
-  'name',
-  'address',
-  'filter_chains',
-  'default_filter_chain',
-  'stat_prefix',
-  'per_connection_buffer_limit_bytes',
-  'metadata',
-  'drain_type',
-  'listener_filters',
-  'listener_filters_timeout',
-  'continue_on_listener_filters_timeout',
-  'bind_to_port',
-  'enable_reuse_port',
-  'reuse_port',
-  'tcp_backlog_size',
-  'traffic_direction',
-  'connection_balance_config',
-  'max_connections_to_accept_per_socket_event',
-  'ignore_global_conn_limit',
-  'access_log',
-];
 
 /** Whether a listener is about connections: it has TCP proxies and no HTTP connection manager. */
 export function isAboutConnections(listener: JsonObject): boolean {

@@ -24,7 +24,8 @@ const DEFAULT_IDLE_MS = 300_000;
 const MAX_HEAD_KB = 8;
 const MAX_HEADERS = 64;
 
-const LISTENER_FIELDS = [
+/** Fields of a listener that decide nothing about its requests or connections, or are looked at. */
+export const LISTENER_FIELDS = [
   'name',
   'address',
   'filter_chains',
