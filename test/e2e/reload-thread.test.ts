@@ -47,6 +47,8 @@ describe('reloads while a policy is made', { skip, timeout: 240_000 }, () => {
     await sleep(300);
     await world.writeText(text(10, 412));
     await until('the newest is in force', async () => (await last()) === 412);
+    // the kernel has it a moment before the agent says so
+    await sleep(200);
     const { generation } = await sidestep.status();
     await sleep(1000);
     assert.equal(await last(), 412);
