@@ -50,6 +50,11 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(f"{len(body)} {hashlib.sha1(body).hexdigest()}\n".encode())
 
 
-server = ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Handler)
+class Server(ThreadingHTTPServer):
+    # with five, of 16 clients at once some are reset now and then, whoever connects
+    request_queue_size = 128
+
+
+server = Server((sys.argv[1], int(sys.argv[2])), Handler)
 print("listening", flush=True)
 server.serve_forever()
