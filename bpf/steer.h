@@ -48,6 +48,30 @@ static __always_inline struct steer *look_up(void *map, struct steer_key *key, _
   return bpf_map_lookup_elem(map, key);
 }
 
+/* A connection to a listener about connections is about to be opened: where to; 0: it is the proxy's. */
+static __always_inline struct place *go_direct(struct bpf_sock_addr *ctx, const struct steer *steer,
+                                               const struct steer_key *asked, __u64 netns, int at_listener) {
+  __u64 chosen;
+  struct place *to = direct_place(ctx->sk, steer->listener, asked, netns, &chosen);
+  struct conn *c = to ? remember(ctx->sk, asked, steer, at_listener) : 0;
+  if (!c)
+    return 0;
+  open_direct(ctx, c, chosen);
+  return to;
+}
+
+/* Where a socket of IPv6 connects to: `mapped`, to an address of IPv4, as it asked for one. */
+static __always_inline void lead6(struct bpf_sock_addr *ctx, int mapped, __u32 to4, const __u32 *to) {
+  if (mapped) {
+    ctx->user_ip6[3] = to4;
+    return;
+  }
+  ctx->user_ip6[0] = to[0];
+  ctx->user_ip6[1] = to[1];
+  ctx->user_ip6[2] = to[2];
+  ctx->user_ip6[3] = to[3];
+}
+
 static __always_inline int steer4(struct bpf_sock_addr *ctx, int at_listener) {
   if (ctx->type != 1 /* SOCK_STREAM */ || !ctx->sk)
     return 1;
@@ -58,12 +82,9 @@ static __always_inline int steer4(struct bpf_sock_addr *ctx, int at_listener) {
   if (!steer)
     return 1;
   if (steer->direct) {
-    __u64 chosen;
-    struct place *to = direct_place(ctx->sk, steer->listener, &key, netns, &chosen);
-    struct conn *c = to ? remember(ctx->sk, &key, steer, at_listener) : 0;
-    if (!c)
+    struct place *to = go_direct(ctx, steer, &key, netns, at_listener);
+    if (!to)
       return 1;
-    open_direct(ctx, c, chosen);
     ctx->user_ip4 = to->address[0];
     ctx->user_port = to->port;
     return 1;
@@ -102,20 +123,10 @@ static __always_inline int steer6(struct bpf_sock_addr *ctx, int at_listener) {
     return 1;
   int mapped = key.family == AF_INET;
   if (steer->direct) {
-    __u64 chosen;
-    struct place *to = direct_place(ctx->sk, steer->listener, &key, netns, &chosen);
-    struct conn *c = to ? remember(ctx->sk, &key, steer, at_listener) : 0;
-    if (!c)
+    struct place *to = go_direct(ctx, steer, &key, netns, at_listener);
+    if (!to)
       return 1;
-    open_direct(ctx, c, chosen);
-    if (mapped) {
-      ctx->user_ip6[3] = to->address[0];
-    } else {
-      ctx->user_ip6[0] = to->address[0];
-      ctx->user_ip6[1] = to->address[1];
-      ctx->user_ip6[2] = to->address[2];
-      ctx->user_ip6[3] = to->address[3];
-    }
+    lead6(ctx, mapped, to->address[0], to->address);
     ctx->user_port = to->port;
     return 1;
   }
@@ -127,16 +138,10 @@ static __always_inline int steer6(struct bpf_sock_addr *ctx, int at_listener) {
   }
   if (!remember(ctx->sk, &key, steer, at_listener))
     return 1;
-  const __u32 *to = n ? n->address6 : steer->address;
-  if (mapped) {
-    if (n || !steer->keep_address)
-      ctx->user_ip6[3] = n ? n->address4 : steer->address[0];
-  } else if (n || !steer->keep_address) {
-    ctx->user_ip6[0] = to[0];
-    ctx->user_ip6[1] = to[1];
-    ctx->user_ip6[2] = to[2];
-    ctx->user_ip6[3] = to[3];
-  }
+  if (n)
+    lead6(ctx, mapped, n->address4, n->address6);
+  else if (!steer->keep_address)
+    lead6(ctx, mapped, steer->address[0], steer->address);
   ctx->user_port = !n ? steer->port : mapped ? n->port4 : n->port6;
   return 1;
 }
@@ -181,14 +186,7 @@ int fallback6(struct bpf_sock_addr *ctx) {
     return 1;
   if (steer->refuse)
     return refuse();
-  if (key.family == AF_INET) {
-    ctx->user_ip6[3] = steer->address[0];
-  } else {
-    ctx->user_ip6[0] = steer->address[0];
-    ctx->user_ip6[1] = steer->address[1];
-    ctx->user_ip6[2] = steer->address[2];
-    ctx->user_ip6[3] = steer->address[3];
-  }
+  lead6(ctx, key.family == AF_INET, steer->address[0], steer->address);
   ctx->user_port = steer->port;
   return 1;
 }
