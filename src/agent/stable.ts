@@ -1,4 +1,5 @@
 /** Listeners' places in an image. */
+import { NO_REQUESTS } from '../plan/connections.js';
 import type { ListenerPlan, Plan } from '../plan/ir.js';
 
 /** Connections remember their listener by index, so a listener keeps its place even when others come and go. */
@@ -8,12 +9,7 @@ export function stable(plan: Plan, index: ReadonlyMap<string, number>): Plan {
     proxyAddress: { address: '0.0.0.0', port: 0 },
     offloaded: false,
     reasons: [],
-    paths: { normalize: false, mergeSlashes: false, escapedSlashes: false },
-    stripPort: 'none',
-    virtualHosts: [],
-    rbac: [],
-    generateRequestId: false,
-    forwardedProto: 'http',
+    ...NO_REQUESTS,
   });
   const byName = new Map(plan.listeners.map((l) => [l.name, l]));
   const names = [...index.entries()].sort((a, b) => a[1] - b[1]).map(([name]) => name);

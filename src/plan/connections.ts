@@ -17,6 +17,16 @@ const PATH = 'tcp_proxy';
 /** Envoy: five seconds for a connection to an endpoint. */
 const CONNECT_MS = 5000;
 
+/** What a plan says of the requests of a listener that decides about none. */
+export const NO_REQUESTS = {
+  paths: { normalize: false, mergeSlashes: false, escapedSlashes: false },
+  stripPort: 'none',
+  virtualHosts: [],
+  rbac: [],
+  generateRequestId: false,
+  forwardedProto: 'http',
+} as const satisfies Partial<ListenerPlan>;
+
 /** Whether a listener is about connections: it has TCP proxies and no HTTP connection manager. */
 export function isAboutConnections(listener: JsonObject): boolean {
   return tcpProxies(listener).length > 0 && connectionManagers(listener).length === 0;
@@ -140,11 +150,6 @@ export function connectionPlan(
       ...(position ? { position } : {}),
       clusters: chosen.map(({ cluster, weight }) => ({ cluster: cluster.name, weight })),
     },
-    paths: { normalize: false, mergeSlashes: false, escapedSlashes: false },
-    stripPort: 'none',
-    virtualHosts: [],
-    rbac: [],
-    generateRequestId: false,
-    forwardedProto: 'http',
+    ...NO_REQUESTS,
   };
 }
