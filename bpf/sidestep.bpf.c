@@ -14,6 +14,7 @@
 #include "retry.h"
 #include "balance.h"
 #include "bucket.h"
+#include "mirror.h"
 #include "bypass.h"
 #include "token.h"
 #include "inbound.h"
@@ -135,6 +136,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   const struct listener *listener = AT(struct listener, w->image, s->action);
   if (action && listener->log && !log_has_room())
     action = 0;
+  if (action && action->mirror && !may_mirror(size))
+    action = 0;
   if (!action) {
     endpoint = listener->proxy_endpoint - 1;
     struct endpoint *proxy = bpf_map_lookup_elem(&endpoints, &endpoint);
@@ -174,6 +177,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     pool_return(u, slot);
     return SK_PASS;
   }
+  if (action && action->mirror)
+    mirror_request(s, AT(struct mirror, w->image, action->mirror), size);
   if (skb)
     begin_listener_way(u, skb->sk, way, size, action ? s->o - s->head_len : 0);
   else
