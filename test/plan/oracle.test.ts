@@ -189,6 +189,7 @@ const ROUTES: JsonObject[] = [
   },
   { match: { prefix: '/redirect/bare' }, redirect: { path_redirect: 'moved' } },
   { match: { prefix: '/redirect/only-query' }, redirect: { prefix_rewrite: '?x' } },
+  { match: { prefix: '/redirect/cut-query' }, redirect: { prefix_rewrite: '/n?x', strip_query: true } },
   { match: { prefix: '/redirect/q' }, redirect: { path_redirect: '/z?a=1', strip_query: true } },
   { match: { prefix: '/redirect/strip' }, redirect: { strip_query: true, response_code: 'PERMANENT_REDIRECT' } },
   {
@@ -570,6 +571,7 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
       '/redirect/q?r',
       '/redirect/bare?r',
       '/redirect/only-query/a?b',
+      '/redirect/cut-query/a?b',
       '/redirect/strip?x',
       '/redirect/scheme/a',
       '/redirect/re/a?b',
