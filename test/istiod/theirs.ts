@@ -132,7 +132,11 @@ export function autoTls(cluster: JsonObject): JsonObject | undefined {
 export function clustersOf(proxy: ProxyResources): JsonObject[] {
   const assignments = new Map(proxy.endpoints.map((e) => [asString(e.cluster_name), e]));
   return proxy.clusters.map((cluster): JsonObject => {
-    const { transport_socket_matches: _, filters: __, metadata: ___, ...rest } = cluster;
+    const { transport_socket_matches: matches, filters: __, metadata: ___, ...rest } = cluster;
+    // without TLS the PROXY protocol may still be spoken
+    const other = asObjects(matches).find(({ name }) => name === 'tlsMode-disabled');
+    const socket = asObject(other?.transport_socket);
+    if (!rest.transport_socket && /proxy_protocol/.test(asString(socket?.name))) rest.transport_socket = socket!;
     if (rest.type !== 'EDS') return rest;
     const { eds_cluster_config: ____, ...own } = rest;
     const found = assignments.get(asString(cluster.name));
