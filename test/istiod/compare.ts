@@ -33,8 +33,10 @@ import {
   inboundManager,
   listenerOf,
   outboundManager,
+  outboundProxy,
   readEnvoy,
   routesOf,
+  tcpProxyOf,
 } from './theirs.js';
 
 export const CLIENT = '10.9.9.9';
@@ -419,6 +421,12 @@ async function compareView(
     const name = asString(ours.name);
     const [, port = '', host = ''] = /^outbound\|(\d+)\|\|(.*)$/.exec(name) ?? [];
     const address = resources.intercepts.find((i) => i.listener === name)?.address ?? '';
+    const connections = tcpProxyOf(ours);
+    if (connections) {
+      const theirs = outboundProxy(client, address, Number(port));
+      if (!identity && !isDeepStrictEqual(connections, theirs)) differ('listener', name, connections, theirs ?? 'none');
+      continue;
+    }
     const manager = outboundManager(client, address, Number(port));
     if (manager) add(ours, manager, client, `outbound|${port}||${host}`);
     else if (!identity) differ('listener', name, 'HTTP', `none for ${address}:${port}`);

@@ -44,6 +44,28 @@ export function outboundManager(proxy: ProxyResources, address: string, port: nu
   return listener && managerOf(listener, () => true);
 }
 
+/** What a TCP proxy does with connections; statistics and logs are nobody's here. */
+function normalTcpProxy(proxy: JsonObject): JsonObject {
+  const { '@type': _, stat_prefix: __, access_log: ___, weighted_clusters: weighted, ...rest } = proxy;
+  const clusters = asObjects(asObject(weighted)?.clusters).map(
+    ({ name, weight }) => `${String(weight)} ${String(name)}`,
+  );
+  return { ...rest, ...(clusters.length > 0 && { clusters }) };
+}
+
+/** The TCP proxy of a listener's only filter chain, or of the first of several, in normal form. */
+export function tcpProxyOf(listener: JsonObject | undefined): JsonObject | undefined {
+  const [chain] = asObjects(listener?.filter_chains);
+  const found = asObjects(chain?.filters).map(({ typed_config }) => asObject(typed_config));
+  const proxy = found.find((config) => asString(config?.['@type']).endsWith('.TcpProxy'));
+  return proxy && normalTcpProxy(proxy);
+}
+
+/** The TCP proxy by which a client's sidecar treats connections to an address. */
+export function outboundProxy(proxy: ProxyResources, address: string, port: number): JsonObject | undefined {
+  return tcpProxyOf(proxy.listeners.find((l) => l.name === `${address}_${port}`));
+}
+
 /** The connection manager by which a server's sidecar takes requests at a port. */
 export function inboundManager(proxy: ProxyResources, port: number): JsonObject | undefined {
   const listener = proxy.listeners.find((l) => l.name === 'virtualInbound');
