@@ -134,6 +134,6 @@ export const sidecar = z.looseObject({
     )
     .optional(),
   inboundConnectionPool: z.unknown().optional(),
-  outboundTrafficPolicy: z.looseObject({ mode: z.string().optional() }).optional(),
+  outboundTrafficPolicy: z.looseObject({ mode: z.string().optional(), egressProxy: z.unknown().optional() }).optional(),
 });
 export type Sidecar = z.infer<typeof sidecar>;
