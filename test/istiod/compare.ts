@@ -29,6 +29,7 @@ import {
   autoTls,
   clustersOf,
   gatewayManager,
+  gatewayProxy,
   inboundClusters,
   inboundManager,
   listenerOf,
@@ -440,6 +441,14 @@ async function compareView(
       (o) => kindOf(o) === 'Gateway' && ofGatewayApi(o) && `${nameOf(o)}.${namespaceOf(o)}` === key,
     );
     const target = targetOf(objects, (api && boundTo(api)?.[0]) ?? key, Number(port));
+    const connections = tcpProxyOf(ours);
+    if (connections) {
+      const theirs = proxy && gatewayProxy(proxy, Number(port), target);
+      const why = theirs ? undefined : unprogrammed(objects, key, Number(port));
+      if (!identity && !isDeepStrictEqual(connections, theirs))
+        differ('listener', name, connections, theirs ?? 'none', why ? { unprogrammed: why } : {});
+      continue;
+    }
     const manager = proxy && gatewayManager(proxy, Number(port), target);
     if (manager) add(ours, { ...manager, use_remote_address: false }, proxy, '', target);
     else if (!identity) {

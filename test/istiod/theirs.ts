@@ -45,8 +45,8 @@ export function outboundManager(proxy: ProxyResources, address: string, port: nu
 }
 
 /** What a TCP proxy does with connections; statistics and logs are nobody's here. */
-function normalTcpProxy(proxy: JsonObject): JsonObject {
-  const { '@type': _, stat_prefix: __, access_log: ___, weighted_clusters: weighted, ...rest } = proxy;
+export function normalTcpProxy(proxy: JsonObject): JsonObject {
+  const { '@type': _, stat_prefix: __, access_log: ___, weighted_clusters: weighted, clusters: known, ...rest } = proxy;
   const clusters = asObjects(asObject(weighted)?.clusters).map(
     ({ name, weight }) => `${String(weight)} ${String(name)}`,
   );
@@ -59,6 +59,12 @@ export function tcpProxyOf(listener: JsonObject | undefined): JsonObject | undef
   const found = asObjects(chain?.filters).map(({ typed_config }) => asObject(typed_config));
   const proxy = found.find((config) => asString(config?.['@type']).endsWith('.TcpProxy'));
   return proxy && normalTcpProxy(proxy);
+}
+
+/** The TCP proxy of a gateway's port, which is `target` at its workload. */
+export function gatewayProxy(proxy: ProxyResources, port: number, target: number): JsonObject | undefined {
+  const named = (number: number) => proxy.listeners.find((l) => l.name === `0.0.0.0_${number}`);
+  return tcpProxyOf(named(target) ?? named(port));
 }
 
 /** The TCP proxy by which a client's sidecar treats connections to an address. */

@@ -302,7 +302,7 @@ class Reader {
   }
 
   #other(document: Document): void {
-    const message = LEFT_TO_PROXY[document.kind];
+    const message = Object.hasOwn(LEFT_TO_PROXY, document.kind) ? LEFT_TO_PROXY[document.kind] : undefined;
     if (message === undefined || NO_RULES.has(document.kind)) return;
     const rule = this.context.rule(document, ['spec'], 'spec');
     this.context.unsupported(rule, ['kind'], 'unsupported-kind', `${document.kind}: ${message}`);
