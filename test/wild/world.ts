@@ -17,10 +17,10 @@ import type { ConnectionRoute, Plan, Reason, TokenBucket } from '../../src/plan/
 import { factWords, judgeToken, type KeysOf, keysOfSet } from '../../src/plan/judge-token.js';
 import { headerLines } from '../../src/plan/token-headers.js';
 import type { TokenPlan } from '../../src/plan/tokens.js';
-import { asObject, asObjects, asString, connectionManagers } from '../../src/policy/envoy/walk.js';
+import { asObject, asString, connectionManagers } from '../../src/policy/envoy/walk.js';
 import type { Identity } from '../../src/policy/istio/identities.js';
 import { loadFiles } from '../../src/policy/load.js';
-import type { Clients, Json, JsonObject, Resources } from '../../src/policy/resources.js';
+import type { Clients, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
 import { fillBuckets, TestBuckets } from '../agreement/buckets.js';
 import type { Kernel } from '../agreement/kernel.js';
@@ -28,6 +28,7 @@ import { compareKernel, type Outcome, outcomeOf, outcomeOfDecision, UUID } from 
 import { headersOf } from '../differential/echo-server.js';
 import { exchange, type Request, requestBytes } from '../differential/requests.js';
 import { type Hints, hintsOf, requestOf } from './hints.js';
+import { type Echoes, relocate } from './relocate.js';
 
 const SOURCE = Uint8Array.of(127, 0, 0, 1);
 /** Draws by which weighted clusters and chances are told apart: every share of 1 in 64 is seen. */
@@ -35,15 +36,6 @@ const DRAWS = 128;
 const BATCH = 60;
 /** Connections of a listener that is about connections. */
 const CONNECTIONS = 8;
-/** Its own addresses for every process: two Envoys would share one without a word. */
-const NETWORK = 64 + (process.pid % 190);
-
-/** Echo servers that every set of policies shares. */
-export interface Echoes {
-  readonly names: readonly string[];
-  readonly ports: readonly number[];
-}
-
 export interface Difference {
   readonly file: string;
   readonly request: string;
@@ -69,49 +61,6 @@ export interface Tally {
 export const emptyTally = (): Tally => ({
   ...{ tried: 0, refused: [], pairs: 0, forward: 0, reply: 0, proxy: 0, rules: 0, met: 0, known: 0, differences: [] },
 });
-
-/** Certificates of the policies' own are not here, and the servers speak plain text: what is decided is the same. */
-function inPlainText(owner: JsonObject): void {
-  delete owner.transport_socket;
-  delete owner.transport_socket_matches;
-}
-
-/** The lab reads Envoy's output through a socket, which cannot be opened anew for logs. */
-function withoutConsole(value: Json | undefined): void {
-  if (value === null || typeof value !== 'object') return;
-  for (const [key, inner] of Object.entries(value)) {
-    if (inner === '/dev/stdout' || inner === '/dev/stderr') (value as JsonObject)[key] = '/dev/null';
-    else withoutConsole(inner);
-  }
-}
-
-/** Addresses on this machine in place of the policies' own, in the resources themselves: other objects refer to them. */
-function relocate(resources: Resources, echoes: Echoes): void {
-  resources.listeners.forEach((listener, i) => {
-    const address = asObject(asObject(listener.address)?.socket_address);
-    if (address) address.address = `127.${NETWORK}.${i >> 8}.${(i & 255) + 1}`;
-    for (const chain of asObjects(listener.filter_chains)) inPlainText(chain);
-    withoutConsole(listener);
-  });
-  let next = 0;
-  const move = (assignment: JsonObject) => {
-    for (const locality of asObjects(assignment.endpoints))
-      for (const entry of asObjects(locality.lb_endpoints)) {
-        const endpoint = asObject(entry.endpoint);
-        if (!endpoint) continue;
-        endpoint.address = {
-          socket_address: { address: '127.0.0.1', port_value: echoes.ports[next++ % echoes.ports.length]! },
-        };
-      }
-  };
-  for (const cluster of resources.clusters) {
-    const assignment = asObject(cluster.load_assignment);
-    if (assignment) move(assignment);
-    inPlainText(cluster);
-    if (cluster.type === 'STRICT_DNS' || cluster.type === 'LOGICAL_DNS') cluster.type = 'STATIC';
-  }
-  for (const assignment of resources.endpoints) move(assignment);
-}
 
 /** What becomes of a request, and of the answer's headers where it is forwarded. */
 type Whole = Outcome & { readonly answer?: readonly string[] };
