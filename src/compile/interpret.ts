@@ -41,7 +41,7 @@ import {
 } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
 import { choose } from './choose.js';
-import { buildHead, expand, MAX_PRODUCED, type Produced } from './produce.js';
+import { buildHead, expand, MAX_PRODUCED, type Produced, tracedOf } from './produce.js';
 
 /** A half-open range of bytes of the head. */
 export interface Span {
@@ -71,6 +71,8 @@ export interface Head {
   readonly bucket?: number;
   /** see Surroundings */
   readonly figure?: Surroundings['figure'];
+  /** of requests that are traced: the id that the server gets ('': none), and whether the span is sampled */
+  readonly traced?: { readonly id: string; readonly sampled: boolean } | undefined;
 }
 
 /** What a request brings besides its head. */
@@ -448,8 +450,9 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
     return output ? { ...decided, action: 'reply', output } : decided;
   }
   if (kind !== ACTION.FORWARD) return decided;
-  const output = buildHead(view, action, head, around.uuid, around.tokenLines);
-  const variables = variablesOf(view, action, head);
+  const traced = { ...head, traced: tracedOf(view, action, head, around.uuid) };
+  const output = buildHead(view, action, traced, around.uuid, around.tokenLines);
+  const variables = variablesOf(view, action, traced);
   if (!output || !variables) return decided;
   const choice = choose(view, action, head, around);
   if (!choice) return decided;
