@@ -13,7 +13,7 @@ import {
 import { MAX_HEAD, SLOT } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
 import { decidedId, isTraced } from '../plan/trace-ids.js';
-import { type Head, headerValue, type Span, slice } from './interpret.js';
+import { type Head, headerValue, type Span, slice } from './head.js';
 
 /** Most bytes of a head or an answer that the kernel makes. */
 export const MAX_PRODUCED = MAX_HEAD;
