@@ -35,8 +35,7 @@ export function spanOf(trace: TracePlan, e: LogEntry, operation: string | undefi
   const scheme = header('x-forwarded-proto') ?? 'http';
   const tags: [string, string][] = [['component', 'proxy']];
   const { id, zone } = trace.node;
-  if (id !== '') tags.push(['node_id', id]);
-  if (zone !== '') tags.push(['zone', zone]);
+  tags.push(['node_id', id], ['zone', zone]);
   const requestId = header('x-request-id');
   if (requestId !== undefined) tags.push(['guid:x-request-id', requestId]);
   tags.push(

@@ -119,12 +119,12 @@ interface Draw {
 /** Requests that say nothing of a trace: which are traced is drawn. */
 async function draw(driver: Driver, address: string, port: number, what: string): Promise<Draw[]> {
   const exchanges = Array.from({ length: DRAWS }, (_, n) => ({
-    pieces: [request('GET /plain HTTP/1.1', [['User-Agent', `${what}-${n}`]])],
+    pieces: [request('GET /plain HTTP/1.1', [['User-Agent', `${what}-${100 + n}`]])],
     methods: ['GET'],
   }));
   const { answers, ...rest } = await driver.run({ address, port, exchanges });
   assert.equal(answers.length, DRAWS, `answers for ${what}`);
-  return answers.map((answer, n) => ({ id: `${what}-${n}`, result: { ...rest, answers: [answer] } }));
+  return answers.map((answer, n) => ({ id: `${what}-${100 + n}`, result: { ...rest, answers: [answer] } }));
 }
 
 /** Whether the server was told that the request is sampled; its id must say so, and its digits. */
