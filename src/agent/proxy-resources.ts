@@ -1,6 +1,8 @@
 /** What the instance's own proxy is given of a policy, so that what kernel and proxy keep together has one place. */
 import type { RelayPlan } from '../plan/ir.js';
 import type { LocalLimit } from '../plan/local-limits.js';
+import { speaksHttp2 } from '../plan/streams.js';
+import { asString } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import {
   type NumberedChain,
@@ -39,9 +41,10 @@ export function forProxy(task: PolicyTask, resources: Resources, share: KernelSh
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
+  const streamed = new Set(task.http2 ? resources.clusters.filter(speaksHttp2).map(({ name }) => asString(name)) : []);
   const relayed = new Set(chains.map(({ name }) => name));
   const all = withInboundListeners(
-    withOutliers(withDelayRoutes(withReplayRoutes(asking, settings)), ejectable, task.reportsPath),
+    withOutliers(withDelayRoutes(withReplayRoutes(asking, settings, streamed)), ejectable, task.reportsPath),
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])].filter((name) => !relayed.has(name)),
     task.proxyFolder,
   );

@@ -31,15 +31,25 @@ export function streamNotes(
     notes.add('request-dependent', 'te decides', join(path, 'route_config'), hcm);
 }
 
+/** What a cluster says about HTTP/2 to its endpoints, in as many options as it says it in. */
+function spokenBy(cluster: JsonObject): JsonObject[] {
+  const options = Object.values(obj(cluster, 'typed_extension_protocol_options') ?? {}).filter(isObject);
+  return options
+    .map((o) => obj(obj(o, 'explicit_http_config'), 'http2_protocol_options'))
+    .filter((o) => o !== undefined);
+}
+
+/** Whether the endpoints of a cluster are sent HTTP/2. */
+export function speaksHttp2(cluster: JsonObject): boolean {
+  return spokenBy(cluster).length > 0;
+}
+
 /**
  * A cluster: its servers must speak HTTP/2, without settings that Envoy would keep for each connection or stream.
  * @param fixed its endpoints are known, in plain text, and nobody watches them
  */
 export function serverNotes(notes: Notes, cluster: JsonObject, fixed: boolean): void {
-  const options = Object.values(obj(cluster, 'typed_extension_protocol_options') ?? {}).filter(isObject);
-  const spoken = options
-    .map((o) => obj(obj(o, 'explicit_http_config'), 'http2_protocol_options'))
-    .filter((o) => o !== undefined);
+  const spoken = spokenBy(cluster);
   if (spoken.length !== 1)
     notes.add('upstream-protocol', 'the endpoints speak HTTP/1.1', 'explicit_http_config', cluster);
   for (const found of spoken) onlyFields(notes, found, 'http2_protocol_options', []);
