@@ -254,6 +254,16 @@ function retryAmong(
   }
 }
 
+/** Of streams, what Envoy keeps of a body is what one may send at first, unless these say otherwise. */
+function keptBodies(notes: Notes, ctx: RouteContext): void {
+  for (const [owner, path] of [
+    [ctx.route, ctx.path],
+    [ctx.virtualHost, 'virtual_host'],
+  ] as const)
+    for (const key of ['per_request_buffer_limit_bytes', 'request_body_buffer_limit'])
+      if (has(owner, key)) notes.add('retry', `${key} of streams that may be tried again`, join(path, key), owner, key);
+}
+
 /** A second try beside a first one that takes too long (hedge_policy) is made where a try may take too long only. */
 function hedging(notes: Notes, ctx: RouteContext, action: JsonObject, perTry: number, path: string): void {
   const own = obj(action, 'hedge_policy');
@@ -289,6 +299,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   );
   const retries = retry.retries > 0 && triesAgain(retry, ctx.listener.streams);
   if (retries) retryAmong(notes, chosen, retry, own ?? obj(ctx.virtualHost, 'retry_policy'), path);
+  if (retries && ctx.listener.streams) keptBodies(notes, ctx);
   const { timeout: timeoutMs, perTry, idle } = timeouts(notes, ctx, action, retry, path);
   hedging(notes, ctx, action, perTry, path);
   const target = targetRewrite(notes, ctx, action, path);

@@ -101,7 +101,8 @@ export async function judge(
     });
     return withOtherClients(base, reports);
   };
-  const base = judged({}, lints(resources));
+  const plain = judged({}, lints(resources));
+  const base = plain.results.some(speaksHttp2) ? withStreams(plain, judged(STREAMS, []).results) : plain;
   const awaited = WAYS.filter(([, , codes]) => {
     // nothing but these, and something of each
     const waits = (found: readonly string[]) =>
@@ -116,6 +117,22 @@ export async function judge(
 /** Codes of reasons that HTTP/2 may be the cause of, and TLS. */
 const HTTP2: ReadonlySet<string> = new Set(['grpc', 'upstream-protocol', 'codec']);
 const TLS: ReadonlySet<string> = new Set(['tls', 'mesh-tls']);
+
+/** What the programs of HTTP/2 decide, where the agent accepts a client's connection. */
+const STREAMS: Assumptions = { http2: true, streams: true, atListener: true };
+
+const speaksHttp2 = ({ reasons }: ReportResult): boolean => reasons.some(({ code }) => HTTP2.has(code));
+
+/** A rule whose requests, or whose endpoints, speak HTTP/2 is what becomes of it there. */
+function withStreams(base: CheckReport, streams: readonly ReportResult[]): CheckReport {
+  const results = base.results.map((result, i): ReportResult => {
+    const theirs = streams[i];
+    if (result.verdict !== 'proxy' || !speaksHttp2(result) || !theirs) return result;
+    return { ...result, verdict: theirs.verdict, reasons: theirs.reasons };
+  });
+  const count = (verdict: ReportResult['verdict']) => results.filter((r) => r.verdict === verdict).length;
+  return { ...base, results, kernel: count('kernel'), proxy: count('proxy') };
+}
 
 /** What rules may wait for, and the codes of the reasons that such rules have. */
 const WAYS: readonly (readonly [WaitsFor, Assumptions, readonly ReadonlySet<string>[]])[] = [

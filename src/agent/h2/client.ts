@@ -89,6 +89,7 @@ export class H2Client {
     });
     this.#retries = new Retries(plane, end, {
       connection: () => this.#connections.again(),
+      most: () => this.#connections.proxy?.initial ?? FIRST_WINDOW,
       room: (stream, bytes) => this.#moreRoom(stream, bytes),
       lost: (retried) => this.#lost(retried),
     });

@@ -12,12 +12,15 @@ import type { End, H2Plane } from './plane.js';
 import { retriesHead, retriesReset } from './retry-rule.js';
 import type { Upstream } from './upstream.js';
 
-/** Bodies beyond this are not kept by Envoy, either: what a listener buffers unless told otherwise. */
-const MOST_KEPT = 1024 * 1024;
+/** Bytes of bodies that the agent keeps for all clients together; beyond, what comes is not tried again. */
+const ROOM = 256 * 1024 * 1024;
+let used = 0;
 
 export interface RetryContext {
   /** a connection to the proxy for streams that are tried again; undefined: there is none */
   readonly connection: () => Upstream | undefined;
+  /** a longer body is not kept by Envoy, either: the first window of its streams */
+  readonly most: () => number;
   /** tells the client of so much more room on a stream */
   readonly room: (stream: number, bytes: number) => void;
   /** a stream cannot be tried again after all */
@@ -126,10 +129,15 @@ export class Retries {
     private readonly context: RetryContext,
   ) {}
 
+  /** Whether a stream may be tried again, as far as the programs know. */
+  #isOpen(stream: number): boolean {
+    const flags = this.plane.stream(this.client, stream)?.flags ?? 0;
+    return (flags & (H2_STREAM.RETRY | H2_STREAM.ANSWERED | H2_STREAM.TAKEN)) === H2_STREAM.RETRY;
+  }
+
   /** The policy of a stream, as long as it may be tried again. */
   #rule(stream: number): RetryRule | undefined {
-    const flags = this.plane.stream(this.client, stream)?.flags ?? 0;
-    if (!(flags & H2_STREAM.RETRY) || flags & (H2_STREAM.ANSWERED | H2_STREAM.TAKEN)) return undefined;
+    if (!this.#isOpen(stream)) return undefined;
     if (this.#kept.has(stream) && !this.#kept.get(stream)) return undefined;
     return keptOf(this.plane, this.client, stream)?.rule;
   }
@@ -137,24 +145,35 @@ export class Retries {
   /** A frame of the client's that the agent carries to the server: it is to be kept, too. */
   note(f: Frame): void {
     if (f.type !== FRAME.DATA && f.type !== FRAME.HEADERS) return;
-    if (this.#kept.has(f.stream) && !this.#kept.get(f.stream)) return;
-    const kept = this.#rule(f.stream) && keptOf(this.plane, this.client, f.stream);
-    if (!kept) {
+    const known = this.#kept.get(f.stream);
+    if (!known && this.#kept.has(f.stream)) return;
+    const before = known || !this.#isOpen(f.stream) ? undefined : keptOf(this.plane, this.client, f.stream);
+    if (known ? !this.#isOpen(f.stream) : !before) {
+      this.#drop(f.stream);
       this.#kept.set(f.stream, undefined);
       return;
     }
-    const known = this.#kept.get(f.stream);
-    const own = known ?? { frames: [...kept.frames], bytes: kept.frames.reduce((sum, k) => sum + dataOf(k), 0) };
+    const own = known ?? { frames: [...before!.frames], bytes: 0 };
     if (!known) this.#kept.set(f.stream, own);
+    for (const more of [...(before?.frames ?? []), f]) {
+      own.bytes += dataOf(more);
+      used += dataOf(more);
+    }
     own.frames.push(f);
-    own.bytes += dataOf(f);
-    if (own.bytes > MOST_KEPT) this.#kept.set(f.stream, undefined);
+    if (own.bytes > this.context.most() || used > ROOM) {
+      this.#drop(f.stream);
+      this.#kept.set(f.stream, undefined);
+    }
+  }
+
+  #drop(stream: number): void {
+    used -= this.#kept.get(stream)?.bytes ?? 0;
+    this.#kept.delete(stream);
   }
 
   /** Whether a head of a server's is not for the client. The first one that is ends all keeping. */
   retriesHead(stream: number, block: Buffer): boolean {
-    const flags = this.plane.stream(this.client, stream)?.flags ?? 0;
-    if (!(flags & H2_STREAM.RETRY) || flags & H2_STREAM.ANSWERED) return false;
+    if (!this.#isOpen(stream)) return false;
     const rule = this.#rule(stream);
     if (rule && retriesHead(rule, block)) return true;
     this.answered(stream);
@@ -164,7 +183,7 @@ export class Retries {
   /** A stream's answer is the client's. */
   answered(stream: number): void {
     claim(this.plane, this.client, stream, H2_STREAM.ANSWERED);
-    this.#kept.delete(stream);
+    this.#drop(stream);
   }
 
   /** Whether a reset, or the end of a connection, has the stream tried again. */
@@ -207,7 +226,7 @@ export class Retries {
     const frames = this.#kept.get(stream)?.frames ?? keptOf(this.plane, this.client, stream)?.frames;
     const { clientRoom = 0 } = this.plane.stream(this.client, stream) ?? {};
     this.plane.forget(this.client, stream);
-    this.#kept.delete(stream);
+    this.#drop(stream);
     const upstream = retried.upstream.gone ? this.context.connection() : retried.upstream;
     if (!upstream || !frames || frames.length === 0) {
       this.context.lost(retried);
@@ -233,7 +252,7 @@ export class Retries {
   forget(stream: number, retried?: Retried): void {
     clearTimeout(this.#timers.get(stream));
     this.#timers.delete(stream);
-    this.#kept.delete(stream);
+    this.#drop(stream);
     if (!retried) return;
     if (retried.number === 0) this.plane.forget(this.client, stream);
     else this.#ways.get(retried.upstream)?.delete(retried.number);
@@ -247,6 +266,7 @@ export class Retries {
   close(): void {
     for (const timer of this.#timers.values()) clearTimeout(timer);
     this.#timers.clear();
+    for (const stream of [...this.#kept.keys()]) this.#drop(stream);
   }
 }
 
