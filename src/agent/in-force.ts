@@ -49,7 +49,7 @@ export class InForce {
     parts.log.use(generation, listeners);
     const started = performance.now();
     await parts.plane.install(generation.compiled.image);
-    if (generation.streams) await parts.streams?.use(generation.streams);
+    await parts.streams?.use(generation.streams);
     this.swapMs = performance.now() - started;
     parts.tokens.use(tokenGeneration(generation, listeners));
     parts.buckets.enforced();

@@ -101,8 +101,11 @@ export async function judge(
     });
     return withOtherClients(base, reports);
   };
-  const plain = judged({}, lints(resources));
-  const base = plain.results.some(speaksHttp2) ? withStreams(plain, judged(STREAMS, []).results) : plain;
+  const spokenToo = (awaited: Assumptions, found: Parameters<typeof report>[3]): CheckReport => {
+    const plain = judged(awaited, found);
+    return plain.results.some(speaksHttp2) ? withStreams(plain, judged({ ...awaited, ...STREAMS }, []).results) : plain;
+  };
+  const base = spokenToo({}, lints(resources));
   const awaited = WAYS.filter(([, , codes]) => {
     // nothing but these, and something of each
     const waits = (found: readonly string[]) =>
@@ -110,7 +113,7 @@ export async function judge(
       codes.every((set) => found.some((code) => set.has(code)));
     return base.results.some(({ reasons }) => waits(reasons.map(({ code }) => code)));
   });
-  const spoken = awaited.map(([waitsFor, assumed]) => ({ waitsFor, results: judged(assumed, []).results }));
+  const spoken = awaited.map(([waitsFor, assumed]) => ({ waitsFor, results: spokenToo(assumed, []).results }));
   return withWaiting(base, spoken);
 }
 
