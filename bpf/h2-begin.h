@@ -57,8 +57,8 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   if (!action_at || s->n_lots || listener->log)
     return 0;
   const struct action *action = AT(struct action, image, action_at);
-  /* edits of answers, limits and timeouts are the proxy's until the kernel keeps what they need by stream */
-  if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables ||
+  /* edits of answers, copies, limits and timeouts are the proxy's until the kernel keeps what they need by stream */
+  if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables || action->mirror ||
       action->answer || action->timeout_ms || action->idle_ms || action->per_try_ms)
     return 0;
   __u32 endpoint = choose_endpoint(&w, action);
