@@ -130,6 +130,12 @@ function template(
         return { kind: PIECE.REQUEST_ID };
       case 'sampled':
         return { kind: PIECE.SAMPLED };
+      case 'uuid':
+        return { kind: PIECE.UUID };
+      case 'endpoint':
+        return { kind: PIECE.ENDPOINT };
+      case 'base64':
+        return { kind: PIECE.BASE64 };
       case 'figure':
         return { kind: PIECE.FIGURE, arg: FIGURES[piece.of], off: piece.bucket ? bucketIndex(piece.bucket)! + 1 : 0 };
       default:
@@ -265,7 +271,12 @@ function answerOf(
   return { answer, variables: context.blob.intern(head, 8) };
 }
 
-const TRACERS = { none: TRACER.NONE, zipkin: TRACER.ZIPKIN, opentelemetry: TRACER.OPENTELEMETRY } as const;
+const TRACERS = {
+  none: TRACER.NONE,
+  zipkin: TRACER.ZIPKIN,
+  opentelemetry: TRACER.OPENTELEMETRY,
+  skywalking: TRACER.NONE,
+} as const;
 
 /** How requests are traced; 0: they are not. */
 function traceOf({ blob, slot, listener: { trace, generateRequestId } }: ActionContext): number | Refusal {

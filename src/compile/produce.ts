@@ -26,6 +26,9 @@ const COLON = 0x3a;
 const CLOSE = 0x5d;
 /** What stands for random digits. */
 const RANDOM = '0123456789abcdef';
+const UUID = '01234567-89ab-4cde-8f01-23456789abcd';
+/** What stands for the address of the endpoint, which the image does not know. */
+const ENDPOINT = '0.0.0.0:0';
 
 function blobBytes(image: DataView, at: number, length: number): Uint8Array {
   return new Uint8Array(image.buffer, image.byteOffset + at, length);
@@ -87,13 +90,14 @@ function expandPieces(
   to: number,
 ): Uint8Array {
   const parts: Uint8Array[] = [];
+  let literal = 0; // parts up to the last one that is a literal
   for (let i = from; i < to; i++) {
     const at = template + TemplateSpec.size + i * PieceSpec.size;
     const off = get(image, at, PieceSpec, 'off');
     const host = headerValue(head, SLOT.HOST)!;
     switch (get(image, at, PieceSpec, 'kind')) {
       case PIECE.LITERAL:
-        parts.push(blobBytes(image, off, get(image, at, PieceSpec, 'len')));
+        literal = parts.push(blobBytes(image, off, get(image, at, PieceSpec, 'len')));
         break;
       case PIECE.PATH_FROM:
         parts.push(slice(head, head.path).subarray(off));
@@ -121,6 +125,15 @@ function expandPieces(
         break;
       case PIECE.SAMPLED:
         parts.push(Buffer.from(head.traced?.sampled ? '1' : '0'));
+        break;
+      case PIECE.UUID:
+        parts.push(Buffer.from(UUID));
+        break;
+      case PIECE.ENDPOINT:
+        parts.push(Buffer.from(ENDPOINT));
+        break;
+      case PIECE.BASE64:
+        parts.push(Buffer.from(Buffer.concat(parts.splice(literal)).toString('base64')));
         break;
       case PIECE.BUCKET: {
         const bucket = head.bucket ?? 0;
@@ -255,6 +268,9 @@ export function buildHead(
       case ADD.REQUEST_ID:
         if (off !== 0) parts.push(Buffer.from(`x-request-id: ${head.traced?.id ?? ''}\r\n`));
         else if (!there) parts.push(Buffer.from(`x-request-id: ${uuid.slice(0, 14)}4${uuid.slice(15)}\r\n`));
+        break;
+      case ADD.IF_SAMPLED:
+        if (head.traced?.sampled) parts.push(line);
         break;
       case ADD.TOKEN_LINES:
         parts.push(tokenLines);

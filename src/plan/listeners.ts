@@ -252,6 +252,7 @@ export function listenerPlan(
       bootstrap: resources.bootstrap,
       clusters: resources.clusters,
       runtime: runtimeMayChange(resources.bootstrap, 'tracing'),
+      childSpans: chain.childSpans,
     });
   const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
   const operators = logOperators(logs);
@@ -260,8 +261,6 @@ export function listenerPlan(
     notes.add('access-log', '%RESPONSE_CODE_DETAILS% names the policy that denied a request', logField, hcm);
   if (userAgent && operators.some((o) => o.command === 'REQ' && (namesProxy(o.header) || namesProxy(o.alternative))))
     notes.add('access-log', 'the names of the proxy are logged', logField, hcm);
-  if (trace && trace.tracer !== 'none' && chain.childSpans)
-    notes.add('tracing', 'each try has a span of its own', join(path, 'http_filters'), hcm);
   if (reports(trace) && (userAgent || chain.has('header_mutation')))
     notes.add('tracing', 'tags are about headers that the proxy edits', join(path, 'tracing'), hcm);
   if (operators.some((o) => o.command === 'REQ') && chain.has('header_mutation'))
