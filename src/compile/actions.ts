@@ -13,13 +13,12 @@ import {
   MAX_CLUSTERS,
   MAX_LITERAL,
   MAX_PIECES,
+  MirrorSpec,
   ORIGIN,
   PIECE,
   PieceSpec,
   STATUS_WORDS,
   TemplateSpec,
-  TRACER,
-  TraceSpec,
   WeightedClusterSpec,
 } from '../layout/actions.js';
 import { SLOT } from '../layout/image.js';
@@ -34,7 +33,6 @@ import type {
   TargetRewrite,
   TokenBucket,
 } from '../plan/ir.js';
-import { SAMPLED_BY } from '../plan/trace-context.js';
 import { answerProgram, FIGURES, type ProgramNumber, SHOWN_BUCKET } from './answer-edits.js';
 import type { Blob } from './blob.js';
 import { captureRewrite } from './capture.js';
@@ -43,6 +41,7 @@ import { type NetAdd, netEdits } from './edits.js';
 import { cookieFinder, queryFinder } from './find.js';
 import { isOddName } from './scanner.js';
 import { reasonPhrase } from './status.js';
+import { traceOf } from './traces.js';
 
 /** Why an action is left to the proxy. */
 export interface Refusal {
@@ -271,22 +270,15 @@ function answerOf(
   return { answer, variables: context.blob.intern(head, 8) };
 }
 
-const TRACERS = {
-  none: TRACER.NONE,
-  zipkin: TRACER.ZIPKIN,
-  opentelemetry: TRACER.OPENTELEMETRY,
-  skywalking: TRACER.NONE,
-} as const;
-
-/** How requests are traced; 0: they are not. */
-function traceOf({ blob, slot, listener: { trace, generateRequestId } }: ActionContext): number | Refusal {
-  if (!trace) return 0;
-  const { tracer, random, overall } = trace;
-  const name = SAMPLED_BY[tracer];
-  const own = name === undefined ? 0 : slot(name);
-  if (own === undefined) return refuse('budget', `no slot left for header ${name}`);
-  const ids = generateRequestId ? 1 : 0;
-  return blob.structs(TraceSpec, [{ random, overall, tracer: TRACERS[tracer], slot: own, ids }]);
+function mirrorAt(blob: Blob, mirror: ForwardAction['mirror']): number {
+  if (!mirror) return 0;
+  const bytes = new Uint8Array(MirrorSpec.size);
+  const view = new DataView(bytes.buffer);
+  const { numerator, denominator } = mirror.chance ?? { numerator: 1, denominator: 1 };
+  set(view, 0, MirrorSpec, 'key', BigInt(`0x${mirror.key}`));
+  set(view, 0, MirrorSpec, 'numerator', numerator);
+  set(view, 0, MirrorSpec, 'denominator', denominator);
+  return blob.intern(bytes, 8);
 }
 
 /**
@@ -334,8 +326,8 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
   if (typeof hashesAt !== 'number') return hashesAt;
   const answer = answerOf(context, action.answer);
   if ('code' in answer) return answer;
-  const trace = traceOf(context);
-  if (typeof trace !== 'number') return trace;
+  const trace = traceOf(blob, context.listener, context.slot);
+  if (trace === undefined) return refuse('budget', 'no slot left for the header of a trace');
   return blob.structs(ActionSpec, [
     {
       kind: ACTION.FORWARD,
@@ -356,6 +348,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
       n_hashes: action.hash?.length ?? 0,
       backoff_ms: Math.min(action.retry?.backoffMs ?? 0, 0xffffffff),
       trace,
+      mirror: mirrorAt(blob, action.mirror),
     },
   ]);
 }

@@ -1,18 +1,7 @@
 /** The bytes that the reference interpreter sends: templates, edited heads. */
-import {
-  ActionSpec,
-  ADD,
-  AddSpec,
-  MAX_MATCHES,
-  PIECE,
-  PieceSpec,
-  TemplateSpec,
-  TRACER,
-  TraceSpec,
-} from '../layout/actions.js';
+import { ActionSpec, ADD, AddSpec, MAX_MATCHES, PIECE, PieceSpec, TemplateSpec } from '../layout/actions.js';
 import { MAX_HEAD, SLOT } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
-import { decidedId, isTraced } from '../plan/trace-ids.js';
 import { type Head, headerValue, type Span, slice } from './head.js';
 
 /** Most bytes of a head or an answer that the kernel makes. */
@@ -43,28 +32,6 @@ function hostName(host: Uint8Array): Uint8Array {
 /** What a piece takes of a header. */
 const partOf = (value: Uint8Array = new Uint8Array(), from: number, length: number): Uint8Array =>
   length === 0 ? value : value.subarray(from, from + length);
-
-/** In `traceparent`: the last digit of the flags. */
-const PARENT_SAMPLED = 54;
-
-/** What bpf/trace.h decides about a request. @param uuid the id that is made where there is none */
-export function tracedOf(image: DataView, action: number, head: Head, uuid: string): Head['traced'] {
-  const trace = get(image, action, ActionSpec, 'trace');
-  if (trace === 0) return undefined;
-  const field = (name: string) => get(image, trace, TraceSpec, name);
-  const text = (slot: number) => {
-    const value = headerValue(head, slot);
-    return value && Buffer.from(value).toString('latin1');
-  };
-  const brought = text(SLOT.X_REQUEST_ID);
-  const found = brought ?? (field('ids') === 0 ? '' : `${uuid.slice(0, 14)}4${uuid.slice(15)}`);
-  const id = found === '' ? '' : decidedId(found, { random: field('random'), overall: field('overall') });
-  const traced = isTraced(id);
-  const context = field('tracer') === TRACER.NONE ? undefined : text(field('slot'));
-  if (context === undefined) return { id, sampled: traced };
-  if (field('tracer') === TRACER.ZIPKIN) return { id, sampled: context === '1' };
-  return { id, sampled: traced && context.charAt(PARENT_SAMPLED) === '1' };
-}
 
 /**
  * Concatenates the pieces of a template.

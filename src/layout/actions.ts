@@ -132,7 +132,15 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
   ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
+  ['mirror', 'u32', 'FORWARD: offset of a mirror, 0: nobody gets a copy'],
   ['trace', 'u32', 'FORWARD: offset of a trace, 0: requests are not traced'],
+  ['pad', 'u32', 'zero'],
+]);
+
+export const MirrorSpec = struct('mirror', 'Copies of requests.', [
+  ['key', 'u64', 'what the agent tells the proxy of whom they are for'],
+  ['numerator', 'u32', 'of `denominator` requests so many are copied'],
+  ['denominator', 'u32', 'not 0'],
 ]);
 
 /** Who is told of traces, and how a request says that it belongs to one. */
@@ -244,6 +252,7 @@ export const ACTIONS_LAYOUT: Layout = {
   structs: [
     ActionSpec,
     TraceSpec,
+    MirrorSpec,
     WeightedClusterSpec,
     HashSourceSpec,
     TemplateSpec,

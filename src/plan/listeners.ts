@@ -313,6 +313,7 @@ export function listenerPlan(
     secure,
     http2,
     streams,
+    ownProxy: assumed.relays === true,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,
     edge,
