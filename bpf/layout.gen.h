@@ -520,7 +520,7 @@ struct action {
   __u32 backoff_ms; /* the first retry waits a random time shorter than this */
   __u32 answer; /* FORWARD: number of the edits of the answer, 0: none */
   __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
-  __u32 origin; /* REPLY: whose reply it is, ORIGIN */
+  __u32 origin; /* REPLY: whose reply it is, ORIGIN; from DETAILS_SHIFT on, which of its listener’s details it has, 0: none */
   __u32 mirror; /* FORWARD: offset of a mirror, 0: nobody gets a copy */
 };
 _Static_assert(sizeof(struct action) == 96, "action");

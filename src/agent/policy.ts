@@ -98,6 +98,8 @@ export type LoggedRoute = Pick<RoutePlan, 'action' | 'guard' | 'routeName' | 'op
 /** What lines of access logs are made of, for a listener: its plan without routes, and the routes by rule. */
 export interface LoggedListener {
   readonly listener: ListenerPlan;
+  /** see `replyDetails` */
+  readonly details: readonly string[];
   /** `LoggedRoute`s as v8 serializes them (there are thousands, and few are asked for), one after the other */
   readonly routes: Uint8Array;
   /** where the one of each rule begins in `routes`, and where the last one ends; an empty one: it is no rule of this listener */

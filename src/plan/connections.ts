@@ -126,7 +126,7 @@ export function connectionPlan(
   outcome: Outcome,
 ): ListenerPlan {
   const notes = new Notes(resources.provenance);
-  notes.reasons.push(...(resources.left?.get(listener) ?? []));
+  for (const own of [listener, ...tcpProxies(listener)]) notes.reasons.push(...(resources.left?.get(own) ?? []));
   const socket = obj(obj(listener, 'address'), 'socket_address');
   const [address, port] = [str(socket, 'address'), num(socket, 'port_value')];
   if (!socket || port === 0 || (str(socket, 'protocol') || 'TCP') !== 'TCP')

@@ -171,6 +171,8 @@ export interface ReplyAction {
   readonly body: string;
   /** who gives it, for access logs; absent: the route */
   readonly origin?: 'no_route' | 'rbac' | 'fault' | 'filter';
+  /** %RESPONSE_CODE_DETAILS% of it, where that is not the same for all replies of its origin and something writes it */
+  readonly details?: string;
 }
 
 export type Action = ForwardAction | ReplyAction | { readonly kind: 'proxy' };
