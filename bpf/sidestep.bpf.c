@@ -344,6 +344,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
 }
 
 #include "chains.h"
+#include "hello.h"
 
 /* Everything that an intercepted client sends. Runs with the socket's lock held: once at a time per connection. */
 SEC("sk_msg")
@@ -357,6 +358,10 @@ int on_message(struct sk_msg_md *msg) {
   __u32 size = msg->size;
   if ((c->flags & (CONN_FLAG_CHAIN | CONN_FLAG_TOLD)) == CONN_FLAG_CHAIN)
     return prologue(msg, c, size);
+  if (c->flags & CONN_FLAG_HELLO) {
+    bpf_tail_call(msg, &message_programs, MESSAGE_HELLO);
+    return to_agent(c, size, COUNTER_HELPER_FAILED);
+  }
   if (passes(c, size))
     return SK_PASS;
   __u32 slot = c->upstream;
@@ -531,6 +536,8 @@ int control(struct __sk_buff *skb) {
   else if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
       ctl.command == CTL_BODY_SENT || ctl.command == CTL_HOLD)
     ctl_client(&ctl);
+  else if (ctl.command == CTL_JOIN)
+    ctl.result = join_ends(ctl.cookie, ctl.arg);
   else if (ctl.command == CTL_NOW)
     ctl.passed = bpf_ktime_get_boot_ns();
   else if (ctl.command == CTL_COMPLETE) {

@@ -22,6 +22,8 @@ static __always_inline struct conn *remember(struct bpf_sock *sk, const struct s
   c->original_port = bpf_ntohs(asked->port);
   c->family = asked->family;
   c->flags = at_listener || steer->intake == INTAKE_LISTENER ? CONN_FLAG_LISTENER : 0;
+  if (steer->hello)
+    c->flags |= CONN_FLAG_HELLO;
   return c;
 }
 

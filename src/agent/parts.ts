@@ -14,6 +14,7 @@ import type { ChainServer } from './chain-server.js';
 import { Consultant } from './consult.js';
 import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
+import { Hellos } from './hellos.js';
 import { H2Plane } from './h2/plane.js';
 import { Streams } from './h2/streams.js';
 import type { InstanceOptions, InstancePaths } from './instance-options.js';
@@ -37,6 +38,7 @@ export interface AgentParts {
   readonly breakers: Breakers;
   readonly outliers: Outliers;
   readonly traffic: Traffic;
+  readonly hellos: Hellos;
   readonly discovery: Discovery;
   readonly listeners: Listeners;
   readonly chains: ChainServer;
@@ -147,10 +149,18 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
         },
       })
     : undefined;
+  const hellos = new Hellos(plane, {
+    proxy: (listener, elsewhere) => (elsewhere ? undefined : generation().proxies.get(listener)),
+    placeOf: (endpoint) => traffic.pool.placeOf(endpoint),
+  });
   const accept = (arrival: Arrival): void => traffic.accept(arrival);
-  const listeners = new Listeners(plane, streams ? (arrival) => streams.consider(arrival, accept) : accept);
+  const listeners = new Listeners(plane, (arrival) => {
+    if (arrival.hello) hellos.accept(arrival);
+    else if (streams) streams.consider(arrival, accept);
+    else accept(arrival);
+  });
   const consultant = new Consultant(buckets);
-  const ways = { traffic, discovery, listeners, chains, relays, streams };
+  const ways = { traffic, hellos, discovery, listeners, chains, relays, streams };
   return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, ...ways };
 }
 

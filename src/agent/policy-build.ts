@@ -164,7 +164,12 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     generation: task.number,
     ...numbersFor(planned, numbers, breakers),
   });
-  const direct = new Set(plan.listeners.flatMap((l) => (l.offloaded && l.connections ? [l.name] : [])));
+  const about = new Map(
+    plan.listeners.flatMap((l) => {
+      const how = l.connections ? { direct: true as const } : l.hellos ? { hello: true as const } : undefined;
+      return l.offloaded && how ? [[l.name, how] as const] : [];
+    }),
+  );
   const compileMs = performance.now() - planned.startedAt;
   // connections to chains that are relayed are the proxy's to accept
   const numbered = [...chains.values()].map((chain) => ({ ...chain, index: numbers.listeners.get(chain.name) ?? 0 }));
@@ -200,12 +205,12 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     ruleCount: compiled.rules.length,
     compileMs,
     report: { rules, kernel, proxy },
-    wanted: resources.intercepts.map((i) => (direct.has(i.listener) ? { ...i, direct: true } : i)),
+    wanted: resources.intercepts.map((i) => ({ ...i, ...about.get(i.listener) })),
     // a workload's port is taken whatever the kernel can do with its listener: nobody else would keep the policy
     intercepts: resources.intercepts
       .filter((i) => offloaded.has(i.listener) || i.inbound === 'workload' || streams?.servers.has(i.listener))
       .map((i) => {
-        if (direct.has(i.listener)) return { ...i, direct: true };
+        if (about.has(i.listener)) return { ...i, ...about.get(i.listener) };
         if (inbound.has(i.listener) || i.inbound !== 'proxy') return i;
         const { inbound: _, ...rest } = i;
         return rest;

@@ -58,6 +58,8 @@ export const COUNTER = {
   ROUTED: 24,
   /** connections of such listeners that were left to the proxy */
   ROUTED_PROXY: 25,
+  /** messages of clients that the agent carried to a joined server, which had no room for them */
+  JOINTS_FULL: 26,
 } as const;
 export const N_COUNTERS = 32;
 
