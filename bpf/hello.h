@@ -8,16 +8,6 @@
 #include "direct.h"
 #include "room.h"
 
-/* Programs that on_message goes on with. */
-#define MESSAGE_HELLO 0
-int on_hello(struct sk_msg_md *msg);
-struct {
-  __uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-  __uint(max_entries, 1);
-  __uint(key_size, sizeof(__u32));
-  __array(values, int(struct sk_msg_md *));
-} message_programs SEC(".maps") = {.values = {[MESSAGE_HELLO] = (void *)&on_hello}};
-
 /* The agent's connections to endpoints, by the cookie of the client's socket; and what either end leads to, by its own. */
 struct {
   __uint(type, BPF_MAP_TYPE_SOCKHASH);
@@ -288,7 +278,7 @@ int on_joint(struct __sk_buff *skb) {
     return SK_PASS;
   }
   __u64 client = j->other;
-  return bpf_sk_redirect_hash(skb, &clients, &client, BPF_F_INGRESS);
+  return bpf_sk_redirect_hash(skb, &hello_clients, &client, BPF_F_INGRESS);
 }
 
 /*
@@ -297,7 +287,7 @@ int on_joint(struct __sk_buff *skb) {
  */
 static __always_inline int join_ends(__u64 client, __u64 own) {
   struct joint to_client = {.other = client}, to_server = {.other = own};
-  struct bpf_sock *sk = bpf_map_lookup_elem(&clients, &client);
+  struct bpf_sock *sk = bpf_map_lookup_elem(&hello_clients, &client);
   if (!sk)
     return 0;
   to_client.other_sk = (__u64)bpf_skc_to_tcp_sock(sk);

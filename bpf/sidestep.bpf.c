@@ -358,10 +358,6 @@ int on_message(struct sk_msg_md *msg) {
   __u32 size = msg->size;
   if ((c->flags & (CONN_FLAG_CHAIN | CONN_FLAG_TOLD)) == CONN_FLAG_CHAIN)
     return prologue(msg, c, size);
-  if (c->flags & CONN_FLAG_HELLO) {
-    bpf_tail_call(msg, &message_programs, MESSAGE_HELLO);
-    return to_agent(c, size, COUNTER_HELPER_FAILED);
-  }
   if (passes(c, size))
     return SK_PASS;
   __u32 slot = c->upstream;
@@ -504,6 +500,8 @@ static __always_inline void ctl_client(struct ctl *ctl) {
     return;
   __u64 cookie = ctl->cookie;
   struct bpf_sock *sk = bpf_map_lookup_elem(&clients, &cookie);
+  if (!sk)
+    sk = bpf_map_lookup_elem(&hello_clients, &cookie);
   if (!sk)
     return;
   struct conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);

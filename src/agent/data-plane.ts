@@ -56,6 +56,7 @@ export class DataPlane {
     this.slots = new SlotMemory((name) => this.map(name));
     this.#object.attachSockmap('on_message', 'clients', ATTACH.SK_MSG_VERDICT);
     this.#object.attachSockmap('on_answer', 'sockets', ATTACH.SK_SKB_STREAM_VERDICT);
+    this.#object.attachSockmap('on_hello', 'hello_clients', ATTACH.SK_MSG_VERDICT);
     this.#object.attachSockmap('on_joint', 'joints', ATTACH.SK_SKB_STREAM_VERDICT);
     this.#object.attachSockmap('on_request', 'intakes', ATTACH.SK_SKB_STREAM_VERDICT);
     this.#object.attachSockmap('on_dummy', 'dummies', ATTACH.SK_MSG_VERDICT);

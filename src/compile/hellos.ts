@@ -38,7 +38,8 @@ export function storeHellos(
   const way = ({ route, protocols }: HelloWay): number => {
     const many = protocols.length > MAX_PROTOCOLS;
     const why: Refusal = { code: 'budget', message: `${protocols.length} protocols to choose by` };
-    if (many) for (const of of [route, ...protocols.map((p) => p.route)]) if (of !== undefined) refused(plan.routes[of]!, why);
+    if (many)
+      for (const of of [route, ...protocols.map((p) => p.route)]) if (of !== undefined) refused(plan.routes[of]!, why);
     const list = many ? [] : protocols;
     return blob.structs(HelloRouteSpec, [
       {
@@ -61,7 +62,8 @@ export function storeHellos(
   );
   const ways = plan.names.map((named) => way(named.way));
   if (!names)
-    for (const route of plan.routes) refused(route, { code: 'budget', message: 'the server names have too many states' });
+    for (const route of plan.routes)
+      refused(route, { code: 'budget', message: 'the server names have too many states' });
   const nobody = way({ protocols: [] });
   const rows = names
     ? blob.rows(names, (label) => (label.length === 0 ? 0 : ways[label[0]!]!))

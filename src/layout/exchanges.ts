@@ -174,7 +174,11 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['incarnation', 'u32', 'upstream.incarnation when the exchange began'],
   ['sent', 'u32', 'listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32)'],
   ['replied', 'u32', 'replies of the mesh'],
-  ['user_timeout', 'u32', 'DIRECT: TCP_USER_TIMEOUT that the application has set; HEARD: how long connecting may take (ms)'],
+  [
+    'user_timeout',
+    'u32',
+    'DIRECT: TCP_USER_TIMEOUT that the application has set; HEARD: how long connecting may take (ms)',
+  ],
 ]);
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
@@ -250,12 +254,16 @@ export const ServingSpec = struct('serving', "Per paired server's socket (socket
   ['pad', 'u32', 'zero'],
 ]);
 
-export const JointSpec = struct('joint', 'What an end of a connection that was decided by its first message leads to.', [
-  ['other', 'u64', 'cookie of the other end: of the client’s socket, or of the agent’s to the server'],
-  ['other_sk', 'u64', 'its address'],
-  ['passing', 'u32', '1: the agent carries what comes from the server; written by the programs'],
-  ['pad', 'u32', 'zero'],
-]);
+export const JointSpec = struct(
+  'joint',
+  'What an end of a connection that was decided by its first message leads to.',
+  [
+    ['other', 'u64', 'cookie of the other end: of the client’s socket, or of the agent’s to the server'],
+    ['other_sk', 'u64', 'its address'],
+    ['passing', 'u32', '1: the agent carries what comes from the server; written by the programs'],
+    ['pad', 'u32', 'zero'],
+  ],
+);
 
 export const EXCHANGES_LAYOUT: Layout = {
   constants: {

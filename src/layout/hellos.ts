@@ -8,7 +8,11 @@ export const MAX_PROTOCOLS = 8;
 export const HelloTableSpec = struct('hello_table', 'Where connections to a listener go, by their first message.', [
   ['names', 'u32', 'start row of the automaton over the server name; accept: offset of a hello_route or 0 (`other`)'],
   ['classes', 'u32', 'its class map'],
-  ['other', 'u32', 'offset of the hello_route of a TLS connection without a server name, or with one that no chain names'],
+  [
+    'other',
+    'u32',
+    'offset of the hello_route of a TLS connection without a server name, or with one that no chain names',
+  ],
   ['plain', 'u32', 'offset of the hello_route of a connection that does not begin with TLS'],
 ]);
 

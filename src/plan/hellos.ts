@@ -2,6 +2,8 @@
  * Listeners with TCP proxies whose filter chains are chosen by what a client says first: the server name and the protocols of
  * its ClientHello, as Envoy's tls_inspector reads them, or that it is none (FilterChainManagerImpl::findFilterChain).
  */
+
+import { MAX_PROTOCOL } from '../layout/hellos.js';
 import { filterChains, tcpProxies } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import type { Assumptions } from './build.js';
@@ -12,7 +14,6 @@ import type { ClusterPlan, ConnectionRoute, HelloPlan, HelloWay, ListenerPlan, R
 import { LISTENER_FIELDS } from './listeners.js';
 import { anyType, has, list, Notes, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome } from './routes.js';
-import { MAX_PROTOCOL } from '../layout/hellos.js';
 
 const INSPECTOR = /\.tls_inspector\./;
 /** Bytes of a ClientHello that the kernel looks at; an inspector that takes less would see no TLS. */
@@ -54,7 +55,11 @@ function listenerNotes(notes: Notes, listener: JsonObject, { atListener }: Assum
     if (!INSPECTOR.test(anyType(config)))
       notes.add('filter-chain', `the listener filter ${str(filter, 'name')}`, 'listener_filters', filter);
     else
-      onlyFields(notes, config!, 'listener_filters', ['@type', 'enable_ja3_fingerprinting', 'enable_ja4_fingerprinting']);
+      onlyFields(notes, config!, 'listener_filters', [
+        '@type',
+        'enable_ja3_fingerprinting',
+        'enable_ja4_fingerprinting',
+      ]);
   }
   const known = ['server_names', 'transport_protocol', 'application_protocols'];
   for (const [index, chain] of filterChains(listener).entries()) {

@@ -154,7 +154,9 @@ describe('connections routed by their ClientHello', { skip, timeout: 120_000 }, 
   for (const [what, job, server, kernel] of PROTOCOLS)
     test(`protocols: ${what}`, async () => {
       const counted = what !== 'silence at first';
-      const m = counted ? await same('protocols', job, kernel) : await inside.run({ ...job, to: MESH, port: port.protocols! });
+      const m = counted
+        ? await same('protocols', job, kernel)
+        : await inside.run({ ...job, to: MESH, port: port.protocols! });
       assert.equal(m.head?.split(' ')[0], server, JSON.stringify(m));
     });
 
