@@ -12,7 +12,7 @@ import {
 import { SLOT } from '../layout/image.js';
 import { get, type StructSpec } from '../layout/struct.js';
 import { tableIndex } from './hash-table.js';
-import { type Head, headerValue, type Span, slice } from './interpret.js';
+import { type Head, headerValue, type Span, slice } from './head.js';
 import { capture } from './produce.js';
 import { xxh64 } from './xxhash.js';
 

@@ -2,7 +2,7 @@
 import { ActionSpec, ADD, AddSpec, MAX_MATCHES, PIECE, PieceSpec, TemplateSpec } from '../layout/actions.js';
 import { MAX_HEAD, SLOT } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
-import { type Head, headerValue, type Span, slice } from './interpret.js';
+import { type Head, headerValue, type Span, slice } from './head.js';
 
 /** Most bytes of a head or an answer that the kernel makes. */
 export const MAX_PRODUCED = MAX_HEAD;

@@ -122,7 +122,13 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
   ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
-  ['pad', 'u32', 'zero'],
+  ['mirror', 'u32', 'FORWARD: offset of a mirror, 0: nobody gets a copy'],
+]);
+
+export const MirrorSpec = struct('mirror', 'Copies of requests.', [
+  ['key', 'u64', 'what the agent tells the proxy of whom they are for'],
+  ['numerator', 'u32', 'of `denominator` requests so many are copied'],
+  ['denominator', 'u32', 'not 0'],
 ]);
 
 export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
@@ -219,6 +225,7 @@ export const ACTIONS_LAYOUT: Layout = {
   enums: { ACTION, ACTION_FLAG, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN },
   structs: [
     ActionSpec,
+    MirrorSpec,
     WeightedClusterSpec,
     HashSourceSpec,
     TemplateSpec,

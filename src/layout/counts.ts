@@ -58,8 +58,12 @@ export const COUNTER = {
   ROUTED: 24,
   /** connections of such listeners that were left to the proxy */
   ROUTED_PROXY: 25,
+  /** requests left to the proxy because the agent was behind with copies */
+  MIRROR_FULL: 26,
+  /** copies that found no room */
+  MIRROR_LOST: 27,
   /** messages of clients that the agent carried to a joined server, which had no room for them */
-  JOINTS_FULL: 26,
+  JOINTS_FULL: 28,
 } as const;
 export const N_COUNTERS = 32;
 

@@ -16,9 +16,6 @@ import { anyType, has, list, Notes, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome } from './routes.js';
 
 const INSPECTOR = /\.tls_inspector\./;
-/** Bytes of a ClientHello that the kernel looks at; an inspector that takes less would see no TLS. */
-const INSPECTED_KB = 16;
-
 /** One filter chain, with what is asked of its connections. */
 interface Chain {
   readonly names: readonly string[];

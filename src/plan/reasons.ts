@@ -115,7 +115,10 @@ const TEXT = {
     'A timeout that the fast path does not have',
     'max_stream_duration and per-try idle timeouts are enforced by the proxy.',
   ],
-  mirror: ['Traffic is mirrored', 'Copies of requests are sent by the proxy.'],
+  mirror: [
+    'Traffic is mirrored in a way that the fast path does not have',
+    'The kernel decides a request as ever, and the proxy sends the copy that the agent hands it. Left to the proxy as a whole are routes that mirror a share of the requests and have several clusters (one number is drawn for both), mirrors to clusters that are not known well enough or ask who the client is, listeners that trace, and somebody else’s proxy.',
+  ],
   'rate-limit': [
     'A rate limit that the fast path does not have',
     'Offloaded are local rate limits, with their descriptors. Left to the proxy are those with x-ratelimit headers beside retries, another limit or only in the shadow (`filter_enforced` of 0), with a bucket for each connection or each value, with descriptors that are computed otherwise, shared by several routes, or parted into stages of a runtime key, those before requests without a route where something above the routes changes answers, and limits that a service counts (`ratelimit`).',
@@ -225,7 +228,7 @@ const TEXT = {
   ],
   'not-http': [
     'A route for connections that only the proxy can carry out',
-    'Where connections to a TCP port go is decided in the kernel when they are opened. What depends on the bytes that a client sends first, such as the name in a TLS handshake, is not; nor are connections that come from elsewhere, and UDP.',
+    'Where connections to a TCP port go is decided in the kernel when they are opened, or by the name and the protocols that a client’s TLS handshake begins with, where that is looked at at the application’s socket. Connections that come from elsewhere, and UDP, are not.',
   ],
   'no-host': [
     'It names no host',

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { scan } from '../../src/compile/interpret.js';
+import { scan } from '../../src/compile/head.js';
 import { ImageHeader, SLOT } from '../../src/layout/image.js';
 import { get } from '../../src/layout/struct.js';
 import type { PathRules } from '../../src/plan/ir.js';

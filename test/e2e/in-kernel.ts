@@ -10,11 +10,15 @@ const PAUSE_MS = 30;
 
 /**
  * Sends a request several times, until the kernel decides about it alone. Returns whether it did.
- * @param wanted false: it is not expected to, so it is not waited for
+ * @param wanted false: it is not expected to, so it is not waited for; `once`: it is sent once
  */
-export async function untilKernel(mesh: SidestepHandle, send: () => Promise<void>, wanted = true): Promise<boolean> {
+export async function untilKernel(
+  mesh: SidestepHandle,
+  send: () => Promise<void>,
+  wanted: boolean | 'once' = true,
+): Promise<boolean> {
   const end = Date.now() + PATIENCE_MS;
-  for (let i = 0; wanted ? Date.now() < end : i < TRIES; i++) {
+  for (let i = 0; wanted === true ? Date.now() < end : i < (wanted ? 1 : TRIES); i++) {
     const before = (await mesh.status()).requests;
     await send();
     const after = (await mesh.status()).requests;

@@ -6,6 +6,8 @@
 import type { Socket } from 'node:net';
 import { fdOf, setLinger, setNoDelay } from '../../kernel/syscalls.js';
 import { H2_STREAM } from '../../layout/streams.js';
+import { type Carried, dataOf, ends, gone, isOver } from './carried.js';
+import { Connections } from './connections.js';
 import {
   ERROR,
   FIRST_WINDOW,
@@ -18,11 +20,10 @@ import {
   numberFrame,
   OWN_SETTINGS,
   PREFACE,
-  readSettings,
 } from './frames.js';
 import type { End, H2Plane } from './plane.js';
 import { unavailable } from './replies.js';
-import { type Target, Upstream } from './upstream.js';
+import type { Target, Upstream } from './upstream.js';
 import { Waiting } from './window.js';
 
 /**
@@ -30,9 +31,6 @@ import { Waiting } from './window.js';
  * waits for one server takes the room of the others.
  */
 const ROOM = 16 * 1024 * 1024;
-/** So often connections that have ended are opened again. */
-const REOPEN_MS = 1000;
-
 export interface ClientOptions {
   /** index of the listener in the image */
   readonly listener: number;
@@ -45,36 +43,13 @@ export interface ClientOptions {
   readonly proxied?: () => void;
 }
 
-/** A stream that the agent carries, or of which it has carried something. */
-interface Carried {
-  readonly upstream: Upstream;
-  /** the kernel has begun it */
-  readonly ofKernel: boolean;
-  clientEnded: boolean;
-  serverEnded: boolean;
-}
-
-/** A stream of which only what waits is still to leave. */
-const gone = (upstream: Upstream): Carried => ({ upstream, ofKernel: false, clientEnded: true, serverEnded: true });
-const ends = (f: Frame): boolean =>
-  (f.type === FRAME.DATA || f.type === FRAME.HEADERS) && (f.flags & FLAG.END_STREAM) > 0;
-const dataOf = (f: Frame): number => (f.type === FRAME.DATA ? f.payload.length : 0);
-
 export class H2Client {
   readonly #end: End;
   readonly #reader = new FrameReader(PREFACE);
-  readonly #upstreams = new Map<number, Upstream>();
+  readonly #connections: Connections;
   readonly #carried = new Map<number, Carried>();
   readonly #waiting: Waiting;
   readonly #unwatch: () => void;
-  #proxy: Upstream | undefined;
-  /** connections that take no new streams: the proxy's, and those of servers */
-  readonly #left = new Set<Upstream>();
-  #servedAt = 0;
-  #settings: Map<number, number> | undefined;
-  /** how many have still to take over the client's last settings */
-  #unsettled = 0;
-  #acknowledge = 0;
   /** bytes of DATA that the agent was given, and those of them that have left it */
   #taken = 0;
   #moved = 0;
@@ -93,6 +68,19 @@ export class H2Client {
       (bytes) => plane.take(this.#end, bytes),
       (f) => this.#sent(f),
     );
+    this.#connections = new Connections(plane, end, options, {
+      send: (bytes) => this.#send(bytes),
+      left: (f) => {
+        this.#moved += dataOf(f);
+      },
+      frame: (f, from) => this.#fromUpstream(f, from),
+      room: (more, from) => this.#room(more, from),
+      leaving: (last, from) => this.#leaving(last, from),
+      gone: (from) => this.#gone(from),
+      // what the client sends before it has done without a table only the connection that had it all can read
+      replaceable: (ready) => ready && plane.begun(end),
+      hopeless: () => this.fail(ERROR.NO_ERROR),
+    });
     this.#unwatch = plane.watch(
       this.#end,
       () => this.#tick(),
@@ -149,7 +137,7 @@ export class H2Client {
     else if (this.#taken + this.plane.came(this.#end) > FIRST_WINDOW + this.#returned)
       this.fail(ERROR.FLOW_CONTROL_ERROR);
     else if (f.stream !== 0) this.#ofStream(f);
-    else if (f.type === FRAME.SETTINGS && !(f.flags & FLAG.ACK)) this.#newSettings(f);
+    else if (f.type === FRAME.SETTINGS && !(f.flags & FLAG.ACK)) this.#connections.settings(f);
     else if (f.type === FRAME.PING && !(f.flags & FLAG.ACK)) this.#send(frame(FRAME.PING, FLAG.ACK, 0, f.payload));
     else if (f.type === FRAME.WINDOW_UPDATE) {
       this.plane.grant(this.#end, f.payload.readUInt32BE(0) & 0x7fffffff);
@@ -157,62 +145,9 @@ export class H2Client {
     }
   }
 
-  #newSettings(f: Frame): void {
-    const list = readSettings(f.payload);
-    const first = !this.#settings;
-    this.#settings = new Map([...(this.#settings ?? []), ...list]);
-    if (first) {
-      this.#openProxy();
-      this.serve();
-      this.#send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
-      return;
-    }
-    // what the client says it has taken over only when everybody else has: windows may have become smaller
-    this.#acknowledge++;
-    for (const upstream of this.#all()) {
-      this.#unsettled++;
-      upstream.tell(this.#settings);
-    }
-  }
-
-  #openProxy(): void {
-    if (this.#proxy) this.#left.add(this.#proxy);
-    const target = this.options.proxy();
-    this.#proxy = target && this.#open(target);
-  }
-
   /** Opens connections to the servers that there are now, where there are none. */
   serve(): void {
-    if (!this.#settings || this.#closed) return;
-    this.#servedAt = performance.now();
-    for (const target of this.options.servers()) if (!this.#upstreams.has(target.endpoint!)) this.#open(target);
-  }
-
-  #open(target: Target): Upstream {
-    this.#unsettled++;
-    const upstream = new Upstream(this.plane, this.#end, target, this.#settings!, {
-      left: (f) => {
-        this.#moved += dataOf(f);
-      },
-      frame: (f, from) => this.#fromUpstream(f, from),
-      room: (more, from) => this.#room(more, from),
-      settled: () => this.#settled(),
-      leaving: (last, from) => this.#leaving(last, from),
-      gone: (from) => this.#gone(from),
-    });
-    if (target.endpoint !== undefined) this.#upstreams.set(target.endpoint, upstream);
-    return upstream;
-  }
-
-  *#all(): Generator<Upstream> {
-    if (this.#proxy) yield this.#proxy;
-    yield* this.#left;
-    yield* this.#upstreams.values();
-  }
-
-  #settled(): void {
-    if (--this.#unsettled > 0) return;
-    for (; this.#acknowledge > 0; this.#acknowledge--) this.#send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
+    this.#connections.serve();
   }
 
   /** The stream's way, as far as it has one. */
@@ -220,7 +155,7 @@ export class H2Client {
     const known = this.#carried.get(stream);
     if (known) return known;
     const found = this.plane.stream(this.#end, stream);
-    const upstream = found && [...this.#all()].find(({ end }) => end?.id === found.server);
+    const upstream = found && [...this.#connections.all()].find(({ end }) => end?.id === found.server);
     if (!upstream) return undefined;
     const carried = { upstream, ofKernel: true, clientEnded: false, serverEnded: false };
     this.#carried.set(stream, carried);
@@ -230,8 +165,8 @@ export class H2Client {
 
   #ofStream(f: Frame): void {
     let carried = this.#find(f.stream);
-    if (!carried && f.type === FRAME.HEADERS && f.stream & 1 && this.#proxy && !this.#proxy.gone) {
-      carried = { upstream: this.#proxy, ofKernel: false, clientEnded: false, serverEnded: false };
+    if (!carried && f.type === FRAME.HEADERS && f.stream & 1 && this.#connections.proxy) {
+      carried = { upstream: this.#connections.proxy, ofKernel: false, clientEnded: false, serverEnded: false };
       this.#carried.set(f.stream, carried);
       this.options.proxied?.();
       this.#moreRoom(f.stream, carried.upstream.initial - FIRST_WINDOW);
@@ -319,25 +254,17 @@ export class H2Client {
       if (upstream === from && !clientEnded) this.#moreRoom(stream, more);
   }
 
-  /** Whether both sides have ended: of what the agent carries, it has seen the end itself. */
-  #isOver(stream: number, { ofKernel, clientEnded, serverEnded }: Carried): boolean {
-    if (!ofKernel) return clientEnded && serverEnded;
-    const { flags } = this.plane.stream(this.#end, stream) ?? {
-      flags: H2_STREAM.CLIENT_ENDED | H2_STREAM.SERVER_ENDED,
-    };
-    const client = flags & H2_STREAM.CLIENT_HELD ? clientEnded : (flags & H2_STREAM.CLIENT_ENDED) > 0;
-    const server = flags & H2_STREAM.SERVER_HELD ? serverEnded : (flags & H2_STREAM.SERVER_ENDED) > 0;
-    return client && server;
-  }
-
   /** Gives windows back, and forgets what is over. */
   #tick(): void {
     for (const [stream, carried] of this.#carried) {
-      if (this.#isOver(stream, carried) && !this.#waiting.has(stream) && !carried.upstream.waiting.has(stream))
+      if (
+        isOver(carried, () => this.plane.stream(this.#end, stream)?.flags) &&
+        !this.#waiting.has(stream) &&
+        !carried.upstream.waiting.has(stream)
+      )
         this.#forget(stream, carried);
     }
-    for (const upstream of this.#all()) upstream.refresh();
-    if (performance.now() - this.#servedAt > REOPEN_MS) this.serve();
+    this.#connections.tick();
     const through = this.#moved + this.plane.came(this.#end);
     const more = through + ROOM - this.#returned;
     if (more < ROOM / 4) return;
@@ -376,31 +303,13 @@ export class H2Client {
     return found;
   }
 
-  /** New streams need another connection. */
   #leaving(last: number, from: Upstream): void {
-    if (this.#closed) return;
     for (const [stream, carried] of this.#streamsOf(from))
       if (stream > last) this.#ended(stream, carried, 'remote refused stream reset');
-    if (from === this.#proxy) this.#openProxy();
-    else if (from.target.endpoint !== undefined && this.#upstreams.get(from.target.endpoint) === from) {
-      this.#upstreams.delete(from.target.endpoint);
-      this.#left.add(from);
-    }
   }
 
-  /** A connection to a server has ended: its streams, too. */
   #gone(from: Upstream): void {
-    if (this.#closed) return;
-    for (; from.unsettled > 0; from.unsettled--) this.#settled();
     for (const [stream, carried] of this.#streamsOf(from)) this.#ended(stream, carried, 'connection termination');
-    this.#left.delete(from);
-    const { endpoint } = from.target;
-    if (from === this.#proxy) {
-      this.#proxy = undefined;
-      // what the client sends before it has done without a table only the connection that had it all can read
-      if (from.ready && this.plane.begun(this.#end)) this.#openProxy();
-      else this.fail(ERROR.NO_ERROR);
-    } else if (endpoint !== undefined && this.#upstreams.get(endpoint) === from) this.#upstreams.delete(endpoint);
   }
 
   /** Ends the connection with a GOAWAY. */
@@ -437,7 +346,7 @@ export class H2Client {
     this.#closed = true;
     this.#unwatch();
     for (const { stream } of [...this.plane.streams(this.#end)]) this.plane.forget(this.#end, stream);
-    for (const upstream of this.#all()) upstream.close();
+    this.#connections.close();
     this.plane.remove(this.#end);
     this.socket.destroy();
     this.closed();

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* HTTP/2: ends, windows, and the states of streams. */
+#pragma once
+#include "h2-frames.h"
+#include "h2-maps.h"
+
+static __always_inline struct h2_end *end_of(__u64 cookie) {
+  __u32 *id = bpf_map_lookup_elem(&h2_ids, &cookie);
+  return id ? bpf_map_lookup_elem(&h2_ends, id) : 0;
+}
+
+/* Takes `n` bytes out of a connection's window: all or nothing. What is undone may keep another from its own for a moment. */
+static __always_inline int take_window(struct h2_end *to, __u32 n) {
+  __u64 used = __sync_fetch_and_add(&to->used, n) + n;
+  if (used <= *(volatile __u64 *)&to->granted)
+    return 1;
+  __sync_fetch_and_add(&to->used, -(__u64)n);
+  return 0;
+}
+
+#define BOTH_ENDED (H2_STREAM_CLIENT_ENDED | H2_STREAM_SERVER_ENDED)
+#define ANY_HELD (H2_STREAM_CLIENT_HELD | H2_STREAM_SERVER_HELD)
+
+/* Notes that one side has ended. A stream that both have ended is over, unless the agent still holds some of it. */
+static __always_inline void end_side(struct h2_key *key, struct h2_stream *stream, __u32 side) {
+  __u32 flags = __sync_fetch_and_or(&stream->flags, side) | side;
+  if ((flags & BOTH_ENDED) == BOTH_ENDED && !(flags & ANY_HELD))
+    bpf_map_delete_elem(&h2_streams, key);
+}
+
+static __always_inline int to_agent_frame(struct __sk_buff *skb, __u64 cookie) {
+  return bpf_sk_redirect_hash(skb, &h2_inboxes, &cookie, BPF_F_INGRESS);
+}
+
+/* The agent carries on what this side of the stream sends. */
+static __always_inline int hold(struct __sk_buff *skb, __u64 cookie, struct h2_stream *stream, const struct frame *f, __u32 held, __u32 ended) {
+  if ((f->type == DATA || f->type == HEADERS) && f->flags & END_STREAM)
+    held |= ended;
+  if (f->type == HEADERS && ended == H2_STREAM_SERVER_ENDED)
+    held |= H2_STREAM_ANSWERED;
+  __sync_fetch_and_or(&stream->flags, held);
+  return to_agent_frame(skb, cookie);
+}
+
+/* To the server, through the door; in one piece where its program has to see it whole. */
+static __always_inline int to_server(struct __sk_buff *skb, __u64 cookie) {
+  return bpf_sk_redirect_hash(skb, &h2_doors, &cookie, 0);
+}

@@ -1,0 +1,135 @@
+/** The connections that belong to one client: to the servers, and to the proxy. */
+import { FLAG, FRAME, type Frame, frame, readSettings } from './frames.js';
+import type { End, H2Plane } from './plane.js';
+import { type Target, Upstream, type UpstreamEvents } from './upstream.js';
+
+/** So often connections that have ended are opened again. */
+const REOPEN_MS = 1000;
+
+/** What the connections tell the streams of their client. */
+export interface ConnectionsEvents extends Omit<UpstreamEvents, 'settled'> {
+  /** a frame for the client itself */
+  send(bytes: Uint8Array): void;
+  /** the proxy's connection has ended: whether another one can take its place */
+  replaceable(ready: boolean): boolean;
+  /** nothing can be done for the client any more */
+  hopeless(): void;
+}
+
+export class Connections {
+  readonly #servers = new Map<number, Upstream>();
+  /** connections that take no new streams: the proxy's, and those of servers */
+  readonly #left = new Set<Upstream>();
+  #proxy: Upstream | undefined;
+  #servedAt = 0;
+  #settings: Map<number, number> | undefined;
+  /** how many have still to take over the client's last settings */
+  #unsettled = 0;
+  #acknowledge = 0;
+  #closed = false;
+
+  constructor(
+    private readonly plane: H2Plane,
+    private readonly client: End,
+    private readonly targets: { readonly servers: () => readonly Target[]; readonly proxy: () => Target | undefined },
+    private readonly events: ConnectionsEvents,
+  ) {}
+
+  /** The proxy's connection, if it takes streams. */
+  get proxy(): Upstream | undefined {
+    return this.#proxy?.gone ? undefined : this.#proxy;
+  }
+
+  *all(): Generator<Upstream> {
+    if (this.#proxy) yield this.#proxy;
+    yield* this.#left;
+    yield* this.#servers.values();
+  }
+
+  /** SETTINGS of the client's: with its first ones the connections are opened. */
+  settings(f: Frame): void {
+    const list = readSettings(f.payload);
+    const first = !this.#settings;
+    this.#settings = new Map([...(this.#settings ?? []), ...list]);
+    if (first) {
+      this.#openProxy();
+      this.serve();
+      this.events.send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
+      return;
+    }
+    // what the client says it has taken over only when everybody else has: windows may have become smaller
+    this.#acknowledge++;
+    for (const upstream of this.all()) {
+      this.#unsettled++;
+      upstream.tell(this.#settings);
+    }
+  }
+
+  #openProxy(): void {
+    if (this.#proxy) this.#left.add(this.#proxy);
+    const target = this.targets.proxy();
+    this.#proxy = target && this.#open(target);
+  }
+
+  /** Opens connections to the servers that there are now, where there are none. */
+  serve(): void {
+    if (!this.#settings || this.#closed) return;
+    this.#servedAt = performance.now();
+    for (const target of this.targets.servers()) if (!this.#servers.has(target.endpoint!)) this.#open(target);
+  }
+
+  #open(target: Target): Upstream {
+    this.#unsettled++;
+    const upstream = new Upstream(this.plane, this.client, target, this.#settings!, {
+      left: (f) => this.events.left(f),
+      frame: (f, from) => this.events.frame(f, from),
+      room: (more, from) => this.events.room(more, from),
+      settled: () => this.#settled(),
+      leaving: (last, from) => this.#leaving(last, from),
+      gone: (from) => this.#gone(from),
+    });
+    if (target.endpoint !== undefined) this.#servers.set(target.endpoint, upstream);
+    return upstream;
+  }
+
+  #settled(): void {
+    if (--this.#unsettled > 0) return;
+    for (; this.#acknowledge > 0; this.#acknowledge--) this.events.send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
+  }
+
+  /** Gives windows back, and opens what has ended. */
+  tick(): void {
+    for (const upstream of this.all()) upstream.refresh();
+    if (performance.now() - this.#servedAt > REOPEN_MS) this.serve();
+  }
+
+  /** New streams need another connection. */
+  #leaving(last: number, from: Upstream): void {
+    if (this.#closed) return;
+    this.events.leaving(last, from);
+    if (from === this.#proxy) this.#openProxy();
+    else if (from.target.endpoint !== undefined && this.#servers.get(from.target.endpoint) === from) {
+      this.#servers.delete(from.target.endpoint);
+      this.#left.add(from);
+    }
+  }
+
+  /** A connection has ended: its streams, too. */
+  #gone(from: Upstream): void {
+    if (this.#closed) return;
+    for (; from.unsettled > 0; from.unsettled--) this.#settled();
+    this.events.gone(from);
+    this.#left.delete(from);
+    const { endpoint } = from.target;
+    if (from === this.#proxy) {
+      this.#proxy = undefined;
+      if (this.events.replaceable(from.ready)) this.#openProxy();
+      else this.events.hopeless();
+    } else if (endpoint !== undefined && this.#servers.get(endpoint) === from) this.#servers.delete(endpoint);
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const upstream of [...this.all()]) upstream.close();
+  }
+}
