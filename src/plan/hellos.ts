@@ -121,6 +121,21 @@ function waysOf(chains: readonly Chain[], fallback: Chain | undefined, routes: r
   };
 }
 
+/** The index of the route that a connection takes, which begins with a ClientHello or not; undefined: the proxy decides. */
+export function routeFor(
+  { names, other, plain }: HelloPlan,
+  hello: { readonly name?: string; readonly protocols: readonly string[] } | undefined,
+): number | undefined {
+  if (!hello) return plain.route;
+  const { name = '', protocols } = hello;
+  const labels = name.split('.');
+  const wildcards = labels.slice(1).map((_, i) => `*.${labels.slice(i + 1).join('.')}`);
+  const found = [name, ...wildcards].map((n) => names.find((named) => named.name === n)).find((n) => n !== undefined);
+  const way = found?.way ?? other;
+  const asked = protocols.map((p) => way.protocols.find((own) => own.name === p)).find((p) => p !== undefined);
+  return asked ? asked.route : way.route;
+}
+
 /** Reads a listener that is about connections which are told apart by what clients say first. */
 export function helloPlan(
   listener: JsonObject,

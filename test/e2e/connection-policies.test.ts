@@ -11,30 +11,8 @@ import { report } from '../../src/plan/report.js';
 import { loadFiles } from '../../src/policy/load.js';
 import { Client, Echo } from './connection-world.js';
 import { moved } from './istio-world.js';
+import { istio, service, slice } from './mesh-text.js';
 import { skip } from './world.js';
-
-const slice = (service: string, version: 'v1' | 'v2', port: number, name: string): string => `---
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: ${service}-${version}-${name}
-  labels: { kubernetes.io/service-name: ${service}, version: ${version}, app: ${service} }
-addressType: IPv4
-ports: [{ name: ${name}, port: ${port}, protocol: TCP }]
-endpoints: [{ addresses: ["127.0.1.${version === 'v1' ? 1 : 2}"] }]
-`;
-const service = (name: string, address: string, ports: string): string => `---
-apiVersion: v1
-kind: Service
-metadata: { name: ${name} }
-spec: { clusterIP: ${address}, selector: { app: ${name} }, ports: [${ports}] }
-`;
-const istio = (kind: string, name: string, spec: string): string => `---
-apiVersion: networking.istio.io/v1
-kind: ${kind}
-metadata: { name: ${name} }
-spec: ${spec}
-`;
 
 function policies(one: number, two: number): string {
   return [

@@ -1,10 +1,8 @@
 /** Connections routed by their ClientHello: the endpoint, and every byte, are those of Envoy alone. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
-import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { createServer } from 'node:tls';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { freePorts } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
@@ -13,9 +11,9 @@ import type { JsonObject } from '../../src/policy/resources.js';
 import { Authority, readCertificate } from './certificates.js';
 import { Client, cluster, Echo, type Outcome, type TlsJob, tcpListener } from './connection-world.js';
 import { eventually } from './eventually.js';
+import { GREETING, tlsServer } from './tls-world.js';
 import { ALONE, MESH, skip } from './world.js';
 
-const GREETING = 64;
 const INSPECTOR = {
   name: 'tls',
   typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector' },
@@ -32,20 +30,6 @@ describe('connections routed by their ClientHello', { skip, timeout: 120_000 }, 
   let plain: Echo;
   const port: Record<string, number> = {};
   const servers: Record<string, number> = {};
-
-  /** A TLS server that says its name, what it was asked for, and the protocol, and sends back what it gets. */
-  async function serve(name: string, certificate: { cert: Buffer; key: Buffer }): Promise<void> {
-    const server = createServer({ ...certificate, ALPNProtocols: ['h2', 'http/1.1', 'other'] }, (socket) => {
-      socket.on('error', () => undefined);
-      const { servername } = socket as unknown as { servername?: string };
-      socket.write(`${name} ${String(servername || '-')} ${String(socket.alpnProtocol)}\n`.padEnd(GREETING, '.'));
-      socket.pipe(socket);
-    });
-    server.on('tlsClientError', () => undefined);
-    await new Promise<void>((resolve) => server.listen({ host: '127.0.0.1', port: 0 }, resolve));
-    lab.onClose(name, async () => void server.close());
-    servers[name] = (server.address() as AddressInfo).port;
-  }
 
   function listener(name: string, address: string, chains: readonly [JsonObject | undefined, string][]): JsonObject {
     const made = tcpListener(name, address, port[name]!, { cluster: name });
@@ -90,7 +74,7 @@ describe('connections routed by their ClientHello', { skip, timeout: 120_000 }, 
     lab = await Lab.open('sni');
     const authority = await Authority.make(lab.dir, 'authority');
     const certificate = await readCertificate(await authority.sign('server', 'DNS:*.test'));
-    for (const name of ['a', 'wild', 'deep', 'h2', 'later']) await serve(name, certificate);
+    for (const name of ['a', 'wild', 'deep', 'h2', 'later']) servers[name] = await tlsServer(lab, name, certificate);
     plain = await Echo.start(lab, 'plain');
     [port.names, port.protocols] = (await freePorts(2)) as [number, number];
     file = join(lab.dir, 'bootstrap.json');

@@ -2,7 +2,15 @@
 import type { Document } from '../documents.js';
 import type { Context } from '../istio/context.js';
 import type { Typed } from '../istio/kubernetes-services.js';
-import type { ApiGateway, BackendTlsPolicy, GrpcRoute, HttpRoute, ReferenceGrant, TcpApiRoute, TlsApiRoute } from './schema.js';
+import type {
+  ApiGateway,
+  BackendTlsPolicy,
+  GrpcRoute,
+  HttpRoute,
+  ReferenceGrant,
+  TcpApiRoute,
+  TlsApiRoute,
+} from './schema.js';
 
 export { BackendTls } from './backend-tls.js';
 export { Backends } from './backends.js';

@@ -94,15 +94,11 @@ export class ConnectionRoutes {
     protected readonly kind: 'tcp' | 'tls' = 'tcp',
   ) {
     this.context = context;
-    for (const { document, spec } of documents) if (spec[kind]?.length) this.#bind(document, spec, spec[kind], sidecars);
+    for (const { document, spec } of documents)
+      if (spec[kind]?.length) this.#bind(document, spec, spec[kind], sidecars);
   }
 
-  #bind(
-    document: Document,
-    spec: VirtualService,
-    routes: readonly (TcpRoute | TlsRoute)[],
-    sidecars: Sidecars,
-  ): void {
+  #bind(document: Document, spec: VirtualService, routes: readonly (TcpRoute | TlsRoute)[], sidecars: Sidecars): void {
     const context = this.context;
     const rules = routes.map((route, index): ConnectionRule => {
       const path = ['spec', this.kind, index];
@@ -230,7 +226,12 @@ export class ConnectionRoutes {
   }
 
   /** The TCP proxy of a rule, for connections to a port. */
-  protected proxy(input: RouteInput, { document, path, route, rule }: ConnectionRule, port: number, audience: Audience) {
+  protected proxy(
+    input: RouteInput,
+    { document, path, route, rule }: ConnectionRule,
+    port: number,
+    audience: Audience,
+  ) {
     const { context } = input;
     const from = { port, audience, single: true };
     const cluster = (index: number) =>

@@ -4,7 +4,7 @@
  */
 import type { Backends } from '../gateway-api/backends.js';
 import type { JsonObject } from '../resources.js';
-import { type ConnectionRule, ConnectionRoutes, chainOf, toCluster, within } from './connection-routes.js';
+import { ConnectionRoutes, type ConnectionRule, chainOf, toCluster, within } from './connection-routes.js';
 import type { GatewayServer, GatewayWorkload } from './gateways.js';
 import { clusterName, hostIntersection, hostMatches } from './hosts.js';
 import { visible } from './kubernetes-services.js';
@@ -62,7 +62,14 @@ function namesOf(sniHosts: readonly string[]): string[] {
 
 export class TlsRoutes extends ConnectionRoutes {
   /** Adds the chains of the rule's matches among `found`. */
-  #add(input: RouteInput, port: Port, rule: ConnectionRule, number: number, audience: Audience, found: readonly TlsMatch[]) {
+  #add(
+    input: RouteInput,
+    port: Port,
+    rule: ConnectionRule,
+    number: number,
+    audience: Audience,
+    found: readonly TlsMatch[],
+  ) {
     for (const match of found) {
       const rival = port.rival(match);
       if (rival === undefined) {

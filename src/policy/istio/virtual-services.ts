@@ -2,7 +2,6 @@
 import type { Document } from '../documents.js';
 import type { JsonObject } from '../resources.js';
 import { ConnectionRoutes } from './connection-routes.js';
-import { TlsRoutes } from './tls-routes.js';
 import type { Context, Path } from './context.js';
 import { expandDelegates } from './delegates.js';
 import { gatewayName, hostMatches, MESH, resolveHost } from './hosts.js';
@@ -11,6 +10,7 @@ import { isHttp, type Service } from './registry.js';
 import { buildRoutes, type HttpRule, type RouteInput } from './routes.js';
 import type { HttpRoute, VirtualService } from './schema/virtual-service.js';
 import type { Sidecars } from './sidecars.js';
+import { TlsRoutes } from './tls-routes.js';
 
 interface Bound {
   readonly document: Document;
