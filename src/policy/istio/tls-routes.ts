@@ -70,6 +70,7 @@ export class TlsRoutes extends ConnectionRoutes {
     audience: Audience,
     found: readonly TlsMatch[],
   ) {
+    const shadowed: { readonly path: (string | number)[]; readonly message: string }[] = [];
     for (const match of found) {
       const rival = port.rival(match);
       if (rival === undefined) {
@@ -79,8 +80,10 @@ export class TlsRoutes extends ConnectionRoutes {
       const path = [...rule.path, 'match', (rule.route.match as TlsMatch[]).indexOf(match), 'sniHosts'];
       const message = `an earlier match has the server name ${rival} on port ${number}: this one is left out`;
       this.context.warn(rule.document, path, 'shadowed-sni', message);
-      if (rule.rule.objects.length === 0) this.context.unsupported(rule.rule, path, 'gateway', message);
+      shadowed.push({ path, message });
     }
+    if (rule.rule.objects.length > 0) return;
+    for (const { path, message } of shadowed) this.context.unsupported(rule.rule, path, 'gateway', message);
   }
 
   /** The chains that the mesh's clients get at a TLS port of a service; undefined: no rule speaks of it. */
@@ -91,10 +94,10 @@ export class TlsRoutes extends ConnectionRoutes {
       if (!mesh || !hosts.some((host) => hostMatches(host, service.host))) continue;
       for (const rule of rules) {
         const found = (this.matching(input, rule, number, audience) ?? []) as TlsMatch[];
-        const inside = found.filter(({ destinationSubnets }, _, all) => {
+        const inside = found.filter(({ destinationSubnets }) => {
           if (!destinationSubnets?.length) return true;
           const where = within(service.addresses, destinationSubnets);
-          if (where === 'unknown' && all.length > 0) {
+          if (where === 'unknown' && !service.assumed) {
             const message = `which addresses of ${service.host} are in these subnets cannot be told`;
             this.context.unsupported(rule.rule, [...rule.path, 'match'], 'translation', message);
           }
