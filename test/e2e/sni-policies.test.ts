@@ -1,18 +1,12 @@
 /** TLS routes of Istio and the Gateway API: connections go where Envoy alone, given the same resources, leads them. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { startEnvoy } from '../../src/lab/envoy.js';
 import { Lab } from '../../src/lab/processes.js';
-import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
-import { buildPlan } from '../../src/plan/build.js';
-import { report } from '../../src/plan/report.js';
-import { loadFiles } from '../../src/policy/load.js';
+import type { SidestepHandle } from '../../src/lab/sidestep.js';
 import { Authority, readCertificate } from './certificates.js';
-import { Client } from './connection-world.js';
-import { moved } from './istio-world.js';
+import type { Client } from './connection-world.js';
 import { istio, service, slice } from './mesh-text.js';
+import { startBeside } from './routes-beside.js';
 import { GREETING, tlsServer } from './tls-world.js';
 import { skip } from './world.js';
 
@@ -100,23 +94,7 @@ describe('TLS routes', { skip, timeout: 120_000 }, () => {
     const certificate = await readCertificate(await authority.sign('server', 'DNS:*.test'));
     const one = await tlsServer(lab, 'one', certificate, '127.0.1.1');
     const two = await tlsServer(lab, 'two', certificate, '127.0.1.2');
-    const file = join(lab.dir, 'mesh.yaml');
-    await writeFile(file, policies(one, two));
-    const resources = await loadFiles([file], {});
-    const errors = resources.diagnostics.filter((d) => d.severity === 'error');
-    assert.deepEqual(errors, []);
-    verdicts = new Map(
-      report(resources, buildPlan(resources)).results.map((r) => [
-        `${r.kind} ${r.name} ${r.rule}`,
-        r.reasons.map(({ code }) => code).join() || r.verdict,
-      ]),
-    );
-    const { bootstrap, at } = await moved(resources);
-    places = at;
-    await startEnvoy(lab, 'alone', bootstrap);
-    sidestep = await startSidestep(lab, [file]);
-    outside = await Client.start(lab, undefined, [], 'tls-client.py');
-    inside = await Client.start(lab, sidestep, [], 'tls-client.py');
+    ({ sidestep, inside, outside, places, verdicts } = await startBeside(lab, policies(one, two), 'tls-client.py'));
   });
   after(() => lab?.close());
 

@@ -302,6 +302,21 @@ export class ConnectionRoutes {
     return found.length > 0 ? found : undefined;
   }
 
+  /** What is bound to a gateway's server, with whom it is for. */
+  protected *boundTo(workload: GatewayWorkload, server: GatewayServer): Iterable<{ bound: Bound; audience: Audience }> {
+    for (const bound of this.bound) {
+      const { document, hosts, gateways, exportTo, taking } = bound;
+      if (taking && !taking.includes(server)) continue;
+      const { namespace = document.namespace, labels } = workload;
+      if (!gateways.includes(server.gateway)) continue;
+      if (workload.namespace !== undefined && !visible(exportTo, workload.namespace)) continue;
+      const own = server.hosts.filter((h) => h.namespace === '*' || h.namespace === document.namespace);
+      const offered = own.map(({ host }) => host);
+      if (hostIntersection(offered, hosts).length === 0) continue;
+      yield { bound, audience: { gateways: [server.gateway], namespace, labels } };
+    }
+  }
+
   /** What a gateway's server that is about connections does with them; undefined: no rule speaks of it. */
   ofGateway(
     input: RouteInput,
@@ -309,17 +324,8 @@ export class ConnectionRoutes {
     server: GatewayServer,
     backends: Backends,
   ): JsonObject | undefined {
-    const { labels } = workload;
-    for (const bound of this.bound) {
-      const { document, hosts, rules, gateways, exportTo, taking } = bound;
-      if (taking && !taking.includes(server)) continue;
-      const { namespace = document.namespace } = workload;
-      if (!gateways.includes(server.gateway)) continue;
-      if (workload.namespace !== undefined && !visible(exportTo, workload.namespace)) continue;
-      const own = server.hosts.filter((h) => h.namespace === '*' || h.namespace === document.namespace);
-      const offered = own.map(({ host }) => host);
-      if (hostIntersection(offered, hosts).length === 0) continue;
-      const audience = { gateways: [server.gateway], namespace, labels };
+    for (const { bound, audience } of this.boundTo(workload, server)) {
+      const { rules } = bound;
       for (const [index, rule] of rules.entries()) {
         if (!this.matching(input, rule, server.port, audience)) continue;
         if (!this.usable(bound, index, rule, backends)) return undefined;

@@ -6,8 +6,7 @@ import type { Backends } from '../gateway-api/backends.js';
 import type { JsonObject } from '../resources.js';
 import { ConnectionRoutes, type ConnectionRule, chainOf, toCluster, within } from './connection-routes.js';
 import type { GatewayServer, GatewayWorkload } from './gateways.js';
-import { clusterName, hostIntersection, hostMatches } from './hosts.js';
-import { visible } from './kubernetes-services.js';
+import { clusterName, hostMatches } from './hosts.js';
 import type { Service } from './registry.js';
 import { type Audience, meshClients, type RouteInput } from './routes.js';
 import type { TlsMatch } from './schema/virtual-service.js';
@@ -122,17 +121,8 @@ export class TlsRoutes extends ConnectionRoutes {
     const port = new Port();
     for (const server of servers) {
       if (server.auto) continue;
-      for (const bound of this.bound) {
-        const { document, hosts, rules, gateways, exportTo, taking } = bound;
-        if (taking && !taking.includes(server)) continue;
-        const { namespace = document.namespace, labels } = workload;
-        if (!gateways.includes(server.gateway)) continue;
-        if (workload.namespace !== undefined && !visible(exportTo, workload.namespace)) continue;
-        const own = server.hosts.filter((h) => h.namespace === '*' || h.namespace === document.namespace);
-        const offered = own.map(({ host }) => host);
-        if (hostIntersection(offered, hosts).length === 0) continue;
-        const audience = { gateways: [server.gateway], namespace, labels };
-        for (const [index, rule] of rules.entries()) {
+      for (const { bound, audience } of this.boundTo(workload, server)) {
+        for (const [index, rule] of bound.rules.entries()) {
           const found = this.matching(input, rule, server.port, audience);
           if (!found || !this.usable(bound, index, rule, backends)) continue;
           this.#add(input, port, rule, server.port, audience, found as TlsMatch[]);
