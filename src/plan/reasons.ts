@@ -240,7 +240,7 @@ const TEXT = {
   ],
   'no-http-port': [
     'No port that carries what the rule is about',
-    'Requests are only looked for at ports that are declared as HTTP: on others the bytes may be anything. TCP routes are for ports that are declared as TCP.',
+    'Requests are only looked for at ports that are declared as HTTP: on others the bytes may be anything. TCP routes are for ports that are declared as TCP, TLS routes for those that are declared as TLS or HTTPS.',
   ],
   'unknown-delegate': [
     'It delegates to a VirtualService that is not in the files',
