@@ -157,6 +157,7 @@ export function helloPlan(
     const own = new Notes(resources.provenance);
     own.reasons.push(...(resources.left?.get(chain) ?? []));
     const proxy = chainNotes(own, chain, path);
+    if (proxy) own.reasons.push(...(resources.left?.get(proxy) ?? []));
     if (proxy) proxyNotes(own, proxy, `${path}.tcp_proxy`);
     const chosen = proxy ? choices(own, { listener: { clusters } }, proxy, `${path}.tcp_proxy`) : [];
     for (const { info } of chosen) clusterNotes(own, info);
