@@ -97,9 +97,9 @@ def raw(job):
             data = sock.recv(262144)
             if not data:
                 break
-            got += data
-            if len(got) >= job.get("most", 0):
+            if not got:
                 sock.shutdown(socket.SHUT_WR)
+            got += data
         sock.close()
     except OSError as error:
         end = type(error).__name__
