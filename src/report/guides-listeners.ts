@@ -86,11 +86,15 @@ typed_per_filter_config:
     },
   },
   tracing: {
-    fix: 'Trace by Zipkin or OpenTelemetry, all requests or none, with tags that are fixed or headers of the request.',
+    fix: 'Trace by Zipkin (B3 headers) or OpenTelemetry, with tags that are fixed or headers of the request.',
     example: {
       place: 'connection manager',
-      before: 'tracing: { random_sampling: { value: 1 } }',
-      after: 'tracing: { random_sampling: { value: 100 } }',
+      before: `tracing: {}
+request_id_extension:
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig
+    pack_trace_reason: false`,
+      after: 'tracing: { random_sampling: { value: 1 } }',
     },
   },
   'route-source': {
@@ -98,8 +102,8 @@ typed_per_filter_config:
     without: 'the routes of the example would have to come from a control plane.',
   },
   codec: {
-    fix: 'Let the listener speak HTTP/1.1 (codec_type AUTO or HTTP1).',
-    example: { place: 'connection manager', before: 'codec_type: HTTP2', after: 'codec_type: AUTO' },
+    fix: 'Let the listener speak HTTP/1.1 and HTTP/2 (codec_type AUTO).',
+    example: { place: 'connection manager', before: 'codec_type: HTTP3', after: 'codec_type: AUTO' },
   },
   'local-reply': {
     fix: 'Choose by status alone, and say nothing but %LOCAL_REPLY_BODY% and %RESPONSE_CODE%, in a text; write no access log.',
@@ -184,7 +188,7 @@ typed_per_filter_config:
     },
   },
   grpc: {
-    fix: 'Nothing in this version: rules for gRPC only are the proxy’s; of other rules, only requests with a gRPC content type are.',
+    fix: 'Let clients speak HTTP/2: of rules, only requests with a gRPC content type over HTTP/1.1 are the proxy’s.',
     without: 'nothing that is written otherwise is a rule for gRPC.',
   },
 };
