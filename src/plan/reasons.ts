@@ -270,7 +270,10 @@ const TEXT = {
     'The original destination is asked for',
     'PASSTHROUGH forwards to the address that the client had chosen, which interception replaces.',
   ],
-  locality: ['Settings about localities', 'Endpoints have no localities here: all of them count as one.'],
+  locality: [
+    'Settings about localities',
+    'Endpoints have no localities here: all of them count as one. So distribution from a region that is named, and failover between regions, change nothing; what is about every region or about labels might.',
+  ],
   'mixed-servers': [
     'The outcome is not the same for all servers',
     'The rule asks for a port or address of the server, and the servers of one cluster differ in it. The choice of a server comes after the check.',

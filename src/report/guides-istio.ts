@@ -227,7 +227,7 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     fix: 'Leave localities out where all endpoints are near.',
     example: {
       place: 'documents',
-      before: `${RULES}loadBalancer: { simple: ROUND_ROBIN, localityLbSetting: { enabled: true } }`,
+      before: `${RULES}loadBalancer: { simple: ROUND_ROBIN, localityLbSetting: { failoverPriority: [topology.kubernetes.io/region] } }`,
       after: ROUND_ROBIN,
     },
   },
