@@ -49,11 +49,11 @@ const ENVOY = `static_resources:
               routes:
               - { match: { prefix: /grpc, grpc: {} }, route: { cluster: http2 } }
               - { match: { prefix: /a }, route: { cluster: http2 } }
-              - { match: { prefix: /b }, route: { cluster: http2, request_mirror_policies: [{ cluster: http }] } }
+              - { match: { prefix: /b }, route: { cluster: http2, max_stream_duration: { max_stream_duration: 5s } } }
               - { match: { prefix: /c }, route: { cluster: http } }
               - { match: { prefix: /d }, route: { cluster: https } }
               - { match: { prefix: /e }, route: { cluster: h2s } }
-              - { match: { prefix: /f }, route: { cluster: https, request_mirror_policies: [{ cluster: http }] } }
+              - { match: { prefix: /f }, route: { cluster: https, max_stream_duration: { max_stream_duration: 5s } } }
   clusters:${cluster('http2')}${cluster('http')}${cluster('http', 'https', true)}${cluster('http2', 'h2s', true)}
 `;
 
@@ -96,11 +96,11 @@ describe('check: rules that wait for HTTP/2 or TLS', () => {
     assert.deepEqual(found, [
       ['routes[0]', 'proxy', 'http2', 'grpc,upstream-protocol'],
       ['routes[1]', 'proxy', 'http2', 'upstream-protocol'],
-      ['routes[2]', 'proxy', '', 'mirror,upstream-protocol'],
+      ['routes[2]', 'proxy', '', 'timeout,upstream-protocol'],
       ['routes[3]', 'kernel', '', ''],
       ['routes[4]', 'proxy', 'tls', 'tls'],
       ['routes[5]', 'proxy', 'http2+tls', 'tls,upstream-protocol'],
-      ['routes[6]', 'proxy', '', 'mirror'],
+      ['routes[6]', 'proxy', '', 'timeout'],
     ]);
     assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [1, 2, 1, 1]);
     assert.match(checkText(output), /1 of the proxy's would be in the kernel but for TLS \(14\.3%\)/);
