@@ -116,7 +116,7 @@ spec: { host: ${name}, trafficPolicy: { tls: { mode: ISTIO_MUTUAL }${more} } }
 `;
     const { output } = await judged(
       'mesh.yaml',
-      `${rule('a', '')}---${rule('b', ', connectionPool: { tcp: { maxConnections: 1 } }')}`,
+      `${rule('a', '')}---${rule('b', ', loadBalancer: { simple: ROUND_ROBIN, warmup: { duration: 10s } }')}`,
     );
     assert.ok(output.warnings.some(({ code }) => code === 'assumed-certificates'));
     assert.deepEqual(
