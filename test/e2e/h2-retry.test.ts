@@ -190,7 +190,7 @@ test('what is tried again, and how often', options, () =>
 test('bodies of all sizes', options, () =>
   inWorld(async (bench) => {
     const most = bench.theirs.remoteSettings.initialWindowSize!;
-    const sizes = [1, 2000, 3000, 3500, 3700, 5000, 16384, 65535, 65536, 200_000, most];
+    const sizes = [1, 2000, 3500, 5000, 65536, 200_000, most];
     for (const size of sizes) {
       const tries = await bench.same('/istio', 'g14,ok', Buffer.alloc(size, `${size} `));
       assert.equal(tries.length, 2, `${size} bytes: tries`);
@@ -198,7 +198,6 @@ test('bodies of all sizes', options, () =>
     }
     // Envoy keeps no more, either
     assert.equal((await bench.same('/istio', 'g14,ok', Buffer.alloc(most + 1))).length, 1);
-    assert.equal((await bench.same('/istio', 'ok', Buffer.alloc(3_000_000))).length, 1);
     // the answer is there before the body
     for (const size of [100, 5000, 300_000])
       assert.equal((await bench.same('/istio', 'g14now,ok', Buffer.alloc(size, 'x'))).length, 2, `${size}, early`);

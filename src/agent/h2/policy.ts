@@ -21,14 +21,6 @@ export function compileStreams(
 ): StreamPolicy {
   const keyOf = (address: string, port: number): string => `${port} ${address}`;
   const ids = new Map(wanted.streams.map(({ address, port }, i) => [keyOf(address, port), numbers.streams?.[i] ?? -1]));
-  const { image } = compileImage(stable(plan, numbers.listeners), {
-    generation: task.number,
-    endpointId: (address, port) => ids.get(keyOf(address, port)) ?? -1,
-    proxyEndpointId: () => -1,
-    bucketIndex: () => undefined,
-    breakerIndex: () => undefined,
-    delays: false,
-  });
   const clusters = new Map(plan.clusters.map(({ name, endpoints }) => [name, endpoints]));
   const serversOf = (listener: ListenerPlan): StreamServer[] => {
     const names = new Set(
@@ -48,6 +40,17 @@ export function compileStreams(
     .filter(({ offloaded, connections }) => offloaded && !connections)
     .map((listener) => [listener.name, serversOf(listener)] as const)
     .filter(([, list]) => list.length > 0 && list.length <= MAX_SERVERS);
+  // of listeners without such servers nothing is needed
+  const names = new Set(servers.map(([name]) => name));
+  const ours = { ...plan, listeners: plan.listeners.filter(({ name }) => names.has(name)) };
+  const { image } = compileImage(stable(ours, numbers.listeners), {
+    generation: task.number,
+    endpointId: (address, port) => ids.get(keyOf(address, port)) ?? -1,
+    proxyEndpointId: () => -1,
+    bucketIndex: () => undefined,
+    breakerIndex: () => undefined,
+    delays: false,
+  });
   return { image, servers: new Map(servers) };
 }
 

@@ -227,7 +227,8 @@ export class Retries {
     const { clientRoom = 0 } = this.plane.stream(this.client, stream) ?? {};
     this.plane.forget(this.client, stream);
     this.#drop(stream);
-    const upstream = retried.upstream.gone ? this.context.connection() : retried.upstream;
+    // the one that was opened ahead may have ended, or may be about to
+    const upstream = this.context.connection();
     if (!upstream || !frames || frames.length === 0) {
       this.context.lost(retried);
       return;
