@@ -72,6 +72,8 @@
 #define MAX_H2_ENDS 16384
 #define MAX_H2_STREAMS 65536
 #define MAX_H2_STAGED 4096
+#define MAX_H2_KEPT 3840
+#define MAX_H2_KEPT_STREAMS 8192
 
 #define SCAN_NONE 0
 #define SCAN_METHOD_END 1
@@ -138,6 +140,8 @@
 #define ACTION_FLAG_RETRY 1
 #define ACTION_FLAG_RETRY_RESETS 2
 #define ACTION_FLAG_WHOLE 4
+
+#define RETRY_STREAMS_REFUSED 1
 
 #define HASH_HEADER 0
 #define HASH_HOST 1
@@ -317,6 +321,11 @@
 #define H2_STREAM_ANSWERED 16
 #define H2_STREAM_GRPC 32
 #define H2_STREAM_HEAD 64
+#define H2_STREAM_RETRY 128
+#define H2_STREAM_TAKEN 256
+
+#define H2_CLAIM_FOUND 1073741824
+#define H2_CLAIM_BUSY 536870912
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -577,7 +586,7 @@ struct action {
   __u32 origin; /* REPLY: whose reply it is, ORIGIN; from DETAILS_SHIFT on, which of its listener’s details it has, 0: none */
   __u32 mirror; /* FORWARD: offset of a mirror, 0: nobody gets a copy */
   __u32 trace; /* FORWARD: offset of a trace, 0: requests are not traced */
-  __u32 pad; /* zero */
+  __u32 retry_streams; /* what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n */
 };
 _Static_assert(sizeof(struct action) == 104, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
@@ -606,7 +615,7 @@ _Static_assert(__builtin_offsetof(struct action, variables) == 84, "action.varia
 _Static_assert(__builtin_offsetof(struct action, origin) == 88, "action.origin");
 _Static_assert(__builtin_offsetof(struct action, mirror) == 92, "action.mirror");
 _Static_assert(__builtin_offsetof(struct action, trace) == 96, "action.trace");
-_Static_assert(__builtin_offsetof(struct action, pad) == 100, "action.pad");
+_Static_assert(__builtin_offsetof(struct action, retry_streams) == 100, "action.retry_streams");
 
 /* Copies of requests. */
 struct mirror {
@@ -1292,7 +1301,7 @@ struct h2_end {
   __u32 source[4]; /* of a client’s: its address */
   __u8 head[32]; /* of a server’s: the beginning of a frame’s header, when its dummy got it in pieces */
   __u32 head_len; /* bytes of that */
-  __u32 pad; /*  */
+  __u32 busy; /* of a client’s: a program is at a frame of a stream that may be tried again */
 };
 _Static_assert(sizeof(struct h2_end) == 120, "h2_end");
 _Static_assert(__builtin_offsetof(struct h2_end, granted) == 0, "h2_end.granted");
@@ -1309,7 +1318,7 @@ _Static_assert(__builtin_offsetof(struct h2_end, door_left) == 60, "h2_end.door_
 _Static_assert(__builtin_offsetof(struct h2_end, source) == 64, "h2_end.source");
 _Static_assert(__builtin_offsetof(struct h2_end, head) == 80, "h2_end.head");
 _Static_assert(__builtin_offsetof(struct h2_end, head_len) == 112, "h2_end.head_len");
-_Static_assert(__builtin_offsetof(struct h2_end, pad) == 116, "h2_end.pad");
+_Static_assert(__builtin_offsetof(struct h2_end, busy) == 116, "h2_end.busy");
 
 /* A stream that the kernel has decided. */
 struct h2_stream {
@@ -1317,11 +1326,36 @@ struct h2_stream {
   __u32 id; /* index of that */
   __u32 flags; /* H2_STREAM */
   __u32 sent; /* bytes of the request’s body */
+  __u32 client_room; /* while it may be tried again: what the client, and the server, have allowed by WINDOW_UPDATE */
+  __u32 server_room; /*  */
   __u32 pad; /*  */
 };
-_Static_assert(sizeof(struct h2_stream) == 24, "h2_stream");
+_Static_assert(sizeof(struct h2_stream) == 32, "h2_stream");
 _Static_assert(__builtin_offsetof(struct h2_stream, upstream) == 0, "h2_stream.upstream");
 _Static_assert(__builtin_offsetof(struct h2_stream, id) == 8, "h2_stream.id");
 _Static_assert(__builtin_offsetof(struct h2_stream, flags) == 12, "h2_stream.flags");
 _Static_assert(__builtin_offsetof(struct h2_stream, sent) == 16, "h2_stream.sent");
-_Static_assert(__builtin_offsetof(struct h2_stream, pad) == 20, "h2_stream.pad");
+_Static_assert(__builtin_offsetof(struct h2_stream, client_room) == 20, "h2_stream.client_room");
+_Static_assert(__builtin_offsetof(struct h2_stream, server_room) == 24, "h2_stream.server_room");
+_Static_assert(__builtin_offsetof(struct h2_stream, pad) == 28, "h2_stream.pad");
+
+/* A stream that may be tried again, until it is answered. */
+struct h2_kept {
+  __u64 retry[7]; /* statuses that are retried */
+  __u32 streams; /* RETRY_STREAMS */
+  __u32 resets; /* 1: so are resets */
+  __u32 left; /* retries after the first */
+  __u32 backoff_ms; /* the first one waits a random time shorter than this */
+  __u32 choice; /* which of the clusters with a weight it was */
+  __u32 len; /* bytes that are kept */
+  __u8 bytes[3840]; /* the client’s frames as they came */
+};
+_Static_assert(sizeof(struct h2_kept) == 3920, "h2_kept");
+_Static_assert(__builtin_offsetof(struct h2_kept, retry) == 0, "h2_kept.retry");
+_Static_assert(__builtin_offsetof(struct h2_kept, streams) == 56, "h2_kept.streams");
+_Static_assert(__builtin_offsetof(struct h2_kept, resets) == 60, "h2_kept.resets");
+_Static_assert(__builtin_offsetof(struct h2_kept, left) == 64, "h2_kept.left");
+_Static_assert(__builtin_offsetof(struct h2_kept, backoff_ms) == 68, "h2_kept.backoff_ms");
+_Static_assert(__builtin_offsetof(struct h2_kept, choice) == 72, "h2_kept.choice");
+_Static_assert(__builtin_offsetof(struct h2_kept, len) == 76, "h2_kept.len");
+_Static_assert(__builtin_offsetof(struct h2_kept, bytes) == 80, "h2_kept.bytes");

@@ -24,6 +24,8 @@ export const ACTION_FLAG = {
 } as const;
 /** Words of a bitmap of statuses: bit s - 200 for status s (200 to 599). */
 export const STATUS_WORDS = 7;
+/** What of HTTP/2 is retried; bit n: gRPC's status n in the answer's head (0 is no failure). */
+export const RETRY_STREAMS = { REFUSED: 1 } as const;
 
 /** Most sources of a hash. */
 export const MAX_HASHES = 8;
@@ -132,7 +134,7 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ],
   ['mirror', 'u32', 'FORWARD: offset of a mirror, 0: nobody gets a copy'],
   ['trace', 'u32', 'FORWARD: offset of a trace, 0: requests are not traced'],
-  ['pad', 'u32', 'zero'],
+  ['retry_streams', 'u32', 'what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n'],
 ]);
 
 export const MirrorSpec = struct('mirror', 'Copies of requests.', [
@@ -246,7 +248,7 @@ export const ACTIONS_LAYOUT: Layout = {
     MAX_VARIABLES,
     MAX_ANSWER_EDITS,
   },
-  enums: { ACTION, ACTION_FLAG, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN, TRACER },
+  enums: { ACTION, ACTION_FLAG, RETRY_STREAMS, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN, TRACER },
   structs: [
     ActionSpec,
     MirrorSpec,

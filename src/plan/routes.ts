@@ -13,6 +13,7 @@ import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings }
 import { directResponseVariants, redirectVariants } from './replies.js';
 import type { Rerouting } from './rerouting.js';
 import { routeMatch } from './route-match.js';
+import { streamVariant } from './streams.js';
 import { continues, madeHeaders, saysMade, saysRandom, traceGuard, withMade } from './trace-context.js';
 import { type Decoration, decorationOf } from './tracing.js';
 
@@ -220,7 +221,9 @@ function routePlans(
         filters,
         decoration,
       }).flatMap((v) => byAnswer(notes, v, decorated(filters, decoration), ctx.listener.logged));
-  const variants = plain.flatMap((v) => withTokens(notes, v, filters.changes));
+  const variants = plain
+    .flatMap((v) => withTokens(notes, v, filters.changes))
+    .map((v) => (ctx.listener.streams ? streamVariant(notes, v, path) : v));
   if (saysRandom(edits)) {
     const own = notes.fork();
     own.add('request-dependent', 'answers say ids of a trace to which the request belongs', 'response_headers_to_add');

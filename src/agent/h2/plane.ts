@@ -16,7 +16,7 @@ const UNUSED =
   /^(fallbacks|slots|upstreams|tuples|clients|blocks|met|dials|dummies|sockets|replays|variables|steers|namespaces|own_addresses|proxies|servers|intakes|intake_conns|stages)$/;
 
 /** What the common headers have besides is the other object's. */
-const USED = /^(h2_parse|on_client_frame|on_server_frame|h2_parse_writer|on_writer|on_door|h2_take)$/;
+const USED = /^(h2_parse|on_client_frame|on_server_frame|h2_parse_writer|on_writer|on_door|h2_take|h2_claim)$/;
 
 /** An end of the agent's that the programs know. */
 export interface End {
@@ -201,17 +201,25 @@ export class H2Plane {
   }
 
   /** What the programs know of a stream that the kernel has begun; `flags`: H2_STREAM. */
-  stream(client: End, stream: number): { readonly server: number; readonly flags: number } | undefined {
+  stream(
+    client: End,
+    stream: number,
+  ):
+    | { readonly server: number; readonly flags: number; readonly clientRoom: number; readonly serverRoom: number }
+    | undefined {
     const value = this.map('h2_streams').lookup(key(client.id, stream));
     if (!value) return undefined;
     const view = new DataView(value.buffer);
-    return { server: get(view, 0, H2StreamSpec, 'id'), flags: get(view, 0, H2StreamSpec, 'flags') };
+    const field = (name: string) => get(view, 0, H2StreamSpec, name);
+    const rooms = { clientRoom: field('client_room'), serverRoom: field('server_room') };
+    return { server: field('id'), flags: field('flags'), ...rooms };
   }
 
   /** Forgets a stream that the kernel has begun. */
   forget(client: End, stream: number): void {
     this.map('h2_streams').delete(key(client.id, stream));
     this.map('h2_stages').delete(key(client.id, stream));
+    this.map('h2_kept').delete(key(client.id, stream));
   }
 
   /** The streams that the kernel has begun and not ended, with their servers. */
