@@ -164,6 +164,9 @@
 #define PIECE_RANDOM 10
 #define PIECE_REQUEST_ID 11
 #define PIECE_SAMPLED 12
+#define PIECE_UUID 13
+#define PIECE_ENDPOINT 14
+#define PIECE_BASE64 15
 
 #define FIGURE_LIMIT 1
 #define FIGURE_REMAINING 2
@@ -176,6 +179,7 @@
 #define ADD_ORIGINAL_TARGET 4
 #define ADD_EMPTY_LENGTH 5
 #define ADD_TOKEN_LINES 6
+#define ADD_IF_SAMPLED 7
 
 #define ORIGIN_ROUTE 0
 #define ORIGIN_NO_ROUTE 1
@@ -537,8 +541,8 @@ struct action {
   __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
   __u32 origin; /* REPLY: whose reply it is, ORIGIN; from DETAILS_SHIFT on, which of its listener’s details it has, 0: none */
   __u32 mirror; /* FORWARD: offset of a mirror, 0: nobody gets a copy */
-  __u32 retry_streams; /* what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n */
   __u32 trace; /* FORWARD: offset of a trace, 0: requests are not traced */
+  __u32 retry_streams; /* what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n */
 };
 _Static_assert(sizeof(struct action) == 104, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
@@ -566,8 +570,8 @@ _Static_assert(__builtin_offsetof(struct action, answer) == 80, "action.answer")
 _Static_assert(__builtin_offsetof(struct action, variables) == 84, "action.variables");
 _Static_assert(__builtin_offsetof(struct action, origin) == 88, "action.origin");
 _Static_assert(__builtin_offsetof(struct action, mirror) == 92, "action.mirror");
-_Static_assert(__builtin_offsetof(struct action, retry_streams) == 96, "action.retry_streams");
-_Static_assert(__builtin_offsetof(struct action, trace) == 100, "action.trace");
+_Static_assert(__builtin_offsetof(struct action, trace) == 96, "action.trace");
+_Static_assert(__builtin_offsetof(struct action, retry_streams) == 100, "action.retry_streams");
 
 /* Copies of requests. */
 struct mirror {

@@ -137,6 +137,10 @@ __noinline int put_random(struct scratch *s, __u32 again) {
   return 0;
 }
 
+#ifndef SIDESTEP_NATIVE
+#include "base64.h"
+#endif
+
 static long capture_step(__u32 index, void *context) {
   struct work *w = context;
   struct scratch *s = w->s;
@@ -208,6 +212,7 @@ static long piece_step(__u32 index, void *context) {
   switch (p->kind) {
   case PIECE_LITERAL:
     put_image(w, p->off, p->len);
+    s->literal = s->o;
     return 0;
   case PIECE_PATH_FROM:
     at = s->method_end + 1 + p->off;
@@ -272,6 +277,15 @@ static long piece_step(__u32 index, void *context) {
     put_request_id(s, 0, 0);
     return 0;
 #ifndef SIDESTEP_NATIVE
+  case PIECE_UUID:
+    put_uuid(s);
+    return 0;
+  case PIECE_ENDPOINT:
+    put_endpoint(s);
+    return 0;
+  case PIECE_BASE64:
+    put_base64(s);
+    return 0;
   case PIECE_BUCKET: {
     __u32 bucket = shown_bucket(s);
     put_byte(s, bucket);
@@ -377,6 +391,10 @@ static long add_step(__u32 index, void *context) {
   case ADD_EMPTY_LENGTH:
     if (!(s->flags & HEAD_LENGTH) && (in_at(s, 0) == 'P' || in_at(s, 0) == 'O'))
       put_image(w, a->off, a->len);
+    break;
+  case ADD_IF_SAMPLED:
+    if (s->sampled)
+      put_added(w, a);
     break;
   case ADD_TOKEN_LINES:
     put_in(s, TOKEN_LINES_AT, s->token_lines);

@@ -132,6 +132,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     action = 0;
   if (action && action->flags & ACTION_FLAG_WHOLE && body < length)
     action = 0;
+  s->endpoint = endpoint;
   if (action && action->trace)
     begin_trace(s, image_u64(w->image, action->trace));
   if (action && action->variables && !take_variables(w, action))

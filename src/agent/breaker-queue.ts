@@ -59,13 +59,20 @@ export class BreakerQueue {
     while (this.#waiting.length > 0 && enter()) {
       const { of, since } = this.#waiting.shift()!;
       of.count();
-      const left = of.timeoutMs > 0 && since !== undefined ? Math.ceil(of.timeoutMs - (now - since)) : undefined;
-      of.answer(left === undefined ? {} : { headers: [[REQUEST_TIMEOUT, String(Math.max(left, 1))]] });
+      pass(of, since, now);
     }
   }
 
-  /** Lets all pass. */
-  release(): void {
-    for (const { of } of this.#waiting.splice(0)) of.answer({});
+  /** Lets all pass, uncounted. */
+  release(now: number): void {
+    this.look(now);
+    for (const { of, since } of this.#waiting.splice(0)) pass(of, since, now);
   }
+}
+
+/** Lets one pass, with what is left of its time. */
+function pass(of: Waiting, since: number | undefined, now: number): void {
+  const timed = of.timeoutMs > 0 && since !== undefined;
+  const left = timed ? Math.max(1, Math.ceil(of.timeoutMs - (now - since))) : 0;
+  of.answer(timed ? { headers: [[REQUEST_TIMEOUT, String(left)]] } : {});
 }

@@ -71,7 +71,7 @@ export class Breakers {
     for (const [cluster, place] of this.#places) {
       if (this.#current.has(cluster)) this.#admit(place);
       else {
-        this.#queues.get(place)?.release();
+        this.#queues.get(place)?.release(performance.now());
         this.#tell(place);
       }
     }

@@ -6,6 +6,7 @@ import { request as httpRequest } from 'node:http';
 import { type ClientHttp2Session, connect as http2Connect } from 'node:http2';
 import { connect } from 'node:net';
 import { networkInterfaces } from 'node:os';
+import { segmentObject } from '../observe/segment.js';
 import type { Span } from '../observe/span.js';
 import { openTelemetryRequest, zipkinJson } from '../observe/span-messages.js';
 import type { Collector, TracePlan } from '../plan/tracing.js';
@@ -54,8 +55,8 @@ export class SpanSender {
       return;
     }
     this.#count++;
-    const { collector, service, egress, shared } = trace;
-    const key = JSON.stringify([collector, service, egress, shared]);
+    const { collector, service, instance, egress, shared } = trace;
+    const key = JSON.stringify([collector, service, instance, egress, shared]);
     const known = this.#waiting.get(key);
     if (known) known.spans.push(span);
     else this.#waiting.set(key, { trace, spans: [span] });
@@ -80,7 +81,10 @@ export class SpanSender {
     try {
       if (!collector) throw new Error('there is no collector');
       if (tracer === 'zipkin') await this.#post(collector, 'application/json', zipkinJson(trace, spans, ownAddress()));
-      else {
+      else if (tracer === 'skywalking') {
+        const segments = spans.map((span) => framed(segmentObject(trace, span)));
+        await this.#call(collector, Buffer.concat(segments), Object.fromEntries(collector.headers));
+      } else {
         this.#version ??= this.version();
         const version = await this.#version;
         const bytes = openTelemetryRequest(trace, spans, version);

@@ -21,8 +21,6 @@ import {
   RETRY_STREAMS,
   STATUS_WORDS,
   TemplateSpec,
-  TRACER,
-  TraceSpec,
   WeightedClusterSpec,
 } from '../layout/actions.js';
 import { SLOT } from '../layout/image.js';
@@ -37,7 +35,6 @@ import type {
   TargetRewrite,
   TokenBucket,
 } from '../plan/ir.js';
-import { SAMPLED_BY } from '../plan/trace-context.js';
 import { answerProgram, FIGURES, type ProgramNumber, SHOWN_BUCKET } from './answer-edits.js';
 import type { Blob } from './blob.js';
 import { captureRewrite } from './capture.js';
@@ -46,6 +43,7 @@ import { type NetAdd, netEdits } from './edits.js';
 import { cookieFinder, queryFinder } from './find.js';
 import { isOddName } from './scanner.js';
 import { reasonPhrase } from './status.js';
+import { traceOf } from './traces.js';
 
 /** Why an action is left to the proxy. */
 export interface Refusal {
@@ -137,6 +135,12 @@ function template(
         return { kind: PIECE.REQUEST_ID };
       case 'sampled':
         return { kind: PIECE.SAMPLED };
+      case 'uuid':
+        return { kind: PIECE.UUID };
+      case 'endpoint':
+        return { kind: PIECE.ENDPOINT };
+      case 'base64':
+        return { kind: PIECE.BASE64 };
       case 'figure':
         return { kind: PIECE.FIGURE, arg: FIGURES[piece.of], off: piece.bucket ? bucketIndex(piece.bucket)! + 1 : 0 };
       default:
@@ -289,19 +293,6 @@ function mirrorAt(blob: Blob, mirror: ForwardAction['mirror']): number {
   return blob.intern(bytes, 8);
 }
 
-const TRACERS = { none: TRACER.NONE, zipkin: TRACER.ZIPKIN, opentelemetry: TRACER.OPENTELEMETRY } as const;
-
-/** How requests are traced; 0: they are not. */
-function traceOf({ blob, slot, listener: { trace, generateRequestId } }: ActionContext): number | Refusal {
-  if (!trace) return 0;
-  const { tracer, random, overall } = trace;
-  const name = SAMPLED_BY[tracer];
-  const own = name === undefined ? 0 : slot(name);
-  if (own === undefined) return refuse('budget', `no slot left for header ${name}`);
-  const ids = generateRequestId ? 1 : 0;
-  return blob.structs(TraceSpec, [{ random, overall, tracer: TRACERS[tracer], slot: own, ids }]);
-}
-
 /**
  * Stores a forward action: hop-by-hop headers are removed (RFC 9110, section 7.6.1), then the rule's edits.
  * @returns its offset, or why it is left to the proxy.
@@ -347,8 +338,8 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
   if (typeof hashesAt !== 'number') return hashesAt;
   const answer = answerOf(context, action.answer);
   if ('code' in answer) return answer;
-  const trace = traceOf(context);
-  if (typeof trace !== 'number') return trace;
+  const trace = traceOf(blob, context.listener, context.slot);
+  if (trace === undefined) return refuse('budget', 'no slot left for the header of a trace');
   return blob.structs(ActionSpec, [
     {
       kind: ACTION.FORWARD,

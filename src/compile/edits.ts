@@ -41,6 +41,8 @@ interface Outcome {
   absent: Value[];
   /** the header by whose presence one of them is taken */
   by?: string | undefined;
+  /** only where the request's span is sampled */
+  sampled?: boolean;
 }
 
 /** The headers that the proxy adds by itself before the rule's edits. */
@@ -115,6 +117,10 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
       o.kept = false;
       o.present = [[{ kind: 'header', name: edit.name }, { kind: 'literal', value: ',' }, ...added]];
       o.absent = [added];
+    } else if (edit.op === 'sampled') {
+      if (!o.kept || o.present.length + o.absent.length > 0) return `header ${edit.name} is edited`;
+      o.sampled = true;
+      o.absent = [edit.value];
     } else if (edit.op === 'renew') {
       if (edit.by !== undefined && (!o.kept || o.present.length + o.absent.length > 0))
         return `header ${edit.name} is edited`;
@@ -141,7 +147,8 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
   const adds: NetAdd[] = [];
   for (const [name, o] of outcomes) {
     const line = (value: Value) => `${name}: ${String(value)}\r\n`;
-    const add = (when: number, value: Value) => {
+    const add = (presence: number, value: Value) => {
+      const when = o.sampled ? ADD.IF_SAMPLED : presence;
       const decider = o.by ?? name;
       if (value === GENERATED) adds.push({ when: ADD.REQUEST_ID, name, line: '' });
       else if (!isMade(value)) adds.push({ when, name: decider, line: line(value) });

@@ -27,8 +27,9 @@ import {
 import { get, getBig } from '../layout/struct.js';
 import { choose } from './choose.js';
 import { type Head, headerValue, isOdd, scan, slice } from './head.js';
-import { buildHead, expand, MAX_PRODUCED, type Produced, tracedOf } from './produce.js';
+import { buildHead, expand, MAX_PRODUCED, type Produced } from './produce.js';
 import { match } from './run-automaton.js';
+import { tracedOf } from './traces.js';
 
 /** What a request brings besides its head. */
 export interface Surroundings {

@@ -1,18 +1,7 @@
 /** The bytes that the reference interpreter sends: templates, edited heads. */
-import {
-  ActionSpec,
-  ADD,
-  AddSpec,
-  MAX_MATCHES,
-  PIECE,
-  PieceSpec,
-  TemplateSpec,
-  TRACER,
-  TraceSpec,
-} from '../layout/actions.js';
+import { ActionSpec, ADD, AddSpec, MAX_MATCHES, PIECE, PieceSpec, TemplateSpec } from '../layout/actions.js';
 import { MAX_HEAD, SLOT } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
-import { decidedId, isTraced } from '../plan/trace-ids.js';
 import { type Head, headerValue, type Span, slice } from './head.js';
 
 /** Most bytes of a head or an answer that the kernel makes. */
@@ -26,6 +15,9 @@ const COLON = 0x3a;
 const CLOSE = 0x5d;
 /** What stands for random digits. */
 const RANDOM = '0123456789abcdef';
+const UUID = '01234567-89ab-4cde-8f01-23456789abcd';
+/** What stands for the address of the endpoint, which the image does not know. */
+const ENDPOINT = '0.0.0.0:0';
 
 function blobBytes(image: DataView, at: number, length: number): Uint8Array {
   return new Uint8Array(image.buffer, image.byteOffset + at, length);
@@ -40,28 +32,6 @@ function hostName(host: Uint8Array): Uint8Array {
 /** What a piece takes of a header. */
 const partOf = (value: Uint8Array = new Uint8Array(), from: number, length: number): Uint8Array =>
   length === 0 ? value : value.subarray(from, from + length);
-
-/** In `traceparent`: the last digit of the flags. */
-const PARENT_SAMPLED = 54;
-
-/** What bpf/trace.h decides about a request. @param uuid the id that is made where there is none */
-export function tracedOf(image: DataView, action: number, head: Head, uuid: string): Head['traced'] {
-  const trace = get(image, action, ActionSpec, 'trace');
-  if (trace === 0) return undefined;
-  const field = (name: string) => get(image, trace, TraceSpec, name);
-  const text = (slot: number) => {
-    const value = headerValue(head, slot);
-    return value && Buffer.from(value).toString('latin1');
-  };
-  const brought = text(SLOT.X_REQUEST_ID);
-  const found = brought ?? (field('ids') === 0 ? '' : `${uuid.slice(0, 14)}4${uuid.slice(15)}`);
-  const id = found === '' ? '' : decidedId(found, { random: field('random'), overall: field('overall') });
-  const traced = isTraced(id);
-  const context = field('tracer') === TRACER.NONE ? undefined : text(field('slot'));
-  if (context === undefined) return { id, sampled: traced };
-  if (field('tracer') === TRACER.ZIPKIN) return { id, sampled: context === '1' };
-  return { id, sampled: traced && context.charAt(PARENT_SAMPLED) === '1' };
-}
 
 /**
  * Concatenates the pieces of a template.
@@ -87,13 +57,14 @@ function expandPieces(
   to: number,
 ): Uint8Array {
   const parts: Uint8Array[] = [];
+  let literal = 0; // parts up to the last one that is a literal
   for (let i = from; i < to; i++) {
     const at = template + TemplateSpec.size + i * PieceSpec.size;
     const off = get(image, at, PieceSpec, 'off');
     const host = headerValue(head, SLOT.HOST)!;
     switch (get(image, at, PieceSpec, 'kind')) {
       case PIECE.LITERAL:
-        parts.push(blobBytes(image, off, get(image, at, PieceSpec, 'len')));
+        literal = parts.push(blobBytes(image, off, get(image, at, PieceSpec, 'len')));
         break;
       case PIECE.PATH_FROM:
         parts.push(slice(head, head.path).subarray(off));
@@ -121,6 +92,15 @@ function expandPieces(
         break;
       case PIECE.SAMPLED:
         parts.push(Buffer.from(head.traced?.sampled ? '1' : '0'));
+        break;
+      case PIECE.UUID:
+        parts.push(Buffer.from(UUID));
+        break;
+      case PIECE.ENDPOINT:
+        parts.push(Buffer.from(ENDPOINT));
+        break;
+      case PIECE.BASE64:
+        parts.push(Buffer.from(Buffer.concat(parts.splice(literal)).toString('base64')));
         break;
       case PIECE.BUCKET: {
         const bucket = head.bucket ?? 0;
@@ -255,6 +235,9 @@ export function buildHead(
       case ADD.REQUEST_ID:
         if (off !== 0) parts.push(Buffer.from(`x-request-id: ${head.traced?.id ?? ''}\r\n`));
         else if (!there) parts.push(Buffer.from(`x-request-id: ${uuid.slice(0, 14)}4${uuid.slice(15)}\r\n`));
+        break;
+      case ADD.IF_SAMPLED:
+        if (head.traced?.sampled) parts.push(line);
         break;
       case ADD.TOKEN_LINES:
         parts.push(tokenLines);

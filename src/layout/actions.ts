@@ -76,6 +76,12 @@ export const PIECE = {
   REQUEST_ID: 11,
   /** '1' where the request's span is sampled, '0' otherwise (see TraceSpec) */
   SAMPLED: 12,
+  /** a random UUID of its own */
+  UUID: 13,
+  /** address and port of the endpoint; of IPv6, the proxy makes it */
+  ENDPOINT: 14,
+  /** what was put out since the last LITERAL, in Base64 in its place (RFC 4648, section 4) */
+  BASE64: 15,
 } as const;
 /** What x-ratelimit headers say of a token bucket: its size, whole tokens left, seconds until there is one. */
 export const FIGURE = { LIMIT: 1, REMAINING: 2, RESET: 3 } as const;
@@ -93,6 +99,8 @@ export const ADD = {
   EMPTY_LENGTH: 5,
   /** the lines that come with the request's known token; off/len unused */
   TOKEN_LINES: 6,
+  /** where the request's span is sampled */
+  IF_SAMPLED: 7,
 } as const;
 
 /** Who gives a reply of the mesh itself: what access logs tell apart. */
@@ -133,8 +141,8 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
     'REPLY: whose reply it is, ORIGIN; from DETAILS_SHIFT on, which of its listener’s details it has, 0: none',
   ],
   ['mirror', 'u32', 'FORWARD: offset of a mirror, 0: nobody gets a copy'],
-  ['retry_streams', 'u32', 'what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n'],
   ['trace', 'u32', 'FORWARD: offset of a trace, 0: requests are not traced'],
+  ['retry_streams', 'u32', 'what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n'],
 ]);
 
 export const MirrorSpec = struct('mirror', 'Copies of requests.', [

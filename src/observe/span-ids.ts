@@ -1,5 +1,5 @@
 /** The ids of a span: those that the server was told, or, where nobody was, such that nobody else has. */
-import { randomBytes } from 'node:crypto';
+import { randomBytes, randomUUID } from 'node:crypto';
 import { sharesSpan } from '../plan/trace-context.js';
 import { isTraced } from '../plan/trace-ids.js';
 import type { TracePlan } from '../plan/tracing.js';
@@ -39,7 +39,18 @@ function openTelemetryIds(e: LogEntry): SpanIds | undefined {
   return flag === '1' ? { traceId, id, ...(e.parentSpan === undefined ? {} : { parentId: e.parentSpan }) } : undefined;
 }
 
+/** Of SkyWalking: the ids of the trace and of the segment. */
+function segmentIds({ child }: TracePlan, e: LogEntry): SpanIds | undefined {
+  const header = (name: string) => findHeader(e.request, name);
+  if (!isTraced(header('x-request-id') ?? '')) return undefined;
+  const [, traceId, id] = child && e.upstream ? (header('sw8') ?? '').split('-') : [];
+  const text = (digits: string | undefined) =>
+    digits === undefined ? randomUUID() : Buffer.from(digits, 'base64').toString();
+  return { traceId: text(traceId), id: text(id) };
+}
+
 /** The ids of the span about a request; undefined: it is not sampled. */
 export function spanIds(trace: TracePlan, e: LogEntry): SpanIds | undefined {
+  if (trace.tracer === 'skywalking') return segmentIds(trace, e);
   return trace.tracer === 'zipkin' ? zipkinIds(trace, e) : openTelemetryIds(e);
 }

@@ -30,7 +30,8 @@ const REMOTE = 0x200;
 
 type Write = (writer: BinaryWriter) => void;
 
-const message = (writer: BinaryWriter, field: number, write: Write): void => {
+/** Writes a message as a field. */
+export const message = (writer: BinaryWriter, field: number, write: Write): void => {
   write(writer.tag(field, 2).fork());
   writer.join();
 };

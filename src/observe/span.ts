@@ -7,10 +7,47 @@ export interface Span extends SpanIds {
   readonly name: string;
   /** what other tracers say of the trace (`tracestate`) */
   readonly state: string;
+  /** the path of the request, and the client's address */
+  readonly path: string;
+  readonly peer: string;
+  /** the span of the try */
+  readonly child?: Child;
   readonly startUs: number;
   readonly durationUs: number;
   readonly tags: readonly (readonly [name: string, value: string])[];
   readonly status: number;
+}
+
+export interface Child {
+  readonly path: string;
+  /** the server's address */
+  readonly peer: string;
+  readonly tags: Span['tags'];
+  readonly failed: boolean;
+}
+
+const REASONS: Readonly<Record<string, string>> = { UPE: 'protocol error', UC: 'connection termination' };
+
+/** The span of the one try, which ends with the request. */
+function childOf(e: LogEntry, upstream: NonNullable<LogEntry['upstream']>, cluster: Span['tags']): Child {
+  const status = e.response === undefined ? 0 : e.status;
+  const [flag = ''] = e.flags;
+  const reason = REASONS[flag];
+  const bad = status === 0 || status >= 500;
+  const tags: [string, string][] = [];
+  if (reason !== undefined) tags.push(['error', 'true'], ['error.reason', reason]);
+  else if (flag !== '') tags.push(['canceled', 'true']);
+  tags.push(
+    ['http.protocol', 'HTTP/1.1'],
+    ['upstream_address', upstream.host],
+    ['component', 'proxy'],
+    ...cluster.map(([name, value]): [string, string] => [name, value]),
+    ['http.status_code', String(status)],
+    ['response_flags', reason === undefined ? '-' : flag],
+  );
+  if (bad) tags.push(['error', 'true']);
+  const failed = bad || reason !== undefined;
+  return { path: findHeader(e.request, ':path') ?? '', peer: upstream.host, tags, failed };
 }
 
 function nameOf({ tracer, egress }: TracePlan, e: LogEntry, operation: string | undefined): string {
@@ -50,8 +87,11 @@ export function spanOf(trace: TracePlan, e: LogEntry, operation: string | undefi
     ['http.status_code', String(e.status)],
     ['response_flags', e.flags.length === 0 ? '-' : e.flags.join(',')],
   );
-  if (e.cluster !== undefined)
-    tags.push(['upstream_cluster', e.cluster], ['upstream_cluster.name', trace.statNames[e.cluster] ?? e.cluster]);
+  const cluster: [string, string][] =
+    e.cluster === undefined
+      ? []
+      : [['upstream_cluster', e.cluster], ['upstream_cluster.name', trace.statNames[e.cluster] ?? e.cluster]]; // biome-ignore format: short
+  tags.push(...cluster);
   if (e.status === 0 || e.status >= 500) tags.push(['error', 'true']);
   for (const { tag, header: name, value } of trace.tags) {
     const found = (name === undefined ? undefined : header(name)) ?? value;
@@ -61,6 +101,8 @@ export function spanOf(trace: TracePlan, e: LogEntry, operation: string | undefi
     ...ids,
     name: nameOf(trace, e, operation),
     state: header('tracestate') ?? '',
+    ...{ path, peer: e.client.address },
+    ...(trace.child && e.upstream ? { child: childOf(e, e.upstream, cluster) } : {}),
     startUs: e.startUs,
     durationUs: e.durationUs,
     tags,

@@ -272,7 +272,11 @@ function piece(view: View, p: Piece): string {
     case 'request_id':
       return view.headers.get('x-request-id')?.[0] ?? '<uuid>';
     case 'sampled':
-      return '<sampled>';
+    case 'uuid':
+    case 'endpoint':
+      return `<${p.kind}>`;
+    case 'base64':
+      return '';
     case 'capture':
       throw new RangeError('captures stand in targets only');
   }

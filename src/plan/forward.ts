@@ -329,6 +329,8 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     const [field, owner] = own ? [join(path, 'retry_policy'), own] : ['virtual_host.retry_policy', ctx.virtualHost];
     if (reports(listener.trace) && retries)
       notes.add('tracing', 'requests that may be tried again are traced as one', field, owner);
+    if (listener.trace.tracer === 'skywalking' && listener.suppressEnvoyHeaders && target !== undefined)
+      notes.add('tracing', 'spans are called by the path that is rewritten', path, action);
     if (reports(listener.trace) && listener.suppressEnvoyHeaders && has(action, 'host_rewrite_literal'))
       notes.add(
         'tracing',

@@ -74,6 +74,8 @@ export type Piece =
   | { readonly kind: 'request_id' }
   /** 1 where the request's span is sampled, else 0 */
   | { readonly kind: 'sampled' }
+  /** a random UUID; address and port of the server; Base64 of the pieces since the last literal, in their place */
+  | { readonly kind: 'uuid' | 'endpoint' | 'base64' }
   /** a number about a bucket when the answer is made; without `bucket` about the first that the request took from */
   | { readonly kind: 'figure'; readonly of: Figure; readonly bucket?: TokenBucket };
 
@@ -83,7 +85,8 @@ export type Figure = 'limit' | 'remaining' | 'reset';
 /**
  * One edit of the request's headers, applied in order. Values are literal, or made of the request as received. `join`
  * adds to what is there, behind a comma. `renew` takes the header's lines out, and adds one: with `value` where the request
- * as received has the header `by` (default: the same), else with `absent`, if there is that. Names are lower case.
+ * as received has the header `by` (default: the same), else with `absent`, if there is that. `sampled` adds a line where the
+ * request's span is sampled; the request has no such header. Names are lower case.
  */
 export type HeaderEdit =
   | { readonly op: 'remove'; readonly name: string }
@@ -92,6 +95,7 @@ export type HeaderEdit =
       readonly name: string;
       readonly value: string | readonly Piece[];
     }
+  | { readonly op: 'sampled'; readonly name: string; readonly value: readonly Piece[] }
   | {
       readonly op: 'renew';
       readonly name: string;

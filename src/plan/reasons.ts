@@ -51,7 +51,7 @@ const TEXT = {
   ],
   tracing: [
     'Requests are traced in a way that only the proxy knows',
-    'Traces begin and go on in the kernel where Zipkin (B3 headers) or OpenTelemetry is told; which requests are sampled is drawn there by their ids, as Envoy does; the agent sends the spans by way of the proxy. Other tracers, other samplers and resource detectors, spans of each try, tags made of anything but headers of the request, and requests that may be tried again are the proxy’s. So is each request whose trace or id is said in an odd form, or that asks to be traced.',
+    'Traces begin and go on in the kernel where Zipkin (B3 headers) or OpenTelemetry is told, and begin there for SkyWalking; which requests are sampled is drawn by their ids, as Envoy does; the agent sends the spans by way of the proxy. Other tracers, other samplers and resource detectors, spans of each try (but SkyWalking’s), tags made of anything but headers of the request, and requests that may be tried again are the proxy’s. So is each request whose trace or id is said in an odd form, or that asks to be traced.',
   ],
   'route-source': [
     'The routes are not in the files',

@@ -14,6 +14,7 @@ export const SAMPLED_BY: Readonly<Record<TracePlan['tracer'], string | undefined
   none: undefined,
   zipkin: SAMPLED,
   opentelemetry: 'traceparent',
+  skywalking: undefined,
 };
 
 const matches = (name: string, pattern: string): Condition =>
@@ -46,6 +47,7 @@ const CONTEXT: Readonly<Record<TracePlan['tracer'], readonly Condition[]>> = {
     matches('traceparent', `00-0{32}-.*|00-${HEX}{32}-0{16}-.*`),
     all([headerPresent('tracestate'), not(headerPresent('traceparent'))]),
   ],
+  skywalking: [headerPresent('sw8')],
 };
 
 /** Requests whose trace or id the kernel cannot go by: they are left to the proxy. */
@@ -75,10 +77,24 @@ const TRACE_ID: Piece = { kind: 'header', name: 'traceparent', from: 3, length: 
 /** Whether a span has the id of the one before: client and server share it. */
 export const sharesSpan = ({ shared, egress }: TracePlan): boolean => shared && !egress;
 
+const base64: Piece = { kind: 'base64' };
+const inBase64 = (text: string): string => Buffer.from(text).toString('base64');
+
+/** SkyWalking’s propagation header (version 3): only a span of the try’s own is told. */
+function segmentEdit({ service, instance = '' }: TracePlan): HeaderEdit {
+  const uuid: Piece[] = [{ kind: 'uuid' }, base64];
+  const sender = `-1-${inBase64(service)}-${inBase64(instance)}-`;
+  const path: Piece[] = [{ kind: 'path', from: 0 }, { kind: 'query' }, base64];
+  const server: Piece[] = [{ kind: 'endpoint' }, base64];
+  const value = [literal('1-'), ...uuid, literal('-'), ...uuid, literal(sender), ...path, literal('-'), ...server];
+  return { op: 'sampled', name: 'sw8', value };
+}
+
 /** What servers are told of the trace, behind all other edits. */
 export function traceEdits(trace: TracePlan): HeaderEdit[] {
   const { tracer, long } = trace;
   if (tracer === 'none') return [];
+  if (tracer === 'skywalking') return trace.child ? [segmentEdit(trace)] : [];
   if (tracer === 'opentelemetry') {
     const rest = [literal('-'), random, literal('-0'), sampled];
     const value = [literal('00-'), TRACE_ID, ...rest];

@@ -30,7 +30,7 @@ export interface CustomTag {
 
 export interface TracePlan {
   /** none: nobody is told, and nothing is sent */
-  readonly tracer: 'none' | 'zipkin' | 'opentelemetry';
+  readonly tracer: 'none' | 'zipkin' | 'opentelemetry' | 'skywalking';
   /** of 10,000 requests: so many are traced whose ids do not say so; and so many at most, whatever they say */
   readonly random: number;
   readonly overall: number;
@@ -41,6 +41,10 @@ export interface TracePlan {
   readonly shared: boolean;
   readonly collector?: Collector;
   readonly service: string;
+  /** SkyWalking: the instance of the service */
+  readonly instance?: string;
+  /** each try has a span of its own, of which servers are told */
+  readonly child?: boolean;
   readonly node: { readonly id: string; readonly zone: string };
   readonly maxPath: number;
   readonly tags: readonly CustomTag[];
@@ -61,6 +65,8 @@ interface Around {
   readonly clusters: readonly JsonObject[];
   /** a runtime layer may change how much is sampled */
   readonly runtime: boolean;
+  /** the router begins a span for each try */
+  readonly childSpans: boolean;
 }
 
 /** `http://host/path` as Envoy takes it apart. */
@@ -79,7 +85,9 @@ function httpCollector(service: JsonObject): Collector {
   return { cluster, protocol: 'http', ...placeOf(str(uri, 'uri'), cluster), headers };
 }
 
-type Tracer = Pick<TracePlan, 'tracer' | 'long' | 'shared' | 'service'> & { readonly collector?: Collector };
+type Tracer = Pick<TracePlan, 'tracer' | 'long' | 'shared' | 'service' | 'instance'> & {
+  readonly collector?: Collector;
+};
 
 function zipkin(notes: Notes, config: JsonObject, at: string, service: string): Tracer | undefined {
   onlyFields(notes, config, at, [
@@ -114,11 +122,16 @@ function zipkin(notes: Notes, config: JsonObject, at: string, service: string): 
 function openTelemetry(notes: Notes, config: JsonObject, at: string): Tracer | undefined {
   onlyFields(notes, config, at, ['grpc_service', 'http_service', 'service_name']);
   const http = obj(config, 'http_service');
-  const grpc = obj(config, 'grpc_service') ?? {};
-  const own = obj(grpc, 'envoy_grpc');
   const service = str(config, 'service_name') || 'unknown_service:envoy';
   const made = { tracer: 'opentelemetry', long: true, shared: false, service } as const;
   if (http) return { ...made, collector: httpCollector(http) };
+  const collector = grpcCollector(notes, config, at, '/opentelemetry.proto.collector.trace.v1.TraceService/Export');
+  return collector && { ...made, collector };
+}
+
+function grpcCollector(notes: Notes, config: JsonObject, at: string, path: string): Collector | undefined {
+  const grpc = obj(config, 'grpc_service') ?? {};
+  const own = obj(grpc, 'envoy_grpc');
   if (!own) {
     notes.add('tracing', 'spans are sent by a client of gRPC’s own, or to nobody', at, config);
     return undefined;
@@ -126,11 +139,22 @@ function openTelemetry(notes: Notes, config: JsonObject, at: string): Tracer | u
   onlyFields(notes, grpc, join(at, 'grpc_service'), ['envoy_grpc', 'timeout']);
   onlyFields(notes, own, join(at, 'grpc_service.envoy_grpc'), ['cluster_name', 'authority']);
   const cluster = str(own, 'cluster_name');
-  const path = '/opentelemetry.proto.collector.trace.v1.TraceService/Export';
-  return {
-    ...made,
-    collector: { cluster, protocol: 'grpc', host: str(own, 'authority') || cluster, path, headers: [] },
-  };
+  return { cluster, protocol: 'grpc', host: str(own, 'authority') || cluster, path, headers: [] };
+}
+
+function skyWalking(notes: Notes, config: JsonObject, at: string): Tracer | undefined {
+  onlyFields(notes, config, at, ['grpc_service', 'client_config']);
+  const client = obj(config, 'client_config') ?? {};
+  const own = join(at, 'client_config');
+  onlyFields(notes, client, own, ['service_name', 'instance_name', 'backend_token', 'max_cache_size']);
+  const [service, instance] = [str(client, 'service_name'), str(client, 'instance_name')];
+  if (service === '' || instance === '') notes.add('tracing', 'the service has no name of its own', own, config);
+  if (!/^[\x20-\x7e]*$/.test(service + instance)) notes.add('tracing', 'the name is not plain ASCII', own, config);
+  const collector = grpcCollector(notes, config, at, '/skywalking.v3.TraceSegmentReportService/collect');
+  if (!collector) return undefined;
+  const token = str(client, 'backend_token');
+  const headers = token === '' ? [] : [['authentication', token] as const];
+  return { tracer: 'skywalking', long: false, shared: false, service, instance, collector: { ...collector, headers } };
 }
 
 function tracerOf(notes: Notes, provider: JsonObject | undefined, at: string, service: string): Tracer | undefined {
@@ -139,6 +163,7 @@ function tracerOf(notes: Notes, provider: JsonObject | undefined, at: string, se
   const type = anyType(config);
   if (type === `${TRACE}ZipkinConfig`) return zipkin(notes, config, at, service);
   if (type === `${TRACE}OpenTelemetryConfig`) return openTelemetry(notes, config, at);
+  if (type === `${TRACE}SkyWalkingConfig`) return skyWalking(notes, config, at);
   notes.add('tracing', `requests are traced by ${type.replace(TRACE, '') || str(provider, 'name')}`, at, provider);
   return undefined;
 }
@@ -186,6 +211,8 @@ export function tracingOf(notes: Notes, hcm: JsonObject, path: string, around: A
   if (runtime) own.add('tracing', 'the runtime may change which requests are traced', at, tracing);
   if (!notes.environment && shares.random > 0 && shares.overall > 0 && tracer?.tracer !== 'none')
     own.add('tracing', 'spans cannot be sent by way of somebody else’s proxy', at, tracing);
+  const child = around.childSpans && tracer?.tracer !== 'none';
+  if (child && tracer?.tracer !== 'skywalking') own.add('tracing', 'each try has a span of its own', at, tracing);
   const collector = tracer?.collector;
   if (collector && !clusters.some((cluster) => str(cluster, 'name') === collector.cluster))
     own.add('tracing', `the collector’s cluster ${collector.cluster} is not known`, at, tracing);
@@ -201,6 +228,7 @@ export function tracingOf(notes: Notes, hcm: JsonObject, path: string, around: A
   return {
     ...tracer,
     ...shares,
+    ...(child ? { child } : {}),
     egress: str(listener, 'traffic_direction') === 'OUTBOUND',
     node: { id: str(node, 'id') || UNNAMED, zone: str(obj(node, 'locality'), 'zone') },
     maxPath: num(tracing, 'max_path_tag_length', DEFAULT_PATH_LENGTH),

@@ -195,6 +195,8 @@ function editText(edit: HeaderEdit): string {
     case 'overwrite':
     case 'renew':
       return `set ${edit.name}: ${value}`;
+    case 'sampled':
+      return `set ${edit.name}: ${value} (if the request is sampled)`;
     case 'add_if_absent':
       return `add ${edit.name}: ${value} (if there is none)`;
     case 'overwrite_if_present':

@@ -86,7 +86,7 @@ typed_per_filter_config:
     },
   },
   tracing: {
-    fix: 'Trace by Zipkin (B3 headers) or OpenTelemetry, with tags that are fixed or headers of the request.',
+    fix: 'Trace by Zipkin (B3 headers), OpenTelemetry or SkyWalking, with tags that are fixed or headers of the request.',
     example: {
       place: 'connection manager',
       before: `tracing: {}

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test';
 import { traceEdits } from '../../src/plan/trace-context.js';
 import { decidedId } from '../../src/plan/trace-ids.js';
 import type { TracePlan } from '../../src/plan/tracing.js';
-import { compile, decide, forward, listener, output, path, plan, route, text } from './helpers.js';
+import { compile, decide, forward, listener, output, path, plan, route, text, UUID } from './helpers.js';
 
 const TRACE: TracePlan = {
   ...{ tracer: 'zipkin', random: 100, overall: 10_000, egress: false, long: false, shared: true },
@@ -78,5 +78,14 @@ describe('servers are told', () => {
       ['1', FIRST, '0'],
     ] as const)
       assert.equal(sent({ tracer: 'opentelemetry' }, parent(flag), uuid)[0], next(sampled), `${flag} ${uuid}`);
+  });
+
+  it('of a segment of SkyWalking, where it is sampled and the try has a span', () => {
+    const sky = { tracer: 'skywalking', service: 'shop', instance: 'shop-1', child: true } as const;
+    const told = (...parts: string[]) => parts.map((part) => Buffer.from(part).toString('base64')).join('-');
+    const sw8 = `sw8: 1-${told(UUID, UUID)}-1-${told('shop', 'shop-1', '/', '0.0.0.0:0')}`;
+    assert.deepEqual(sent(sky, '', LAST), [sw8, `x-request-id: ${SAMPLED}`]);
+    assert.deepEqual(sent(sky, '', FIRST), [`x-request-id: ${FIRST}`]);
+    assert.deepEqual(sent({ ...sky, child: false }, '', LAST), [`x-request-id: ${SAMPLED}`]);
   });
 });

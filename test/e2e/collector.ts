@@ -2,6 +2,7 @@
 import { createServer } from 'node:http';
 import { createServer as createHttp2 } from 'node:http2';
 import type { AddressInfo } from 'node:net';
+import type { Readable } from 'node:stream';
 import { BinaryReader } from '@bufbuild/protobuf/wire';
 
 /** A span as it came, without its times but with whether they make sense. */
@@ -26,7 +27,7 @@ function read(bytes: Uint8Array, inside: Record<number, (bytes: Uint8Array) => u
   while (reader.pos < reader.len) {
     const [number, wire] = reader.tag();
     const value = (): unknown => {
-      if (wire === 0) return reader.int32();
+      if (wire === 0) return Number(reader.int64());
       if (wire === 1) return reader.fixed64();
       if (wire === 5) return reader.fixed32();
       const own = reader.bytes();
@@ -89,6 +90,51 @@ function fromZipkin(span: Json, rest: Json): Collected {
   };
 }
 
+const numbers = (bytes: Uint8Array): unknown[] => [
+  ...read(bytes, { 2: text, 3: text, 5: text, 6: text, 7: text, 8: text }),
+];
+const pair = (bytes: Uint8Array): unknown => {
+  const found = read(bytes, { 1: text, 2: text });
+  return [one(found, 1), one(found, 2) ?? ''];
+};
+
+/** A segment of SkyWalking: the tags are those of its first span. */
+function fromSegment(bytes: Uint8Array, rest: Json): Collected {
+  const spans: Map<number, unknown[]>[] = [];
+  const segment = read(bytes, {
+    ...{ 1: text, 2: text, 4: text, 5: text },
+    3: (own) => spans.push(read(own, { 5: numbers, 6: text, 7: text, 12: pair })),
+  });
+  const [first, ...others] = spans.map((span) => {
+    const { 3: from, 4: to, 12: tags, ...fields } = Object.fromEntries(span);
+    const list = ((tags ?? []) as [string, string][]).sort(([a], [b]) => (a < b ? -1 : 1));
+    const timed = Number(from?.[0]) <= Number(to?.[0]) && Math.abs(Number(from?.[0]) - Date.now()) < 60_000;
+    return { tags: list, timed, fields };
+  });
+  return {
+    traceId: String(one(segment, 1)),
+    id: String(one(segment, 2)),
+    name: String(one(segment, 4)),
+    kind: one(segment, 5),
+    tags: Object.fromEntries(first!.tags),
+    timed: first!.timed,
+    rest: { ...rest, fields: first!.fields, others },
+  };
+}
+
+/** Messages of a gRPC stream, each when it is there as a whole. */
+function eachMessage(stream: Readable, take: (message: Buffer) => void): void {
+  let got = Buffer.alloc(0);
+  stream.on('data', (piece: Buffer) => {
+    got = Buffer.concat([got, piece]);
+    while (got.length >= 5 && got.length >= 5 + got.readUInt32BE(1)) {
+      const end = 5 + got.readUInt32BE(1);
+      take(got.subarray(5, end));
+      got = got.subarray(end);
+    }
+  });
+}
+
 /** Two collectors, one that is sent JSON over HTTP/1.1, and one that is called by gRPC. */
 export class Collectors {
   readonly spans: Collected[] = [];
@@ -107,11 +153,14 @@ export class Collectors {
 
   async open(): Promise<{ http: number; grpc: number }> {
     this.#grpc.on('stream', (stream, head) => {
-      const pieces: Buffer[] = [];
-      stream.on('data', (piece: Buffer) => pieces.push(piece));
+      const names = [':path', ':authority', 'user-agent', 'te', 'authentication'];
+      const rest = Object.fromEntries(names.map((name) => [name, head[name]]));
+      const segments = String(head[':path']).includes('skywalking');
+      eachMessage(stream, (bytes) =>
+        this.spans.push(...(segments ? [fromSegment(bytes, rest)] : spansOf(bytes, rest))),
+      );
+      stream.on('error', () => undefined);
       stream.on('end', () => {
-        const rest = Object.fromEntries([':path', ':authority', 'user-agent', 'te'].map((name) => [name, head[name]]));
-        this.spans.push(...spansOf(Buffer.concat(pieces).subarray(5), rest));
         stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: true });
         stream.once('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
         stream.end(Buffer.alloc(5));

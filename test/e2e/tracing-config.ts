@@ -1,5 +1,5 @@
 /** Listeners that trace in several ways, and requests that say something of a trace or of their id. */
-import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
+import { FILTER_TYPE, plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 
@@ -32,13 +32,28 @@ const openTelemetry = (): JsonObject => ({
   },
 });
 
+const skyWalking = (client: JsonObject = {}): JsonObject => ({
+  provider: {
+    name: 'envoy.tracers.skywalking',
+    typed_config: {
+      '@type': `${TRACE}.SkyWalkingConfig`,
+      grpc_service: { envoy_grpc: { cluster_name: 'grpc', authority: 'sky.test' }, timeout: '0.25s' },
+      client_config: { service_name: 'shop', instance_name: 'shop-1', ...client },
+    },
+  },
+});
+
 /** Of 10,000 requests, so many are traced where some are. */
-export const SOME = 2_529;
+export const SOME = 2_030;
+/** The percentage, which floating point does not hold. */
+const PERCENT = 20.31;
 /** The digits with which ids begin that are the last to be traced, and the first that are not. */
 const [LAST, FIRST] = [SOME - 1, SOME].map((n) => (n + 70_000).toString(16).padStart(8, '0'));
 
 /** Listeners by what is special about their tracing. */
-export const LISTENERS: Readonly<Record<string, { tracing: JsonObject; outbound?: boolean; spans: boolean }>> = {
+export const LISTENERS: Readonly<
+  Record<string, { tracing: JsonObject; outbound?: boolean; child?: boolean; spans: boolean }>
+> = {
   zipkin: { tracing: zipkin(), spans: true },
   long: {
     tracing: {
@@ -57,13 +72,20 @@ export const LISTENERS: Readonly<Record<string, { tracing: JsonObject; outbound?
   'otel-outbound': { tracing: openTelemetry(), outbound: true, spans: true },
   never: { tracing: { ...zipkin(), random_sampling: { value: 0 } }, spans: false },
   'otel-never': { tracing: { ...openTelemetry(), overall_sampling: { value: 0 } }, spans: false },
-  some: { tracing: { ...zipkin(), random_sampling: { value: SOME / 100 } }, spans: false },
+  some: { tracing: { ...zipkin(), random_sampling: { value: PERCENT } }, spans: false },
   'otel-some': {
-    tracing: { ...openTelemetry(), random_sampling: { value: SOME / 100 } },
+    tracing: { ...openTelemetry(), random_sampling: { value: PERCENT } },
     outbound: true,
     spans: false,
   },
-  'at-most': { tracing: { ...zipkin(), overall_sampling: { value: SOME / 100 } }, spans: false },
+  sky: { tracing: skyWalking(), child: true, spans: true },
+  'sky-outbound': { tracing: skyWalking({ backend_token: 'secret' }), outbound: true, child: true, spans: true },
+  'sky-plain': {
+    tracing: { ...skyWalking(), custom_tags: [{ tag: 'kind', literal: { value: 'fixed' } }] },
+    spans: true,
+  },
+  'sky-some': { tracing: { ...skyWalking(), random_sampling: { value: PERCENT } }, child: true, spans: false },
+  'at-most': { tracing: { ...zipkin(), overall_sampling: { value: PERCENT } }, spans: false },
   nobody: { tracing: {}, spans: false },
 };
 
@@ -123,6 +145,9 @@ const w3c = (flags: string, more: HeaderList = [], version = '00'): HeaderList =
   ['traceparent', `${version}-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-${flags}`],
   ...more,
 ];
+const SW8 = `1-${['trace', 'segment'].map((text) => Buffer.from(text).toString('base64')).join('-')}-3-c2hvcA==-c2hvcA==-Lw==-YQ==`;
+/** Listeners that judge ids in different ways. */
+const JUDGES = ['zipkin', 'nobody', 'never', 'otel-never', 'some', 'otel-some', 'sky-some', 'at-most'];
 const SHORT = '463ac35c9f6413ad';
 const LONG = '463ac35c9f6413ad48485a3953bb6124';
 const NEVER = ['never'];
@@ -143,13 +168,13 @@ export const CASES: readonly Case[] = [
   { path: '/joined', kernel: false, at: ['zipkin', 'outbound'] },
   { path: '/reset/999/reset', kernel: false, at: ['zipkin', 'otel'] },
   { path: '/sleep/600', abandonMs: 150 },
-  { path: '/id', headers: [id()] },
-  { path: '/id/9', headers: [id('11111111', '9')], proxyAt: NEVER },
-  { path: '/id/a', headers: [id('11111111', 'a')], proxyAt: NEVER },
-  { path: '/id/b', headers: [id('11111111', 'b')], proxyAt: NEVER },
-  { path: '/id/last', headers: [id(LAST)] },
-  { path: '/id/first', headers: [id(FIRST)] },
-  { path: '/id/first/9', headers: [id(FIRST, '9')], proxyAt: NEVER },
+  { path: '/id', headers: [id()], at: JUDGES },
+  { path: '/id/9', headers: [id('11111111', '9')], proxyAt: NEVER, at: JUDGES },
+  { path: '/id/a', headers: [id('11111111', 'a')], proxyAt: NEVER, at: JUDGES },
+  { path: '/id/b', headers: [id('11111111', 'b')], proxyAt: NEVER, at: JUDGES },
+  { path: '/id/last', headers: [id(LAST)], at: JUDGES },
+  { path: '/id/first', headers: [id(FIRST)], at: JUDGES },
+  { path: '/id/first/9', headers: [id(FIRST, '9')], proxyAt: NEVER, at: JUDGES },
   { path: '/id/odd', headers: [['X-Request-Id', '11111111-odd']], kernel: false, at: ['zipkin'] },
   { path: '/id/upper', headers: [id('1111111A')], kernel: false, at: ['zipkin'] },
   { path: '/b3', headers: b3(SHORT), at: ZIPKIN },
@@ -170,9 +195,9 @@ export const CASES: readonly Case[] = [
   { path: '/moved/b3', headers: [...b3(LONG, '1'), id()], proxyAt: NEVER, at: ZIPKIN },
   { path: '/moved/b3/0', headers: b3(SHORT, '0', '0020000000000001'), at: ZIPKIN },
   { path: '/moved/w3c', headers: w3c('01', [['tracestate', 'a=b']]), at: OPENTELEMETRY },
-  { path: '/direct', headers: [id(LAST)] },
-  { path: '/direct', headers: [id(FIRST)] },
-  { path: '/told', headers: [id()] },
+  { path: '/direct', headers: [id(LAST)], at: JUDGES },
+  { path: '/direct', headers: [id(FIRST)], at: JUDGES },
+  { path: '/told', headers: [id()], at: ['zipkin', 'never', 'some', 'at-most'] },
   { path: '/told', headers: b3(SHORT, '1'), kernel: false, at: ['zipkin'] },
   { path: '/w3c', headers: w3c('01'), at: OPENTELEMETRY },
   { path: '/w3c/0', headers: w3c('00'), at: OPENTELEMETRY },
@@ -184,6 +209,7 @@ export const CASES: readonly Case[] = [
   { path: '/w3c/alone', headers: [['tracestate', 'a=b']], kernel: false, at: ['otel'] },
   { path: '/w3c/zipkin', headers: w3c('00'), at: ['zipkin'] },
   { path: '/b3/otel', headers: b3(SHORT, '0'), at: ['otel'] },
+  { path: '/sw8', headers: [['sw8', SW8]], kernel: false, at: ['sky', 'sky-plain'] },
   { path: '/client', headers: [['X-Client-Trace-Id', 'mine']], kernel: false, at: ['zipkin', 'otel'] },
 ]; // biome-ignore format: one case a line
 
@@ -201,9 +227,13 @@ export function tracingBootstrap(
       },
     },
   };
-  const listeners = Object.entries(LISTENERS).map(([name, { tracing, outbound }]) => ({
+  const router = (child: boolean) => ({
+    name: 'envoy.filters.http.router',
+    typed_config: { '@type': `${FILTER_TYPE}.http.router.v3.Router`, start_child_span: child },
+  });
+  const listeners = Object.entries(LISTENERS).map(([name, { tracing, outbound, child = false }]) => ({
     ...{ name, address, port: ports.get(name)!, domains: ['load.test'], routes: ROUTES },
-    manager: { tracing },
+    manager: { tracing, http_filters: [router(child)] },
     more: outbound ? { traffic_direction: 'OUTBOUND' } : {},
   }));
   return {

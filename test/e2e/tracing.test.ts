@@ -37,20 +37,27 @@ async function ask(driver: Driver, address: string, port: number, c: Case, id: s
 }
 
 const RANDOM = /[0-9a-f]{16,32}/g;
+const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-(.)[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/g;
 
 /** Ids by the order in which they are first seen, so that what is the same stays the same. */
 class Ids {
   readonly #seen: string[] = [];
 
+  #known(text: string): number {
+    if (!this.#seen.includes(text)) this.#seen.push(text);
+    return this.#seen.indexOf(text);
+  }
+
   plain(value: string): string {
     return value
-      .replace(/[0-9a-f]{8}-[0-9a-f]{4}-(.)[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}/g, '<id of version $1>')
-      .replace(RANDOM, (digits) => {
-        if (!this.#seen.includes(digits)) this.#seen.push(digits);
-        return `<${digits.length} digits, the ${this.#seen.indexOf(digits)}th>`;
-      });
+      .replace(UUID, (id, version: string) => `<id of version ${version}, the ${this.#known(id)}th>`)
+      .replace(RANDOM, (digits) => `<${digits.length} digits, the ${this.#known(digits)}th>`);
   }
 }
+
+/** What a header says; SkyWalking’s in plain text. */
+const said = (name: string, value: string): string =>
+  name === 'sw8' ? value.replace(/[^-]{4,}/g, (part) => Buffer.from(part, 'base64').toString()) : value;
 
 const IGNORED = new Set(['date', 'server', 'x-envoy-upstream-service-time', 'content-length', 'connection']);
 
@@ -63,7 +70,7 @@ function seen(result: JobResult, spans: readonly Collected[], port: number): unk
       .map(([name, value]) => [name.toLowerCase(), value] as const)
       .filter(([name]) => !IGNORED.has(name))
       .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([name, value]) => `${name}: ${ids.plain(value)}`);
+      .map(([name, value]) => `${name}: ${ids.plain(said(name, value))}`);
   const body = Buffer.from(answer?.body ?? '', 'base64').toString();
   const received = body.startsWith('{') ? (JSON.parse(body) as Received) : undefined;
   const server = received && { target: received.target, headers: lines(received.headers) };
@@ -92,7 +99,7 @@ function isKernels(listener: string, { path, kernel, proxyAt }: Case): boolean {
   return kernel !== false && !proxyAt?.includes(listener);
 }
 
-const DRAWN = ['some', 'otel-some', 'at-most'];
+const DRAWN = ['some', 'otel-some', 'sky-some', 'at-most'];
 /** Whether it is sent to a listener: what becomes of it must be no matter of chance. */
 const isSent = (listener: string, { headers, at }: Case): boolean =>
   at?.includes(listener) !== false &&
@@ -133,7 +140,7 @@ function isSampled({ result }: Draw): boolean {
   const find = (wanted: string) => headers.find(([name]) => name.toLowerCase() === wanted)?.[1];
   const id = find('x-request-id') ?? '';
   const wanted = Number.parseInt(id.slice(0, 8), 16) % 10_000 < SOME;
-  const told = (find('x-b3-sampled') ?? find('traceparent') ?? '').slice(-1);
+  const told = find('sw8') === undefined ? (find('x-b3-sampled') ?? find('traceparent') ?? '0').slice(-1) : '1';
   assert.deepEqual([id.charAt(14), told], wanted ? ['9', '1'] : ['4', '0'], `what the server was told: ${id} ${told}`);
   return wanted;
 }

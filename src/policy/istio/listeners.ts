@@ -48,9 +48,13 @@ function virtualHost(
   port: number,
   own: boolean,
   taken: Set<string>,
+  hosts: ReadonlySet<string>,
 ): JsonObject | undefined {
   // In its own listener a service may also be called by its short name from another namespace: the name led here.
-  const short = shortNames(service.host, own ? service.namespace : context.namespace, context.domain);
+  // A short name that is another one's whole name is that one's.
+  const short = shortNames(service.host, own ? service.namespace : context.namespace, context.domain).filter(
+    (name) => !hosts.has(name),
+  );
   // Names may be written with the root's dot.
   const absolute = isIP(service.host) ? [] : [`${service.host}.`];
   let domains = [service.host, ...absolute, ...short];
@@ -292,8 +296,9 @@ export function buildListeners(
       // Services that are only assumed have no clients that could mean them.
       const others = shared ? candidates.filter((c) => c !== candidate && !c.service.assumed) : [];
       const table = candidate.alone ? [] : [candidate, ...others];
+      const whole = new Set(table.map((c) => c.service.host));
       const hosts = table
-        .map((c) => virtualHost(context, c, port, c === candidate, taken))
+        .map((c) => virtualHost(context, c, port, c === candidate, taken, whole))
         .concat((shared && !candidate.alone ? strays : []).map((stray) => strayHost(context, stray, port, taken)))
         .filter((host) => host !== undefined);
       if (candidate.alone) {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
 import { check } from '../../../src/report/check.js';
+import { translate, virtualHosts } from './helpers.js';
 
 const WORLD = `
 apiVersion: v1
@@ -87,5 +88,25 @@ apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r}\n
       ', tls: {frontend: {default: {validation: {caCertificateRefs: [{kind: ConfigMap, group: "", name: x}]}}}}',
     ),
     /^proxy .*tls\.frontend/,
+  );
+});
+
+test('a name that one service has as a whole is not another one’s short name', () => {
+  const resources = translate(`
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: shop}
+spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 80}]}
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside}
+spec: {hosts: [web.shop], addresses: [10.0.0.2], ports: [{number: 80, name: http, protocol: HTTP}], resolution: STATIC}
+`);
+  const hosts = virtualHosts(resources, 'outbound|80||web.shop.svc.cluster.local');
+  const named = hosts.filter(({ domains }) => (domains as string[]).includes('web.shop'));
+  assert.deepEqual(
+    named.map(({ name }) => name),
+    ['web.shop:80'],
   );
 });
