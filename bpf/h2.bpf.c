@@ -47,12 +47,13 @@ int on_client_frame(struct __sk_buff *skb) {
     count(COUNTER_KERNEL);
     /* D's program sees it in one piece */
     if (bpf_skb_pull_data(skb, offset + FRAME_HEAD + f.length)) {
-      bpf_map_delete_elem(&h2_streams, &key);
+      drop_stream(&key, stream->id);
       bpf_map_delete_elem(&h2_stages, &key);
       return to_agent_frame(skb, cookie);
     }
     return to_server(skb, stream->upstream);
   }
+  note_frame(stream, &f, 1);
   __u64 upstream = stream->upstream;
   /* a head in several frames: nothing may come between them, so the agent sends them as one */
   int held = f.type != WINDOW_UPDATE && f.type != RST_STREAM && stream->flags & H2_STREAM_CLIENT_HELD;
@@ -73,7 +74,7 @@ int on_client_frame(struct __sk_buff *skb) {
   if (f.type == RST_STREAM) {
     if (stream->flags & ANY_HELD) /* the agent drops what it holds, sends this on, and forgets the stream */
       return to_agent_frame(skb, cookie);
-    bpf_map_delete_elem(&h2_streams, &key);
+    drop_stream(&key, stream->id);
   } else if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM) {
     end_side(&key, stream, H2_STREAM_CLIENT_ENDED);
   }
@@ -94,6 +95,7 @@ int on_server_frame(struct __sk_buff *skb) {
   struct h2_stream *stream = bpf_map_lookup_elem(&h2_streams, &key);
   if (!stream || stream->upstream != cookie)
     return to_agent_frame(skb, cookie);
+  note_frame(stream, &f, 0);
   int held = f.type != WINDOW_UPDATE && stream->flags & H2_STREAM_SERVER_HELD;
   /* what the client is told of a reset is the agent's to say */
   if (held || f.type == RST_STREAM || f.type == CONTINUATION || (f.type == HEADERS && !(f.flags & END_HEADERS)))
@@ -106,8 +108,9 @@ int on_server_frame(struct __sk_buff *skb) {
       return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
     __sync_fetch_and_add(&u->came, f.length);
   }
-  if (f.type == HEADERS)
-    __sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED);
+  /* whoever is first: the answer, or the agent, for whom its time is over */
+  if (f.type == HEADERS && __sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED) & H2_STREAM_SERVER_HELD)
+    return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
   if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM)
     end_side(&key, stream, H2_STREAM_SERVER_ENDED);
   return bpf_sk_redirect_hash(skb, &h2_clients, &client, 0);

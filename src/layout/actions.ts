@@ -123,7 +123,23 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
   ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
   ['pad', 'u32', 'zero'],
+  ['times', 'u32', 'of HTTP/2: TIMES'],
+  ['grpc_ms', 'u32', 'the most that grpc-timeout can ask for; 0: no limit'],
+  ['duration_ms', 'u32', 'from the beginning of a stream until its end; 0: no limit'],
+  ['pad_times', 'u32', 'zero'],
 ]);
+
+/** How long streams may take. */
+export const TIMES = {
+  /** grpc-timeout of gRPC requests instead of `timeout_ms`, and they are told what counts (max_grpc_timeout) */
+  GRPC: 1,
+  /** max_stream_duration is there: gRPC requests are told of it */
+  DURATION: 2,
+  /** grpc-timeout instead of `duration_ms` (grpc_timeout_header_max) */
+  HEADER: 4,
+  /** x-envoy-expected-rq-timeout-ms is not written */
+  QUIET: 8,
+} as const;
 
 export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
   ['kind', 'u8', 'HASH'],
@@ -216,7 +232,7 @@ export const ACTIONS_LAYOUT: Layout = {
     MAX_VARIABLES,
     MAX_ANSWER_EDITS,
   },
-  enums: { ACTION, ACTION_FLAG, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN },
+  enums: { ACTION, ACTION_FLAG, TIMES, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN },
   structs: [
     ActionSpec,
     WeightedClusterSpec,

@@ -14,6 +14,7 @@ import { rbacOutcome } from './rbac.js';
 import { type PolicyPart, policiesOf, rememberPolicies } from './rbac-policies.js';
 import { type RetryPlan, retryPolicy } from './retry.js';
 import { beforeRewrite } from './rewritten.js';
+import { streamTimes } from './stream-times.js';
 import { targetRewrite } from './target.js';
 import { reports, traceEdits } from './tracing.js';
 
@@ -71,10 +72,11 @@ function timeouts(
   retry: RetryPlan,
   path: string,
 ): { timeout: number; perTry: number; idle: number } {
-  const timeout = durationMs(action, 'timeout') ?? DEFAULT_TIMEOUT_MS;
+  // with max_stream_duration, the router has no timeout of its own
+  const timeout = has(action, 'max_stream_duration') ? 0 : (durationMs(action, 'timeout') ?? DEFAULT_TIMEOUT_MS);
   const perTry = timeout > 0 && retry.perTryTimeoutMs >= timeout ? 0 : retry.perTryTimeoutMs;
   const idle = durationMs(action, 'idle_timeout') ?? ctx.listener.streamIdleTimeoutMs;
-  if (idle > 0 && (timeout === 0 || idle < timeout)) {
+  if (!ctx.listener.streams && idle > 0 && (timeout === 0 || idle < timeout)) {
     const longer = timeout === 0 ? 'no timeout' : `a timeout of ${timeout} ms`;
     const key = has(action, 'timeout') ? 'timeout' : 'idle_timeout';
     notes.add('idle-timeout', `${longer}, but an idle timeout of ${idle} ms`, join(path, key), action, key);
@@ -87,7 +89,7 @@ function timeouts(
       'grpc_timeout_header_offset',
       'max_stream_duration',
     ]);
-    if ((durationMs(duration, 'max_stream_duration') ?? 0) > 0) {
+    if (!ctx.listener.streams && (durationMs(duration, 'max_stream_duration') ?? 0) > 0) {
       notes.add('timeout', 'max_stream_duration', join(path, 'max_stream_duration'), action, 'max_stream_duration');
     }
   }
@@ -332,6 +334,9 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
         action,
       );
   }
+  const times = listener.streams
+    ? streamTimes(notes, action, path, { edits, perTry, quiet: listener.suppressEnvoyHeaders })
+    : undefined;
   const hashing = chosen.some(({ cluster }) => cluster.table);
   const host = str(action, 'host_rewrite_literal');
   const changes = { edits, target: target !== undefined, host: host !== '' };
@@ -347,6 +352,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     timeoutMs,
     ...(perTry > 0 ? { perTryTimeoutMs: perTry } : {}),
     ...(idle > 0 ? { idleTimeoutMs: idle } : {}),
+    ...(times ? { streamTimes: times } : {}),
     ...(retries ? { retry: retryAction(retry) } : {}),
     ...(hash.length > 0 ? { hash } : {}),
     ...(ctx.filters.whole ? { whole: true } : {}),

@@ -23,6 +23,7 @@ import {
 } from './frames.js';
 import type { End, H2Plane } from './plane.js';
 import { unavailable } from './replies.js';
+import { type Due, timedOut } from './timeouts.js';
 import type { Target, Upstream } from './upstream.js';
 import { Waiting } from './window.js';
 
@@ -49,7 +50,7 @@ export class H2Client {
   readonly #connections: Connections;
   readonly #carried = new Map<number, Carried>();
   readonly #waiting: Waiting;
-  readonly #unwatch: () => void;
+  readonly #unwatch: (() => void)[];
   /** bytes of DATA that the agent was given, and those of them that have left it */
   #taken = 0;
   #moved = 0;
@@ -81,11 +82,11 @@ export class H2Client {
       replaceable: (ready) => ready && plane.begun(end),
       hopeless: () => this.fail(ERROR.NO_ERROR),
     });
-    this.#unwatch = plane.watch(
-      this.#end,
-      () => this.#tick(),
-      (stream) => void this.#find(stream), // which tells the client of its room
-    );
+    const long = (stream: number) => void this.#find(stream); // which tells the client of its room
+    this.#unwatch = [
+      plane.watch(this.#end, () => this.#tick(), long),
+      plane.timeouts.watch(this.#end.id, (due) => this.#overdue(due)),
+    ];
     socket.on('close', () => this.close());
     socket.on('end', () => {
       const fd = fdOf(socket);
@@ -294,6 +295,25 @@ export class H2Client {
     if (!(flags & H2_STREAM.CLIENT_ENDED)) this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
   }
 
+  /** The time of a stream is over: both sides are told. */
+  #overdue(due: Due): void {
+    const { stream, flags } = due;
+    const carried = this.#find(stream);
+    if (this.#closed || !carried?.ofKernel) return;
+    const { upstream } = carried;
+    this.#moved += upstream.waiting.drop(stream);
+    upstream.moved(this.#waiting.drop(stream));
+    upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
+    this.#forget(stream, carried);
+    if (flags & H2_STREAM.ANSWERED) {
+      this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
+      return;
+    }
+    const ended = (flags & H2_STREAM.CLIENT_ENDED) > 0;
+    for (const f of timedOut(due, ended)) this.#waiting.push(f);
+    if (!ended) this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
+  }
+
   #streamsOf(from: Upstream): Map<number, Carried> {
     const found = new Map([...this.#carried].filter(([, c]) => c.upstream === from));
     const id = from.end?.id;
@@ -344,7 +364,7 @@ export class H2Client {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#unwatch();
+    for (const unwatch of this.#unwatch) unwatch();
     for (const { stream } of [...this.plane.streams(this.#end)]) this.plane.forget(this.#end, stream);
     this.#connections.close();
     this.plane.remove(this.#end);
