@@ -64,6 +64,8 @@
 #define MAX_TOKEN 2048
 #define LOG_RING 4194304
 #define LOG_RESERVE 1048576
+#define MIRROR_RING 4194304
+#define MIRROR_RESERVE 1048576
 #define MAX_H2_ENDS 16384
 #define MAX_H2_STREAMS 65536
 #define MAX_H2_STAGED 4096
@@ -289,6 +291,8 @@
 #define COUNTER_GROWN 23
 #define COUNTER_ROUTED 24
 #define COUNTER_ROUTED_PROXY 25
+#define COUNTER_MIRROR_FULL 26
+#define COUNTER_MIRROR_LOST 27
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2
@@ -526,7 +530,7 @@ struct action {
   __u32 answer; /* FORWARD: number of the edits of the answer, 0: none */
   __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
   __u32 origin; /* REPLY: whose reply it is, ORIGIN */
-  __u32 pad; /* zero */
+  __u32 mirror; /* FORWARD: offset of a mirror, 0: nobody gets a copy */
   __u32 times; /* of HTTP/2: TIMES */
   __u32 grpc_ms; /* the most that grpc-timeout can ask for; 0: no limit */
   __u32 duration_ms; /* from the beginning of a stream until its end; 0: no limit */
@@ -557,11 +561,22 @@ _Static_assert(__builtin_offsetof(struct action, backoff_ms) == 76, "action.back
 _Static_assert(__builtin_offsetof(struct action, answer) == 80, "action.answer");
 _Static_assert(__builtin_offsetof(struct action, variables) == 84, "action.variables");
 _Static_assert(__builtin_offsetof(struct action, origin) == 88, "action.origin");
-_Static_assert(__builtin_offsetof(struct action, pad) == 92, "action.pad");
+_Static_assert(__builtin_offsetof(struct action, mirror) == 92, "action.mirror");
 _Static_assert(__builtin_offsetof(struct action, times) == 96, "action.times");
 _Static_assert(__builtin_offsetof(struct action, grpc_ms) == 100, "action.grpc_ms");
 _Static_assert(__builtin_offsetof(struct action, duration_ms) == 104, "action.duration_ms");
 _Static_assert(__builtin_offsetof(struct action, pad_times) == 108, "action.pad_times");
+
+/* Copies of requests. */
+struct mirror {
+  __u64 key; /* what the agent tells the proxy of whom they are for */
+  __u32 numerator; /* of `denominator` requests so many are copied */
+  __u32 denominator; /* not 0 */
+};
+_Static_assert(sizeof(struct mirror) == 16, "mirror");
+_Static_assert(__builtin_offsetof(struct mirror, key) == 0, "mirror.key");
+_Static_assert(__builtin_offsetof(struct mirror, numerator) == 8, "mirror.numerator");
+_Static_assert(__builtin_offsetof(struct mirror, denominator) == 12, "mirror.denominator");
 
 /* One choice of a forward action. */
 struct weighted_cluster {
@@ -1172,6 +1187,17 @@ _Static_assert(__builtin_offsetof(struct log_record, origin) == 104, "log_record
 _Static_assert(__builtin_offsetof(struct log_record, request_len) == 108, "log_record.request_len");
 _Static_assert(__builtin_offsetof(struct log_record, answer_len) == 112, "log_record.answer_len");
 _Static_assert(__builtin_offsetof(struct log_record, pad) == 116, "log_record.pad");
+
+/* A request that is to be mirrored: its head follows, then its body. */
+struct mirrored {
+  __u64 key; /* mirror.key */
+  __u32 head_len; /* bytes */
+  __u32 body_len; /* bytes */
+};
+_Static_assert(sizeof(struct mirrored) == 16, "mirrored");
+_Static_assert(__builtin_offsetof(struct mirrored, key) == 0, "mirrored.key");
+_Static_assert(__builtin_offsetof(struct mirrored, head_len) == 8, "mirrored.head_len");
+_Static_assert(__builtin_offsetof(struct mirrored, body_len) == 12, "mirrored.body_len");
 
 /* An end of the agent’s. */
 struct h2_end {

@@ -135,3 +135,8 @@ static __always_inline int reply_overtakes(const struct conn *c, struct bpf_sock
     return 0;
   return !arrived(c->upstream, c->served, c->incarnation) || has_backlog((struct sock *)bpf_skc_to_tcp_sock(sk), c->cookie);
 }
+
+/* Whether the connection waits for the end of an answer that the slot brings. */
+static __always_inline int in_flight(struct conn *c, struct upstream *u) {
+  return u && u->owner == c->cookie && u->exchange == c->requested;
+}

@@ -76,7 +76,13 @@ struct scratch {
   __u8 line_slot[MAX_LINES];
   __u8 first[64];     /* slot -> line index + 1, where `present` */
   __u8 in[IN_MASK + 1 + 8]; /* eight more, so that a word may start at the last */
-  struct log_record log; /* heads that go with it are in `out` */
+  union { /* heads that go with these are in `out` */
+    struct log_record log;
+    struct {
+      __u8 before[sizeof(struct log_record) - sizeof(struct mirrored)];
+      struct mirrored mirrored;
+    };
+  };
   __u8 out[OUT_MASK + 1 + MAX_HEAD];
 };
 

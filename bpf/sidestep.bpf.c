@@ -14,12 +14,13 @@
 #include "retry.h"
 #include "balance.h"
 #include "bucket.h"
+#include "mirror.h"
 #include "bypass.h"
 #include "token.h"
 #include "inbound.h"
 #include "request-body.h"
 #include "answer-dummy.h"
-#include "ctl-slot.h"
+#include "ctl-run.h"
 
 /*
  * Set before loading: answers get the headers that Envoy adds, so the agent carries them and Envoy gives the replies.
@@ -45,10 +46,6 @@ static __always_inline int passes(struct conn *c, __u32 size) {
   /* the agent resumed in between: this message is the kernel's after all */
   __sync_fetch_and_add(&c->passed, -(__u64)size);
   return 0;
-}
-
-static __always_inline int in_flight(struct conn *c, struct upstream *u) {
-  return u && u->owner == c->cookie && u->exchange == c->requested;
 }
 
 /*
@@ -139,6 +136,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   const struct listener *listener = AT(struct listener, w->image, s->action);
   if (action && listener->log && !log_has_room())
     action = 0;
+  if (action && action->mirror && !may_mirror(size))
+    action = 0;
   if (!action) {
     endpoint = listener->proxy_endpoint - 1;
     struct endpoint *proxy = bpf_map_lookup_elem(&endpoints, &endpoint);
@@ -178,6 +177,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     pool_return(u, slot);
     return SK_PASS;
   }
+  if (action && action->mirror)
+    mirror_request(s, AT(struct mirror, w->image, action->mirror), size);
   if (skb)
     begin_listener_way(u, skb->sk, way, size, action ? s->o - s->head_len : 0);
   else
@@ -483,39 +484,6 @@ int on_answer(struct __sk_buff *skb) {
 
 #define CTL_AT 16 /* the test run takes the first bytes for an Ethernet header */
 
-/* Whether a message for this client may have been decided, but not queued yet. */
-static __always_inline int on_its_way(struct conn *c, struct upstream *u, int under_way) {
-  if (!c->requested)
-    return 0;
-  /* what was redirected of an answer that the agent carries on has arrived: the server sends one after the other */
-  if (under_way && u)
-    return (u->behind && !arrived(u->behind - 1, u->behind_served, u->behind_incarnation)) ||
-           (u->way & WAY_DUMMY && (u->given != u->taken || !arrived(c->upstream, u->served, u->incarnation)));
-  return !arrived(c->upstream, c->served, c->incarnation);
-}
-
-static __always_inline void ctl_client(struct ctl *ctl) {
-  if (ctl_intake(ctl))
-    return;
-  __u64 cookie = ctl->cookie;
-  struct bpf_sock *sk = bpf_map_lookup_elem(&clients, &cookie);
-  if (!sk)
-    return;
-  struct conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
-  if (c) {
-    __u32 native = 0, queued = 0;
-    ctl_gate(ctl, c);
-    __u32 slot = c->upstream;
-    struct upstream *u = bpf_map_lookup_elem(&upstreams, &slot);
-    /* in this order: an answer that ends meanwhile is on its way, and what arrives meanwhile is in the queue */
-    int under_way = in_flight(c, u), coming = on_its_way(c, u, under_way);
-    unread_of(sk, c, &native, &queued);
-    ctl->queued = (queued || coming ? QUEUED_ANSWER : 0) | (under_way ? QUEUED_IN_FLIGHT : 0);
-    ctl->unread = native;
-  }
-  bpf_sk_release(sk);
-}
-
 /* The agent's commands (src/layout/control.ts); run by BPF_PROG_TEST_RUN, attached to nothing. */
 SEC("tc")
 int control(struct __sk_buff *skb) {
@@ -525,24 +493,7 @@ int control(struct __sk_buff *skb) {
     return 1;
   struct ctl ctl;
   __builtin_memcpy(&ctl, in_packet, sizeof ctl);
-  ctl.result = 0;
-  if (ctl.command == CTL_HELLO)
-    agent_tgid = bpf_get_current_pid_tgid() >> 32;
-  else if (ctl.command == CTL_QUERY || ctl.command == CTL_RESUME || ctl.command == CTL_NATIVE ||
-      ctl.command == CTL_BODY_SENT || ctl.command == CTL_HOLD)
-    ctl_client(&ctl);
-  else if (ctl.command == CTL_NOW)
-    ctl.passed = bpf_ktime_get_boot_ns();
-  else if (ctl.command == CTL_COMPLETE) {
-    ctl_client(&ctl);
-    ctl.result = 0;
-    ctl_slot(&ctl);
-  } else if (ctl.command >= CTL_ENTER)
-    ctl_breaker(&ctl);
-  else if (ctl.command == CTL_DRAW)
-    ctl_draw(&ctl);
-  else
-    ctl_slot(&ctl);
+  ctl_run(&ctl);
   __builtin_memcpy(in_packet, &ctl, sizeof ctl);
   return 0;
 }

@@ -47,6 +47,7 @@ export class InForce {
     // who stays would be asked for a chain that is gone
     parts.traffic.keepChains(generation.chains);
     parts.log.use(generation, listeners);
+    if (generation.mirrors) parts.mirrors.begin();
     const started = performance.now();
     await parts.plane.install(generation.compiled.image);
     if (generation.streams) await parts.streams?.use(generation.streams);

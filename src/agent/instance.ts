@@ -228,7 +228,7 @@ export class Instance {
 
   /** What `sidestep status` shows. */
   status(): ReturnType<typeof statusOf> {
-    const { plane, traffic, streams, tokens, log, spans } = this.#parts!;
+    const { plane, traffic, streams, tokens, log, spans, mirrors } = this.#parts!;
     return statusOf({
       ...(streams ? { streams: streams.counts() } : {}),
       name: this.options.name,
@@ -238,6 +238,7 @@ export class Instance {
       tokens: tokens.counts,
       log: log.counts,
       spans: spans.counts,
+      mirrors: mirrors.counts,
       generation: this.generation,
       startedAt: this.#started,
       swapMs: this.#force!.swapMs,
@@ -253,7 +254,7 @@ export class Instance {
     this.#unwatch?.();
     this.#source.stop();
     await this.#changes?.stop();
-    const { discovery, listeners, traffic, streams, log, spans, outliers, plane } = this.#parts ?? {};
+    const { discovery, listeners, traffic, streams, log, spans, mirrors, outliers, plane } = this.#parts ?? {};
     discovery?.stop();
     listeners?.closeAll();
     this.#chains.close();
@@ -261,6 +262,7 @@ export class Instance {
     await Promise.all([traffic?.drain(drainMs), streams?.drain(drainMs)]);
     log?.close();
     await spans?.close();
+    await mirrors?.close(Math.min(drainMs, 1000));
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     for (const server of this.#grpc) server.close();
     outliers?.stop();

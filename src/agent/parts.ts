@@ -5,6 +5,7 @@ import {
   collectorPath,
   type EnvoyProxy,
   ejectableName,
+  mirrorPath,
   type PreparedProxy,
   withEjections,
   withEndpoints,
@@ -18,6 +19,7 @@ import { H2Plane } from './h2/plane.js';
 import { Streams } from './h2/streams.js';
 import type { InstanceOptions, InstancePaths } from './instance-options.js';
 import { type Arrival, Listeners } from './listeners.js';
+import { MirrorSender } from './mirror-sender.js';
 import { Outliers } from './outliers.js';
 import type { Generation } from './policy.js';
 import { Relays } from './relays.js';
@@ -32,6 +34,7 @@ export interface AgentParts {
   readonly tokens: TokenCache;
   readonly log: RequestLog;
   readonly spans: SpanSender;
+  readonly mirrors: MirrorSender;
   readonly buckets: TokenBuckets;
   readonly consultant: Consultant;
   readonly breakers: Breakers;
@@ -83,6 +86,7 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
     const info = await proxy()?.admin.call('GET', '/server_info');
     return String((JSON.parse(info?.body ?? '{}') as { version?: string }).version ?? '');
   });
+  const mirrors = new MirrorSender(plane.map('mirror_ring'), mirrorPath(paths.proxy));
   const log = new RequestLog(
     plane,
     () => traffic.pool,
@@ -151,7 +155,7 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
   const listeners = new Listeners(plane, streams ? (arrival) => streams.consider(arrival, accept) : accept);
   const consultant = new Consultant(buckets);
   const ways = { traffic, discovery, listeners, chains, relays, streams };
-  return { plane, tokens, log, spans, buckets, consultant, breakers, outliers, ...ways };
+  return { plane, tokens, log, spans, mirrors, buckets, consultant, breakers, outliers, ...ways };
 }
 
 /**

@@ -8,6 +8,7 @@ import { alone, chainListeners } from '../plan/chains.js';
 import { beforeDrain, type DownstreamIdle, downstreamIdle, HOUR_MS, shorter } from '../plan/idle-times.js';
 import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
+import type { MirrorPlan } from '../plan/mirrors.js';
 import { report } from '../plan/report.js';
 import { reports } from '../plan/tracing.js';
 import { relayId } from '../plan/upstream-tls.js';
@@ -147,6 +148,12 @@ function collectorsOf(plan: Plan): string[] {
   return [...new Set(traced.flatMap(({ collector }) => (collector ? [collector.cluster] : [])))];
 }
 
+/** What the kernel hands copies of requests for. */
+function mirrorsOf(plan: Plan): MirrorPlan[] {
+  const routes = plan.listeners.flatMap((l) => l.virtualHosts.flatMap((host) => host.routes));
+  return routes.flatMap(({ action }) => (action.kind === 'forward' && action.mirror ? [action.mirror] : []));
+}
+
 function breakersOf(plan: Plan, resources: Resources): Breaker[] {
   const unseen = usedElsewhere(resources, plan);
   return unique(plan.clusters.flatMap(({ breaker }) => (breaker && !unseen(breaker.cluster) ? [breaker] : [])));
@@ -179,12 +186,14 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
   const { rules, kernel, proxy } = report(resources, plan, compiled.verdicts);
   const ejectable = ejectableOf(task, compiled, resources);
   const relays = new Map(plan.clusters.flatMap(({ relay }) => (relay ? [[relay.key, relay] as const] : [])));
+  const mirrors = mirrorsOf(plan);
   const prepared =
     task.proxy === 'own'
       ? prepareProxy(
           forProxy(task, resources, {
             ...{ limits, breakers, ejectable, inbound, elsewhere, relays, chains: numbered },
             collectors: collectorsOf(plan),
+            mirrors,
           }),
           task.proxyFolder,
         )
@@ -196,6 +205,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     digest: planned.digest,
     compiled: { image, followed, stats },
     ...(streams ? { streams } : {}),
+    mirrors: mirrors.length > 0,
     ruleNames: json(compiled.rules),
     ruleCount: compiled.rules.length,
     compileMs,

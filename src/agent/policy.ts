@@ -146,6 +146,8 @@ export interface Generation {
   /** the Unix sockets at which the proxy waits on behalf of clients in other network namespaces, by listener */
   readonly elsewhere: ReadonlyMap<string, string>;
   readonly logged: readonly LoggedListener[];
+  /** the agent gets copies of some requests */
+  readonly mirrors: boolean;
   /** where the proxy listens, by listener */
   readonly proxies: ReadonlyMap<string, { readonly address: string; readonly port: number }>;
   /** ids of the endpoints that the plan's clusters have, with how long connections to them may be idle (ms, 0: for ever) */

@@ -1,6 +1,7 @@
 /** What the instance's own proxy is given of a policy, so that what kernel and proxy keep together has one place. */
 import type { RelayPlan } from '../plan/ir.js';
 import type { LocalLimit } from '../plan/local-limits.js';
+import type { MirrorPlan } from '../plan/mirrors.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import {
   type NumberedChain,
@@ -11,6 +12,7 @@ import {
   withConsults,
   withDelayRoutes,
   withInboundListeners,
+  withMirrors,
   withOutliers,
   withoutLimits,
   withRelays,
@@ -29,11 +31,13 @@ export interface KernelShare {
   readonly relays: ReadonlyMap<string, RelayPlan>;
   /** clusters that spans of the kernel's requests go to */
   readonly collectors: readonly string[];
+  /** what the kernel hands copies for */
+  readonly mirrors: readonly MirrorPlan[];
 }
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, chains, elsewhere, relays, collectors } = share;
+  const { limits, breakers, ejectable, inbound, chains, elsewhere, relays, collectors, mirrors } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
@@ -41,7 +45,11 @@ export function forProxy(task: PolicyTask, resources: Resources, share: KernelSh
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
   const relayed = new Set(chains.map(({ name }) => name));
   const all = withInboundListeners(
-    withOutliers(withDelayRoutes(withReplayRoutes(asking, settings)), ejectable, task.reportsPath),
+    withOutliers(
+      withMirrors(withDelayRoutes(withReplayRoutes(asking, settings)), mirrors, task.proxyFolder),
+      ejectable,
+      task.reportsPath,
+    ),
     [...new Set([...inbound.keys(), ...(task.elsewhere ? elsewhere.keys() : [])])].filter((name) => !relayed.has(name)),
     task.proxyFolder,
   );

@@ -14,6 +14,7 @@ export interface StatusInput {
   readonly tokens: TokenCounts;
   readonly log: { readonly lines: number; readonly lost: number };
   readonly spans: { readonly sent: number; readonly lost: number };
+  readonly mirrors: { readonly sent: number; readonly lost: number };
   readonly generation: Generation;
   readonly startedAt: number;
   readonly admin: string;
@@ -55,6 +56,11 @@ export interface Status {
   readonly log: { readonly lines: number; readonly lost: number; readonly proxied: number };
   /** spans of requests that the kernel decided: taken by collectors, and by nobody */
   readonly spans: { readonly sent: number; readonly lost: number };
+  /**
+   * copies of requests that the kernel decided: taken by the proxy, and by nobody (`proxied`: requests that the proxy got
+   * because the agent was behind; it has mirrored them)
+   */
+  readonly mirrors: { readonly sent: number; readonly lost: number; readonly proxied: number };
   readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly counters: Record<string, number>;
   /**
@@ -113,6 +119,11 @@ export function statusOf(input: StatusInput): Status {
     tokens: { ...input.tokens },
     log: { lines: input.log.lines, lost: input.log.lost + counters.LOG_LOST, proxied: counters.LOG_FULL },
     spans: { ...input.spans },
+    mirrors: {
+      sent: input.mirrors.sent,
+      lost: input.mirrors.lost + counters.MIRROR_LOST,
+      proxied: counters.MIRROR_FULL,
+    },
     hits: ruleNames(generation)
       .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
       .filter((hit) => hit.requests > 0),

@@ -13,6 +13,7 @@ import {
   MAX_CLUSTERS,
   MAX_LITERAL,
   MAX_PIECES,
+  MirrorSpec,
   ORIGIN,
   PIECE,
   PieceSpec,
@@ -263,6 +264,17 @@ function answerOf(
   return { answer, variables: context.blob.intern(head, 8) };
 }
 
+function mirrorAt(blob: Blob, mirror: ForwardAction['mirror']): number {
+  if (!mirror) return 0;
+  const bytes = new Uint8Array(MirrorSpec.size);
+  const view = new DataView(bytes.buffer);
+  const { numerator, denominator } = mirror.chance ?? { numerator: 1, denominator: 1 };
+  set(view, 0, MirrorSpec, 'key', BigInt(`0x${mirror.key}`));
+  set(view, 0, MirrorSpec, 'numerator', numerator);
+  set(view, 0, MirrorSpec, 'denominator', denominator);
+  return blob.intern(bytes, 8);
+}
+
 /**
  * Stores a forward action: hop-by-hop headers are removed (RFC 9110, section 7.6.1), then the rule's edits.
  * @returns its offset, or why it is left to the proxy.
@@ -327,6 +339,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
       hashes: hashesAt,
       n_hashes: action.hash?.length ?? 0,
       backoff_ms: Math.min(action.retry?.backoffMs ?? 0, 0xffffffff),
+      mirror: mirrorAt(blob, action.mirror),
     },
   ]);
 }

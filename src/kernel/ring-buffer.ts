@@ -27,12 +27,16 @@ export class RingBuffer {
     this.#lengths = new Int32Array(this.#producer.buffer);
   }
 
-  /** Hands out every record that is complete, in order; the bytes are valid during the call only. @returns how many */
-  drain(take: (record: DataView) => void): number {
+  /**
+   * Hands out every record that is complete, in order; the bytes are valid during the call only.
+   * @param most records at a time
+   * @returns how many
+   */
+  drain(take: (record: DataView) => void, most = Number.POSITIVE_INFINITY): number {
     let count = 0;
     let at = Number(this.#consumed[0]);
     const end = Number(Atomics.load(this.#produced, 0));
-    while (at < end) {
+    while (at < end && count < most) {
       const offset = PAGE_SIZE + (at & (this.#size - 1));
       const head = Atomics.load(this.#lengths, offset / 4) >>> 0;
       if (head & BUSY) break;

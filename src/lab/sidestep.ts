@@ -21,6 +21,7 @@ export interface Status {
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: string;
   /** what the programs counted */
+  readonly mirrors?: { readonly sent: number; readonly lost: number };
   readonly counters?: Readonly<Record<string, number>>;
   readonly policy: {
     readonly bytes: number;

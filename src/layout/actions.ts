@@ -122,11 +122,17 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
   ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
-  ['pad', 'u32', 'zero'],
+  ['mirror', 'u32', 'FORWARD: offset of a mirror, 0: nobody gets a copy'],
   ['times', 'u32', 'of HTTP/2: TIMES'],
   ['grpc_ms', 'u32', 'the most that grpc-timeout can ask for; 0: no limit'],
   ['duration_ms', 'u32', 'from the beginning of a stream until its end; 0: no limit'],
   ['pad_times', 'u32', 'zero'],
+]);
+
+export const MirrorSpec = struct('mirror', 'Copies of requests.', [
+  ['key', 'u64', 'what the agent tells the proxy of whom they are for'],
+  ['numerator', 'u32', 'of `denominator` requests so many are copied'],
+  ['denominator', 'u32', 'not 0'],
 ]);
 
 /** How long streams may take. */
@@ -235,6 +241,7 @@ export const ACTIONS_LAYOUT: Layout = {
   enums: { ACTION, ACTION_FLAG, TIMES, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN },
   structs: [
     ActionSpec,
+    MirrorSpec,
     WeightedClusterSpec,
     HashSourceSpec,
     TemplateSpec,

@@ -58,6 +58,10 @@ export const COUNTER = {
   ROUTED: 24,
   /** connections of such listeners that were left to the proxy */
   ROUTED_PROXY: 25,
+  /** requests left to the proxy because the agent was behind with copies */
+  MIRROR_FULL: 26,
+  /** copies that found no room */
+  MIRROR_LOST: 27,
 } as const;
 export const N_COUNTERS = 32;
 

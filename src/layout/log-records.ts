@@ -44,8 +44,18 @@ export const LogRecordSpec = struct('log_record', 'A record of the ring buffer o
   ['pad', 'u32', 'zero'],
 ]);
 
+/** The ring buffer of requests to be mirrored, and how much of it a request must find free. */
+export const MIRROR_RING = 4 * 1024 * 1024;
+export const MIRROR_RESERVE = 1024 * 1024;
+
+export const MirroredSpec = struct('mirrored', 'A request that is to be mirrored: its head follows, then its body.', [
+  ['key', 'u64', 'mirror.key'],
+  ['head_len', 'u32', 'bytes'],
+  ['body_len', 'u32', 'bytes'],
+]);
+
 export const LOG_RECORDS_LAYOUT: Layout = {
-  constants: { LOG_RING, LOG_RESERVE },
+  constants: { LOG_RING, LOG_RESERVE, MIRROR_RING, MIRROR_RESERVE },
   enums: { LOG_RECORD },
-  structs: [LogRecordSpec],
+  structs: [LogRecordSpec, MirroredSpec],
 };

@@ -55,6 +55,8 @@ export interface ListenerContext {
   readonly http2: boolean;
   /** see `Assumptions.streams` */
   readonly streams: boolean;
+  /** see `Assumptions.relays` */
+  readonly ownProxy: boolean;
   /** router filter: suppress_envoy_headers */
   readonly suppressEnvoyHeaders: boolean;
   /** use_remote_address: what the proxy says about the client */

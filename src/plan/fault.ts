@@ -78,9 +78,9 @@ export function faultOutcome(
   };
 }
 
-/** The share that `owner.percentage` means, undefined if its denominator is not known. */
-function chanceOf(owner: JsonObject | undefined): Chance | undefined {
-  const percentage = obj(owner, 'percentage');
+/** The share that `owner[key]` means, undefined if its denominator is not known. */
+export function chanceOf(owner: JsonObject | undefined, key = 'percentage'): Chance | undefined {
+  const percentage = obj(owner, key);
   const denominator = SCALES[str(percentage, 'denominator')];
   return denominator === undefined ? undefined : { numerator: num(percentage, 'numerator'), denominator };
 }

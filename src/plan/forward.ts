@@ -8,6 +8,7 @@ import { usesDns } from './endpoints.js';
 import { hashPolicies } from './hash-policy.js';
 import { clusterLevel, requestEdits } from './header-edits.js';
 import type { ForwardAction, HeaderEdit, Piece, RbacCheck, RetryAction } from './ir.js';
+import { mirrorPlan } from './mirrors.js';
 import { byHost } from './named-by-request.js';
 import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
@@ -52,17 +53,6 @@ const KNOWN = [
   'request_mirror_policies',
   'early_data_policy',
 ];
-
-function mirrors(notes: Notes, ctx: RouteContext, action: JsonObject, path: string): void {
-  for (const [owner, at] of [
-    [action, path],
-    [ctx.virtualHost, 'virtual_host'],
-    [ctx.routeConfig, 'route_config'],
-  ] as const) {
-    const key = 'request_mirror_policies';
-    if (has(owner, key)) notes.add('mirror', 'requests are mirrored', join(at, key), owner, key);
-  }
-}
 
 /** The time for the complete answer, for the head of a try's, and between two pieces of the request; 0: none. */
 function timeouts(
@@ -126,7 +116,6 @@ function otherFields(
   if (ctx.listener.hasRateLimitFilter && (has(action, 'rate_limits') || has(ctx.virtualHost, 'rate_limits'))) {
     notes.add('rate-limit', 'rate limit descriptors', join(path, 'rate_limits'), action, 'rate_limits');
   }
-  mirrors(notes, ctx, action, path);
 }
 
 /** Variants of a host rewrite: the proxy tells the upstream the old host, which is known for exact domains only. */
@@ -294,6 +283,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   hedging(notes, ctx, action, perTry, path);
   const target = targetRewrite(notes, ctx, action, path);
   otherFields(notes, ctx, action, chosen, path);
+  const mirror = mirrorPlan(notes, ctx, action, path, { timeoutMs, weighted: chosen.length > 1 });
   const levels = [
     { owner: ctx.route, path: ctx.path },
     { owner: ctx.virtualHost, path: 'virtual_host' },
@@ -355,7 +345,8 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     ...(times ? { streamTimes: times } : {}),
     ...(retries ? { retry: retryAction(retry) } : {}),
     ...(hash.length > 0 ? { hash } : {}),
-    ...(ctx.filters.whole ? { whole: true } : {}),
+    ...(ctx.filters.whole || mirror ? { whole: true } : {}),
+    ...(mirror ? { mirror } : {}),
   };
   const checks = upstreamChecks(notes, ctx, chosen, host === '' ? forward : { ...forward, host }, path);
   if (!notes.clean) return [proxied(notes, ALWAYS)];

@@ -9,6 +9,7 @@ import type { ChainRelay } from './chains.js';
 import type { Compressible } from './compressible.js';
 import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { LocalReplies } from './local-replies.js';
+import type { MirrorPlan } from './mirrors.js';
 import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
 import type { TracePlan } from './tracing.js';
@@ -149,6 +150,8 @@ export interface ForwardAction {
   readonly answer?: AnswerEdits;
   /** the request is forwarded only when it is here as a whole (buffer filter); else it goes to the proxy */
   readonly whole?: boolean;
+  /** the agent gets a copy of the request */
+  readonly mirror?: MirrorPlan;
 }
 
 /** How long a stream may take besides `timeoutMs` (RouteAction's max_grpc_timeout, or max_stream_duration). */

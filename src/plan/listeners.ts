@@ -312,6 +312,7 @@ export function listenerPlan(
     secure,
     http2,
     streams,
+    ownProxy: assumed.relays === true,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,
     edge,

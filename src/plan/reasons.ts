@@ -115,7 +115,10 @@ const TEXT = {
     'A timeout that the fast path does not have',
     'max_stream_duration and per-try idle timeouts are enforced by the proxy.',
   ],
-  mirror: ['Traffic is mirrored', 'Copies of requests are sent by the proxy.'],
+  mirror: [
+    'Traffic is mirrored in a way that the fast path does not have',
+    'The kernel decides a request as ever, and the proxy sends the copy that the agent hands it. Left to the proxy as a whole are routes that mirror a share of the requests and have several clusters (one number is drawn for both), mirrors to clusters that are not known well enough or ask who the client is, listeners that trace, and somebody else’s proxy.',
+  ],
   'rate-limit': [
     'A rate limit that the fast path does not have',
     'Offloaded are local rate limits, with their descriptors. Left to the proxy are those with x-ratelimit headers beside retries, another limit or only in the shadow (`filter_enforced` of 0), with a bucket for each connection or each value, with descriptors that are computed otherwise, shared by several routes, or parted into stages of a runtime key, those before requests without a route where something above the routes changes answers, and limits that a service counts (`ratelimit`).',

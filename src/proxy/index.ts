@@ -7,6 +7,7 @@ export { LIMIT_KEY, SHOWN_KEY, withConsults, withoutLimits } from './consult.js'
 export { DELAY_LINE, withDelayRoutes } from './delay.js';
 export { envoyVersion, findEnvoy, ProxyError } from './find-envoy.js';
 export { inboundPath, inboundProblem, withInboundListeners } from './inbound.js';
+export { MIRROR_HEADER, mirrorPath, withMirrors, withoutMirrors } from './mirrors.js';
 export { ejectableAssignment, ejectableName, hostKey, withEjections, withOutliers } from './outliers.js';
 export { buffersOf, type PreparedProxy, prepareProxy, withEndpoints } from './prepared.js';
 export { processStartTime, stopStaleProxy } from './process.js';

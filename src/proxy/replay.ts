@@ -8,6 +8,7 @@ import { backOffOf, retried, retriesOf } from '../plan/retry.js';
 import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
+import { withoutMirrors } from './mirrors.js';
 
 /**
  * A header with a value that is nobody else's to know. The thread that makes the proxy's routes and the one that sends
@@ -96,7 +97,7 @@ function replayRoutes(
           { name: REPLAY_HEADER.name, string_match: { exact: replayMark(choice) } },
         ],
       },
-      route: { ...own, retry_policy: rest(policy) },
+      route: { ...withoutMirrors(own, virtualHost, config), retry_policy: rest(policy) },
       request_headers_to_remove: [...removed, REPLAY_HEADER.name],
     };
     const done = { ...withoutFaults(config, virtualHost, route), ...settings };

@@ -112,11 +112,13 @@ response_headers_to_add: [{ header: { key: server, value: shop } }]`,
     },
   },
   mirror: {
-    fix: 'Mirror on a route of its own with a narrow match, so that the others stay in the kernel.',
+    fix: 'Mirror all requests of a route that has several clusters, or choose between them on routes of their own.',
     example: {
       place: 'route',
-      before: 'match: { prefix: / }\nroute: { cluster: shop, request_mirror_policies: [{ cluster: shop }] }',
-      after: FORWARD,
+      before:
+        'match: { prefix: / }\nroute:\n  weighted_clusters: { clusters: [{ name: shop, weight: 1 }, { name: shop, weight: 2 }] }\n  request_mirror_policies: [{ cluster: shop, runtime_fraction: { default_value: { numerator: 50 } } }]',
+      after:
+        'match: { prefix: / }\nroute:\n  weighted_clusters: { clusters: [{ name: shop, weight: 1 }, { name: shop, weight: 2 }] }\n  request_mirror_policies: [{ cluster: shop }]',
     },
   },
   'host-rewrite': {

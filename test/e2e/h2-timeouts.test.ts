@@ -6,6 +6,7 @@ import type { AddressInfo } from 'node:net';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
 import { startEnvoy } from '../../src/lab/envoy.js';
 import { nodeScript } from '../../src/lab/paths.js';
 import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
@@ -83,7 +84,7 @@ const CASES: readonly Case[] = [
   ['/grpc/Fast', within('10S')],
   ['/grpc/Never', within('150m')],
   ['/grpc/Never', within('150001u')],
-  ['/grpc/Half', within('150000001n')],
+  ['/grpc/Half', within('99000001n')],
   ['/free/Fast'],
   ['/free/Fast', within('1H')],
   ['/free/Fast', within('2M')],
@@ -168,7 +169,9 @@ describe('times of streams', { skip, timeout: 60_000 }, () => {
     const called = await clients[i]!({ path, headers, open });
     const took = performance.now() - began;
     for (let n = 0; n < 100 && told[before]?.code === undefined; n++) await sleep(5);
-    return { called, told: told.slice(before), early: took < 130 };
+    // how much of an answer in pieces has come is a matter of milliseconds
+    const body = path.endsWith('Drip') ? called.body.slice(0, 2) : called.body;
+    return { called: { ...called, body }, told: told.slice(before), early: took < 80 };
   }
 
   test('end as by Envoy alone, and the kernel decides', async () => {
@@ -180,13 +183,9 @@ describe('times of streams', { skip, timeout: 60_000 }, () => {
       const [own, alone] = await Promise.all([outcome(0, one), outcome(1, one)]);
       const after = await streams();
       const decided = after.kernel - before.kernel === (one[2]?.proxy ? 0 : 1);
-      try {
-        assert.deepEqual(own, alone, JSON.stringify(one));
-        assert.ok(decided, `${JSON.stringify(one)}: who decides`);
-      } catch (error) {
-        differ.push((error as Error).message);
-      }
+      if (!isDeepStrictEqual(own, alone)) differ.push(`${JSON.stringify({ one, own, alone })}`);
+      if (!decided) differ.push(`${JSON.stringify(one)}: who decides`);
     }
-    assert.deepEqual(differ, [], differ.join('\n'));
+    assert.equal(differ.join('\n'), '');
   });
 });

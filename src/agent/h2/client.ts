@@ -303,7 +303,7 @@ export class H2Client {
     const { upstream } = carried;
     this.#moved += upstream.waiting.drop(stream);
     upstream.moved(this.#waiting.drop(stream));
-    upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
+    upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
     this.#forget(stream, carried);
     if (flags & H2_STREAM.ANSWERED) {
       this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));

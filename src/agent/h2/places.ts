@@ -6,9 +6,12 @@ import { getBig } from '../../layout/struct.js';
 /** Frames of the agent's are with the server by then, or will be before any new head. */
 const SETTLED_MS = 50;
 
+/** By the cookie of a server's connection: its index, and how many streams. */
+type Ended = Map<bigint, { readonly server: number; n: number }>;
+
 export class Places {
-  #ended = new Map<bigint, { readonly server: number; n: number }>();
-  #settling: typeof this.#ended = new Map();
+  #ended: Ended = new Map();
+  #settling: Ended = new Map();
   readonly #timer: NodeJS.Timeout;
 
   /** @param ends the map of ends */

@@ -8,13 +8,12 @@ import type { JsonObject } from '../resources.js';
 import { canSplit, partOf, splitAction } from './authorization-groups.js';
 import { changes, guardedCluster } from './authorization-guard.js';
 import type { ClusterInfo } from './clusters.js';
-import type { Context, RuleBuilder } from './context.js';
-import { type GatewayWorkload, labelsAreKnown, mayRun } from './gateways.js';
+import type { Context } from './context.js';
+import type { GatewayWorkload } from './gateways.js';
 import type { Identities } from './identities.js';
 import { documentAnnotations, type Typed } from './kubernetes-services.js';
 import { RBAC_FILTERS } from './listeners.js';
 import { neverPolicy, rbacPolicy, type Servers } from './rbac.js';
-import { entryServices, labelsMatch, type Service } from './registry.js';
 import {
   type AuthenticationPolicy,
   gatewayJwtFilter,
@@ -22,16 +21,12 @@ import {
   type RequestAuthentications,
 } from './request-authentication.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
+import { type Selecting, Selection } from './selection.js';
 import { byAge } from './virtual-services.js';
 
-interface Policy {
-  readonly document: Document;
+interface Policy extends Selecting {
   readonly spec: AuthorizationPolicy;
-  /** what it is attached to instead of selecting servers */
-  readonly targets?: readonly { readonly kind: string; readonly name: string }[];
   readonly action: 'ALLOW' | 'DENY';
-  /** one for each of `rules`, or one for the whole */
-  readonly rules: readonly RuleBuilder[];
 }
 
 /** What the policies of one cluster's servers ask for: filter name -> envoy.config.rbac.v3.RBAC. */
@@ -53,24 +48,11 @@ export function policyTargets(
   return [...(spec.targetRef ? [spec.targetRef] : []), ...(spec.targetRefs ?? [])];
 }
 
-/** A policy that selects servers. */
-interface Selecting {
-  readonly document: Document;
-  readonly spec: { readonly selector?: AuthorizationPolicy['selector'] };
-  readonly rules: readonly RuleBuilder[];
-  /** what it is attached to instead */
-  readonly targets?: readonly { readonly kind: string; readonly name: string }[];
-}
-
-type Labels = Readonly<Record<string, string>>;
-/** Whether a policy selects a server; `maybe` where its labels are not all known */
-type Answer = 'yes' | 'no' | 'maybe';
-
 export class Authorization {
   readonly #context: Context;
   readonly #policies: Policy[] = [];
   readonly #clusters: Map<string, ClusterInfo>;
-  readonly #gateways: readonly GatewayWorkload[];
+  readonly #selection: Selection;
   readonly authentications: RequestAuthentications;
   readonly #judgements = new Map<string, Judgement | undefined>();
   readonly #split = new Map<string, readonly ClusterInfo[]>();
@@ -90,7 +72,7 @@ export class Authorization {
     },
   ) {
     this.#context = context;
-    this.#gateways = around.gateways;
+    this.#selection = new Selection(context, around.gateways);
     this.authentications = around.authentications;
     this.#clusters = clusters;
     for (const { document, spec } of [...documents].sort(byAge)) this.#add(document, spec);
@@ -140,64 +122,6 @@ export class Authorization {
     this.#policies.push({ document, spec, ...attached, action: action === 'ALLOW' ? 'ALLOW' : 'DENY', rules });
   }
 
-  /** As `#selects`, for a server of a service: a policy may be attached to the service itself. */
-  #counts(policy: Selecting, service: Service, labels: Labels, known: boolean): Answer {
-    // no sidecar runs at a server outside the mesh
-    if (!policy.targets) return service.external ? 'no' : this.#selects(policy, service.namespace, labels, known);
-    const { namespace } = policy.document;
-    const host = (name: string) => `${name}.${namespace}.svc.${this.#context.domain}`;
-    const meant = policy.targets.some(
-      ({ kind, name }) =>
-        (kind === 'Service' && host(name) === service.host) ||
-        (kind === 'ServiceEntry' && entryServices([service], namespace, name).length > 0),
-    );
-    return meant ? 'yes' : 'no';
-  }
-
-  #selects(policy: Selecting, namespace: string, labels: Labels, known: boolean): Answer {
-    const { document, spec } = policy;
-    if (document.namespace !== this.#context.rootNamespace && document.namespace !== namespace) return 'no';
-    const wanted = spec.selector?.matchLabels ?? {};
-    if (labelsMatch(wanted, labels)) return 'yes';
-    const contradicted = Object.entries(wanted).some(
-      ([key, value]) => labels[key] !== undefined && labels[key] !== value,
-    );
-    // A selector that is a gateway's is about that, and not about servers of which little is known.
-    return known || contradicted || this.#meansGateway(wanted) ? 'no' : 'maybe';
-  }
-
-  #meansGateway(wanted: Labels): boolean {
-    const { length } = Object.keys(wanted);
-    return length > 0 && this.#gateways.some((workload) => labelsMatch(wanted, workload.labels));
-  }
-
-  /** Whether the policy counts for each of the cluster's servers (for the cluster as such, if it has none). */
-  #answers(policy: Selecting, cluster: ClusterInfo): Answer[] {
-    const { service, endpoints } = cluster;
-    const assumed = service.assumed && !labelsMatch(policy.spec.selector?.matchLabels ?? {}, service.selector);
-    const answers = endpoints.map((e) => this.#counts(policy, service, e.labels, e.labelsKnown));
-    if (answers.length === 0) {
-      answers.push(this.#counts(policy, service, { ...service.selector, ...cluster.labels }, false));
-    }
-    return answers.map((answer) => (answer === 'maybe' && assumed ? 'no' : answer));
-  }
-
-  /** Says that it is not certain, or not the same for all servers, whether a policy counts. */
-  #explainAnswers(policy: Selecting, cluster: ClusterInfo, answers: readonly Answer[]): void {
-    const path = ['spec', 'selector'];
-    const [first] = answers;
-    let code = 'partial-selection';
-    let message = `it selects only some of the servers of ${cluster.name}, but is enforced for all of them`;
-    let hint = 'use subsets, so that each destination is all or nothing';
-    if (answers.includes('maybe')) {
-      code = 'unknown-labels';
-      message = `it may select servers of ${cluster.service.host}: it is enforced there`;
-      hint = "give the pods' labels: a Pod document, labels on the EndpointSlice or its sidestep.dev/labels annotation";
-    } else if (answers.every((answer) => answer === first)) return;
-    this.#context.warn(policy.document, path, code, message, hint);
-    for (const rule of policy.rules) this.#context.unsupported(rule, path, code, message);
-  }
-
   /**
    * The policies that count for a cluster. Where they are not the same for all its servers, none may be let in by a
    * policy that is not its own: DENY policies of any of them count, ALLOW policies only if they are those of all
@@ -206,9 +130,9 @@ export class Authorization {
    * @returns `closed` if there are ALLOW policies, but none that all of them share
    */
   #select(cluster: ClusterInfo): { policies: Policy[]; closed: boolean } {
-    const all = this.#policies.map((policy) => ({ policy, answers: this.#answers(policy, cluster) }));
+    const all = this.#policies.map((policy) => ({ policy, answers: this.#selection.answers(policy, cluster) }));
     const relevant = all.filter(({ answers }) => answers.some((answer) => answer !== 'no'));
-    for (const { policy, answers } of relevant) this.#explainAnswers(policy, cluster, answers);
+    for (const { policy, answers } of relevant) this.#selection.explain(policy, cluster, answers);
     const allow = relevant.filter(({ policy }) => policy.action === 'ALLOW');
     const servers = allow[0]?.answers.map((_, index) => {
       const sure = allow.filter(({ answers }) => answers[index] === 'yes');
@@ -230,7 +154,7 @@ export class Authorization {
       const { service } = cluster;
       for (const [index, endpoint] of cluster.endpoints.entries()) {
         const answers = [...this.#policies, ...this.authentications.policies].map((policy) =>
-          this.#counts(policy, service, endpoint.labels, endpoint.labelsKnown),
+          this.#selection.counts(policy, service, endpoint.labels, endpoint.labelsKnown),
         );
         const key = answers.map((answer) => (answer === 'no' ? '-' : '+')).join('');
         groups.set(key, [...(groups.get(key) ?? []), index]);
@@ -281,9 +205,9 @@ export class Authorization {
   /** The RequestAuthentications of the cluster's servers: those of any of them, since a bad token must not come through. */
   #authentications(cluster: ClusterInfo): AuthenticationPolicy[] {
     return this.authentications.policies.filter((policy) => {
-      const answers = this.#answers(policy, cluster);
+      const answers = this.#selection.answers(policy, cluster);
       if (answers.every((answer) => answer === 'no')) return false;
-      this.#explainAnswers(policy, cluster, answers);
+      this.#selection.explain(policy, cluster, answers);
       return true;
     });
   }
@@ -292,12 +216,12 @@ export class Authorization {
   protectsServers(name: string): boolean {
     const cluster = this.#clusters.get(name);
     if (!cluster) return false;
-    return this.#policies.some((policy) => this.#answers(policy, cluster).some((answer) => answer !== 'no'));
+    return this.#policies.some((policy) => this.#selection.answers(policy, cluster).some((answer) => answer !== 'no'));
   }
 
   /** The same for a gateway. */
   protectsGateway(workload: GatewayWorkload): boolean {
-    return this.#policies.some((policy) => this.#protects(policy, workload));
+    return this.#policies.some((policy) => this.#selection.protects(policy, workload));
   }
 
   #usesAddress(policies: readonly Policy[]): boolean {
@@ -437,8 +361,10 @@ export class Authorization {
    * @param port the port that the workload opens
    */
   gatewayFilters(workload: GatewayWorkload, port: number): JsonObject[] {
-    const policies = this.#policies.filter((policy) => this.#protects(policy, workload));
-    const authentications = this.authentications.policies.filter((policy) => this.#protects(policy, workload));
+    const policies = this.#policies.filter((policy) => this.#selection.protects(policy, workload));
+    const authentications = this.authentications.policies.filter((policy) =>
+      this.#selection.protects(policy, workload),
+    );
     if (policies.length === 0 && authentications.length === 0) return [];
     const servers = { ports: [port], addresses: [], servicePort: port, edge: true };
     const { rbac, tokens } = this.#build(policies, authentications, servers, false);
@@ -448,29 +374,6 @@ export class Authorization {
       typed_config: { '@type': 'type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC', ...config },
     }));
     return [...first, ...filters];
-  }
-
-  #protects(policy: Selecting, workload: GatewayWorkload): boolean {
-    const { document, spec, targets } = policy;
-    const { namespace, gatewayApi } = workload;
-    if (targets) {
-      return targets.some((t) => t.kind === 'Gateway' && `${document.namespace}/${t.name}` === gatewayApi);
-    }
-    const wanted = spec.selector?.matchLabels ?? {};
-    const everywhere = document.namespace === this.#context.rootNamespace;
-    const { length } = Object.keys(wanted);
-    if (workload.assumed) return length === 0 ? everywhere : labelsMatch(wanted, workload.labels);
-    if (!everywhere && namespace !== undefined && document.namespace !== namespace) return false;
-    if (labelsMatch(wanted, workload.labels)) return true;
-    if (workload.service?.endpoints.some((endpoint) => labelsMatch(wanted, endpoint.labels))) return true;
-    if (labelsAreKnown(workload)) return false;
-    if (this.#meansGateway(wanted) || !mayRun(wanted, workload.labels)) return false;
-    const path = ['spec', 'selector'];
-    const message = `it may select the servers of gateway ${workload.key}: it is enforced there`;
-    const hint = "give the labels of the gateway's pods: a Service in front of them, or a Pod document";
-    this.#context.warn(document, path, 'unknown-labels', message, hint);
-    for (const rule of policy.rules) this.#context.unsupported(rule, path, 'unknown-labels', message);
-    return true;
   }
 
   /** Gives reasons to rules that protect nothing here. */
