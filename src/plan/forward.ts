@@ -66,22 +66,18 @@ function timeouts(
   const timeout = has(action, 'max_stream_duration') ? 0 : (durationMs(action, 'timeout') ?? DEFAULT_TIMEOUT_MS);
   const perTry = timeout > 0 && retry.perTryTimeoutMs >= timeout ? 0 : retry.perTryTimeoutMs;
   const idle = durationMs(action, 'idle_timeout') ?? ctx.listener.streamIdleTimeoutMs;
-  if (!ctx.listener.streams && idle > 0 && (timeout === 0 || idle < timeout)) {
+  const duration = obj(action, 'max_stream_duration');
+  const at = join(path, 'max_stream_duration');
+  // the other fields are about gRPC's own timeout header
+  const fields = ['grpc_timeout_header_max', 'grpc_timeout_header_offset', 'max_stream_duration'];
+  if (duration) onlyFields(notes, duration, at, fields);
+  if (ctx.listener.streams) return { timeout, perTry, idle };
+  if ((durationMs(duration, 'max_stream_duration') ?? 0) > 0)
+    notes.add('timeout', 'max_stream_duration', at, action, 'max_stream_duration');
+  else if (idle > 0 && (timeout === 0 || idle < timeout)) {
     const longer = timeout === 0 ? 'no timeout' : `a timeout of ${timeout} ms`;
     const key = has(action, 'timeout') ? 'timeout' : 'idle_timeout';
     notes.add('idle-timeout', `${longer}, but an idle timeout of ${idle} ms`, join(path, key), action, key);
-  }
-  const duration = obj(action, 'max_stream_duration');
-  if (duration) {
-    // the other fields are about gRPC's own timeout header
-    onlyFields(notes, duration, join(path, 'max_stream_duration'), [
-      'grpc_timeout_header_max',
-      'grpc_timeout_header_offset',
-      'max_stream_duration',
-    ]);
-    if (!ctx.listener.streams && (durationMs(duration, 'max_stream_duration') ?? 0) > 0) {
-      notes.add('timeout', 'max_stream_duration', join(path, 'max_stream_duration'), action, 'max_stream_duration');
-    }
   }
   return { timeout, perTry, idle };
 }
