@@ -2,23 +2,11 @@
 /* HTTP/2: a new stream, decided by its head. */
 #pragma once
 #include "h2-limits.h"
+#include "h2-retry.h"
 #include "h2-timeouts.h"
 #include "balance.h"
 #include "token.h"
 #include "hpack-encode.h"
-
-static __always_inline struct h2_space *space_take(void) {
-  __u32 cpu = bpf_get_smp_processor_id();
-  for (int level = 0; level < 4; level++) {
-    __u32 index = (cpu * 4 + level) & (N_SCRATCH - 1);
-    struct h2_space *space = bpf_map_lookup_elem(&h2_spaces, &index);
-    if (space && __sync_lock_test_and_set(&space->busy, 1) == 0)
-      return space;
-  }
-  return 0;
-}
-
-static __always_inline void space_give(struct h2_space *space) { __sync_lock_test_and_set(&space->busy, 0); }
 
 /* The frame with the head as it leaves, in space->staged; 0: it does not fit. */
 static __always_inline int stage_head(struct h2_space *space, struct scratch *s, const struct frame *f) {
@@ -71,9 +59,9 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   if (!action_at || s->n_lots || listener->log)
     return 0;
   const struct action *action = AT(struct action, image, action_at);
-  /* retries, edits of answers, and limits are the proxy's until the kernel keeps what they need by stream */
-  if (action->kind != ACTION_FORWARD || action->flags & (ACTION_FLAG_RETRY | ACTION_FLAG_WHOLE) || action->variables ||
-      action->answer || action->mirror || action->per_try_ms || !time_stream(&space->h, action, times))
+  /* edits of answers, and limits are the proxy's until the kernel keeps what they need by stream */
+  if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables || action->answer ||
+      action->mirror || action->per_try_ms || !time_stream(&space->h, action, times))
     return 0;
   __u32 endpoint = choose_endpoint(&w, action);
   if (endpoint == NO_SLOT || s->breaker || s->watch || s->max_requests)
@@ -82,6 +70,7 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   __u32 *id = bpf_map_lookup_elem(&h2_routes, &key);
   if (!id)
     return 0;
+  note_stream_retry(space, &w, action);
   if (!build_request(&w, action) || !stage_head(space, s, f))
     return 0;
   return *id + 1;
@@ -136,10 +125,15 @@ static __noinline int begin_stream(struct __sk_buff *skb, struct h2_end *a, __u3
         stream.flags = H2_STREAM_CLIENT_ENDED;
       stream.flags |= is_head(&space->h) | (space->h.grpc ? H2_STREAM_GRPC : 0);
       begin_times(&stream, &times);
-      taken = !bpf_map_update_elem(&h2_stages, &key, &space->staged, BPF_ANY) &&
+      if (space->retry)
+        stream.flags |= H2_STREAM_RETRY;
+      taken = (!space->retry || keep_head(skb, space, &key, offset, f)) &&
+              !bpf_map_update_elem(&h2_stages, &key, &space->staged, BPF_ANY) &&
               !bpf_map_update_elem(&h2_streams, &key, &stream, BPF_ANY);
       if (!taken)
         __sync_fetch_and_add(&u->streams, -1);
+      if (!taken && space->retry)
+        bpf_map_delete_elem(&h2_kept, &key);
     }
   }
   if (space)

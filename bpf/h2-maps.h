@@ -96,15 +96,3 @@ struct {
   __type(key, __u64);
   __type(value, struct h2_envelope);
 } h2_envelopes SEC(".maps");
-
-struct h2_space {
-  __u32 busy, pad;
-  struct hpack h;
-  struct staged staged;
-};
-struct {
-  __uint(type, BPF_MAP_TYPE_ARRAY);
-  __uint(max_entries, N_SCRATCH);
-  __type(key, __u32);
-  __type(value, struct h2_space);
-} h2_spaces SEC(".maps");

@@ -44,7 +44,8 @@ static __always_inline int to_agent_frame(struct __sk_buff *skb, __u64 cookie) {
 static __always_inline int hold(struct __sk_buff *skb, __u64 cookie, struct h2_stream *stream, const struct frame *f, __u32 held, __u32 ended) {
   if ((f->type == DATA || f->type == HEADERS) && f->flags & END_STREAM)
     held |= ended;
-  if (f->type == HEADERS && ended == H2_STREAM_SERVER_ENDED)
+  /* of what may be tried again, the agent says it */
+  if (f->type == HEADERS && ended == H2_STREAM_SERVER_ENDED && !(stream->flags & H2_STREAM_RETRY))
     held |= H2_STREAM_ANSWERED;
   __sync_fetch_and_or(&stream->flags, held);
   return to_agent_frame(skb, cookie);
@@ -53,4 +54,9 @@ static __always_inline int hold(struct __sk_buff *skb, __u64 cookie, struct h2_s
 /* To the server, through the door; in one piece where its program has to see it whole. */
 static __always_inline int to_server(struct __sk_buff *skb, __u64 cookie) {
   return bpf_sk_redirect_hash(skb, &h2_doors, &cookie, 0);
+}
+
+/* Whether it may be tried again, as long as nobody has answered. */
+static __always_inline int is_open(__u32 flags) {
+  return (flags & (H2_STREAM_RETRY | H2_STREAM_ANSWERED)) == H2_STREAM_RETRY;
 }

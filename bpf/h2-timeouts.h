@@ -122,7 +122,7 @@ struct due_context {
 
 static long due_step(void *map, struct h2_key *key, struct h2_stream *stream, struct due_context *context) {
   __u32 flags = *(volatile __u32 *)&stream->flags;
-  if (flags & H2_STREAM_SERVER_ENDED)
+  if (flags & (H2_STREAM_SERVER_ENDED | H2_STREAM_TAKEN)) /* of what is tried again, the agent sees to it */
     return 0;
   __u64 at = 0;
   struct h2_due due = {};

@@ -15,6 +15,52 @@
 #include "h2-begin.h"
 #include "h2-door.h"
 
+/* A frame of a stream that the kernel has begun, behind its head. */
+static __noinline int more_of_client(struct __sk_buff *skb, struct h2_end *a, struct h2_stream *stream, struct frame *f,
+                                     __u32 offset) {
+  if (!a || !stream || !f)
+    return SK_DROP;
+  struct h2_key key = {.client = a->id, .number = f->stream};
+  __u64 upstream = stream->upstream;
+  __u32 flags = *(volatile __u32 *)&stream->flags;
+  if (flags & H2_STREAM_TAKEN)
+    return to_agent_frame(skb, a->cookie);
+  if (is_open(flags) && f->type == WINDOW_UPDATE)
+    stream->client_room += allowed_by(skb, offset, f);
+  /* a head in several frames: nothing may come between them, so the agent sends them as one */
+  int held = f->type != WINDOW_UPDATE && f->type != RST_STREAM && stream->flags & H2_STREAM_CLIENT_HELD;
+  if (held || f->type == CONTINUATION || (f->type == HEADERS && !(f->flags & END_HEADERS)))
+    return hold(skb, a->cookie, stream, f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
+  if (f->type == DATA) {
+    __u32 id = stream->id;
+    struct h2_end *u = bpf_map_lookup_elem(&h2_ends, &id);
+    if (!u || !take_window(u, f->length))
+      return hold(skb, a->cookie, stream, f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
+    if (is_open(flags) && !keep_frame(skb, &key, offset, f)) {
+      __sync_fetch_and_add(&u->used, -(__u64)f->length);
+      return hold(skb, a->cookie, stream, f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
+    }
+    __sync_fetch_and_add(&a->came, f->length);
+    __u32 before = stream->sent;
+    stream->sent = before + f->length;
+    /* the client may know of less room than the server has given each stream: the agent makes it known */
+    if (before < ROOM_NOTED && before + f->length >= ROOM_NOTED)
+      bpf_map_update_elem(&h2_long, &key, &id, BPF_ANY);
+  }
+  if (f->type == HEADERS && is_open(flags) && !keep_frame(skb, &key, offset, f))
+    return hold(skb, a->cookie, stream, f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
+  if (f->type == RST_STREAM) {
+    if (stream->flags & ANY_HELD) /* the agent drops what it holds, sends this on, and forgets the stream */
+      return to_agent_frame(skb, a->cookie);
+    drop_stream(&key, stream->id);
+    if (flags & H2_STREAM_RETRY)
+      bpf_map_delete_elem(&h2_kept, &key);
+  } else if ((f->type == DATA || f->type == HEADERS) && f->flags & END_STREAM) {
+    end_side(&key, stream, H2_STREAM_CLIENT_ENDED);
+  }
+  return to_server(skb, upstream);
+}
+
 SEC("sk_skb/stream_verdict")
 int on_client_frame(struct __sk_buff *skb) {
   __u64 cookie = bpf_get_socket_cookie(skb);
@@ -49,36 +95,19 @@ int on_client_frame(struct __sk_buff *skb) {
     if (bpf_skb_pull_data(skb, offset + FRAME_HEAD + f.length)) {
       drop_stream(&key, stream->id);
       bpf_map_delete_elem(&h2_stages, &key);
+      bpf_map_delete_elem(&h2_kept, &key);
       return to_agent_frame(skb, cookie);
     }
     return to_server(skb, stream->upstream);
   }
   note_frame(stream, &f, 1);
-  __u64 upstream = stream->upstream;
-  /* a head in several frames: nothing may come between them, so the agent sends them as one */
-  int held = f.type != WINDOW_UPDATE && f.type != RST_STREAM && stream->flags & H2_STREAM_CLIENT_HELD;
-  if (held || f.type == CONTINUATION || (f.type == HEADERS && !(f.flags & END_HEADERS)))
-    return hold(skb, cookie, stream, &f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
-  if (f.type == DATA) {
-    __u32 id = stream->id;
-    struct h2_end *u = bpf_map_lookup_elem(&h2_ends, &id);
-    if (!u || !take_window(u, f.length))
-      return hold(skb, cookie, stream, &f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
-    __sync_fetch_and_add(&a->came, f.length);
-    __u32 before = stream->sent;
-    stream->sent = before + f.length;
-    /* the client may know of less room than the server has given each stream: the agent makes it known */
-    if (before < ROOM_NOTED && before + f.length >= ROOM_NOTED)
-      bpf_map_update_elem(&h2_long, &key, &id, BPF_ANY);
-  }
-  if (f.type == RST_STREAM) {
-    if (stream->flags & ANY_HELD) /* the agent drops what it holds, sends this on, and forgets the stream */
-      return to_agent_frame(skb, cookie);
-    drop_stream(&key, stream->id);
-  } else if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM) {
-    end_side(&key, stream, H2_STREAM_CLIENT_ENDED);
-  }
-  return to_server(skb, upstream);
+  __u32 open = is_open(stream->flags);
+  if (open) /* see h2_claim */
+    __sync_lock_test_and_set(&a->busy, 1);
+  int verdict = more_of_client(skb, a, stream, &f, offset);
+  if (open)
+    __sync_lock_test_and_set(&a->busy, 0);
+  return verdict;
 }
 
 SEC("sk_skb/stream_verdict")
@@ -96,10 +125,23 @@ int on_server_frame(struct __sk_buff *skb) {
   if (!stream || stream->upstream != cookie)
     return to_agent_frame(skb, cookie);
   note_frame(stream, &f, 0);
-  int held = f.type != WINDOW_UPDATE && stream->flags & H2_STREAM_SERVER_HELD;
+  __u32 flags = *(volatile __u32 *)&stream->flags;
+  if (flags & H2_STREAM_TAKEN)
+    return to_agent_frame(skb, cookie);
+  if (is_open(flags) && f.type == WINDOW_UPDATE)
+    stream->server_room += allowed_by(skb, offset, &f);
+  int held = f.type != WINDOW_UPDATE && flags & H2_STREAM_SERVER_HELD;
   /* what the client is told of a reset is the agent's to say */
   if (held || f.type == RST_STREAM || f.type == CONTINUATION || (f.type == HEADERS && !(f.flags & END_HEADERS)))
     return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
+  if (is_open(flags) && f.type <= HEADERS) {
+    if (f.type != HEADERS || !is_final(skb, &key, offset, &f))
+      return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
+    /* whoever is first: the answer, or the agent, which tries again */
+    if (__sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED) & (H2_STREAM_TAKEN | H2_STREAM_SERVER_HELD))
+      return to_agent_frame(skb, cookie);
+    bpf_map_delete_elem(&h2_kept, &key);
+  }
   __u32 client_id = u->client_id;
   __u64 client = u->client;
   if (f.type == DATA) {

@@ -69,6 +69,8 @@
 #define MAX_H2_ENDS 16384
 #define MAX_H2_STREAMS 65536
 #define MAX_H2_STAGED 4096
+#define MAX_H2_KEPT 3840
+#define MAX_H2_KEPT_STREAMS 8192
 
 #define SCAN_NONE 0
 #define SCAN_METHOD_END 1
@@ -134,6 +136,8 @@
 #define ACTION_FLAG_RETRY 1
 #define ACTION_FLAG_RETRY_RESETS 2
 #define ACTION_FLAG_WHOLE 4
+
+#define RETRY_STREAMS_REFUSED 1
 
 #define TIMES_GRPC 1
 #define TIMES_DURATION 2
@@ -309,10 +313,15 @@
 #define H2_STREAM_ANSWERED 16
 #define H2_STREAM_GRPC 32
 #define H2_STREAM_HEAD 64
+#define H2_STREAM_RETRY 128
+#define H2_STREAM_TAKEN 256
 
 #define H2_DUE_WHOLE 1
 #define H2_DUE_DURATION 2
 #define H2_DUE_IDLE 3
+
+#define H2_CLAIM_FOUND 1073741824
+#define H2_CLAIM_BUSY 536870912
 
 /* The first bytes of the blob. */
 struct image_header {
@@ -531,10 +540,10 @@ struct action {
   __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
   __u32 origin; /* REPLY: whose reply it is, ORIGIN */
   __u32 mirror; /* FORWARD: offset of a mirror, 0: nobody gets a copy */
+  __u32 retry_streams; /* what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n */
   __u32 times; /* of HTTP/2: TIMES */
   __u32 grpc_ms; /* the most that grpc-timeout can ask for; 0: no limit */
   __u32 duration_ms; /* from the beginning of a stream until its end; 0: no limit */
-  __u32 pad_times; /* zero */
 };
 _Static_assert(sizeof(struct action) == 112, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
@@ -562,10 +571,10 @@ _Static_assert(__builtin_offsetof(struct action, answer) == 80, "action.answer")
 _Static_assert(__builtin_offsetof(struct action, variables) == 84, "action.variables");
 _Static_assert(__builtin_offsetof(struct action, origin) == 88, "action.origin");
 _Static_assert(__builtin_offsetof(struct action, mirror) == 92, "action.mirror");
-_Static_assert(__builtin_offsetof(struct action, times) == 96, "action.times");
-_Static_assert(__builtin_offsetof(struct action, grpc_ms) == 100, "action.grpc_ms");
-_Static_assert(__builtin_offsetof(struct action, duration_ms) == 104, "action.duration_ms");
-_Static_assert(__builtin_offsetof(struct action, pad_times) == 108, "action.pad_times");
+_Static_assert(__builtin_offsetof(struct action, retry_streams) == 96, "action.retry_streams");
+_Static_assert(__builtin_offsetof(struct action, times) == 100, "action.times");
+_Static_assert(__builtin_offsetof(struct action, grpc_ms) == 104, "action.grpc_ms");
+_Static_assert(__builtin_offsetof(struct action, duration_ms) == 108, "action.duration_ms");
 
 /* Copies of requests. */
 struct mirror {
@@ -1215,7 +1224,7 @@ struct h2_end {
   __u32 source[4]; /* of a client’s: its address */
   __u8 head[32]; /* of a server’s: the beginning of a frame’s header, when its dummy got it in pieces */
   __u32 head_len; /* bytes of that */
-  __u32 pad; /*  */
+  __u32 busy; /* of a client’s: a program is at a frame of a stream that may be tried again */
   __u64 passed; /* of a server’s: bytes of DATA that its dummy has passed on */
   __u32 streams; /* of a server’s: streams that it may take to be under way */
   __u32 max_streams; /* of a server’s: how many it allows */
@@ -1235,7 +1244,7 @@ _Static_assert(__builtin_offsetof(struct h2_end, door_left) == 60, "h2_end.door_
 _Static_assert(__builtin_offsetof(struct h2_end, source) == 64, "h2_end.source");
 _Static_assert(__builtin_offsetof(struct h2_end, head) == 80, "h2_end.head");
 _Static_assert(__builtin_offsetof(struct h2_end, head_len) == 112, "h2_end.head_len");
-_Static_assert(__builtin_offsetof(struct h2_end, pad) == 116, "h2_end.pad");
+_Static_assert(__builtin_offsetof(struct h2_end, busy) == 116, "h2_end.busy");
 _Static_assert(__builtin_offsetof(struct h2_end, passed) == 120, "h2_end.passed");
 _Static_assert(__builtin_offsetof(struct h2_end, streams) == 128, "h2_end.streams");
 _Static_assert(__builtin_offsetof(struct h2_end, max_streams) == 132, "h2_end.max_streams");
@@ -1246,6 +1255,8 @@ struct h2_stream {
   __u32 id; /* index of that */
   __u32 flags; /* H2_STREAM */
   __u32 sent; /* bytes of the request’s body */
+  __u32 client_room; /* while it may be tried again: what the client, and the server, have allowed by WINDOW_UPDATE */
+  __u32 server_room; /*  */
   __u32 pad; /*  */
   __u64 latest; /* when it is over at the latest, in ns of CLOCK_MONOTONIC; 0: never */
   __u64 whole_by; /* when the answer must be complete; 0: the request has not ended, or never */
@@ -1253,17 +1264,19 @@ struct h2_stream {
   __u32 whole_ms; /* from the request’s end until the complete answer; 0: no limit */
   __u32 idle_ms; /* how long nothing may come; 0: no limit */
 };
-_Static_assert(sizeof(struct h2_stream) == 56, "h2_stream");
+_Static_assert(sizeof(struct h2_stream) == 64, "h2_stream");
 _Static_assert(__builtin_offsetof(struct h2_stream, upstream) == 0, "h2_stream.upstream");
 _Static_assert(__builtin_offsetof(struct h2_stream, id) == 8, "h2_stream.id");
 _Static_assert(__builtin_offsetof(struct h2_stream, flags) == 12, "h2_stream.flags");
 _Static_assert(__builtin_offsetof(struct h2_stream, sent) == 16, "h2_stream.sent");
-_Static_assert(__builtin_offsetof(struct h2_stream, pad) == 20, "h2_stream.pad");
-_Static_assert(__builtin_offsetof(struct h2_stream, latest) == 24, "h2_stream.latest");
-_Static_assert(__builtin_offsetof(struct h2_stream, whole_by) == 32, "h2_stream.whole_by");
-_Static_assert(__builtin_offsetof(struct h2_stream, active) == 40, "h2_stream.active");
-_Static_assert(__builtin_offsetof(struct h2_stream, whole_ms) == 48, "h2_stream.whole_ms");
-_Static_assert(__builtin_offsetof(struct h2_stream, idle_ms) == 52, "h2_stream.idle_ms");
+_Static_assert(__builtin_offsetof(struct h2_stream, client_room) == 20, "h2_stream.client_room");
+_Static_assert(__builtin_offsetof(struct h2_stream, server_room) == 24, "h2_stream.server_room");
+_Static_assert(__builtin_offsetof(struct h2_stream, pad) == 28, "h2_stream.pad");
+_Static_assert(__builtin_offsetof(struct h2_stream, latest) == 32, "h2_stream.latest");
+_Static_assert(__builtin_offsetof(struct h2_stream, whole_by) == 40, "h2_stream.whole_by");
+_Static_assert(__builtin_offsetof(struct h2_stream, active) == 48, "h2_stream.active");
+_Static_assert(__builtin_offsetof(struct h2_stream, whole_ms) == 56, "h2_stream.whole_ms");
+_Static_assert(__builtin_offsetof(struct h2_stream, idle_ms) == 60, "h2_stream.idle_ms");
 
 /* When the agent has to look at deadlines. */
 struct h2_clock {
@@ -1280,3 +1293,24 @@ struct h2_due {
 _Static_assert(sizeof(struct h2_due) == 8, "h2_due");
 _Static_assert(__builtin_offsetof(struct h2_due, why) == 0, "h2_due.why");
 _Static_assert(__builtin_offsetof(struct h2_due, flags) == 4, "h2_due.flags");
+
+/* A stream that may be tried again, until it is answered. */
+struct h2_kept {
+  __u64 retry[7]; /* statuses that are retried */
+  __u32 streams; /* RETRY_STREAMS */
+  __u32 resets; /* 1: so are resets */
+  __u32 left; /* retries after the first */
+  __u32 backoff_ms; /* the first one waits a random time shorter than this */
+  __u32 choice; /* which of the clusters with a weight it was */
+  __u32 len; /* bytes that are kept */
+  __u8 bytes[3840]; /* the client’s frames as they came */
+};
+_Static_assert(sizeof(struct h2_kept) == 3920, "h2_kept");
+_Static_assert(__builtin_offsetof(struct h2_kept, retry) == 0, "h2_kept.retry");
+_Static_assert(__builtin_offsetof(struct h2_kept, streams) == 56, "h2_kept.streams");
+_Static_assert(__builtin_offsetof(struct h2_kept, resets) == 60, "h2_kept.resets");
+_Static_assert(__builtin_offsetof(struct h2_kept, left) == 64, "h2_kept.left");
+_Static_assert(__builtin_offsetof(struct h2_kept, backoff_ms) == 68, "h2_kept.backoff_ms");
+_Static_assert(__builtin_offsetof(struct h2_kept, choice) == 72, "h2_kept.choice");
+_Static_assert(__builtin_offsetof(struct h2_kept, len) == 76, "h2_kept.len");
+_Static_assert(__builtin_offsetof(struct h2_kept, bytes) == 80, "h2_kept.bytes");

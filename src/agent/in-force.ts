@@ -50,7 +50,7 @@ export class InForce {
     if (generation.mirrors) parts.mirrors.begin();
     const started = performance.now();
     await parts.plane.install(generation.compiled.image);
-    if (generation.streams) await parts.streams?.use(generation.streams);
+    await parts.streams?.use(generation.streams);
     this.swapMs = performance.now() - started;
     parts.tokens.use(tokenGeneration(generation, listeners));
     parts.buckets.enforced();

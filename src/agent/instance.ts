@@ -229,8 +229,9 @@ export class Instance {
   /** What `sidestep status` shows. */
   status(): ReturnType<typeof statusOf> {
     const { plane, traffic, streams, tokens, log, spans, mirrors } = this.#parts!;
+    const counted = streams?.counts();
     return statusOf({
-      ...(streams ? { streams: streams.counts() } : {}),
+      ...(counted ? { streams: counted } : {}),
       name: this.options.name,
       plane,
       traffic,

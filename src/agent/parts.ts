@@ -44,7 +44,7 @@ export interface AgentParts {
   readonly listeners: Listeners;
   readonly chains: ChainServer;
   readonly relays: Relays;
-  /** with `run --http2` */
+  /** not with `run --no-http2` */
   readonly streams: Streams | undefined;
 }
 
@@ -139,7 +139,7 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
     retire: (endpoint) => traffic.pool.retire(endpoint),
   });
   const streams = options.http2
-    ? new Streams(await H2Plane.open(h2ObjectPath()), {
+    ? new Streams(() => H2Plane.open(h2ObjectPath()), {
         indexOf,
         proxy: (listener) =>
           generation().inbound.has(listener) || generation().chains.has(listener)

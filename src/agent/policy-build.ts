@@ -10,6 +10,7 @@ import type { Breaker, ListenerPlan, Plan, TokenBucket } from '../plan/ir.js';
 import { enforcedLimits, type LocalLimit } from '../plan/local-limits.js';
 import type { MirrorPlan } from '../plan/mirrors.js';
 import { report } from '../plan/report.js';
+import { speaksHttp2 } from '../plan/streams.js';
 import { reports } from '../plan/tracing.js';
 import { relayId } from '../plan/upstream-tls.js';
 import { asString, tcpProxies } from '../policy/envoy/walk.js';
@@ -61,7 +62,7 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
     atListener: task.chains === undefined,
   });
   const streams =
-    task.http2 && task.proxy !== 'none'
+    task.http2 && task.proxy !== 'none' && resources.clusters.some(speaksHttp2)
       ? buildPlan(resources, {
           ...(typeof task.proxy === 'string' ? { environment: process.env } : {}),
           atListener: true,

@@ -119,7 +119,7 @@ export interface Generation {
   /** of what the policy says */
   readonly digest: string;
   readonly compiled: Pick<CompiledImage, 'image' | 'followed' | 'stats'>;
-  /** with `run --http2` */
+  /** where servers speak HTTP/2 */
   readonly streams?: StreamPolicy;
   /** ids of the image's rules by index, as JSON; they are as many as `ruleCount` */
   readonly ruleNames: Uint8Array;

@@ -2,6 +2,8 @@
 import type { RelayPlan } from '../plan/ir.js';
 import type { LocalLimit } from '../plan/local-limits.js';
 import type { MirrorPlan } from '../plan/mirrors.js';
+import { speaksHttp2 } from '../plan/streams.js';
+import { asString } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import {
   type NumberedChain,
@@ -43,10 +45,11 @@ export function forProxy(task: PolicyTask, resources: Resources, share: KernelSh
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
   };
   const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
+  const streamed = new Set(task.http2 ? resources.clusters.filter(speaksHttp2).map(({ name }) => asString(name)) : []);
   const relayed = new Set(chains.map(({ name }) => name));
   const all = withInboundListeners(
     withOutliers(
-      withMirrors(withDelayRoutes(withReplayRoutes(asking, settings)), mirrors, task.proxyFolder),
+      withMirrors(withDelayRoutes(withReplayRoutes(asking, settings, streamed)), mirrors, task.proxyFolder),
       ejectable,
       task.reportsPath,
     ),

@@ -8,7 +8,7 @@ export interface StatusInput {
   readonly name: string;
   readonly plane: DataPlane;
   readonly traffic: Traffic;
-  /** requests of HTTP/2, with `run --http2` */
+  /** requests of HTTP/2, where a policy has servers that speak it */
   readonly streams?: { readonly kernel: number; readonly proxy: number };
   readonly namespaces: number;
   readonly tokens: TokenCounts;
@@ -36,7 +36,7 @@ export interface Status {
   readonly requests: { readonly kernel: number; readonly proxy: number; readonly agent: number };
   /** requests that went straight to the socket of a server on this node (part of `requests.kernel`) */
   readonly bypassed: number;
-  /** requests of HTTP/2 (part of `requests`), with `run --http2` */
+  /** requests of HTTP/2 (part of `requests`), where a policy has servers that speak it */
   readonly streams?: { readonly kernel: number; readonly proxy: number };
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };

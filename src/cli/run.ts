@@ -47,9 +47,10 @@ export function register(program: Command): void {
         .choices(['socket', 'listener'])
         .default('socket'),
     )
+    .addOption(new Option('--http2').hideHelp())
     .option(
-      '--http2',
-      'experimental: requests of HTTP/2 in plain text (gRPC) to servers that speak it are decided in the kernel, too, as far as their routes ask for nothing that is kept by request; the others go to the proxy, as all of HTTP/2 does without this option',
+      '--no-http2',
+      'leave all of HTTP/2 to the proxy. Otherwise requests of HTTP/2 in plain text (gRPC) to servers that speak it are decided in the kernel, stream by stream, as far as their routes allow',
     )
     .option(
       '--inbound <listener=address:port>',
@@ -112,7 +113,7 @@ function instanceOptions(options: RunOptions): Omit<InstanceOptions, 'files' | '
     ...clientsOf(options),
     envoyHeaders: options.answerHeaders === 'envoy',
     intake: options.intake,
-    http2: options.http2 === true,
+    http2: options.http2 !== false,
     inbound: inbound.filter((i) => i !== undefined),
     ...(atServers ? { atServers: atServers.endsWith('/refuse') ? 'refuse' : 'proxy' } : {}),
   };

@@ -17,6 +17,7 @@ import {
   ORIGIN,
   PIECE,
   PieceSpec,
+  RETRY_STREAMS,
   STATUS_WORDS,
   TemplateSpec,
   TIMES,
@@ -235,6 +236,12 @@ function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): T
 const RETRIES_LEFT_SHIFT = 4;
 const MAX_RETRIES_LEFT = 15;
 
+/** RETRY_STREAMS, and gRPC's statuses. */
+function streamBits(retry: ForwardAction['retry']): number {
+  const { grpc = [], refused = false } = retry?.streams ?? {};
+  return grpc.reduce((bits, status) => bits | (1 << status), refused ? RETRY_STREAMS.REFUSED : 0);
+}
+
 function flagsOf({ retry, whole }: ForwardAction): number {
   const flags = whole ? ACTION_FLAG.WHOLE : 0;
   if (!retry) return flags;
@@ -340,6 +347,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
       n_hashes: action.hash?.length ?? 0,
       backoff_ms: Math.min(action.retry?.backoffMs ?? 0, 0xffffffff),
       mirror: mirrorAt(blob, action.mirror),
+      retry_streams: streamBits(action.retry),
     },
   ]);
 }

@@ -13,7 +13,7 @@ export interface Status {
   readonly requests: { readonly kernel: number; readonly proxy: number; readonly agent: number };
   /** requests that went straight to the socket of a server on this node (part of `requests.kernel`) */
   readonly bypassed: number;
-  /** requests of HTTP/2, with `run --http2` */
+  /** requests of HTTP/2, where a policy has servers that speak it */
   readonly streams?: { readonly kernel: number; readonly proxy: number };
   /** connections of listeners that are about connections */
   readonly routed: { readonly kernel: number; readonly proxy: number };

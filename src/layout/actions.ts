@@ -24,6 +24,8 @@ export const ACTION_FLAG = {
 } as const;
 /** Words of a bitmap of statuses: bit s - 200 for status s (200 to 599). */
 export const STATUS_WORDS = 7;
+/** What of HTTP/2 is retried; bit n: gRPC's status n in the answer's head (0 is no failure). */
+export const RETRY_STREAMS = { REFUSED: 1 } as const;
 
 /** Most sources of a hash. */
 export const MAX_HASHES = 8;
@@ -123,10 +125,10 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
   ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
   ['mirror', 'u32', 'FORWARD: offset of a mirror, 0: nobody gets a copy'],
+  ['retry_streams', 'u32', 'what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n'],
   ['times', 'u32', 'of HTTP/2: TIMES'],
   ['grpc_ms', 'u32', 'the most that grpc-timeout can ask for; 0: no limit'],
   ['duration_ms', 'u32', 'from the beginning of a stream until its end; 0: no limit'],
-  ['pad_times', 'u32', 'zero'],
 ]);
 
 export const MirrorSpec = struct('mirror', 'Copies of requests.', [
@@ -238,7 +240,7 @@ export const ACTIONS_LAYOUT: Layout = {
     MAX_VARIABLES,
     MAX_ANSWER_EDITS,
   },
-  enums: { ACTION, ACTION_FLAG, TIMES, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN },
+  enums: { ACTION, ACTION_FLAG, RETRY_STREAMS, TIMES, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN },
   structs: [
     ActionSpec,
     MirrorSpec,

@@ -1,10 +1,14 @@
 /** HTTP/2: connections and streams as the programs of bpf/h2.bpf.c see them. */
+import { STATUS_WORDS } from './actions.js';
 import { type Layout, struct } from './struct.js';
 
 export const MAX_H2_ENDS = 16384;
 export const MAX_H2_STREAMS = 65536;
 /** Bytes of a frame of a request's head that is made anew, with the frame's header. */
 export const MAX_H2_STAGED = 4096;
+/** Streams that may be tried again: those at once that are not answered yet, and bytes of frames kept of each. */
+export const MAX_H2_KEPT_STREAMS = 8192;
+export const MAX_H2_KEPT = 3840;
 
 /**
  * One end of the agent's: of a client's connection, or of one to a server that belongs to a client. Windows are those of
@@ -25,7 +29,7 @@ export const H2EndSpec = struct('h2_end', 'An end of the agent’s.', [
   ['source', 'u32[4]', 'of a client’s: its address'],
   ['head', 'u8[32]', 'of a server’s: the beginning of a frame’s header, when its dummy got it in pieces'],
   ['head_len', 'u32', 'bytes of that'],
-  ['pad', 'u32', ''],
+  ['busy', 'u32', 'of a client’s: a program is at a frame of a stream that may be tried again'],
   ['passed', 'u64', 'of a server’s: bytes of DATA that its dummy has passed on'],
   ['streams', 'u32', 'of a server’s: streams that it may take to be under way'],
   ['max_streams', 'u32', 'of a server’s: how many it allows'],
@@ -36,6 +40,8 @@ export const H2StreamSpec = struct('h2_stream', 'A stream that the kernel has de
   ['id', 'u32', 'index of that'],
   ['flags', 'u32', 'H2_STREAM'],
   ['sent', 'u32', 'bytes of the request’s body'],
+  ['client_room', 'u32', 'while it may be tried again: what the client, and the server, have allowed by WINDOW_UPDATE'],
+  ['server_room', 'u32', ''],
   ['pad', 'u32', ''],
   ['latest', 'u64', 'when it is over at the latest, in ns of CLOCK_MONOTONIC; 0: never'],
   ['whole_by', 'u64', 'when the answer must be complete; 0: the request has not ended, or never'],
@@ -56,6 +62,17 @@ export const H2DueSpec = struct('h2_due', 'A stream whose time is over.', [
   ['flags', 'u32', 'H2_STREAM, before the agent took it over'],
 ]);
 
+export const H2KeptSpec = struct('h2_kept', 'A stream that may be tried again, until it is answered.', [
+  ['retry', `u64[${STATUS_WORDS}]`, 'statuses that are retried'],
+  ['streams', 'u32', 'RETRY_STREAMS'],
+  ['resets', 'u32', '1: so are resets'],
+  ['left', 'u32', 'retries after the first'],
+  ['backoff_ms', 'u32', 'the first one waits a random time shorter than this'],
+  ['choice', 'u32', 'which of the clusters with a weight it was'],
+  ['len', 'u32', 'bytes that are kept'],
+  ['bytes', `u8[${MAX_H2_KEPT}]`, 'the client’s frames as they came'],
+]);
+
 export const H2_STREAM = {
   /** the client, or the server, has sent its last frame */
   CLIENT_ENDED: 1,
@@ -68,10 +85,17 @@ export const H2_STREAM = {
   /** the request is gRPC's, or a HEAD: what the agent answers looks different then */
   GRPC: 32,
   HEAD: 64,
+  /** it may be tried again until it is ANSWERED */
+  RETRY: 128,
+  /** it is being tried again: all frames are the agent's */
+  TAKEN: 256,
 };
 
+/** What h2_claim answers beside the flags that a stream had. */
+export const H2_CLAIM = { FOUND: 2 ** 30, BUSY: 2 ** 29 };
+
 export const STREAMS_LAYOUT: Layout = {
-  constants: { MAX_H2_ENDS, MAX_H2_STREAMS, MAX_H2_STAGED },
-  enums: { H2_STREAM, H2_DUE },
-  structs: [H2EndSpec, H2StreamSpec, H2ClockSpec, H2DueSpec],
+  constants: { MAX_H2_ENDS, MAX_H2_STREAMS, MAX_H2_STAGED, MAX_H2_KEPT, MAX_H2_KEPT_STREAMS },
+  enums: { H2_STREAM, H2_DUE, H2_CLAIM },
+  structs: [H2EndSpec, H2StreamSpec, H2ClockSpec, H2DueSpec, H2KeptSpec],
 };

@@ -281,7 +281,9 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
   const set = endpointSet(notes, cluster, resources, { weighted, hashing: table !== undefined });
   balanceable(notes, cluster, lb, set);
   const detection = detectionOf(notes, cluster, set, checked, resources);
-  if (assumed.streams) serverNotes(notes, cluster, !set.discovered && !detection && !checked && !relay);
+  const most = requestsPerConnection(cluster);
+  if (assumed.streams)
+    serverNotes(notes, cluster, !set.discovered && !detection && !checked && !relay, breaker !== undefined || most > 0);
   return {
     name: str(cluster, 'name'),
     resource: cluster,
@@ -292,7 +294,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
     ...(detection ? { detection } : {}),
     ...set,
     panicThreshold: percent(common?.healthy_panic_threshold, 50),
-    maxRequests: requestsPerConnection(cluster),
+    maxRequests: most,
     idleMs: upstreamIdleMs(cluster),
     maxRetries: maxRetries(cluster),
     upstreamRbac,

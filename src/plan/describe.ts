@@ -66,8 +66,12 @@ export function describeForwarding(a: ForwardAction): [label: string, text: stri
   if (a.timeoutMs > 0) lines.push(['timeout', `${a.timeoutMs} ms`]);
   if (a.perTryTimeoutMs) lines.push(['per try', `${a.perTryTimeoutMs} ms`]);
   if (a.retry) {
-    const { statuses, resets, retries } = a.retry;
-    const on = [...(statuses.length > 0 ? [ranges(statuses)] : []), ...(resets ? ['resets'] : [])];
+    const { statuses, resets, streams, retries } = a.retry;
+    const on = [
+      ...(statuses.length > 0 ? [ranges(statuses)] : []),
+      ...(streams?.grpc.length ? [`gRPC's ${ranges(streams.grpc)}`] : []),
+      ...(resets ? ['resets'] : streams?.refused ? ['refused streams'] : []),
+    ];
     lines.push(['retries', `at most ${retries}, by the proxy, on ${on.join(' and ')}`]);
   }
   if (a.hash) {

@@ -13,7 +13,7 @@ import { byHost } from './named-by-request.js';
 import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from './notes.js';
 import { rbacOutcome } from './rbac.js';
 import { type PolicyPart, policiesOf, rememberPolicies } from './rbac-policies.js';
-import { type RetryPlan, retryPolicy } from './retry.js';
+import { type RetryPlan, retryPolicy, triesAgain } from './retry.js';
 import { beforeRewrite } from './rewritten.js';
 import { streamTimes } from './stream-times.js';
 import { targetRewrite } from './target.js';
@@ -209,8 +209,11 @@ function upstreamChecks(
   return checks;
 }
 
-function retryAction({ statuses, resets, retries, backoffMs }: RetryPlan): RetryAction {
-  return { statuses, resets, retries, backoffMs };
+function retryAction(
+  { statuses, resets, grpc, refused, retries, backoffMs }: RetryPlan,
+  streams: boolean,
+): RetryAction {
+  return { statuses, resets, ...(streams ? { streams: { grpc, refused } } : {}), retries, backoffMs };
 }
 
 /**
@@ -224,7 +227,6 @@ function retryAmong(
   policy: JsonObject | undefined,
   path: string,
 ): void {
-  if (retry.retries === 0 || (retry.statuses.length === 0 && !retry.resets)) return;
   const at = join(path, 'retry_policy');
   const several = chosen.some(({ cluster }) => cluster.followed?.names || cluster.endpoints.length > 1);
   if (retry.avoidsTried && several)
@@ -237,6 +239,16 @@ function retryAmong(
     if (info.maxRetries < MANY_RETRIES)
       notes.add('retry', `cluster ${info.name} allows ${info.maxRetries} retries at a time`, at, policy, 'retry_on');
   }
+}
+
+/** Of streams, what Envoy keeps of a body is what one may send at first, unless these say otherwise. */
+function keptBodies(notes: Notes, ctx: RouteContext): void {
+  for (const [owner, path] of [
+    [ctx.route, ctx.path],
+    [ctx.virtualHost, 'virtual_host'],
+  ] as const)
+    for (const key of ['per_request_buffer_limit_bytes', 'request_body_buffer_limit'])
+      if (has(owner, key)) notes.add('retry', `${key} of streams that may be tried again`, join(path, key), owner, key);
 }
 
 /** A second try beside a first one that takes too long (hedge_policy) is made where a try may take too long only. */
@@ -270,11 +282,11 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     notes,
     own ?? obj(ctx.virtualHost, 'retry_policy'),
     own ? join(path, 'retry_policy') : 'virtual_host.retry_policy',
+    ctx.listener.streams,
   );
-  // an answer's gRPC status, and a stream that is refused, can be tried again, too
-  if (ctx.listener.streams && retry.retries > 0)
-    notes.add('retry', 'streams may be tried again', join(path, 'retry_policy'), action);
-  retryAmong(notes, chosen, retry, own ?? obj(ctx.virtualHost, 'retry_policy'), path);
+  const retries = retry.retries > 0 && triesAgain(retry, ctx.listener.streams);
+  if (retries) retryAmong(notes, chosen, retry, own ?? obj(ctx.virtualHost, 'retry_policy'), path);
+  if (retries && ctx.listener.streams) keptBodies(notes, ctx);
   const { timeout: timeoutMs, perTry, idle } = timeouts(notes, ctx, action, retry, path);
   hedging(notes, ctx, action, perTry, path);
   const target = targetRewrite(notes, ctx, action, path);
@@ -310,7 +322,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   if (listener.trace) {
     edits.push(...ctx.decoration.request, ...traceEdits(listener.trace));
     const [field, owner] = own ? [join(path, 'retry_policy'), own] : ['virtual_host.retry_policy', ctx.virtualHost];
-    if (reports(listener.trace) && retry.retries > 0 && (retry.statuses.length > 0 || retry.resets))
+    if (reports(listener.trace) && retries)
       notes.add('tracing', 'requests that may be tried again are traced as one', field, owner);
     if (reports(listener.trace) && listener.suppressEnvoyHeaders && has(action, 'host_rewrite_literal'))
       notes.add(
@@ -328,7 +340,6 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   const changes = { edits, target: target !== undefined, host: host !== '' };
   const hash = hashing ? hashPolicies(notes, ctx, action, path, changes) : [];
   if (!notes.clean) return [proxied(notes, ALWAYS)];
-  const retries = retry.retries > 0 && (retry.statuses.length > 0 || retry.resets);
   const forward: ForwardAction = {
     kind: 'forward',
     clusters: chosen.map(({ cluster, weight }) => ({ cluster: cluster.name, weight })),
@@ -339,7 +350,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     ...(perTry > 0 ? { perTryTimeoutMs: perTry } : {}),
     ...(idle > 0 ? { idleTimeoutMs: idle } : {}),
     ...(times ? { streamTimes: times } : {}),
-    ...(retries ? { retry: retryAction(retry) } : {}),
+    ...(retries ? { retry: retryAction(retry, ctx.listener.streams) } : {}),
     ...(hash.length > 0 ? { hash } : {}),
     ...(ctx.filters.whole || mirror ? { whole: true } : {}),
     ...(mirror ? { mirror } : {}),

@@ -173,6 +173,8 @@ export interface RetryAction {
   readonly statuses: readonly number[];
   /** a try that is reset or takes longer than `perTryTimeoutMs` before its answer's head is retried, too */
   readonly resets: boolean;
+  /** requests of HTTP/2: gRPC's statuses in the head of an answer that are retried, and whether refused streams are */
+  readonly streams?: { readonly grpc: readonly number[]; readonly refused: boolean };
   /** the policy's number of retries, at least 1 */
   readonly retries: number;
   /** the first one waits a random time shorter than this */

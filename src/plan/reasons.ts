@@ -57,7 +57,7 @@ const TEXT = {
     'The routes are not in the files',
     'Routes from scoped RDS, VHDS or an RDS name that no document defines are known to the proxy only.',
   ],
-  codec: ['The codec is not HTTP/1.1', 'HTTP/2 and HTTP/3 listeners are left to the proxy in this version.'],
+  codec: ['The codec is HTTP/3', 'HTTP/1.1 and HTTP/2 are decided in the kernel; HTTP/3 is spoken by the proxy.'],
   'local-reply': [
     'Local replies are rewritten',
     'local_reply_config changes the answers that the mesh gives itself in a way that the fast path does not know.',
@@ -151,8 +151,8 @@ const TEXT = {
     'Offloaded are ROUND_ROBIN, RANDOM, LEAST_REQUEST with two choices, RING_HASH (xxHash) and MAGLEV over endpoints that are in the files; hashes of headers that nothing rewrites, cookies, query parameters and the source address.',
   ],
   'upstream-protocol': [
-    'The upstream does not speak plain HTTP/1.1',
-    'HTTP/2, HTTP/3 and TLS to the endpoint are spoken by the proxy.',
+    'The upstream does not speak what the client does',
+    'Requests of HTTP/1.1 to endpoints that speak HTTP/1.1 are decided in the kernel, and requests of HTTP/2 to endpoints that speak HTTP/2; where client and endpoint differ, each request goes to the proxy. So do rules for gRPC alone whose endpoints speak HTTP/1.1, and HTTP/3. A rule whose endpoints speak HTTP/2 counts by what becomes of requests of HTTP/2.',
   ],
   'health-check': [
     'Active health checks that close connections',
@@ -183,8 +183,8 @@ const TEXT = {
     'Tokens are verified in user space, once, and what policies ask about them is kept in the kernel until they expire. Left to the proxy are providers with settings that the fast path does not have, requirements that look at the tokens of all providers, and every token that it has not seen.',
   ],
   grpc: [
-    'gRPC',
-    'gRPC is HTTP/2, which the proxy speaks. `check` counts apart what would be in the kernel but for that. Requests with a gRPC content type over HTTP/1.1 are the proxy’s as well, which answers them in gRPC’s own form.',
+    'gRPC over HTTP/1.1',
+    'gRPC is decided stream by stream in HTTP/2. Requests with a gRPC content type over HTTP/1.1 are the proxy’s, which answers them in gRPC’s own form.',
   ],
   'request-dependent': [
     'Requests of this form are left to the proxy',

@@ -7,6 +7,9 @@ export interface RetryPlan {
   readonly statuses: readonly number[];
   /** a try that is reset, or takes too long, before its answer's head is complete is replayed, too */
   readonly resets: boolean;
+  /** in HTTP/2: statuses of gRPC in the head of an answer that are replayed, and whether streams that are refused are */
+  readonly grpc: readonly number[];
+  readonly refused: boolean;
   /** how often the proxy would try again */
   readonly retries: number;
   /** 0: none */
@@ -34,6 +37,15 @@ const NEVER = new Set([
   'internal',
   'resource-exhausted',
 ]);
+
+/** gRPC's statuses by their conditions. */
+const GRPC: Readonly<Record<string, number>> = {
+  cancelled: 1,
+  'deadline-exceeded': 4,
+  'resource-exhausted': 8,
+  internal: 13,
+  unavailable: 14,
+};
 
 /** Retries go to other priorities than the tries before; where there is but one, to that. */
 const PREVIOUS = 'envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig';
@@ -71,11 +83,21 @@ function conditionsOf(policy: JsonObject): string[] {
  * What is retried of a try that got as far as an endpoint (Envoy: RetryStateImpl::wouldRetryFromHeaders and
  * wouldRetryFromReset).
  */
-export function retried(policy: JsonObject): { statuses: readonly number[]; resets: boolean } {
+export function retried(policy: JsonObject): Pick<RetryPlan, 'statuses' | 'resets' | 'grpc' | 'refused'> {
   const conditions = conditionsOf(policy);
   const statuses = new Set(conditions.flatMap((c) => statusesOf(c, policy) ?? []));
   const resets = conditions.some((c) => c === '5xx' || c === 'gateway-error' || c === 'reset');
-  return { statuses: [...statuses].sort((a, b) => a - b), resets };
+  const grpc = [...new Set(conditions.flatMap((c) => GRPC[c] ?? []))].sort((a, b) => a - b);
+  const refused = resets || conditions.includes('refused-stream');
+  return { statuses: [...statuses].sort((a, b) => a - b), resets, grpc, refused };
+}
+
+/** Whether anything of a try that got as far as an endpoint is retried. @param streams in HTTP/2 */
+export function triesAgain(
+  { statuses, resets, grpc, refused }: Pick<RetryPlan, 'statuses' | 'resets' | 'grpc' | 'refused'>,
+  streams: boolean,
+): boolean {
+  return statuses.length > 0 || resets || (streams && (grpc.length > 0 || refused));
 }
 
 /** How often a policy tries again; Envoy's default is once. */
@@ -94,9 +116,17 @@ export function backOffOf(policy: JsonObject): { base: number; max: number } {
   return { base, max: Math.max(base, durationMs(own, 'max_interval') ?? base * MAX_FACTOR) };
 }
 
-/** A RetryPolicy; what the fast path cannot do becomes a reason. */
-export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: string): RetryPlan {
-  const none = { statuses: [], resets: false, avoidsTried: false, avoidsPriorities: false, backoffMs: 0 };
+/** A RetryPolicy; what the fast path cannot do becomes a reason. @param streams for requests of HTTP/2 */
+export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: string, streams: boolean): RetryPlan {
+  const none = {
+    statuses: [],
+    resets: false,
+    grpc: [],
+    refused: false,
+    avoidsTried: false,
+    avoidsPriorities: false,
+    backoffMs: 0,
+  };
   if (!policy) return { ...none, retries: 0, perTryTimeoutMs: 0 };
   onlyFields(notes, policy, path, [
     'retry_on',
@@ -121,8 +151,9 @@ export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: 
     if (NEVER.has(condition) || condition === 'reset' || statusesOf(condition, policy)) continue;
     notes.add('retry', `retries on ${condition}`, join(path, 'retry_on'), policy, 'retry_on');
   }
-  const { statuses, resets } = retried(policy);
-  const needed = statuses.length > 0 || resets;
+  const found = retried(policy);
+  const { statuses } = found;
+  const needed = triesAgain(found, streams);
   if (statuses.some((status) => !(status >= 200 && status <= 599)))
     notes.add('retry', 'retries on statuses that are none', join(path, 'retriable_status_codes'), policy);
   if (needed && retries > MAX_RETRIES)
@@ -137,5 +168,5 @@ export function retryPolicy(notes: Notes, policy: JsonObject | undefined, path: 
   if (backOff) onlyFields(notes, backOff, join(path, 'retry_back_off'), ['base_interval', 'max_interval']);
   const backoffMs = backOffOf(policy).base;
   const avoidsTried = has(policy, 'retry_host_predicate');
-  return { statuses, resets, retries, perTryTimeoutMs, avoidsTried, avoidsPriorities: previous, backoffMs };
+  return { ...found, retries, perTryTimeoutMs, avoidsTried, avoidsPriorities: previous, backoffMs };
 }

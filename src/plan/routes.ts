@@ -13,6 +13,7 @@ import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings }
 import { directResponseVariants, redirectVariants } from './replies.js';
 import type { Rerouting } from './rerouting.js';
 import { routeMatch } from './route-match.js';
+import { streamVariant } from './streams.js';
 import { type Decoration, decorationOf, madeHeaders, saysMade, traceGuard, withMade } from './tracing.js';
 
 /** Receives, for objects of the resources, why they are not offloaded (nothing: they are). */
@@ -219,7 +220,9 @@ function routePlans(
         filters,
         decoration,
       }).flatMap((v) => byAnswer(notes, v, decorated(filters, decoration), ctx.listener.logged));
-  const variants = plain.flatMap((v) => withTokens(notes, v, filters.changes));
+  const variants = plain
+    .flatMap((v) => withTokens(notes, v, filters.changes))
+    .map((v) => (ctx.listener.streams ? streamVariant(notes, v, path) : v));
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {

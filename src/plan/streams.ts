@@ -3,7 +3,9 @@
  * that the programs of HTTP/2 do not see, or that the agent does not keep by stream.
  */
 import type { JsonObject } from '../policy/resources.js';
+import { proxied, type Variant } from './actions.js';
 import { anyType, has, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
+import type { ReasonCode } from './reasons.js';
 
 const FILTERS = /\.(router\.v3\.Router|rbac\.v3\.RBAC|grpc_stats\.v3\.FilterConfig)$/;
 /** `te` is in no text that conditions, edits or formats of the kernel could read. */
@@ -31,17 +33,47 @@ export function streamNotes(
     notes.add('request-dependent', 'te decides', join(path, 'route_config'), hcm);
 }
 
-/**
- * A cluster: its servers must speak HTTP/2, without settings that Envoy would keep for each connection or stream.
- * @param fixed its endpoints are known, in plain text, and nobody watches them
- */
-export function serverNotes(notes: Notes, cluster: JsonObject, fixed: boolean): void {
+/** What a cluster says about HTTP/2 to its endpoints, in as many options as it says it in. */
+function spokenBy(cluster: JsonObject): JsonObject[] {
   const options = Object.values(obj(cluster, 'typed_extension_protocol_options') ?? {}).filter(isObject);
-  const spoken = options
+  return options
     .map((o) => obj(obj(o, 'explicit_http_config'), 'http2_protocol_options'))
     .filter((o) => o !== undefined);
+}
+
+/** Whether the endpoints of a cluster are sent HTTP/2. */
+export function speaksHttp2(cluster: JsonObject): boolean {
+  return spokenBy(cluster).length > 0;
+}
+
+/**
+ * A cluster: its servers must speak HTTP/2, without settings that Envoy would keep for each connection or stream.
+ * @param fixed its endpoints are known, in plain text, and nobody watches them; @param counted requests to it are
+ */
+export function serverNotes(notes: Notes, cluster: JsonObject, fixed: boolean, counted: boolean): void {
+  const spoken = spokenBy(cluster);
   if (spoken.length !== 1)
     notes.add('upstream-protocol', 'the endpoints speak HTTP/1.1', 'explicit_http_config', cluster);
   for (const found of spoken) onlyFields(notes, found, 'http2_protocol_options', []);
+  if (counted) notes.add('circuit-breaker', 'requests of streams are not counted', 'circuit_breakers', cluster);
   if (!fixed) notes.add('unsupported-field', 'endpoints of streams that come and go', 'type', cluster);
+}
+
+/** Why the programs leave an action to the proxy that those of HTTP/1.1 carry out. */
+function unkept(action: Variant['action']): readonly [code: ReasonCode, message: string] | undefined {
+  if (action.kind === 'reply') return ['direct-response', 'answers of the mesh to streams'];
+  if (action.kind === 'proxy') return undefined;
+  if (action.answer) return ['response-headers', 'answers to streams are edited'];
+  if (action.whole) return ['http-filter', 'streams are held until they are whole'];
+  if (action.timeoutMs > 0 || action.perTryTimeoutMs) return ['timeout', 'the time of streams'];
+  return action.idleTimeoutMs ? ['idle-timeout', 'streams that are idle'] : undefined;
+}
+
+/** What becomes of a route's variant for streams. */
+export function streamVariant(notes: Notes, variant: Variant, path: string): Variant {
+  const found = unkept(variant.action);
+  if (!found) return variant;
+  const own = notes.fork();
+  own.add(found[0], found[1], path);
+  return { ...proxied(own, variant.when), guard: variant.guard };
 }

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { getEnvironmentData, setEnvironmentData } from 'node:worker_threads';
-import { backOffOf, retried, retriesOf } from '../plan/retry.js';
+import { backOffOf, retried, retriesOf, triesAgain } from '../plan/retry.js';
 import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
@@ -67,6 +67,12 @@ function settled(action: JsonObject, choice: number): JsonObject | undefined {
   return { ...action, weighted_clusters: { ...others, clusters: [chosen] } };
 }
 
+/** The clusters that an action names. */
+function clustersOf(action: JsonObject): string[] {
+  const weighted = asObjects(asObject(action.weighted_clusters)?.clusters).map(({ name }) => asString(name));
+  return [asString(action.cluster), ...weighted];
+}
+
 /**
  * The routes for replayed requests that stand before `route`, one for each cluster that it leads to.
  * @param settings per-route configurations of filters that have had their say for the first try
@@ -76,13 +82,19 @@ function replayRoutes(
   virtualHost: JsonObject,
   config: JsonObject,
   settings: JsonObject,
+  streamed: ReadonlySet<string>,
 ): JsonObject[] {
   const action = asObject(route.route);
   const match = asObject(route.match);
   const policy = asObject(action?.retry_policy) ?? asObject(virtualHost.retry_policy);
   if (!action || !match || !policy || retriesOf(policy) < 1) return [];
-  const { statuses, resets } = retried(policy);
-  if (statuses.length === 0 && !resets) return [];
+  if (
+    !triesAgain(
+      retried(policy),
+      clustersOf(action).some((name) => streamed.has(name)),
+    )
+  )
+    return [];
   const removed = Array.isArray(route.request_headers_to_remove) ? route.request_headers_to_remove : [];
   const found: JsonObject[] = [];
   for (let choice = 0; ; choice++) {
@@ -113,9 +125,12 @@ function replayRoutes(
   }
 }
 
-function withReplays(config: JsonObject, settings: JsonObject): JsonObject {
+function withReplays(config: JsonObject, settings: JsonObject, streamed: ReadonlySet<string>): JsonObject {
   const hosts = asObjects(config.virtual_hosts).map((host): JsonObject => {
-    const routes = asObjects(host.routes).flatMap((route) => [...replayRoutes(route, host, config, settings), route]);
+    const routes = asObjects(host.routes).flatMap((route) => [
+      ...replayRoutes(route, host, config, settings, streamed),
+      route,
+    ]);
     return host.routes ? { ...host, routes } : host;
   });
   return config.virtual_hosts ? { ...config, virtual_hosts: hosts } : config;
@@ -124,15 +139,20 @@ function withReplays(config: JsonObject, settings: JsonObject): JsonObject {
 /**
  * What the proxy is given: the resources, with routes for replayed requests before each that retries after an answer.
  * @param settings per-route configurations of filters that have had their say for the first try
+ * @param streamed clusters that the kernel sends requests of HTTP/2 to, of which more is retried
  */
-export function withReplayRoutes(resources: Resources, settings: JsonObject = {}): Resources {
+export function withReplayRoutes(
+  resources: Resources,
+  settings: JsonObject = {},
+  streamed: ReadonlySet<string> = new Set(),
+): Resources {
   return {
     ...resources,
-    routeConfigs: resources.routeConfigs.map((config) => withReplays(config, settings)),
+    routeConfigs: resources.routeConfigs.map((config) => withReplays(config, settings, streamed)),
     listeners: resources.listeners.map((listener) =>
       mapManagers(listener, (hcm): JsonObject => {
         const config = asObject(hcm.route_config);
-        return config ? { ...hcm, route_config: withReplays(config, settings) } : hcm;
+        return config ? { ...hcm, route_config: withReplays(config, settings, streamed) } : hcm;
       }),
     ),
   };

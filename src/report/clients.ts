@@ -101,7 +101,11 @@ export async function judge(
     });
     return withOtherClients(base, reports);
   };
-  const base = judged({}, lints(resources));
+  const spokenToo = (awaited: Assumptions, found: Parameters<typeof report>[3]): CheckReport => {
+    const plain = judged(awaited, found);
+    return plain.results.some(speaksHttp2) ? withStreams(plain, judged({ ...awaited, ...STREAMS }, []).results) : plain;
+  };
+  const base = spokenToo({}, lints(resources));
   const awaited = WAYS.filter(([, , codes]) => {
     // nothing but these, and something of each
     const waits = (found: readonly string[]) =>
@@ -109,13 +113,29 @@ export async function judge(
       codes.every((set) => found.some((code) => set.has(code)));
     return base.results.some(({ reasons }) => waits(reasons.map(({ code }) => code)));
   });
-  const spoken = awaited.map(([waitsFor, assumed]) => ({ waitsFor, results: judged(assumed, []).results }));
+  const spoken = awaited.map(([waitsFor, assumed]) => ({ waitsFor, results: spokenToo(assumed, []).results }));
   return withWaiting(base, spoken);
 }
 
 /** Codes of reasons that HTTP/2 may be the cause of, and TLS. */
 const HTTP2: ReadonlySet<string> = new Set(['grpc', 'upstream-protocol', 'codec']);
 const TLS: ReadonlySet<string> = new Set(['tls', 'mesh-tls']);
+
+/** What the programs of HTTP/2 decide, where the agent accepts a client's connection. */
+const STREAMS: Assumptions = { http2: true, streams: true, atListener: true };
+
+const speaksHttp2 = ({ reasons }: ReportResult): boolean => reasons.some(({ code }) => HTTP2.has(code));
+
+/** A rule whose requests, or whose endpoints, speak HTTP/2 is what becomes of it there. */
+function withStreams(base: CheckReport, streams: readonly ReportResult[]): CheckReport {
+  const results = base.results.map((result, i): ReportResult => {
+    const theirs = streams[i];
+    if (result.verdict !== 'proxy' || !speaksHttp2(result) || !theirs) return result;
+    return { ...result, verdict: theirs.verdict, reasons: theirs.reasons };
+  });
+  const count = (verdict: ReportResult['verdict']) => results.filter((r) => r.verdict === verdict).length;
+  return { ...base, results, kernel: count('kernel'), proxy: count('proxy') };
+}
 
 /** What rules may wait for, and the codes of the reasons that such rules have. */
 const WAYS: readonly (readonly [WaitsFor, Assumptions, readonly ReadonlySet<string>[]])[] = [

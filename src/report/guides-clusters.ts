@@ -56,13 +56,13 @@ least_request_lb_config: { choice_count: 5 }`,
     },
   },
   'upstream-protocol': {
-    fix: 'Let the server speak HTTP/1.1 in plain text.',
+    fix: 'Let the server speak HTTP/1.1, or HTTP/2 if its clients do.',
     example: {
       place: 'cluster',
       before: `typed_extension_protocol_options:
   envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
     "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
-    explicit_http_config: { http2_protocol_options: {} }`,
+    explicit_http_config: { http3_protocol_options: {} }`,
       after: '{}',
     },
   },

@@ -98,8 +98,8 @@ typed_per_filter_config:
     without: 'the routes of the example would have to come from a control plane.',
   },
   codec: {
-    fix: 'Let the listener speak HTTP/1.1 (codec_type AUTO or HTTP1).',
-    example: { place: 'connection manager', before: 'codec_type: HTTP2', after: 'codec_type: AUTO' },
+    fix: 'Let the listener speak HTTP/1.1 and HTTP/2 (codec_type AUTO).',
+    example: { place: 'connection manager', before: 'codec_type: HTTP3', after: 'codec_type: AUTO' },
   },
   'local-reply': {
     fix: 'Choose by status alone, and say nothing but %LOCAL_REPLY_BODY% and %RESPONSE_CODE%, in a text; write no access log.',
@@ -184,7 +184,7 @@ typed_per_filter_config:
     },
   },
   grpc: {
-    fix: 'Nothing in this version: rules for gRPC only are the proxy’s; of other rules, only requests with a gRPC content type are.',
+    fix: 'Let clients speak HTTP/2: of rules, only requests with a gRPC content type over HTTP/1.1 are the proxy’s.',
     without: 'nothing that is written otherwise is a rule for gRPC.',
   },
 };

@@ -23,6 +23,9 @@ import { ALONE, MESH, request, skip } from './world.js';
 
 const CLIENT = join(dirname(fileURLToPath(import.meta.url)), 'h2-calls.ts');
 
+/** How often a request with an id was made. */
+const seen = new Map<string, number>();
+
 interface Server {
   readonly server: Http2Server;
   readonly port: number;
@@ -48,6 +51,13 @@ async function serve(name: string): Promise<Server> {
     }
     if (path.includes('Break/Close')) {
       stream.session?.destroy();
+      return;
+    }
+    const id = String(headers['x-id'] ?? '');
+    const tries = (seen.get(id) ?? 0) + 1;
+    if (id !== '') seen.set(id, tries);
+    if (tries <= Number(headers['x-fails'] ?? 0)) {
+      stream.respond({ ':status': 200, 'content-type': 'application/grpc', 'grpc-status': '14' }, { endStream: true });
       return;
     }
     const told = [name, path, ...['x-set', 'x-add', 'x-gone', 'te'].map((key) => `${key}=${headers[key] ?? ''}`)].join(
@@ -87,6 +97,17 @@ ports: [{ name: grpc, port: ${port} }]
 
 const policies = (one: number, two: number): string => `${service('calls', '10.96.178.1', one)}
 ${service('other', '10.96.178.2', two)}
+${service('routed', '10.96.178.3', one)}
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: { name: routed }
+spec:
+  parentRefs: [{ group: '', kind: Service, name: routed, port: 80 }]
+  rules:
+    - matches: [{ method: { service: x.Cart, method: Add } }]
+      backendRefs: [{ name: other, port: 80 }]
+    - backendRefs: [{ name: routed, port: 80 }]
+---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: { name: calls }
@@ -120,7 +141,7 @@ const CASES: readonly [path: string, kernel: boolean, headers?: Record<string, s
   ['/x.Moved/Any', true, { 'x-add': 'a', 'x-gone': 'x' }],
   ['/x.Cart/Add', true, { 'grpc-timeout': '10S' }],
   ['/x.Told/Any', false],
-  ['/x.Tried/Any', false],
+  ['/x.Tried/Any', true],
   ['/x.No/Any', false],
   ['/x.Cart/Any', false, { 'x-envoy-retry-grpc-on': 'unavailable', 'x-envoy-max-retries': '3' }],
   ['/else/Any', false],
@@ -142,6 +163,7 @@ describe('run --http2', { skip, timeout: 120_000 }, () => {
   let file = '';
   let inside: Calls;
   let alone: Calls;
+  let routed: Calls[] = [];
 
   before(async () => {
     lab = await Lab.open('h2-run');
@@ -161,6 +183,11 @@ describe('run --http2', { skip, timeout: 120_000 }, () => {
     alone = await start(`http://127.0.0.2:${at.get(listener)}`, (argv) =>
       lab.start('client outside', argv, { stdin: true }),
     );
+    const third = resources.intercepts.find((i) => i.address === '10.96.178.3' && i.port === 80)!.listener;
+    routed = [
+      await start('http://10.96.178.3:80', (argv) => mesh.start('client of routes', argv, { stdin: true })),
+      await start(`http://127.0.0.2:${at.get(third)}`, (argv) => lab.start('routes outside', argv, { stdin: true })),
+    ];
   });
 
   after(async () => {
@@ -191,6 +218,32 @@ describe('run --http2', { skip, timeout: 120_000 }, () => {
       const decided = { kernel: after.kernel - before.kernel, proxy: after.proxy - before.proxy };
       assert.deepEqual(decided, kernel ? { kernel: 1, proxy: 0 } : { kernel: 0, proxy: 1 }, JSON.stringify(call));
     }
+  });
+
+  test('what Istio tries again by itself, and a GRPCRoute', async () => {
+    for (const { own, other, paths, most } of [
+      { own: inside, other: alone, paths: ['/x.Tried/Any'], most: 3 },
+      // a GRPCRoute has no retries by itself
+      { own: routed[0]!, other: routed[1]!, paths: ['/x.Cart/Add', '/x.Cart/Get'], most: 1 },
+    ])
+      for (const path of paths) {
+        for (let { kernel } = await streams(); (await streams()).kernel === kernel; await sleep(30))
+          await own({ path });
+        for (const fails of [0, 1, 2, 3]) {
+          const call = (who: string) => ({
+            path,
+            headers: { 'x-id': `${who} ${path} ${fails}`, 'x-fails': `${fails}` },
+          });
+          const { kernel } = await streams();
+          assert.deepEqual(await own(call('own')), await other(call('alone')), `${path}, ${fails} failures`);
+          assert.equal((await streams()).kernel - kernel, 1, `${path}: begun by the kernel`);
+          assert.deepEqual(
+            ['own', 'alone'].map((who) => seen.get(call(who).headers['x-id'])),
+            [Math.min(most, fails + 1), Math.min(most, fails + 1)],
+            `${path}: tries`,
+          );
+        }
+      }
   });
 
   test('another policy counts for the next call of a client', async () => {

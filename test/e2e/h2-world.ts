@@ -14,6 +14,7 @@ import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
 import { buildPlan } from '../../src/plan/build.js';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { withReplayRoutes } from '../../src/proxy/index.js';
 import { resourcesOf, TYPE } from '../plan/resources.js';
 
 const HOST = '127.0.0.1';
@@ -21,12 +22,13 @@ export const SERVERS = ['one', 'two'] as const;
 type Headers = http2.IncomingHttpHeaders;
 
 /** Answers with what it was asked: `/…?down=N` with N bytes, else with the body; its trailers have the body's digest. */
-async function server(name: string, settings: http2.Settings): Promise<http2.Http2Server> {
+async function server(name: string, settings: http2.Settings, scripted: Script): Promise<http2.Http2Server> {
   // Node counts what streams that were reset had still to send, and then refuses new ones
   const own = http2.createServer({ settings, maxSessionMemory: 1000 });
   own.on('sessionError', () => undefined);
   own.on('stream', (stream, headers) => {
     stream.on('error', () => undefined);
+    if (scripted(stream, headers, name)) return;
     const hash = createHash('sha256');
     const down = new URL(headers[':path']!, 'http://a').searchParams.get('down');
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0', 'x-digest': hash.digest('hex') }));
@@ -43,6 +45,18 @@ async function server(name: string, settings: http2.Settings): Promise<http2.Htt
   });
   await once(own.listen(0, HOST), 'listening');
   return own;
+}
+
+/** Answers a stream itself, if it returns true. */
+export type Script = (stream: http2.ServerHttp2Stream, headers: Headers, server: string) => boolean;
+
+/** What a world may have beside its routes. */
+export interface WorldOptions {
+  /** further fields of the virtual host */
+  readonly host?: JsonObject;
+  /** of the clusters */
+  readonly cluster?: JsonObject;
+  readonly script?: Script;
 }
 
 export interface Answer {
@@ -92,16 +106,24 @@ export class H2World {
   }
 
   /** @param routes of Envoy's route configuration; clusters are called like the servers */
-  static async open(routes: JsonObject[], settings: http2.Settings = {}, hcm: JsonObject = {}): Promise<H2World> {
+  static async open(
+    routes: JsonObject[],
+    settings: http2.Settings = {},
+    hcm: JsonObject = {},
+    more: WorldOptions = {},
+  ): Promise<H2World> {
     const lab = await Lab.open('h2');
     try {
-      const servers = await Promise.all(SERVERS.map((name) => server(name, settings)));
+      const servers = await Promise.all(SERVERS.map((name) => server(name, settings, more.script ?? (() => false))));
       const ports = servers.map((s) => (s.address() as AddressInfo).port);
       const envoyPort = await freePort();
-      const clusters = SERVERS.map((name, i) => clusterOf(name, ports[i]!));
-      const listeners = [listenerOf(envoyPort, routes, hcm)];
-      await startEnvoy(lab, 'proxy', { static_resources: { listeners, clusters } });
-      const plan = buildPlan(resourcesOf(listeners, clusters), { http2: true });
+      const clusters = SERVERS.map((name, i) => ({ ...clusterOf(name, ports[i]!), ...more.cluster }));
+      const listeners = [listenerOf(envoyPort, routes, hcm, more.host)];
+      const resources = resourcesOf(listeners, clusters);
+      // what is tried again finds its routes there; for all other requests it is Envoy alone
+      const proxy = withReplayRoutes(resources, {}, new Set(SERVERS));
+      await startEnvoy(lab, 'proxy', { static_resources: { listeners: proxy.listeners, clusters } });
+      const plan = buildPlan(resources, { http2: true, streams: true });
       const endpointId = (_: string, port: number) => ports.indexOf(port);
       const { image } = compileImage(plan, { generation: 1, endpointId, proxyEndpointId: () => 1001 });
       const plane = await H2Plane.open(join(packageRoot(), 'dist/h2.bpf.o'));
@@ -184,13 +206,13 @@ function clusterOf(name: string, port: number): JsonObject {
   };
 }
 
-function listenerOf(port: number, routes: JsonObject[], hcm: JsonObject): JsonObject {
+function listenerOf(port: number, routes: JsonObject[], hcm: JsonObject, host: JsonObject = {}): JsonObject {
   const typed_config = {
     '@type': TYPE.hcm,
     stat_prefix: 'h2',
     stream_idle_timeout: '0s',
     ...hcm,
-    route_config: { virtual_hosts: [{ name: 'all', domains: ['*'], routes }] },
+    route_config: { virtual_hosts: [{ name: 'all', domains: ['*'], routes, ...host }] },
     http_filters: [{ name: 'envoy.filters.http.router', typed_config: { '@type': TYPE.router } }],
   };
   return {

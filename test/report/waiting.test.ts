@@ -11,12 +11,12 @@ import { checkText } from '../../src/report/text.js';
 const dir = mkdtempSync(join(tmpdir(), 'sidestep-waiting-'));
 after(() => rmSync(dir, { recursive: true, force: true }));
 
-const route = (name: string, rule: string) => `
+const route = (name: string, rule: string, service = 'calls') => `
 apiVersion: gateway.networking.k8s.io/v1
 kind: GRPCRoute
 metadata: { name: ${name} }
 spec:
-  parentRefs: [{ group: '', kind: Service, name: calls, port: 80 }]
+  parentRefs: [{ group: '', kind: Service, name: ${service}, port: 80 }]
   rules: [${rule}]
 `;
 
@@ -47,13 +47,14 @@ const ENVOY = `static_resources:
             - name: all
               domains: ["*"]
               routes:
-              - { match: { prefix: /grpc, grpc: {} }, route: { cluster: http2 } }
-              - { match: { prefix: /a }, route: { cluster: http2 } }
+              - { match: { prefix: /grpc, grpc: {} }, route: { cluster: http2, timeout: 0s } }
+              - { match: { prefix: /a }, route: { cluster: http2, timeout: 0s } }
               - { match: { prefix: /b }, route: { cluster: http2, request_mirror_policies: [{ cluster: http }] } }
               - { match: { prefix: /c }, route: { cluster: http } }
               - { match: { prefix: /d }, route: { cluster: https } }
-              - { match: { prefix: /e }, route: { cluster: h2s } }
+              - { match: { prefix: /e }, route: { cluster: h2s, timeout: 0s } }
               - { match: { prefix: /f }, route: { cluster: https, request_mirror_policies: [{ cluster: http }] } }
+              - { match: { prefix: /g, grpc: {} }, route: { cluster: http, timeout: 0s } }
   clusters:${cluster('http2')}${cluster('http')}${cluster('http', 'https', true)}${cluster('http2', 'h2s', true)}
 `;
 
@@ -64,29 +65,27 @@ async function judged(name: string, text: string) {
 }
 
 describe('check: rules that wait for HTTP/2 or TLS', () => {
-  it('GRPCRoutes are counted apart, never as the kernel’s; with another reason they are not', async () => {
-    const { output, sources } = await judged(
+  it('GRPCRoutes are the kernel’s; with another reason they are not', async () => {
+    const { output } = await judged(
       'grpc.yaml',
       `${route('plain', '{ matches: [{ method: { service: a.B } }], backendRefs: [{ name: calls, port: 80 }] }')}---${route(
         'session',
-        '{ sessionPersistence: { sessionName: s, type: Header }, backendRefs: [{ name: calls, port: 80 }] }',
+        '{ sessionPersistence: { sessionName: s, type: Header }, backendRefs: [{ name: other, port: 80 }] }',
+        'other',
       )}`,
     );
-    assert.deepEqual([output.rules, output.kernel, output.proxy, output.http2], [2, 0, 2, 1]);
+    assert.deepEqual([output.rules, output.kernel, output.proxy, output.http2], [2, 1, 1, 0]);
     assert.deepEqual(
-      output.results.map(({ name, waitsFor }) => [name, waitsFor]),
+      output.results.map(({ name, verdict }) => [name, verdict]),
       [
-        ['plain', 'http2'],
-        ['session', undefined],
+        ['plain', 'kernel'],
+        ['session', 'proxy'],
       ],
     );
-    const said = '1 of the proxy';
-    assert.ok(checkText(output).includes(said) && checkText(output).includes('but for HTTP/2 (50.0%)'));
-    assert.match(checkHtml(output, sources), /<b>1<\/b> of the proxy’s would be in the kernel but for HTTP\/2/);
   });
 
   it('routes to servers that speak HTTP/2, and routes for gRPC only', async () => {
-    const { output } = await judged('envoy.yaml', ENVOY);
+    const { output, sources } = await judged('envoy.yaml', ENVOY);
     const found = output.results.map((r) => [
       r.rule,
       r.verdict,
@@ -94,16 +93,18 @@ describe('check: rules that wait for HTTP/2 or TLS', () => {
       [...new Set(r.reasons.map(({ code }) => code))].sort().join(),
     ]);
     assert.deepEqual(found, [
-      ['routes[0]', 'proxy', 'http2', 'grpc,upstream-protocol'],
-      ['routes[1]', 'proxy', 'http2', 'upstream-protocol'],
-      ['routes[2]', 'proxy', '', 'mirror,upstream-protocol'],
+      ['routes[0]', 'kernel', '', ''],
+      ['routes[1]', 'kernel', '', ''],
+      ['routes[2]', 'proxy', '', 'mirror'],
       ['routes[3]', 'kernel', '', ''],
       ['routes[4]', 'proxy', 'tls', 'tls'],
-      ['routes[5]', 'proxy', 'http2+tls', 'tls,upstream-protocol'],
+      ['routes[5]', 'proxy', 'tls', 'tls'],
       ['routes[6]', 'proxy', '', 'mirror'],
+      ['routes[7]', 'proxy', 'http2', 'upstream-protocol'],
     ]);
-    assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [1, 2, 1, 1]);
-    assert.match(checkText(output), /1 of the proxy's would be in the kernel but for TLS \(14\.3%\)/);
+    assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [3, 1, 2, 0]);
+    assert.match(checkText(output), /2 of the proxy's would be in the kernel but for TLS \(25\.0%\)/);
+    assert.match(checkHtml(output, sources), /<b>1<\/b> of the proxy’s would be in the kernel but for HTTP\/2/);
   });
 
   it('mutual TLS with the mesh’s certificates, which the node is taken to have', async () => {

@@ -1,6 +1,7 @@
 /** Streams that the agent carries for a client, or of which it has carried something. */
 import { H2_STREAM } from '../../layout/streams.js';
 import { FLAG, FRAME, type Frame } from './frames.js';
+import type { Retried } from './retry.js';
 import type { Upstream } from './upstream.js';
 
 export interface Carried {
@@ -9,10 +10,12 @@ export interface Carried {
   readonly ofKernel: boolean;
   clientEnded: boolean;
   serverEnded: boolean;
+  /** it is tried again */
+  readonly retried?: Retried;
 }
 
 /** A stream of which only what waits is still to leave. */
-export const gone = (upstream: Upstream): Carried => ({
+export const leftover = (upstream: Upstream): Carried => ({
   upstream,
   ofKernel: false,
   clientEnded: true,
@@ -38,4 +41,9 @@ export function isOver({ ofKernel, clientEnded, serverEnded }: Carried, known: (
   const client = flags & H2_STREAM.CLIENT_HELD ? clientEnded : (flags & H2_STREAM.CLIENT_ENDED) > 0;
   const server = flags & H2_STREAM.SERVER_HELD ? serverEnded : (flags & H2_STREAM.SERVER_ENDED) > 0;
   return client && server;
+}
+
+/** Whether something of the client's has still to leave. */
+export function waits(stream: number, { upstream, retried }: Carried): boolean {
+  return retried ? retried.waits : upstream.waiting.has(stream);
 }

@@ -6,7 +6,8 @@
 import type { Socket } from 'node:net';
 import { fdOf, setLinger, setNoDelay } from '../../kernel/syscalls.js';
 import { H2_STREAM } from '../../layout/streams.js';
-import { type Carried, dataOf, ends, gone, isOver } from './carried.js';
+import { fragmentOf } from './block.js';
+import { type Carried, dataOf, ends, isOver, leftover, waits } from './carried.js';
 import { Connections } from './connections.js';
 import {
   ERROR,
@@ -19,10 +20,12 @@ import {
   isMalformed,
   numberFrame,
   OWN_SETTINGS,
+  ofStream,
   PREFACE,
 } from './frames.js';
 import type { End, H2Plane } from './plane.js';
 import { unavailable } from './replies.js';
+import { type Retried, Retries, toldOf } from './retry.js';
 import { type Due, timedOut } from './timeouts.js';
 import type { Target, Upstream } from './upstream.js';
 import { Waiting } from './window.js';
@@ -32,6 +35,8 @@ import { Waiting } from './window.js';
  * waits for one server takes the room of the others.
  */
 const ROOM = 16 * 1024 * 1024;
+const REFUSED = 'remote refused stream reset';
+
 export interface ClientOptions {
   /** index of the listener in the image */
   readonly listener: number;
@@ -49,6 +54,7 @@ export class H2Client {
   readonly #reader = new FrameReader(PREFACE);
   readonly #connections: Connections;
   readonly #carried = new Map<number, Carried>();
+  readonly #retries: Retries;
   readonly #waiting: Waiting;
   readonly #unwatch: (() => void)[];
   /** bytes of DATA that the agent was given, and those of them that have left it */
@@ -72,7 +78,7 @@ export class H2Client {
     this.#connections = new Connections(plane, end, options, {
       send: (bytes) => this.#send(bytes),
       left: (f) => {
-        this.#moved += dataOf(f);
+        if (!f.again) this.#moved += dataOf(f);
       },
       frame: (f, from) => this.#fromUpstream(f, from),
       room: (more, from) => this.#room(more, from),
@@ -81,6 +87,12 @@ export class H2Client {
       // what the client sends before it has done without a table only the connection that had it all can read
       replaceable: (ready) => ready && plane.begun(end),
       hopeless: () => this.fail(ERROR.NO_ERROR),
+    });
+    this.#retries = new Retries(plane, end, {
+      connection: () => this.#connections.again(),
+      most: () => this.#connections.proxy?.initial ?? FIRST_WINDOW,
+      room: (stream, bytes) => this.#moreRoom(stream, bytes),
+      lost: (retried) => this.#lost(retried),
     });
     const long = (stream: number) => void this.#find(stream); // which tells the client of its room
     this.#unwatch = [
@@ -177,7 +189,11 @@ export class H2Client {
       if (f.type === FRAME.HEADERS) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.INTERNAL_ERROR));
       return;
     }
-    const { upstream } = carried;
+    const { upstream, retried } = carried;
+    if (retried) {
+      this.#ofRetried(f, retried);
+      return;
+    }
     const inPieces = (f.type === FRAME.HEADERS && !(f.flags & FLAG.END_HEADERS)) || f.type === FRAME.CONTINUATION;
     if (f.type === FRAME.RST_STREAM || (carried.ofKernel && inPieces)) {
       const reset = f.type === FRAME.RST_STREAM ? f.bytes : numberFrame(FRAME.RST_STREAM, f.stream, ERROR.CANCEL);
@@ -190,15 +206,59 @@ export class H2Client {
     } else if (f.type === FRAME.WINDOW_UPDATE) {
       upstream.send(f.bytes);
     } else if (f.type === FRAME.DATA || f.type === FRAME.HEADERS || f.type === FRAME.CONTINUATION) {
+      if (carried.ofKernel) this.#retries.note(f);
       upstream.waiting.push(f);
       if (ends(f)) carried.clientEnded = true;
     }
   }
 
+  /** A frame of the client's of a stream that is tried again. */
+  #ofRetried(f: Frame, retried: Retried): void {
+    if (f.type === FRAME.WINDOW_UPDATE) retried.clientAllows(f);
+    else if (f.type === FRAME.RST_STREAM) {
+      this.#moved += retried.drop();
+      retried.upstream.moved(this.#waiting.drop(f.stream));
+      if (retried.number > 0) retried.upstream.send(ofStream(f, retried.number).bytes);
+      this.#forget(f.stream, retried);
+    } else if (f.type <= FRAME.HEADERS || f.type === FRAME.CONTINUATION) retried.push(f);
+  }
+
+  #lost(retried: Retried): void {
+    this.#moved += retried.drop();
+    this.#forget(retried.stream, retried);
+    this.#send(numberFrame(FRAME.RST_STREAM, retried.stream, ERROR.INTERNAL_ERROR));
+  }
+
+  /** Takes a stream from its server, which has failed, and has it tried again. @returns false: that cannot be */
+  #tryAgain(stream: number, carried: Carried): boolean {
+    const { upstream } = carried;
+    const { flags } = this.plane.stream(this.#end, stream) ?? { flags: 0 };
+    const deadline = this.plane.deadline(this.#end, stream);
+    const retried = this.#retries.take(stream, toldOf(this.#carried.has(stream) ? upstream.initial : undefined));
+    if (!retried) return false;
+    this.#moved += upstream.waiting.drop(stream);
+    if (!upstream.gone) upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.CANCEL));
+    this.#carried.set(stream, retried);
+    // of all tries together; the proxy's own time begins with its first one
+    if (deadline) {
+      const over = () => this.#triedTooLong(retried, { stream, why: deadline.why, flags });
+      retried.timer = setTimeout(over, Math.max(1, deadline.at - Number(process.hrtime.bigint()) / 1e6));
+    }
+    return true;
+  }
+
   /** A frame of a stream from a server that the kernel has left to the agent, or from the proxy. */
-  #fromUpstream(f: Frame, from: Upstream): void {
+  #fromUpstream(of: Frame, from: Upstream): void {
+    const f = this.#retries.own(of, from);
+    if (!f) {
+      from.moved(dataOf(of)); // of a stream that is over
+      return;
+    }
     if (this.#closed || f.type === FRAME.WINDOW_UPDATE || f.type > FRAME.CONTINUATION) {
-      if (f.type === FRAME.WINDOW_UPDATE && this.#find(f.stream)?.upstream === from) this.#send(f.bytes);
+      const carried = f.type === FRAME.WINDOW_UPDATE ? this.#find(f.stream) : undefined;
+      if (carried?.upstream !== from) return;
+      if (carried.retried) carried.retried.allow(f.payload.readUInt32BE(0) & 0x7fffffff);
+      else this.#send(f.bytes);
       return;
     }
     const carried = this.#find(f.stream);
@@ -208,7 +268,7 @@ export class H2Client {
     }
     if (f.type === FRAME.RST_STREAM && carried.ofKernel) {
       const refused = f.payload.readUInt32BE(0) === ERROR.REFUSED_STREAM;
-      this.#ended(f.stream, carried, refused ? 'remote refused stream reset' : 'remote reset');
+      this.#ended(f.stream, carried, refused ? REFUSED : 'remote reset');
       return;
     }
     // a head in several frames leaves as one: nothing of another stream may come between them
@@ -216,19 +276,23 @@ export class H2Client {
       this.#heads.set(from, [f]);
       return;
     }
-    const parts = this.#heads.get(from);
-    if (parts) {
+    const parts = this.#heads.get(from) ?? [];
+    if (parts.length > 0 && f.type === FRAME.CONTINUATION && !(f.flags & FLAG.END_HEADERS)) {
       parts.push(f);
-      if (f.type === FRAME.CONTINUATION && !(f.flags & FLAG.END_HEADERS)) return;
-      this.#heads.delete(from);
-      const head = parts[0]!;
-      this.#waiting.push({ ...head, bytes: Buffer.concat(parts.map(({ bytes }) => bytes)) });
-      if (ends(head)) carried.serverEnded = true;
-    } else {
-      this.#waiting.push(f);
-      if (ends(f) || f.type === FRAME.RST_STREAM) carried.serverEnded = true;
-      if (f.type === FRAME.RST_STREAM) carried.clientEnded = true;
+      return;
     }
+    this.#heads.delete(from);
+    const all = [...parts, f];
+    const whole = { ...all[0]!, bytes: Buffer.concat(all.map(({ bytes }) => bytes)) };
+    if (carried.ofKernel && whole.type === FRAME.HEADERS) {
+      const again = this.#retries.retriesHead(f.stream, Buffer.concat(all.map(fragmentOf)));
+      if (again && this.#tryAgain(f.stream, carried)) return;
+      if (again) this.#retries.answered(f.stream);
+    }
+    if (carried.retried && whole.type === FRAME.HEADERS) carried.retried.answered = true;
+    this.#waiting.push(whole);
+    if (ends(whole) || f.type === FRAME.RST_STREAM) carried.serverEnded = true;
+    if (f.type === FRAME.RST_STREAM) carried.clientEnded = true;
   }
 
   readonly #heads = new Map<Upstream, Frame[]>();
@@ -241,6 +305,7 @@ export class H2Client {
 
   #forget(stream: number, carried: Carried): void {
     this.#carried.delete(stream);
+    this.#retries.forget(stream, carried.retried);
     if (carried.ofKernel) this.plane.forget(this.#end, stream);
   }
 
@@ -251,8 +316,11 @@ export class H2Client {
 
   /** It says so while streams are under way; those that have not told the client of anything yet will tell of all. */
   #room(more: number, from: Upstream): void {
-    for (const [stream, { upstream, clientEnded }] of this.#carried)
-      if (upstream === from && !clientEnded) this.#moreRoom(stream, more);
+    for (const [stream, { upstream, clientEnded, retried }] of this.#carried) {
+      if (upstream !== from) continue;
+      if (retried) retried.allow(retried.number > 0 ? more : 0);
+      else if (!clientEnded) this.#moreRoom(stream, more);
+    }
   }
 
   /** Gives windows back, and forgets what is over. */
@@ -261,7 +329,7 @@ export class H2Client {
       if (
         isOver(carried, () => this.plane.stream(this.#end, stream)?.flags) &&
         !this.#waiting.has(stream) &&
-        !carried.upstream.waiting.has(stream)
+        !waits(stream, carried)
       )
         this.#forget(stream, carried);
     }
@@ -274,15 +342,17 @@ export class H2Client {
   }
 
   /** What a server does not go on with: as Envoy answers where it has not begun to, or a reset. */
-  #ended(stream: number, { upstream, ofKernel, serverEnded }: Carried, reason: string): void {
+  #ended(stream: number, carried: Carried, reason: string): void {
+    const { upstream, ofKernel, serverEnded, retried } = carried;
+    if (retried?.number === 0 && upstream.gone) return; // it will begin on another connection
+    if (ofKernel && this.#retries.retriesReset(stream, reason === REFUSED) && this.#tryAgain(stream, carried)) return;
     const { flags } = (ofKernel ? this.plane.stream(this.#end, stream) : undefined) ?? { flags: 0 };
     const whole = !ofKernel || flags & H2_STREAM.SERVER_HELD ? serverEnded : (flags & H2_STREAM.SERVER_ENDED) > 0;
-    this.#moved += upstream.waiting.drop(stream);
-    this.#carried.delete(stream);
-    if (ofKernel) this.plane.forget(this.#end, stream);
+    this.#moved += retried ? retried.drop() : upstream.waiting.drop(stream);
+    this.#forget(stream, carried);
     if (whole) {
       // nothing more of the request is wanted
-      if (this.#waiting.has(stream)) this.#carried.set(stream, gone(upstream));
+      if (this.#waiting.has(stream)) this.#carried.set(stream, leftover(upstream));
       else this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
       return;
     }
@@ -305,31 +375,46 @@ export class H2Client {
     upstream.moved(this.#waiting.drop(stream));
     upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
     this.#forget(stream, carried);
-    if (flags & H2_STREAM.ANSWERED) {
-      this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
+    this.#tellOverdue(due, (flags & H2_STREAM.ANSWERED) > 0, (flags & H2_STREAM.CLIENT_ENDED) > 0);
+  }
+
+  /** The same for a stream that is tried again. */
+  #triedTooLong(retried: Retried, due: Due): void {
+    const { stream } = due;
+    if (this.#closed || this.#carried.get(stream) !== retried || retried.serverEnded) return;
+    this.#moved += retried.drop();
+    retried.upstream.moved(this.#waiting.drop(stream));
+    if (retried.number > 0) retried.upstream.send(numberFrame(FRAME.RST_STREAM, retried.number, ERROR.INTERNAL_ERROR));
+    this.#forget(stream, retried);
+    this.#tellOverdue(due, retried.answered, retried.clientEnded || (due.flags & H2_STREAM.CLIENT_ENDED) > 0);
+  }
+
+  #tellOverdue(due: Due, answered: boolean, ended: boolean): void {
+    if (answered) {
+      this.#send(numberFrame(FRAME.RST_STREAM, due.stream, ERROR.INTERNAL_ERROR));
       return;
     }
-    const ended = (flags & H2_STREAM.CLIENT_ENDED) > 0;
     for (const f of timedOut(due, ended)) this.#waiting.push(f);
-    if (!ended) this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
+    if (!ended) this.#send(numberFrame(FRAME.RST_STREAM, due.stream, ERROR.NO_ERROR));
   }
 
   #streamsOf(from: Upstream): Map<number, Carried> {
     const found = new Map([...this.#carried].filter(([, c]) => c.upstream === from));
     const id = from.end?.id;
     for (const { stream, server } of this.plane.streams(this.#end))
-      if (server === id && !found.has(stream))
+      if (server === id && !this.#carried.has(stream))
         found.set(stream, { upstream: from, ofKernel: true, clientEnded: false, serverEnded: false });
     return found;
   }
 
   #leaving(last: number, from: Upstream): void {
     for (const [stream, carried] of this.#streamsOf(from))
-      if (stream > last) this.#ended(stream, carried, 'remote refused stream reset');
+      if ((carried.retried?.number ?? stream) > last) this.#ended(stream, carried, REFUSED);
   }
 
   #gone(from: Upstream): void {
     for (const [stream, carried] of this.#streamsOf(from)) this.#ended(stream, carried, 'connection termination');
+    this.#retries.gone(from);
   }
 
   /** Ends the connection with a GOAWAY. */
@@ -365,6 +450,7 @@ export class H2Client {
     if (this.#closed) return;
     this.#closed = true;
     for (const unwatch of this.#unwatch) unwatch();
+    this.#retries.close();
     for (const { stream } of [...this.plane.streams(this.#end)]) this.plane.forget(this.#end, stream);
     this.#connections.close();
     this.plane.remove(this.#end);

@@ -21,6 +21,8 @@ export class Connections {
   /** connections that take no new streams: the proxy's, and those of servers */
   readonly #left = new Set<Upstream>();
   #proxy: Upstream | undefined;
+  /** another one to the proxy, for streams that are tried again */
+  #again: Upstream | undefined;
   #servedAt = 0;
   #settings: Map<number, number> | undefined;
   /** how many have still to take over the client's last settings */
@@ -40,8 +42,16 @@ export class Connections {
     return this.#proxy?.gone ? undefined : this.#proxy;
   }
 
+  /** A connection to the proxy for streams that are tried again, opened when it is needed; undefined: there is no proxy. */
+  again(): Upstream | undefined {
+    const target = this.targets.proxy();
+    if (!this.#again && target && this.#settings) this.#again = this.#open(target);
+    return this.#again;
+  }
+
   *all(): Generator<Upstream> {
     if (this.#proxy) yield this.#proxy;
+    if (this.#again) yield this.#again;
     yield* this.#left;
     yield* this.#servers.values();
   }
@@ -108,7 +118,10 @@ export class Connections {
     if (this.#closed) return;
     this.events.leaving(last, from);
     if (from === this.#proxy) this.#openProxy();
-    else if (from.target.endpoint !== undefined && this.#servers.get(from.target.endpoint) === from) {
+    else if (from === this.#again) {
+      this.#again = undefined;
+      this.#left.add(from);
+    } else if (from.target.endpoint !== undefined && this.#servers.get(from.target.endpoint) === from) {
       this.#servers.delete(from.target.endpoint);
       this.#left.add(from);
     }
@@ -121,7 +134,8 @@ export class Connections {
     this.events.gone(from);
     this.#left.delete(from);
     const { endpoint } = from.target;
-    if (from === this.#proxy) {
+    if (from === this.#again) this.#again = undefined;
+    else if (from === this.#proxy) {
       this.#proxy = undefined;
       if (this.events.replaceable(from.ready)) this.#openProxy();
       else this.events.hopeless();

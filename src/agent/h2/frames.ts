@@ -3,7 +3,7 @@ export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 export const FRAME = {
   ...{ DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, PING: 6, GOAWAY: 7, WINDOW_UPDATE: 8, CONTINUATION: 9 },
 } as const;
-export const FLAG = { END_STREAM: 1, ACK: 1, END_HEADERS: 4 } as const;
+export const FLAG = { END_STREAM: 1, ACK: 1, END_HEADERS: 4, PADDED: 8, PRIORITY: 32 } as const;
 export const SETTING = {
   HEADER_TABLE_SIZE: 1,
   ENABLE_PUSH: 2,
@@ -38,6 +38,11 @@ export function frame(type: number, flags: number, stream: number, payload: Uint
   return Buffer.concat([head, payload]);
 }
 
+/** A frame as value. @param payload at most 16,384 bytes */
+export function made(type: number, flags: number, stream: number, payload: Buffer): Frame {
+  return { type, flags, stream, payload, bytes: frame(type, flags, stream, payload) };
+}
+
 /** The payload of a SETTINGS frame. */
 export function settings(list: Iterable<readonly [id: number, value: number]>): Buffer {
   const entries = [...list].map(([id, value]) => {
@@ -56,6 +61,13 @@ export function readSettings(payload: Buffer): Map<number, number> {
   return found;
 }
 
+/** A frame as another stream's. */
+export function ofStream(f: Frame, stream: number): Frame {
+  const bytes = Buffer.from(f.bytes);
+  for (let at = 0; at < bytes.length; at += 9 + bytes.readUIntBE(at, 3)) bytes.writeUInt32BE(stream, at + 5);
+  return { ...f, stream, bytes, payload: bytes.subarray(bytes.length - f.payload.length) };
+}
+
 /** A frame that says a number of 32 bits: WINDOW_UPDATE, RST_STREAM. */
 export function numberFrame(type: number, stream: number, value: number): Buffer {
   const payload = Buffer.alloc(4);
@@ -68,8 +80,10 @@ export interface Frame {
   readonly flags: number;
   readonly stream: number;
   readonly payload: Buffer;
-  /** the frame as it came */
+  /** the frame as it came; of a head in several frames, all of them */
   readonly bytes: Buffer;
+  /** its bytes have left the agent once before */
+  readonly again?: true;
 }
 
 /** The largest payload that one may send to who has not said more. */

@@ -11,7 +11,7 @@ import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
 import { imageMap } from '../image-map.js';
 import { Places } from './places.js';
-import { Timeouts } from './timeouts.js';
+import { deadlineOf, Timeouts } from './timeouts.js';
 
 /** Maps of the other object that these programs do not use; what is common is to be shared. */
 const UNUSED =
@@ -19,7 +19,7 @@ const UNUSED =
 
 /** What the common headers have besides is the other object's. */
 const USED =
-  /^(h2_parse|on_client_frame|on_server_frame|h2_parse_writer|on_writer|on_door|h2_take|h2_overdue|h2_forget|h2_release)$/;
+  /^(h2_parse|on_client_frame|on_server_frame|h2_parse_writer|on_writer|on_door|h2_take|h2_claim|h2_overdue|h2_forget|h2_release)$/;
 
 /** An end of the agent's that the programs know. */
 export interface End {
@@ -217,11 +217,24 @@ export class H2Plane {
   }
 
   /** What the programs know of a stream that the kernel has begun; `flags`: H2_STREAM. */
-  stream(client: End, stream: number): { readonly server: number; readonly flags: number } | undefined {
+  stream(
+    client: End,
+    stream: number,
+  ):
+    | { readonly server: number; readonly flags: number; readonly clientRoom: number; readonly serverRoom: number }
+    | undefined {
     const value = this.map('h2_streams').lookup(key(client.id, stream));
     if (!value) return undefined;
     const view = new DataView(value.buffer);
-    return { server: get(view, 0, H2StreamSpec, 'id'), flags: get(view, 0, H2StreamSpec, 'flags') };
+    const field = (name: string) => get(view, 0, H2StreamSpec, name);
+    const rooms = { clientRoom: field('client_room'), serverRoom: field('server_room') };
+    return { server: field('id'), flags: field('flags'), ...rooms };
+  }
+
+  /** When a stream's time is over, if it will be, whatever comes meanwhile: in ms of CLOCK_MONOTONIC. */
+  deadline(client: End, stream: number): { readonly at: number; readonly why: number } | undefined {
+    const value = this.map('h2_streams').lookup(key(client.id, stream));
+    return value && deadlineOf(new DataView(value.buffer));
   }
 
   /** Forgets a stream that the kernel has begun. Its server may take it to be under way for a little longer. */
@@ -230,6 +243,7 @@ export class H2Plane {
     const server = this.object.program('h2_forget').testRun(packet).retval;
     if (server > 0) this.places.ended(server - 1);
     this.map('h2_stages').delete(key(client.id, stream));
+    this.map('h2_kept').delete(key(client.id, stream));
   }
 
   /** The streams that the kernel has begun and not ended, with their servers. */

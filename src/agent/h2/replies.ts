@@ -1,20 +1,7 @@
 /** Answers that the agent gives itself on streams, as Envoy words them. */
 import { H2_STREAM } from '../../layout/streams.js';
-import { FLAG, FRAME, type Frame, frame } from './frames.js';
-
-/** Literals without indexing (RFC 7541, section 6.2.2); names and values are short. */
-function block(fields: readonly (readonly [name: string, value: string])[]): Buffer {
-  const text = (value: string): Buffer => {
-    const bytes = Buffer.from(value, 'latin1');
-    const { length } = bytes;
-    return Buffer.concat([length < 127 ? Buffer.from([length]) : Buffer.from([127, length - 127]), bytes]);
-  };
-  return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.from([0]), text(name), text(value)]));
-}
-
-function made(type: number, flags: number, stream: number, payload: Buffer): Frame {
-  return { type, flags, stream, payload, bytes: frame(type, flags, stream, payload) };
-}
+import { encodeBlock } from './block.js';
+import { FLAG, FRAME, type Frame, made } from './frames.js';
 
 /**
  * An answer of the mesh's own, in gRPC's form where the request is gRPC.
@@ -40,12 +27,12 @@ export function localReply(
         FRAME.HEADERS,
         ends,
         stream,
-        block([[':status', '200'], ['content-type', 'application/grpc'], ...told, ...own]),
+        encodeBlock([[':status', '200'], ['content-type', 'application/grpc'], ...told, ...own]),
       ),
     ];
   }
   const length = ['content-length', String(body.length)] as const;
-  const fields = block([[':status', String(status)], length, ['content-type', 'text/plain'], ...own]);
+  const fields = encodeBlock([[':status', String(status)], length, ['content-type', 'text/plain'], ...own]);
   if (flags & H2_STREAM.HEAD) return [made(FRAME.HEADERS, ends, stream, fields)];
   return [
     made(FRAME.HEADERS, FLAG.END_HEADERS, stream, fields),

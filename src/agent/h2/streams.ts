@@ -1,4 +1,4 @@
-/** Requests of HTTP/2 that clients make (`run --http2`): which connections are those, and what is in force for them. */
+/** Requests of HTTP/2 that clients make: which connections are those, and what is in force for them. */
 import { fdOf, peek, setLinger } from '../../kernel/syscalls.js';
 import { type Address, addressWords } from '../address.js';
 import type { Arrival } from '../listeners.js';
@@ -12,6 +12,9 @@ import type { Target } from './upstream.js';
 const SILENT_MS = 1000;
 const QUICK_MS = 20;
 const DRAIN_POLL_MS = 10;
+
+/** Nothing is decided by it. */
+const NO_IMAGE = new Uint8Array(64);
 
 export interface StreamsContext {
   /** the number of a listener in the image */
@@ -27,12 +30,14 @@ export interface StreamsContext {
 export class Streams {
   readonly #clients = new Set<H2Client>();
   readonly #endpoints = new Map<string, number>();
+  #plane: H2Plane | undefined;
   #servers: StreamPolicy['servers'] = new Map();
   #proxied = 0;
   #stopping = false;
 
   constructor(
-    private readonly plane: H2Plane,
+    /** loads the programs, which is done when a policy needs them */
+    private readonly load: () => Promise<H2Plane>,
     private readonly context: StreamsContext,
   ) {}
 
@@ -44,17 +49,20 @@ export class Streams {
     return id;
   }
 
-  /** Puts a policy in force for every stream from now on. */
-  async use({ image, servers }: StreamPolicy): Promise<void> {
-    this.#servers = servers;
-    await this.plane.install(image);
+  /** Puts a policy in force for every stream from now on. @param policy undefined: all streams are the proxy's */
+  async use(policy: StreamPolicy | undefined): Promise<void> {
+    if (policy && policy.servers.size > 0) this.#plane ??= await this.load();
+    this.#servers = policy?.servers ?? new Map();
+    await this.#plane?.install(policy?.image ?? NO_IMAGE);
     for (const client of this.#clients) client.serve();
   }
 
   /** Takes a connection that speaks HTTP/2 to a listener with requests for the kernel; all others are given to `otherwise`. */
   consider(arrival: Arrival, otherwise: (arrival: Arrival) => void): void {
     const { socket, listener, cookie } = arrival;
-    if (arrival.netns !== undefined || arrival.relay || !this.#servers.has(listener) || !this.context.proxy(listener)) {
+    const plane = this.#plane;
+    const ours = arrival.netns === undefined && !arrival.relay && this.#servers.has(listener);
+    if (!plane || !ours || !this.context.proxy(listener)) {
       otherwise(arrival);
       return;
     }
@@ -74,7 +82,7 @@ export class Streams {
       const waited = performance.now() - since;
       const silent = waited > SILENT_MS || this.#stopping || (cookie !== undefined && this.context.decided(cookie));
       const prefix = first === undefined || (first.length > 0 && PREFACE.subarray(0, first.length).equals(first));
-      if (first?.length === PREFACE.length && prefix) void this.#take(arrival);
+      if (first?.length === PREFACE.length && prefix) void this.#take(plane, arrival);
       else if (prefix && !silent) setTimeout(look, waited < QUICK_MS ? 1 : 5);
       else {
         socket.off('error', ignore);
@@ -84,7 +92,7 @@ export class Streams {
     look();
   }
 
-  async #take(arrival: Arrival): Promise<void> {
+  async #take(plane: H2Plane, arrival: Arrival): Promise<void> {
     const { socket, listener, client } = arrival;
     const servers = (): readonly StreamServer[] => this.#servers.get(listener) ?? [];
     const proxy = (): Target | undefined => {
@@ -107,7 +115,7 @@ export class Streams {
     };
     let own: H2Client | undefined;
     try {
-      own = await H2Client.open(this.plane, socket, options, closed);
+      own = await H2Client.open(plane, socket, options, closed);
       this.#clients.add(own);
       if (this.#stopping) own.leave();
     } catch {
@@ -116,9 +124,9 @@ export class Streams {
     }
   }
 
-  /** Requests that the kernel has begun, and that were left to the proxy. */
-  counts(): { readonly kernel: number; readonly proxy: number } {
-    return { kernel: this.plane.begunStreams(), proxy: this.#proxied };
+  /** Requests that the kernel has begun, and that were left to the proxy; undefined: no policy has needed the programs. */
+  counts(): { readonly kernel: number; readonly proxy: number } | undefined {
+    return this.#plane && { kernel: this.#plane.begunStreams(), proxy: this.#proxied };
   }
 
   /** No client may begin streams any more; those under way may end, for at most `ms`. */
@@ -134,6 +142,6 @@ export class Streams {
 
   close(): void {
     for (const client of [...this.#clients]) client.close();
-    this.plane.close();
+    this.#plane?.close();
   }
 }

@@ -1,6 +1,6 @@
 /** Streams of the kernel's whose time is over (bpf/h2-timeouts.h): told to the agent, who ends them. */
 import type { BpfObject } from '../../kernel/libbpf.js';
-import { H2_DUE, H2ClockSpec, H2DueSpec } from '../../layout/streams.js';
+import { H2_DUE, H2ClockSpec, H2DueSpec, H2StreamSpec } from '../../layout/streams.js';
 import { get, getBig } from '../../layout/struct.js';
 import type { Frame } from './frames.js';
 import { localReply } from './replies.js';
@@ -51,6 +51,13 @@ export class Timeouts {
   close(): void {
     clearInterval(this.#timer);
   }
+}
+
+/** The deadline that nothing puts off, of a stream as the programs have it (struct h2_stream). */
+export function deadlineOf(stream: DataView): { readonly at: number; readonly why: number } | undefined {
+  const of = (name: string, why: number) => ({ at: Number(getBig(stream, 0, H2StreamSpec, name)) / 1e6, why });
+  const all = [of('whole_by', H2_DUE.WHOLE), of('latest', H2_DUE.DURATION)].filter(({ at }) => at > 0);
+  return all.sort((a, b) => a.at - b.at)[0];
 }
 
 const WORDS: Readonly<Record<number, string>> = {
