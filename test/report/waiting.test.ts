@@ -95,16 +95,16 @@ describe('check: rules that wait for HTTP/2 or TLS', () => {
     assert.deepEqual(found, [
       ['routes[0]', 'kernel', '', ''],
       ['routes[1]', 'kernel', '', ''],
-      ['routes[2]', 'proxy', '', 'mirror'],
+      ['routes[2]', 'proxy', 'http2', 'mirror'],
       ['routes[3]', 'kernel', '', ''],
       ['routes[4]', 'proxy', 'tls', 'tls'],
       ['routes[5]', 'proxy', 'tls', 'tls'],
-      ['routes[6]', 'proxy', '', 'mirror'],
+      ['routes[6]', 'proxy', 'tls', 'tls'],
       ['routes[7]', 'proxy', 'http2', 'upstream-protocol'],
     ]);
-    assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [3, 1, 2, 0]);
-    assert.match(checkText(output), /2 of the proxy's would be in the kernel but for TLS \(25\.0%\)/);
-    assert.match(checkHtml(output, sources), /<b>1<\/b> of the proxy’s would be in the kernel but for HTTP\/2/);
+    assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [3, 2, 3, 0]);
+    assert.match(checkText(output), /3 of the proxy's would be in the kernel but for TLS \(37\.5%\)/);
+    assert.match(checkHtml(output, sources), /<b>2<\/b> of the proxy’s would be in the kernel but for HTTP\/2/);
   });
 
   it('mutual TLS with the mesh’s certificates, which the node is taken to have', async () => {
