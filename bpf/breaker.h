@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * Requests in flight of clusters whose number is limited (circuit breakers, max_requests). The kernel counts its own from
- * when a connection is taken until the exchange has ended; the agent counts those for which the proxy asks. What is one
- * too many here goes to the proxy, which asks, and refuses.
+ * Requests in flight of clusters whose number is limited (circuit breakers: max_requests, and max_connections, since over
+ * HTTP/1.1 each needs a connection). The kernel counts its own from when a connection is taken until the exchange has ended;
+ * the agent counts those for which the proxy asks. What is one too many here goes to the proxy, which asks, and waits or refuses.
  */
 #pragma once
 #include "maps.h"
@@ -22,6 +22,12 @@ __noinline int breaker_enter(__u32 index) {
       return 1;
   }
   return 0;
+}
+
+/* Whether the kernel is to leave a request to the proxy: no place is free, or others wait for one. */
+__noinline int breaker_full(__u32 index) {
+  struct breaker *b = bpf_map_lookup_elem(&breakers, &index);
+  return !b || *(volatile __u32 *)&b->waiting || *(volatile __u32 *)&b->active >= b->most;
 }
 
 __noinline int breaker_leave(__u32 index) {

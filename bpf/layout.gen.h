@@ -538,7 +538,7 @@ struct action {
   __u32 backoff_ms; /* the first retry waits a random time shorter than this */
   __u32 answer; /* FORWARD: number of the edits of the answer, 0: none */
   __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
-  __u32 origin; /* REPLY: whose reply it is, ORIGIN */
+  __u32 origin; /* REPLY: whose reply it is, ORIGIN; from DETAILS_SHIFT on, which of its listener’s details it has, 0: none */
   __u32 mirror; /* FORWARD: offset of a mirror, 0: nobody gets a copy */
   __u32 retry_streams; /* what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n */
   __u32 times; /* of HTTP/2: TIMES */
@@ -1089,11 +1089,15 @@ _Static_assert(__builtin_offsetof(struct tuple, pad) == 28, "tuple.pad");
 /* Requests in flight of a cluster whose number is limited. */
 struct breaker {
   __u32 active; /* those of the kernel and those of the proxy */
-  __u32 most; /* max_requests; written by the agent */
+  __u32 most; /* max_requests, or max_connections; written by the agent */
+  __u32 waiting; /* requests that the agent holds until there is a place, which is theirs; written by the agent */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct breaker) == 8, "breaker");
+_Static_assert(sizeof(struct breaker) == 16, "breaker");
 _Static_assert(__builtin_offsetof(struct breaker, active) == 0, "breaker.active");
 _Static_assert(__builtin_offsetof(struct breaker, most) == 4, "breaker.most");
+_Static_assert(__builtin_offsetof(struct breaker, waiting) == 8, "breaker.waiting");
+_Static_assert(__builtin_offsetof(struct breaker, pad) == 12, "breaker.pad");
 
 /* Tokens of a rate limit; times in 1/16 ns of bpf_ktime_get_ns. */
 struct bucket {

@@ -154,6 +154,9 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     if (way == BY_AGENT)
       return to_agent(c, size, COUNTER_AGENT);
   }
+  /* before a connection could be missed: there are to be no more than may be in use */
+  if (action && s->breaker && breaker_full(s->breaker - 1))
+    return to_agent(c, size, COUNTER_AGENT);
   __u32 slot = take_again(endpoint, c->upstream);
   if (slot == NO_SLOT)
     slot = pool_take(endpoint);

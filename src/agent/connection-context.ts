@@ -1,6 +1,7 @@
 /** What the agent's ends of client connections share, and what a connection's exchanges ask of it. */
 import type { DownstreamIdle } from '../plan/idle-times.js';
 import type { AnswerPrograms } from './answer-programs.js';
+import type { SessionEvent } from './breakers.js';
 import type { ChainFacts } from './chain-server.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
@@ -24,7 +25,7 @@ export interface ConnectionContext {
   /** a request's head that goes to the proxy */
   readonly head: (head: Head) => void;
   /** what becomes of the exchanges of a connection to the proxy */
-  readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void;
+  readonly exchange: (event: SessionEvent, end: string) => void;
   readonly programs: AnswerPrograms;
   readonly log: RequestLog;
   /** how long the connection may be idle */

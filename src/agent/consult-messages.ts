@@ -4,7 +4,7 @@
  */
 import type { IncomingHttpHeaders } from 'node:http2';
 import { BinaryReader, BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
-import { BREAKER_KEYS, LIMIT_KEY, SHOWN_KEY } from '../proxy/index.js';
+import { BREAKER_KEYS, LIMIT_KEY, SHOWN_KEY, TIMEOUT_KEY } from '../proxy/index.js';
 import type { Advice, ConsultedRequest } from './consult.js';
 
 type Fields = Readonly<Record<number, (reader: BinaryReader) => void>>;
@@ -70,6 +70,7 @@ export function decodeCheck(bytes: Uint8Array, metadata: IncomingHttpHeaders): C
     cluster: said(cluster),
     end: said(end),
     quiet: said(quiet) !== '',
+    timeoutMs: Number(context.get(TIMEOUT_KEY) ?? 0),
     headers,
     sourceIp,
   };
@@ -102,7 +103,7 @@ class Encoder {
 }
 
 /** A CheckResponse that lets the request pass, or answers it; its dynamic metadata has the bucket. */
-export function encodeAnswer({ refusal, bucket }: NonNullable<Advice>): Uint8Array {
+export function encodeAnswer({ refusal, bucket, headers = [] }: NonNullable<Advice>): Uint8Array {
   const to = new Encoder();
   to.message(1, () => refusal && to.integer(1, DENIED));
   if (refusal)
@@ -117,7 +118,17 @@ export function encodeAnswer({ refusal, bucket }: NonNullable<Advice>): Uint8Arr
         );
       to.text(3, refusal.body);
     });
-  else to.message(3, () => undefined);
+  else
+    to.message(3, () => {
+      for (const [name, value] of headers)
+        to.message(2, () => {
+          to.message(1, () => {
+            to.text(1, name);
+            to.text(2, value);
+          });
+          to.message(2, () => undefined); // do not append
+        });
+    });
   if (bucket !== undefined)
     to.message(4, () =>
       to.message(1, () => {

@@ -7,8 +7,8 @@ import type { Advice, ConsultedRequest, Figures } from './consult.js';
 import { decodeCheck, decodeProcessing, encodeAdditions, encodeAnswer } from './consult-messages.js';
 import { GRPC_PREFIX, serveGrpc } from './grpc-socket.js';
 
-/** What is said about a request. */
-export type Ask = (request: ConsultedRequest) => Advice;
+/** What is said about a request; `gone` calls what it is given when nobody waits for that any more. */
+export type Ask = (request: ConsultedRequest, gone: (then: () => void) => void) => Advice | Promise<Advice>;
 /** How a bucket stands that an answer is to tell of. */
 export type Tell = (bucket: string) => Figures;
 
@@ -36,18 +36,20 @@ function handle(stream: ServerHttp2Stream, headers: IncomingHttpHeaders, ask: As
   stream.on('error', () => undefined); // the proxy has given up: then it decides by itself
   stream.on('data', (bytes: Buffer) => chunks.push(bytes));
   stream.on('end', () => {
-    let advice: Advice;
+    let advice: ReturnType<Ask>;
     try {
       const body = Buffer.concat(chunks);
       // one message, not compressed
       if (body.length >= GRPC_PREFIX && body[0] === 0 && body.length === GRPC_PREFIX + body.readUInt32BE(1)) {
         const request: ConsultedRequest = decodeCheck(body.subarray(GRPC_PREFIX), headers);
-        advice = ask(request);
+        advice = ask(request, (then) => stream.once('close', then));
       }
     } catch {
       advice = undefined;
     }
-    answer(stream, advice && encodeAnswer(advice));
+    const say = (said: Advice): void => answer(stream, said && encodeAnswer(said));
+    if (advice instanceof Promise) void advice.then(say);
+    else say(advice);
   });
 }
 

@@ -12,12 +12,15 @@ export interface ConsultedRequest {
   readonly end: string;
   /** answers must not say that they are Envoy's */
   readonly quiet: boolean;
+  /** the route's timeout (0: none) */
+  readonly timeoutMs: number;
   readonly headers: readonly (readonly [name: string, value: string])[];
   readonly sourceIp: string;
 }
 
-/** Let it pass, or the refusal of a limit; `bucket`: the one that the answer is to tell of. */
+/** Let it pass, with headers that are set, or a refusal; `bucket`: the one that the answer is to tell of. */
 export interface Said {
+  readonly headers?: readonly (readonly [name: string, value: string])[];
   readonly refusal?: LocalLimit['reply'];
   readonly bucket?: string;
 }

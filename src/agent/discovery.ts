@@ -15,6 +15,7 @@ import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject } from '../policy/resources.js';
 import { hostKey } from '../proxy/index.js';
 import { HostRooms } from './host-rooms.js';
+import { type Bounds, bounded } from './pool-bounds.js';
 
 /** What is asked of the rest of the agent. */
 export interface DiscoveryContext {
@@ -24,8 +25,8 @@ export interface DiscoveryContext {
   readonly endpointId: (address: string, port: number, relay?: string) => number;
   /** writes who takes traffic into a room of the image in force, and puts it in force */
   readonly setHosts: SetHosts;
-  /** how long connections to endpoints may be idle, by id (ms, 0: for ever) */
-  readonly idleTimes: (times: ReadonlyMap<number, number>) => void;
+  /** how long connections to endpoints may be idle (ms, 0: for ever), and how many there may be, by id */
+  readonly limits: (times: ReadonlyMap<number, number>, bounds: ReadonlyMap<number, Bounds>) => void;
   /** no cluster leads to this endpoint any more */
   readonly retire: (endpoint: number) => void;
 }
@@ -108,6 +109,7 @@ export class Discovery {
   #inForce = new Map<string, InForce>();
   #prepared = new Map<string, InForce>();
   #fixed: ReadonlyMap<number, number> = new Map();
+  #bounds: ReadonlyMap<number, Bounds> = new Map();
   #timer: NodeJS.Timeout | undefined;
   #stopped = false;
 
@@ -130,14 +132,20 @@ export class Discovery {
   /**
    * An image that was prepared is in force.
    * @param fixed endpoints that its clusters lead to whatever the proxy finds, with how long connections may be idle
+   * @param bounds how many connections there may be to these
    */
-  enforce(compiled: Pick<CompiledImage, 'image' | 'followed'>, fixed: ReadonlyMap<number, number>): void {
+  enforce(
+    compiled: Pick<CompiledImage, 'image' | 'followed'>,
+    fixed: ReadonlyMap<number, number>,
+    bounds: ReadonlyMap<number, Bounds>,
+  ): void {
     this.#fixed = fixed;
+    this.#bounds = bounds;
     this.#clusters = asked(compiled);
     const before = this.#inForce;
     this.#inForce = this.#prepared;
     this.#retire([...before.values()].flatMap(({ hosts }) => hosts));
-    this.#tellIdle();
+    this.#tellLimits();
     this.#schedule(this.#period());
   }
 
@@ -171,7 +179,7 @@ export class Discovery {
       rooms.change(this.context.setHosts, now.hosts, now.states);
       this.#inForce.set(name, { ...now, rooms });
       if (before) this.#retire(before.hosts);
-      this.#tellIdle();
+      this.#tellLimits();
     }
     this.#schedule(Math.max(this.#period(), took * SPARING));
   }
@@ -197,8 +205,10 @@ export class Discovery {
     }
   }
 
-  #found({ relay }: FollowedCluster['plan'], found: readonly Host[]): Found {
-    if (found.length > MAX_DISCOVERED) return NOTHING;
+  #found({ relay, breaker }: FollowedCluster['plan'], found: readonly Host[]): Found {
+    // a connection to each is opened whatever is allowed
+    const waiting = breaker?.waiting !== undefined;
+    if (found.length > MAX_DISCOVERED || (waiting && found.length > breaker.most)) return NOTHING;
     const hosts = found.map(({ address, port }) => {
       return { address, port, weight: 1, id: this.context.endpointId(address, port, relay && relayId(relay)) };
     });
@@ -220,13 +230,17 @@ export class Discovery {
     };
   }
 
-  #tellIdle(): void {
+  #tellLimits(): void {
     const times = new Map(this.#fixed);
+    const bounds = new Map(this.#bounds);
     for (const [name, { hosts }] of this.#inForce) {
-      const ms = this.#clusters.get(name)?.plan.idleMs ?? HOUR_MS;
-      for (const { id } of hosts) times.set(id, shorter(times.get(id), ms));
+      const { idleMs = HOUR_MS, breaker } = this.#clusters.get(name)?.plan ?? {};
+      for (const { id } of hosts) {
+        times.set(id, shorter(times.get(id), idleMs));
+        bounds.set(id, bounded(bounds.get(id), breaker));
+      }
     }
-    this.context.idleTimes(times);
+    this.context.limits(times, bounds);
   }
 
   #retire(hosts: readonly FollowedHost[]): void {

@@ -56,7 +56,7 @@ export class InForce {
     parts.buckets.enforced();
     parts.consultant.enforced();
     parts.breakers.enforced();
-    parts.discovery.enforce(generation.compiled, generation.endpoints);
+    parts.discovery.enforce(generation.compiled, generation.endpoints, generation.bounds);
     parts.traffic.setIdleTimes(generation.idle);
     parts.relays.renew();
     parts.plane.clearRuleHits(generation.ruleCount);

@@ -196,8 +196,7 @@ export class Instance {
     this.#grpc.push(
       await serveConsults(
         this.#paths.consults,
-        (request) =>
-          request.cluster === '' ? consultant.ask(request) : breakers.ask(request.cluster, request.end, request.quiet),
+        (request, gone) => (request.cluster === '' ? consultant.ask(request) : breakers.ask(request, gone)),
         (bucket) => consultant.figures(bucket),
       ),
     );
@@ -255,7 +254,8 @@ export class Instance {
     this.#unwatch?.();
     this.#source.stop();
     await this.#changes?.stop();
-    const { discovery, listeners, traffic, streams, log, spans, mirrors, outliers, plane } = this.#parts ?? {};
+    const { discovery, listeners, traffic, streams, log, spans, mirrors, breakers, outliers, plane } =
+      this.#parts ?? {};
     discovery?.stop();
     listeners?.closeAll();
     this.#chains.close();
@@ -267,6 +267,7 @@ export class Instance {
     await this.#proxy?.stop(Math.min(drainMs, 1000));
     for (const server of this.#grpc) server.close();
     outliers?.stop();
+    breakers?.stop();
     streams?.close();
     plane?.close();
     if (this.#holder) endHolder(this.#paths.folder, this.#holder);

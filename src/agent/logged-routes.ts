@@ -1,6 +1,7 @@
 /** What access logs need of each rule, as memory that goes from thread to thread without being copied. */
 import { deserialize, serialize } from 'node:v8';
 import type { ListenerPlan, Plan } from '../plan/ir.js';
+import { replyDetails } from '../plan/reply-details.js';
 import type { LoggedListener, LoggedRoute } from './policy.js';
 
 /**
@@ -33,7 +34,12 @@ function logged(listener: ListenerPlan, rules: readonly string[]): LoggedListene
   parts.forEach((part, i) => {
     bytes.set(part, offsets[i]);
   });
-  return { listener: { ...listener, virtualHosts: [], rbac: [] }, routes: bytes, offsets };
+  return {
+    listener: { ...listener, virtualHosts: [], rbac: [] },
+    details: replyDetails(listener),
+    routes: bytes,
+    offsets,
+  };
 }
 
 /** The route of rule `index`; undefined: it is none of this listener's. */

@@ -1,6 +1,7 @@
 /** The parts of an agent that live as long as it does, whatever policy is in force, and how they know each other. */
 import { join } from 'node:path';
 import { bpfObjectPath, h2ObjectPath } from '../kernel/object-path.js';
+import { UPSTREAM_FLAG } from '../layout/exchanges.js';
 import {
   collectorPath,
   type EnvoyProxy,
@@ -105,6 +106,7 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
     uncount: (slot) => plane.commands.uncount(slot),
     countOn: (slot, breaker) => plane.slots.countOn(slot, breaker),
     slotOf: (end) => traffic.pool.byLocalEnd(end),
+    complete: (slot) => (plane.slots.field(slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE) !== 0,
   });
   const relays = new Relays({
     listeners: () =>
@@ -135,7 +137,7 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
         .then(({ body }) => body),
     endpointId: (...endpoint) => traffic.pool.endpointId(...endpoint),
     setHosts: (cluster, room, hosts, states) => plane.setHosts(cluster, room, hosts, states),
-    idleTimes: (times) => traffic.pool.setIdleTimes(times),
+    limits: (...limits) => traffic.pool.setLimits(...limits),
     retire: (endpoint) => traffic.pool.retire(endpoint),
   });
   const streams = options.http2

@@ -24,6 +24,7 @@ import { compileStreams, placeOf } from './h2/policy.js';
 import { loggedListeners } from './logged-routes.js';
 import type { Generation, Numbers, NumbersWanted, PolicyTask } from './policy.js';
 import { digestOf, type LoadedPolicy, problemOf } from './policy-load.js';
+import { type Bounds, bounded } from './pool-bounds.js';
 import { forProxy } from './proxy-resources.js';
 import { stable } from './stable.js';
 
@@ -162,7 +163,7 @@ function breakersOf(plan: Plan, resources: Resources): Breaker[] {
 
 /** Compiles a planned policy. @throws RangeError when there are more endpoints than there is room for */
 export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
-  const { task, loaded, plan, proxies, inbound, chains, elsewhere, limits } = planned;
+  const { task, loaded, plan, proxies, inbound, chains, elsewhere, limits, wanted } = planned;
   const { resources, texts } = loaded;
   const idle = new Map(
     resources.listeners.flatMap((l) => chainListeners(l).map((of) => [of.name, downstreamIdle(alone(l, of))] as const)),
@@ -186,13 +187,14 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
   });
   const { rules, kernel, proxy } = report(resources, plan, compiled.verdicts);
   const ejectable = ejectableOf(task, compiled, resources);
+  const waiting = new Set(wanted.breakers.flatMap((b) => (b.waiting === undefined ? [] : [b.cluster])));
   const relays = new Map(plan.clusters.flatMap(({ relay }) => (relay ? [[relay.key, relay] as const] : [])));
   const mirrors = mirrorsOf(plan);
   const prepared =
     task.proxy === 'own'
       ? prepareProxy(
           forProxy(task, resources, {
-            ...{ limits, breakers, ejectable, inbound, elsewhere, relays, chains: numbered },
+            ...{ limits, breakers, waiting, ejectable, inbound, elsewhere, relays, chains: numbered },
             collectors: collectorsOf(plan),
             mirrors,
           }),
@@ -230,7 +232,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     elsewhere,
     logged: loggedListeners(plan, compiled.rules),
     proxies,
-    endpoints: idleTimes(plan, planned, numbers, idle),
+    ...endpointLimits(plan, planned, numbers, idle),
     idle,
     tokens: new Map(tokens),
     keyServers: new Map(keyServers),
@@ -242,28 +244,32 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
 
 /**
  * How long connections to endpoints may be idle; where several clusters lead to one, the shortest time counts. Those to the
- * proxy end before it would drain them, since a request would then end its client's connection.
+ * proxy end before it would drain them, since a request would then end its client's connection. And how many there may be.
  */
-function idleTimes(
+function endpointLimits(
   { clusters }: Plan,
   { wanted, proxies }: Planned,
   numbers: Numbers,
   listeners: ReadonlyMap<string, DownstreamIdle>,
-): Map<number, number> {
+): Pick<Generation, 'endpoints' | 'bounds'> {
   const times = new Map<string, number>();
+  const bounds = new Map<string, Bounds>();
   for (const [name, at] of proxies) times.set(endText(at), beforeDrain(listeners.get(name)?.idleMs ?? 0));
   const keyOf = (e: At, relay = ''): string => `${endText(e)}${relay}`;
-  for (const { endpoints, idleMs = HOUR_MS, relay } of clusters)
+  for (const { endpoints, idleMs = HOUR_MS, relay, breaker } of clusters)
     for (const e of endpoints) {
       const key = keyOf(e, relay && relayId(relay));
       times.set(key, shorter(times.get(key), idleMs));
+      bounds.set(key, bounded(bounds.get(key), breaker));
     }
-  return new Map(
-    wanted.endpoints.flatMap((e, i) => {
-      const [id, ms] = [numbers.endpoints[i]!, times.get(keyOf(e, e.relay))];
-      return id < 0 || ms === undefined ? [] : [[id, ms] as const];
-    }),
-  );
+  const byId = <T>(byKey: ReadonlyMap<string, T>): Map<number, T> =>
+    new Map(
+      wanted.endpoints.flatMap((e, i) => {
+        const [id, value] = [numbers.endpoints[i]!, byKey.get(keyOf(e, e.relay))];
+        return id < 0 || value === undefined ? [] : [[id, value] as const];
+      }),
+    );
+  return { endpoints: byId(times), bounds: byId(bounds) };
 }
 
 /** The agent's numbers, by what they are for. @param breakers is told which clusters' breakers are used */

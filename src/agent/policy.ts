@@ -12,6 +12,7 @@ import type { HostEntry, Intercept, JsonObject } from '../policy/resources.js';
 import type { ChainTarget, NamedChain, PreparedProxy } from '../proxy/index.js';
 import type { Address } from './address.js';
 import type { SecretFiles } from './mesh-certificates.js';
+import type { Bounds } from './pool-bounds.js';
 import type { TokenGeneration } from './token-cache.js';
 
 /** `run --inbound LISTENER=ADDRESS:PORT[/refuse]`. */
@@ -97,6 +98,8 @@ export type LoggedRoute = Pick<RoutePlan, 'action' | 'guard' | 'routeName' | 'op
 /** What lines of access logs are made of, for a listener: its plan without routes, and the routes by rule. */
 export interface LoggedListener {
   readonly listener: ListenerPlan;
+  /** see `replyDetails` */
+  readonly details: readonly string[];
   /** `LoggedRoute`s as v8 serializes them (there are thousands, and few are asked for), one after the other */
   readonly routes: Uint8Array;
   /** where the one of each rule begins in `routes`, and where the last one ends; an empty one: it is no rule of this listener */
@@ -152,6 +155,8 @@ export interface Generation {
   readonly proxies: ReadonlyMap<string, { readonly address: string; readonly port: number }>;
   /** ids of the endpoints that the plan's clusters have, with how long connections to them may be idle (ms, 0: for ever) */
   readonly endpoints: ReadonlyMap<number, number>;
+  /** how many connections there may be to them, where that is limited, by id */
+  readonly bounds: ReadonlyMap<number, Bounds>;
   /** the same of clients' connections, by listener */
   readonly idle: ReadonlyMap<string, DownstreamIdle>;
   /** what is asked about tokens, by listener */

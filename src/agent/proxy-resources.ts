@@ -26,6 +26,8 @@ import type { PolicyTask } from './policy.js';
 export interface KernelShare {
   readonly limits: ReadonlyMap<JsonObject, LocalLimit>;
   readonly breakers: ReadonlySet<string>;
+  /** those of them whose requests may have to wait */
+  readonly waiting: ReadonlySet<string>;
   readonly ejectable: ReadonlyMap<string, JsonObject>;
   readonly inbound: ReadonlyMap<string, string>;
   readonly chains: readonly NumberedChain[];
@@ -39,12 +41,12 @@ export interface KernelShare {
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, ejectable, inbound, chains, elsewhere, relays, collectors, mirrors } = share;
+  const { limits, breakers, waiting, ejectable, inbound, chains, elsewhere, relays, collectors, mirrors } = share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
   };
-  const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, task.consultPath);
+  const asking = withBreakers(withConsults(resources, limits, task.consultPath), breakers, waiting, task.consultPath);
   const streamed = new Set(task.http2 ? resources.clusters.filter(speaksHttp2).map(({ name }) => asString(name)) : []);
   const relayed = new Set(chains.map(({ name }) => name));
   const all = withInboundListeners(

@@ -5,6 +5,7 @@
 import { connect, isIPv6, type Socket } from 'node:net';
 import { connect as tlsConnect } from 'node:tls';
 import { localEnd } from './address.js';
+import type { SessionEvent } from './breakers.js';
 import { type Head, headerValues, MessageTracker, requestBody, responseBody, statusOf } from './http-framing.js';
 
 /** Where the proxy listens: at an address, or at a Unix socket, where it is told whose connection it is, perhaps by TLS. */
@@ -22,7 +23,7 @@ export interface ProxySessionEvents {
   /** Every request so far is answered completely with the next `length` bytes for the client. */
   boundary(length: number): void;
   /** What becomes of the exchanges of the connection with this local end. */
-  exchange(event: 'opened' | 'answered' | 'closed', end: string): void;
+  exchange(event: SessionEvent, end: string): void;
   /** The proxy has closed the connection: gracefully, or not. `idle`: nothing was under way. */
   closed(graceful: boolean, idle: boolean): void;
 }
@@ -35,6 +36,8 @@ export class ProxySession {
   #methods: string[] = [];
   #closed = false;
   #end = '';
+  /** requests that were complete before there was a connection */
+  #early = 0;
   #requestPaused: (() => void) | undefined;
 
   constructor(
@@ -43,7 +46,7 @@ export class ProxySession {
   ) {
     this.#requests = new MessageTracker(
       (head) => this.#requestHead(head),
-      () => this.events.request(),
+      () => this.#requestEnd(),
     );
     this.#responses = new MessageTracker(
       (head) => this.#responseHead(head),
@@ -71,6 +74,7 @@ export class ProxySession {
       this.#end = localEnd(socket);
       if (this.#closed) return;
       this.events.exchange('opened', this.#end);
+      for (; this.#early > 0; this.#early--) this.events.exchange('sent', this.#end);
     });
     this.#socket.once('close', () => this.events.exchange('closed', this.#end));
     this.#socket.on('data', (bytes: Buffer) => {
@@ -132,11 +136,18 @@ export class ProxySession {
     this.events.head(head);
     const body = requestBody(head);
     if (!body) {
-      this.events.request();
+      if (/ HTTP\/1\.0$/.test(head.startLine)) this.#requestEnd();
+      else this.events.request();
       return undefined;
     }
     this.#methods.push(head.startLine.split(' ')[0]!);
     return body;
+  }
+
+  #requestEnd(): void {
+    this.events.request();
+    if (this.#end === '') this.#early++;
+    else this.events.exchange('sent', this.#end);
   }
 
   #responseHead(head: Head): ReturnType<typeof responseBody> {

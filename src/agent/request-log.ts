@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto';
 import { RingBuffer } from '../kernel/ring-buffer.js';
-import { ORIGIN } from '../layout/actions.js';
+import { DETAILS_SHIFT, ORIGIN } from '../layout/actions.js';
 import { LOG_RECORD, LogRecordSpec } from '../layout/log-records.js';
 import { get, getBig } from '../layout/struct.js';
 import { LogFile } from '../observe/log-file.js';
@@ -130,7 +130,7 @@ export class RequestLog {
         ...(route && !route.guard ? { route: route.routeName ?? '' } : {}),
       };
       if (reply) {
-        const given = replyOf(bytes(0, answerLength), number('body'), number('origin'), route);
+        const given = replyOf(bytes(0, answerLength), number('body'), number('origin'), route, table.details);
         this.#write(table, { ...base, ...given }, route?.operation);
         return;
       }
@@ -308,18 +308,22 @@ function replyOf(
   sent: number,
   origin: number,
   route: LoggedRoute | undefined,
+  details: readonly string[],
 ): Pick<LogEntry, 'duration' | 'durationUs' | 'answer' | 'status' | 'flags' | 'details' | 'sent' | 'cluster'> {
   const end = bytes.indexOf('\r\n\r\n');
   const head = parseHead(bytes.subarray(0, end + 4));
   const status = Number(head?.startLine.split(' ')[1] ?? 0);
-  const cluster = route && origin !== ORIGIN.ROUTE ? drawn(route) : undefined;
+  const by = origin & ((1 << DETAILS_SHIFT) - 1);
+  const own = details[(origin >>> DETAILS_SHIFT) - 1];
+  const cluster = route && by !== ORIGIN.ROUTE ? drawn(route) : undefined;
   return {
     duration: 0,
     durationUs: 0,
     // the length of nothing is the codec's
     answer: [[':status', String(status)], ...(head?.headers ?? []).filter((h) => h.join() !== 'content-length,0')],
     status,
-    ...ORIGINS[origin]!,
+    ...ORIGINS[by]!,
+    ...(own === undefined ? {} : { details: own }),
     sent,
     ...(cluster === undefined ? {} : { cluster }),
   };

@@ -3,6 +3,7 @@ import { fdOf, setLinger, setNotSentLowat, socketCookie } from '../kernel/syscal
 import { PHASE, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import type { DownstreamIdle } from '../plan/idle-times.js';
 import { AnswerPrograms, type BucketFigure } from './answer-programs.js';
+import type { SessionEvent } from './breakers.js';
 import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
@@ -45,7 +46,7 @@ export class Traffic {
     private readonly outliers: Pick<Outliers, 'count' | 'poll'>,
     figure: BucketFigure,
     /** what becomes of the exchanges of a connection to the proxy, by its local end */
-    private readonly exchange: (event: 'opened' | 'answered' | 'closed', end: string) => void = () => undefined,
+    private readonly exchange: (event: SessionEvent, end: string) => void = () => undefined,
   ) {
     this.programs = new AnswerPrograms(figure);
     const events: PoolEvents = {

@@ -13,6 +13,7 @@ import { HOUR_MS } from '../plan/idle-times.js';
 import { type Address, addressWords, localEnd } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { IdleTime, Rounds } from './idle-connections.js';
+import { type Bounds, PoolBounds } from './pool-bounds.js';
 import { RelayPauses, type Relays } from './relays.js';
 import { ServerCloses } from './server-closes.js';
 import type { Slot } from './slot.js';
@@ -29,6 +30,8 @@ interface Endpoint extends Address {
   /** connections lead through this relay */
   readonly relay: string | undefined;
   connecting: number;
+  /** connections that there are, or are being opened */
+  open: number;
   /** times that an idle connection was missed, as of the last look */
   wanted: number;
   readonly closes: ServerCloses;
@@ -57,6 +60,7 @@ export class UpstreamPool {
   readonly #toProxy = new Map<string, number>();
   #closed = false;
   #idleTimes: ReadonlyMap<number, number> = new Map();
+  readonly #bounds = new PoolBounds();
   readonly #rounds = new Rounds();
   readonly #numbers: SlotNumbers;
   readonly #dummies: SlotDummies;
@@ -110,7 +114,19 @@ export class UpstreamPool {
       this.plane.slots.setEndpoint(id, 'flags', toProxy ? ENDPOINT_FLAG.NO_POOL : 0),
     );
     const pauses = new RelayPauses();
-    const endpoint = { id, address, port, proxy, relay, connecting: 0, wanted: 0, closes, pauses, retired: false };
+    const endpoint = {
+      id,
+      address,
+      port,
+      proxy,
+      relay,
+      connecting: 0,
+      open: 0,
+      wanted: 0,
+      closes,
+      pauses,
+      retired: false,
+    };
     this.#endpoints.push(endpoint);
     return endpoint;
   }
@@ -167,10 +183,11 @@ export class UpstreamPool {
   }
 
   #open(endpoint: Endpoint): boolean {
-    if (this.#closed) return false;
+    if (this.#closed || !this.#mayOpen(endpoint)) return false;
     const index = this.#numbers.take(endpoint.id);
     if (index === undefined) return false;
     endpoint.connecting++;
+    endpoint.open++;
     if (endpoint.id === REPLY_ENDPOINT) {
       void this.#openReply(endpoint, index);
       return true;
@@ -187,7 +204,7 @@ export class UpstreamPool {
       settled = true;
       clearTimeout(timer);
       endpoint.connecting--;
-      this.#numbers.release(index);
+      this.#free(endpoint, index);
     };
     socket.on('error', fail);
     socket.on('close', fail);
@@ -202,12 +219,30 @@ export class UpstreamPool {
     return true;
   }
 
+  /** Whether there may be one more connection to an endpoint; an idle one to another endpoint makes room for it. */
+  #mayOpen(endpoint: Endpoint): boolean {
+    const open = (id: number): number => this.#endpoints[id]!.open;
+    if (this.#bounds.allows(endpoint.id, open)) return true;
+    for (const slot of this.#slots.values()) {
+      if (open(slot.endpoint) <= endpoint.open + 1 || !this.#bounds.together(endpoint.id, slot.endpoint)) continue;
+      if (!this.plane.commands.take(slot.slot)) continue;
+      this.discard(slot);
+      return true;
+    }
+    return false;
+  }
+
+  #free(endpoint: Endpoint, index: number): void {
+    endpoint.open--;
+    this.#numbers.release(index);
+  }
+
   async #openRelayed(endpoint: Endpoint, relay: string, index: number): Promise<void> {
     const relayed = await this.relays.open(endpoint, relay);
     endpoint.connecting--;
     if (!relayed) {
       endpoint.pauses.failed();
-      this.#numbers.release(index);
+      this.#free(endpoint, index);
       return;
     }
     this.#adopt(endpoint, index, relayed.socket, relayed.local);
@@ -223,7 +258,7 @@ export class UpstreamPool {
       this.#adopt(endpoint, index, socket);
     } catch {
       endpoint.connecting--;
-      this.#numbers.release(index);
+      this.#free(endpoint, index);
     }
   }
 
@@ -231,7 +266,7 @@ export class UpstreamPool {
     const fd = fdOf(socket);
     if (fd === undefined || this.#closed) {
       socket.destroy();
-      this.#numbers.release(index);
+      this.#free(endpoint, index);
       return;
     }
     setNoDelay(fd);
@@ -364,11 +399,15 @@ export class UpstreamPool {
     this.#dummies.drop(slot);
     this.plane.slots.remove(slot.slot, slot.cookie);
     slot.socket.destroy();
-    this.#numbers.release(slot.slot);
+    this.#free(endpoint, slot.slot);
   }
 
-  /** How long connections to endpoints may be idle, by id (ms, 0: for ever). */
-  setIdleTimes(times: ReadonlyMap<number, number>): void {
+  /**
+   * How long connections to endpoints may be idle, by id (ms, 0: for ever).
+   * @param bounds how many there may be
+   */
+  setLimits(times: ReadonlyMap<number, number>, bounds: ReadonlyMap<number, Bounds>): void {
+    this.#bounds.use(bounds);
     this.#idleTimes = times;
     this.#rounds.set(times.values());
   }

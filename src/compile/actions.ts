@@ -6,6 +6,7 @@ import {
   ADD,
   AddSpec,
   AnswerVariablesSpec,
+  DETAILS_SHIFT,
   HASH,
   HASH_FLAG,
   HashSourceSpec,
@@ -60,13 +61,15 @@ export interface ActionContext {
   readonly clusters: Clusters;
   readonly programNumber: ProgramNumber;
   readonly bucketIndex: BucketIndex;
+  /** of the listener (`replyDetails`) */
+  readonly details: readonly string[];
 }
 
 /** The index of a token bucket; undefined: there is no room for it, or the proxy cannot be told about it. */
 export type BucketIndex = (bucket: TokenBucket) => number | undefined;
 
 /** What templates are compiled against. */
-export type TemplateContext = Pick<ActionContext, 'blob' | 'slot' | 'bucketIndex'>;
+export type TemplateContext = Pick<ActionContext, 'blob' | 'slot' | 'bucketIndex' | 'details'>;
 
 const ORIGINS = {
   route: ORIGIN.ROUTE,
@@ -75,6 +78,8 @@ const ORIGINS = {
   fault: ORIGIN.FAULT,
   filter: ORIGIN.FILTER,
 } as const;
+const originOf = ({ details }: TemplateContext, { origin, details: own = '' }: ReplyAction): number =>
+  ORIGINS[origin ?? 'route'] | ((details.indexOf(own) + 1) << DETAILS_SHIFT);
 const HOP_BY_HOP = [SLOT.CONNECTION, SLOT.KEEP_ALIVE, SLOT.PROXY_CONNECTION, SLOT.TE, SLOT.UPGRADE];
 
 const refuse = (code: string, message: string): Refusal => ({ code, message });
@@ -392,7 +397,7 @@ export function replyAction(context: TemplateContext, action: ReplyAction): numb
       reply_head: head,
       reply_body: bodyAt,
       reply_body_len: body.length,
-      origin: ORIGINS[action.origin ?? 'route'],
+      origin: originOf(context, action),
     },
   ]);
 }

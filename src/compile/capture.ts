@@ -92,7 +92,7 @@ function literalPrefix(nfa: Nfa): { text: number[]; last: number } {
   let at = nfa.start;
   for (let state = nfa.states[at]!; ; state = nfa.states[at]!) {
     // States that are reached in another way, too, are in a loop.
-    if (at !== nfa.start && before[at]! > 1) break;
+    if (before[at]! > (at === nfa.start ? 0 : 1)) break;
     if (state.kind === 'alt' && state.to.length === 1) at = state.to[0]!;
     else if (state.kind === 'byte' && state.low === state.high) {
       text.push(state.low);

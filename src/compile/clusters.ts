@@ -138,7 +138,7 @@ export class Clusters {
     const { plan, counter } = found;
     const breaker = plan.breaker ? this.breakerIndex(plan.breaker) : -1;
     if (breaker === undefined)
-      return { code: 'circuit-breaker', message: `max_requests of ${plan.name} is ${plan.breaker?.most}` };
+      return { code: 'circuit-breaker', message: `requests of ${plan.name} in flight: ${plan.breaker?.most}` };
     const stored = isFollowed(plan) ? this.#followed(plan, breaker + 1) : this.#fixed(plan, counter, breaker + 1);
     if ('code' in stored) return stored;
     this.#stored.set(name, stored);

@@ -12,6 +12,7 @@ import {
 } from '../layout/image.js';
 import { logOperators } from '../plan/access-log.js';
 import type { Condition, ListenerPlan, PathRules, RbacCheck } from '../plan/ir.js';
+import { replyDetails } from '../plan/reply-details.js';
 import { headerNames, replyAction } from './actions.js';
 import type { Blob } from './blob.js';
 import { forEachPredicate } from './condition.js';
@@ -123,7 +124,7 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
     const slot = slots.get(name);
     return slot !== undefined && slot < MAX_SLOTS ? slot : undefined;
   };
-  const scope: Scope = { ...input, listener, slot: usable };
+  const scope: Scope = { ...input, listener, slot: usable, details: replyDetails(listener) };
   const scan = blob.actionRows(scannerOf(blob, listener.paths, slots));
 
   const conditions = listener.rbac.map((check) => check.condition);

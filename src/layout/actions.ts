@@ -95,6 +95,8 @@ export const ADD = {
 
 /** Who gives a reply of the mesh itself: what access logs tell apart. */
 export const ORIGIN = { ROUTE: 0, NO_ROUTE: 1, RBAC: 2, FAULT: 3, FILTER: 4 } as const;
+/** Of `origin`: above this bit is 1 + the place of what is to be logged among `replyDetails`. */
+export const DETAILS_SHIFT = 8;
 
 /** Most clusters of an action. */
 export const MAX_CLUSTERS = 64;
@@ -123,7 +125,11 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],
   ['answer', 'u32', 'FORWARD: number of the edits of the answer, 0: none'],
   ['variables', 'u32', 'FORWARD: offset of answer_variables that the edits need, 0: none'],
-  ['origin', 'u32', 'REPLY: whose reply it is, ORIGIN'],
+  [
+    'origin',
+    'u32',
+    'REPLY: whose reply it is, ORIGIN; from DETAILS_SHIFT on, which of its listener’s details it has, 0: none',
+  ],
   ['mirror', 'u32', 'FORWARD: offset of a mirror, 0: nobody gets a copy'],
   ['retry_streams', 'u32', 'what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n'],
   ['times', 'u32', 'of HTTP/2: TIMES'],

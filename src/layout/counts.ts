@@ -89,7 +89,9 @@ export const DetectorSpec = struct('detector', 'What was counted of one endpoint
 
 export const BreakerSpec = struct('breaker', 'Requests in flight of a cluster whose number is limited.', [
   ['active', 'u32', 'those of the kernel and those of the proxy'],
-  ['most', 'u32', 'max_requests; written by the agent'],
+  ['most', 'u32', 'max_requests, or max_connections; written by the agent'],
+  ['waiting', 'u32', 'requests that the agent holds until there is a place, which is theirs; written by the agent'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const COUNTS_LAYOUT: Layout = {

@@ -68,6 +68,8 @@ export interface ListenerContext {
   readonly userAgent: UserAgent | undefined;
   /** the operators of the listener's access logs */
   readonly logged: readonly LogOperator[];
+  /** see `RbacContext` */
+  readonly details: boolean;
   /** HCM stream_idle_timeout, 0: none */
   readonly streamIdleTimeoutMs: number;
   /** x-forwarded-client-cert is removed from requests */

@@ -100,9 +100,10 @@ export function localReply(
   const said = edits.local ? rewriteReply(edits.local, status, body) : { status, body, type: TEXT };
   let list = edited(headers, edits.route);
   const type = list.find((h) => h.name === 'content-type');
-  if (said.body === '' || (type && said.type !== TEXT)) list = list.filter((h) => h !== type);
-  if (said.body !== '' && (!type || said.type !== TEXT))
-    list = [...list, { name: 'content-type', value: literal(said.type) }];
+  // a type that an edit has chosen stays with the body that was given first
+  const anew = said.body !== '' && (!type || said.body !== body);
+  if (said.body === '' || anew) list = list.filter((h) => h !== type);
+  if (anew) list = [...list, { name: 'content-type', value: literal(said.type) }];
   // what the compiler adds is there when filters see it
   const length = String(Buffer.byteLength(said.body));
   const all = said.body === '' ? list : [{ name: 'content-length', value: literal(length) }, ...list];

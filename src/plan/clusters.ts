@@ -3,7 +3,7 @@ import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import type { Assumptions } from './build.js';
 import { type EndpointInfo, type EndpointSet, endpointSet } from './endpoints.js';
 import { upstreamIdleMs } from './idle-times.js';
-import type { ClusterPlan, RelayPlan } from './ir.js';
+import type { Breaker, ClusterPlan, RelayPlan } from './ir.js';
 import { lbPolicy } from './lb-policy.js';
 import { anyType, bool, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { type Detection, detectionOf } from './outliers.js';
@@ -31,8 +31,8 @@ export interface ClusterInfo {
   readonly maxRequests: number;
   /** how long connections may be idle; 0: for ever */
   readonly idleMs: number;
-  /** requests that may be in flight; undefined: any number */
-  readonly breaker?: number;
+  /** how many requests may be in flight; undefined: any number */
+  readonly breaker?: Omit<Breaker, 'cluster'>;
   /** retries that may be under way at a time */
   readonly maxRetries: number;
   /** consistent hashing: how the table is built */
@@ -169,39 +169,50 @@ function requestsPerConnection(cluster: JsonObject): number {
   return owners.map((o) => num(o, 'max_requests_per_connection')).find((n) => n > 0) ?? 0;
 }
 
-/** The requests that may be in flight, if that is a number that can be reached; others bind never, or are for the proxy. */
-function circuitBreakers(notes: Notes, cluster: JsonObject, resources: Resources): number | undefined {
+/**
+ * How many requests may be in flight, if that is a number that can be reached. Over HTTP/1.1 no more are than there are
+ * connections, and what finds none waits (Envoy: ConnPoolImplBase::newStreamImpl).
+ */
+function circuitBreakers(
+  notes: Notes,
+  cluster: JsonObject,
+  resources: Resources,
+  streams: boolean,
+): ClusterInfo['breaker'] {
   const breakers = obj(cluster, 'circuit_breakers');
   if (!breakers) return undefined;
   onlyFields(notes, breakers, 'circuit_breakers', ['thresholds']);
-  let most: number | undefined;
   const thresholds = list(breakers, 'thresholds');
   // Envoy takes the first of a priority, and routes of high priority are not offloaded
-  const counting = thresholds.findIndex((t) => str(t, 'priority') !== 'HIGH');
-  thresholds.forEach((t, i) => {
-    if (i !== counting) return;
-    const at = `circuit_breakers.thresholds[${i}]`;
-    // retries and their budget are carried out, and so counted, by the proxy alone
-    const counted = ['max_connections', 'max_pending_requests', 'max_requests', 'max_connection_pools'];
-    onlyFields(notes, t, at, ['priority', 'max_retries', 'retry_budget', 'track_remaining', ...counted]);
-    // over HTTP/1.1 no more are in flight than there are connections, and what finds none waits
-    const [requests, connections] = [
-      num(t, 'max_requests', DEFAULT_THRESHOLD),
-      num(t, 'max_connections', DEFAULT_THRESHOLD),
-    ];
-    if (requests < connections) most = requests;
-    for (const key of counted) {
-      // no more wait for a connection than may be in flight
-      const enough =
-        key === 'max_pending_requests' ? Math.min(most ?? DEFAULT_THRESHOLD, DEFAULT_THRESHOLD) : DEFAULT_THRESHOLD;
-      if (key !== 'max_requests' && has(t, key) && num(t, key) < enough) {
-        notes.add('circuit-breaker', `${key} is ${num(t, key)}`, join(at, key), t, key);
-      }
-    }
-  });
-  if (most !== undefined && runtimeMayChange(resources.bootstrap, 'circuit_breakers'))
-    notes.add('circuit-breaker', 'a runtime layer may change max_requests', 'circuit_breakers', breakers);
-  return most;
+  const i = thresholds.findIndex((t) => str(t, 'priority') !== 'HIGH');
+  const own = thresholds[i];
+  if (!own) return undefined;
+  const at = `circuit_breakers.thresholds[${i}]`;
+  // retries and their budget are carried out, and so counted, by the proxy alone
+  const counted = ['max_connections', 'max_pending_requests', 'max_requests', 'max_connection_pools'];
+  onlyFields(notes, own, at, ['priority', 'max_retries', 'retry_budget', 'track_remaining', ...counted]);
+  const atLeast = (key: string, enough: number): void => {
+    if (has(own, key) && num(own, key) < enough)
+      notes.add('circuit-breaker', `${key} is ${num(own, key)}`, join(at, key), own, key);
+  };
+  // 0: no connection but the first of each endpoint; nothing that has to wait for one, so nothing at first
+  atLeast('max_connections', 1);
+  atLeast('max_pending_requests', streams ? DEFAULT_THRESHOLD : 1);
+  atLeast('max_connection_pools', DEFAULT_THRESHOLD);
+  const [requests, connections, pending] = ['max_requests', 'max_connections', 'max_pending_requests'].map((key) =>
+    num(own, key, DEFAULT_THRESHOLD),
+  ) as [number, number, number];
+  if (requests >= connections && connections >= DEFAULT_THRESHOLD) return undefined;
+  if (runtimeMayChange(resources.bootstrap, 'circuit_breakers'))
+    notes.add('circuit-breaker', 'a runtime layer may change thresholds', 'circuit_breakers', breakers);
+  return requests < connections ? { most: requests } : { most: connections, waiting: pending };
+}
+
+/** Envoy opens a connection to each endpoint whatever is allowed: a limit below their number says nothing of requests. */
+function connectionForEach(notes: Notes, cluster: JsonObject, breaker: ClusterInfo['breaker'], endpoints: number) {
+  if (breaker?.waiting === undefined || breaker.most >= endpoints) return;
+  const message = `max_connections is ${breaker.most} for ${endpoints} endpoints`;
+  notes.add('circuit-breaker', message, 'circuit_breakers', cluster, 'circuit_breakers');
 }
 
 /** How many retries may be under way at a time (Envoy: 3 unless told otherwise); a budget counts as none. */
@@ -273,13 +284,14 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
       notes.add('lb-policy', 'fail_traffic_on_panic', 'common_lb_config.zone_aware_lb_config', common);
   }
   const upstreamRbac = protocolOptions(notes, cluster, assumed.http2 === true);
-  const breaker = circuitBreakers(notes, cluster, resources);
+  const breaker = circuitBreakers(notes, cluster, resources, assumed.streams === true);
   const { lb, table } = lbPolicy(notes, cluster);
   const weighted = has(common, 'locality_weighted_lb_config');
   if (weighted && has(cluster, 'load_balancing_policy'))
     notes.add('lb-policy', 'weights of localities beside load_balancing_policy', 'common_lb_config', cluster);
   const set = endpointSet(notes, cluster, resources, { weighted, hashing: table !== undefined });
   balanceable(notes, cluster, lb, set);
+  connectionForEach(notes, cluster, breaker, set.endpoints.length);
   const detection = detectionOf(notes, cluster, set, checked, resources);
   const most = requestsPerConnection(cluster);
   if (assumed.streams)

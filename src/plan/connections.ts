@@ -16,6 +16,8 @@ const CHAIN = 'filter_chains[0]';
 const PATH = 'tcp_proxy';
 /** Envoy: five seconds for a connection to an endpoint. */
 const CONNECT_MS = 5000;
+/** Envoy's thresholds where nothing is said, which are taken for never reached. */
+const MANY = 1024;
 
 /** What a plan says of the requests of a listener that decides about none. */
 export const NO_REQUESTS = {
@@ -89,14 +91,16 @@ function proxyNotes(notes: Notes, proxy: JsonObject): void {
 }
 
 /** What is about a cluster's connections, and cannot be done for those that its endpoints have from clients. */
-function clusterNotes(notes: Notes, { name, lb, detection, breaker, resource }: ClusterInfo): void {
+function clusterNotes(notes: Notes, { name, lb, detection, resource }: ClusterInfo): void {
   const at = (key: string) => `cluster ${name}: ${key}`;
   if (lb === 'ring_hash' || lb === 'maglev')
     notes.add('lb-policy', `connections under ${lb}`, at('lb_policy'), resource);
   if (detection)
     notes.add('outlier-detection', 'failed connections count', at('outlier_detection'), resource, 'outlier_detection');
-  if (breaker !== undefined)
-    notes.add('circuit-breaker', `max_requests is ${breaker}`, at('circuit_breakers'), resource, 'circuit_breakers');
+  for (const key of ['max_connections', 'max_pending_requests', 'max_requests'])
+    for (const threshold of list(obj(resource, 'circuit_breakers'), 'thresholds'))
+      if (str(threshold, 'priority') !== 'HIGH' && num(threshold, key, MANY) < MANY)
+        notes.add('circuit-breaker', `${key} is ${num(threshold, key)}`, at('circuit_breakers'), threshold, key);
   const transport = obj(resource, 'transport_socket');
   if (transport && !anyType(obj(transport, 'typed_config')).endsWith('.RawBuffer'))
     notes.add('tls', 'clients would have to speak TLS', at('transport_socket'), resource, 'transport_socket');
@@ -122,7 +126,7 @@ export function connectionPlan(
   outcome: Outcome,
 ): ListenerPlan {
   const notes = new Notes(resources.provenance);
-  notes.reasons.push(...(resources.left?.get(listener) ?? []));
+  for (const own of [listener, ...tcpProxies(listener)]) notes.reasons.push(...(resources.left?.get(own) ?? []));
   const socket = obj(obj(listener, 'address'), 'socket_address');
   const [address, port] = [str(socket, 'address'), num(socket, 'port_value')];
   if (!socket || port === 0 || (str(socket, 'protocol') || 'TCP') !== 'TCP')

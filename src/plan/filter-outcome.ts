@@ -108,11 +108,13 @@ export function answered(
 function replyOf(step: Step, edits: AnswerEdits): RbacCheck['reply'] {
   if (step.reply === 'proxy') return { kind: 'proxy', ...(step.why ? { why: step.why } : {}) };
   if (step.reply === 'delayed') return { kind: 'proxy', why: HELD, delayed: true };
-  if (!step.reply && !hasEdits(edits)) return undefined;
+  const details = step.reply ? undefined : step.rbac?.details;
+  if (!step.reply && details === undefined && !hasEdits(edits)) return undefined;
   const { status, body, headers = [] } = step.reply ?? { ...DENIED, headers: [] };
   return {
     ...localReply(status, body, edits, headers),
     origin: step.reply ? 'fault' : 'rbac',
+    ...(details === undefined ? {} : { details }),
   };
 }
 

@@ -13,6 +13,7 @@ import { mutationsOf } from './header-mutation.js';
 import type { AnswerEdit, Condition, HeaderEdit, RbacCheck, ReplyAction } from './ir.js';
 import { type LimitContext, LOCAL_LIMIT, localLimit } from './local-limits.js';
 import { anyType, bool, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
+import type { NamedCheck } from './rbac.js';
 
 /** A step that may stop a request. */
 export interface Step {
@@ -29,7 +30,7 @@ export interface Step {
   /** why, in words, what is stopped is left to the proxy */
   readonly why?: string;
   /** the check of an RBAC filter that it is */
-  readonly rbac?: RbacCheck;
+  readonly rbac?: NamedCheck;
 }
 
 export interface FilterSteps {

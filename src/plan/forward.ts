@@ -168,6 +168,8 @@ function hostVariants(
   return [...variants, { ...proxied(rest, ALWAYS), guard: true }];
 }
 
+const NAMED = { kind: 'proxy', why: 'it is logged which policy of the cluster stops a request' } as const;
+
 /**
  * The checks of RBAC filters that the chosen clusters have, in terms of the request as received. Weighted clusters must
  * agree, since the choice between them is made after the check.
@@ -192,11 +194,11 @@ function upstreamChecks(
     notes.reasons.push(...rbac.notes.reasons);
     if (rbac.remoteIp) listener.usesRemoteIp();
     for (const original of rbac.checks) {
-      const { action, condition } = original;
+      const { action, condition, details } = original;
       const match = obj(ctx.route, 'match') ?? {};
       const before = beforeRewrite(condition, match, forward);
       if (before) {
-        const check: RbacCheck = { action, condition: before };
+        const check: RbacCheck = { action, condition: before, ...(details === undefined ? {} : { reply: NAMED }) };
         const parts = policiesOf(original).map((p) => ({
           ...p,
           condition: beforeRewrite(p.condition, match, forward),

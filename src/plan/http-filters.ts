@@ -18,6 +18,7 @@ const NOTHING: FilterSteps = { steps: [], request: [], answer: [] };
 /** Why requests that a jwt_authn filter leaves to the proxy are. */
 const UNKNOWN_TOKENS =
   'a token is missing, or not known to be good: the proxy decides, and the next request may know it';
+const NAMED = 'it is logged which policy stops a request, which the proxy knows';
 interface Filter {
   readonly name: string;
   readonly type: string;
@@ -139,7 +140,10 @@ export class FilterChain {
         notes.reasons.push(...rbac.notes.reasons);
         act = {
           ...act,
-          steps: rbac.checks.map((check) => ({ action: check.action, condition: check.condition, rbac: check })),
+          steps: rbac.checks.map((check) => ({
+            ...{ action: check.action, condition: check.condition, rbac: check },
+            ...(check.details === '' ? { reply: 'proxy' as const, why: NAMED } : {}),
+          })),
         };
       } else if (filter.kind === 'jwt') {
         const found = this.#jwt!.outcome(own, config?.path ?? filter.path);

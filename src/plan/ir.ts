@@ -189,6 +189,8 @@ export interface ReplyAction {
   readonly body: string;
   /** who gives it, for access logs; absent: the route */
   readonly origin?: 'no_route' | 'rbac' | 'fault' | 'filter';
+  /** %RESPONSE_CODE_DETAILS% of it, where that is not the same for all replies of its origin and something writes it */
+  readonly details?: string;
 }
 
 export type Action = ForwardAction | ReplyAction | { readonly kind: 'proxy' };
@@ -359,7 +361,7 @@ export interface ClusterPlan {
   readonly idleMs?: number;
   /** connections that clients open themselves must be established within this time */
   readonly connectMs?: number;
-  /** requests in flight that the proxy's cluster may have; absent: any number */
+  /** how many requests of the proxy's cluster may be in flight; absent: any number */
   readonly breaker?: Breaker;
   /** connections to the endpoints lead through this relay */
   readonly relay?: RelayPlan;
@@ -370,6 +372,8 @@ export interface Breaker {
   /** name of the proxy's cluster; its subsets share the breaker */
   readonly cluster: string;
   readonly most: number;
+  /** requests that may wait when so many are in flight; absent: none, they are refused */
+  readonly waiting?: number;
 }
 
 /** One source of a request's hash (RouteAction.HashPolicy), in the order of evaluation. */

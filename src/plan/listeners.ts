@@ -241,7 +241,10 @@ export function listenerPlan(
 
   const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
   const mayChange = (key: string) => runtimeMayChange(resources.bootstrap, key);
-  const around = { address, port, faultsMayChange: mayChange('fault'), runtimeLayers, mayChange, limits };
+  const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
+  const operators = logOperators(logs);
+  const details = operators.some((o) => o.command === 'RESPONSE_CODE_DETAILS');
+  const around = { address, port, details, faultsMayChange: mayChange('fault'), runtimeLayers, mayChange, limits };
   const chain = new FilterChain(notes, hcm ?? {}, around, path);
   const edge = hcm && edgeOf(hcm, secure);
   const userAgent = hcm && userAgentOf(notes, hcm, obj(resources.bootstrap, 'node'), path);
@@ -253,11 +256,7 @@ export function listenerPlan(
       clusters: resources.clusters,
       runtime: runtimeMayChange(resources.bootstrap, 'tracing'),
     });
-  const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
-  const operators = logOperators(logs);
   const logField = join(path, 'access_log');
-  if (operators.some((o) => o.command === 'RESPONSE_CODE_DETAILS') && (chain.has('rbac') || chain.has('jwt_authn')))
-    notes.add('access-log', '%RESPONSE_CODE_DETAILS% names the policy that denied a request', logField, hcm);
   if (userAgent && operators.some((o) => o.command === 'REQ' && (namesProxy(o.header) || namesProxy(o.alternative))))
     notes.add('access-log', 'the names of the proxy are logged', logField, hcm);
   if (reports(trace) && (userAgent || chain.has('header_mutation')))
@@ -315,6 +314,7 @@ export function listenerPlan(
     ownProxy: assumed.relays === true,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,
+    details,
     edge,
     userAgent,
     ...(trace ? { trace } : {}),

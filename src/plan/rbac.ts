@@ -19,11 +19,18 @@ export interface RbacContext {
   readonly claims?:
     | ((notes: Notes, path: readonly string[], value: JsonObject, at: string) => Condition | undefined)
     | undefined;
+  /** something writes which policy has stopped a request */
+  readonly details?: boolean;
+}
+
+/** A check, and what %RESPONSE_CODE_DETAILS% is of what it stops where that is written; '': only the proxy can say. */
+export interface NamedCheck extends RbacCheck {
+  readonly details?: string;
 }
 
 export interface RbacOutcome {
   /** none: nothing is checked (no rules, or LOG) */
-  readonly checks: readonly RbacCheck[];
+  readonly checks: readonly NamedCheck[];
   /** clean, or why the filter is left to the proxy */
   readonly notes: Notes;
   /** a rule looks at the remote address, which x-forwarded-for may change */
@@ -186,7 +193,8 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
   const matcher = obj(config, 'matcher');
   if (matcher) {
     const condition = matcherAllows(notes, matcher, join(path, 'matcher'));
-    return { ...none, checks: notes.clean && condition ? [{ action: 'allow', condition }] : [], policies: [matcher] };
+    const check = condition && { action: 'allow' as const, condition, ...(context.details ? { details: '' } : {}) };
+    return { ...none, checks: notes.clean && check ? [check] : [], policies: [matcher] };
   }
   const rules = obj(config, 'rules');
   if (!rules) return none;
@@ -197,7 +205,6 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
   if (action !== 'ALLOW' && action !== 'DENY') notes.add('rbac-rule', `action ${action}`, join(at, 'action'), rules);
 
   const reader = new Rules(notes, context);
-  const policies: Condition[] = [];
   const objects: JsonObject[] = [];
   const parts: PolicyPart[] = [];
   // Envoy keeps policies in a sorted map; any that matches is enough, so the order does not matter
@@ -209,10 +216,38 @@ export function rbacOutcome(provenanceOf: Notes, config: JsonObject, context: Rb
     const permissions = list(policy, 'permissions').map((p, i) => reader.permission(p, `${where}.permissions[${i}]`));
     const principals = list(policy, 'principals').map((p, i) => reader.principal(p, `${where}.principals[${i}]`));
     const known = (c: Condition | undefined): c is Condition => c !== undefined;
-    policies.push(all([any(permissions.filter(known)), any(principals.filter(known))]));
-    parts.push({ name, condition: policies.at(-1)!, ...placeOf(notes, policy) });
+    const condition = all([any(permissions.filter(known)), any(principals.filter(known))]);
+    parts.push({ name, condition, ...placeOf(notes, policy) });
   }
-  const check: RbacCheck = { action: action === 'DENY' ? 'deny' : 'allow', condition: any(policies) };
-  rememberPolicies(check, parts);
-  return { checks: notes.clean ? [check] : [], notes, remoteIp: reader.remoteIp, policies: objects };
+  const checks = action === 'DENY' && context.details ? denials(parts) : [whole(action, parts, context.details)];
+  return { checks: notes.clean ? checks : [], notes, remoteIp: reader.remoteIp, policies: objects };
 }
+
+/** More policies than these are one check, whose denials the proxy writes down. */
+const MAX_DENIALS = 8;
+
+/** All policies as one check. */
+function whole(action: string, parts: readonly PolicyPart[], details = false): NamedCheck {
+  const condition = any(parts.map((part) => part.condition));
+  const check: NamedCheck =
+    action === 'DENY'
+      ? { action: 'deny', condition, ...(details ? { details: '' } : {}) }
+      : { action: 'allow', condition, ...(details ? { details: deniedBy('none') } : {}) };
+  rememberPolicies(check, parts);
+  return check;
+}
+
+/** A check for each policy, in Envoy's order: the first that matches has its name written down. */
+function denials(parts: readonly PolicyPart[]): NamedCheck[] {
+  if (parts.length > MAX_DENIALS) return [whole('DENY', parts, true)];
+  const sorted = [...parts].sort((a, b) => Buffer.compare(Buffer.from(a.name), Buffer.from(b.name)));
+  return sorted.map((part) => {
+    const check: NamedCheck = { action: 'deny', condition: part.condition, details: deniedBy(part.name) };
+    rememberPolicies(check, [part]);
+    return check;
+  });
+}
+
+/** As RoleBasedAccessControlFilter::responseDetail. */
+const deniedBy = (policy: string): string =>
+  `rbac_access_denied_matched_policy[${policy.replace(/[ \t\n\v\f\r]/g, '_')}]`;

@@ -163,8 +163,8 @@ const TEXT = {
     'Failures in a row are counted by the agent for kernel and proxy together. Left to the proxy are success rates and failure percentages where the cluster has enough hosts for them, local failures that are told from others, random times, clusters that are also checked actively or found by name, that something else than routes leads to, and runtime keys. Where outlier detection can never eject, because one endpoint is already more than max_ejection_percent (10 by default) of the cluster, it keeps nothing from the kernel.',
   ],
   'circuit-breaker': [
-    'Circuit breaker thresholds below the default of 1024',
-    'Requests in flight (max_requests) are counted together, where every request to the cluster is one that the agent sees end: not with listeners that are the proxy’s as a whole, inbound listeners, mirroring, or somebody else’s proxy. So they are wherever fewer requests than connections are allowed: over HTTP/1.1 others wait for a connection. Connections, and those who wait for one, are counted by the proxy; thresholds of 1024 and more for these are taken for Envoy’s default.',
+    'Circuit breakers that cannot be kept together',
+    'Requests in flight (max_requests, and max_connections, since over HTTP/1.1 each has a connection) are counted together, and wait together (max_pending_requests), where every request to the cluster is one that the agent sees end: not with listeners that are the proxy’s as a whole, inbound listeners, access logs, mirroring, or somebody else’s proxy. Left to the proxy are limits of 0, fewer connections than the cluster has endpoints (Envoy opens one to each all the same), max_connection_pools, limits of TCP proxies and of servers of HTTP/2. Thresholds of 1024 and more are taken for never reached.',
   ],
   'subset-lb': [
     'Subset load balancing that cannot be resolved from the files',

@@ -30,6 +30,9 @@ function pathPieces(redirect: JsonObject, matched: number | 'whole'): Piece[] {
   if (path !== '') return [literal(absolute(path)), ...(path.includes('?') ? [] : query)];
   const prefix = str(redirect, 'prefix_rewrite');
   if (prefix !== '') {
+    // the query is cut off what has become of the path
+    const cut = query.length === 0 && prefix.includes('?');
+    if (cut) return [literal(absolute(prefix.slice(0, prefix.indexOf('?'))))];
     return [
       literal(absolute(prefix)),
       ...(matched === 'whole' ? [] : [{ kind: 'path', from: matched } as const]),

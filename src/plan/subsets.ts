@@ -57,7 +57,7 @@ function plan(info: ClusterInfo, name: string, endpoints: readonly EndpointInfo[
     ...(info.maxRequests > 0 ? { maxRequests: info.maxRequests } : {}),
     ...(info.idleMs === HOUR_MS ? {} : { idleMs: info.idleMs }),
     ...(info.relay ? { relay: info.relay } : {}),
-    ...(info.breaker === undefined ? {} : { breaker: { cluster: info.name, most: info.breaker } }),
+    ...(info.breaker === undefined ? {} : { breaker: { cluster: info.name, ...info.breaker } }),
   };
   const hosts = endpoints.map((e) => e.state);
   if (info.discovered || info.checked || info.detection) {

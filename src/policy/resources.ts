@@ -67,7 +67,7 @@ export interface SourceRule {
 
 /** Why a translator leaves an object of the resources to the proxy; the codes are those of the plan's reasons. */
 export interface LeftReason {
-  readonly code: 'envoy-filter' | 'wasm' | 'access-log' | 'tracing';
+  readonly code: 'envoy-filter' | 'wasm' | 'access-log' | 'tracing' | 'unsupported-kind';
   readonly message: string;
   readonly field: string;
   readonly position: Position;

@@ -17,7 +17,8 @@ export function agentCluster(name: string, path: string, more: JsonObject): Json
     typed_extension_protocol_options: {
       'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
         '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
-        explicit_http_config: { http2_protocol_options: {} },
+        // an agent that stands still is as good as none
+        explicit_http_config: { http2_protocol_options: { connection_keepalive: { interval: '5s', timeout: '10s' } } },
       },
     },
     ...more,

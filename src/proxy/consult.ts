@@ -66,7 +66,11 @@ export function withoutLimits(resources: Resources): JsonObject {
 export function askingFilter(
   name: string,
   metadata: Readonly<Record<string, string>>,
-  { disabled, marked }: { readonly disabled: boolean; readonly marked: boolean },
+  {
+    disabled,
+    marked,
+    timeout = TIMEOUT,
+  }: { readonly disabled: boolean; readonly marked: boolean; readonly timeout?: string },
 ): JsonObject {
   const initial = Object.entries(metadata).map(([key, value]): JsonObject => ({ key, value }));
   return {
@@ -80,7 +84,7 @@ export function askingFilter(
       encode_raw_headers: true,
       grpc_service: {
         envoy_grpc: { cluster_name: CONSULT_CLUSTER },
-        timeout: TIMEOUT,
+        timeout,
         ...(initial.length > 0 ? { initial_metadata: initial } : {}),
       },
     },

@@ -1,6 +1,6 @@
 export { Admin, type AdminReply } from './admin.js';
 export { buildBootstrap, buildStaticBootstrap, type ProxyFiles } from './bootstrap.js';
-export { BREAKER_KEYS, WITHOUT_BREAKERS, withBreakers } from './breakers.js';
+export { BREAKER_KEYS, TIMEOUT_KEY, WITHOUT_BREAKERS, withBreakers } from './breakers.js';
 export { type ChainTarget, type NamedChain, type NumberedChain, TLV, withChains } from './chains.js';
 export { COLLECTOR_HEADER, collectorPath, withCollectors } from './collectors.js';
 export { LIMIT_KEY, SHOWN_KEY, withConsults, withoutLimits } from './consult.js';

@@ -94,11 +94,11 @@ health_checks:
     },
   },
   'circuit-breaker': {
-    fix: 'Raise the thresholds to 1024 or more.',
+    fix: 'Allow at least one connection for each endpoint, and one request to wait; leave max_connection_pools out.',
     example: {
       place: 'cluster',
-      before: 'circuit_breakers: { thresholds: [{ max_connections: 100 }] }',
-      after: 'circuit_breakers: { thresholds: [{ max_connections: 1024 }] }',
+      before: 'circuit_breakers: { thresholds: [{ max_connections: 100, max_pending_requests: 0 }] }',
+      after: 'circuit_breakers: { thresholds: [{ max_connections: 100, max_pending_requests: 1 }] }',
     },
   },
   'subset-lb': {

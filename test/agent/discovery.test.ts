@@ -61,7 +61,7 @@ describe('Discovery', () => {
       return ids.get(address)!;
     },
     setHosts: (_cluster, _room, hosts) => put.push(hosts.map(({ id }) => id)),
-    idleTimes: () => undefined,
+    limits: () => undefined,
     retire: (id) => retired.push(id),
   });
   after(() => discovery.stop());
@@ -85,7 +85,7 @@ describe('Discovery', () => {
     assert.deepEqual(decide().endpoints, [0]);
   });
   it('puts changes in force, and gives up endpoints that nothing leads to any more', async () => {
-    discovery.enforce(compiled, new Map([[1, 0]]));
+    discovery.enforce(compiled, new Map([[1, 0]]), new Map());
     said = answer('c', host('10.0.0.1'), host('10.0.0.2'));
     await until(() => put.length === 1);
     assert.deepEqual(put, [[0, 1]]);

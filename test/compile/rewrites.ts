@@ -22,5 +22,8 @@ export const REWRITES: [pattern: string, substitution: string][] = [
   ['b(.*)', '\\1-\\0'],
   ['(?i)A', 'z'],
   ['[0-9]$', '#'.replace('#', '0')],
+  ['/+', '/_'],
+  ['/+', '<\\0>'],
+  ['(?:ab)+', 'x'],
   ['^/(a+)(b?)', '/\\2\\1\\\\'],
 ];

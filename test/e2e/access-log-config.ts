@@ -118,6 +118,25 @@ export function logs(path: (kind: string) => string): JsonObject[] {
   ];
 }
 
+/** An RBAC filter: a policy is about requests whose x-rbac has that letter (`any`: whose x-rbac says so; '': that have none). */
+function rbac(name: string, action: string, policies: Record<string, string>): JsonObject {
+  const permission = (letter: string): JsonObject =>
+    letter === ''
+      ? { not_rule: { header: { name: 'x-rbac', present_match: true } } }
+      : { header: { name: 'x-rbac', string_match: { contains: letter } } };
+  const all = Object.entries(policies).map(([key, letter]) => [
+    key,
+    { permissions: [permission(letter)], principals: [{ any: true }] },
+  ]);
+  return {
+    name,
+    typed_config: {
+      '@type': `${TYPE}.filters.http.rbac.v3.RBAC`,
+      rules: { action, policies: Object.fromEntries(all) },
+    },
+  };
+}
+
 /** One listener with these logs, and routes of every kind. */
 export function logBootstrap(p: { address: string; port: number; upstream: number; logs: JsonObject[] }): JsonObject {
   const cluster = (name: string): JsonObject => ({
@@ -170,6 +189,8 @@ export function logBootstrap(p: { address: string; port: number; upstream: numbe
           headers: [{ name: 'x-fault', present_match: true }],
         },
       },
+      rbac('denied', 'DENY', { 'z last': 'any', 'a\tpolicy of two': 'a', 'ns[x]-policy[y]-rule[0]': 'b' }),
+      rbac('allowed', 'ALLOW', { good: 'c', any: '' }),
       { name: 'envoy.filters.http.router', typed_config: { '@type': `${TYPE}.filters.http.router.v3.Router` } },
     ],
   };

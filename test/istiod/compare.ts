@@ -29,12 +29,15 @@ import {
   autoTls,
   clustersOf,
   gatewayManager,
+  gatewayProxy,
   inboundClusters,
   inboundManager,
   listenerOf,
   outboundManager,
+  outboundProxy,
   readEnvoy,
   routesOf,
+  tcpProxyOf,
 } from './theirs.js';
 
 export const CLIENT = '10.9.9.9';
@@ -419,6 +422,12 @@ async function compareView(
     const name = asString(ours.name);
     const [, port = '', host = ''] = /^outbound\|(\d+)\|\|(.*)$/.exec(name) ?? [];
     const address = resources.intercepts.find((i) => i.listener === name)?.address ?? '';
+    const connections = tcpProxyOf(ours);
+    if (connections) {
+      const theirs = outboundProxy(client, address, Number(port));
+      if (!identity && !isDeepStrictEqual(connections, theirs)) differ('listener', name, connections, theirs ?? 'none');
+      continue;
+    }
     const manager = outboundManager(client, address, Number(port));
     if (manager) add(ours, manager, client, `outbound|${port}||${host}`);
     else if (!identity) differ('listener', name, 'HTTP', `none for ${address}:${port}`);
@@ -432,6 +441,14 @@ async function compareView(
       (o) => kindOf(o) === 'Gateway' && ofGatewayApi(o) && `${nameOf(o)}.${namespaceOf(o)}` === key,
     );
     const target = targetOf(objects, (api && boundTo(api)?.[0]) ?? key, Number(port));
+    const connections = tcpProxyOf(ours);
+    if (connections) {
+      const theirs = proxy && gatewayProxy(proxy, Number(port), target);
+      const why = theirs ? undefined : unprogrammed(objects, key, Number(port));
+      if (!identity && !isDeepStrictEqual(connections, theirs))
+        differ('listener', name, connections, theirs ?? 'none', why ? { unprogrammed: why } : {});
+      continue;
+    }
     const manager = proxy && gatewayManager(proxy, Number(port), target);
     if (manager) add(ours, { ...manager, use_remote_address: false }, proxy, '', target);
     else if (!identity) {

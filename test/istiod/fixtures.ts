@@ -8,7 +8,7 @@ import type { JsonObject } from '../../src/policy/resources.js';
 import { type Ask, compareSet, emptyTally } from './compare.js';
 import { meshesOf, readObjects } from './documents.js';
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
-import { essential } from './theirs.js';
+import { essential, normalTcpProxy } from './theirs.js';
 
 const INPUTS = ['istio', 'gateway-api'];
 const FIXTURES = join(packageRoot(), 'test/istiod/fixtures');
@@ -39,8 +39,11 @@ function smallListener(listener: JsonObject): JsonObject {
   const chains = filterChains(listener).flatMap((chain): JsonObject[] => {
     const filters = asObjects(chain.filters).flatMap((filter): JsonObject[] => {
       const config = asObject(filter.typed_config);
-      return asString(config?.['@type']).endsWith('.HttpConnectionManager')
-        ? [{ typed_config: essential(config!) }]
+      const type = asString(config?.['@type']);
+      if (type.endsWith('.HttpConnectionManager')) return [{ typed_config: essential(config!) }];
+      const passing = /PassthroughCluster|BlackHole/.test(asString(config?.cluster));
+      return type.endsWith('.TcpProxy') && listener.name !== 'virtualInbound' && !passing
+        ? [{ typed_config: { '@type': type, ...normalTcpProxy(config!) } }]
         : [];
     });
     return filters.length > 0 ? [{ filter_chain_match: chain.filter_chain_match ?? {}, filters }] : [];
@@ -61,7 +64,8 @@ function small(answer: Generated): Generated {
   });
   const text = JSON.stringify({ ...answer, proxies: Object.fromEntries(proxies) });
   return JSON.parse(text, (key, value: unknown) => {
-    if (DECIDES_NOTHING.has(key)) return undefined;
+    const kept = key === 'transport_socket_matches' && /proxy_protocol/.test(JSON.stringify(value));
+    if (DECIDES_NOTHING.has(key) && !kept) return undefined;
     // istiod makes these in no order
     return UNORDERED.has(key) && Array.isArray(value) ? sorted(value) : value;
   }) as Generated;

@@ -232,6 +232,23 @@ function certificates(common: JsonObject): JsonObject {
 /** What a name without a type may be, in the order in which Sidestep writes them. */
 const SAN_TYPES = ['DNS', 'URI', 'EMAIL', 'IP_ADDRESS'];
 
+/** A cluster's protocol options, if they say more than that HTTP/1.1 is spoken. */
+function protocolOptions(cluster: JsonObject): JsonObject | undefined {
+  const out = Object.entries(asObject(cluster.typed_extension_protocol_options) ?? {}).map(([name, value]) => {
+    const { common_http_protocol_options: common, ...rest } = asObject(value) ?? {};
+    return [
+      name,
+      { ...(Object.keys(asObject(common) ?? {}).length > 0 ? { common_http_protocol_options: common } : {}), ...rest },
+    ];
+  });
+  const plainHttp = '{"explicit_http_config":{"http_protocol_options":{}}}';
+  const saying = out.filter(([, value]) => {
+    const { '@type': _, ...rest } = value as JsonObject;
+    return JSON.stringify(rest) !== plainHttp;
+  });
+  return saying.length > 0 ? Object.fromEntries(saying) : undefined;
+}
+
 /** What a cluster is like, in normal form, with its endpoints. */
 export function normalCluster(cluster: JsonObject, assignment: JsonObject | undefined): JsonObject {
   const picked: JsonObject = {};
@@ -242,7 +259,14 @@ export function normalCluster(cluster: JsonObject, assignment: JsonObject | unde
     (t) => (t.priority ?? 'DEFAULT') === 'DEFAULT',
   );
   if (thresholds) picked.thresholds = thresholds;
-  const tls = asObject(asObject(cluster.transport_socket)?.typed_config);
+  const options = protocolOptions(picked);
+  if (options) picked.typed_extension_protocol_options = options;
+  else delete picked.typed_extension_protocol_options;
+  const socket = asObject(asObject(cluster.transport_socket)?.typed_config);
+  const proxied = asString(socket?.['@type']).endsWith('.ProxyProtocolUpstreamTransport');
+  if (proxied) picked.proxy_protocol = asString(asObject(socket?.config)?.version) || 'V1';
+  const inner = proxied ? asObject(asObject(socket?.transport_socket)?.typed_config) : socket;
+  const tls = asString(inner?.['@type']).endsWith('.RawBuffer') ? undefined : inner;
   if (tls) picked.tls = { sni: tls.sni ?? '', common: certificates(asObject(tls.common_tls_context) ?? {}) };
   const out = (plain(picked, CLUSTER_NAMES) ?? {}) as JsonObject;
   const endpoints = asObjects(assignment?.endpoints).flatMap((locality) =>

@@ -44,6 +44,34 @@ export function outboundManager(proxy: ProxyResources, address: string, port: nu
   return listener && managerOf(listener, () => true);
 }
 
+/** What a TCP proxy does with connections; statistics and logs are nobody's here. */
+export function normalTcpProxy(proxy: JsonObject): JsonObject {
+  const { '@type': _, stat_prefix: __, access_log: ___, weighted_clusters: weighted, clusters: known, ...rest } = proxy;
+  const clusters = asObjects(asObject(weighted)?.clusters).map(
+    ({ name, weight }) => `${String(weight)} ${String(name)}`,
+  );
+  return { ...rest, ...(clusters.length > 0 && { clusters }) };
+}
+
+/** The TCP proxy of a listener's only filter chain, or of the first of several, in normal form. */
+export function tcpProxyOf(listener: JsonObject | undefined): JsonObject | undefined {
+  const [chain] = asObjects(listener?.filter_chains);
+  const found = asObjects(chain?.filters).map(({ typed_config }) => asObject(typed_config));
+  const proxy = found.find((config) => asString(config?.['@type']).endsWith('.TcpProxy'));
+  return proxy && normalTcpProxy(proxy);
+}
+
+/** The TCP proxy of a gateway's port, which is `target` at its workload. */
+export function gatewayProxy(proxy: ProxyResources, port: number, target: number): JsonObject | undefined {
+  const named = (number: number) => proxy.listeners.find((l) => l.name === `0.0.0.0_${number}`);
+  return tcpProxyOf(named(target) ?? named(port));
+}
+
+/** The TCP proxy by which a client's sidecar treats connections to an address. */
+export function outboundProxy(proxy: ProxyResources, address: string, port: number): JsonObject | undefined {
+  return tcpProxyOf(proxy.listeners.find((l) => l.name === `${address}_${port}`));
+}
+
 /** The connection manager by which a server's sidecar takes requests at a port. */
 export function inboundManager(proxy: ProxyResources, port: number): JsonObject | undefined {
   const listener = proxy.listeners.find((l) => l.name === 'virtualInbound');
@@ -132,7 +160,11 @@ export function autoTls(cluster: JsonObject): JsonObject | undefined {
 export function clustersOf(proxy: ProxyResources): JsonObject[] {
   const assignments = new Map(proxy.endpoints.map((e) => [asString(e.cluster_name), e]));
   return proxy.clusters.map((cluster): JsonObject => {
-    const { transport_socket_matches: _, filters: __, metadata: ___, ...rest } = cluster;
+    const { transport_socket_matches: matches, filters: __, metadata: ___, ...rest } = cluster;
+    // without TLS the PROXY protocol may still be spoken
+    const other = asObjects(matches).find(({ name }) => name === 'tlsMode-disabled');
+    const socket = asObject(other?.transport_socket);
+    if (!rest.transport_socket && /proxy_protocol/.test(asString(socket?.name))) rest.transport_socket = socket!;
     if (rest.type !== 'EDS') return rest;
     const { eds_cluster_config: ____, ...own } = rest;
     const found = assignments.get(asString(cluster.name));

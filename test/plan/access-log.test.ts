@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { buildPlan } from '../../src/plan/build.js';
+import type { Plan } from '../../src/plan/ir.js';
 import { DEFAULT_FORMAT, readFormat, UnknownOperator } from '../../src/plan/log-format.js';
 import type { Json, JsonObject } from '../../src/policy/resources.js';
 import { clusterOf, hostOf, type ListenerOptions, listenerOf, resourcesOf, TYPE, to } from './resources.js';
@@ -9,11 +10,15 @@ import { clusterOf, hostOf, type ListenerOptions, listenerOf, resourcesOf, TYPE,
 const LOGGERS = 'type.googleapis.com/envoy.extensions.access_loggers';
 const FILE = { '@type': `${LOGGERS}.file.v3.FileAccessLog`, path: '/tmp/never' };
 
-/** Messages of the reasons for which a listener with this log is left to the proxy. */
-function refusals(log: JsonObject, route: JsonObject = to('a'), more: ListenerOptions = {}): string[] {
+/** The plan of a listener with this log. */
+function planOf(log: JsonObject, route: JsonObject = to('a'), more: ListenerOptions = {}): Plan {
   const listener = listenerOf([hostOf([route])], { ...more, hcm: { access_log: [log] } });
-  const plan = buildPlan(resourcesOf([listener], [clusterOf('a', [1])]));
-  const [first] = plan.listeners;
+  return buildPlan(resourcesOf([listener], [clusterOf('a', [1])]));
+}
+
+/** Messages of the reasons for which it is left to the proxy. */
+function refusals(...of: Parameters<typeof planOf>): string[] {
+  const [first] = planOf(...of).listeners;
   const routes = first!.virtualHosts.flatMap((v) => v.routes).filter((r) => !r.guard);
   return [...first!.reasons, ...routes.flatMap((r) => r.reasons)].map((r) => r.message);
 }
@@ -87,9 +92,21 @@ test('a header of answers that the route edits is not logged here', () => {
   assert.deepEqual(refusals(text('%RESP(X-OTHER)%'), route), []);
 });
 
-test('the policy that denied a request is not known', () => {
-  const filters = [{ name: 'rbac', typed_config: { '@type': TYPE.rbac } }];
-  assert.match(refusals(text('%RESPONSE_CODE_DETAILS%'), to('a'), { filters })[0] ?? '', /names the policy/);
+test('which policy denied a request is logged; of more than eight only the proxy knows', () => {
+  const any = { permissions: [{ any: true }], principals: [{ any: true }] };
+  const replies = (n: number) => {
+    const policies = Object.fromEntries(Array.from({ length: n }, (_, i) => [`p ${i}`, any]));
+    const filters = [{ name: 'rbac', typed_config: { '@type': TYPE.rbac, rules: { action: 'DENY', policies } } }];
+    return planOf(text('%RESPONSE_CODE_DETAILS%'), to('a'), { filters }).listeners[0]!.rbac.map(({ reply }) => reply);
+  };
+  const [first, second, ...others] = replies(2);
+  assert.equal(first?.kind === 'reply' && first.details, 'rbac_access_denied_matched_policy[p_0]');
+  assert.equal(second?.kind === 'reply' && second.details, 'rbac_access_denied_matched_policy[p_1]');
+  assert.deepEqual(others, []);
+  assert.deepEqual(
+    replies(9).map((reply) => reply?.kind),
+    ['proxy'],
+  );
 });
 
 test('metadata of filters that are not there is not there, but others may write it', () => {

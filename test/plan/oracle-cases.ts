@@ -178,6 +178,7 @@ export const ROUTES: JsonObject[] = [
   },
   { match: { prefix: '/redirect/bare' }, redirect: { path_redirect: 'moved' } },
   { match: { prefix: '/redirect/only-query' }, redirect: { prefix_rewrite: '?x' } },
+  { match: { prefix: '/redirect/cut-query' }, redirect: { prefix_rewrite: '/n?x', strip_query: true } },
   { match: { prefix: '/redirect/q' }, redirect: { path_redirect: '/z?a=1', strip_query: true } },
   { match: { prefix: '/redirect/strip' }, redirect: { strip_query: true, response_code: 'PERMANENT_REDIRECT' } },
   {

@@ -274,6 +274,7 @@ describe('the plan decides as Envoy does', { skip: envoy === undefined ? 'no Env
       '/redirect/q?r',
       '/redirect/bare?r',
       '/redirect/only-query/a?b',
+      '/redirect/cut-query/a?b',
       '/redirect/strip?x',
       '/redirect/scheme/a',
       '/redirect/re/a?b',

@@ -547,8 +547,28 @@ const CASES: Case[] = [
     expect: 'unsupported-field',
   },
   {
-    name: 'a low threshold',
-    cluster: { circuit_breakers: { thresholds: [{ max_connections: 10, max_requests: 10 }] } },
+    name: 'few connections',
+    cluster: { circuit_breakers: { thresholds: [{ max_connections: 1, max_pending_requests: 1, max_requests: 1 }] } },
+    expect: 'kernel',
+  },
+  {
+    name: 'few that may wait',
+    cluster: { circuit_breakers: { thresholds: [{ max_pending_requests: 1 }] } },
+    expect: 'kernel',
+  },
+  {
+    name: 'no connections',
+    cluster: { circuit_breakers: { thresholds: [{ max_connections: 0 }] } },
+    expect: 'circuit-breaker',
+  },
+  {
+    name: 'none that may wait',
+    cluster: { circuit_breakers: { thresholds: [{ max_pending_requests: 0 }] } },
+    expect: 'circuit-breaker',
+  },
+  {
+    name: 'few connection pools',
+    cluster: { circuit_breakers: { thresholds: [{ max_connection_pools: 10 }] } },
     expect: 'circuit-breaker',
   },
   {
@@ -559,7 +579,7 @@ const CASES: Case[] = [
   {
     name: 'fewer may wait than be in flight',
     cluster: { circuit_breakers: { thresholds: [{ max_requests: 10, max_pending_requests: 9 }] } },
-    expect: 'circuit-breaker',
+    expect: 'kernel',
   },
   {
     name: 'requests in flight that the runtime may change',
@@ -576,13 +596,13 @@ const CASES: Case[] = [
   {
     name: 'a second threshold of the same priority, which Envoy does not look at',
     cluster: {
-      circuit_breakers: { thresholds: [{ max_requests: 10, max_pending_requests: 10 }, { max_connections: 1 }] },
+      circuit_breakers: { thresholds: [{ max_requests: 10, max_pending_requests: 10 }, { max_connections: 0 }] },
     },
     expect: 'kernel',
   },
   {
     name: 'the first of two thresholds',
-    cluster: { circuit_breakers: { thresholds: [{ priority: 'HIGH' }, { max_connections: 1 }, { max_requests: 10 }] } },
+    cluster: { circuit_breakers: { thresholds: [{ priority: 'HIGH' }, { max_connections: 0 }, { max_requests: 10 }] } },
     expect: 'circuit-breaker',
   },
   {
@@ -702,17 +722,32 @@ describe('a route that is left to the proxy', () => {
 
   // as Envoy 1.40 does with 1,700 requests at once: 503 from the threshold on, or none, as the rest waits for a connection
   it('counts requests in flight where there may be more connections', () => {
-    for (const [threshold, most] of [
+    for (const [threshold, most, waiting] of [
       [{}, undefined],
       [{ max_requests: 1500 }, undefined],
       [{ max_connections: 3000 }, 1024],
       [{ max_connections: 3000, max_requests: 1500 }, 1500],
       [{ max_connections: 3000, max_requests: 3000 }, undefined],
       [{ max_requests: 10 }, 10],
+      [{ max_pending_requests: 10 }, undefined],
+      [{ max_connections: 10 }, 10, 1024],
+      [{ max_connections: 10, max_pending_requests: 5 }, 10, 5],
+      [{ max_connections: 10, max_requests: 10, max_pending_requests: 5 }, 10, 5],
+      [{ max_connections: 10, max_requests: 9, max_pending_requests: 5 }, 9],
     ] as const) {
       const cluster = clusterOf('a', [1], { circuit_breakers: { thresholds: [threshold] } });
       const plan = buildPlan(resourcesOf([listenerOf([hostOf([to('a', '/')])])], [cluster]));
       assert.equal(plan.clusters[0]?.breaker?.most, most, JSON.stringify(threshold));
+      assert.equal(plan.clusters[0]?.breaker?.waiting, waiting, JSON.stringify(threshold));
+    }
+    // each endpoint gets a connection whatever is allowed
+    for (const [most, expected] of [
+      [2, 2],
+      [1, undefined],
+    ] as const) {
+      const cluster = clusterOf('a', [1, 2], { circuit_breakers: { thresholds: [{ max_connections: most }] } });
+      const plan = buildPlan(resourcesOf([listenerOf([hostOf([to('a', '/')])])], [cluster]));
+      assert.equal(plan.clusters[0]?.breaker?.most, expected);
     }
   });
 

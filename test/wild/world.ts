@@ -13,14 +13,14 @@ import type { Driver } from '../../src/lab/driver.js';
 import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import type { Lab } from '../../src/lab/processes.js';
 import { buildPlan } from '../../src/plan/build.js';
-import type { TokenBucket } from '../../src/plan/ir.js';
+import type { ConnectionRoute, Plan, Reason, TokenBucket } from '../../src/plan/ir.js';
 import { factWords, judgeToken, type KeysOf, keysOfSet } from '../../src/plan/judge-token.js';
 import { headerLines } from '../../src/plan/token-headers.js';
 import type { TokenPlan } from '../../src/plan/tokens.js';
-import { asObject, asObjects, asString, connectionManagers } from '../../src/policy/envoy/walk.js';
+import { asObject, asString, connectionManagers } from '../../src/policy/envoy/walk.js';
 import type { Identity } from '../../src/policy/istio/identities.js';
 import { loadFiles } from '../../src/policy/load.js';
-import type { Clients, JsonObject, Resources } from '../../src/policy/resources.js';
+import type { Clients, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
 import { fillBuckets, TestBuckets } from '../agreement/buckets.js';
 import type { Kernel } from '../agreement/kernel.js';
@@ -28,20 +28,14 @@ import { compareKernel, type Outcome, outcomeOf, outcomeOfDecision, UUID } from 
 import { headersOf } from '../differential/echo-server.js';
 import { exchange, type Request, requestBytes } from '../differential/requests.js';
 import { type Hints, hintsOf, requestOf } from './hints.js';
+import { type Echoes, relocate } from './relocate.js';
 
 const SOURCE = Uint8Array.of(127, 0, 0, 1);
 /** Draws by which weighted clusters and chances are told apart: every share of 1 in 64 is seen. */
 const DRAWS = 128;
 const BATCH = 60;
-/** Its own addresses for every process: two Envoys would share one without a word. */
-const NETWORK = 64 + (process.pid % 190);
-
-/** Echo servers that every set of policies shares. */
-export interface Echoes {
-  readonly names: readonly string[];
-  readonly ports: readonly number[];
-}
-
+/** Connections of a listener that is about connections. */
+const CONNECTIONS = 8;
 export interface Difference {
   readonly file: string;
   readonly request: string;
@@ -67,39 +61,6 @@ export interface Tally {
 export const emptyTally = (): Tally => ({
   ...{ tried: 0, refused: [], pairs: 0, forward: 0, reply: 0, proxy: 0, rules: 0, met: 0, known: 0, differences: [] },
 });
-
-/** Certificates of the policies' own are not here, and the servers speak plain text: what is decided is the same. */
-function inPlainText(owner: JsonObject): void {
-  delete owner.transport_socket;
-  delete owner.transport_socket_matches;
-}
-
-/** Addresses on this machine in place of the policies' own, in the resources themselves: other objects refer to them. */
-function relocate(resources: Resources, echoes: Echoes): void {
-  resources.listeners.forEach((listener, i) => {
-    const address = asObject(asObject(listener.address)?.socket_address);
-    if (address) address.address = `127.${NETWORK}.${i >> 8}.${(i & 255) + 1}`;
-    for (const chain of asObjects(listener.filter_chains)) inPlainText(chain);
-  });
-  let next = 0;
-  const move = (assignment: JsonObject) => {
-    for (const locality of asObjects(assignment.endpoints))
-      for (const entry of asObjects(locality.lb_endpoints)) {
-        const endpoint = asObject(entry.endpoint);
-        if (!endpoint) continue;
-        endpoint.address = {
-          socket_address: { address: '127.0.0.1', port_value: echoes.ports[next++ % echoes.ports.length]! },
-        };
-      }
-  };
-  for (const cluster of resources.clusters) {
-    const assignment = asObject(cluster.load_assignment);
-    if (assignment) move(assignment);
-    inPlainText(cluster);
-    if (cluster.type === 'STRICT_DNS' || cluster.type === 'LOGICAL_DNS') cluster.type = 'STATIC';
-  }
-  for (const assignment of resources.endpoints) move(assignment);
-}
 
 /** What becomes of a request, and of the answer's headers where it is forwarded. */
 type Whole = Outcome & { readonly answer?: readonly string[] };
@@ -264,6 +225,13 @@ async function tryResources(file: string, resources: Resources, around: Trial, t
       if (!listener || !socket) continue;
       const routes = connectionManagers(listener).map((m) => named.get(asString(asObject(m.rds)?.route_config_name)));
       const hints = hintsOf({ listener, routes: routes.filter((r) => r !== undefined) });
+      if (listenerPlan.connections) {
+        const where = { file, address: asString(socket.address), port: Number(socket.port_value) };
+        await compareConnections(plan, listenerPlan.connections, where, around, tally);
+        continue;
+      }
+      const all = listenerPlan.virtualHosts.flatMap(({ routes }) => routes);
+      if (all.length > 0 && all.every(({ id }) => isFull(compiled.verdicts.get(id)))) continue;
       const seed = around.seed + index;
       const { requests: n, requestsFor } = around;
       const requests = requestsFor?.(hints, seed, n) ?? fc.sample(requestOf(hints), { seed, numRuns: n });
@@ -279,6 +247,40 @@ async function tryResources(file: string, resources: Resources, around: Trial, t
   }
   tally.rules += compiled.rules.length;
   tally.met += met.size;
+}
+
+/** There was no room for the listener in the image. */
+const isFull = (reasons: readonly Reason[] | undefined): boolean =>
+  reasons?.some(({ code }) => code === 'budget') === true;
+
+/** Where Envoy leads connections is where the kernel may. */
+async function compareConnections(
+  plan: Plan,
+  route: ConnectionRoute,
+  where: { file: string; address: string; port: number },
+  around: Trial,
+  tally: Tally,
+): Promise<void> {
+  const used = new Set(route.clusters.filter(({ weight }) => weight > 0).map(({ cluster }) => cluster));
+  const endpoints = plan.clusters.filter(({ name }) => used.has(name)).flatMap((c) => c.endpoints);
+  const { names, ports } = around.echoes;
+  const own = new Set(endpoints.filter(({ weight }) => weight > 0).map(({ port }) => names[ports.indexOf(port)]));
+  const request: Request = {
+    ...{ method: 'GET', target: '/', version: 'HTTP/1.1', headers: [['Host', 'any.example']] },
+    ...{ body: -1, chunked: false, cuts: [] },
+  };
+  const theirs = new Set<string | undefined>();
+  for (let i = 0; i < CONNECTIONS; i++) {
+    const [outcome] = await ask(around.client, where.address, where.port, [request]);
+    theirs.add(outcome?.kind === 'forward' ? outcome.first[0] : undefined);
+    tally.pairs++;
+    tally.forward++;
+  }
+  if (own.size > 0 && [...theirs].some((name) => !own.has(name)))
+    tally.differences.push({
+      ...{ file: where.file, request: `a connection of ${route.id}` },
+      why: `kernel: ${[...own].join()}; Envoy: ${[...theirs].join()}`,
+    });
 }
 
 /** Timeouts of milliseconds, which the busy machine exceeds: the decision was to forward. */

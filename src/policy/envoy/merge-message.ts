@@ -20,8 +20,11 @@ export function descriptorOf(any: JsonObject): DescMessage | undefined {
 }
 
 /** A field's value after a merge; `before` is not changed. */
-function merged(field: DescField, before: Json | undefined, value: Json): Json {
-  if (field.fieldKind === 'list') return [...((before as Json[] | undefined) ?? []), ...(value as Json[])];
+function merged(field: DescField, before: Json | undefined, value: Json, replaceLists: boolean): Json {
+  if (field.fieldKind === 'list') {
+    const [old, added] = [(before as Json[] | undefined) ?? [], value as Json[]];
+    return replaceLists && added.length > 0 ? added : [...old, ...added];
+  }
   if (field.fieldKind === 'map') {
     const out: JsonObject = { ...(before as JsonObject | undefined) };
     for (const [key, entry] of Object.entries(value as JsonObject)) put(out, key, entry);
@@ -34,11 +37,19 @@ function merged(field: DescField, before: Json | undefined, value: Json): Json {
   if (type === 'google.protobuf.Struct') return { ...(before as JsonObject), ...(value as JsonObject) };
   if (type.startsWith('google.protobuf.')) return value;
   if (!isObject(before) || !isObject(value)) return value;
-  return mergeMessage(field.message!, before, value);
+  return mergeMessage(field.message!, before, value, replaceLists);
 }
 
-/** `from` merged into `into`; neither is changed. Both are canonical (see `Converter`), without fields that are not known. */
-export function mergeMessage(message: DescMessage, into: JsonObject, from: JsonObject): JsonObject {
+/**
+ * `from` merged into `into`; neither is changed. Both are canonical (see `Converter`), without fields that are not known.
+ * @param replaceLists lists take the place of those before, instead of following them
+ */
+export function mergeMessage(
+  message: DescMessage,
+  into: JsonObject,
+  from: JsonObject,
+  replaceLists = false,
+): JsonObject {
   const out: JsonObject = { ...into };
   const known = fieldsOf(message);
   for (const [key, value] of Object.entries(from)) {
@@ -46,7 +57,7 @@ export function mergeMessage(message: DescMessage, into: JsonObject, from: JsonO
     if (!field) continue;
     // one of a oneof replaces the others
     for (const other of field.oneof?.fields ?? []) if (other.name !== field.name) delete out[other.name];
-    out[field.name] = merged(field, into[field.name], value);
+    out[field.name] = merged(field, into[field.name], value, replaceLists);
   }
   return out;
 }

@@ -116,7 +116,9 @@ export class ApiGateways {
       }
       servers.push({
         ...{ gateway, name: listener.name, port: listener.port, protocol, hostname, httpsRedirect: false, document },
-        ...(protocol === 'tls' ? { https: apiTls(listener.tls, document.namespace) } : {}),
+        ...(protocol === 'tls'
+          ? { https: apiTls(listener.tls, document.namespace, spec.tls?.frontend !== undefined) }
+          : {}),
         ...{ hosts: [{ namespace: '*', host: hostname }], allowed: listener.allowedRoutes, path, assumed: false },
       });
     });

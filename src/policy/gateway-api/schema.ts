@@ -274,7 +274,7 @@ export const apiGateway = z.object({
   infrastructure: z.unknown().optional(),
   allowedListeners: z.unknown().optional(),
   backendTLS: z.unknown().optional(),
-  tls: z.unknown().optional(),
+  tls: z.looseObject({ frontend: z.unknown().optional(), backend: z.unknown().optional() }).optional(),
   defaultScope: z.string().optional(),
 });
 export type ApiGateway = z.infer<typeof apiGateway>;

@@ -7,7 +7,7 @@ import { clusterName } from './hosts.js';
 import { ASSUMED, applyMeshTls, withMode } from './mesh-tls.js';
 import type { Peers } from './peer-authentication.js';
 import { type Endpoint, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
-import { applyTrafficPolicy } from './traffic-policy.js';
+import { applyProxyProtocol, applyTrafficPolicy } from './traffic-policy.js';
 import type { VirtualServices } from './virtual-services.js';
 
 /** A cluster with what stands behind it. */
@@ -73,6 +73,7 @@ function build(
   else if (!policy.tls && peers.insist(json, service, port, endpoints))
     marked = applyMeshTls(context, json, to, endpoints, {}, (e) => peers.wants(service, port, e));
   backendTls.apply(json, service, port);
+  applyProxyProtocol(json, policy.proxyProtocol);
   for (const block of policy.blocks) {
     block.rule.objects.push(json);
     for (const key of Object.keys(block.fields)) {
@@ -91,6 +92,15 @@ function build(
     if (block.fields.loadBalancer?.localityLbSetting !== undefined) {
       const message = 'locality settings are not translated: all endpoints of this node count as one locality';
       context.unsupported(block.rule, [...block.path, 'loadBalancer', 'localityLbSetting'], 'locality', message);
+    }
+    if (block.fields.loadBalancer?.zoneAwareLbSetting !== undefined) {
+      const message = 'zone aware settings are not translated: all endpoints of this node count as one locality';
+      context.unsupported(block.rule, [...block.path, 'loadBalancer', 'zoneAwareLbSetting'], 'locality', message);
+    }
+    if (block.fields.outlierDetection?.outlierDetectionHttpErrorCodes !== undefined) {
+      const path = [...block.path, 'outlierDetection', 'outlierDetectionHttpErrorCodes'];
+      const message = 'what counts as an error is not translated (nor by istiod): status 500 and above does';
+      context.unsupported(block.rule, path, 'traffic-policy', message);
     }
   }
   const lbEndpoints = endpoints.map((endpoint) => {
@@ -132,6 +142,8 @@ const CLUSTER_FIELDS: Readonly<Record<string, string>> = {
   connectionPool: 'circuit_breakers',
   outlierDetection: 'outlier_detection',
   tls: 'transport_socket',
+  proxyProtocol: 'transport_socket',
+  retryBudget: 'circuit_breakers',
 };
 
 /** Subsets of a host that routes name. */

@@ -242,6 +242,13 @@ export class ConnectionRoutes {
           };
     const host = resolveHost(first!.destination.host.toLowerCase(), document.namespace, context.domain);
     connectionLimits(input, proxy, host, document.namespace);
+    const subset = route.route.length === 1 ? (first!.destination.subset ?? '') : '';
+    const tunnel = input.destinationRules.tunnel(host, document.namespace, subset);
+    if (tunnel) {
+      const { protocol, targetHost, targetPort } = tunnel;
+      const name = isIPv6(targetHost) ? `[${targetHost}]` : targetHost;
+      proxy.tunneling_config = { hostname: `${name}:${targetPort}`, use_post: protocol === 'POST' };
+    }
     rule.objects.push(context.origin(proxy, document, path));
     return proxy;
   }

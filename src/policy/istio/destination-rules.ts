@@ -6,7 +6,10 @@ import { exportTo, type Typed, visible } from './kubernetes-services.js';
 import { labelsMatch, type Service } from './registry.js';
 import type { ConsistentHash, DestinationRule, TrafficPolicy } from './schema/destination-rule.js';
 
-type Fields = Pick<TrafficPolicy, 'loadBalancer' | 'connectionPool' | 'outlierDetection' | 'tls'>;
+type Fields = Pick<
+  TrafficPolicy,
+  'loadBalancer' | 'connectionPool' | 'outlierDetection' | 'tls' | 'proxyProtocol' | 'retryBudget'
+>;
 
 /** One block of settings as written, with the source rule that it is. */
 interface Block {
@@ -15,8 +18,12 @@ interface Block {
   readonly path: Path;
 }
 
+/** What only whole rules and subsets say: ports' settings neither have nor replace it. */
+const WHOLE_NAMES = ['proxyProtocol', 'retryBudget'] as const;
+
 interface PolicyBlocks {
   readonly whole?: Block;
+  readonly tunnel?: TrafficPolicy['tunnel'];
   readonly document: Document;
   readonly path: Path;
   readonly byPort: ReadonlyMap<number, Block>;
@@ -50,19 +57,15 @@ function blocks(context: Context, document: Document, policy: TrafficPolicy, pat
   // A block that only holds settings of ports is no rule by itself: those are.
   const own = Object.keys(policy).some((key) => key !== 'portLevelSettings') || !policy.portLevelSettings?.length;
   const whole = own ? { fields: policy, rule: context.rule(document, path, name), path } : undefined;
-  for (const key of ['tunnel', 'proxyProtocol', 'retryBudget'] as const) {
-    if (whole && policy[key] !== undefined) {
-      context.unsupported(whole.rule, [...path, key], 'traffic-policy', `trafficPolicy.${key} is not translated`);
-      context.warn(document, [...path, key], 'not-translated', `${key} is not translated`);
-    }
-  }
+  if (whole && policy.tunnel !== undefined)
+    context.unsupported(whole.rule, [...path, 'tunnel'], 'traffic-policy', 'connections go through a tunnel');
   policy.portLevelSettings?.forEach((settings, index) => {
     const number = settings.port?.number;
     const where = [...path, 'portLevelSettings', index];
     const rule = context.rule(document, where, `${name}.portLevelSettings[${index}]`);
     if (number !== undefined && !byPort.has(number)) byPort.set(number, { fields: settings, rule, path: where });
   });
-  return { ...(whole ? { whole } : {}), byPort, document, path };
+  return { ...(whole ? { whole } : {}), ...(policy.tunnel && { tunnel: policy.tunnel }), byPort, document, path };
 }
 
 function combine(base: EffectivePolicy, block: Block | undefined, replace: boolean): EffectivePolicy {
@@ -219,7 +222,22 @@ export class DestinationRules {
     policy = combine(policy, forPort(merged.policy), true);
     const own = merged.subsets.get(subset)?.policy;
     policy = combine(policy, own?.whole, false);
-    return combine(policy, forPort(own), true);
+    policy = combine(policy, forPort(own), true);
+    for (const name of WHOLE_NAMES) {
+      const [said] = [own, merged.policy]
+        .filter((blocks) => !forPort(blocks))
+        .flatMap((blocks) => (blocks?.whole?.fields[name] ? [blocks.whole] : []));
+      if (!said) continue;
+      const blocks = policy.blocks.includes(said) ? policy.blocks : [...policy.blocks, said];
+      policy = { ...policy, [name]: said.fields[name], blocks };
+    }
+    return policy;
+  }
+
+  /** The tunnel through which connections to a host lead: a subset's own, or that of the whole service. */
+  tunnel(host: string, namespace: string, subset: string): TrafficPolicy['tunnel'] {
+    const merged = this.#find(host, namespace);
+    return (subset ? merged?.subsets.get(subset)?.policy : merged?.policy)?.tunnel;
   }
 
   /** The consistent hash that routes to a destination use. Port settings count only if the destination names its port. */

@@ -50,7 +50,9 @@ export function istioTls(tls: Settings | undefined): ServerTls {
         ? `${unknown ?? 'the version'} is not translated`
         : tls?.caCertCredentialName
           ? 'caCertCredentialName is not translated'
-          : undefined;
+          : tls?.insecureSkipVerify && clients !== 'ignore'
+            ? 'insecureSkipVerify is not translated'
+            : undefined;
   return {
     clients,
     secrets,
@@ -64,12 +66,17 @@ export function istioTls(tls: Settings | undefined): ServerTls {
   };
 }
 
-/** The settings of a listener of the Gateway API. @param namespace of the Gateway */
+/**
+ * The settings of a listener of the Gateway API.
+ * @param namespace of the Gateway
+ * @param verifies the Gateway says (`tls.frontend`) how clients' certificates are verified
+ */
 export function apiTls(
   tls:
     | { certificateRefs?: unknown[] | undefined; options?: object | undefined; frontendValidation?: unknown }
     | undefined,
   namespace: string,
+  verifies: boolean,
 ): ServerTls {
   const refs = (tls?.certificateRefs ?? []).map((ref) => ref as Record<string, unknown>);
   const secrets = refs.map((ref) => `${ref.namespace ?? namespace}/${ref.name}`);
@@ -81,11 +88,13 @@ export function apiTls(
       ? 'certificates of other namespaces are not looked for'
       : tls?.frontendValidation
         ? 'frontendValidation is not translated'
-        : Object.keys(tls?.options ?? {}).length > 0
-          ? 'options are not translated'
-          : refs.length === 0
-            ? 'it names no certificate'
-            : undefined;
+        : verifies
+          ? 'tls.frontend of the Gateway is not translated'
+          : Object.keys(tls?.options ?? {}).length > 0
+            ? 'options are not translated'
+            : refs.length === 0
+              ? 'it names no certificate'
+              : undefined;
   const parameters = { tls_minimum_protocol_version: 'TLSv1_2' };
   return { clients: 'ignore', secrets, parameters, ...(problem ? { problem } : {}) };
 }

@@ -16,6 +16,7 @@ import {
   checkSubsets,
   gatewaysOfPatches,
 } from './assumptions.js';
+import { AttachedPolicies } from './attached-policies.js';
 import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
 import { buildConnectionListeners, patchConnections } from './connection-listeners.js';
@@ -134,6 +135,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   left.telemetry(input.telemetries, providers);
   left.envoyFilters(input.envoyFilters, added);
   for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
+  left.attached(new AttachedPolicies(context, input.foreign));
   virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));
   virtualServices.connections.explainUnused(registry.all(), (name) => gateways.has(name));
   destinationRules.explainUnused(registry.all());

@@ -48,6 +48,8 @@ import { didYouMean, validate } from './validate.js';
 export interface Input extends KubernetesInput, GatewayApiInput {
   /** Namespace documents */
   readonly namespaces: Document[];
+  /** of API groups that are not known here */
+  readonly foreign: Document[];
   readonly serviceEntries: Typed<ServiceEntry>[];
   readonly workloadEntries: Typed<WorkloadEntry>[];
   readonly virtualServices: Typed<VirtualService>[];
@@ -121,6 +123,7 @@ class Reader {
     referenceGrants: [],
     backendTls: [],
     namespaces: [],
+    foreign: [],
     requestAuthentications: [],
     peerAuthentications: [],
   };
@@ -168,6 +171,7 @@ class Reader {
       return;
     }
     if (!istio && !kubernetes) {
+      input.foreign.push(document);
       if (group.endsWith('istio.io') && group !== 'install.istio.io') {
         const guess = didYouMean(group, [
           'networking.istio.io',
@@ -219,6 +223,8 @@ class Reader {
         if (!this.take(document, envoyFilter, input.envoyFilters, ['spec'], false))
           invalidRules(context, document, '', true);
         break;
+      // what it says of plugins is what a WasmPlugin says; or it runs Lua
+      case 'TrafficExtension':
       case 'WasmPlugin':
         if (!this.take(document, wasmPlugin, input.wasmPlugins, ['spec'], false))
           invalidRules(context, document, '', true);
@@ -296,7 +302,7 @@ class Reader {
   }
 
   #other(document: Document): void {
-    const message = LEFT_TO_PROXY[document.kind];
+    const message = Object.hasOwn(LEFT_TO_PROXY, document.kind) ? LEFT_TO_PROXY[document.kind] : undefined;
     if (message === undefined || NO_RULES.has(document.kind)) return;
     const rule = this.context.rule(document, ['spec'], 'spec');
     this.context.unsupported(rule, ['kind'], 'unsupported-kind', `${document.kind}: ${message}`);

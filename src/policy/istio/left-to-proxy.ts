@@ -5,6 +5,7 @@
  */
 import type { Document } from '../documents.js';
 import type { Clients, JsonObject, LeftReason } from '../resources.js';
+import type { AttachedPolicies } from './attached-policies.js';
 import type { ClusterInfo } from './clusters.js';
 import { type Context, fieldPath, type Path, type RuleBuilder } from './context.js';
 import { type GatewayWorkload, isGatewaySelector, labelsAreKnown } from './gateways.js';
@@ -252,6 +253,18 @@ export class LeftToProxy {
     ]);
   }
 
+  /** Leaves what foreign policies are attached to. */
+  attached(policies: AttachedPolicies): void {
+    policies.apply(
+      (document, { kind, name }) => {
+        const selection = { document, labels: {}, targets: [{ kind, name }] };
+        return [...this.#gateways(selection), ...this.#inbound(selection)].map(({ json }) => json);
+      },
+      (document, objects, message) =>
+        this.#leave(this.#context.rule(document, ['spec'], 'spec'), objects, 'unsupported-kind', ['spec'], message),
+    );
+  }
+
   wasmPlugin({ document, spec }: Typed<WasmPlugin>): void {
     const rule = this.#context.rule(document, ['spec'], 'spec');
     const selection = { document, labels: spec.selector?.matchLabels ?? {}, targets: targetsOf(spec) };
@@ -259,7 +272,8 @@ export class LeftToProxy {
       selection,
       (spec.match ?? []).map((match) => match.mode),
     );
-    const message = `${document.name || 'a WasmPlugin'} runs a WebAssembly plugin, which is not done here`;
+    const lua = document.kind === 'TrafficExtension' && spec.lua !== undefined;
+    const message = `${document.name || `a ${document.kind}`} runs ${lua ? 'a Lua script' : 'a WebAssembly plugin'}, which is not done here`;
     this.#leave(rule, objects, 'wasm', ['spec'], message);
   }
 

@@ -183,7 +183,7 @@ export class RequestAuthentications {
 
   #keys(document: Document, rule: JwtRule, index: number, builder: RuleBuilder | undefined): JsonObject {
     if (rule.jwks) return { local_jwks: { inline_string: rule.jwks } };
-    const uri = rule.jwksUri ?? this.#context.keySetOf(rule.issuer);
+    const uri = rule.jwksUri ?? rule.jwks_uri ?? this.#context.keySetOf(rule.issuer);
     if (uri) {
       const cluster = this.#keyCluster(new URL(uri));
       const timeout = rule.timeout ? envoyDuration(rule.timeout) : FETCH_TIMEOUT;

@@ -81,7 +81,8 @@ function destinationHash(input: RouteInput, document: Document, destination: Des
 function redirectAction(redirect: Redirect, listenPort: number): JsonObject {
   const out: JsonObject = {};
   if (redirect.authority) out.host_redirect = redirect.authority;
-  if (redirect.uri) out.path_redirect = redirect.uri;
+  if (redirect.prefixRewrite) out.prefix_rewrite = redirect.prefixRewrite;
+  else if (redirect.uri) out.path_redirect = redirect.uri;
   if (redirect.scheme) out.scheme_redirect = redirect.scheme;
   const port = redirect.derivePort === 'FROM_REQUEST_PORT' ? listenPort : redirect.port;
   // The scheme's own port is not written out.

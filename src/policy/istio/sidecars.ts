@@ -45,6 +45,10 @@ export class Sidecars {
         const message = 'connections to addresses that are in no document are not refused';
         context.unsupported(rule, ['spec', 'outboundTrafficPolicy'], 'sidecar', message);
       }
+      if (spec.outboundTrafficPolicy?.egressProxy !== undefined) {
+        const message = 'connections to addresses that are in no document are not led to a proxy';
+        context.unsupported(rule, ['spec', 'outboundTrafficPolicy', 'egressProxy'], 'sidecar', message);
+      }
       spec.egress?.forEach((egress, index) => {
         for (const field of ['port', 'bind', 'captureMode'] as const) {
           if (egress[field] === undefined) continue;

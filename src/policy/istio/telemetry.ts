@@ -158,23 +158,27 @@ export class Telemetries {
   }
 
   #listener(known: KnownListener): void {
-    const { providers, leave } = this.#input;
+    const { context, providers, leave } = this.#input;
     const sources = this.#applicable(known, true);
     const doubtful = this.#applicable(known, false).filter((source) => !sources.includes(source));
     const isKnown = (names: readonly string[]) => names.some((name) => providers.has(name.toLowerCase()));
     for (const source of doubtful) {
       const { accessLogging = [], tracing = [] } = source.typed.spec;
       const message = 'it is not certain that this gateway is meant';
+      const path = ['spec', 'accessLogging'];
       const logs = accessLogging.some((log) => isKnown(namesOf(log)) || namesOf(log).length === 0);
-      if (logs) leave(source.rule, [known.json], 'access-log', ['spec', 'accessLogging'], message);
+      if (logs) context.unsupported(source.rule, path, 'access-log', `${message}: what it may log is logged`);
       const traces = tracing.some((trace) => isKnown(namesOf(trace)));
       if (traces) leave(source.rule, [known.json], 'tracing', ['spec', 'tracing'], message);
       source.used ||= logs || traces;
     }
-    const levels = sources.map(({ typed }) => typed.spec.accessLogging ?? []).filter((level) => level.length > 0);
-    for (const [name, log] of [...mergeLogs(levels)].sort(([a], [b]) => (a < b ? -1 : 1))) {
+    // rather a line too many than one that is missing
+    const logged = (counting: readonly Source[]) =>
+      mergeLogs(counting.map(({ typed }) => typed.spec.accessLogging ?? []).filter((level) => level.length > 0));
+    const logs = new Map([...logged([...sources, ...doubtful]), ...logged(sources)]);
+    for (const [name, log] of [...logs].sort(([a], [b]) => (a < b ? -1 : 1))) {
       const config = providers.get(name.toLowerCase());
-      if (config) this.#log(known, sources, name, log, config);
+      if (config) this.#log(known, [...sources, ...doubtful], name, log, config);
     }
     if (known.connections) return; // only requests are traced
     const tracer = mergeTracing(sources.map(({ typed }) => typed.spec.tracing ?? []));

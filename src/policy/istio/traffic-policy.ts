@@ -35,6 +35,14 @@ function connectionPool(cluster: JsonObject, policy: EffectivePolicy, http: Http
   if (h?.maxRetries) threshold.max_retries = h.maxRetries;
   if (t?.maxConnections) threshold.max_connections = t.maxConnections;
   if (t?.connectTimeout) cluster.connect_timeout = envoyDuration(t.connectTimeout);
+  const budget = policy.retryBudget;
+  if (budget) {
+    threshold.retry_budget = {
+      budget_percent: { value: budget.percent ?? 20 },
+      min_retry_concurrency: budget.minRetryConcurrency || 3,
+      ...(budget.budgetInterval && { budget_interval: envoyDuration(budget.budgetInterval) }),
+    };
+  }
   cluster.circuit_breakers = { thresholds: [threshold] };
   if (t?.tcpKeepalive) {
     const keepalive: JsonObject = {};
@@ -50,6 +58,12 @@ function connectionPool(cluster: JsonObject, policy: EffectivePolicy, http: Http
   if (t?.maxConnectionDuration) http.common.max_connection_duration = envoyDuration(t.maxConnectionDuration);
   if (h?.h2UpgradePolicy === 'UPGRADE') http.http2 ??= {};
   if (http.http2 && h?.maxConcurrentStreams) http.http2.max_concurrent_streams = h.maxConcurrentStreams;
+  const alive = h?.http2KeepAlive;
+  if (http.http2 && alive)
+    http.http2.connection_keepalive = {
+      ...(alive.interval && { interval: envoyDuration(alive.interval) }),
+      ...(alive.timeout && { timeout: envoyDuration(alive.timeout) }),
+    };
   if (h?.useClientProtocol) http.downstream = true;
 }
 
@@ -89,8 +103,16 @@ function loadBalancer(cluster: JsonObject, policy: EffectivePolicy): void {
   // PASSTHROUGH leaves the choice to the network behind the address, which picks any endpoint.
   if (simple === 'RANDOM' || simple === 'PASSTHROUGH') cluster.lb_policy = 'RANDOM';
   if (simple === 'ROUND_ROBIN') cluster.lb_policy = 'ROUND_ROBIN';
-  if (lb?.warmupDurationSecs) {
-    const slow = { slow_start_config: { slow_start_window: envoyDuration(lb.warmupDurationSecs) } };
+  const window = lb?.warmup?.duration ?? lb?.warmupDurationSecs;
+  if (window) {
+    const more: JsonObject = lb?.warmup
+      ? {
+          // istiod gives a runtime key, too, which no layer sets
+          aggression: { default_value: lb.warmup.aggression ?? 1, runtime_key: '(' },
+          min_weight_percent: { value: lb.warmup.minimumPercent ?? 10 },
+        }
+      : {};
+    const slow = { slow_start_config: { slow_start_window: envoyDuration(window), ...more } };
     if (cluster.lb_policy === 'LEAST_REQUEST') cluster.least_request_lb_config = slow;
     if (cluster.lb_policy === 'ROUND_ROBIN') cluster.round_robin_lb_config = slow;
   }
@@ -141,6 +163,29 @@ function tls(cluster: JsonObject, settings: Tls | undefined, http: HttpOptions, 
     if (!settings.insecureSkipVerify && !settings.subjectAltNames?.length) http.upstream.auto_san_validation = true;
   }
   cluster.transport_socket = { name: 'envoy.transport_sockets.tls', typed_config: context };
+}
+
+const RAW_BUFFER = {
+  name: 'envoy.transport_sockets.raw_buffer',
+  typed_config: { '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer' },
+};
+
+/** Has connections begin with the PROXY protocol, before whatever the cluster's transport sockets say. */
+export function applyProxyProtocol(cluster: JsonObject, settings: EffectivePolicy['proxyProtocol']): void {
+  if (!settings) return;
+  const around = (socket: JsonObject): JsonObject => ({
+    name: 'envoy.transport_sockets.upstream_proxy_protocol',
+    typed_config: {
+      '@type':
+        'type.googleapis.com/envoy.extensions.transport_sockets.proxy_protocol.v3.ProxyProtocolUpstreamTransport',
+      config: { version: settings.version ?? 'V1' },
+      transport_socket: socket,
+    },
+  });
+  const matches = (cluster.transport_socket_matches ?? []) as JsonObject[];
+  if (cluster.transport_socket || matches.length === 0)
+    cluster.transport_socket = around((cluster.transport_socket as JsonObject | undefined) ?? RAW_BUFFER);
+  for (const match of matches) match.transport_socket = around(match.transport_socket as JsonObject);
 }
 
 /**

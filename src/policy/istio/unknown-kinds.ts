@@ -12,7 +12,7 @@ const KINDS: Readonly<Record<string, readonly string[]>> = {
   ],
   'security.istio.io': ['AuthorizationPolicy', 'PeerAuthentication', 'RequestAuthentication'],
   'telemetry.istio.io': ['Telemetry'],
-  'extensions.istio.io': ['WasmPlugin'],
+  'extensions.istio.io': ['TrafficExtension', 'WasmPlugin'],
   [GATEWAY_API]: [
     ...['BackendTLSPolicy', 'GRPCRoute', 'Gateway', 'GatewayClass', 'HTTPRoute', 'ListenerSet', 'ReferenceGrant'],
     ...['TCPRoute', 'TLSRoute', 'UDPRoute'],

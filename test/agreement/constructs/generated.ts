@@ -1,4 +1,5 @@
 /** Every construct that has a generator of its own. */
+import { answers } from './answers.js';
 import type { Construct } from './construct.js';
 import { filters, limits, overridden } from './filters.js';
 import { gatewayRoutes, meshRoutes } from './gateway-api.js';
@@ -8,7 +9,7 @@ import { hosts, normalisation, queryParameters, rewrites } from './paths.js';
 
 export const CONSTRUCTS: Readonly<Record<string, Construct>> = {
   ...{ normalisation, queryParameters, hosts, rewrites },
-  ...{ filters, overridden, limits, jwt },
+  ...{ filters, overridden, limits, answers, jwt },
   ...{ virtualServices, authorization, requestAuthentication, claimRoutes },
   ...{ meshRoutes, gatewayRoutes },
 };

@@ -63,3 +63,35 @@ for (const [what, documents, expected] of [
   ['logs to a provider of MeshConfig', [PROVIDERS, telemetry(`{ ${ENVOY.replace('envoy', 'ALS')} }`)], { logs: 0, left: ['access-log'], warnings: [] }],
 ] as const) // biome-ignore format: one case a line
   test(`Telemetry: ${what}`, () => assert.deepEqual(seen(...documents), expected));
+
+test('a gateway that is perhaps meant logs, and stays the kernel’s', () => {
+  const resources = translate(
+    [
+      SERVICE,
+      `---
+apiVersion: networking.istio.io/v1
+kind: Gateway
+metadata: { name: front }
+spec:
+  selector: { istio: ingressgateway }
+  servers: [{ port: { number: 80, name: http, protocol: HTTP }, hosts: ['*'] }]
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: web }
+spec: { hosts: ['*'], gateways: [front], http: [{ route: [{ destination: { host: web } }] }] }
+`,
+      telemetry(
+        '{ selector: { matchLabels: { app: istio-ingressgateway } }, accessLogging: [{ providers: [{ name: envoy }] }] }',
+      ),
+    ].join(''),
+  );
+  const listeners = resources.listeners.filter((listener) => managerOf(listener).access_log);
+  assert.equal(listeners.length, 1);
+  assert.equal(resources.left?.get(listeners[0]!), undefined);
+  const rule = resources.rules.find(({ kind }) => kind === 'Telemetry');
+  assert.deepEqual(
+    rule?.unsupported.map(({ code }) => code),
+    ['access-log'],
+  );
+});

@@ -18,7 +18,7 @@ import { ANY_HOST } from '../listeners.js';
 import type { EnvoyFilter } from '../schema/extensions.js';
 import { type Effect, patchHttpFilters } from './filters.js';
 import { clusterMatches, listenerMatches, MANAGER, managerMatches, type Place, proxyMatches } from './match.js';
-import { type Patch, readPatch, TARGETS } from './patch.js';
+import { type Patch, readPatch, replacesLists, TARGETS } from './patch.js';
 import { patchRouteConfig } from './routes.js';
 
 /** What an EnvoyFilter is about. */
@@ -292,7 +292,12 @@ export class EnvoyFilters {
       else if (!/^MERGE/.test(patch.operation) || patch.value.transport_socket)
         this.#leave(patch, [json], 'clusters are only merged with, and not their transport');
       else {
-        const merged = mergeMessage(envoyMessage(TARGETS.CLUSTER ?? ''), json, structuredClone(patch.value));
+        const merged = mergeMessage(
+          envoyMessage(TARGETS.CLUSTER ?? ''),
+          json,
+          structuredClone(patch.value),
+          replacesLists(patch),
+        );
         for (const key of Object.keys(json)) delete json[key];
         Object.assign(json, merged);
         done.push(patch);

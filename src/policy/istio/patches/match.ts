@@ -79,8 +79,9 @@ export function routesMatch({ match }: Patch, { gateway, port, servicePort, tabl
 }
 
 /** Whether a patch is about a virtual host of a route configuration that it is about. */
-export function hostMatches({ match }: Patch, name: string): boolean {
-  const wanted = match.routeConfiguration?.vhost?.name;
+export function hostMatches({ match }: Patch, name: string, { domains }: JsonObject): boolean {
+  const { name: wanted, domainName } = match.routeConfiguration?.vhost ?? {};
+  if (domainName && !(Array.isArray(domains) && domains.includes(domainName))) return false;
   return !wanted || wanted === name;
 }
 

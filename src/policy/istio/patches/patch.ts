@@ -26,6 +26,9 @@ export const TARGETS: Readonly<Record<string, string>> = {
 /** Operations that only these targets have; istiod reads them as ADD elsewhere. */
 const INSERTABLE = new Set(['HTTP_FILTER', 'NETWORK_FILTER', 'HTTP_ROUTE', 'LISTENER_FILTER']);
 
+const OPERATIONS =
+  'INVALID MERGE MERGE_AND_REPLACE_LIST ADD REMOVE REPLACE INSERT_BEFORE INSERT_AFTER INSERT_FIRST'.split(' ');
+
 /** The release of Istio whose proxies are stood for: what `proxyVersion` is compared with. */
 export const ISTIO_VERSION = '1.31.0';
 
@@ -69,6 +72,37 @@ function message(context: Context, patch: Patch, written: unknown): { value: Jso
   return { value, ...(wrong ? { problem: `${wrong.field ?? 'the value'}: ${wrong.message}` } : {}) };
 }
 
+/** Whether the value's lists take the place of those before. */
+export const replacesLists = ({ operation }: Patch): boolean => operation === 'MERGE_AND_REPLACE_LIST';
+
+/** What a `match` may hold; a field that is not known here would make the patch be about less. */
+const MATCH: Readonly<Record<string, readonly string[]>> = {
+  '': ['context', 'proxy', 'listener', 'routeConfiguration', 'cluster', 'waypoint'],
+  proxy: ['proxyVersion', 'metadata'],
+  listener: ['portNumber', 'portName', 'name', 'listenerFilter', 'filterChain'],
+  'listener.filterChain': [
+    ...['name', 'sni', 'transportProtocol', 'applicationProtocols', 'destinationPort', 'filter'],
+  ],
+  'listener.filterChain.filter': ['name', 'subFilter'],
+  'listener.filterChain.filter.subFilter': ['name'],
+  routeConfiguration: ['portNumber', 'portName', 'name', 'gateway', 'vhost'],
+  'routeConfiguration.vhost': ['name', 'domainName', 'route'],
+  'routeConfiguration.vhost.route': ['name', 'action'],
+  cluster: ['portNumber', 'service', 'subset', 'name'],
+};
+
+/** The first field of a match that is not known; undefined: all are. */
+function unknownField(match: unknown, at = ''): string | undefined {
+  if (match === null || typeof match !== 'object' || MATCH[at] === undefined) return undefined;
+  for (const [key, value] of Object.entries(match)) {
+    const path = at === '' ? key : `${at}.${key}`;
+    if (!MATCH[at].includes(key)) return path;
+    const inner = unknownField(value, path);
+    if (inner !== undefined) return inner;
+  }
+  return undefined;
+}
+
 /** Reads one patch. */
 export function readPatch(context: Context, rule: RuleBuilder, index: number, entry: ConfigPatch): Patch {
   const { document } = rule;
@@ -77,5 +111,15 @@ export function readPatch(context: Context, rule: RuleBuilder, index: number, en
   const operation = /^INSERT_/.test(written) && !INSERTABLE.has(applyTo) ? 'ADD' : written;
   const path = ['spec', 'configPatches', index];
   const patch: Patch = { rule, document, path, applyTo, operation, match: entry.match ?? {}, value: {} };
-  return { ...patch, ...message(context, patch, entry.patch?.value) };
+  const field = unknownField(entry.match);
+  const unknown =
+    field !== undefined
+      ? `the match has a field that is not known: ${field}`
+      : written !== '' && !OPERATIONS.includes(written)
+        ? `${written} is no operation`
+        : undefined;
+  return {
+    ...{ ...patch, ...message(context, patch, entry.patch?.value) },
+    ...(unknown !== undefined && { problem: unknown }),
+  };
 }

@@ -4,7 +4,7 @@ import { mergeMessage } from '../../envoy/merge-message.js';
 import type { JsonObject, Provenance } from '../../resources.js';
 import type { Effect } from './filters.js';
 import { hostMatches, namesRoute, type Place, routeMatches, routesMatch } from './match.js';
-import { type Patch, TARGETS } from './patch.js';
+import { type Patch, replacesLists, TARGETS } from './patch.js';
 
 /** Rules that an object stands for are told of its copies. */
 export type Copied = (copy: JsonObject, of: JsonObject) => void;
@@ -19,7 +19,7 @@ export interface RoutePatches {
 }
 
 function merged(type: string, into: JsonObject, patch: Patch, input: RoutePatches): JsonObject {
-  const out = mergeMessage(envoyMessage(TARGETS[type] ?? ''), into, structuredClone(patch.value));
+  const out = mergeMessage(envoyMessage(TARGETS[type] ?? ''), into, structuredClone(patch.value), replacesLists(patch));
   input.copied(out, into);
   for (const key of Object.keys(patch.value)) {
     const position = patch.document.at([...patch.path, 'patch', 'value', key]);
@@ -37,7 +37,7 @@ function merged(type: string, into: JsonObject, patch: Patch, input: RoutePatche
 
 function patchRoutes(host: JsonObject, input: RoutePatches, effects: Effect[]): JsonObject[] {
   const own = input.patches.filter((patch) => patch.applyTo === 'HTTP_ROUTE' && routesMatch(patch, input.place));
-  const patches = own.filter((patch) => hostMatches(patch, input.nameOf(host)));
+  const patches = own.filter((patch) => hostMatches(patch, input.nameOf(host), host));
   let routes = ((host.routes as JsonObject[] | undefined) ?? []).flatMap((original): JsonObject[] => {
     let route = original;
     const later: Patch[] = [];
@@ -80,7 +80,7 @@ export function patchRouteConfig(config: JsonObject, input: RoutePatches): { con
     input.patches.filter((patch) => patch.applyTo === target && routesMatch(patch, input.place));
   let out = config;
   for (const patch of about('ROUTE_CONFIGURATION')) {
-    if (patch.operation !== 'MERGE') continue;
+    if (!/^MERGE/.test(patch.operation)) continue;
     out = merged('ROUTE_CONFIGURATION', out, patch, input);
     effects.push({ patch, objects: [out] });
   }
@@ -89,12 +89,12 @@ export function patchRouteConfig(config: JsonObject, input: RoutePatches): { con
     let host = original;
     const later: Patch[] = [];
     for (const patch of about('VIRTUAL_HOST')) {
-      if (!hostMatches(patch, input.nameOf(original))) continue;
+      if (!hostMatches(patch, input.nameOf(original), original)) continue;
       if (patch.operation === 'REMOVE') {
         effects.push({ patch, objects: [] });
         return [];
       }
-      if (patch.operation === 'MERGE') host = merged('VIRTUAL_HOST', host, patch, input);
+      if (/^MERGE/.test(patch.operation)) host = merged('VIRTUAL_HOST', host, patch, input);
       else if (patch.operation === 'REPLACE') host = structuredClone(patch.value);
       else continue;
       later.push(patch);

@@ -52,7 +52,14 @@ const loadBalancer = () =>
       consistentHash: consistentHash().optional(),
       localityLbSetting: z.record(z.string(), z.unknown()).optional(),
       warmupDurationSecs: positiveDuration().optional(),
-      warmup: z.record(z.string(), z.unknown()).optional(),
+      warmup: z
+        .object({
+          duration: positiveDuration(),
+          minimumPercent: z.number().min(0, 'must be 0 to 100').max(100, 'must be 0 to 100').optional(),
+          aggression: z.number().min(1, 'must be at least 1').optional(),
+        })
+        .optional(),
+      zoneAwareLbSetting: z.record(z.string(), z.unknown()).optional(),
     }),
     ['simple', 'consistentHash'],
   );
@@ -78,6 +85,9 @@ const http = () =>
     h2UpgradePolicy: z.enum(['DEFAULT', 'DO_NOT_UPGRADE', 'UPGRADE']).optional(),
     useClientProtocol: z.boolean().optional(),
     maxConcurrentStreams: count().optional(),
+    http2KeepAlive: z
+      .object({ interval: positiveDuration().optional(), timeout: positiveDuration().optional() })
+      .optional(),
   });
 
 const outlierDetection = () =>
@@ -91,6 +101,7 @@ const outlierDetection = () =>
     baseEjectionTime: positiveDuration().optional(),
     maxEjectionPercent: z.int().min(0, 'must be 0 to 100').max(100, 'must be 0 to 100').optional(),
     minHealthPercent: z.int().min(0, 'must be 0 to 100').max(100, 'must be 0 to 100').optional(),
+    outlierDetectionHttpErrorCodes: z.array(z.int()).optional(),
   });
 
 const tls = () => {
@@ -123,15 +134,28 @@ const policyFields = {
   tls: tls().optional(),
 };
 
+/** Of a whole rule or subset, not of a port. */
+const wholeFields = {
+  tunnel: z
+    .object({ protocol: z.enum(['CONNECT', 'POST']).optional(), targetHost: nonEmpty(), targetPort: port() })
+    .optional(),
+  proxyProtocol: z.object({ version: z.enum(['V1', 'V2']).optional() }).optional(),
+  retryBudget: z
+    .object({
+      percent: z.number().min(0, 'must be 0 to 100').max(100, 'must be 0 to 100').optional(),
+      minRetryConcurrency: uint32().optional(),
+      budgetInterval: duration().optional(),
+    })
+    .optional(),
+};
+
 const trafficPolicy = () =>
   z.object({
     ...policyFields,
     portLevelSettings: z
       .array(z.object({ port: z.object({ number: port().optional() }).optional(), ...policyFields }))
       .optional(),
-    tunnel: z.record(z.string(), z.unknown()).optional(),
-    proxyProtocol: z.record(z.string(), z.unknown()).optional(),
-    retryBudget: z.record(z.string(), z.unknown()).optional(),
+    ...wholeFields,
   });
 export type TrafficPolicy = z.infer<ReturnType<typeof trafficPolicy>>;
 

@@ -8,7 +8,7 @@ const targets = () => ({ targetRef: targetRef().optional(), targetRefs: z.array(
 
 const CONTEXTS = ['ANY', 'SIDECAR_INBOUND', 'SIDECAR_OUTBOUND', 'GATEWAY', 'WAYPOINT'] as const;
 
-const route = () => z.object({ name: z.string().optional(), action: z.string().optional() });
+const route = () => z.looseObject({ name: z.string().optional(), action: z.string().optional() });
 const patch = () =>
   z.looseObject({
     applyTo: z.string().optional(),
@@ -46,7 +46,13 @@ const patch = () =>
             portName: z.string().optional(),
             name: z.string().optional(),
             gateway: z.string().optional(),
-            vhost: z.looseObject({ name: z.string().optional(), route: route().optional() }).optional(),
+            vhost: z
+              .looseObject({
+                name: z.string().optional(),
+                domainName: z.string().optional(),
+                route: route().optional(),
+              })
+              .optional(),
           })
           .optional(),
         cluster: z
@@ -128,6 +134,6 @@ export const sidecar = z.looseObject({
     )
     .optional(),
   inboundConnectionPool: z.unknown().optional(),
-  outboundTrafficPolicy: z.looseObject({ mode: z.string().optional() }).optional(),
+  outboundTrafficPolicy: z.looseObject({ mode: z.string().optional(), egressProxy: z.unknown().optional() }).optional(),
 });
 export type Sidecar = z.infer<typeof sidecar>;

@@ -28,6 +28,7 @@ const tls = () =>
     verifyCertificateHash: z.array(z.string()).optional(),
     minProtocolVersion: z.string().optional(),
     maxProtocolVersion: z.string().optional(),
+    insecureSkipVerify: z.boolean().optional(),
     cipherSuites: z.array(z.string()).optional(),
   });
 

@@ -19,6 +19,7 @@ export const jwtRule = () =>
       issuer: nonEmpty(),
       audiences: z.array(nonEmpty()).optional(),
       jwksUri: z.string().refine(isWebAddress, 'is no http or https address').optional(),
+      jwks_uri: z.string().refine(isWebAddress, 'is no http or https address').optional(),
       jwks: z.string().refine(isKeySet, 'is no JSON Web Key Set ({"keys": [...]})').optional(),
       fromHeaders: z.array(z.object({ name: nonEmpty(), prefix: headerText().optional() })).optional(),
       fromParams: z.array(nonEmpty()).optional(),
@@ -29,7 +30,7 @@ export const jwtRule = () =>
       timeout: positiveDuration().optional(),
       spaceDelimitedClaims: z.array(nonEmpty()).optional(),
     }),
-    ['jwks', 'jwksUri'],
+    ['jwks', 'jwksUri', 'jwks_uri'],
   );
 export type JwtRule = z.infer<ReturnType<typeof jwtRule>>;
 

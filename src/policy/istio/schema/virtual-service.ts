@@ -66,21 +66,20 @@ const routeDestination = () =>
   });
 export type RouteDestination = z.infer<ReturnType<typeof routeDestination>>;
 
-const redirect = () =>
-  atMostOne(
-    z.object({
-      uri: headerText().optional(),
-      authority: headerText().optional(),
-      scheme: z.string().optional(),
-      port: port().optional(),
-      derivePort: z.enum(['FROM_PROTOCOL_DEFAULT', 'FROM_REQUEST_PORT']).optional(),
-      redirectCode: z
-        .int()
-        .refine((code) => [0, 301, 302, 303, 307, 308].includes(code), 'must be 301, 302, 303, 307 or 308')
-        .optional(),
-    }),
-    ['port', 'derivePort'],
-  );
+const redirectFields = () =>
+  z.object({
+    uri: headerText().optional(),
+    prefixRewrite: headerText().optional(),
+    authority: headerText().optional(),
+    scheme: z.string().optional(),
+    port: port().optional(),
+    derivePort: z.enum(['FROM_PROTOCOL_DEFAULT', 'FROM_REQUEST_PORT']).optional(),
+    redirectCode: z
+      .int()
+      .refine((code) => [0, 301, 302, 303, 307, 308].includes(code), 'must be 301, 302, 303, 307 or 308')
+      .optional(),
+  });
+const redirect = () => atMostOne(atMostOne(redirectFields(), ['uri', 'prefixRewrite']), ['port', 'derivePort']);
 export type Redirect = z.infer<ReturnType<typeof redirect>>;
 
 const directResponse = () =>
@@ -221,6 +220,15 @@ const httpRoute = () => {
   );
   schema = rule(schema, (v) => !has(v, 'redirect') || !has(v, 'rewrite'), 'a redirect takes no rewrite', ['rewrite']);
   schema = rule(schema, (v) => !has(v, 'redirect') || !has(v, 'fault'), 'a redirect takes no fault', ['fault']);
+  schema = rule(
+    schema,
+    ({ redirect, match }) =>
+      !(redirect as Redirect | undefined)?.prefixRewrite ||
+      !Array.isArray(match) ||
+      match.every((m: HttpMatch | null) => !m?.uri || m.uri.prefix !== undefined),
+    'prefixRewrite takes matches by prefix only',
+    ['redirect'],
+  );
   schema = rule(
     schema,
     (v) => {
