@@ -61,7 +61,7 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   const struct action *action = AT(struct action, image, action_at);
   /* edits of answers, and limits are the proxy's until the kernel keeps what they need by stream */
   if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables || action->answer ||
-      action->mirror || action->per_try_ms || !time_stream(&space->h, action, times))
+      action->mirror || action->trace || action->per_try_ms || !time_stream(&space->h, action, times))
     return 0;
   __u32 endpoint = choose_endpoint(&w, action);
   if (endpoint == NO_SLOT || s->breaker || s->watch || s->max_requests)

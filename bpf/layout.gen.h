@@ -122,6 +122,7 @@
 #define LOG_ON 1
 #define LOG_REQUEST 2
 #define LOG_ANSWER 4
+#define LOG_SPANS 8
 
 #define LITERAL_PRODUCT_END 1
 #define LITERAL_END 2
@@ -167,6 +168,7 @@
 #define PIECE_FIGURE 9
 #define PIECE_RANDOM 10
 #define PIECE_REQUEST_ID 11
+#define PIECE_SAMPLED 12
 
 #define FIGURE_LIMIT 1
 #define FIGURE_REMAINING 2
@@ -185,6 +187,10 @@
 #define ORIGIN_RBAC 2
 #define ORIGIN_FAULT 3
 #define ORIGIN_FILTER 4
+
+#define TRACER_NONE 0
+#define TRACER_ZIPKIN 1
+#define TRACER_OPENTELEMETRY 2
 
 #define LB_ROUND_ROBIN 0
 #define LB_RANDOM 1
@@ -540,12 +546,14 @@ struct action {
   __u32 variables; /* FORWARD: offset of answer_variables that the edits need, 0: none */
   __u32 origin; /* REPLY: whose reply it is, ORIGIN; from DETAILS_SHIFT on, which of its listener’s details it has, 0: none */
   __u32 mirror; /* FORWARD: offset of a mirror, 0: nobody gets a copy */
+  __u32 trace; /* FORWARD: offset of a trace, 0: requests are not traced */
   __u32 retry_streams; /* what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n */
   __u32 times; /* of HTTP/2: TIMES */
   __u32 grpc_ms; /* the most that grpc-timeout can ask for; 0: no limit */
   __u32 duration_ms; /* from the beginning of a stream until its end; 0: no limit */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct action) == 112, "action");
+_Static_assert(sizeof(struct action) == 120, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
 _Static_assert(__builtin_offsetof(struct action, flags) == 1, "action.flags");
 _Static_assert(__builtin_offsetof(struct action, n_adds) == 2, "action.n_adds");
@@ -571,10 +579,12 @@ _Static_assert(__builtin_offsetof(struct action, answer) == 80, "action.answer")
 _Static_assert(__builtin_offsetof(struct action, variables) == 84, "action.variables");
 _Static_assert(__builtin_offsetof(struct action, origin) == 88, "action.origin");
 _Static_assert(__builtin_offsetof(struct action, mirror) == 92, "action.mirror");
-_Static_assert(__builtin_offsetof(struct action, retry_streams) == 96, "action.retry_streams");
-_Static_assert(__builtin_offsetof(struct action, times) == 100, "action.times");
-_Static_assert(__builtin_offsetof(struct action, grpc_ms) == 104, "action.grpc_ms");
-_Static_assert(__builtin_offsetof(struct action, duration_ms) == 108, "action.duration_ms");
+_Static_assert(__builtin_offsetof(struct action, trace) == 96, "action.trace");
+_Static_assert(__builtin_offsetof(struct action, retry_streams) == 100, "action.retry_streams");
+_Static_assert(__builtin_offsetof(struct action, times) == 104, "action.times");
+_Static_assert(__builtin_offsetof(struct action, grpc_ms) == 108, "action.grpc_ms");
+_Static_assert(__builtin_offsetof(struct action, duration_ms) == 112, "action.duration_ms");
+_Static_assert(__builtin_offsetof(struct action, pad) == 116, "action.pad");
 
 /* Copies of requests. */
 struct mirror {
@@ -586,6 +596,21 @@ _Static_assert(sizeof(struct mirror) == 16, "mirror");
 _Static_assert(__builtin_offsetof(struct mirror, key) == 0, "mirror.key");
 _Static_assert(__builtin_offsetof(struct mirror, numerator) == 8, "mirror.numerator");
 _Static_assert(__builtin_offsetof(struct mirror, denominator) == 12, "mirror.denominator");
+
+/* How it is decided whether a request is traced, which its id then says (its version: 9, a or b), and whether its span is sampled. */
+struct trace {
+  __u16 random; /* ids whose first eight digits, modulo 10,000, are less: traced */
+  __u16 overall; /* and not any others, whatever their version */
+  __u8 tracer; /* TRACER */
+  __u8 slot; /* of the header by which a span before this one says whether it is sampled */
+  __u16 ids; /* not 0: requests without an id get one */
+};
+_Static_assert(sizeof(struct trace) == 8, "trace");
+_Static_assert(__builtin_offsetof(struct trace, random) == 0, "trace.random");
+_Static_assert(__builtin_offsetof(struct trace, overall) == 2, "trace.overall");
+_Static_assert(__builtin_offsetof(struct trace, tracer) == 4, "trace.tracer");
+_Static_assert(__builtin_offsetof(struct trace, slot) == 5, "trace.slot");
+_Static_assert(__builtin_offsetof(struct trace, ids) == 6, "trace.ids");
 
 /* One choice of a forward action. */
 struct weighted_cluster {
@@ -1178,8 +1203,9 @@ struct log_record {
   __u32 request_len; /* bytes of the request's head that follow */
   __u32 answer_len; /* bytes of the answer's head that follow */
   __u32 pad; /* zero */
+  __u64 parent[2]; /* BEGIN, where requests are traced by OpenTelemetry: digits of the id of the span before, 0: there is none */
 };
-_Static_assert(sizeof(struct log_record) == 120, "log_record");
+_Static_assert(sizeof(struct log_record) == 136, "log_record");
 _Static_assert(__builtin_offsetof(struct log_record, kind) == 0, "log_record.kind");
 _Static_assert(__builtin_offsetof(struct log_record, listener) == 4, "log_record.listener");
 _Static_assert(__builtin_offsetof(struct log_record, cookie) == 8, "log_record.cookie");
@@ -1200,6 +1226,7 @@ _Static_assert(__builtin_offsetof(struct log_record, origin) == 104, "log_record
 _Static_assert(__builtin_offsetof(struct log_record, request_len) == 108, "log_record.request_len");
 _Static_assert(__builtin_offsetof(struct log_record, answer_len) == 112, "log_record.answer_len");
 _Static_assert(__builtin_offsetof(struct log_record, pad) == 116, "log_record.pad");
+_Static_assert(__builtin_offsetof(struct log_record, parent) == 120, "log_record.parent");
 
 /* A request that is to be mirrored: its head follows, then its body. */
 struct mirrored {

@@ -57,6 +57,8 @@ static __always_inline void log_begin(struct scratch *s, const struct conn *c, s
   r->slot = slot;
   r->choice = s->choice;
   r->endpoint = u->endpoint;
+  r->parent[0] = s->parent[0];
+  r->parent[1] = s->parent[1];
   if (u->log & LOG_REQUEST)
     r->request_len = s->o;
   log_put(s, r->request_len);

@@ -90,7 +90,7 @@ static __always_inline void put_id(struct scratch *s, __u32 o) {
   put_word(s, o + 28, s->id[3]);
 }
 
-/* An id of a version as a value; `line`: with its name, and the one that was made before if there is no version. */
+/* An id of a version, or the one that there is if there is no version; `line`: with its name. */
 __noinline int put_request_id(struct scratch *s, __u32 version, __u32 line) {
   if (!s)
     return 0;
@@ -244,10 +244,13 @@ static long piece_step(__u32 index, void *context) {
     if (!(s->present & (1ULL << slot)))
       return 0;
     const struct line *line = &s->lines[(s->first[slot] - 1) & (MAX_LINES - 1)];
-    at = line->vstart;
-    end = line->vend;
+    at = line->vstart + p->off;
+    end = p->len ? at + p->len : line->vend;
     break;
   }
+  case PIECE_SAMPLED:
+    put_byte(s, s->sampled ? '1' : '0');
+    return 0;
   case PIECE_SOURCE_IP:
     if (s->target_rest != 4) { /* IPv6: its text has many forms */
       s->overflow = 1;
@@ -266,7 +269,7 @@ static long piece_step(__u32 index, void *context) {
     put_random(s, p->arg);
     return 0;
   case PIECE_REQUEST_ID:
-    put_request_id(s, p->arg, 0);
+    put_request_id(s, 0, 0);
     return 0;
 #ifndef SIDESTEP_NATIVE
   case PIECE_BUCKET: {
@@ -368,8 +371,8 @@ static long add_step(__u32 index, void *context) {
       put_added(w, a);
     break;
   case ADD_REQUEST_ID:
-    if (!(s->present & (1ULL << SLOT_X_REQUEST_ID)))
-      put_request_id(s, a->off ? 0 : a->len, 1);
+    if (a->off || !(s->present & (1ULL << SLOT_X_REQUEST_ID)))
+      put_request_id(s, a->off ? 0 : 4, 1);
     break;
   case ADD_EMPTY_LENGTH:
     if (!(s->flags & HEAD_LENGTH) && (in_at(s, 0) == 'P' || in_at(s, 0) == 'O'))

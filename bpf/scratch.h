@@ -68,7 +68,9 @@ struct scratch {
   __u32 pad;
   /* consistent hashing */
   __u64 hash, hash_value, lanes[4];
-  __u64 id[4];     /* digits of the request id that was made last */
+  __u64 id[4];     /* digits of the request id that was made last, or of a request that is traced */
+  __u64 parent[2]; /* digits of the id of the span before, 0: there is none */
+  __u32 sampled, trace_pad; /* the request's span is sampled */
   __u64 random[2]; /* the last random digits that were put out */
   __u32 hashed, max_requests, breaker, connect_ms;
   __u32 choice, watch; /* where the failures of the chosen endpoint are counted, 0: nowhere */

@@ -10,6 +10,7 @@
 #include <bpf/bpf_helpers.h>
 #include "kernel-types.h"
 #include "steer.h"
+#include "trace.h"
 #include "answer.h"
 #include "retry.h"
 #include "balance.h"
@@ -131,6 +132,8 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
     action = 0;
   if (action && action->flags & ACTION_FLAG_WHOLE && body < length)
     action = 0;
+  if (action && action->trace)
+    begin_trace(s, image_u64(w->image, action->trace));
   if (action && action->variables && !take_variables(w, action))
     action = 0;
   const struct listener *listener = AT(struct listener, w->image, s->action);
@@ -199,7 +202,7 @@ static __always_inline int forward(struct sk_msg_md *msg, struct __sk_buff *skb,
   u->timeout_ms = action ? action->timeout_ms : 0;
   u->idle_ms = action ? action->idle_ms : 0;
   u->edits = action ? action->answer : 0;
-  u->log = action ? listener->log : 0;
+  u->log = action && (s->sampled || !(listener->log & LOG_SPANS)) ? listener->log : 0;
   u->body = 0;
   if (action && action->variables) {
     struct variables *v = bpf_map_lookup_elem(&variables, &slot);

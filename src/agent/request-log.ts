@@ -11,6 +11,7 @@ import { LogFile } from '../observe/log-file.js';
 import { type LogEntry, logLine, passes } from '../observe/log-line.js';
 import { spanOf } from '../observe/span.js';
 import type { ListenerPlan } from '../plan/ir.js';
+import { decidedId } from '../plan/trace-ids.js';
 import { reports } from '../plan/tracing.js';
 import { wordsAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
@@ -140,7 +141,9 @@ export class RequestLog {
       const choices = action?.kind === 'forward' ? action.clusters.filter(({ weight }) => weight > 0) : [];
       const cluster = choices[number('choice')]?.cluster;
       const upstream = { host: this.pool().addressOf(number('endpoint')), local: this.pool().localOf(slot) };
-      const entry = { ...base, upstream, ...(cluster === undefined ? {} : { cluster }) };
+      const digits = bytes(LogRecordSpec.at.parent!.offset - LogRecordSpec.size, 16).toString('latin1');
+      const parent = table.listener.trace && digits.charCodeAt(0) !== 0 ? { parentSpan: digits } : {};
+      const entry = { ...base, upstream, ...parent, ...(cluster === undefined ? {} : { cluster }) };
       const operation = route?.operation;
       this.#pending.set(slot, {
         cookie,
@@ -214,8 +217,8 @@ export class RequestLog {
   }
 
   #write({ listener }: LoggedListener, entry: LogEntry, operation: string | undefined): void {
-    if (listener.trace && reports(listener.trace))
-      this.spans.add(listener.trace, spanOf(listener.trace, entry, operation));
+    const span = listener.trace && reports(listener.trace) && spanOf(listener.trace, entry, operation);
+    if (listener.trace && span) this.spans.add(listener.trace, span);
     for (const log of listener.log?.logs ?? []) {
       if (!passes(log.filter, entry)) continue;
       const path = log.sink.kind === 'file' ? log.sink.path : this.stream(log.sink.kind);
@@ -259,7 +262,12 @@ function requestOf(bytes: Buffer, local: ListenerPlan | undefined, client: strin
   ];
   if (!local) return headers;
   const has = (name: string) => headers.some(([n]) => n === name);
-  if (local.generateRequestId && !has('x-request-id')) headers.push(['x-request-id', requestId(local)]);
+  const { trace } = local;
+  if (local.generateRequestId && !has('x-request-id')) headers.push(['x-request-id', randomUUID()]);
+  if (trace) {
+    const at = headers.findIndex(([n]) => n === 'x-request-id');
+    if (at >= 0) headers[at] = ['x-request-id', decidedId(headers[at]![1], trace)];
+  }
   if (!has('x-forwarded-proto')) headers.push(['x-forwarded-proto', local.forwardedProto]);
   const edge = local.log?.edge;
   if (edge) headers.push(['x-envoy-external-address', client]);
@@ -269,12 +277,6 @@ function requestOf(bytes: Buffer, local: ListenerPlan | undefined, client: strin
     else headers[at] = ['x-forwarded-for', `${headers[at]![1]},${client}`];
   }
   return headers;
-}
-
-/** An id as the proxy makes them: its version says why it is traced. */
-function requestId({ trace }: ListenerPlan): string {
-  const id = randomUUID();
-  return `${id.slice(0, 14)}${trace?.idVersion ?? 4}${id.slice(15)}`;
 }
 
 function answerHeaders(

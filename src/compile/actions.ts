@@ -22,6 +22,8 @@ import {
   STATUS_WORDS,
   TemplateSpec,
   TIMES,
+  TRACER,
+  TraceSpec,
   WeightedClusterSpec,
 } from '../layout/actions.js';
 import { SLOT } from '../layout/image.js';
@@ -37,6 +39,7 @@ import type {
   TargetRewrite,
   TokenBucket,
 } from '../plan/ir.js';
+import { SAMPLED_BY } from '../plan/trace-context.js';
 import { answerProgram, FIGURES, type ProgramNumber, SHOWN_BUCKET } from './answer-edits.js';
 import type { Blob } from './blob.js';
 import { captureRewrite } from './capture.js';
@@ -127,13 +130,15 @@ function template(
       case 'host_name':
         return { kind: PIECE.HOST_NAME };
       case 'header':
-        return { kind: PIECE.HEADER, arg: slot(piece.name)! };
+        return { kind: PIECE.HEADER, arg: slot(piece.name)!, off: piece.from ?? 0, len: piece.length ?? 0 };
       case 'source_ip':
         return { kind: PIECE.SOURCE_IP };
       case 'random':
         return { kind: PIECE.RANDOM, arg: piece.again ? 1 : 0 };
       case 'request_id':
-        return { kind: PIECE.REQUEST_ID, arg: piece.version };
+        return { kind: PIECE.REQUEST_ID };
+      case 'sampled':
+        return { kind: PIECE.SAMPLED };
       case 'figure':
         return { kind: PIECE.FIGURE, arg: FIGURES[piece.of], off: piece.bucket ? bucketIndex(piece.bucket)! + 1 : 0 };
       default:
@@ -196,7 +201,7 @@ function statusBits(blob: Blob, statuses: readonly number[]): number {
   return blob.intern(new Uint8Array(words.buffer), 8);
 }
 
-function additions(context: ActionContext, adds: readonly NetAdd[], idMade = false): number | Refusal {
+function additions(context: ActionContext, adds: readonly NetAdd[]): number | Refusal {
   if (adds.length > MAX_ADDS) return refuse('budget', `more than ${MAX_ADDS} header lines are added`);
   const list: Record<string, number>[] = [];
   for (const add of adds) {
@@ -207,10 +212,9 @@ function additions(context: ActionContext, adds: readonly NetAdd[], idMade = fal
     if (slot === undefined) return refuse('budget', `no slot left for header ${add.name}`);
     const made = add.pieces && template(context, add.pieces);
     if (add.pieces && made === undefined) return refuse('budget', `header ${add.name} has too many or too long pieces`);
-    const kept = add.when === ADD.REQUEST_ID && idMade ? 1 : 0;
-    const off = made ?? (bytes.length === 0 ? kept : context.blob.intern(bytes));
-    const len = add.when === ADD.REQUEST_ID ? (context.listener.trace?.idVersion ?? 4) : bytes.length;
-    list.push({ when: add.when, slot, off, len, variable: made === undefined ? 0 : 1 });
+    const known = add.when === ADD.REQUEST_ID && context.listener.trace ? 1 : 0;
+    const off = made ?? (bytes.length === 0 ? known : context.blob.intern(bytes));
+    list.push({ when: add.when, slot, off, len: bytes.length, variable: made === undefined ? 0 : 1 });
   }
   return list.length === 0 ? 0 : context.blob.structs(AddSpec, list);
 }
@@ -287,6 +291,19 @@ function mirrorAt(blob: Blob, mirror: ForwardAction['mirror']): number {
   return blob.intern(bytes, 8);
 }
 
+const TRACERS = { none: TRACER.NONE, zipkin: TRACER.ZIPKIN, opentelemetry: TRACER.OPENTELEMETRY } as const;
+
+/** How requests are traced; 0: they are not. */
+function traceOf({ blob, slot, listener: { trace, generateRequestId } }: ActionContext): number | Refusal {
+  if (!trace) return 0;
+  const { tracer, random, overall } = trace;
+  const name = SAMPLED_BY[tracer];
+  const own = name === undefined ? 0 : slot(name);
+  if (own === undefined) return refuse('budget', `no slot left for header ${name}`);
+  const ids = generateRequestId ? 1 : 0;
+  return blob.structs(TraceSpec, [{ random, overall, tracer: TRACERS[tracer], slot: own, ids }]);
+}
+
 /**
  * Stores a forward action: hop-by-hop headers are removed (RFC 9110, section 7.6.1), then the rule's edits.
  * @returns its offset, or why it is left to the proxy.
@@ -294,7 +311,8 @@ function mirrorAt(blob: Blob, mirror: ForwardAction['mirror']): number {
 export function forwardAction(context: ActionContext, action: ForwardAction): number | Refusal {
   const { blob } = context;
   const { generateRequestId, forwardedProto } = context.listener;
-  const net = netEdits(action.edits, { requestId: generateRequestId, forwardedProto });
+  const traced = context.listener.trace !== undefined;
+  const net = netEdits(action.edits, { requestId: generateRequestId, forwardedProto, traced });
   if (typeof net === 'string') return refuse('header-edit', net);
   let remove = 0n;
   for (const slot of HOP_BY_HOP) remove |= bit(slot);
@@ -312,7 +330,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
     remove |= bit(SLOT.HOST);
     adds.push({ when: ADD.ALWAYS, name: 'host', line: `host: ${action.host}\r\n` });
   }
-  const addsAt = additions(context, adds, action.idMade);
+  const addsAt = additions(context, adds);
   if (typeof addsAt !== 'number') return addsAt;
 
   const choices = action.clusters.filter(({ weight }) => weight > 0);
@@ -331,6 +349,8 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
   if (typeof hashesAt !== 'number') return hashesAt;
   const answer = answerOf(context, action.answer);
   if ('code' in answer) return answer;
+  const trace = traceOf(context);
+  if (typeof trace !== 'number') return trace;
   return blob.structs(ActionSpec, [
     {
       kind: ACTION.FORWARD,
@@ -353,6 +373,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
       backoff_ms: Math.min(action.retry?.backoffMs ?? 0, 0xffffffff),
       mirror: mirrorAt(blob, action.mirror),
       retry_streams: streamBits(action.retry),
+      trace,
     },
   ]);
 }
@@ -411,6 +432,10 @@ export function headerNames(action: ForwardAction | ReplyAction): string[] {
     of.kind === 'header' ? [of.name] : of.kind === 'cookie' ? ['cookie'] : [],
   );
   const answer = [...(action.answer?.route ?? []), ...(action.answer?.filters ?? [])];
-  const looked = [...action.edits.map((edit) => edit.name), ...hashed].filter((name) => !isOddName(name));
+  const renewed = action.edits.flatMap((e) =>
+    e.op === 'renew' ? [e.by ?? e.name, ...inPieces(e.value), ...inPieces(e.absent ?? [])] : [],
+  );
+  const edited = [...action.edits.map((edit) => edit.name), ...renewed];
+  const looked = [...edited, ...hashed].filter((name) => !isOddName(name));
   return [...looked, ...answer.flatMap(({ value }) => inPieces(value))];
 }

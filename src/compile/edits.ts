@@ -39,6 +39,8 @@ interface Outcome {
   kept: boolean;
   present: Value[];
   absent: Value[];
+  /** the header by whose presence one of them is taken */
+  by?: string | undefined;
 }
 
 /** The headers that the proxy adds by itself before the rule's edits. */
@@ -46,6 +48,8 @@ export interface Defaults {
   readonly requestId: boolean;
   /** value of x-forwarded-proto when the request has none; empty: not added */
   readonly forwardedProto: string;
+  /** requests are traced: the id says whether this one is */
+  readonly traced: boolean;
 }
 
 /**
@@ -85,6 +89,11 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
     return found;
   };
   if (defaults.requestId) outcome('x-request-id').absent.push(GENERATED);
+  if (defaults.traced)
+    Object.assign(outcome('x-request-id'), {
+      kept: false,
+      present: [defaults.requestId ? GENERATED : [{ kind: 'request_id' }]],
+    });
   if (defaults.forwardedProto !== '') outcome('x-forwarded-proto').absent.push(defaults.forwardedProto);
   for (const edit of edits) {
     if (FRAMING.has(edit.name)) return `header ${edit.name} frames the message`;
@@ -106,6 +115,13 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
       o.kept = false;
       o.present = [[{ kind: 'header', name: edit.name }, { kind: 'literal', value: ',' }, ...added]];
       o.absent = [added];
+    } else if (edit.op === 'renew') {
+      if (edit.by !== undefined && (!o.kept || o.present.length + o.absent.length > 0))
+        return `header ${edit.name} is edited`;
+      o.kept = false;
+      o.by = edit.by;
+      o.present = [edit.value];
+      o.absent = edit.absent ? [edit.absent] : [];
     } else if (edit.op === 'overwrite') {
       o.kept = false;
       o.present = [edit.value];
@@ -126,11 +142,12 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
   for (const [name, o] of outcomes) {
     const line = (value: Value) => `${name}: ${String(value)}\r\n`;
     const add = (when: number, value: Value) => {
+      const decider = o.by ?? name;
       if (value === GENERATED) adds.push({ when: ADD.REQUEST_ID, name, line: '' });
-      else if (!isMade(value)) adds.push({ when, name, line: line(value) });
+      else if (!isMade(value)) adds.push({ when, name: decider, line: line(value) });
       else {
         const pieces = [literal(`${name}: `), ...value, literal('\r\n')];
-        adds.push({ when, name, line: '', pieces });
+        adds.push({ when, name: decider, line: '', pieces });
       }
     };
     if (ONE_LINE.has(name) || isOddName(name)) {

@@ -40,6 +40,8 @@ export interface Head {
   readonly bucket?: number;
   /** a FIGURE of a bucket, by index */
   readonly figure?: (bucket: number, figure: number) => number;
+  /** of requests that are traced: the id that the server gets ('': none), and whether the span is sampled */
+  readonly traced?: { readonly id: string; readonly sampled: boolean } | undefined;
 }
 
 const SPACE = 0x20;

@@ -27,7 +27,7 @@ import {
 import { get, getBig } from '../layout/struct.js';
 import { choose } from './choose.js';
 import { type Head, headerValue, isOdd, scan, slice } from './head.js';
-import { buildHead, expand, MAX_PRODUCED, type Produced } from './produce.js';
+import { buildHead, expand, MAX_PRODUCED, type Produced, tracedOf } from './produce.js';
 import { match } from './run-automaton.js';
 
 /** What a request brings besides its head. */
@@ -263,8 +263,9 @@ export function interpret(image: Uint8Array, listener: number, bytes: Uint8Array
     return output ? { ...decided, action: 'reply', output } : decided;
   }
   if (kind !== ACTION.FORWARD) return decided;
-  const output = buildHead(view, action, head, around.uuid, around.tokenLines);
-  const variables = variablesOf(view, action, head);
+  const traced = { ...head, traced: tracedOf(view, action, head, around.uuid) };
+  const output = buildHead(view, action, traced, around.uuid, around.tokenLines);
+  const variables = variablesOf(view, action, traced);
   if (!output || !variables) return decided;
   const choice = choose(view, action, head, around);
   if (!choice) return decided;

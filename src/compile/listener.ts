@@ -109,7 +109,8 @@ function logBits({ log, trace }: ListenerPlan): number {
   const operators = logOperators(log.logs);
   const request = operators.some(({ command }) => command === 'REQ' || command.startsWith('DOWNSTREAM_REMOTE'));
   const answer = operators.some(({ command }) => command === 'RESP');
-  return LOG.ON | (request || trace ? LOG.REQUEST : 0) | (answer || trace?.egress ? LOG.ANSWER : 0);
+  const spans = log.logs.length === 0 ? LOG.SPANS : 0;
+  return LOG.ON | (request || trace ? LOG.REQUEST : 0) | (answer || trace?.egress ? LOG.ANSWER : 0) | spans;
 }
 
 /**

@@ -1,7 +1,18 @@
 /** The bytes that the reference interpreter sends: templates, edited heads. */
-import { ActionSpec, ADD, AddSpec, MAX_MATCHES, PIECE, PieceSpec, TemplateSpec } from '../layout/actions.js';
+import {
+  ActionSpec,
+  ADD,
+  AddSpec,
+  MAX_MATCHES,
+  PIECE,
+  PieceSpec,
+  TemplateSpec,
+  TRACER,
+  TraceSpec,
+} from '../layout/actions.js';
 import { MAX_HEAD, SLOT } from '../layout/image.js';
 import { get, getBig } from '../layout/struct.js';
+import { decidedId, isTraced } from '../plan/trace-ids.js';
 import { type Head, headerValue, type Span, slice } from './head.js';
 
 /** Most bytes of a head or an answer that the kernel makes. */
@@ -24,6 +35,32 @@ function blobBytes(image: DataView, at: number, length: number): Uint8Array {
 function hostName(host: Uint8Array): Uint8Array {
   const colon = host.lastIndexOf(COLON);
   return colon < 0 || host.lastIndexOf(CLOSE) > colon ? host : host.subarray(0, colon);
+}
+
+/** What a piece takes of a header. */
+const partOf = (value: Uint8Array = new Uint8Array(), from: number, length: number): Uint8Array =>
+  length === 0 ? value : value.subarray(from, from + length);
+
+/** In `traceparent`: the last digit of the flags. */
+const PARENT_SAMPLED = 54;
+
+/** What bpf/trace.h decides about a request. @param uuid the id that is made where there is none */
+export function tracedOf(image: DataView, action: number, head: Head, uuid: string): Head['traced'] {
+  const trace = get(image, action, ActionSpec, 'trace');
+  if (trace === 0) return undefined;
+  const field = (name: string) => get(image, trace, TraceSpec, name);
+  const text = (slot: number) => {
+    const value = headerValue(head, slot);
+    return value && Buffer.from(value).toString('latin1');
+  };
+  const brought = text(SLOT.X_REQUEST_ID);
+  const found = brought ?? (field('ids') === 0 ? '' : `${uuid.slice(0, 14)}4${uuid.slice(15)}`);
+  const id = found === '' ? '' : decidedId(found, { random: field('random'), overall: field('overall') });
+  const traced = isTraced(id);
+  const context = field('tracer') === TRACER.NONE ? undefined : text(field('slot'));
+  if (context === undefined) return { id, sampled: traced };
+  if (field('tracer') === TRACER.ZIPKIN) return { id, sampled: context === '1' };
+  return { id, sampled: traced && context.charAt(PARENT_SAMPLED) === '1' };
 }
 
 /**
@@ -71,7 +108,7 @@ function expandPieces(
         parts.push(hostName(host));
         break;
       case PIECE.HEADER:
-        parts.push(headerValue(head, get(image, at, PieceSpec, 'arg')) ?? new Uint8Array());
+        parts.push(partOf(headerValue(head, get(image, at, PieceSpec, 'arg')), off, get(image, at, PieceSpec, 'len')));
         break;
       case PIECE.SOURCE_IP:
         parts.push(Buffer.from((head.source ?? []).join('.')));
@@ -80,7 +117,10 @@ function expandPieces(
         parts.push(Buffer.from(RANDOM));
         break;
       case PIECE.REQUEST_ID:
-        parts.push(Buffer.from(`01234567-89ab-${get(image, at, PieceSpec, 'arg').toString(16)}cde-8f01-23456789abcd`));
+        parts.push(Buffer.from(head.traced?.id ?? ''));
+        break;
+      case PIECE.SAMPLED:
+        parts.push(Buffer.from(head.traced?.sampled ? '1' : '0'));
         break;
       case PIECE.BUCKET: {
         const bucket = head.bucket ?? 0;
@@ -213,10 +253,8 @@ export function buildHead(
         if (there) parts.push(line);
         break;
       case ADD.REQUEST_ID:
-        if (!there) {
-          const version = get(image, at, AddSpec, 'len').toString(16);
-          parts.push(Buffer.from(`x-request-id: ${uuid.slice(0, 14)}${version}${uuid.slice(15)}\r\n`));
-        }
+        if (off !== 0) parts.push(Buffer.from(`x-request-id: ${head.traced?.id ?? ''}\r\n`));
+        else if (!there) parts.push(Buffer.from(`x-request-id: ${uuid.slice(0, 14)}4${uuid.slice(15)}\r\n`));
         break;
       case ADD.TOKEN_LINES:
         parts.push(tokenLines);

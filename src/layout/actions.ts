@@ -62,7 +62,7 @@ export const PIECE = {
   HOST_NAME: 4,
   /** capture group `arg` (1..4) of the action's capturing automaton */
   CAPTURE: 5,
-  /** value of the header in slot `arg`, or nothing */
+  /** value of the header in slot `arg`, or nothing; `len` not 0: so many bytes of it, from `off` on */
   HEADER: 6,
   /** the client's address as text; of IPv6, the proxy makes it */
   SOURCE_IP: 7,
@@ -72,8 +72,10 @@ export const PIECE = {
   FIGURE: 9,
   /** sixteen random hexadecimal digits; `arg` 1: the last ones once more */
   RANDOM: 10,
-  /** an id of the request, made for it: a random UUID of version `arg`, which ADD.REQUEST_ID can put out once more */
+  /** the request's id, of requests that are traced (see TraceSpec) */
   REQUEST_ID: 11,
+  /** '1' where the request's span is sampled, '0' otherwise (see TraceSpec) */
+  SAMPLED: 12,
 } as const;
 /** What x-ratelimit headers say of a token bucket: its size, whole tokens left, seconds until there is one. */
 export const FIGURE = { LIMIT: 1, REMAINING: 2, RESET: 3 } as const;
@@ -83,7 +85,7 @@ export const ADD = {
   ALWAYS: 0,
   IF_ABSENT: 1,
   IF_PRESENT: 2,
-  /** `x-request-id: <random UUID>` when SLOT.X_REQUEST_ID is absent; `len` is its version, by which Envoy says why it traces, `off` 1: the one that PIECE.REQUEST_ID has made */
+  /** `x-request-id: <random UUID>` when SLOT.X_REQUEST_ID is absent; `off` 1: always, with the id of a request that is traced */
   REQUEST_ID: 3,
   /** literal off/len (e.g. `x-envoy-original-path: `), then the target as received, then CR LF */
   ORIGINAL_TARGET: 4,
@@ -131,10 +133,12 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
     'REPLY: whose reply it is, ORIGIN; from DETAILS_SHIFT on, which of its listener’s details it has, 0: none',
   ],
   ['mirror', 'u32', 'FORWARD: offset of a mirror, 0: nobody gets a copy'],
+  ['trace', 'u32', 'FORWARD: offset of a trace, 0: requests are not traced'],
   ['retry_streams', 'u32', 'what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n'],
   ['times', 'u32', 'of HTTP/2: TIMES'],
   ['grpc_ms', 'u32', 'the most that grpc-timeout can ask for; 0: no limit'],
   ['duration_ms', 'u32', 'from the beginning of a stream until its end; 0: no limit'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const MirrorSpec = struct('mirror', 'Copies of requests.', [
@@ -154,6 +158,19 @@ export const TIMES = {
   /** x-envoy-expected-rq-timeout-ms is not written */
   QUIET: 8,
 } as const;
+/** Who is told of traces, and how a request says that it belongs to one. */
+export const TRACER = { NONE: 0, ZIPKIN: 1, OPENTELEMETRY: 2 } as const;
+export const TraceSpec = struct(
+  'trace',
+  'How it is decided whether a request is traced, which its id then says (its version: 9, a or b), and whether its span is sampled.',
+  [
+    ['random', 'u16', 'ids whose first eight digits, modulo 10,000, are less: traced'],
+    ['overall', 'u16', 'and not any others, whatever their version'],
+    ['tracer', 'u8', 'TRACER'],
+    ['slot', 'u8', 'of the header by which a span before this one says whether it is sampled'],
+    ['ids', 'u16', 'not 0: requests without an id get one'],
+  ],
+);
 
 export const HashSourceSpec = struct('hash_source', 'One source of the hash that chooses an endpoint.', [
   ['kind', 'u8', 'HASH'],
@@ -246,10 +263,11 @@ export const ACTIONS_LAYOUT: Layout = {
     MAX_VARIABLES,
     MAX_ANSWER_EDITS,
   },
-  enums: { ACTION, ACTION_FLAG, RETRY_STREAMS, TIMES, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN },
+  enums: { ACTION, ACTION_FLAG, RETRY_STREAMS, TIMES, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN, TRACER },
   structs: [
     ActionSpec,
     MirrorSpec,
+    TraceSpec,
     WeightedClusterSpec,
     HashSourceSpec,
     TemplateSpec,

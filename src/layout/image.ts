@@ -139,6 +139,8 @@ export const LOG = {
   REQUEST: 2,
   /** the head of the answer */
   ANSWER: 4,
+  /** spans are made of it, and nothing else: only of requests whose span is sampled */
+  SPANS: 8,
 } as const;
 
 /** rbac_entry.reply: what is stopped goes to the proxy (no action lies there). */

@@ -42,6 +42,11 @@ export const LogRecordSpec = struct('log_record', 'A record of the ring buffer o
   ['request_len', 'u32', "bytes of the request's head that follow"],
   ['answer_len', 'u32', "bytes of the answer's head that follow"],
   ['pad', 'u32', 'zero'],
+  [
+    'parent',
+    'u64[2]',
+    'BEGIN, where requests are traced by OpenTelemetry: digits of the id of the span before, 0: there is none',
+  ],
 ]);
 
 /** The ring buffer of requests to be mirrored, and how much of it a request must find free. */

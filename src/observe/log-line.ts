@@ -37,6 +37,8 @@ export interface LogEntry {
   readonly upstream?: { readonly host: string; readonly local: string };
   readonly cluster?: string;
   readonly route?: string;
+  /** id of the span before, where the request does not say it any more */
+  readonly parentSpan?: string;
 }
 
 /** The first value of a header, by its name in lower case or Envoy's name of a pseudo header. */

@@ -10,6 +10,7 @@ export function zipkinJson(trace: TracePlan, spans: readonly Span[], address: st
     traceId: span.traceId,
     name: span.name,
     id: span.id,
+    ...(span.parentId === undefined ? {} : { parentId: span.parentId }),
     kind: trace.egress ? 'CLIENT' : 'SERVER',
     timestamp: span.startUs,
     duration: span.durationUs,
@@ -23,8 +24,9 @@ export function zipkinJson(trace: TracePlan, spans: readonly Span[], address: st
 
 const KIND = { SERVER: 2, CLIENT: 3 } as const;
 const STATUS_ERROR = 2;
-/** SpanFlags: whether the parent is remote is known (it is not), and the trace flag that it is sampled */
+/** SpanFlags: whether the parent is remote is known (and that it is), and the trace flag that it is sampled */
 const FLAGS = 0x101;
+const REMOTE = 0x200;
 
 type Write = (writer: BinaryWriter) => void;
 
@@ -64,6 +66,8 @@ function writeSpan(writer: BinaryWriter, trace: TracePlan, span: Span): void {
   const ns = (us: number) => BigInt(us) * 1000n;
   writer.tag(1, 2).bytes(Buffer.from(span.traceId, 'hex'));
   writer.tag(2, 2).bytes(Buffer.from(span.id, 'hex'));
+  if (span.state !== '') writer.tag(3, 2).string(span.state);
+  if (span.parentId !== undefined) writer.tag(4, 2).bytes(Buffer.from(span.parentId, 'hex'));
   writer.tag(5, 2).string(span.name);
   writer.tag(6, 0).int32(trace.egress ? KIND.CLIENT : KIND.SERVER);
   writer.tag(7, 1).fixed64(ns(span.startUs));
@@ -71,5 +75,5 @@ function writeSpan(writer: BinaryWriter, trace: TracePlan, span: Span): void {
   for (const tag of span.tags) attribute(writer, 9, tag);
   if (span.status >= (trace.egress ? 400 : 500))
     message(writer, 15, (status) => void status.tag(3, 0).int32(STATUS_ERROR));
-  writer.tag(16, 5).fixed32(FLAGS);
+  writer.tag(16, 5).fixed32(span.parentId === undefined ? FLAGS : FLAGS | REMOTE);
 }

@@ -1,29 +1,16 @@
 /** Spans of requests, as Envoy's tracers make them: what access logs know of a request, with the tags of its tracing. */
-import { randomBytes } from 'node:crypto';
 import { OPERATION, type TracePlan } from '../plan/tracing.js';
 import { findHeader, type LogEntry } from './log-line.js';
+import { type SpanIds, spanIds } from './span-ids.js';
 
-export interface Span {
-  /** hexadecimal digits */
-  readonly traceId: string;
-  readonly id: string;
+export interface Span extends SpanIds {
   readonly name: string;
+  /** what other tracers say of the trace (`tracestate`) */
+  readonly state: string;
   readonly startUs: number;
   readonly durationUs: number;
   readonly tags: readonly (readonly [name: string, value: string])[];
   readonly status: number;
-}
-
-/** The ids that the server was told, or, where nobody was, such that nobody else has. */
-function idsOf({ tracer, long }: TracePlan, e: LogEntry): Pick<Span, 'traceId' | 'id'> {
-  const header = (name: string) => findHeader(e.request, name);
-  const [, parentTrace, parent] = /^00-([0-9a-f]{32})-([0-9a-f]{16})-/.exec(header('traceparent') ?? '') ?? [];
-  if (tracer === 'opentelemetry' && parentTrace && parent) return { traceId: parentTrace, id: parent };
-  const told = header('x-b3-traceid');
-  if (tracer === 'zipkin' && told !== undefined) return { traceId: told, id: header('x-b3-spanid') ?? '' };
-  const id = randomBytes(8).toString('hex');
-  if (tracer === 'opentelemetry') return { traceId: randomBytes(16).toString('hex'), id };
-  return { traceId: (long ? randomBytes(8).toString('hex') : '') + id, id };
 }
 
 function nameOf({ tracer, egress }: TracePlan, e: LogEntry, operation: string | undefined): string {
@@ -36,18 +23,19 @@ function nameOf({ tracer, egress }: TracePlan, e: LogEntry, operation: string | 
 }
 
 /**
- * The span of a request that is over.
+ * The span of a request that is over; undefined: it is not sampled.
  *
  * @param operation what its route calls it
  */
-export function spanOf(trace: TracePlan, e: LogEntry, operation: string | undefined): Span {
+export function spanOf(trace: TracePlan, e: LogEntry, operation: string | undefined): Span | undefined {
+  const ids = spanIds(trace, e);
+  if (!ids) return undefined;
   const header = (name: string) => findHeader(e.request, name);
   const path = header('x-envoy-original-path') ?? header(':path') ?? '';
   const scheme = header('x-forwarded-proto') ?? 'http';
   const tags: [string, string][] = [['component', 'proxy']];
   const { id, zone } = trace.node;
-  if (id !== '') tags.push(['node_id', id]);
-  if (zone !== '') tags.push(['zone', zone]);
+  tags.push(['node_id', id], ['zone', zone]);
   const requestId = header('x-request-id');
   if (requestId !== undefined) tags.push(['guid:x-request-id', requestId]);
   tags.push(
@@ -70,8 +58,9 @@ export function spanOf(trace: TracePlan, e: LogEntry, operation: string | undefi
     if (found !== '') tags.push([tag, found]);
   }
   return {
-    ...idsOf(trace, e),
+    ...ids,
     name: nameOf(trace, e, operation),
+    state: header('tracestate') ?? '',
     startUs: e.startUs,
     durationUs: e.durationUs,
     tags,

@@ -253,8 +253,10 @@ function piece(view: View, p: Piece): string {
       return p.value;
     case 'path':
       return view.path.slice(p.from);
-    case 'header':
-      return view.headers.get(p.name)?.[0] ?? '';
+    case 'header': {
+      const value = view.headers.get(p.name)?.[0] ?? '';
+      return p.length === undefined ? value : value.substr(p.from ?? 0, p.length);
+    }
     case 'query':
       return view.query === undefined ? '' : `?${view.query}`;
     case 'host':
@@ -268,7 +270,9 @@ function piece(view: View, p: Piece): string {
     case 'random':
       return '<random>';
     case 'request_id':
-      return '<uuid>';
+      return view.headers.get('x-request-id')?.[0] ?? '<uuid>';
+    case 'sampled':
+      return '<sampled>';
     case 'capture':
       throw new RangeError('captures stand in targets only');
   }
@@ -295,6 +299,13 @@ function forward(listener: ListenerPlan, view: View, action: ForwardAction): Res
     const there = present(edit.name);
     if (edit.op === 'remove' || edit.op === 'overwrite' || (edit.op === 'overwrite_if_present' && there)) {
       headers = headers.filter(([n]) => n !== edit.name);
+    }
+    if (edit.op === 'renew') {
+      const by = view.headers.has(edit.by ?? edit.name);
+      const renewed = by ? edit.value : edit.absent;
+      headers = headers.filter(([n]) => n !== edit.name);
+      if (renewed) headers.push([edit.name, expand(view, renewed)]);
+      continue;
     }
     if (
       edit.op === 'remove' ||

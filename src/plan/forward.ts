@@ -17,7 +17,8 @@ import { type RetryPlan, retryPolicy, triesAgain } from './retry.js';
 import { beforeRewrite } from './rewritten.js';
 import { streamTimes } from './stream-times.js';
 import { targetRewrite } from './target.js';
-import { reports, traceEdits } from './tracing.js';
+import { traceEdits } from './trace-context.js';
+import { reports } from './tracing.js';
 
 const DEFAULT_TIMEOUT_MS = 15_000;
 /** Domains of a virtual host for which a variant of a host rewrite is made, at most. */
@@ -339,7 +340,9 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     : undefined;
   const hashing = chosen.some(({ cluster }) => cluster.table);
   const host = str(action, 'host_rewrite_literal');
-  const changes = { edits, target: target !== undefined, host: host !== '' };
+  // the id of a request that is traced says so
+  const hashed: HeaderEdit[] = listener.trace ? [...edits, { op: 'remove', name: 'x-request-id' }] : edits;
+  const changes = { edits: hashed, target: target !== undefined, host: host !== '' };
   const hash = hashing ? hashPolicies(notes, ctx, action, path, changes) : [];
   if (!notes.clean) return [proxied(notes, ALWAYS)];
   const forward: ForwardAction = {

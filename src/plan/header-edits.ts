@@ -184,6 +184,7 @@ function fold(before: readonly HeaderEdit[], edit: HeaderEdit): HeaderEdit[] {
   switch (edit.op) {
     case 'remove':
     case 'overwrite':
+    case 'renew':
       return [edit];
     case 'append':
     case 'join':
@@ -280,7 +281,7 @@ export function answerEdit(notes: Notes, edit: HeaderEdit, field: string, owner:
     notes.add('response-headers', `${name} is not plain ASCII`, field, owner);
     return undefined;
   }
-  if (edit.op === 'remove' || edit.op === 'join') return { op: 'remove', name, value: [] };
+  if (edit.op === 'remove' || edit.op === 'join' || edit.op === 'renew') return { op: 'remove', name, value: [] };
   return { op: edit.op, name, value: typeof edit.value === 'string' ? [literal(edit.value)] : edit.value };
 }
 

@@ -49,6 +49,8 @@ export class FilterChain {
   /** RBAC policies met so far, with why their filter is left to the proxy (empty: it is not) */
   readonly policies = new Map<JsonObject, readonly Reason[]>();
   suppressEnvoyHeaders = false;
+  /** each try has a span of its own */
+  childSpans = false;
   /** some RBAC rule looks at the remote address */
   remoteIp = false;
   readonly #context: ChainContext;
@@ -83,6 +85,7 @@ export class FilterChain {
         'reject_connect_request_early_data',
       ]);
       this.suppressEnvoyHeaders = bool(config, 'suppress_envoy_headers');
+      this.childSpans = bool(config, 'start_child_span');
       return;
     }
     if (last) {

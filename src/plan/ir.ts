@@ -63,15 +63,17 @@ export type Piece =
   | { readonly kind: 'host' }
   /** the host without its port */
   | { readonly kind: 'host_name' }
-  /** the value of a request header, nothing if it is not there */
-  | { readonly kind: 'header'; readonly name: string }
+  /** the value of a request header, nothing if it is not there; with `length`: so many of its bytes */
+  | { readonly kind: 'header'; readonly name: string; readonly from?: number; readonly length?: number }
   | { readonly kind: 'capture'; readonly group: number }
   /** the address that the connection comes from, as text */
   | { readonly kind: 'source_ip' }
   /** sixteen random hexadecimal digits; `again`: the last ones once more */
   | { readonly kind: 'random'; readonly again?: boolean }
-  /** the id that is made for the request, of this version of UUIDs */
-  | { readonly kind: 'request_id'; readonly version: number }
+  /** the id of a request that is traced */
+  | { readonly kind: 'request_id' }
+  /** 1 where the request's span is sampled, else 0 */
+  | { readonly kind: 'sampled' }
   /** a number about a bucket when the answer is made; without `bucket` about the first that the request took from */
   | { readonly kind: 'figure'; readonly of: Figure; readonly bucket?: TokenBucket };
 
@@ -80,7 +82,8 @@ export type Figure = 'limit' | 'remaining' | 'reset';
 
 /**
  * One edit of the request's headers, applied in order. Values are literal, or made of the request as received. `join`
- * adds to what is there, behind a comma. Names are lower case.
+ * adds to what is there, behind a comma. `renew` takes the header's lines out, and adds one: with `value` where the request
+ * as received has the header `by` (default: the same), else with `absent`, if there is that. Names are lower case.
  */
 export type HeaderEdit =
   | { readonly op: 'remove'; readonly name: string }
@@ -88,6 +91,13 @@ export type HeaderEdit =
       readonly op: 'append' | 'overwrite' | 'add_if_absent' | 'overwrite_if_present' | 'join';
       readonly name: string;
       readonly value: string | readonly Piece[];
+    }
+  | {
+      readonly op: 'renew';
+      readonly name: string;
+      readonly value: readonly Piece[];
+      readonly absent?: readonly Piece[];
+      readonly by?: string;
     };
 
 /**
@@ -132,8 +142,6 @@ export interface ForwardAction {
   readonly originalPath: boolean;
   /** the headers that come with the request's known token are added */
   readonly tokenHeaders?: boolean;
-  /** the request's id is the one that the edits of the answer have made */
-  readonly idMade?: boolean;
   /** 0: none */
   readonly timeoutMs: number;
   /** between two pieces of the request; absent: none (it is never shorter than `timeoutMs`, so answers cannot meet it) */

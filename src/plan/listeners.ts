@@ -259,6 +259,8 @@ export function listenerPlan(
   const logField = join(path, 'access_log');
   if (userAgent && operators.some((o) => o.command === 'REQ' && (namesProxy(o.header) || namesProxy(o.alternative))))
     notes.add('access-log', 'the names of the proxy are logged', logField, hcm);
+  if (trace && trace.tracer !== 'none' && chain.childSpans)
+    notes.add('tracing', 'each try has a span of its own', join(path, 'http_filters'), hcm);
   if (reports(trace) && (userAgent || chain.has('header_mutation')))
     notes.add('tracing', 'tags are about headers that the proxy edits', join(path, 'tracing'), hcm);
   if (operators.some((o) => o.command === 'REQ') && chain.has('header_mutation'))

@@ -209,7 +209,7 @@ function refusalHeaders(notes: Notes, config: JsonObject, path: string): ReplyAc
     ...edits.filter(({ op }) => op.startsWith('overwrite')),
     ...edits.filter(({ op }) => !op.startsWith('overwrite')),
   ].flatMap((edit) => {
-    if (edit.op === 'remove' || edit.op === 'join' || typeof edit.value !== 'string') return [];
+    if (edit.op === 'remove' || edit.op === 'join' || edit.op === 'renew' || typeof edit.value !== 'string') return [];
     return [{ op: edit.op, name: edit.name, value: edit.value }];
   });
   const headers = editText([], ordered);

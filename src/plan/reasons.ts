@@ -51,7 +51,7 @@ const TEXT = {
   ],
   tracing: [
     'Requests are traced in a way that only the proxy knows',
-    'Traces begin in the kernel where all requests of a listener are sampled, or none, and Zipkin or OpenTelemetry is told; the agent sends the spans by way of the proxy. Other tracers, samples drawn per request, other samplers and resource detectors, spans of each try, tags made of anything but headers of the request, and requests that may be tried again are the proxy’s. So is each request that belongs to a trace already, or that says itself how it is to be traced.',
+    'Traces begin and go on in the kernel where Zipkin (B3 headers) or OpenTelemetry is told; which requests are sampled is drawn there by their ids, as Envoy does; the agent sends the spans by way of the proxy. Other tracers, other samplers and resource detectors, spans of each try, tags made of anything but headers of the request, and requests that may be tried again are the proxy’s. So is each request whose trace or id is said in an odd form, or that asks to be traced.',
   ],
   'route-source': [
     'The routes are not in the files',

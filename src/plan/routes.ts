@@ -14,7 +14,8 @@ import { directResponseVariants, redirectVariants } from './replies.js';
 import type { Rerouting } from './rerouting.js';
 import { routeMatch } from './route-match.js';
 import { streamVariant } from './streams.js';
-import { type Decoration, decorationOf, madeHeaders, saysMade, traceGuard, withMade } from './tracing.js';
+import { continues, madeHeaders, saysMade, saysRandom, traceGuard, withMade } from './trace-context.js';
+import { type Decoration, decorationOf } from './tracing.js';
 
 /** Receives, for objects of the resources, why they are not offloaded (nothing: they are). */
 export type Outcome = (object: JsonObject, reasons: readonly Reason[], routeIds?: readonly string[]) => void;
@@ -223,6 +224,11 @@ function routePlans(
   const variants = plain
     .flatMap((v) => withTokens(notes, v, filters.changes))
     .map((v) => (ctx.listener.streams ? streamVariant(notes, v, path) : v));
+  if (saysRandom(edits)) {
+    const own = notes.fork();
+    own.add('request-dependent', 'answers say ids of a trace to which the request belongs', 'response_headers_to_add');
+    variants.unshift({ ...proxied(own, continues), guard: true });
+  }
   const position = ctx.listener.provenance.get(route);
   const name = str(route, 'name') || `${str(vhost, 'name')}[${index}]`;
   const base = {
@@ -338,7 +344,7 @@ function guardRoute(ctx: RoutesContext, stripConditions: readonly Condition[], i
   }
   if (trace) {
     conditions.push(traceGuard(trace));
-    notes.add('request-dependent', 'the request belongs to a trace, or says whether it is traced', 'tracing');
+    notes.add('request-dependent', 'what the request says of its trace, or of its id, is of an odd form', 'tracing');
   }
   if (ctx.chain.remoteIp && !edge?.direct) {
     conditions.push(headerPresent('x-forwarded-for'));

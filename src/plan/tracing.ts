@@ -1,12 +1,8 @@
-/**
- * HttpConnectionManager.tracing: which requests are traced, what servers are told, and where spans are sent. The kernel
- * begins traces; requests that belong to one already, or that say themselves whether they are traced, are the proxy's.
- */
+/** HttpConnectionManager.tracing: which requests are traced, by whom, and where spans are sent. */
 import type { JsonObject } from '../policy/resources.js';
-import { any, headerPresent } from './conditions.js';
-import type { MadeValues } from './header-edits.js';
-import type { AnswerEdit, Condition, ForwardAction, HeaderEdit, Piece } from './ir.js';
+import type { AnswerEdit, HeaderEdit } from './ir.js';
 import { anyType, bool, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
+import { SHARES } from './trace-ids.js';
 import { UNNAMED } from './user-agent.js';
 
 const TRACE = 'envoy.config.trace.v3.';
@@ -35,9 +31,9 @@ export interface CustomTag {
 export interface TracePlan {
   /** none: nobody is told, and nothing is sent */
   readonly tracer: 'none' | 'zipkin' | 'opentelemetry';
-  readonly sampled: boolean;
-  /** version of the request ids that are made, by which the proxy notes why it traces */
-  readonly idVersion: 4 | 9;
+  /** of 10,000 requests: so many are traced whose ids do not say so; and so many at most, whatever they say */
+  readonly random: number;
+  readonly overall: number;
   /** the listener is for requests of clients, not to servers */
   readonly egress: boolean;
   /** Zipkin: trace ids of 128 bits; span ids that client and server share */
@@ -52,8 +48,12 @@ export interface TracePlan {
   readonly statNames: Readonly<Record<string, string>>;
 }
 
-/** Whether spans of what the kernel decides are sent. */
-export const reports = (trace: TracePlan | undefined): boolean => trace?.sampled === true && trace.tracer !== 'none';
+/** Whether spans of what the kernel decides are sent: where the proxy traces nothing by itself, it gets what others sample. */
+export const reports = (trace: TracePlan | undefined): boolean =>
+  trace !== undefined && trace.tracer !== 'none' && tracesNew(trace);
+
+/** Whether traces may begin here. */
+export const tracesNew = ({ random, overall }: TracePlan): boolean => random > 0 && overall > 0;
 
 interface Around {
   readonly listener: JsonObject;
@@ -143,13 +143,9 @@ function tracerOf(notes: Notes, provider: JsonObject | undefined, at: string, se
   return undefined;
 }
 
-/** Whether all requests are sampled, or none; undefined: some are. */
-function sampling(tracing: JsonObject, made: boolean): boolean | undefined {
-  const percent = (key: string) => num(obj(tracing, key) ?? { value: 100 }, 'value');
-  const [random, overall] = [percent('random_sampling'), percent('overall_sampling')];
-  if (!made || random === 0 || overall === 0) return false;
-  return random >= 100 && overall >= 100 ? true : undefined;
-}
+/** How many of 10,000 requests are meant, as Envoy counts. */
+const share = (tracing: JsonObject, key: string): number =>
+  Math.min(SHARES, Math.trunc(SHARES * (num(obj(tracing, key) ?? { value: 100 }, 'value') / 100)));
 
 function customTags(notes: Notes, tracing: JsonObject, at: string): CustomTag[] {
   return list(tracing, 'custom_tags').flatMap((custom, i): CustomTag[] => {
@@ -186,10 +182,9 @@ export function tracingOf(notes: Notes, hcm: JsonObject, path: string, around: A
   const extension = obj(obj(hcm, 'request_id_extension'), 'typed_config');
   const ids = bool(extension, 'pack_trace_reason', true) && bool(extension, 'use_request_id_for_trace_sampling', true);
   if (!ids) own.add('tracing', 'whether a request is traced is not noted in its id', at, hcm, 'request_id_extension');
-  const sampled = sampling(tracing, bool(hcm, 'generate_request_id', true));
-  if (sampled === undefined) own.add('tracing', 'some requests are traced, drawn by their ids', at, tracing);
+  const shares = { random: share(tracing, 'random_sampling'), overall: share(tracing, 'overall_sampling') };
   if (runtime) own.add('tracing', 'the runtime may change which requests are traced', at, tracing);
-  if (!notes.environment && sampled !== false && tracer?.tracer !== 'none')
+  if (!notes.environment && shares.random > 0 && shares.overall > 0 && tracer?.tracer !== 'none')
     own.add('tracing', 'spans cannot be sent by way of somebody else’s proxy', at, tracing);
   const collector = tracer?.collector;
   if (collector && !clusters.some((cluster) => str(cluster, 'name') === collector.cluster))
@@ -198,78 +193,19 @@ export function tracingOf(notes: Notes, hcm: JsonObject, path: string, around: A
   const plain = str(node, 'id') + str(node, 'cluster') + JSON.stringify(tags);
   if (!/^[\x20-\x7e]*$/.test(plain)) own.add('tracing', 'tags are not plain ASCII', at, tracing);
   notes.reasons.push(...own.reasons);
-  if (!own.clean || !tracer || sampled === undefined) return undefined;
+  if (!own.clean || !tracer) return undefined;
   const renamed = clusters.flatMap((cluster) => {
     const alternative = str(cluster, 'alt_stat_name');
     return alternative === '' ? [] : [[str(cluster, 'name'), alternative] as const];
   });
   return {
     ...tracer,
-    sampled,
-    idVersion: sampled ? 9 : 4,
+    ...shares,
     egress: str(listener, 'traffic_direction') === 'OUTBOUND',
     node: { id: str(node, 'id') || UNNAMED, zone: str(obj(node, 'locality'), 'zone') },
     maxPath: num(tracing, 'max_path_tag_length', DEFAULT_PATH_LENGTH),
     tags,
     statNames: Object.fromEntries(renamed),
-  };
-}
-
-const CONTEXT = {
-  none: [],
-  zipkin: ['b3', 'x-b3-traceid', 'x-b3-spanid', 'x-b3-parentspanid', 'x-b3-sampled'],
-  opentelemetry: ['traceparent', 'tracestate'],
-} as const;
-
-/** Requests that bring what the kernel would have to go by: they are left to the proxy. */
-export function traceGuard({ tracer }: TracePlan): Condition {
-  return any([...CONTEXT[tracer], 'x-request-id', 'x-client-trace-id'].map(headerPresent));
-}
-
-const random: Piece = { kind: 'random' };
-const again: Piece = { kind: 'random', again: true };
-const literal = (value: string): Piece => ({ kind: 'literal', value });
-
-/** What servers are told of a trace that begins, behind all other edits. */
-export function traceEdits({ tracer, sampled, long }: TracePlan): HeaderEdit[] {
-  const set = (name: string, ...value: Piece[]): HeaderEdit => ({ op: 'overwrite', name, value });
-  if (tracer === 'none') return [];
-  if (tracer === 'opentelemetry')
-    return [
-      set('traceparent', literal('00-'), random, random, literal('-'), random, literal(sampled ? '-01' : '-00')),
-      set('tracestate', literal('')),
-    ];
-  return [
-    set('x-b3-traceid', ...(long ? [random] : []), random),
-    set('x-b3-spanid', again),
-    set('x-b3-sampled', literal(sampled ? '1' : '0')),
-  ];
-}
-
-/** What answers may say of a new trace, by the name of the request's header. */
-export function madeHeaders(trace: TracePlan | undefined, requestIds: boolean): MadeValues {
-  const made = new Map<string, readonly Piece[]>();
-  if (!trace) return made;
-  if (requestIds) made.set('x-request-id', [{ kind: 'request_id', version: trace.idVersion }]);
-  if (trace.tracer !== 'zipkin' || trace.long) return made;
-  for (const name of ['x-b3-traceid', 'x-b3-spanid']) made.set(name, [random]);
-  return made.set('x-b3-sampled', [literal(trace.sampled ? '1' : '0')]);
-}
-
-const isMade = ({ kind }: Piece): boolean => kind === 'random' || kind === 'request_id';
-
-/** Whether answers say something that is made for their request. */
-export const saysMade = (edits: readonly AnswerEdit[]): boolean => edits.some(({ value }) => value.some(isMade));
-
-/** The action with what the edits of its answers make, which they do first. */
-export function withMade(action: ForwardAction, edits: readonly AnswerEdit[]): ForwardAction {
-  const kinds = new Set(edits.flatMap(({ value }) => value.map(({ kind }) => kind)));
-  const told = (edit: HeaderEdit): HeaderEdit =>
-    edit.op === 'overwrite' && edit.name === 'x-b3-traceid' ? { ...edit, value: [again] } : edit;
-  return {
-    ...action,
-    ...(kinds.has('random') ? { edits: action.edits.map(told) } : {}),
-    ...(kinds.has('request_id') ? { idMade: true } : {}),
   };
 }
 
@@ -296,6 +232,8 @@ export function decorationOf(notes: Notes, trace: TracePlan | undefined, route: 
       answer: [{ op: 'remove', name: OPERATION, value: [] }],
       ...named,
     };
-  const answer: AnswerEdit[] = told ? [{ op: 'overwrite', name: OPERATION, value: [literal(operation)] }] : [];
+  const answer: AnswerEdit[] = told
+    ? [{ op: 'overwrite', name: OPERATION, value: [{ kind: 'literal', value: operation }] }]
+    : [];
   return { request: [], answer, ...named };
 }

@@ -193,6 +193,7 @@ function editText(edit: HeaderEdit): string {
     case 'join':
       return `add to ${edit.name}: ${value}`;
     case 'overwrite':
+    case 'renew':
       return `set ${edit.name}: ${value}`;
     case 'add_if_absent':
       return `add ${edit.name}: ${value} (if there is none)`;

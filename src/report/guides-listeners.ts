@@ -86,11 +86,15 @@ typed_per_filter_config:
     },
   },
   tracing: {
-    fix: 'Trace by Zipkin or OpenTelemetry, all requests or none, with tags that are fixed or headers of the request.',
+    fix: 'Trace by Zipkin (B3 headers) or OpenTelemetry, with tags that are fixed or headers of the request.',
     example: {
       place: 'connection manager',
-      before: 'tracing: { random_sampling: { value: 1 } }',
-      after: 'tracing: { random_sampling: { value: 100 } }',
+      before: `tracing: {}
+request_id_extension:
+  typed_config:
+    "@type": type.googleapis.com/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig
+    pack_trace_reason: false`,
+      after: 'tracing: { random_sampling: { value: 1 } }',
     },
   },
   'route-source': {

@@ -97,7 +97,7 @@ describe('header edits', () => {
   });
 
   it('refuses what the kernel must not do', () => {
-    const none = { requestId: false, forwardedProto: '' };
+    const none = { requestId: false, forwardedProto: '', traced: false };
     const refused: HeaderEdit[] = [
       { op: 'remove', name: 'content-length' },
       { op: 'overwrite', name: 'host', value: 'x' },

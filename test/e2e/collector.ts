@@ -46,7 +46,7 @@ const attribute = (bytes: Uint8Array): unknown => {
 
 function spansOf(bytes: Uint8Array, rest: Json): Collected[] {
   const span = (own: Uint8Array): Collected => {
-    const found = read(own, { 5: text, 9: attribute, 15: (status) => [...read(status, {})] });
+    const found = read(own, { 3: text, 5: text, 9: attribute, 15: (status) => [...read(status, {})] });
     const [from, to] = [BigInt(String(one(found, 7))), BigInt(String(one(found, 8)))];
     return {
       traceId: String(one(found, 1)),
@@ -56,7 +56,7 @@ function spansOf(bytes: Uint8Array, rest: Json): Collected[] {
       kind: one(found, 6),
       tags: Object.fromEntries((found.get(9) ?? []) as [string, string][]),
       timed: from <= to && Math.abs(Number(from / 1_000_000n) - Date.now()) < 60_000,
-      rest: { ...rest, flags: one(found, 16), status: found.get(15) },
+      rest: { ...rest, flags: one(found, 16), status: found.get(15), state: one(found, 3) },
     };
   };
   const scoped = (own: Uint8Array) => {

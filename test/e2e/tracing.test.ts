@@ -5,158 +5,19 @@ import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Driver } from '../../src/lab/driver.js';
 import { nodeScript } from '../../src/lab/paths.js';
-import { plainBootstrap } from '../../src/lab/plain-bootstrap.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
 import type { JobResult } from '../../src/lab/raw-client.js';
 import type { HeaderList } from '../../src/lab/wire.js';
-import type { JsonObject } from '../../src/policy/resources.js';
 import { type Collected, Collectors } from './collector.js';
 import { eventually } from './eventually.js';
 import { untilKernel } from './in-kernel.js';
 import type { Received } from './istio-server.js';
 import { sideBySide } from './side-by-side.js';
+import { CASES, type Case, LISTENERS, SOME, tracingBootstrap } from './tracing-config.js';
 import { ALONE, MESH, request, skip } from './world.js';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
-const TRACE = 'type.googleapis.com/envoy.config.trace.v3';
-
-const zipkin = (more: JsonObject = {}): JsonObject => ({
-  provider: {
-    name: 'envoy.tracers.zipkin',
-    typed_config: {
-      '@type': `${TRACE}.ZipkinConfig`,
-      collector_cluster: 'http',
-      collector_endpoint: '/api/v2/spans',
-      collector_endpoint_version: 'HTTP_JSON',
-      ...more,
-    },
-  },
-});
-const service = {
-  http_uri: { uri: 'http://zipkin.test/spans', cluster: 'http', timeout: '2s' },
-  request_headers_to_add: [{ header: { key: 'X-Kept', value: 'yes' } }],
-};
-const openTelemetry = (): JsonObject => ({
-  provider: {
-    name: 'envoy.tracers.opentelemetry',
-    typed_config: {
-      '@type': `${TRACE}.OpenTelemetryConfig`,
-      grpc_service: { envoy_grpc: { cluster_name: 'grpc', authority: 'otel.test' }, timeout: '1s' },
-      service_name: 'shop',
-    },
-  },
-});
-
-/** Listeners by what is special about their tracing. */
-const LISTENERS: Readonly<Record<string, { tracing: JsonObject; outbound?: boolean; spans: boolean }>> = {
-  zipkin: { tracing: zipkin(), spans: true },
-  long: {
-    tracing: {
-      ...zipkin({ trace_id_128bit: true, shared_span_context: false, collector_service: service }),
-      max_path_tag_length: 12,
-      custom_tags: [
-        { tag: 'kind', literal: { value: 'fixed' } },
-        { tag: 'team', request_header: { name: 'X-Team', default_value: 'nobody' } },
-        { tag: 'absent', request_header: { name: 'X-Absent' } },
-      ],
-    },
-    spans: true,
-  },
-  outbound: { tracing: zipkin(), outbound: true, spans: true },
-  otel: { tracing: openTelemetry(), spans: true },
-  'otel-outbound': { tracing: openTelemetry(), outbound: true, spans: true },
-  never: { tracing: { ...zipkin(), random_sampling: { value: 0 } }, spans: false },
-  nobody: { tracing: {}, spans: false },
-};
-
-const ROUTES: JsonObject[] = [
-  { match: { path: '/direct' }, direct_response: { status: 418, body: { inline_string: 'teapot' } } },
-  { match: { prefix: '/moved' }, redirect: { prefix_rewrite: '/there' } },
-  { match: { prefix: '/called' }, route: { cluster: 'up' }, decorator: { operation: 'some call' } },
-  { match: { prefix: '/quiet' }, route: { cluster: 'up' }, decorator: { operation: 'quiet', propagate: false } },
-  { match: { prefix: '/long/way' }, route: { cluster: 'up', prefix_rewrite: '/way', host_rewrite_literal: 'other.test' } },
-  {
-    match: { prefix: '/told' },
-    route: { cluster: 'up' },
-    response_headers_to_add: [
-      { header: { key: 'x-b3-traceid', value: '%REQ(x-b3-traceid)%' } },
-      { header: { key: 'x-b3-sampled', value: '%REQ(x-b3-sampled)%' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
-      { header: { key: 'x-request-id', value: '%REQ(x-request-id)%' }, append_action: 'OVERWRITE_IF_EXISTS_OR_ADD' },
-    ],
-  },
-  {
-    match: { prefix: '/joined' },
-    route: { cluster: 'up' },
-    response_headers_to_add: [
-      { header: { key: 'x-b3-spanid', value: '%REQ(x-b3-spanid)%' } },
-      { header: { key: 'x-request-id', value: '%REQ(x-request-id)%' } },
-    ],
-  },
-  { match: { prefix: '/' }, route: { cluster: 'up' } },
-]; // biome-ignore format: one route a line
-
-interface Case {
-  readonly path: string;
-  readonly method?: string;
-  readonly headers?: HeaderList;
-  readonly body?: string;
-  /** the client leaves after so many milliseconds */
-  readonly abandonMs?: number;
-  /** false: the proxy decides it */
-  readonly kernel?: false;
-}
-
-const CASES: readonly Case[] = [
-  { path: '/plain' },
-  { path: '/team', headers: [['X-Team', 'blue']] },
-  { path: '/scheme', headers: [['X-Forwarded-Proto', 'https']] },
-  { path: '/post', method: 'POST', body: 'twelve bytes' },
-  { path: '/fail/503/999/ID' },
-  { path: '/direct' },
-  { path: '/moved/away' },
-  { path: '/called/it' },
-  { path: '/quiet/it' },
-  { path: '/long/way/round' },
-  { path: '/told' },
-  // the agent carries the answer: where there is a line, the value is joined to it
-  { path: '/joined', kernel: false },
-  { path: '/reset/999/reset', kernel: false },
-  { path: '/sleep/600', abandonMs: 150 },
-  { path: '/id', headers: [['X-Request-Id', '11111111-2222-4333-8444-555555555555']], kernel: false },
-  { path: '/b3', headers: [['X-B3-TraceId', '463ac35c9f6413ad'], ['X-B3-SpanId', 'a2fb4a1d1a96d312'], ['X-B3-Sampled', '1']] },
-  { path: '/w3c', headers: [['traceparent', '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01']] },
-  { path: '/client', headers: [['X-Client-Trace-Id', 'mine']], kernel: false },
-]; // biome-ignore format: one case a line
-
-function bootstrap(
-  address: string,
-  ports: ReadonlyMap<string, number>,
-  up: number,
-  at: { http: number; grpc: number },
-) {
-  const http2 = {
-    typed_extension_protocol_options: {
-      'envoy.extensions.upstreams.http.v3.HttpProtocolOptions': {
-        '@type': 'type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions',
-        explicit_http_config: { http2_protocol_options: {} },
-      },
-    },
-  };
-  const listeners = Object.entries(LISTENERS).map(([name, { tracing, outbound }]) => ({
-    ...{ name, address, port: ports.get(name)!, domains: ['load.test'], routes: ROUTES },
-    manager: { tracing },
-    more: outbound ? { traffic_direction: 'OUTBOUND' } : {},
-  }));
-  return {
-    node: { id: 'node-1', cluster: 'front', locality: { zone: 'west' } },
-    ...plainBootstrap(listeners, [
-      { name: 'up', ports: [up], more: { alt_stat_name: 'upstairs' } },
-      { name: 'http', ports: [at.http] },
-      { name: 'grpc', ports: [at.grpc], more: http2 },
-    ]),
-  };
-}
 
 async function ask(driver: Driver, address: string, port: number, c: Case, id: string): Promise<JobResult> {
   const method = c.method ?? 'GET';
@@ -224,14 +85,57 @@ function seen(result: JobResult, spans: readonly Collected[], port: number): unk
   };
 }
 
-/** Whether the kernel is to decide it: nothing in it says how it is to be traced. */
-function isKernels(listener: string, { path, kernel }: Case): boolean {
-  const openTelemetrys = listener.startsWith('otel');
-  if (path === '/w3c') return !openTelemetrys;
-  // only what is made of one random number is told once more, and only of a trace that there is
-  if (path === '/told') return ['zipkin', 'outbound', 'never'].includes(listener);
-  if (path === '/b3') return openTelemetrys || listener === 'nobody';
-  return kernel !== false;
+/** Whether the kernel is to decide it: it can go by what it says of its trace. */
+function isKernels(listener: string, { path, kernel, proxyAt }: Case): boolean {
+  // only what is made of one random number is told once more, and only of a trace that begins
+  if (path === '/told' && !['zipkin', 'outbound', 'never', 'some', 'at-most'].includes(listener)) return false;
+  return kernel !== false && !proxyAt?.includes(listener);
+}
+
+const DRAWN = ['some', 'otel-some', 'at-most'];
+/** Whether it is sent to a listener: what becomes of it must be no matter of chance. */
+const isSent = (listener: string, { headers, at }: Case): boolean =>
+  at?.includes(listener) !== false &&
+  (!DRAWN.includes(listener) || headers?.some(([name]) => name === 'X-Request-Id') === true);
+
+/** Whether it says that it is not sampled. */
+const isUnsampled = (listener: string, { headers = [] }: Case): boolean =>
+  headers.some(([name, value]) =>
+    listener.startsWith('otel')
+      ? name === 'traceparent' && value.endsWith('-00')
+      : name === 'X-B3-Sampled' && value === '0',
+  );
+
+const DRAWS = 300;
+/** So many may be traced of them: five standard deviations around what is expected. */
+const EXPECTED = (DRAWS * SOME) / 10_000;
+const MOST_OFF = 5 * Math.sqrt(EXPECTED * (1 - SOME / 10_000));
+
+interface Draw {
+  readonly id: string;
+  readonly result: JobResult;
+}
+
+/** Requests that say nothing of a trace: which are traced is drawn. */
+async function draw(driver: Driver, address: string, port: number, what: string): Promise<Draw[]> {
+  const exchanges = Array.from({ length: DRAWS }, (_, n) => ({
+    pieces: [request('GET /plain HTTP/1.1', [['User-Agent', `${what}-${100 + n}`]])],
+    methods: ['GET'],
+  }));
+  const { answers, ...rest } = await driver.run({ address, port, exchanges });
+  assert.equal(answers.length, DRAWS, `answers for ${what}`);
+  return answers.map((answer, n) => ({ id: `${what}-${100 + n}`, result: { ...rest, answers: [answer] } }));
+}
+
+/** Whether the server was told that the request is sampled; its id must say so, and its digits. */
+function isSampled({ result }: Draw): boolean {
+  const { headers } = JSON.parse(Buffer.from(result.answers[0]!.body, 'base64').toString()) as Received;
+  const find = (wanted: string) => headers.find(([name]) => name.toLowerCase() === wanted)?.[1];
+  const id = find('x-request-id') ?? '';
+  const wanted = Number.parseInt(id.slice(0, 8), 16) % 10_000 < SOME;
+  const told = (find('x-b3-sampled') ?? find('traceparent') ?? '').slice(-1);
+  assert.deepEqual([id.charAt(14), told], wanted ? ['9', '1'] : ['4', '0'], `what the server was told: ${id} ${told}`);
+  return wanted;
 }
 
 test('traced requests: servers and collectors are told what Envoy tells them', { skip, timeout: 280_000 }, async () => {
@@ -245,7 +149,7 @@ test('traced requests: servers and collectors are told what Envoy tells them', {
     await server.waitFor(/listening/);
     const at = new Map([[MESH, await collectors.mesh.open()], [ALONE, await collectors.alone.open()]]); // biome-ignore format: short
     const { sidestep, mesh, alone } = await sideBySide(lab, join(lab.dir, 'bootstrap.json'), (address) =>
-      bootstrap(address, ports, up, at.get(address)!),
+      tracingBootstrap(address, ports, up, at.get(address)!),
     );
     const wrong: string[] = [];
     const exchanges: { what: string; id: string; port: number; traced: boolean; own: JobResult; envoys: JobResult }[] =
@@ -253,6 +157,7 @@ test('traced requests: servers and collectors are told what Envoy tells them', {
     for (const [name, { spans: traced }] of Object.entries(LISTENERS)) {
       const port = ports.get(name)!;
       for (const [n, c] of CASES.entries()) {
+        if (!isSent(name, c)) continue;
         let [own, tries]: [JobResult | undefined, number] = [undefined, 0];
         const send = async () => {
           own = await ask(mesh, MESH, port, c, `${name}-${n}-${++tries}`);
@@ -263,8 +168,17 @@ test('traced requests: servers and collectors are told what Envoy tells them', {
           wrong.push(`${what} is ${wanted ? 'not ' : ''}the kernel's`);
         const id = `${name}-${n}-${tries}`;
         const envoys = await ask(alone, ALONE, port, c, id);
-        exchanges.push({ what, id, port, traced, own: own!, envoys });
+        exchanges.push({ what, id, port, traced: traced && !isUnsampled(name, c), own: own!, envoys });
       }
+    }
+    const draws: { what: string; port: number; own: Draw[]; envoys: Draw[] }[] = [];
+    for (const what of DRAWN) {
+      const port = ports.get(what)!;
+      const before = (await sidestep.status()).requests.kernel;
+      const own = await draw(mesh, MESH, port, `${what}-drawn`);
+      const kernels = (await sidestep.status()).requests.kernel - before;
+      assert.equal(kernels, DRAWS, `the kernel's requests at ${what}`);
+      draws.push({ what, port, own, envoys: await draw(alone, ALONE, port, `${what}-drawn`) });
     }
     const find = (of: Collectors, id: string) => of.spans.filter(({ tags }) => tags.user_agent === id);
     for (const { what, id, port, traced, own, envoys } of exchanges) {
@@ -279,6 +193,36 @@ test('traced requests: servers and collectors are told what Envoy tells them', {
         assert.deepEqual(seen(own, find(collectors.mesh, id), port), wanted);
       } catch (error) {
         wrong.push(`${what} (${id}): ${(error as Error).message}`);
+      }
+    }
+    for (const { what, port, own, envoys } of draws) {
+      const all = [
+        { of: collectors.mesh, draws: own },
+        { of: collectors.alone, draws: envoys },
+      ];
+      const kinds = all.map(({ of, draws }) => {
+        const sampled = draws.filter(isSampled);
+        assert.ok(Math.abs(sampled.length - EXPECTED) < MOST_OFF, `${what}: ${sampled.length} of ${DRAWS} are sampled`);
+        return { of, sampled, rest: draws.filter((one) => !sampled.includes(one)) };
+      });
+      await eventually(async () => {
+        for (const { of, sampled, rest } of kinds) {
+          assert.ok(
+            sampled.every(({ id }) => find(of, id).length === 1),
+            `there are spans of ${what}`,
+          );
+          assert.ok(
+            rest.every(({ id }) => find(of, id).length === 0),
+            `there are spans of ${what} that is not sampled`,
+          );
+        }
+      });
+      for (const outcome of ['sampled', 'rest'] as const) {
+        const [mine, theirs] = kinds.map((kind) => {
+          const { id, result } = kind[outcome][0]!;
+          return JSON.parse(JSON.stringify(seen(result, find(kind.of, id), port)).replaceAll(id, '<id>')) as unknown;
+        });
+        assert.deepEqual(mine, theirs, `${outcome} at ${what}`);
       }
     }
     assert.deepEqual(wrong, []);

@@ -107,7 +107,7 @@ const CASES: Case[] = [
   { name: 'a default in an unknown field', route: to('a', '/', { new_field: false, other: [] }), expect: 'kernel' },
   // listener
   { name: 'access log', options: { hcm: { access_log: [{ name: 'x' }] } }, expect: 'access-log' },
-  { name: 'tracing of some', options: { hcm: { tracing: { random_sampling: { value: 1 } } } }, expect: 'tracing' },
+  { name: 'tracing of some', options: { hcm: { tracing: { random_sampling: { value: 1 } } } }, expect: 'kernel' },
   { name: 'tracing without a tracer', options: { hcm: { tracing: {} } }, expect: 'kernel' },
   { name: 'tracing of nothing', options: { hcm: { tracing: { overall_sampling: {} } } }, expect: 'kernel' },
   { name: 'use_remote_address', options: { hcm: { use_remote_address: true } }, expect: 'kernel' },

@@ -14,7 +14,7 @@ spec:
     - match: [{ sourceLabels: { app: web } }, { sourceNamespace: shop, sourceLabels: { app: cart } }]
       directResponse: { status: 403 }
     - match: [{ sourceLabels: { app: tap } }]
-      mirror: { host: tap }
+      fault: { delay: { fixedDelay: 1s, percentage: { value: 100 } } }
       route: [{ destination: { host: reviews } }]
     - route: [{ destination: { host: reviews } }]
 ---
@@ -52,7 +52,7 @@ test('each rule is judged for the clients that it counts for', async () => {
   const { output, rules } = await judged();
   assert.deepEqual(rules, [
     'http[0] kernel',
-    'http[1] proxy mirror',
+    'http[1] proxy per-route-filter',
     'http[2] kernel',
     'spec kernel',
     // for these clients the first Sidecar counts
@@ -70,7 +70,7 @@ test('with clients that are named, rules for others count for nobody', async () 
   const { rules } = await judged({ namespace: 'default', labels: { app: 'tap' } });
   assert.deepEqual(rules, [
     'http[0] proxy source-match,source-match',
-    'http[1] proxy mirror',
+    'http[1] proxy per-route-filter',
     'http[2] kernel',
     'spec proxy source-match',
     'spec proxy source-match',

@@ -64,7 +64,7 @@ test('lists are put in the place of those before where a patch says so', async (
     filterOf(
       `{applyTo: CLUSTER, match: {cluster: {service: web.default.svc.cluster.local}}, patch: {operation: ${operation}, value: ${value}}}`,
     );
-  const breaker = '{circuit_breakers: {thresholds: [{max_connections: 3}]}}';
+  const breaker = '{circuit_breakers: {thresholds: [{max_connection_pools: 3}]}}';
   // Envoy takes the first of a priority: appended, it counts for nothing
   assert.equal(await verdictWith(edit('MERGE', breaker)), 'kernel');
   assert.equal(await verdictWith(edit('MERGE_AND_REPLACE_LIST', breaker)), 'proxy circuit-breaker');
