@@ -102,7 +102,7 @@ describe('check: rules that wait for HTTP/2 or TLS', () => {
       ['routes[6]', 'proxy', '', 'timeout'],
       ['routes[7]', 'proxy', 'http2', 'upstream-protocol'],
     ]);
-    assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [3, 1, 2, 0]);
+    assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [3, 2, 2, 0]);
     assert.match(checkText(output), /2 of the proxy's would be in the kernel but for TLS \(25\.0%\)/);
     assert.match(checkHtml(output, sources), /<b>1<\/b> of the proxy’s would be in the kernel but for HTTP\/2/);
   });
