@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* HTTP/2: a new stream, decided by its head. */
 #pragma once
+#include "h2-limits.h"
 #include "h2-retry.h"
+#include "h2-timeouts.h"
 #include "balance.h"
 #include "token.h"
 #include "hpack-encode.h"
@@ -30,7 +32,7 @@ static __always_inline int stage_head(struct h2_space *space, struct scratch *s,
 
 /* Decides about a stream by its head, in space->h.block. Returns the index of the connection to its server plus one. */
 static __always_inline __u32 decide_stream(struct h2_space *space, struct scratch *s, struct h2_end *a, __u32 n,
-                                           const struct frame *f) {
+                                           const struct frame *f, struct stream_times *times) {
   const __u8 *image = current_image();
   if (!image)
     return 0;
@@ -57,9 +59,9 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   if (!action_at || s->n_lots || listener->log)
     return 0;
   const struct action *action = AT(struct action, image, action_at);
-  /* edits of answers, copies, limits and timeouts are the proxy's until the kernel keeps what they need by stream */
-  if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables || action->mirror ||
-      action->answer || action->timeout_ms || action->idle_ms || action->per_try_ms)
+  /* edits of answers, and limits are the proxy's until the kernel keeps what they need by stream */
+  if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables || action->answer ||
+      action->mirror || action->trace || action->per_try_ms || !time_stream(&space->h, action, times))
     return 0;
   __u32 endpoint = choose_endpoint(&w, action);
   if (endpoint == NO_SLOT || s->breaker || s->watch || s->max_requests)
@@ -103,12 +105,13 @@ static __noinline int begin_stream(struct __sk_buff *skb, struct h2_end *a, __u3
   struct h2_space *space = space_take();
   struct scratch *s = space ? scratch_take() : 0;
   __u32 id = 0;
+  struct stream_times times = {};
   if (s) {
     __u32 size = n;
     FORGET(size);
     size &= MAX_BLOCK * 2 - 1;
     if (size && size <= MAX_BLOCK && !bpf_skb_load_bytes(skb, offset + FRAME_HEAD + skip, space->h.block, size))
-      id = decide_stream(space, s, a, n, f);
+      id = decide_stream(space, s, a, n, f, &times);
     scratch_give(s);
   }
   int taken = 0;
@@ -116,16 +119,19 @@ static __noinline int begin_stream(struct __sk_buff *skb, struct h2_end *a, __u3
     __u32 index = id - 1;
     struct h2_end *u = bpf_map_lookup_elem(&h2_ends, &index);
     struct h2_key key = {.client = a->id, .number = f->stream};
-    if (u && u->open) {
+    if (u && u->open && take_place(u)) {
       struct h2_stream stream = {.upstream = u->cookie, .id = index};
       if (f->flags & END_STREAM)
         stream.flags = H2_STREAM_CLIENT_ENDED;
       stream.flags |= is_head(&space->h) | (space->h.grpc ? H2_STREAM_GRPC : 0);
+      begin_times(&stream, &times);
       if (space->retry)
         stream.flags |= H2_STREAM_RETRY;
       taken = (!space->retry || keep_head(skb, space, &key, offset, f)) &&
               !bpf_map_update_elem(&h2_stages, &key, &space->staged, BPF_ANY) &&
               !bpf_map_update_elem(&h2_streams, &key, &stream, BPF_ANY);
+      if (!taken)
+        __sync_fetch_and_add(&u->streams, -1);
       if (!taken && space->retry)
         bpf_map_delete_elem(&h2_kept, &key);
     }

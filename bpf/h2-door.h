@@ -38,6 +38,8 @@ int on_door(struct sk_msg_md *msg) {
       return SK_PASS;
     }
     u->head_len = 0;
+    if (b[3] == DATA)
+      u->passed += b[0] << 16 | b[1] << 8 | b[2];
     __u32 whole = FRAME_HEAD + (b[0] << 16 | b[1] << 8 | b[2]) - have;
     if (size > whole)
       return SK_PASS;

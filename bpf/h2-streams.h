@@ -21,11 +21,19 @@ static __always_inline int take_window(struct h2_end *to, __u32 n) {
 #define BOTH_ENDED (H2_STREAM_CLIENT_ENDED | H2_STREAM_SERVER_ENDED)
 #define ANY_HELD (H2_STREAM_CLIENT_HELD | H2_STREAM_SERVER_HELD)
 
+/* A stream is over: its place is free. */
+static __always_inline void drop_stream(struct h2_key *key, __u32 id) {
+  struct h2_end *u = bpf_map_lookup_elem(&h2_ends, &id);
+  if (!bpf_map_delete_elem(&h2_streams, key) && u)
+    __sync_fetch_and_add(&u->streams, -1);
+}
+
 /* Notes that one side has ended. A stream that both have ended is over, unless the agent still holds some of it. */
 static __always_inline void end_side(struct h2_key *key, struct h2_stream *stream, __u32 side) {
+  __u32 id = stream->id;
   __u32 flags = __sync_fetch_and_or(&stream->flags, side) | side;
   if ((flags & BOTH_ENDED) == BOTH_ENDED && !(flags & ANY_HELD))
-    bpf_map_delete_elem(&h2_streams, key);
+    drop_stream(key, id);
 }
 
 static __always_inline int to_agent_frame(struct __sk_buff *skb, __u64 cookie) {

@@ -52,7 +52,7 @@ static __noinline int more_of_client(struct __sk_buff *skb, struct h2_end *a, st
   if (f->type == RST_STREAM) {
     if (stream->flags & ANY_HELD) /* the agent drops what it holds, sends this on, and forgets the stream */
       return to_agent_frame(skb, a->cookie);
-    bpf_map_delete_elem(&h2_streams, &key);
+    drop_stream(&key, stream->id);
     if (flags & H2_STREAM_RETRY)
       bpf_map_delete_elem(&h2_kept, &key);
   } else if ((f->type == DATA || f->type == HEADERS) && f->flags & END_STREAM) {
@@ -93,13 +93,14 @@ int on_client_frame(struct __sk_buff *skb) {
     count(COUNTER_KERNEL);
     /* D's program sees it in one piece */
     if (bpf_skb_pull_data(skb, offset + FRAME_HEAD + f.length)) {
-      bpf_map_delete_elem(&h2_streams, &key);
+      drop_stream(&key, stream->id);
       bpf_map_delete_elem(&h2_stages, &key);
       bpf_map_delete_elem(&h2_kept, &key);
       return to_agent_frame(skb, cookie);
     }
     return to_server(skb, stream->upstream);
   }
+  note_frame(stream, &f, 1);
   __u32 open = is_open(stream->flags);
   if (open) /* see h2_claim */
     __sync_lock_test_and_set(&a->busy, 1);
@@ -123,6 +124,7 @@ int on_server_frame(struct __sk_buff *skb) {
   struct h2_stream *stream = bpf_map_lookup_elem(&h2_streams, &key);
   if (!stream || stream->upstream != cookie)
     return to_agent_frame(skb, cookie);
+  note_frame(stream, &f, 0);
   __u32 flags = *(volatile __u32 *)&stream->flags;
   if (flags & H2_STREAM_TAKEN)
     return to_agent_frame(skb, cookie);
@@ -136,7 +138,7 @@ int on_server_frame(struct __sk_buff *skb) {
     if (f.type != HEADERS || !is_final(skb, &key, offset, &f))
       return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
     /* whoever is first: the answer, or the agent, which tries again */
-    if (__sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED) & H2_STREAM_TAKEN)
+    if (__sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED) & (H2_STREAM_TAKEN | H2_STREAM_SERVER_HELD))
       return to_agent_frame(skb, cookie);
     bpf_map_delete_elem(&h2_kept, &key);
   }
@@ -148,8 +150,9 @@ int on_server_frame(struct __sk_buff *skb) {
       return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
     __sync_fetch_and_add(&u->came, f.length);
   }
-  if (f.type == HEADERS)
-    __sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED);
+  /* whoever is first: the answer, or the agent, for whom its time is over */
+  if (f.type == HEADERS && __sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED) & H2_STREAM_SERVER_HELD)
+    return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
   if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM)
     end_side(&key, stream, H2_STREAM_SERVER_ENDED);
   return bpf_sk_redirect_hash(skb, &h2_clients, &client, 0);

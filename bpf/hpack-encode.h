@@ -87,6 +87,26 @@ static const char name_host[] = "host";
 static const char name_length[] = "content-length";
 static const char te_field[] = "\0\2te\10trailers";
 
+/* A header with a number, and a unit behind it (0: none). */
+static __always_inline void block_number(struct hpack *h, const char *name, __u32 name_len, __u32 n, char unit) {
+  block_byte(h, 0);
+  block_byte(h, name_len);
+  for (__u32 k = 0; k < name_len; k++)
+    block_byte(h, name[k]);
+  __u32 digits = decimal_digits(n), at = h->to + digits;
+  block_byte(h, digits + (unit ? 1 : 0));
+#pragma unroll
+  for (__u32 k = 0; k < 8; k++) {
+    if (k >= digits)
+      break;
+    h->block[(at - k) & (MAX_BLOCK - 1)] = '0' + n % 10;
+    n /= 10;
+  }
+  h->to += digits;
+  if (unit)
+    block_byte(h, unit);
+}
+
 /* One line of the head. The one for the host is noted only: it goes in front. */
 static long line_step(__u32 index, void *context) {
   struct encoding *e = context;
@@ -114,6 +134,9 @@ static long line_step(__u32 index, void *context) {
   }
   /* a length of nothing is said in HTTP/1.1 only, see ADD_EMPTY_LENGTH */
   if (is_host || (!(s->flags & HEAD_LENGTH) && out_is(s, start, colon, name_length, 14)))
+    return 0;
+  if (h->told && ((h->told & TOLD_GRPC && out_is(s, start, colon, name_grpc_timeout, 12)) ||
+                  (h->told & TOLD_EXPECTED && out_is(s, start, colon, name_expected, N_EXPECTED))))
     return 0;
   block_byte(h, 0);
   block_string(e, start, colon);
@@ -159,5 +182,11 @@ static __always_inline __u32 encode_block(struct hpack *h, struct scratch *s, in
   s->kept = 0;
   s->pos = lines;
   LOOP(MAX_LINES * 2, line_step, e);
+  if (h->told && h->told_ms && h->told_ms <= GRPC_TIMEOUT_MOST && h->to < MAX_BLOCK - 128) {
+    if (h->told & TOLD_EXPECTED)
+      block_number(h, name_expected, N_EXPECTED, h->told_ms, 0);
+    if (h->told & TOLD_GRPC)
+      block_number(h, name_grpc_timeout, 12, h->told_ms, 'm');
+  }
   return h->result || h->to > MAX_BLOCK - 8 ? 0 : h->to;
 }

@@ -5,6 +5,7 @@
  * means something that must not be lost in it, is odd: the proxy decides.
  */
 #pragma once
+#include "grpc-timeout.h"
 #include "hpack.gen.h"
 #include "http1.h"
 
@@ -31,6 +32,9 @@ struct hpack {
   __u32 string_end;     /* of the block */
   __u32 te;             /* `te: trailers` was there; no line of the text says so */
   __u32 grpc;           /* the content type says so */
+  __u32 timeouts, timeout_ms; /* how often grpc-timeout is there; what the last one says, see grpc_timeout_of */
+  __u32 told;           /* headers that the request has as the mesh says it: TOLD_ */
+  __u32 told_ms;        /* which say this; 0: not at all */
   struct hpack_text pseudo[8];
   __u8 block[MAX_BLOCK * 2];
   __u8 text[TEXT_MASK + 1 + MAX_BLOCK];
@@ -200,6 +204,15 @@ static __always_inline void check_type(struct hpack *h, __u32 start, __u32 name_
     h->grpc = 1;
 }
 
+static __always_inline void check_timeout(struct hpack *h, __u32 start, __u32 name_len, __u32 value_at, __u32 value_len) {
+  const __u8 *name = &h->text[start & TEXT_MASK];
+  if (name_len != 12 || word_at(name) != word_at(name_grpc_timeout) ||
+      word_at(name + 4) != word_at(name_grpc_timeout + 4))
+    return;
+  h->timeouts++;
+  h->timeout_ms = grpc_timeout_of(&h->text[value_at & TEXT_MASK], value_len);
+}
+
 /* Names that the text must not have: `host` stands there for :authority, and `te` is odd in HTTP/1.1. */
 static __always_inline void check_name(struct hpack *h, __u32 start, __u32 name_len, __u32 value_at, __u32 value_len) {
   if (name_len == 2 && text_at(h, start) == 't' && text_at(h, start + 1) == 'e') {
@@ -288,13 +301,14 @@ static long field_step(__u32 index, void *context) {
   }
   put_two(h, '\r', '\n');
   check_type(h, start, name_len, value_at, value_len);
+  check_timeout(h, start, name_len, value_at, value_len);
   check_name(h, start, name_len, value_at, value_len);
   return h->result != BLOCK_OK;
 }
 
 /* Decodes block[0..n) to text and pseudo[]. Every field is looked at; anything wrong or odd is in the result. */
 static __always_inline void decode_block(struct hpack *h, __u32 n) {
-  h->at = h->to = h->lines_at = h->fields = h->seen = h->te = h->grpc = 0;
+  h->at = h->to = h->lines_at = h->fields = h->seen = h->te = h->grpc = h->timeouts = h->told = 0;
   h->end = n;
   h->to = 1; /* so that 0 is no place for a line */
   h->result = n && n <= MAX_BLOCK ? BLOCK_OK : BLOCK_ODD;

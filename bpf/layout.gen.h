@@ -143,6 +143,11 @@
 
 #define RETRY_STREAMS_REFUSED 1
 
+#define TIMES_GRPC 1
+#define TIMES_DURATION 2
+#define TIMES_HEADER 4
+#define TIMES_QUIET 8
+
 #define HASH_HEADER 0
 #define HASH_HOST 1
 #define HASH_TARGET 2
@@ -327,6 +332,10 @@
 #define H2_STREAM_HEAD 64
 #define H2_STREAM_RETRY 128
 #define H2_STREAM_TAKEN 256
+
+#define H2_DUE_WHOLE 1
+#define H2_DUE_DURATION 2
+#define H2_DUE_IDLE 3
 
 #define H2_CLAIM_FOUND 1073741824
 #define H2_CLAIM_BUSY 536870912
@@ -591,8 +600,12 @@ struct action {
   __u32 mirror; /* FORWARD: offset of a mirror, 0: nobody gets a copy */
   __u32 trace; /* FORWARD: offset of a trace, 0: requests are not traced */
   __u32 retry_streams; /* what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n */
+  __u32 times; /* of HTTP/2: TIMES */
+  __u32 grpc_ms; /* the most that grpc-timeout can ask for; 0: no limit */
+  __u32 duration_ms; /* from the beginning of a stream until its end; 0: no limit */
+  __u32 pad; /* zero */
 };
-_Static_assert(sizeof(struct action) == 104, "action");
+_Static_assert(sizeof(struct action) == 120, "action");
 _Static_assert(__builtin_offsetof(struct action, kind) == 0, "action.kind");
 _Static_assert(__builtin_offsetof(struct action, flags) == 1, "action.flags");
 _Static_assert(__builtin_offsetof(struct action, n_adds) == 2, "action.n_adds");
@@ -620,6 +633,10 @@ _Static_assert(__builtin_offsetof(struct action, origin) == 88, "action.origin")
 _Static_assert(__builtin_offsetof(struct action, mirror) == 92, "action.mirror");
 _Static_assert(__builtin_offsetof(struct action, trace) == 96, "action.trace");
 _Static_assert(__builtin_offsetof(struct action, retry_streams) == 100, "action.retry_streams");
+_Static_assert(__builtin_offsetof(struct action, times) == 104, "action.times");
+_Static_assert(__builtin_offsetof(struct action, grpc_ms) == 108, "action.grpc_ms");
+_Static_assert(__builtin_offsetof(struct action, duration_ms) == 112, "action.duration_ms");
+_Static_assert(__builtin_offsetof(struct action, pad) == 116, "action.pad");
 
 /* Copies of requests. */
 struct mirror {
@@ -1306,8 +1323,11 @@ struct h2_end {
   __u8 head[32]; /* of a server’s: the beginning of a frame’s header, when its dummy got it in pieces */
   __u32 head_len; /* bytes of that */
   __u32 busy; /* of a client’s: a program is at a frame of a stream that may be tried again */
+  __u64 passed; /* of a server’s: bytes of DATA that its dummy has passed on */
+  __u32 streams; /* of a server’s: streams that it may take to be under way */
+  __u32 max_streams; /* of a server’s: how many it allows */
 };
-_Static_assert(sizeof(struct h2_end) == 120, "h2_end");
+_Static_assert(sizeof(struct h2_end) == 136, "h2_end");
 _Static_assert(__builtin_offsetof(struct h2_end, granted) == 0, "h2_end.granted");
 _Static_assert(__builtin_offsetof(struct h2_end, used) == 8, "h2_end.used");
 _Static_assert(__builtin_offsetof(struct h2_end, came) == 16, "h2_end.came");
@@ -1323,6 +1343,9 @@ _Static_assert(__builtin_offsetof(struct h2_end, source) == 64, "h2_end.source")
 _Static_assert(__builtin_offsetof(struct h2_end, head) == 80, "h2_end.head");
 _Static_assert(__builtin_offsetof(struct h2_end, head_len) == 112, "h2_end.head_len");
 _Static_assert(__builtin_offsetof(struct h2_end, busy) == 116, "h2_end.busy");
+_Static_assert(__builtin_offsetof(struct h2_end, passed) == 120, "h2_end.passed");
+_Static_assert(__builtin_offsetof(struct h2_end, streams) == 128, "h2_end.streams");
+_Static_assert(__builtin_offsetof(struct h2_end, max_streams) == 132, "h2_end.max_streams");
 
 /* A stream that the kernel has decided. */
 struct h2_stream {
@@ -1333,8 +1356,13 @@ struct h2_stream {
   __u32 client_room; /* while it may be tried again: what the client, and the server, have allowed by WINDOW_UPDATE */
   __u32 server_room; /*  */
   __u32 pad; /*  */
+  __u64 latest; /* when it is over at the latest, in ns of CLOCK_MONOTONIC; 0: never */
+  __u64 whole_by; /* when the answer must be complete; 0: the request has not ended, or never */
+  __u64 active; /* when something came last */
+  __u32 whole_ms; /* from the request’s end until the complete answer; 0: no limit */
+  __u32 idle_ms; /* how long nothing may come; 0: no limit */
 };
-_Static_assert(sizeof(struct h2_stream) == 32, "h2_stream");
+_Static_assert(sizeof(struct h2_stream) == 64, "h2_stream");
 _Static_assert(__builtin_offsetof(struct h2_stream, upstream) == 0, "h2_stream.upstream");
 _Static_assert(__builtin_offsetof(struct h2_stream, id) == 8, "h2_stream.id");
 _Static_assert(__builtin_offsetof(struct h2_stream, flags) == 12, "h2_stream.flags");
@@ -1342,6 +1370,27 @@ _Static_assert(__builtin_offsetof(struct h2_stream, sent) == 16, "h2_stream.sent
 _Static_assert(__builtin_offsetof(struct h2_stream, client_room) == 20, "h2_stream.client_room");
 _Static_assert(__builtin_offsetof(struct h2_stream, server_room) == 24, "h2_stream.server_room");
 _Static_assert(__builtin_offsetof(struct h2_stream, pad) == 28, "h2_stream.pad");
+_Static_assert(__builtin_offsetof(struct h2_stream, latest) == 32, "h2_stream.latest");
+_Static_assert(__builtin_offsetof(struct h2_stream, whole_by) == 40, "h2_stream.whole_by");
+_Static_assert(__builtin_offsetof(struct h2_stream, active) == 48, "h2_stream.active");
+_Static_assert(__builtin_offsetof(struct h2_stream, whole_ms) == 56, "h2_stream.whole_ms");
+_Static_assert(__builtin_offsetof(struct h2_stream, idle_ms) == 60, "h2_stream.idle_ms");
+
+/* When the agent has to look at deadlines. */
+struct h2_clock {
+  __u64 next; /* no stream’s time is over before; 0: none has a deadline */
+};
+_Static_assert(sizeof(struct h2_clock) == 8, "h2_clock");
+_Static_assert(__builtin_offsetof(struct h2_clock, next) == 0, "h2_clock.next");
+
+/* A stream whose time is over. */
+struct h2_due {
+  __u32 why; /* H2_DUE */
+  __u32 flags; /* H2_STREAM, before the agent took it over */
+};
+_Static_assert(sizeof(struct h2_due) == 8, "h2_due");
+_Static_assert(__builtin_offsetof(struct h2_due, why) == 0, "h2_due.why");
+_Static_assert(__builtin_offsetof(struct h2_due, flags) == 4, "h2_due.flags");
 
 /* A stream that may be tried again, until it is answered. */
 struct h2_kept {

@@ -8,7 +8,7 @@ import { whyNoSidestep } from '../lab/sidestep.js';
 import { EXIT, exitHelp } from './exit-codes.js';
 
 interface Flags {
-  readonly suite: Suite | 'policy-size' | 'answers';
+  readonly suite: Suite | 'policy-size' | 'answers' | 'http2';
   readonly json?: true;
   readonly markdown?: true | string;
   readonly rounds: number;
@@ -79,6 +79,14 @@ function answers(flags: Flags): Promise<void> {
   });
 }
 
+function http2(flags: Flags): Promise<void> {
+  return own(flags, 'docs/benchmarks-http2.md', async () => {
+    const { runHttp2, http2Markdown, http2Text } = await import('../bench/http2.js');
+    const result = await runHttp2({ rounds: flags.rounds, seconds: flags.seconds, progress });
+    return { result, text: http2Text, markdown: http2Markdown };
+  });
+}
+
 /** Adds `sidestep bench`. */
 export function register(program: Command): void {
   program
@@ -86,7 +94,7 @@ export function register(program: Command): void {
     .description('the same load through no mesh, the proxy, and Sidestep, side by side')
     .addOption(
       new Option('--suite <name>', 'what is measured')
-        .choices([...Object.keys(SUITES), 'policy-size', 'answers'])
+        .choices([...Object.keys(SUITES), 'policy-size', 'answers', 'http2'])
         .default('http1'),
     )
     .option('--rounds <n>', 'interleaved rounds, of which medians are taken', positive, 5)
@@ -113,6 +121,7 @@ export function register(program: Command): void {
     .action(async (flags: Flags) => {
       if (flags.suite === 'policy-size') return policySize(flags);
       if (flags.suite === 'answers') return answers(flags);
+      if (flags.suite === 'http2') return http2(flags);
       const measured = flags.configs ?? SUITES[flags.suite];
       const why = measured.some((config) => config.startsWith('sidestep')) ? whyNoSidestep() : undefined;
       if (why) {

@@ -21,6 +21,7 @@ import {
   RETRY_STREAMS,
   STATUS_WORDS,
   TemplateSpec,
+  TIMES,
   WeightedClusterSpec,
 } from '../layout/actions.js';
 import { SLOT } from '../layout/image.js';
@@ -32,6 +33,7 @@ import type {
   ListenerPlan,
   Piece,
   ReplyAction,
+  StreamTimes,
   TargetRewrite,
   TokenBucket,
 } from '../plan/ir.js';
@@ -356,14 +358,26 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
       retry: action.retry ? statusBits(blob, action.retry.statuses) : 0,
       per_try_ms: Math.min(action.perTryTimeoutMs ?? 0, 0xffffffff),
       idle_ms: Math.min(action.idleTimeoutMs ?? 0, 0xffffffff),
+      ...timesOf(action.streamTimes),
       hashes: hashesAt,
       n_hashes: action.hash?.length ?? 0,
       backoff_ms: Math.min(action.retry?.backoffMs ?? 0, 0xffffffff),
-      retry_streams: streamBits(action.retry),
       mirror: mirrorAt(blob, action.mirror),
+      retry_streams: streamBits(action.retry),
       trace,
     },
   ]);
+}
+
+function timesOf(times: StreamTimes | undefined): Record<string, number> {
+  if (!times) return {};
+  const { grpc, grpcMs, durationMs, header, quiet } = times;
+  const how =
+    (grpc ? TIMES.GRPC : 0) |
+    (durationMs === undefined ? 0 : TIMES.DURATION) |
+    (header ? TIMES.HEADER : 0) |
+    (quiet ? TIMES.QUIET : 0);
+  return { times: how, grpc_ms: grpcMs, duration_ms: durationMs ?? 0 };
 }
 
 /**

@@ -20,6 +20,7 @@ const MSG_DONTWAIT = 0x40;
 const EINTR = 4;
 const EAGAIN = 11;
 const SIOCINQ = 0x541b;
+const SIOCOUTQ = 0x5411;
 
 /**
  * The file descriptor behind a Node socket or listening server.
@@ -112,6 +113,13 @@ export function receive(fd: number, length: number): Buffer | 'nothing' | 'ended
 export function unreadBytes(fd: number): number {
   const value = [0];
   if (libc().ioctl(fd, SIOCINQ, value) !== 0) throw new KernelError('ask for the queue length', koffi.errno());
+  return value[0] ?? 0;
+}
+
+/** Bytes that were sent and that the peer's TCP has not acknowledged. @throws KernelError */
+export function unacknowledgedBytes(fd: number): number {
+  const value = [0];
+  if (libc().ioctl(fd, SIOCOUTQ, value) !== 0) throw new KernelError('ask for the queue length', koffi.errno());
   return value[0] ?? 0;
 }
 

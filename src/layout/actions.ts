@@ -143,6 +143,10 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['mirror', 'u32', 'FORWARD: offset of a mirror, 0: nobody gets a copy'],
   ['trace', 'u32', 'FORWARD: offset of a trace, 0: requests are not traced'],
   ['retry_streams', 'u32', 'what of HTTP/2 is retried: RETRY_STREAMS, and bit n: gRPC’s status n'],
+  ['times', 'u32', 'of HTTP/2: TIMES'],
+  ['grpc_ms', 'u32', 'the most that grpc-timeout can ask for; 0: no limit'],
+  ['duration_ms', 'u32', 'from the beginning of a stream until its end; 0: no limit'],
+  ['pad', 'u32', 'zero'],
 ]);
 
 export const MirrorSpec = struct('mirror', 'Copies of requests.', [
@@ -151,6 +155,17 @@ export const MirrorSpec = struct('mirror', 'Copies of requests.', [
   ['denominator', 'u32', 'not 0'],
 ]);
 
+/** How long streams may take. */
+export const TIMES = {
+  /** grpc-timeout of gRPC requests instead of `timeout_ms`, and they are told what counts (max_grpc_timeout) */
+  GRPC: 1,
+  /** max_stream_duration is there: gRPC requests are told of it */
+  DURATION: 2,
+  /** grpc-timeout instead of `duration_ms` (grpc_timeout_header_max) */
+  HEADER: 4,
+  /** x-envoy-expected-rq-timeout-ms is not written */
+  QUIET: 8,
+} as const;
 /** Who is told of traces, and how a request says that it belongs to one. */
 export const TRACER = { NONE: 0, ZIPKIN: 1, OPENTELEMETRY: 2 } as const;
 export const TraceSpec = struct(
@@ -256,7 +271,7 @@ export const ACTIONS_LAYOUT: Layout = {
     MAX_VARIABLES,
     MAX_ANSWER_EDITS,
   },
-  enums: { ACTION, ACTION_FLAG, RETRY_STREAMS, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN, TRACER },
+  enums: { ACTION, ACTION_FLAG, RETRY_STREAMS, TIMES, HASH, HASH_FLAG, PIECE, FIGURE, ADD, ORIGIN, TRACER },
   structs: [
     ActionSpec,
     MirrorSpec,

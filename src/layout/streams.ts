@@ -30,6 +30,9 @@ export const H2EndSpec = struct('h2_end', 'An end of the agent’s.', [
   ['head', 'u8[32]', 'of a server’s: the beginning of a frame’s header, when its dummy got it in pieces'],
   ['head_len', 'u32', 'bytes of that'],
   ['busy', 'u32', 'of a client’s: a program is at a frame of a stream that may be tried again'],
+  ['passed', 'u64', 'of a server’s: bytes of DATA that its dummy has passed on'],
+  ['streams', 'u32', 'of a server’s: streams that it may take to be under way'],
+  ['max_streams', 'u32', 'of a server’s: how many it allows'],
 ]);
 
 export const H2StreamSpec = struct('h2_stream', 'A stream that the kernel has decided.', [
@@ -40,6 +43,23 @@ export const H2StreamSpec = struct('h2_stream', 'A stream that the kernel has de
   ['client_room', 'u32', 'while it may be tried again: what the client, and the server, have allowed by WINDOW_UPDATE'],
   ['server_room', 'u32', ''],
   ['pad', 'u32', ''],
+  ['latest', 'u64', 'when it is over at the latest, in ns of CLOCK_MONOTONIC; 0: never'],
+  ['whole_by', 'u64', 'when the answer must be complete; 0: the request has not ended, or never'],
+  ['active', 'u64', 'when something came last'],
+  ['whole_ms', 'u32', 'from the request’s end until the complete answer; 0: no limit'],
+  ['idle_ms', 'u32', 'how long nothing may come; 0: no limit'],
+]);
+
+export const H2ClockSpec = struct('h2_clock', 'When the agent has to look at deadlines.', [
+  ['next', 'u64', 'no stream’s time is over before; 0: none has a deadline'],
+]);
+
+/** Why a stream's time is over: Envoy's route timeout, max_stream_duration (or grpc-timeout), stream idle timeout. */
+export const H2_DUE = { WHOLE: 1, DURATION: 2, IDLE: 3 };
+
+export const H2DueSpec = struct('h2_due', 'A stream whose time is over.', [
+  ['why', 'u32', 'H2_DUE'],
+  ['flags', 'u32', 'H2_STREAM, before the agent took it over'],
 ]);
 
 export const H2KeptSpec = struct('h2_kept', 'A stream that may be tried again, until it is answered.', [
@@ -76,6 +96,6 @@ export const H2_CLAIM = { FOUND: 2 ** 30, BUSY: 2 ** 29 };
 
 export const STREAMS_LAYOUT: Layout = {
   constants: { MAX_H2_ENDS, MAX_H2_STREAMS, MAX_H2_STAGED, MAX_H2_KEPT, MAX_H2_KEPT_STREAMS },
-  enums: { H2_STREAM, H2_CLAIM },
-  structs: [H2EndSpec, H2StreamSpec, H2KeptSpec],
+  enums: { H2_STREAM, H2_DUE, H2_CLAIM },
+  structs: [H2EndSpec, H2StreamSpec, H2ClockSpec, H2DueSpec, H2KeptSpec],
 };

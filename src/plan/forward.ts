@@ -16,6 +16,7 @@ import { rbacOutcome } from './rbac.js';
 import { type PolicyPart, policiesOf, rememberPolicies } from './rbac-policies.js';
 import { type RetryPlan, retryPolicy, triesAgain } from './retry.js';
 import { beforeRewrite } from './rewritten.js';
+import { streamTimes } from './stream-times.js';
 import { targetRewrite } from './target.js';
 import { traceEdits } from './trace-context.js';
 import { reports } from './tracing.js';
@@ -63,25 +64,22 @@ function timeouts(
   retry: RetryPlan,
   path: string,
 ): { timeout: number; perTry: number; idle: number } {
-  const timeout = durationMs(action, 'timeout') ?? DEFAULT_TIMEOUT_MS;
+  // with max_stream_duration, the router has no timeout of its own
+  const timeout = has(action, 'max_stream_duration') ? 0 : (durationMs(action, 'timeout') ?? DEFAULT_TIMEOUT_MS);
   const perTry = timeout > 0 && retry.perTryTimeoutMs >= timeout ? 0 : retry.perTryTimeoutMs;
   const idle = durationMs(action, 'idle_timeout') ?? ctx.listener.streamIdleTimeoutMs;
-  if (idle > 0 && (timeout === 0 || idle < timeout)) {
+  const duration = obj(action, 'max_stream_duration');
+  const at = join(path, 'max_stream_duration');
+  // the other fields are about gRPC's own timeout header
+  const fields = ['grpc_timeout_header_max', 'grpc_timeout_header_offset', 'max_stream_duration'];
+  if (duration) onlyFields(notes, duration, at, fields);
+  if (ctx.listener.streams) return { timeout, perTry, idle };
+  if ((durationMs(duration, 'max_stream_duration') ?? 0) > 0)
+    notes.add('timeout', 'max_stream_duration', at, action, 'max_stream_duration');
+  else if (idle > 0 && (timeout === 0 || idle < timeout)) {
     const longer = timeout === 0 ? 'no timeout' : `a timeout of ${timeout} ms`;
     const key = has(action, 'timeout') ? 'timeout' : 'idle_timeout';
     notes.add('idle-timeout', `${longer}, but an idle timeout of ${idle} ms`, join(path, key), action, key);
-  }
-  const duration = obj(action, 'max_stream_duration');
-  if (duration) {
-    // the other fields are about gRPC's own timeout header
-    onlyFields(notes, duration, join(path, 'max_stream_duration'), [
-      'grpc_timeout_header_max',
-      'grpc_timeout_header_offset',
-      'max_stream_duration',
-    ]);
-    if ((durationMs(duration, 'max_stream_duration') ?? 0) > 0) {
-      notes.add('timeout', 'max_stream_duration', join(path, 'max_stream_duration'), action, 'max_stream_duration');
-    }
   }
   return { timeout, perTry, idle };
 }
@@ -340,6 +338,9 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
         action,
       );
   }
+  const times = listener.streams
+    ? streamTimes(notes, action, path, { edits, perTry, quiet: listener.suppressEnvoyHeaders })
+    : undefined;
   const hashing = chosen.some(({ cluster }) => cluster.table);
   const host = str(action, 'host_rewrite_literal');
   // the id of a request that is traced says so
@@ -356,6 +357,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     timeoutMs,
     ...(perTry > 0 ? { perTryTimeoutMs: perTry } : {}),
     ...(idle > 0 ? { idleTimeoutMs: idle } : {}),
+    ...(times ? { streamTimes: times } : {}),
     ...(retries ? { retry: retryAction(retry, ctx.listener.streams) } : {}),
     ...(hash.length > 0 ? { hash } : {}),
     ...(ctx.filters.whole || mirror ? { whole: true } : {}),

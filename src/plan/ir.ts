@@ -152,6 +152,8 @@ export interface ForwardAction {
   readonly idleTimeoutMs?: number;
   /** until the head of the answer to one try; absent: none */
   readonly perTryTimeoutMs?: number;
+  /** of streams; absent: neither grpc-timeout nor a duration counts */
+  readonly streamTimes?: StreamTimes;
   /** answers that are not given to the client: the proxy carries out what is left of the retry policy */
   readonly retry?: RetryAction;
   /** for clusters with hash tables; none: a random endpoint */
@@ -162,6 +164,20 @@ export interface ForwardAction {
   readonly whole?: boolean;
   /** the agent gets a copy of the request */
   readonly mirror?: MirrorPlan;
+}
+
+/** How long a stream may take besides `timeoutMs` (RouteAction's max_grpc_timeout, or max_stream_duration). */
+export interface StreamTimes {
+  /** gRPC requests have the time of their grpc-timeout instead of `timeoutMs`, and are told what counts */
+  readonly grpc: boolean;
+  /** the most that grpc-timeout can ask for, here or for `header`; 0: no limit */
+  readonly grpcMs: number;
+  /** max_stream_duration is there, and gRPC requests are told of it; 0: no limit */
+  readonly durationMs?: number;
+  /** grpc-timeout instead of `durationMs` */
+  readonly header: boolean;
+  /** Envoy's own headers are not written */
+  readonly quiet: boolean;
 }
 
 export interface RetryAction {

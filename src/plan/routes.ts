@@ -343,10 +343,6 @@ function guardRoute(ctx: RoutesContext, stripConditions: readonly Condition[], i
     );
     notes.add('grpc', 'gRPC requests are answered in their own form', 'content-type');
   }
-  if (ctx.listener.streams) {
-    conditions.push(headerPresent('grpc-timeout'));
-    notes.add('request-dependent', 'grpc-timeout says how long the answer may take', 'grpc-timeout');
-  }
   conditions.push(...stripConditions);
   const { edge, userAgent, trace } = ctx.listener;
   if (edge) {

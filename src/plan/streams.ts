@@ -66,8 +66,7 @@ function unkept(action: Variant['action']): readonly [code: ReasonCode, message:
   if (action.answer) return ['response-headers', 'answers to streams are edited'];
   if (action.mirror) return ['mirror', 'requests of HTTP/2 are copied'];
   if (action.whole) return ['http-filter', 'streams are held until they are whole'];
-  if (action.timeoutMs > 0 || action.perTryTimeoutMs) return ['timeout', 'the time of streams'];
-  return action.idleTimeoutMs ? ['idle-timeout', 'streams that are idle'] : undefined;
+  return action.perTryTimeoutMs ? ['timeout', 'the time of tries of streams'] : undefined;
 }
 
 /** What becomes of a route's variant for streams. */

@@ -6,6 +6,8 @@ import type { LabProcess } from '../../src/lab/processes.js';
 export interface Call {
   readonly path: string;
   readonly headers?: Readonly<Record<string, string>>;
+  /** its end is never sent */
+  readonly open?: boolean;
 }
 
 /** What becomes of a call, but for what says when it was, and by whom. */
@@ -20,7 +22,7 @@ const OWN = new Set(['date', 'server', 'x-envoy-upstream-service-time']);
 const without = (all: IncomingHttpHeaders): IncomingHttpHeaders =>
   Object.fromEntries(Object.entries(all).filter(([name]) => !OWN.has(name)));
 
-function call(session: ClientHttp2Session, { path, headers }: Call): Promise<Called> {
+function call(session: ClientHttp2Session, { path, headers, open }: Call): Promise<Called> {
   return new Promise((resolve) => {
     const own = {
       ':method': 'POST',
@@ -42,7 +44,8 @@ function call(session: ClientHttp2Session, { path, headers }: Call): Promise<Cal
     });
     stream.on('error', () => undefined);
     stream.on('close', () => resolve({ headers: answer, trailers, body, reset: stream.rstCode ?? 0 }));
-    stream.end(Buffer.alloc(5));
+    if (open) stream.write(Buffer.alloc(5));
+    else stream.end(Buffer.alloc(5));
   });
 }
 

@@ -139,7 +139,7 @@ const CASES: readonly [path: string, kernel: boolean, headers?: Record<string, s
   ['/x.Cart/Add', true],
   ['/x.Cart/Add', true, { 'x-user': 'me' }],
   ['/x.Moved/Any', true, { 'x-add': 'a', 'x-gone': 'x' }],
-  ['/x.Cart/Add', false, { 'grpc-timeout': '10S' }],
+  ['/x.Cart/Add', true, { 'grpc-timeout': '10S' }],
   ['/x.Told/Any', false],
   ['/x.Tried/Any', true],
   ['/x.No/Any', false],

@@ -152,7 +152,7 @@ export class H2World {
   /** A client that does not wait for SETTINGS. @param by Envoy alone instead */
   hurry(by?: 'envoy'): http2.ClientHttp2Session {
     const port = by ? this.envoyPort : (this.listener.address() as AddressInfo).port;
-    const session = http2.connect(`http://${HOST}:${port}`);
+    const session = http2.connect(`http://${HOST}:${port}`, { maxSessionMemory: 1000 });
     session.on('error', () => undefined); // its streams say so
     return session;
   }

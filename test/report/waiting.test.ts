@@ -49,7 +49,7 @@ const ENVOY = `static_resources:
               routes:
               - { match: { prefix: /grpc, grpc: {} }, route: { cluster: http2, timeout: 0s } }
               - { match: { prefix: /a }, route: { cluster: http2, timeout: 0s } }
-              - { match: { prefix: /b }, route: { cluster: http2, max_stream_duration: { max_stream_duration: 5s } } }
+              - { match: { prefix: /b }, route: { cluster: http2, request_mirror_policies: [{ cluster: http }] } }
               - { match: { prefix: /c }, route: { cluster: http } }
               - { match: { prefix: /d }, route: { cluster: https } }
               - { match: { prefix: /e }, route: { cluster: h2s, timeout: 0s } }
@@ -95,14 +95,14 @@ describe('check: rules that wait for HTTP/2 or TLS', () => {
     assert.deepEqual(found, [
       ['routes[0]', 'kernel', '', ''],
       ['routes[1]', 'kernel', '', ''],
-      ['routes[2]', 'proxy', '', 'timeout'],
+      ['routes[2]', 'proxy', 'http2', 'mirror'],
       ['routes[3]', 'kernel', '', ''],
       ['routes[4]', 'proxy', 'tls', 'tls'],
       ['routes[5]', 'proxy', 'tls', 'tls'],
       ['routes[6]', 'proxy', '', 'timeout'],
       ['routes[7]', 'proxy', 'http2', 'upstream-protocol'],
     ]);
-    assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [3, 1, 2, 0]);
+    assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [3, 2, 2, 0]);
     assert.match(checkText(output), /2 of the proxy's would be in the kernel but for TLS \(25\.0%\)/);
     assert.match(checkHtml(output, sources), /<b>1<\/b> of the proxy’s would be in the kernel but for HTTP\/2/);
   });

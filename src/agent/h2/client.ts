@@ -26,6 +26,7 @@ import {
 import type { End, H2Plane } from './plane.js';
 import { unavailable } from './replies.js';
 import { type Retried, Retries, toldOf } from './retry.js';
+import { type Due, timedOut } from './timeouts.js';
 import type { Target, Upstream } from './upstream.js';
 import { Waiting } from './window.js';
 
@@ -55,7 +56,7 @@ export class H2Client {
   readonly #carried = new Map<number, Carried>();
   readonly #retries: Retries;
   readonly #waiting: Waiting;
-  readonly #unwatch: () => void;
+  readonly #unwatch: (() => void)[];
   /** bytes of DATA that the agent was given, and those of them that have left it */
   #taken = 0;
   #moved = 0;
@@ -93,11 +94,11 @@ export class H2Client {
       room: (stream, bytes) => this.#moreRoom(stream, bytes),
       lost: (retried) => this.#lost(retried),
     });
-    this.#unwatch = plane.watch(
-      this.#end,
-      () => this.#tick(),
-      (stream) => void this.#find(stream), // which tells the client of its room
-    );
+    const long = (stream: number) => void this.#find(stream); // which tells the client of its room
+    this.#unwatch = [
+      plane.watch(this.#end, () => this.#tick(), long),
+      plane.timeouts.watch(this.#end.id, (due) => this.#overdue(due)),
+    ];
     socket.on('close', () => this.close());
     socket.on('end', () => {
       const fd = fdOf(socket);
@@ -231,11 +232,18 @@ export class H2Client {
   /** Takes a stream from its server, which has failed, and has it tried again. @returns false: that cannot be */
   #tryAgain(stream: number, carried: Carried): boolean {
     const { upstream } = carried;
+    const { flags } = this.plane.stream(this.#end, stream) ?? { flags: 0 };
+    const deadline = this.plane.deadline(this.#end, stream);
     const retried = this.#retries.take(stream, toldOf(this.#carried.has(stream) ? upstream.initial : undefined));
     if (!retried) return false;
     this.#moved += upstream.waiting.drop(stream);
     if (!upstream.gone) upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.CANCEL));
     this.#carried.set(stream, retried);
+    // of all tries together; the proxy's own time begins with its first one
+    if (deadline) {
+      const over = () => this.#triedTooLong(retried, { stream, why: deadline.why, flags });
+      retried.timer = setTimeout(over, Math.max(1, deadline.at - Number(process.hrtime.bigint()) / 1e6));
+    }
     return true;
   }
 
@@ -281,6 +289,7 @@ export class H2Client {
       if (again && this.#tryAgain(f.stream, carried)) return;
       if (again) this.#retries.answered(f.stream);
     }
+    if (carried.retried && whole.type === FRAME.HEADERS) carried.retried.answered = true;
     this.#waiting.push(whole);
     if (ends(whole) || f.type === FRAME.RST_STREAM) carried.serverEnded = true;
     if (f.type === FRAME.RST_STREAM) carried.clientEnded = true;
@@ -356,6 +365,39 @@ export class H2Client {
     if (!(flags & H2_STREAM.CLIENT_ENDED)) this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
   }
 
+  /** The time of a stream is over: both sides are told. */
+  #overdue(due: Due): void {
+    const { stream, flags } = due;
+    const carried = this.#find(stream);
+    if (this.#closed || !carried?.ofKernel) return;
+    const { upstream } = carried;
+    this.#moved += upstream.waiting.drop(stream);
+    upstream.moved(this.#waiting.drop(stream));
+    upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
+    this.#forget(stream, carried);
+    this.#tellOverdue(due, (flags & H2_STREAM.ANSWERED) > 0, (flags & H2_STREAM.CLIENT_ENDED) > 0);
+  }
+
+  /** The same for a stream that is tried again. */
+  #triedTooLong(retried: Retried, due: Due): void {
+    const { stream } = due;
+    if (this.#closed || this.#carried.get(stream) !== retried || retried.serverEnded) return;
+    this.#moved += retried.drop();
+    retried.upstream.moved(this.#waiting.drop(stream));
+    if (retried.number > 0) retried.upstream.send(numberFrame(FRAME.RST_STREAM, retried.number, ERROR.INTERNAL_ERROR));
+    this.#forget(stream, retried);
+    this.#tellOverdue(due, retried.answered, retried.clientEnded || (due.flags & H2_STREAM.CLIENT_ENDED) > 0);
+  }
+
+  #tellOverdue(due: Due, answered: boolean, ended: boolean): void {
+    if (answered) {
+      this.#send(numberFrame(FRAME.RST_STREAM, due.stream, ERROR.INTERNAL_ERROR));
+      return;
+    }
+    for (const f of timedOut(due, ended)) this.#waiting.push(f);
+    if (!ended) this.#send(numberFrame(FRAME.RST_STREAM, due.stream, ERROR.NO_ERROR));
+  }
+
   #streamsOf(from: Upstream): Map<number, Carried> {
     const found = new Map([...this.#carried].filter(([, c]) => c.upstream === from));
     const id = from.end?.id;
@@ -407,7 +449,7 @@ export class H2Client {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#unwatch();
+    for (const unwatch of this.#unwatch) unwatch();
     this.#retries.close();
     for (const { stream } of [...this.plane.streams(this.#end)]) this.plane.forget(this.#end, stream);
     this.#connections.close();

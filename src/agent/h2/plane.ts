@@ -10,13 +10,16 @@ import { H2EndSpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
 import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
 import { imageMap } from '../image-map.js';
+import { Places } from './places.js';
+import { deadlineOf, Timeouts } from './timeouts.js';
 
 /** Maps of the other object that these programs do not use; what is common is to be shared. */
 const UNUSED =
   /^(fallbacks|slots|upstreams|tuples|clients|blocks|met|dials|dummies|sockets|replays|variables|steers|namespaces|own_addresses|proxies|servers|intakes|intake_conns|stages)$/;
 
 /** What the common headers have besides is the other object's. */
-const USED = /^(h2_parse|on_client_frame|on_server_frame|h2_parse_writer|on_writer|on_door|h2_take|h2_claim)$/;
+const USED =
+  /^(h2_parse|on_client_frame|on_server_frame|h2_parse_writer|on_writer|on_door|h2_take|h2_claim|h2_overdue|h2_forget|h2_release)$/;
 
 /** An end of the agent's that the programs know. */
 export interface End {
@@ -38,6 +41,8 @@ export class H2Plane {
   readonly #ticks = new Set<() => void>();
   readonly #long = new Map<number, (stream: number) => void>();
   readonly #timer: NodeJS.Timeout;
+  readonly timeouts: Timeouts;
+  readonly places: Places;
   #next = 0;
 
   private constructor(
@@ -51,6 +56,8 @@ export class H2Plane {
     this.map('h2_envelopes').update(u64(socketCookie(peer)), new Uint8Array(16));
     this.map('h2_writers').update(u64(socketCookie(peer)), u64(BigInt(peer)));
     this.#timer = setInterval(() => this.#tick(), 5);
+    this.timeouts = new Timeouts(object);
+    this.places = new Places(object, this.#ends);
   }
 
   /** Loads and attaches the programs of the object. @throws KernelError */
@@ -153,6 +160,21 @@ export class H2Plane {
     return get(this.#ends, client.id * H2EndSpec.size, H2EndSpec, 'open') !== 0;
   }
 
+  /** Bytes of DATA for a server that its dummy has passed on. */
+  passed(server: End): number {
+    return Number(getBig(this.#ends, server.id * H2EndSpec.size, H2EndSpec, 'passed'));
+  }
+
+  /** Bytes that may be sent, of which some may have been. */
+  granted(end: End): number {
+    return Number(getBig(this.#ends, end.id * H2EndSpec.size, H2EndSpec, 'granted'));
+  }
+
+  /** How many streams a server allows at once. */
+  allow(server: End, streams: number): void {
+    set(this.#ends, server.id * H2EndSpec.size, H2EndSpec, 'max_streams', streams);
+  }
+
   /** Streams may begin on it, as those of `endpoint`. */
   open(client: End, server: End, endpoint: number): void {
     set(this.#ends, server.id * H2EndSpec.size, H2EndSpec, 'open', 1);
@@ -179,12 +201,6 @@ export class H2Plane {
   grant(end: End, bytes: number): void {
     const base = end.id * H2EndSpec.size;
     set(this.#ends, base, H2EndSpec, 'granted', getBig(this.#ends, base, H2EndSpec, 'granted') + BigInt(bytes));
-  }
-
-  /** Bytes that the peer's window has now. */
-  room(end: End): number {
-    const base = end.id * H2EndSpec.size;
-    return Number(getBig(this.#ends, base, H2EndSpec, 'granted') - getBig(this.#ends, base, H2EndSpec, 'used'));
   }
 
   /** Takes `bytes` out of the peer's window. @returns false when it has less */
@@ -215,9 +231,17 @@ export class H2Plane {
     return { server: field('id'), flags: field('flags'), ...rooms };
   }
 
-  /** Forgets a stream that the kernel has begun. */
+  /** When a stream's time is over, if it will be, whatever comes meanwhile: in ms of CLOCK_MONOTONIC. */
+  deadline(client: End, stream: number): { readonly at: number; readonly why: number } | undefined {
+    const value = this.map('h2_streams').lookup(key(client.id, stream));
+    return value && deadlineOf(new DataView(value.buffer));
+  }
+
+  /** Forgets a stream that the kernel has begun. Its server may take it to be under way for a little longer. */
   forget(client: End, stream: number): void {
-    this.map('h2_streams').delete(key(client.id, stream));
+    const packet = Buffer.concat([Buffer.alloc(16), key(client.id, stream)]);
+    const server = this.object.program('h2_forget').testRun(packet).retval;
+    if (server > 0) this.places.ended(server - 1);
     this.map('h2_stages').delete(key(client.id, stream));
     this.map('h2_kept').delete(key(client.id, stream));
   }
@@ -282,6 +306,8 @@ export class H2Plane {
   close(): void {
     this.#image?.close();
     clearInterval(this.#timer);
+    this.timeouts.close();
+    this.places.close();
     this.#writer.destroy();
     this.dummies.close();
     this.object.close();

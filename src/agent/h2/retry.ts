@@ -35,6 +35,10 @@ export class Retried implements Carried {
   serverEnded = false;
   /** its number there; 0: it has not begun */
   number = 0;
+  /** the client has the beginning of an answer */
+  answered = false;
+  /** ends it when its time is over */
+  timer: NodeJS.Timeout | undefined;
   readonly #queue: Frame[] = [];
   /** what the proxy lets it send, and what of that was sent */
   #allowed = 0;
@@ -110,6 +114,7 @@ export class Retried implements Carried {
 
   /** Forgets what has not left. @returns bytes of DATA among it that were not counted as gone before */
   drop(): number {
+    clearTimeout(this.timer);
     const bytes = this.#queue.reduce((sum, f) => sum + (f.again ? 0 : dataOf(f)), 0);
     this.#queue.length = 0;
     return bytes + (this.number > 0 ? this.upstream.waiting.drop(this.number) : 0);
@@ -255,6 +260,7 @@ export class Retries {
     this.#timers.delete(stream);
     this.#drop(stream);
     if (!retried) return;
+    clearTimeout(retried.timer);
     if (retried.number === 0) this.plane.forget(this.client, stream);
     else this.#ways.get(retried.upstream)?.delete(retried.number);
   }

@@ -1,6 +1,6 @@
 /** A connection of HTTP/2 that belongs to one client: to a server, by way of the kernel, or to the proxy, by the agent's own. */
 import { connect, type Socket } from 'node:net';
-import { fdOf, setNoDelay, setSendBuffer } from '../../kernel/syscalls.js';
+import { fdOf, setNoDelay, setSendBuffer, unacknowledgedBytes } from '../../kernel/syscalls.js';
 import {
   FIRST_WINDOW,
   FLAG,
@@ -23,8 +23,8 @@ import { Waiting } from './window.js';
 const ROOM = 1024 * 1024;
 
 /**
- * Room in a server's connection for all that its window allows (the kernel doubles it): a dummy that finds it full has its
- * program run again for the same bytes. A server that allows more gets no streams from the kernel.
+ * Room in a server's connection (the kernel doubles it). No more DATA than that is on its way, whatever the server's window
+ * allows: a dummy that finds no room has its program run again for the same bytes.
  */
 const SEND_BUFFER = 4 * 1024 * 1024;
 
@@ -70,6 +70,8 @@ export class Upstream {
   /** bytes of DATA from it that the agent has sent on, and those that it was told of */
   #moved = 0;
   #returned = 0;
+  /** bytes of DATA that the server has allowed so far */
+  #allowed = FIRST_WINDOW;
   /** the proxy's window */
   #window = FIRST_WINDOW;
 
@@ -144,11 +146,25 @@ export class Upstream {
   /** Gives back the window that was used, a good part at a time. */
   refresh(): void {
     if (this.gone) return;
+    if (this.end) this.#grant(this.end);
     const through = this.#moved + (this.end ? this.plane.came(this.end) : 0);
     const more = through + ROOM - this.#returned;
     if (more < ROOM / 4) return;
     this.#returned += more;
     this.send(numberFrame(FRAME.WINDOW_UPDATE, 0, more));
+  }
+
+  /** Lets so much be sent as the server allows and there is room for. */
+  #grant(end: End): void {
+    const granted = this.plane.granted(end);
+    const fd = fdOf(this.#socket);
+    if (granted >= this.#allowed || fd === undefined) return;
+    // in this order: what is passed on meanwhile is not taken to have arrived
+    const passed = this.plane.passed(end);
+    const more = Math.min(this.#allowed, passed - unacknowledgedBytes(fd) + SEND_BUFFER) - granted;
+    if (more <= 0) return;
+    this.plane.grant(end, more);
+    this.waiting.flush();
   }
 
   #take(bytes: number): boolean {
@@ -174,10 +190,13 @@ export class Upstream {
     else if (f.type === FRAME.PING && !(f.flags & FLAG.ACK)) this.send(frame(FRAME.PING, FLAG.ACK, 0, f.payload));
     else if (f.type === FRAME.WINDOW_UPDATE) {
       const more = f.payload.readUInt32BE(0) & 0x7fffffff;
-      if (this.end) this.plane.grant(this.end, more);
-      if (this.end && this.plane.room(this.end) > SEND_BUFFER) this.shut();
-      else this.#window += more;
-      this.waiting.flush();
+      if (this.end) {
+        this.#allowed += more;
+        this.#grant(this.end);
+      } else {
+        this.#window += more;
+        this.waiting.flush();
+      }
     } else if (f.type === FRAME.GOAWAY) {
       this.shut();
       this.events.leaving(f.payload.length < 8 ? 0 : f.payload.readUInt32BE(0) & 0x7fffffff, this);
@@ -187,8 +206,9 @@ export class Upstream {
   #settings(f: Frame): void {
     const list = readSettings(f.payload);
     const initial = list.get(SETTING.INITIAL_WINDOW_SIZE) ?? this.initial;
-    // the client may have as many streams here as it was told; Envoy would open another connection
-    if ((list.get(SETTING.MAX_CONCURRENT_STREAMS) ?? MAX_STREAMS) < MAX_STREAMS) this.shut();
+    // others are the proxy's, as Envoy would open another connection
+    const streams = list.get(SETTING.MAX_CONCURRENT_STREAMS);
+    if (this.end && (streams !== undefined || !this.ready)) this.plane.allow(this.end, streams ?? MAX_STREAMS);
     this.send(frame(FRAME.SETTINGS, FLAG.ACK, 0));
     const more = initial - this.initial;
     this.initial = initial;
