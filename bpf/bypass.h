@@ -77,16 +77,13 @@ static __always_inline void mark_agents(struct bpf_sock *sk) {
 /* On the agent's cgroup. */
 SEC("cgroup/connect4")
 int dial4(struct bpf_sock_addr *ctx) {
-  struct tuple to = {.address = {ctx->user_ip4}, .port = bpf_ntohs((__u16)ctx->user_port)};
-  if (ctx->type == 1 && !is_of_one_client(ctx, &to))
+  if (ctx->type == 1 && !is_of_one_client(ctx))
     mark_agents(ctx->sk);
   return 1;
 }
 SEC("cgroup/connect6")
 int dial6(struct bpf_sock_addr *ctx) {
-  struct tuple to = {.port = bpf_ntohs((__u16)ctx->user_port)};
-  address_of(to.address, AF_INET6, 0, WORDS_OF(ctx->user_ip6));
-  if (ctx->type == 1 && !is_of_one_client(ctx, &to))
+  if (ctx->type == 1 && !is_of_one_client(ctx))
     mark_agents(ctx->sk);
   return 1;
 }

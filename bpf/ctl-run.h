@@ -2,6 +2,7 @@
 /* The agent's commands: which is which, and those about clients. */
 #pragma once
 #include "ctl-slot.h"
+#include "joint.h"
 
 /* Whether a message for this client may have been decided, but not queued yet. */
 static __always_inline int on_its_way(struct conn *c, struct upstream *u, int under_way) {
@@ -19,6 +20,8 @@ static __always_inline void ctl_client(struct ctl *ctl) {
     return;
   __u64 cookie = ctl->cookie;
   struct bpf_sock *sk = bpf_map_lookup_elem(&clients, &cookie);
+  if (!sk)
+    sk = bpf_map_lookup_elem(&hello_clients, &cookie);
   if (!sk)
     return;
   struct conn *c = bpf_sk_storage_get(&conns, sk, 0, 0);
@@ -44,6 +47,8 @@ static __always_inline void ctl_run(struct ctl *ctl) {
   else if (ctl->command == CTL_QUERY || ctl->command == CTL_RESUME || ctl->command == CTL_NATIVE ||
            ctl->command == CTL_BODY_SENT || ctl->command == CTL_HOLD)
     ctl_client(ctl);
+  else if (ctl->command == CTL_JOIN)
+    ctl->result = join_ends(ctl->cookie, ctl->arg);
   else if (ctl->command == CTL_NOW)
     ctl->passed = bpf_ktime_get_boot_ns();
   else if (ctl->command == CTL_COMPLETE) {

@@ -333,6 +333,7 @@ static __always_inline void ctl_gate(struct ctl *ctl, struct conn *c) {
   ctl->body_left = c->body_left;
   ctl->listener = c->listener;
   ctl->flags = c->flags;
+  ctl->connect_ms = c->user_timeout;
 }
 
 /* The agent's questions and commands about a connection of listener intake (see ctl_client). */

@@ -25,6 +25,8 @@
 #define MAX_TOKEN_LINES 1024
 #define REPLY_PROXY 1
 #define REPLY_DELAYED 2
+#define MAX_PROTOCOL 16
+#define MAX_PROTOCOLS 8
 #define MAX_PIECES 16
 #define FIGURE_SHIFT 4
 #define MAX_ADDS 32
@@ -43,6 +45,7 @@
 #define ENDPOINT_BLOCKS 16
 #define REPLY_ENDPOINT 0
 #define MAX_CLIENTS 65536
+#define MAX_JOINTS 16384
 #define MAX_REPLAY 2048
 #define MAX_KERNEL_BODY 1048576
 #define MAX_KERNEL_CHUNKED 4096
@@ -241,6 +244,8 @@
 #define CONN_FLAG_DIRECT 32
 #define CONN_FLAG_COUNTED 64
 #define CONN_FLAG_DELAYED 128
+#define CONN_FLAG_HELLO 1024
+#define CONN_FLAG_HEARD 2048
 
 #define INTAKE_SOCKET 0
 #define INTAKE_LISTENER 1
@@ -270,6 +275,7 @@
 #define CTL_UNCOUNT 16
 #define CTL_COMPLETE 17
 #define CTL_HOLD 18
+#define CTL_JOIN 19
 
 #define INBOUND_PROXYS 0
 #define INBOUND_WORKLOADS 1
@@ -302,6 +308,7 @@
 #define COUNTER_ROUTED_PROXY 25
 #define COUNTER_MIRROR_FULL 26
 #define COUNTER_MIRROR_LOST 27
+#define COUNTER_JOINTS_FULL 28
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2
@@ -338,8 +345,9 @@ struct image_header {
   __u32 framing_scan; /* start row of the scanner that only tells where a request ends */
   __u32 framing_classes; /* its class map */
   __u32 connections; /* offset of u32[n_listeners]: the route for connections to a listener or 0; 0: there are none */
+  __u32 hellos; /* offset of u32[n_listeners]: the hello_table of a listener or 0; 0: there are none */
 };
-_Static_assert(sizeof(struct image_header) == 48, "image_header");
+_Static_assert(sizeof(struct image_header) == 52, "image_header");
 _Static_assert(__builtin_offsetof(struct image_header, magic) == 0, "image_header.magic");
 _Static_assert(__builtin_offsetof(struct image_header, generation) == 4, "image_header.generation");
 _Static_assert(__builtin_offsetof(struct image_header, size) == 8, "image_header.size");
@@ -352,6 +360,7 @@ _Static_assert(__builtin_offsetof(struct image_header, answer_edits) == 32, "ima
 _Static_assert(__builtin_offsetof(struct image_header, framing_scan) == 36, "image_header.framing_scan");
 _Static_assert(__builtin_offsetof(struct image_header, framing_classes) == 40, "image_header.framing_classes");
 _Static_assert(__builtin_offsetof(struct image_header, connections) == 44, "image_header.connections");
+_Static_assert(__builtin_offsetof(struct image_header, hellos) == 48, "image_header.hellos");
 
 /* A state whose next bytes are nearly always the same: see src/compile/forms.ts. */
 struct node {
@@ -513,6 +522,45 @@ _Static_assert(__builtin_offsetof(struct rbac_entry, numerator) == 16, "rbac_ent
 _Static_assert(__builtin_offsetof(struct rbac_entry, denominator) == 20, "rbac_entry.denominator");
 _Static_assert(__builtin_offsetof(struct rbac_entry, bucket) == 24, "rbac_entry.bucket");
 _Static_assert(__builtin_offsetof(struct rbac_entry, pad) == 28, "rbac_entry.pad");
+
+/* Where connections to a listener go, by their first message. */
+struct hello_table {
+  __u32 names; /* start row of the automaton over the server name; accept: offset of a hello_route or 0 (`other`) */
+  __u32 classes; /* its class map */
+  __u32 other; /* offset of the hello_route of a TLS connection without a server name, or with one that no chain names */
+  __u32 plain; /* offset of the hello_route of a connection that does not begin with TLS */
+};
+_Static_assert(sizeof(struct hello_table) == 16, "hello_table");
+_Static_assert(__builtin_offsetof(struct hello_table, names) == 0, "hello_table.names");
+_Static_assert(__builtin_offsetof(struct hello_table, classes) == 4, "hello_table.classes");
+_Static_assert(__builtin_offsetof(struct hello_table, other) == 8, "hello_table.other");
+_Static_assert(__builtin_offsetof(struct hello_table, plain) == 12, "hello_table.plain");
+
+/* The filter chains of a server name. */
+struct hello_route {
+  __u32 route; /* offset of a route, where none of the protocols is offered; 0: the proxy */
+  __u32 n_protocols; /* at most MAX_PROTOCOLS */
+  __u32 protocols; /* offset of protocol[n_protocols]; the first of the client’s that is one of them says the route */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct hello_route) == 16, "hello_route");
+_Static_assert(__builtin_offsetof(struct hello_route, route) == 0, "hello_route.route");
+_Static_assert(__builtin_offsetof(struct hello_route, n_protocols) == 4, "hello_route.n_protocols");
+_Static_assert(__builtin_offsetof(struct hello_route, protocols) == 8, "hello_route.protocols");
+_Static_assert(__builtin_offsetof(struct hello_route, pad) == 12, "hello_route.pad");
+
+/* An application protocol (ALPN) that filter chains look at. */
+struct protocol {
+  __u64 low; /* its first eight bytes, the first lowest, then zeros */
+  __u64 high; /* the next eight */
+  __u32 length; /* at most MAX_PROTOCOL */
+  __u32 route; /* offset of a route; 0: the proxy */
+};
+_Static_assert(sizeof(struct protocol) == 24, "protocol");
+_Static_assert(__builtin_offsetof(struct protocol, low) == 0, "protocol.low");
+_Static_assert(__builtin_offsetof(struct protocol, high) == 8, "protocol.high");
+_Static_assert(__builtin_offsetof(struct protocol, length) == 16, "protocol.length");
+_Static_assert(__builtin_offsetof(struct protocol, route) == 20, "protocol.route");
 
 /* What is done with a request. */
 struct action {
@@ -801,7 +849,7 @@ struct conn {
   __u32 gate; /* bit 0: agent mode; the rest counts messages passed (see ARCHITECTURE.md, "the gate") */
   __u32 requested; /* exchanges begun */
   __u32 done; /* exchanges whose answer is complete */
-  __u32 upstream; /* pool slot of the exchange in flight; DIRECT: endpoint id */
+  __u32 upstream; /* pool slot of the exchange in flight; DIRECT, HEARD: endpoint id */
   __u32 flags; /* CONN_FLAG */
   __u32 native; /* bytes that the agent wrote to the connection so far (modulo 2^32) */
   __u32 base_seq; /* copied_seq at the start */
@@ -813,7 +861,7 @@ struct conn {
   __u32 incarnation; /* upstream.incarnation when the exchange began */
   __u32 sent; /* listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32) */
   __u32 replied; /* replies of the mesh */
-  __u32 user_timeout; /* DIRECT: TCP_USER_TIMEOUT that the application has set */
+  __u32 user_timeout; /* DIRECT: TCP_USER_TIMEOUT that the application has set; HEARD: how long connecting may take (ms) */
 };
 _Static_assert(sizeof(struct conn) == 112, "conn");
 _Static_assert(__builtin_offsetof(struct conn, cookie) == 0, "conn.cookie");
@@ -971,6 +1019,19 @@ _Static_assert(__builtin_offsetof(struct serving, cookie) == 0, "serving.cookie"
 _Static_assert(__builtin_offsetof(struct serving, slot) == 8, "serving.slot");
 _Static_assert(__builtin_offsetof(struct serving, pad) == 12, "serving.pad");
 
+/* What an end of a connection that was decided by its first message leads to. */
+struct joint {
+  __u64 other; /* cookie of the other end: of the client’s socket, or of the agent’s to the server */
+  __u64 other_sk; /* its address */
+  __u32 passing; /* 1: the agent carries what comes from the server; written by the programs */
+  __u32 pad; /* zero */
+};
+_Static_assert(sizeof(struct joint) == 24, "joint");
+_Static_assert(__builtin_offsetof(struct joint, other) == 0, "joint.other");
+_Static_assert(__builtin_offsetof(struct joint, other_sk) == 8, "joint.other_sk");
+_Static_assert(__builtin_offsetof(struct joint, passing) == 16, "joint.passing");
+_Static_assert(__builtin_offsetof(struct joint, pad) == 20, "joint.pad");
+
 /* Argument and answer of the control program. */
 struct ctl {
   __u32 command; /* CTL */
@@ -990,7 +1051,7 @@ struct ctl {
   __u32 listener; /* answer */
   __u32 flags; /* answer: CONN_FLAG */
   __u32 replied; /* answer */
-  __u32 pad; /* zero */
+  __u32 connect_ms; /* answer: conn.user_timeout */
 };
 _Static_assert(sizeof(struct ctl) == 88, "ctl");
 _Static_assert(__builtin_offsetof(struct ctl, command) == 0, "ctl.command");
@@ -1010,7 +1071,7 @@ _Static_assert(__builtin_offsetof(struct ctl, body_left) == 64, "ctl.body_left")
 _Static_assert(__builtin_offsetof(struct ctl, listener) == 72, "ctl.listener");
 _Static_assert(__builtin_offsetof(struct ctl, flags) == 76, "ctl.flags");
 _Static_assert(__builtin_offsetof(struct ctl, replied) == 80, "ctl.replied");
-_Static_assert(__builtin_offsetof(struct ctl, pad) == 84, "ctl.pad");
+_Static_assert(__builtin_offsetof(struct ctl, connect_ms) == 84, "ctl.connect_ms");
 
 /* An address that is intercepted. */
 struct steer_key {
@@ -1064,8 +1125,9 @@ struct steer {
   __u32 intake; /* INTAKE: SOCKET or LISTENER */
   __u32 refuse; /* 1: nowhere; the connection is refused */
   __u32 direct; /* 1: to an endpoint of the listener’s route for connections */
+  __u32 hello; /* 1: to an endpoint that the connection’s first message says */
 };
-_Static_assert(sizeof(struct steer) == 36, "steer");
+_Static_assert(sizeof(struct steer) == 40, "steer");
 _Static_assert(__builtin_offsetof(struct steer, address) == 0, "steer.address");
 _Static_assert(__builtin_offsetof(struct steer, port) == 16, "steer.port");
 _Static_assert(__builtin_offsetof(struct steer, keep_address) == 18, "steer.keep_address");
@@ -1073,6 +1135,7 @@ _Static_assert(__builtin_offsetof(struct steer, listener) == 20, "steer.listener
 _Static_assert(__builtin_offsetof(struct steer, intake) == 24, "steer.intake");
 _Static_assert(__builtin_offsetof(struct steer, refuse) == 28, "steer.refuse");
 _Static_assert(__builtin_offsetof(struct steer, direct) == 32, "steer.direct");
+_Static_assert(__builtin_offsetof(struct steer, hello) == 36, "steer.hello");
 
 /* Where an endpoint is, by endpoint id; family 0: a name, or nobody. */
 struct place {

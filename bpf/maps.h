@@ -12,6 +12,14 @@ struct {
   __type(value, __u64);
 } clients SEC(".maps");
 
+/* Those whose first message says where they go (hello.h). */
+struct {
+  __uint(type, BPF_MAP_TYPE_SOCKHASH);
+  __uint(max_entries, MAX_CLIENTS);
+  __type(key, __u64);
+  __type(value, __u64);
+} hello_clients SEC(".maps");
+
 /* U: pooled connections to endpoints, by slot. */
 struct {
   __uint(type, BPF_MAP_TYPE_SOCKMAP);

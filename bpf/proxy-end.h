@@ -27,6 +27,4 @@ static __always_inline int is_proxy(struct tuple *t) {
  * Whether a connection that the agent opens is one client's alone: it binds those, and pooled ones never. They are not
  * paired.
  */
-static __always_inline int is_of_one_client(struct bpf_sock_addr *ctx, struct tuple *to) {
-  return ctx->sk && ctx->sk->src_port && is_proxy(to);
-}
+static __always_inline int is_of_one_client(struct bpf_sock_addr *ctx) { return ctx->sk && ctx->sk->src_port; }

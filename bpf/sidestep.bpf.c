@@ -352,6 +352,7 @@ static __always_inline int new_request(struct sk_msg_md *msg, struct __sk_buff *
 }
 
 #include "chains.h"
+#include "hello.h"
 
 /* Everything that an intercepted client sends. Runs with the socket's lock held: once at a time per connection. */
 SEC("sk_msg")

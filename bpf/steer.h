@@ -22,6 +22,8 @@ static __always_inline struct conn *remember(struct bpf_sock *sk, const struct s
   c->original_port = bpf_ntohs(asked->port);
   c->family = asked->family;
   c->flags = at_listener || steer->intake == INTAKE_LISTENER ? CONN_FLAG_LISTENER : 0;
+  if (steer->hello)
+    c->flags |= CONN_FLAG_HELLO;
   return c;
 }
 
@@ -284,7 +286,9 @@ int socket_event(struct bpf_sock_ops *ops) {
     c->gate |= 1;
     return 0;
   }
-  if (bpf_sock_hash_update(ops, &clients, &cookie, BPF_ANY)) {
+  int hello = c->flags & CONN_FLAG_HELLO;
+  if (hello ? bpf_sock_hash_update(ops, &hello_clients, &cookie, BPF_ANY)
+            : bpf_sock_hash_update(ops, &clients, &cookie, BPF_ANY)) {
     count(COUNTER_HELPER_FAILED);
     c->flags |= CONN_FLAG_STICKY;
     c->gate |= 1;

@@ -22,6 +22,8 @@ export interface ConnectionState {
   readonly passed: bigint;
   readonly bodyLeft: bigint;
   readonly flags: number;
+  /** how long connecting may take, where a first message was looked at; 0: nothing said so */
+  readonly connectMs: number;
 }
 
 export class Commands {
@@ -56,6 +58,11 @@ export class Commands {
   /** From now on what the client sends comes to the agent. @returns false when it did already, or the socket is gone */
   hold(cookie: bigint): boolean {
     return this.#run(CTL.HOLD, { cookie });
+  }
+
+  /** See `DataPlane.join`. @returns whether both ends are in their maps */
+  join(cookie: bigint, own: bigint): boolean {
+    return this.#run(CTL.JOIN, { cookie, arg: own });
   }
 
   /** The clock that the lives of tokens are measured with (bpf_ktime_get_boot_ns). */
@@ -146,6 +153,7 @@ export class Commands {
       passed: getBig(view, CTL_AT, CtlSpec, 'passed'),
       bodyLeft: getBig(view, CTL_AT, CtlSpec, 'body_left'),
       flags: number('flags'),
+      connectMs: number('connect_ms'),
     };
   }
 }

@@ -56,6 +56,8 @@ export class DataPlane {
     this.slots = new SlotMemory((name) => this.map(name));
     this.#object.attachSockmap('on_message', 'clients', ATTACH.SK_MSG_VERDICT);
     this.#object.attachSockmap('on_answer', 'sockets', ATTACH.SK_SKB_STREAM_VERDICT);
+    this.#object.attachSockmap('on_hello', 'hello_clients', ATTACH.SK_MSG_VERDICT);
+    this.#object.attachSockmap('on_joint', 'joints', ATTACH.SK_SKB_STREAM_VERDICT);
     this.#object.attachSockmap('on_request', 'intakes', ATTACH.SK_SKB_STREAM_VERDICT);
     this.#object.attachSockmap('on_dummy', 'dummies', ATTACH.SK_MSG_VERDICT);
     this.#object.attachSockmap('on_server_message', 'servers', ATTACH.SK_MSG_VERDICT);
@@ -173,6 +175,22 @@ export class DataPlane {
     this.map('met').delete(u64(cookie)); // a server's socket that is established later does not enter the map
     const met = server && new DataView(server.buffer, server.byteOffset).getBigUint64(0, true);
     if (met) this.commands.pair(slot, met);
+  }
+
+  /**
+   * Joins a client's socket (cookie) and one of the agent's, from which nothing was read yet: bytes go from one to the other,
+   * once the client is resumed. @returns whether they are. @throws KernelError when the socket is closed already
+   */
+  join(client: bigint, fd: number, own: bigint): boolean {
+    this.commands.join(client, own);
+    this.map('joints').update(u64(client), u64(BigInt(fd)));
+    announceData(fd);
+    return this.commands.join(client, own);
+  }
+
+  /** Forgets a client and what it was joined with. */
+  part(client: bigint, own: bigint): void {
+    for (const cookie of [client, own]) this.map('joined').delete(u64(cookie));
   }
 
   /** Sums of the per-CPU counters, by COUNTER name. */

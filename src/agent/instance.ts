@@ -254,13 +254,13 @@ export class Instance {
     this.#unwatch?.();
     this.#source.stop();
     await this.#changes?.stop();
-    const { discovery, listeners, traffic, streams, log, spans, mirrors, breakers, outliers, plane } =
+    const { discovery, listeners, traffic, hellos, streams, log, spans, mirrors, breakers, outliers, plane } =
       this.#parts ?? {};
     discovery?.stop();
     listeners?.closeAll();
     this.#chains.close();
     this.#namespaces?.closeAll();
-    await Promise.all([traffic?.drain(drainMs), streams?.drain(drainMs)]);
+    await Promise.all([traffic?.drain(drainMs), hellos?.drain(drainMs), streams?.drain(drainMs)]);
     log?.close();
     await spans?.close();
     await mirrors?.close(Math.min(drainMs, 1000));

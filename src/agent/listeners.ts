@@ -30,6 +30,8 @@ export interface Arrival {
   readonly netns?: bigint;
   /** it comes from the proxy, from a chain that is relayed */
   readonly relay?: ChainFacts;
+  /** what it says first tells where it goes */
+  readonly hello?: true;
 }
 
 export class Listeners {
@@ -79,7 +81,8 @@ export class Listeners {
       const entry = this.#entries.get(keyOf(intercept))!;
       const keep = isWildcard(intercept.address) || isLocal(intercept.address);
       for (const from of steered) {
-        this.plane.steering.steer('steers', from, entry.bind, keep, indexOf(intercept.listener));
+        const index = indexOf(intercept.listener);
+        this.plane.steering.steer('steers', from, entry.bind, keep, index, 'home', false, intercept.hello === true);
         if (intercept.inbound) this.plane.steering.takeInbound(from, fdOf(entry.server), intercept.inbound);
         entry.steered.push(from);
       }
@@ -124,7 +127,8 @@ export class Listeners {
         ? { address: plainAddress(socket.localAddress ?? intercept.address), port: intercept.port }
         : { address: intercept.address, port: intercept.port });
     const { listener } = intercept;
-    this.arrived({ socket, listener, cookie: cookie === 0n ? undefined : cookie, client, asked });
+    const known = { socket, listener, cookie: cookie === 0n ? undefined : cookie, client, asked };
+    this.arrived(intercept.hello ? { ...known, hello: true } : known);
   }
 }
 

@@ -18,6 +18,7 @@ import { DataPlane } from './data-plane.js';
 import { Discovery } from './discovery.js';
 import { H2Plane } from './h2/plane.js';
 import { Streams } from './h2/streams.js';
+import { Hellos } from './hellos.js';
 import type { InstanceOptions, InstancePaths } from './instance-options.js';
 import { type Arrival, Listeners } from './listeners.js';
 import { MirrorSender } from './mirror-sender.js';
@@ -41,6 +42,7 @@ export interface AgentParts {
   readonly breakers: Breakers;
   readonly outliers: Outliers;
   readonly traffic: Traffic;
+  readonly hellos: Hellos;
   readonly discovery: Discovery;
   readonly listeners: Listeners;
   readonly chains: ChainServer;
@@ -153,10 +155,18 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
         },
       })
     : undefined;
+  const hellos = new Hellos(plane, {
+    proxy: (listener, elsewhere) => (elsewhere ? undefined : generation().proxies.get(listener)),
+    placeOf: (endpoint) => traffic.pool.placeOf(endpoint),
+  });
   const accept = (arrival: Arrival): void => traffic.accept(arrival);
-  const listeners = new Listeners(plane, streams ? (arrival) => streams.consider(arrival, accept) : accept);
+  const listeners = new Listeners(plane, (arrival) => {
+    if (arrival.hello) hellos.accept(arrival);
+    else if (streams) streams.consider(arrival, accept);
+    else accept(arrival);
+  });
   const consultant = new Consultant(buckets);
-  const ways = { traffic, discovery, listeners, chains, relays, streams };
+  const ways = { traffic, hellos, discovery, listeners, chains, relays, streams };
   return { plane, tokens, log, spans, mirrors, buckets, consultant, breakers, outliers, ...ways };
 }
 

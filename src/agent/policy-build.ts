@@ -14,7 +14,7 @@ import { speaksHttp2 } from '../plan/streams.js';
 import { reports } from '../plan/tracing.js';
 import { relayId } from '../plan/upstream-tls.js';
 import { asString, tcpProxies } from '../policy/envoy/walk.js';
-import type { JsonObject, Resources } from '../policy/resources.js';
+import type { Intercept, JsonObject, Resources } from '../policy/resources.js';
 import { ejectableAssignment, inboundPath, type NamedChain, prepareProxy } from '../proxy/index.js';
 import { countsByItself } from '../proxy/own-counts.js';
 import { isWildcard } from './address.js';
@@ -173,7 +173,16 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     generation: task.number,
     ...numbersFor(planned, numbers, breakers),
   });
-  const direct = new Set(plan.listeners.flatMap((l) => (l.offloaded && l.connections ? [l.name] : [])));
+  const about = new Map(
+    plan.listeners.flatMap((l) => {
+      const how: Pick<Intercept, 'direct' | 'hello'> | undefined = l.connections
+        ? { direct: true }
+        : l.hellos && { hello: true };
+      return l.offloaded && how ? [[l.name, how] as const] : [];
+    }),
+  );
+  // what comes from everywhere is not heard at the client's socket
+  const aboutOf = (i: Intercept) => (i.inbound && about.get(i.listener)?.hello ? undefined : about.get(i.listener));
   const compileMs = performance.now() - planned.startedAt;
   // connections to chains that are relayed are the proxy's to accept
   const numbered = [...chains.values()].map((chain) => ({ ...chain, index: numbers.listeners.get(chain.name) ?? 0 }));
@@ -213,12 +222,13 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
     ruleCount: compiled.rules.length,
     compileMs,
     report: { rules, kernel, proxy },
-    wanted: resources.intercepts.map((i) => (direct.has(i.listener) ? { ...i, direct: true } : i)),
+    wanted: resources.intercepts.map((i) => ({ ...i, ...aboutOf(i) })),
     // a workload's port is taken whatever the kernel can do with its listener: nobody else would keep the policy
     intercepts: resources.intercepts
       .filter((i) => offloaded.has(i.listener) || i.inbound === 'workload' || streams?.servers.has(i.listener))
       .map((i) => {
-        if (direct.has(i.listener)) return { ...i, direct: true };
+        const how = aboutOf(i);
+        if (how) return { ...i, ...how };
         if (inbound.has(i.listener) || i.inbound !== 'proxy') return i;
         const { inbound: _, ...rest } = i;
         return rest;

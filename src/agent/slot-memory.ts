@@ -17,6 +17,7 @@ export class SlotMemory {
   readonly #upstreams: DataView;
   readonly #words: Int32Array;
   readonly #endpoints: DataView;
+  readonly #endpointWords: Int32Array;
   readonly #replays: Uint8Array;
   readonly #variables: { readonly view: DataView; readonly bytes: Uint8Array };
 
@@ -25,7 +26,9 @@ export class SlotMemory {
     const upstreams = map('upstreams').mmap();
     this.#upstreams = upstreams.view;
     this.#words = new Int32Array(upstreams.buffer);
-    this.#endpoints = map('endpoints').mmap().view;
+    const endpoints = map('endpoints').mmap();
+    this.#endpoints = endpoints.view;
+    this.#endpointWords = new Int32Array(endpoints.buffer);
     this.#replays = map('replays').mmap().bytes;
     this.#variables = map('variables').mmap();
   }
@@ -73,6 +76,11 @@ export class SlotMemory {
       // EINVAL: the element is empty, because closing the socket has taken it out already.
       if (!(error instanceof KernelError && error.code === 'EINVAL')) throw error;
     }
+  }
+
+  /** One connection less of an endpoint's. */
+  leaveEndpoint(endpoint: number): void {
+    Atomics.sub(this.#endpointWords, (endpoint * EndpointSpec.size + EndpointSpec.at.active!.offset) / 4, 1);
   }
 
   /** A member of UpstreamSpec. */

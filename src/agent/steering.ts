@@ -44,6 +44,7 @@ export class Steering {
   /**
    * Sends connections to `from` elsewhere. `map`: `steers` (to the agent) or `fallbacks` (to the proxy).
    * @param direct to endpoints of the listener's route for connections, instead of `to`
+   * @param hello to an endpoint that the connection’s first message says
    * @param where in other namespaces than the agent's, `steers` lead to the agent's listening socket there, whatever `to`
    */
   steer(
@@ -54,6 +55,7 @@ export class Steering {
     listener: number,
     where: Where = 'home',
     direct = false,
+    hello = false,
   ): void {
     const value = new DataView(new ArrayBuffer(SteerSpec.size));
     for (const [i, word] of addressWords(to).entries()) set(value, 0, SteerSpec, 'address', word, i);
@@ -61,6 +63,7 @@ export class Steering {
     set(value, 0, SteerSpec, 'keep_address', keepAddress ? 1 : 0);
     set(value, 0, SteerSpec, 'listener', listener);
     set(value, 0, SteerSpec, 'direct', direct ? 1 : 0);
+    set(value, 0, SteerSpec, 'hello', hello ? 1 : 0);
     set(value, 0, SteerSpec, 'intake', this.intake === 'listener' ? INTAKE.LISTENER : INTAKE.SOCKET);
     this.map(map).update(this.#steerKey(from, where), new Uint8Array(value.buffer));
   }

@@ -139,6 +139,11 @@ export class UpstreamPool {
     return this.#slots.size;
   }
 
+  /** Where an endpoint is. */
+  placeOf(id: number): Address | undefined {
+    return this.#endpoints[id];
+  }
+
   /** An endpoint's address and port, as text. */
   addressOf(id: number): string {
     const endpoint = this.#endpoints[id];

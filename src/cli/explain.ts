@@ -17,6 +17,8 @@ interface Options extends ClientsOptions {
   readonly header?: string[];
   readonly from?: string;
   readonly listener?: string;
+  readonly sni?: string;
+  readonly alpn?: string;
   readonly http: string;
   readonly bodyLength?: number;
   readonly json?: boolean;
@@ -144,6 +146,8 @@ export function register(program: Command): void {
     .option('--http <version>', 'HTTP version of the request: 1.0, 1.1 or 2', version, '1.1')
     .option('--from <who>', 'IP address or identity (NS/SA or spiffe://TD/ns/NS/sa/SA) that the request comes from')
     .option('--listener <name>', 'the listener that the connection meets')
+    .option('--sni <name>', 'the client begins with TLS, and asks for this server (an empty text: for none)')
+    .option('--alpn <protocols>', 'with --sni: the protocols that it offers, separated by commas')
     .option('--json', 'print the trace as JSON (docs/explanation.schema.json describes it)')
     .option('-v, --verbose', 'show every rule that was considered, however many')
     .addHelpText('after', exitHelp({ 0: 'done', 1: 'invalid input, or no such listener' }))
@@ -170,7 +174,14 @@ export function register(program: Command): void {
         return;
       }
       const sourceIp = identity ? addressOf(resources, identity) : from || undefined;
-      const request = { ...parsed.request, ...(sourceIp ? { sourceIp } : {}), listener: listener.name };
+      const protocols = (options.alpn ?? '').split(',').filter((protocol) => protocol !== '');
+      const hello = options.sni === undefined ? undefined : { name: options.sni.toLowerCase(), protocols };
+      const request = {
+        ...parsed.request,
+        ...(sourceIp ? { sourceIp } : {}),
+        ...(hello ? { hello } : {}),
+        listener: listener.name,
+      };
       const explanation = explain(plan, request);
       process.stdout.write(
         options.json

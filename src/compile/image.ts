@@ -8,6 +8,7 @@ import { answerSlots, type ProgramNumber, programsOf, storeProgram } from './ans
 import { Blob, ImageFull } from './blob.js';
 import { type BreakerIndex, Clusters, type FollowedCluster } from './clusters.js';
 import { storeConnections } from './connections.js';
+import { storeHellos } from './hellos.js';
 import { compileListener, type ListenerResult } from './listener.js';
 import { framingScanner, responseScanner } from './scanner.js';
 
@@ -100,6 +101,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   const routes: Ruled[] = plan.listeners.flatMap((l) => [
     ...l.virtualHosts.flatMap((v) => v.routes),
     ...(l.connections ? [l.connections] : []),
+    ...(l.hellos?.routes ?? []),
   ]);
   for (const route of routes) {
     if (ruleOf.has(route.id)) continue;
@@ -129,7 +131,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
   }
   const total = { virtualHosts: 0, routes: 0, pathStates: 0, jobs: 0 };
   const offsets = plan.listeners.map((listener): number => {
-    if (!listener.offloaded || listener.connections) return 0;
+    if (!listener.offloaded || listener.connections || listener.hellos) return 0;
     const mark = blob.used;
     let result: ListenerResult | string;
     try {
@@ -174,6 +176,25 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     }
     return 0;
   });
+  const hellos = plan.listeners.map(({ offloaded, hellos: of }): number => {
+    if (!offloaded || !of) return 0;
+    const mark = blob.used;
+    try {
+      return storeHellos(
+        blob,
+        clusters,
+        of,
+        (route) => ruleOf.get(route.id)!,
+        (route, { code, message }) => report(route, code, message),
+      );
+    } catch (error) {
+      if (!(error instanceof ImageFull)) throw error;
+      blob.rollback(mark);
+      clusters.rollback(mark);
+      for (const route of of.routes) report(route, 'budget', 'the policy image is full');
+    }
+    return 0;
+  });
   blob.write(0, ImageHeader, {
     magic: IMAGE_MAGIC,
     generation: options.generation,
@@ -184,6 +205,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
     framing_scan: framing.start,
     framing_classes: framing.classes,
     connections: connections.some((at) => at !== 0) ? blob.words(connections) : 0,
+    hellos: hellos.some((at) => at !== 0) ? blob.words(hellos) : 0,
     n_answer_edits: edits.length - 1,
     answer_edits: blob.words(edits),
   });

@@ -41,6 +41,8 @@ export const CTL = {
   COMPLETE: 17,
   /** from now on what the client sends is the agent's; result 0 if it was already */
   HOLD: 18,
+  /** joins the client `cookie` and the agent’s socket `arg`, which are in their maps; result 1 if they are */
+  JOIN: 19,
 } as const;
 
 /** What is under way for a client, in the order in which the bits are found out: nothing is missed in between. */
@@ -71,7 +73,7 @@ export const CtlSpec = struct('ctl', 'Argument and answer of the control program
   ['listener', 'u32', 'answer'],
   ['flags', 'u32', 'answer: CONN_FLAG'],
   ['replied', 'u32', 'answer'],
-  ['pad', 'u32', 'zero'],
+  ['connect_ms', 'u32', 'answer: conn.user_timeout'],
 ]);
 
 export const CONTROL_LAYOUT: Layout = {

@@ -62,6 +62,8 @@ export const COUNTER = {
   MIRROR_FULL: 26,
   /** copies that found no room */
   MIRROR_LOST: 27,
+  /** messages of clients that the agent carried to a joined server, which had no room for them */
+  JOINTS_FULL: 28,
 } as const;
 export const N_COUNTERS = 32;
 

@@ -14,6 +14,8 @@ export const ENDPOINT_BLOCKS = 16;
 /** Endpoint id of the agent itself: its connections only serve to send replies through their dummy sockets. */
 export const REPLY_ENDPOINT = 0;
 export const MAX_CLIENTS = 65536;
+/** Connections at most whose ends are joined (decided by their first message). */
+export const MAX_JOINTS = 16384;
 /** Longest request that is kept for a replay, in bytes. */
 export const MAX_REPLAY = 2048;
 /** Answers longer than this are moved by the agent. */
@@ -134,6 +136,10 @@ export const CONN_FLAG = {
   COUNTED: 64,
   /** the request that was passed to the agent is to be delayed by the proxy: that was drawn */
   DELAYED: 128,
+  /** leads to an endpoint that its first message says (a ClientHello): see bpf/hello.h */
+  HELLO: 1024,
+  /** of such a one: its first message has come, and `upstream` is what it says, NO_SLOT: the proxy */
+  HEARD: 2048,
 } as const;
 
 /** Where the requests of a connection are decided, and how they reach the upstream. */
@@ -156,7 +162,7 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['gate', 'u32', 'bit 0: agent mode; the rest counts messages passed (see ARCHITECTURE.md, "the gate")'],
   ['requested', 'u32', 'exchanges begun'],
   ['done', 'u32', 'exchanges whose answer is complete'],
-  ['upstream', 'u32', 'pool slot of the exchange in flight; DIRECT: endpoint id'],
+  ['upstream', 'u32', 'pool slot of the exchange in flight; DIRECT, HEARD: endpoint id'],
   ['flags', 'u32', 'CONN_FLAG'],
   ['native', 'u32', 'bytes that the agent wrote to the connection so far (modulo 2^32)'],
   ['base_seq', 'u32', 'copied_seq at the start'],
@@ -168,7 +174,11 @@ export const ConnSpec = struct('conn', 'Per intercepted client socket (socket st
   ['incarnation', 'u32', 'upstream.incarnation when the exchange began'],
   ['sent', 'u32', 'listener intake: bytes that the kernel has redirected to the egress of A (modulo 2^32)'],
   ['replied', 'u32', 'replies of the mesh'],
-  ['user_timeout', 'u32', 'DIRECT: TCP_USER_TIMEOUT that the application has set'],
+  [
+    'user_timeout',
+    'u32',
+    'DIRECT: TCP_USER_TIMEOUT that the application has set; HEARD: how long connecting may take (ms)',
+  ],
 ]);
 
 export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
@@ -244,6 +254,17 @@ export const ServingSpec = struct('serving', "Per paired server's socket (socket
   ['pad', 'u32', 'zero'],
 ]);
 
+export const JointSpec = struct(
+  'joint',
+  'What an end of a connection that was decided by its first message leads to.',
+  [
+    ['other', 'u64', 'cookie of the other end: of the client’s socket, or of the agent’s to the server'],
+    ['other_sk', 'u64', 'its address'],
+    ['passing', 'u32', '1: the agent carries what comes from the server; written by the programs'],
+    ['pad', 'u32', 'zero'],
+  ],
+);
+
 export const EXCHANGES_LAYOUT: Layout = {
   constants: {
     MAX_UPSTREAMS,
@@ -253,6 +274,7 @@ export const EXCHANGES_LAYOUT: Layout = {
     ENDPOINT_BLOCKS,
     REPLY_ENDPOINT,
     MAX_CLIENTS,
+    MAX_JOINTS,
     MAX_REPLAY,
     MAX_KERNEL_BODY,
     MAX_KERNEL_CHUNKED,
@@ -264,5 +286,5 @@ export const EXCHANGES_LAYOUT: Layout = {
     MAX_VARIABLE_BYTES,
   },
   enums: { PHASE, CHUNK, UPSTREAM_FLAG, WAY, ENDPOINT_FLAG, CONN_FLAG, INTAKE },
-  structs: [ConnSpec, UpstreamSpec, VariablesSpec, EndpointSpec, ServingSpec],
+  structs: [ConnSpec, UpstreamSpec, VariablesSpec, EndpointSpec, ServingSpec, JointSpec],
 };

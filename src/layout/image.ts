@@ -19,6 +19,7 @@
  *   group 0 not stored, so at most 4 groups) to be set to the position *before* the byte is consumed; `accept` is 0 (no
  *   match) or 1 | mask << 8 of the registers to be set at the end of the input.
  */
+import { HelloRouteSpec, HelloTableSpec, MAX_PROTOCOL, MAX_PROTOCOLS, ProtocolSpec } from './hellos.js';
 import { type Layout, struct } from './struct.js';
 
 /** Size in bytes of the blob (a power of two); offsets are masked with IMAGE_SIZE - 1. Slack follows: room for a cell behind any offset. */
@@ -165,6 +166,7 @@ export const ImageHeader = struct('image_header', 'The first bytes of the blob.'
   ['framing_scan', 'u32', 'start row of the scanner that only tells where a request ends'],
   ['framing_classes', 'u32', 'its class map'],
   ['connections', 'u32', 'offset of u32[n_listeners]: the route for connections to a listener or 0; 0: there are none'],
+  ['hellos', 'u32', 'offset of u32[n_listeners]: the hello_table of a listener or 0; 0: there are none'],
 ]);
 
 export const NodeSpec = struct(
@@ -300,6 +302,8 @@ export const IMAGE_LAYOUT: Layout = {
     MAX_TOKEN_LINES,
     REPLY_PROXY,
     REPLY_DELAYED,
+    MAX_PROTOCOL,
+    MAX_PROTOCOLS,
   },
   enums: { SCAN, SLOT, STATE, FIELD, TOKEN_PLACE, RBAC, LOG, LITERAL, ROUTE_FLAG },
   structs: [
@@ -313,5 +317,8 @@ export const IMAGE_LAYOUT: Layout = {
     LiteralSpec,
     RbacListSpec,
     RbacEntrySpec,
+    HelloTableSpec,
+    HelloRouteSpec,
+    ProtocolSpec,
   ],
 };

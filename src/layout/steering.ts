@@ -24,6 +24,7 @@ export const SteerSpec = struct('steer', 'Where connections to an intercepted ad
   ['intake', 'u32', 'INTAKE: SOCKET or LISTENER'],
   ['refuse', 'u32', '1: nowhere; the connection is refused'],
   ['direct', 'u32', '1: to an endpoint of the listener’s route for connections'],
+  ['hello', 'u32', '1: to an endpoint that the connection’s first message says'],
 ]);
 export const PlaceSpec = struct('place', 'Where an endpoint is, by endpoint id; family 0: a name, or nobody.', [
   ['address', 'u32[4]', 'network order'],

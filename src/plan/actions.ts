@@ -55,6 +55,8 @@ export interface ListenerContext {
   readonly http2: boolean;
   /** see `Assumptions.streams` */
   readonly streams: boolean;
+  /** names of headers keep their spelling: of requests, or of some servers' answers */
+  readonly keepsCase: boolean;
   /** see `Assumptions.relays` */
   readonly ownProxy: boolean;
   /** router filter: suppress_envoy_headers */

@@ -4,6 +4,7 @@ import { chainListeners } from './chains.js';
 import { clusterInfo } from './clusters.js';
 import { connectionPlan, isAboutConnections } from './connections.js';
 import type { Environment } from './environment.js';
+import { helloPlan, looksAtHellos } from './hellos.js';
 import type { ClusterPlan, Plan, Reason } from './ir.js';
 import { listenerPlan } from './listeners.js';
 import { limitContext } from './local-limits.js';
@@ -58,7 +59,11 @@ export function buildPlan(resources: Resources, assumed: Assumptions = {}): Plan
   const limits = limitContext(resources);
   const listeners = resources.listeners.flatMap((l) =>
     isAboutConnections(l)
-      ? [connectionPlan(l, resources, clusters, connected, outcome)]
+      ? [
+          looksAtHellos(l)
+            ? helloPlan(l, resources, clusters, connected, outcome, assumed)
+            : connectionPlan(l, resources, clusters, connected, outcome),
+        ]
       : chainListeners(l).map((of) => listenerPlan(l, of, resources, clusters, used, outcome, { limits, assumed })),
   );
   for (const [name, cluster] of connected) used.set(name, cluster);

@@ -2,6 +2,7 @@
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import type { Assumptions } from './build.js';
 import { type EndpointInfo, type EndpointSet, endpointSet } from './endpoints.js';
+import { keepsCase } from './header-case.js';
 import { upstreamIdleMs } from './idle-times.js';
 import type { Breaker, ClusterPlan, RelayPlan } from './ir.js';
 import { lbPolicy } from './lb-policy.js';
@@ -41,6 +42,8 @@ export interface ClusterInfo {
   readonly relay?: RelayPlan;
   /** configurations of RBAC filters that run on the request as it leaves */
   readonly upstreamRbac: readonly JsonObject[];
+  /** names of headers keep their spelling */
+  readonly keepsCase: boolean;
 }
 
 /** Envoy's thresholds where nothing is said. */
@@ -110,8 +113,9 @@ function upstreamFilters(notes: Notes, options: JsonObject, at: string): JsonObj
   return found;
 }
 
-function protocolOptions(notes: Notes, cluster: JsonObject, http2: boolean): JsonObject[] {
+function protocolOptions(notes: Notes, cluster: JsonObject, http2: boolean) {
   const rbac: JsonObject[] = [];
+  let spelling = false;
   const path = 'typed_extension_protocol_options';
   for (const [key, value] of Object.entries(obj(cluster, path) ?? {})) {
     const at = join(path, `["${key}"]`);
@@ -135,17 +139,22 @@ function protocolOptions(notes: Notes, cluster: JsonObject, http2: boolean): Jso
       if (!two || !http2) notes.add('upstream-protocol', message, join(at, 'explicit_http_config'), value);
       continue;
     }
-    http1Options(notes, choice, at);
+    if (http1Options(notes, choice, at)) spelling = true;
   }
-  return rbac;
+  return { rbac, spelling };
 }
 
-/** HTTP/1.1 options of connections to endpoints: what changes nothing for requests that the kernel forwards. */
-function http1Options(notes: Notes, owner: JsonObject, at: string): void {
+/**
+ * HTTP/1.1 options of connections to endpoints: what changes nothing for requests that the kernel forwards.
+ * @returns whether the spelling of names is kept
+ */
+function http1Options(notes: Notes, owner: JsonObject, at: string): boolean {
   const http1 = obj(owner, 'http_protocol_options');
   // the kernel sends no absolute URLs, and forwards neither HTTP/1.0 nor trailers
   const harmless = ['allow_absolute_url', 'accept_http_10', 'default_host_for_http_10', 'enable_trailers'];
-  if (http1) onlyFields(notes, http1, join(at, 'http_protocol_options'), harmless);
+  const path = join(at, 'http_protocol_options');
+  if (http1) onlyFields(notes, http1, path, [...harmless, 'header_key_format']);
+  return keepsCase(notes, http1, path);
 }
 
 /** Options of the connections to endpoints that do not depend on the protocol. */
@@ -258,7 +267,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
       'close_connections_on_host_health_failure',
     );
   const relay = assumed.tls ? undefined : upstreamRelay(notes, cluster, assumed.relays === true);
-  http1Options(notes, cluster, '');
+  const spelling = http1Options(notes, cluster, '');
   connectionOptions(notes, cluster, '');
   const connection = obj(cluster, 'upstream_connection_options');
   if (connection)
@@ -283,7 +292,7 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
     if (bool(zone, 'fail_traffic_on_panic'))
       notes.add('lb-policy', 'fail_traffic_on_panic', 'common_lb_config.zone_aware_lb_config', common);
   }
-  const upstreamRbac = protocolOptions(notes, cluster, assumed.http2 === true);
+  const options = protocolOptions(notes, cluster, assumed.http2 === true);
   const breaker = circuitBreakers(notes, cluster, resources, assumed.streams === true);
   const { lb, table } = lbPolicy(notes, cluster);
   const weighted = has(common, 'locality_weighted_lb_config');
@@ -309,7 +318,8 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
     maxRequests: most,
     idleMs: upstreamIdleMs(cluster),
     maxRetries: maxRetries(cluster),
-    upstreamRbac,
+    upstreamRbac: options.rbac,
+    keepsCase: spelling || options.spelling,
     ...(breaker === undefined ? {} : { breaker }),
     ...(relay ? { relay } : {}),
   };

@@ -70,9 +70,10 @@ function listenerNotes(notes: Notes, listener: JsonObject): JsonObject | undefin
   return own;
 }
 
-function proxyNotes(notes: Notes, proxy: JsonObject): void {
-  const at = (key: string) => join(PATH, key);
-  onlyFields(notes, proxy, PATH, [
+/** What of a TCP proxy cannot be done here. */
+export function proxyNotes(notes: Notes, proxy: JsonObject, path = PATH): void {
+  const at = (key: string) => join(path, key);
+  onlyFields(notes, proxy, path, [
     'stat_prefix',
     'cluster',
     'weighted_clusters',
@@ -91,7 +92,7 @@ function proxyNotes(notes: Notes, proxy: JsonObject): void {
 }
 
 /** What is about a cluster's connections, and cannot be done for those that its endpoints have from clients. */
-function clusterNotes(notes: Notes, { name, lb, detection, resource }: ClusterInfo): void {
+export function clusterNotes(notes: Notes, { name, lb, detection, resource }: ClusterInfo): void {
   const at = (key: string) => `cluster ${name}: ${key}`;
   if (lb === 'ring_hash' || lb === 'maglev')
     notes.add('lb-policy', `connections under ${lb}`, at('lb_policy'), resource);
@@ -113,8 +114,21 @@ function clusterNotes(notes: Notes, { name, lb, detection, resource }: ClusterIn
 }
 
 /** How long a connection to a cluster's endpoint may take to be established. */
-function connectMs({ resource }: ClusterInfo): number {
+export function connectMs({ resource }: ClusterInfo): number {
   return durationMs(resource, 'connect_timeout') ?? CONNECT_MS;
+}
+
+/** A listener's name, and where the proxy listens for it. */
+export function placeOf(notes: Notes, listener: JsonObject): Pick<ListenerPlan, 'name' | 'proxyAddress'> {
+  const socket = obj(obj(listener, 'address'), 'socket_address');
+  const [address, port] = [str(socket, 'address'), num(socket, 'port_value')];
+  if (!socket || port === 0 || (str(socket, 'protocol') || 'TCP') !== 'TCP')
+    notes.add('listener-address', 'not a TCP address with a port', 'address', listener, 'address');
+  else onlyFields(notes, socket, 'address.socket_address', ['protocol', 'address', 'port_value', 'ipv4_compat']);
+  return {
+    name: str(listener, 'name') || `${address}:${port}`,
+    proxyAddress: { address: address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address, port },
+  };
 }
 
 /** Reads a listener that is about connections. */
@@ -127,12 +141,7 @@ export function connectionPlan(
 ): ListenerPlan {
   const notes = new Notes(resources.provenance);
   for (const own of [listener, ...tcpProxies(listener)]) notes.reasons.push(...(resources.left?.get(own) ?? []));
-  const socket = obj(obj(listener, 'address'), 'socket_address');
-  const [address, port] = [str(socket, 'address'), num(socket, 'port_value')];
-  if (!socket || port === 0 || (str(socket, 'protocol') || 'TCP') !== 'TCP')
-    notes.add('listener-address', 'not a TCP address with a port', 'address', listener, 'address');
-  else onlyFields(notes, socket, 'address.socket_address', ['protocol', 'address', 'port_value', 'ipv4_compat']);
-  const name = str(listener, 'name') || `${address}:${port}`;
+  const { name, proxyAddress } = placeOf(notes, listener);
   const proxy = listenerNotes(notes, listener);
   if (proxy) proxyNotes(notes, proxy);
   const chosen = proxy ? choices(notes, { listener: { clusters } }, proxy, PATH) : [];
@@ -146,7 +155,7 @@ export function connectionPlan(
   const position = proxy && resources.provenance.get(proxy);
   return {
     name,
-    proxyAddress: { address: address === '0.0.0.0' ? '127.0.0.1' : address === '::' ? '::1' : address, port },
+    proxyAddress,
     offloaded: notes.clean,
     reasons,
     connections: {

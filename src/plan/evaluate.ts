@@ -40,6 +40,8 @@ export interface PlanRequest {
   readonly version?: string;
   /** bytes of the body; by default what Content-Length says */
   readonly bodyLength?: number;
+  /** the client begins with a ClientHello: its server name (lower case), and its protocols in order */
+  readonly hello?: { readonly name?: string; readonly protocols: readonly string[] };
 }
 
 export interface Considered {

@@ -6,6 +6,7 @@ import { ALWAYS, headerPresent, test } from './conditions.js';
 import { type Choice, choices } from './destinations.js';
 import { usesDns } from './endpoints.js';
 import { hashPolicies } from './hash-policy.js';
+import { respelled } from './header-case.js';
 import { clusterLevel, requestEdits } from './header-edits.js';
 import type { ForwardAction, HeaderEdit, Piece, RbacCheck, RetryAction } from './ir.js';
 import { mirrorPlan } from './mirrors.js';
@@ -361,6 +362,10 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     ...(mirror ? { mirror } : {}),
   };
   const checks = upstreamChecks(notes, ctx, chosen, host === '' ? forward : { ...forward, host }, path);
+  if (!notes.clean) return [proxied(notes, ALWAYS)];
+  const changed = listener.keepsCase ? respelled(host === '' ? forward : { ...forward, host }) : undefined;
+  if (changed !== undefined)
+    notes.add('header-edit', `${changed} is edited where names are spelled as they came`, path, ctx.route);
   if (!notes.clean) return [proxied(notes, ALWAYS)];
   const variants = hostVariants(notes, ctx, action, forward, path).map((v) =>
     checks.length > 0 && v.action.kind === 'forward' ? { ...v, checks } : v,

@@ -265,6 +265,25 @@ export interface ConnectionRoute {
   readonly clusters: ForwardAction['clusters'];
 }
 
+/** The filter chains of a server name: indexes of `routes`; none: the proxy. */
+export interface HelloWay {
+  /** where none of the protocols is offered */
+  readonly route?: number;
+  /** the first of the client's protocols that is one of these decides */
+  readonly protocols: readonly { readonly name: string; readonly route?: number }[];
+}
+
+/** The rules of a listener whose connections are routed by their first message. */
+export interface HelloPlan {
+  readonly routes: readonly ConnectionRoute[];
+  /** exact names, and `*.` before a suffix; lower case */
+  readonly names: readonly { readonly name: string; readonly way: HelloWay }[];
+  /** TLS without a server name, or with none of these */
+  readonly other: HelloWay;
+  /** what does not begin with TLS */
+  readonly plain: HelloWay;
+}
+
 export interface ListenerPlan {
   readonly name: string;
   /** where the proxy listens for what is left to it */
@@ -278,6 +297,8 @@ export interface ListenerPlan {
   readonly virtualHosts: readonly VirtualHostPlan[];
   /** it is about connections, and not about requests */
   readonly connections?: ConnectionRoute;
+  /** likewise, and what a client says first tells where it goes */
+  readonly hellos?: HelloPlan;
   /** in order; apply to every request, also to those without a route */
   readonly rbac: readonly RbacCheck[];
   /** what is asked about JSON Web Tokens */

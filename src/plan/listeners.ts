@@ -8,6 +8,7 @@ import { type ChainListener, chainProblem } from './chains.js';
 import type { ClusterInfo } from './clusters.js';
 import { all, any, headerPresent, not, test } from './conditions.js';
 import type { FilterOutcome } from './filter-outcome.js';
+import { keepsCase } from './header-case.js';
 import { FilterChain } from './http-filters.js';
 import type { ClusterPlan, Condition, ListenerPlan, ReplyAction } from './ir.js';
 import type { LimitContext } from './local-limits.js';
@@ -150,6 +151,7 @@ function hcmNotes(notes: Notes, hcm: JsonObject, path: string, http2: boolean): 
       'allow_absolute_url',
       'allow_chunked_length',
       'override_stream_error_on_invalid_http_message',
+      'header_key_format',
     ]);
   }
 }
@@ -238,6 +240,7 @@ export function listenerPlan(
   relayNotes(notes, listener, of, resources, assumed);
   const path = 'http_connection_manager';
   if (hcm) hcmNotes(notes, hcm, path, http2);
+  const spelling = keepsCase(notes, obj(hcm, 'http_protocol_options'), join(path, 'http_protocol_options'));
 
   const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
   const mayChange = (key: string) => runtimeMayChange(resources.bootstrap, key);
@@ -312,6 +315,7 @@ export function listenerPlan(
     secure,
     http2,
     streams,
+    keepsCase: spelling || [...clusters.values()].some((info) => info.keepsCase),
     ownProxy: assumed.relays === true,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,

@@ -53,9 +53,11 @@ export function mirrorPlan(
       ? 'copies of streams'
       : listener.trace
         ? 'copies of requests that are traced'
-        : listener.suppressEnvoyHeaders
-          ? 'copies without x-envoy headers'
-          : undefined;
+        : listener.keepsCase
+          ? 'copies with the names of headers as they came'
+          : listener.suppressEnvoyHeaders
+            ? 'copies without x-envoy headers'
+            : undefined;
   if (problem !== undefined) leave(problem, found.at);
   const kept: JsonObject[] = [];
   const chances: Chance[] = [];

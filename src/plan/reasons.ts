@@ -228,7 +228,7 @@ const TEXT = {
   ],
   'not-http': [
     'A route for connections that only the proxy can carry out',
-    'Where connections to a TCP port go is decided in the kernel when they are opened. What depends on the bytes that a client sends first, such as the name in a TLS handshake, is not; nor are connections that come from elsewhere, and UDP.',
+    'Where connections to a TCP port go is decided in the kernel when they are opened, or by the name and the protocols that a client’s TLS handshake begins with, where that is looked at at the application’s socket. Connections that come from elsewhere, and UDP, are not.',
   ],
   'no-host': [
     'It names no host',
@@ -240,7 +240,7 @@ const TEXT = {
   ],
   'no-http-port': [
     'No port that carries what the rule is about',
-    'Requests are only looked for at ports that are declared as HTTP: on others the bytes may be anything. TCP routes are for ports that are declared as TCP.',
+    'Requests are only looked for at ports that are declared as HTTP: on others the bytes may be anything. TCP routes are for ports that are declared as TCP, TLS routes for those that are declared as TLS or HTTPS.',
   ],
   'unknown-delegate': [
     'It delegates to a VirtualService that is not in the files',
@@ -270,7 +270,10 @@ const TEXT = {
     'The original destination is asked for',
     'PASSTHROUGH forwards to the address that the client had chosen, which interception replaces.',
   ],
-  locality: ['Settings about localities', 'Endpoints have no localities here: all of them count as one.'],
+  locality: [
+    'Settings about localities',
+    'Endpoints have no localities here: all of them count as one. So distribution from a region that is named, and failover between regions, change nothing; what is about every region or about labels might.',
+  ],
   'mixed-servers': [
     'The outcome is not the same for all servers',
     'The rule asks for a port or address of the server, and the servers of one cluster differ in it. The choice of a server comes after the check.',

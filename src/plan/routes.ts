@@ -8,7 +8,7 @@ import { forwardVariants } from './forward.js';
 import { clusterLevel, responseEdits } from './header-edits.js';
 import type { FilterChain } from './http-filters.js';
 import type { Action, Condition, Piece, Reason, RoutePlan, VirtualHostPlan } from './ir.js';
-import { type LogOperator, writes } from './log-format.js';
+import { writes } from './log-format.js';
 import { bool, has, isObject, join, list, Notes, obj, onlyFields, str, strings } from './notes.js';
 import { directResponseVariants, redirectVariants } from './replies.js';
 import type { Rerouting } from './rerouting.js';
@@ -112,7 +112,12 @@ function decorated(filters: FilterOutcome, { answer }: Decoration): FilterOutcom
 const isFigure = ({ kind }: Piece): boolean => kind === 'figure';
 
 /** A variant with the edits of its answers, once for each case of them. */
-function byAnswer(notes: Notes, v: Variant, filters: FilterOutcome, logged: readonly LogOperator[]): Variant[] {
+function byAnswer(
+  notes: Notes,
+  v: Variant,
+  filters: FilterOutcome,
+  { logged, keepsCase }: Pick<ListenerContext, 'logged' | 'keepsCase'>,
+): Variant[] {
   const { action } = v;
   if (action.kind === 'proxy') return [v];
   const edited = filters.cases.flatMap(({ edits }) => [...edits.route, ...edits.filters]);
@@ -123,6 +128,12 @@ function byAnswer(notes: Notes, v: Variant, filters: FilterOutcome, logged: read
     return [{ ...proxied(own, v.when), guard: v.guard }];
   }
   return filters.cases.map(({ when, edits }): Variant => {
+    const rewritten = [...edits.route, ...edits.filters].find(({ op }) => op !== 'remove' && op !== 'add_if_absent');
+    if (keepsCase && action.kind === 'forward' && rewritten) {
+      const own = notes.fork();
+      own.add('response-headers', `${rewritten.name} is edited where names are spelled`, 'response_headers_to_add');
+      return { ...proxied(own, all([v.when, when])), guard: v.guard };
+    }
     if (!hasEdits(edits)) return when === ALWAYS ? v : { ...v, when: all([v.when, when]) };
     if (v.checks) {
       const own = notes.fork();
@@ -220,7 +231,7 @@ function routePlans(
         matched,
         filters,
         decoration,
-      }).flatMap((v) => byAnswer(notes, v, decorated(filters, decoration), ctx.listener.logged));
+      }).flatMap((v) => byAnswer(notes, v, decorated(filters, decoration), ctx.listener));
   const variants = plain
     .flatMap((v) => withTokens(notes, v, filters.changes))
     .map((v) => (ctx.listener.streams ? streamVariant(notes, v, path) : v));

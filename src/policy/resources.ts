@@ -107,6 +107,8 @@ export interface Intercept {
   readonly own?: { readonly address: string; readonly port: number };
   /** connections are decided when they are opened, and nobody else takes them */
   readonly direct?: true;
+  /** what a client says first tells where its connection goes */
+  readonly hello?: true;
   /** of a workload: who keeps the policy while the agent is away, the proxy or nobody (connections are refused) */
   readonly away?: 'proxy' | 'refuse';
 }

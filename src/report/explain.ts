@@ -8,11 +8,13 @@ import { MAX_REPLAY } from '../layout/exchanges.js';
 import { describeCondition, describeField, describeForwarding, describePredicate } from '../plan/describe.js';
 import { evaluate, oddity, type PlanRequest, type Trace, View } from '../plan/evaluate.js';
 import { formProblems, headText } from '../plan/form.js';
+import { routeFor } from '../plan/hellos.js';
 import type {
   Condition,
   ConnectionRoute,
   ForwardAction,
   HeaderEdit,
+  HelloPlan,
   ListenerPlan,
   Piece,
   Plan,
@@ -306,10 +308,23 @@ function explainConnection(
   };
 }
 
+/** Where a listener leads whose connections are routed by their first message. */
+function explainHello(plan: Plan, about: ListenerPlan, hellos: HelloPlan, request: PlanRequest): Explanation {
+  const index = about.offloaded ? routeFor(hellos, request.hello) : undefined;
+  const route = index === undefined ? undefined : hellos.routes[index]!;
+  const base = explainConnection(plan, { ...about, offloaded: route !== undefined }, route ?? NO_ROUTE, request);
+  const what = request.hello ? 'the ClientHello' : 'what the client sends first, which is not TLS';
+  if (route) return { ...base, why: `the endpoint is chosen by ${what}` };
+  return { ...base, winner: null, why: `no filter chain for ${what} is the kernel’s: the proxy decides` };
+}
+
+const NO_ROUTE: ConnectionRoute = { id: '', clusters: [] };
+
 /** Explains a request to a listener of a plan. Throws if there is no listener of that name. */
 export function explain(plan: Plan, request: PlanRequest): Explanation {
   const about = plan.listeners.find((l) => l.name === request.listener);
   if (about?.connections) return explainConnection(plan, about, about.connections, request);
+  if (about?.hellos) return explainHello(plan, about, about.hellos, request);
   const trace = evaluate(plan, request);
   const listener = plan.listeners.find((l) => l.name === trace.listener)!;
   const view = new View(request);

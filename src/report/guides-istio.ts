@@ -111,19 +111,21 @@ ${ROUTE.replace('  http:', '  gateways: [public]\n  http:')}`,
     },
   },
   'not-http': {
-    fix: 'Give each name a service or a port of its own, so that the address says where connections go, and use a TCP route.',
+    fix: 'Offer the service by TCP, if its clients can speak that; else the proxy goes on to carry it.',
     example: {
       place: 'documents',
-      before: `${HEAD('VirtualService', 'ledger')}spec:
-  hosts: [ledger]
-  tls:
-    - match: [{ port: 9443, sniHosts: [ledger.example.com] }]
-      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
-      after: `${HEAD('VirtualService', 'ledger')}spec:
-  hosts: [ledger]
-  tcp:
-    - match: [{ port: 9443 }]
-      route: [{ destination: { host: ledger, port: { number: 9443 } } }]`,
+      before: `apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: UDPRoute
+metadata: { name: ledger }
+spec:
+  parentRefs: [{ name: gate }]
+  rules: [{ backendRefs: [{ name: ledger, port: 9443 }] }]`,
+      after: `apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: { name: ledger }
+spec:
+  parentRefs: [{ name: gate }]
+  rules: [{ backendRefs: [{ name: ledger, port: 9443 }] }]`,
     },
   },
   'no-host': {
@@ -225,7 +227,7 @@ ${HEAD('VirtualService', 'reviews-routes')}spec:
     fix: 'Leave localities out where all endpoints are near.',
     example: {
       place: 'documents',
-      before: `${RULES}loadBalancer: { simple: ROUND_ROBIN, localityLbSetting: { enabled: true } }`,
+      before: `${RULES}loadBalancer: { simple: ROUND_ROBIN, localityLbSetting: { failoverPriority: [topology.kubernetes.io/region] } }`,
       after: ROUND_ROBIN,
     },
   },

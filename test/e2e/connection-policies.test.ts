@@ -1,40 +1,12 @@
 /** TCP routes of Istio and the Gateway API: connections go where Envoy alone, given the same resources, leads them. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { startEnvoy } from '../../src/lab/envoy.js';
 import { Lab } from '../../src/lab/processes.js';
-import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
-import { buildPlan } from '../../src/plan/build.js';
-import { report } from '../../src/plan/report.js';
-import { loadFiles } from '../../src/policy/load.js';
-import { Client, Echo } from './connection-world.js';
-import { moved } from './istio-world.js';
+import type { SidestepHandle } from '../../src/lab/sidestep.js';
+import { type Client, Echo } from './connection-world.js';
+import { istio, service, slice } from './mesh-text.js';
+import { startBeside } from './routes-beside.js';
 import { skip } from './world.js';
-
-const slice = (service: string, version: 'v1' | 'v2', port: number, name: string): string => `---
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata:
-  name: ${service}-${version}-${name}
-  labels: { kubernetes.io/service-name: ${service}, version: ${version}, app: ${service} }
-addressType: IPv4
-ports: [{ name: ${name}, port: ${port}, protocol: TCP }]
-endpoints: [{ addresses: ["127.0.1.${version === 'v1' ? 1 : 2}"] }]
-`;
-const service = (name: string, address: string, ports: string): string => `---
-apiVersion: v1
-kind: Service
-metadata: { name: ${name} }
-spec: { clusterIP: ${address}, selector: { app: ${name} }, ports: [${ports}] }
-`;
-const istio = (kind: string, name: string, spec: string): string => `---
-apiVersion: networking.istio.io/v1
-kind: ${kind}
-metadata: { name: ${name} }
-spec: ${spec}
-`;
 
 function policies(one: number, two: number): string {
   return [
@@ -115,25 +87,7 @@ describe('TCP routes', { skip, timeout: 120_000 }, () => {
   before(async () => {
     lab = await Lab.open('connection-policies');
     const [one, two] = [await Echo.start(lab, 'one', '127.0.1.1'), await Echo.start(lab, 'two', '127.0.1.2')];
-    const file = join(lab.dir, 'mesh.yaml');
-    await writeFile(file, policies(one.port, two.port));
-    const resources = await loadFiles([file], {});
-    assert.deepEqual(
-      resources.diagnostics.filter((d) => d.severity === 'error'),
-      [],
-    );
-    verdicts = new Map(
-      report(resources, buildPlan(resources)).results.map((r) => [
-        `${r.kind} ${r.name} ${r.rule}`,
-        r.reasons.map(({ code }) => code).join() || r.verdict,
-      ]),
-    );
-    const { bootstrap, at } = await moved(resources);
-    places = at;
-    await startEnvoy(lab, 'alone', bootstrap);
-    sidestep = await startSidestep(lab, [file]);
-    outside = await Client.start(lab);
-    inside = await Client.start(lab, sidestep);
+    ({ sidestep, inside, outside, places, verdicts } = await startBeside(lab, policies(one.port, two.port)));
   });
   after(() => lab?.close());
 

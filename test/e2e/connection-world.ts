@@ -29,6 +29,27 @@ export interface Job {
   readonly close?: boolean;
 }
 
+/** What tls-client.py does. */
+export interface TlsJob {
+  readonly to: string;
+  readonly port: number;
+  /** server name */
+  readonly name?: string;
+  /** ALPN */
+  readonly protocols?: readonly string[];
+  /** the ClientHello is sent in pieces of so many bytes */
+  readonly cut?: number;
+  readonly send?: string;
+  readonly times?: number;
+  /** bytes that the server sends first */
+  readonly greeting?: number;
+  readonly keep?: string;
+  readonly of?: string;
+  /** no TLS, but these messages (hexadecimal), after so many seconds */
+  readonly pieces?: readonly string[];
+  readonly wait?: number;
+}
+
 export interface Outcome {
   readonly error?: string;
   readonly size?: number;
@@ -36,6 +57,8 @@ export interface Outcome {
   readonly head?: string;
   readonly end?: 'end' | 'reset' | 'timeout' | 'open';
   readonly peer?: string;
+  /** bytes of the ClientHello */
+  readonly hello?: number;
   /** until an error */
   readonly seconds?: number;
 }
@@ -57,15 +80,20 @@ export class Client {
   }
 
   /** @param sidestep the mesh that it is in; undefined: none. @param more options of `exec` */
-  static async start(lab: Lab, sidestep?: SidestepHandle, more: readonly string[] = []): Promise<Client> {
-    const argv = ['python3', '-u', join(HERE, 'connection-client.py')];
+  static async start(
+    lab: Lab,
+    sidestep?: SidestepHandle,
+    more: readonly string[] = [],
+    script = 'connection-client.py',
+  ): Promise<Client> {
+    const argv = ['python3', '-u', join(HERE, script)];
     const options = { stdin: true };
     const process = sidestep?.start('client', argv, options, more) ?? lab.start('client outside', argv, options);
-    await process.waitFor(/connection-client/);
+    await process.waitFor(new RegExp(script.replace('.py', '')));
     return new Client(process);
   }
 
-  run(job: Job): Promise<Outcome> {
+  run(job: Job | TlsJob): Promise<Outcome> {
     const id = ++this.#serial;
     return new Promise((resolve) => {
       this.#pending.set(id, resolve);

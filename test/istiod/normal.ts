@@ -255,6 +255,11 @@ export function normalCluster(cluster: JsonObject, assignment: JsonObject | unde
   for (const field of CLUSTER_FIELDS) if (cluster[field] !== undefined) picked[field] = cluster[field];
   // nothing else ejects hosts, so without it there is no panic
   if (picked.outlier_detection === undefined) delete picked.common_lb_config;
+  // the weights of localities, among one
+  else if (asObjects(assignment?.endpoints).length < 2 && picked.common_lb_config) {
+    const { locality_weighted_lb_config: _, ...common } = picked.common_lb_config as JsonObject;
+    picked.common_lb_config = common;
+  }
   const thresholds = asObjects(asObject(cluster.circuit_breakers)?.thresholds).find(
     (t) => (t.priority ?? 'DEFAULT') === 'DEFAULT',
   );

@@ -113,6 +113,11 @@ const CASES: Case[] = [
   { name: 'use_remote_address', options: { hcm: { use_remote_address: true } }, expect: 'kernel' },
   { name: 'HTTP/2 codec', options: { hcm: { codec_type: 'HTTP2' } }, expect: 'codec' },
   { name: 'HTTP/1 codec', options: { hcm: { codec_type: 'HTTP1' } }, expect: 'kernel' },
+  {
+    name: 'names of headers with capital letters',
+    options: { hcm: { http_protocol_options: { header_key_format: { proper_case_words: {} } } } },
+    expect: 'unsupported-field',
+  },
   { name: 'local replies', options: { hcm: { local_reply_config: { mappers: [{}] } } }, expect: 'local-reply' },
   { name: 'request timeout', options: { hcm: { request_timeout: '5s' } }, expect: 'stream-limits' },
   { name: 'no request timeout', options: { hcm: { request_timeout: '0s' } }, expect: 'kernel' },

@@ -2,7 +2,15 @@
 import type { Document } from '../documents.js';
 import type { Context } from '../istio/context.js';
 import type { Typed } from '../istio/kubernetes-services.js';
-import type { ApiGateway, BackendTlsPolicy, GrpcRoute, HttpRoute, ReferenceGrant, TcpApiRoute } from './schema.js';
+import type {
+  ApiGateway,
+  BackendTlsPolicy,
+  GrpcRoute,
+  HttpRoute,
+  ReferenceGrant,
+  TcpApiRoute,
+  TlsApiRoute,
+} from './schema.js';
 
 export { BackendTls } from './backend-tls.js';
 export { Backends } from './backends.js';
@@ -15,13 +23,14 @@ export interface GatewayApiInput {
   readonly httpRoutes: Typed<HttpRoute>[];
   readonly grpcRoutes: Typed<GrpcRoute>[];
   readonly tcpRoutes: Typed<TcpApiRoute>[];
+  readonly tlsRoutes: Typed<TlsApiRoute>[];
   readonly referenceGrants: Typed<ReferenceGrant>[];
   readonly backendTls: Typed<BackendTlsPolicy>[];
 }
 
-const NOT_HTTP = new Set(['TLSRoute', 'UDPRoute']);
+const NOT_HTTP = new Set(['UDPRoute']);
 
-/** Registers the rules of routes that are about neither HTTP nor TCP. */
+/** Registers the rules of routes that are about neither HTTP, TLS nor TCP. */
 export function recogniseRoutes(context: Context, document: Document): void {
   if (!NOT_HTTP.has(document.kind)) return;
   const { spec } = document.json;

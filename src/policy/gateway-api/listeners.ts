@@ -7,6 +7,7 @@ import { apiTls } from '../istio/gateway-tls.js';
 import {
   ASSUMED_GATEWAY_PORT,
   ASSUMED_TCP_PORT,
+  ASSUMED_TLS_PORT,
   type GatewayServer,
   type GatewayWorkload,
   gatewayHostName,
@@ -149,14 +150,15 @@ export class ApiGateways {
     port: number | undefined,
     document: Document,
     path: Path,
-    protocol: 'http' | 'tcp' = 'http',
+    protocol: 'http' | 'tcp' | 'passthrough' = 'http',
   ): void {
-    const number = port ?? (protocol === 'http' ? ASSUMED_GATEWAY_PORT : ASSUMED_TCP_PORT);
+    const number =
+      port ?? { http: ASSUMED_GATEWAY_PORT, tcp: ASSUMED_TCP_PORT, passthrough: ASSUMED_TLS_PORT }[protocol];
     const [namespace = '', name = ''] = gateway.split('/');
     let servers = this.#listeners.get(gateway);
     if (servers?.some((s) => s.port === number || !s.assumed || (port === undefined && s.protocol === protocol)))
       return;
-    const message = `no Gateway describes ${gateway}: one with ${protocol === 'http' ? 'plain HTTP' : 'TCP'} on port ${number} is assumed`;
+    const message = `no Gateway describes ${gateway}: one with ${{ http: 'plain HTTP', tcp: 'TCP', passthrough: 'TLS that passes through' }[protocol]} on port ${number} is assumed`;
     this.#context.warn(document, path, 'unknown-gateway', message);
     if (!servers) {
       servers = [];

@@ -224,6 +224,10 @@ export const tcpApiRoute = z.object({
 });
 export type TcpApiRoute = z.infer<typeof tcpApiRoute>;
 
+/** TLSRoute; its versions differ in what is required only. */
+export const tlsApiRoute = z.object({ ...tcpApiRoute.shape, hostnames: z.array(nonEmpty()).optional() });
+export type TlsApiRoute = z.infer<typeof tlsApiRoute>;
+
 const allowedRoutes = () =>
   z.object({
     namespaces: z

@@ -4,6 +4,7 @@ import type { JsonObject } from '../resources.js';
 import type { Context, RuleBuilder } from './context.js';
 import type { DestinationRules, EffectivePolicy, Subset } from './destination-rules.js';
 import { clusterName } from './hosts.js';
+import { localityProblem } from './localities.js';
 import { ASSUMED, applyMeshTls, withMode } from './mesh-tls.js';
 import type { Peers } from './peer-authentication.js';
 import { type Endpoint, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
@@ -89,8 +90,10 @@ function build(
       const message = 'the address that was asked for cannot be passed on; a random endpoint is taken';
       context.unsupported(block.rule, [...block.path, 'loadBalancer', 'simple'], 'passthrough', message);
     }
-    if (block.fields.loadBalancer?.localityLbSetting !== undefined) {
-      const message = 'locality settings are not translated: all endpoints of this node count as one locality';
+    const localities = block.fields.loadBalancer?.localityLbSetting;
+    const problem = localities && localityProblem(localities, context.labels, endpoints);
+    if (problem !== undefined) {
+      const message = `${problem}: all endpoints of this node count as one locality`;
       context.unsupported(block.rule, [...block.path, 'loadBalancer', 'localityLbSetting'], 'locality', message);
     }
     if (block.fields.loadBalancer?.zoneAwareLbSetting !== undefined) {

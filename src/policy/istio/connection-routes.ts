@@ -6,7 +6,7 @@ import { BlockList, isIP, isIPv6 } from 'node:net';
 import type { Document } from '../documents.js';
 import { type Backends, backendHost } from '../gateway-api/backends.js';
 import type { ApiGateways, ApiListener } from '../gateway-api/listeners.js';
-import type { TcpApiRoute } from '../gateway-api/schema.js';
+import type { TcpApiRoute, TlsApiRoute } from '../gateway-api/schema.js';
 import type { JsonObject } from '../resources.js';
 import type { HostMention } from './assumptions.js';
 import type { Context, Path, RuleBuilder } from './context.js';
@@ -16,17 +16,17 @@ import { gatewayName, hostIntersection, hostMatches, MESH, resolveHost } from '.
 import { exportTo, type Typed, visible } from './kubernetes-services.js';
 import type { Service } from './registry.js';
 import { type Audience, destinationCluster, explainSkipped, fromHere, meshClients, type RouteInput } from './routes.js';
-import type { TcpMatch, TcpRoute, VirtualService } from './schema/virtual-service.js';
+import type { TcpMatch, TcpRoute, TlsRoute, VirtualService } from './schema/virtual-service.js';
 import type { Sidecars } from './sidecars.js';
 
-interface ConnectionRule {
+export interface ConnectionRule {
   readonly document: Document;
   readonly path: Path;
-  readonly route: TcpRoute;
+  readonly route: TcpRoute | TlsRoute;
   readonly rule: RuleBuilder;
 }
 
-interface Bound {
+export interface Bound {
   readonly document: Document;
   readonly hosts: readonly string[];
   readonly rules: readonly ConnectionRule[];
@@ -43,7 +43,7 @@ interface Bound {
 
 const TCP_PROXY = 'type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy';
 
-const chainOf = (proxy: JsonObject): JsonObject => ({
+export const chainOf = (proxy: JsonObject): JsonObject => ({
   filters: [{ name: 'envoy.filters.network.tcp_proxy', typed_config: proxy }],
 });
 
@@ -52,12 +52,12 @@ export const proxyOf = (chain: JsonObject): JsonObject =>
   (chain.filters as JsonObject[])[0]?.typed_config as JsonObject;
 
 /** A TCP proxy that leads to one cluster. */
-function toCluster(cluster: string): JsonObject {
+export function toCluster(cluster: string): JsonObject {
   return { '@type': TCP_PROXY, stat_prefix: cluster, cluster };
 }
 
 /** Whether the addresses of a service are in subnets: all of them, none, or some ('unknown' if it has none). */
-function within(addresses: readonly string[], subnets: readonly string[]): 'all' | 'none' | 'unknown' {
+export function within(addresses: readonly string[], subnets: readonly string[]): 'all' | 'none' | 'unknown' {
   const list = new BlockList();
   for (const text of subnets) {
     const [address = '', length] = text.split('/');
@@ -83,20 +83,26 @@ export function connectionListener(name: string, place: string, chain: JsonObjec
 
 export class ConnectionRoutes {
   /** in the order in which they count */
-  readonly #bound: Bound[] = [];
-  readonly #context: Context;
+  protected readonly bound: Bound[] = [];
+  protected readonly context: Context;
 
-  /** @param documents by age */
-  constructor(context: Context, documents: readonly Typed<VirtualService>[], sidecars: Sidecars) {
-    this.#context = context;
-    for (const { document, spec } of documents) if (spec.tcp?.length) this.#bind(document, spec, spec.tcp, sidecars);
+  /** @param documents by age. @param kind the routes of VirtualServices that it is about */
+  constructor(
+    context: Context,
+    documents: readonly Typed<VirtualService>[],
+    sidecars: Sidecars,
+    protected readonly kind: 'tcp' | 'tls' = 'tcp',
+  ) {
+    this.context = context;
+    for (const { document, spec } of documents)
+      if (spec[kind]?.length) this.#bind(document, spec, spec[kind], sidecars);
   }
 
-  #bind(document: Document, spec: VirtualService, routes: readonly TcpRoute[], sidecars: Sidecars): void {
-    const context = this.#context;
+  #bind(document: Document, spec: VirtualService, routes: readonly (TcpRoute | TlsRoute)[], sidecars: Sidecars): void {
+    const context = this.context;
     const rules = routes.map((route, index): ConnectionRule => {
-      const path = ['spec', 'tcp', index];
-      return { document, path, route, rule: context.rule(document, path, `tcp[${index}]`) };
+      const path = ['spec', this.kind, index];
+      return { document, path, route, rule: context.rule(document, path, `${this.kind}[${index}]`) };
     });
     const why = (code: string, key: string, message: string) => {
       for (const { rule } of rules) context.unsupported(rule, ['spec', key], code, message);
@@ -117,12 +123,15 @@ export class ConnectionRoutes {
       else why('sidecar', 'hosts', 'the Sidecar of the clients does not import it');
       return;
     }
-    this.#bound.push({ document, hosts, rules, mesh: shown && imported, gateways: others, exportTo: exported });
+    this.bound.push({ document, hosts, rules, mesh: shown && imported, gateways: others, exportTo: exported });
   }
 
   /** A TCPRoute of the Gateway API, as istiod has it: a VirtualService for the listeners that take it. */
-  addApiRoute({ document, spec }: Typed<TcpApiRoute>, gateways: ApiGateways): void {
-    const context = this.#context;
+  addApiRoute({ document, spec }: Typed<TcpApiRoute | TlsApiRoute>, gateways: ApiGateways): void {
+    const context = this.context;
+    const names = 'hostnames' in spec && spec.hostnames?.length ? spec.hostnames.map((h) => h.toLowerCase()) : ['*'];
+    const match = this.kind === 'tls' ? { match: [{ sniHosts: names }] } : {};
+    const protocol = this.kind === 'tls' ? 'passthrough' : 'tcp';
     const backends: NonNullable<Bound['backends']>[number][] = [];
     const rules = (spec.rules ?? []).map(({ backendRefs = [] }, index): ConnectionRule => {
       const path = ['spec', 'rules', index];
@@ -134,7 +143,7 @@ export class ConnectionRoutes {
         return [{ destination: { host: place.host, ...port }, weight: ref.weight ?? 1 }];
       });
       backends.push(backendRefs);
-      return { document, path, route: { route }, rule };
+      return { document, path, route: { ...match, route }, rule };
     });
     const taking: ApiListener[] = [];
     const problems: string[] = [];
@@ -143,7 +152,7 @@ export class ConnectionRoutes {
       const gateway = `${ref.namespace ?? document.namespace}/${ref.name}`;
       const path = ['spec', 'parentRefs'];
       const own = group === 'gateway.networking.k8s.io' && kind === 'Gateway';
-      if (own && context.assumeEndpoints) gateways.assume(gateway, ref.port, document, path, 'tcp');
+      if (own && context.assumeEndpoints) gateways.assume(gateway, ref.port, document, path, protocol);
       const found = !own
         ? `parents of kind ${kind} take no connections here`
         : gateways.listeners(gateway)
@@ -151,22 +160,23 @@ export class ConnectionRoutes {
           : `no document describes gateway ${gateway}: nothing is intercepted for it`;
       if (typeof found === 'string') problems.push(found);
       else {
-        const tcp = found.filter(({ protocol }) => protocol === 'tcp');
-        if (tcp.length === 0) problems.push(`no listener of gateway ${gateway} is about TCP`);
-        taking.push(...tcp);
+        const own = found.filter((listener) => listener.protocol === protocol);
+        const about = protocol === 'tcp' ? 'is about TCP' : 'lets TLS pass through';
+        if (own.length === 0) problems.push(`no listener of gateway ${gateway} ${about}`);
+        taking.push(...own);
       }
     }
     // a rule is the kernel's only if everything that leads to it is
     for (const message of problems)
       for (const { rule } of rules) context.unsupported(rule, ['spec', 'parentRefs'], 'gateway', message);
-    const names = [...new Set(taking.map(({ gateway }) => gateway))];
-    this.#bound.push({
-      ...{ document, hosts: ['*'], rules, mesh: false, gateways: names, exportTo: ['*'], taking, backends },
+    const meant = [...new Set(taking.map(({ gateway }) => gateway))];
+    this.bound.push({
+      ...{ document, hosts: names, rules, mesh: false, gateways: meant, exportTo: ['*'], taking, backends },
     });
   }
 
   /** Whether all backends of a rule are what they must be; else the rule has a reason. */
-  #usable(
+  protected usable(
     { document, backends }: Bound,
     index: number,
     { rule, path, route }: ConnectionRule,
@@ -175,14 +185,14 @@ export class ConnectionRoutes {
     if (!backends) return true;
     const wrong = (backends[index] ?? []).map((ref) => known.resolve(document, ref)).find((b) => 'message' in b);
     const message = wrong && 'message' in wrong ? wrong.message : route.route.length === 0 ? 'no backends' : undefined;
-    if (message !== undefined) this.#context.unsupported(rule, [...path, 'backendRefs'], 'translation', message);
+    if (message !== undefined) this.context.unsupported(rule, [...path, 'backendRefs'], 'translation', message);
     return message === undefined;
   }
 
   /** Hosts, and hosts and ports of destinations, that they speak of. */
   *mentions(): Iterable<HostMention & { path: (string | number)[]; tcp: true }> {
-    const { domain } = this.#context;
-    for (const { document, hosts, rules, mesh } of this.#bound) {
+    const { domain } = this.context;
+    for (const { document, hosts, rules, mesh } of this.bound) {
       for (const { route, path } of rules) {
         for (const [index, { destination }] of route.route.entries()) {
           yield {
@@ -206,7 +216,7 @@ export class ConnectionRoutes {
 
   /** The gateways that they are bound to, with the ports that matches ask for. */
   *gatewayMentions(): Iterable<{ name: string; document: Document; path: Path; ports: Set<number> }> {
-    for (const { document, rules, gateways, taking } of this.#bound) {
+    for (const { document, rules, gateways, taking } of this.bound) {
       if (taking) continue;
       for (const name of gateways) {
         const ports = rules.flatMap(({ route }) => portsFor(route, (match) => isFor(match, name, document)));
@@ -216,7 +226,12 @@ export class ConnectionRoutes {
   }
 
   /** The TCP proxy of a rule, for connections to a port. */
-  #proxy(input: RouteInput, { document, path, route, rule }: ConnectionRule, port: number, audience: Audience) {
+  protected proxy(
+    input: RouteInput,
+    { document, path, route, rule }: ConnectionRule,
+    port: number,
+    audience: Audience,
+  ) {
     const { context } = input;
     const from = { port, audience, single: true };
     const cluster = (index: number) =>
@@ -258,20 +273,20 @@ export class ConnectionRoutes {
    * that connections must go to is looked at here: the addresses of the service are known.
    */
   ofService(input: RouteInput, service: Service, port: number): JsonObject | undefined {
-    const audience = meshClients(this.#context);
-    for (const { hosts, rules, mesh } of this.#bound) {
+    const audience = meshClients(this.context);
+    for (const { hosts, rules, mesh } of this.bound) {
       if (!mesh || !hosts.some((host) => hostMatches(host, service.host))) continue;
       for (const rule of rules) {
-        const matches = this.#matching(input, rule, port, audience);
+        const matches = this.matching(input, rule, port, audience);
         if (!matches) continue;
         const subnets = matches.flatMap((match) => match?.destinationSubnets ?? []);
         const any = matches.some((match) => !match?.destinationSubnets?.length);
         const inside = any ? 'all' : within(service.addresses, subnets);
         if (inside === 'none') continue;
-        const chain = chainOf(this.#proxy(input, rule, port, audience));
+        const chain = chainOf(this.proxy(input, rule, port, audience));
         if (inside === 'all') return chain;
         const message = `which addresses of ${service.host} are in these subnets cannot be told`;
-        this.#context.unsupported(rule.rule, [...rule.path, 'match'], 'translation', message);
+        this.context.unsupported(rule.rule, [...rule.path, 'match'], 'translation', message);
         return undefined;
       }
     }
@@ -279,7 +294,7 @@ export class ConnectionRoutes {
   }
 
   /** The matches of a rule that are about connections to a port; undefined: none is. */
-  #matching(
+  protected matching(
     input: RouteInput,
     rule: ConnectionRule,
     port: number,
@@ -294,6 +309,21 @@ export class ConnectionRoutes {
     return found.length > 0 ? found : undefined;
   }
 
+  /** What is bound to a gateway's server, with whom it is for. */
+  protected *boundTo(workload: GatewayWorkload, server: GatewayServer): Iterable<{ bound: Bound; audience: Audience }> {
+    for (const bound of this.bound) {
+      const { document, hosts, gateways, exportTo, taking } = bound;
+      if (taking && !taking.includes(server)) continue;
+      const { namespace = document.namespace, labels } = workload;
+      if (!gateways.includes(server.gateway)) continue;
+      if (workload.namespace !== undefined && !visible(exportTo, workload.namespace)) continue;
+      const own = server.hosts.filter((h) => h.namespace === '*' || h.namespace === document.namespace);
+      const offered = own.map(({ host }) => host);
+      if (hostIntersection(offered, hosts).length === 0) continue;
+      yield { bound, audience: { gateways: [server.gateway], namespace, labels } };
+    }
+  }
+
   /** What a gateway's server that is about connections does with them; undefined: no rule speaks of it. */
   ofGateway(
     input: RouteInput,
@@ -301,26 +331,17 @@ export class ConnectionRoutes {
     server: GatewayServer,
     backends: Backends,
   ): JsonObject | undefined {
-    const { labels } = workload;
-    for (const bound of this.#bound) {
-      const { document, hosts, rules, gateways, exportTo, taking } = bound;
-      if (taking && !taking.includes(server)) continue;
-      const { namespace = document.namespace } = workload;
-      if (!gateways.includes(server.gateway)) continue;
-      if (workload.namespace !== undefined && !visible(exportTo, workload.namespace)) continue;
-      const own = server.hosts.filter((h) => h.namespace === '*' || h.namespace === document.namespace);
-      const offered = own.map(({ host }) => host);
-      if (hostIntersection(offered, hosts).length === 0) continue;
-      const audience = { gateways: [server.gateway], namespace, labels };
+    for (const { bound, audience } of this.boundTo(workload, server)) {
+      const { rules } = bound;
       for (const [index, rule] of rules.entries()) {
-        if (!this.#matching(input, rule, server.port, audience)) continue;
-        if (!this.#usable(bound, index, rule, backends)) return undefined;
+        if (!this.matching(input, rule, server.port, audience)) continue;
+        if (!this.usable(bound, index, rule, backends)) return undefined;
         if (server.tls || server.protocol !== 'tcp') {
           const message = `gateway ${server.gateway} speaks TLS on port ${server.port}: connections there are not intercepted`;
-          this.#context.unsupported(rule.rule, ['spec', 'gateways'], 'tls', message);
+          this.context.unsupported(rule.rule, ['spec', 'gateways'], 'tls', message);
           return undefined;
         }
-        return chainOf(this.#proxy(input, rule, server.port, audience));
+        return chainOf(this.proxy(input, rule, server.port, audience));
       }
     }
     return undefined;
@@ -329,15 +350,16 @@ export class ConnectionRoutes {
   /** Gives a reason to the rule that a chain is made of, which is not carried out. */
   leave(chain: JsonObject, code: string, message: string): void {
     const proxy = proxyOf(chain);
-    for (const { rule, path } of this.#bound.flatMap(({ rules }) => rules))
-      if (rule.objects.includes(proxy)) this.#context.unsupported(rule, path, code, message);
+    for (const { rule, path } of this.bound.flatMap(({ rules }) => rules))
+      if (rule.objects.includes(proxy)) this.context.unsupported(rule, path, code, message);
   }
 
   /** Gives reasons to rules that no listener uses. */
   explainUnused(services: readonly Service[], isGateway: (name: string) => boolean): void {
-    for (const { hosts, rules, mesh, gateways, taking } of this.#bound) {
+    for (const { hosts, rules, mesh, gateways, taking } of this.bound) {
       const covered = services.filter((service) => hosts.some((host) => hostMatches(host, service.host)));
-      const tcp = covered.some((service) => service.ports.some(({ protocol }) => protocol === 'tcp'));
+      const tcp = covered.some((service) => service.ports.some(({ protocol }) => protocol === this.kind));
+      const what = this.kind === 'tcp' ? 'plain TCP' : 'TLS';
       for (const { rule, path } of rules) {
         if (rule.objects.length > 0 || rule.unsupported.length > 0) continue;
         const missing = taking ? [] : gateways.filter((name) => !isGateway(name));
@@ -345,9 +367,9 @@ export class ConnectionRoutes {
           missing.length > 0
             ? ['gateway', `no document describes gateway ${missing.join(', ')}: nothing is intercepted for it`]
             : mesh && covered.length > 0 && !tcp
-              ? ['no-http-port', 'none of its hosts has a port that carries plain TCP']
-              : ['gateway', 'no service or gateway has a TCP port that it is about'];
-        this.#context.unsupported(rule, path, code!, message!);
+              ? ['no-http-port', `none of its hosts has a port that carries ${what}`]
+              : ['gateway', `no service or gateway has a port of ${what} that it is about`];
+        this.context.unsupported(rule, path, code!, message!);
       }
     }
   }

@@ -3,6 +3,7 @@
  * (pilot/pkg/model/gateway.go) this merges all Gateway documents that select the same workload.
  */
 import type { Document } from '../documents.js';
+import type { ConnectionRoutes } from './connection-routes.js';
 import type { Context, Path } from './context.js';
 import { istioTls, type ServerTls } from './gateway-tls.js';
 import type { Typed } from './kubernetes-services.js';
@@ -27,6 +28,8 @@ export interface GatewayServer {
   readonly httpsRedirect: boolean;
   /** it has settings about TLS */
   readonly tls?: true;
+  /** `passthrough`: to clusters that server names say, which is not done here */
+  readonly auto?: true;
   /** of a server with the protocol `tls`: the certificates */
   readonly https?: ServerTls;
   readonly document: Document;
@@ -57,6 +60,7 @@ export interface GatewayWorkload {
 /** The ports that are assumed for gateways that no document describes: of requests, and of connections. */
 export const ASSUMED_GATEWAY_PORT = 80;
 export const ASSUMED_TCP_PORT = 31400;
+export const ASSUMED_TLS_PORT = 443;
 
 const PLAIN = new Set(['HTTP', 'HTTP2', 'GRPC', 'GRPC-WEB', 'GRPC_WEB']);
 
@@ -129,6 +133,7 @@ export class Gateways {
           return { namespace: namespace === '.' ? document.namespace : namespace, host };
         }),
         ...(server.tls ? { tls: true } : {}),
+        ...(server.tls?.mode === 'AUTO_PASSTHROUGH' ? { auto: true } : {}),
         httpsRedirect: kind === 'http' && server.tls?.httpsRedirect === true,
         ...(kind === 'tls' ? { https: istioTls(server.tls) } : {}),
         document,
@@ -183,16 +188,21 @@ export class Gateways {
       const workload = this.#assume(name, undefined, {}, document, path);
       for (const number of numbers.sort((a, b) => a - b)) workload.servers.push(anyHost(name, number, document, path));
     }
-    for (const { name, document, path, ports } of virtualServices.connections.gatewayMentions()) {
+    this.#assumeConnected(virtualServices.connections, 'tcp', ASSUMED_TCP_PORT, 'TCP');
+    this.#assumeConnected(virtualServices.hellos, 'passthrough', ASSUMED_TLS_PORT, 'TLS that passes through');
+  }
+
+  #assumeConnected(routes: ConnectionRoutes, protocol: ServerProtocol, usual: number, what: string): void {
+    for (const { name, document, path, ports } of routes.gatewayMentions()) {
       const known = this.#byGateway.get(name);
       if (known && !known.assumed) continue;
-      const numbers = ports.size > 0 ? [...ports] : [ASSUMED_TCP_PORT];
-      const message = `no Gateway describes ${name}: one with TCP on port ${numbers.join(', ')} is assumed`;
+      const numbers = ports.size > 0 ? [...ports] : [usual];
+      const message = `no Gateway describes ${name}: one with ${what} on port ${numbers.join(', ')} is assumed`;
       this.#context.warn(document, path, 'unknown-gateway', message);
       const workload = known ?? this.#assume(name, undefined, {}, document, path);
       for (const number of numbers.sort((a, b) => a - b))
         if (!workload.servers.some(({ port }) => port === number))
-          workload.servers.push({ ...anyHost(name, number, document, path), protocol: 'tcp' });
+          workload.servers.push({ ...anyHost(name, number, document, path), protocol });
     }
   }
 

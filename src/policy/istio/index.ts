@@ -63,6 +63,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const apiGateways = new ApiGateways(context, registry, input.apiGateways, input.namespaces);
   const apiRoutes = new ApiRoutes(context, registry, apiGateways, [...input.httpRoutes, ...input.grpcRoutes]);
   for (const route of input.tcpRoutes) virtualServices.connections.addApiRoute(route, apiGateways);
+  for (const route of input.tlsRoutes) virtualServices.hellos.addApiRoute(route, apiGateways);
   const mentions = [...virtualServices.mentions(), ...apiRoutes.mentions()];
   assumeServices(context, registry, mentions, destinationRules);
   for (const { host, port, protocol } of apiRoutes.spoken()) registry.speak(host, port, protocol);
@@ -119,7 +120,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   );
   apiRoutes.explainUnheard((server) => atGateways.problemOf(server));
   const connected = buildConnectionListeners(
-    ...([routes, seen, workloads, virtualServices.connections, authorization, place, backends] as const),
+    ...([routes, seen, workloads, virtualServices, authorization, place, backends] as const),
     patchConnections(input.envoyFilters),
   );
   const known: KnownListener[] = [
@@ -137,7 +138,8 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
   left.attached(new AttachedPolicies(context, input.foreign));
   virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));
-  virtualServices.connections.explainUnused(registry.all(), (name) => gateways.has(name));
+  for (const routes of [virtualServices.connections, virtualServices.hellos])
+    routes.explainUnused(registry.all(), (name) => gateways.has(name));
   destinationRules.explainUnused(registry.all());
   authorization.explainUnused();
   authentications.explainUnused();

@@ -9,6 +9,7 @@ import {
   httpRoute,
   referenceGrant,
   tcpApiRoute,
+  tlsApiRoute,
 } from '../gateway-api/schema.js';
 import type { Context, Path } from './context.js';
 import type { KubernetesInput, Typed } from './kubernetes-services.js';
@@ -120,6 +121,7 @@ class Reader {
     httpRoutes: [],
     grpcRoutes: [],
     tcpRoutes: [],
+    tlsRoutes: [],
     referenceGrants: [],
     backendTls: [],
     namespaces: [],
@@ -287,6 +289,10 @@ class Reader {
         break;
       case 'TCPRoute':
         if (!this.take(document, tcpApiRoute, input.tcpRoutes, ['spec'], true))
+          invalidRules(context, document, 'rules', true);
+        break;
+      case 'TLSRoute':
+        if (!this.take(document, tlsApiRoute, input.tlsRoutes, ['spec'], true))
           invalidRules(context, document, 'rules', true);
         break;
       case 'ReferenceGrant':

@@ -4,6 +4,7 @@
  * they select (a server's sidecar would act there), and the listeners of gateways.
  */
 import type { Document } from '../documents.js';
+import { asObject } from '../envoy/walk.js';
 import type { Clients, JsonObject, LeftReason } from '../resources.js';
 import type { AttachedPolicies } from './attached-policies.js';
 import type { ClusterInfo } from './clusters.js';
@@ -45,6 +46,20 @@ type Fate =
 interface TargetRefs {
   readonly targetRef?: { kind: string; name: string } | undefined;
   readonly targetRefs?: { kind: string; name: string }[] | undefined;
+}
+
+/** Whether a patch is about nothing but how names of headers are spelled: servers get them as they were sent. */
+function spellsOnly({ applyTo, operation, value }: Patch): boolean {
+  const config = asObject(value.typed_config) ?? {};
+  const inner = asObject(config.http_protocol_options) ?? {};
+  const only = (of: JsonObject, ...keys: string[]) => Object.keys(of).every((key) => keys.includes(key));
+  return (
+    applyTo === 'NETWORK_FILTER' &&
+    operation === 'MERGE' &&
+    only(value, 'name', 'typed_config') &&
+    only(config, '@type', 'http_protocol_options') &&
+    only(inner, 'header_key_format')
+  );
 }
 
 const targetsOf = (spec: TargetRefs) => [...(spec.targetRef ? [spec.targetRef] : []), ...(spec.targetRefs ?? [])];
@@ -209,7 +224,8 @@ export class LeftToProxy {
     if (filter !== undefined && /^envoy\.(?!filters\.)/.test(filter))
       return { nothing: `no filter has the name ${filter}` };
     if (match.listener?.filterChain?.name?.startsWith('envoy.')) return { nothing: 'no filter chain has this name' };
-    if (/^(ANY|SIDECAR_INBOUND)$/.test(context) && !(applyTo === 'CLUSTER' && context === 'ANY')) {
+    const elsewhere = applyTo === 'CLUSTER' || spellsOnly(patch);
+    if (/^(ANY|SIDECAR_INBOUND)$/.test(context) && !(elsewhere && context === 'ANY')) {
       const objects = match.routeConfiguration?.gateway ? [] : [...this.#patchedServers(selection, patch)];
       if (objects.length > 0 || context === 'SIDECAR_INBOUND')
         return { left: 'sidecars of servers do not run on this node', objects };

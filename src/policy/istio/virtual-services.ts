@@ -10,6 +10,7 @@ import { isHttp, type Service } from './registry.js';
 import { buildRoutes, type HttpRule, type RouteInput } from './routes.js';
 import type { HttpRoute, VirtualService } from './schema/virtual-service.js';
 import type { Sidecars } from './sidecars.js';
+import { TlsRoutes } from './tls-routes.js';
 
 interface Bound {
   readonly document: Document;
@@ -62,6 +63,7 @@ export class VirtualServices {
   readonly atGateways: GatewayBound[] = [];
   /** what they say of connections */
   readonly connections: ConnectionRoutes;
+  readonly hellos: TlsRoutes;
   readonly #delegates = new Map<string, HttpRule[]>();
   readonly #context: Context;
   readonly #sidecars: Sidecars;
@@ -69,6 +71,7 @@ export class VirtualServices {
   constructor(context: Context, documents: readonly Typed<VirtualService>[], sidecars: Sidecars) {
     this.#context = context;
     this.#sidecars = sidecars;
+    this.hellos = new TlsRoutes(context, [...documents].sort(byAge), sidecars, 'tls');
     this.connections = new ConnectionRoutes(context, [...documents].sort(byAge), sidecars);
     const read = [...documents]
       .sort(byAge)
@@ -96,11 +99,6 @@ export class VirtualServices {
 
   #rules(document: Document, spec: VirtualService): HttpRule[] {
     const context = this.#context;
-    spec.tls?.forEach((_, index) => {
-      const path = ['spec', 'tls', index];
-      const rule = context.rule(document, path, `tls[${index}]`);
-      context.unsupported(rule, path, 'not-http', 'TLS routes are not intercepted');
-    });
     return (spec.http ?? []).map((route, index): HttpRule => {
       const path = ['spec', 'http', index];
       weights(context, document, path, route);
@@ -187,6 +185,7 @@ export class VirtualServices {
   }> {
     const { domain } = this.#context;
     yield* this.connections.mentions();
+    yield* this.hellos.mentions();
     const meshed = new Set(this.#bound.map((bound) => bound.document));
     const gatewayOnly = this.atGateways.filter((bound) => !meshed.has(bound.document));
     for (const bound of [...this.#bound, ...gatewayOnly]) {

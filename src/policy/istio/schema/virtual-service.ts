@@ -1,4 +1,4 @@
-/** VirtualService (networking.istio.io): HTTP and TCP routes; TLS routes are only recognised. */
+/** VirtualService (networking.istio.io): HTTP, TLS and TCP routes. */
 import { z } from 'zod';
 import {
   atMostOne,
@@ -271,12 +271,35 @@ const tcpRoute = () =>
   );
 export type TcpRoute = z.infer<ReturnType<typeof tcpRoute>>;
 
+const tlsMatch = () =>
+  z.object({
+    sniHosts: z.array(nonEmpty()).min(1, 'names no server name'),
+    destinationSubnets: z.array(z.string()).optional(),
+    port: port().optional(),
+    sourceLabels: labels().optional(),
+    sourceNamespace: z.string().optional(),
+    gateways: z.array(z.string()).optional(),
+  });
+export type TlsMatch = z.infer<ReturnType<typeof tlsMatch>>;
+
+const tlsRoute = () =>
+  rule(
+    z.object({
+      match: z.array(tlsMatch()).min(1, 'has no match'),
+      route: z.array(tcpDestination()).min(1, 'names no destination'),
+    }),
+    someWeight,
+    'the weights of several destinations must not all be 0',
+    ['route'],
+  );
+export type TlsRoute = z.infer<ReturnType<typeof tlsRoute>>;
+
 export const virtualService = rule(
   z.object({
     hosts: z.array(nonEmpty()).optional(),
     gateways: z.array(nonEmpty()).optional(),
     http: z.array(httpRoute()).optional(),
-    tls: z.array(z.unknown()).optional(),
+    tls: z.array(tlsRoute()).optional(),
     tcp: z.array(tcpRoute()).optional(),
     exportTo: z.array(z.string()).optional(),
   }),
