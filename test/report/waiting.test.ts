@@ -104,7 +104,7 @@ describe('check: rules that wait for HTTP/2 or TLS', () => {
     ]);
     assert.deepEqual([output.kernel, output.http2, output.tls, output.http2AndTls], [3, 2, 2, 0]);
     assert.match(checkText(output), /2 of the proxy's would be in the kernel but for TLS \(25\.0%\)/);
-    assert.match(checkHtml(output, sources), /<b>1<\/b> of the proxy’s would be in the kernel but for HTTP\/2/);
+    assert.match(checkHtml(output, sources), /<b>2<\/b> of the proxy’s would be in the kernel but for HTTP\/2/);
   });
 
   it('mutual TLS with the mesh’s certificates, which the node is taken to have', async () => {
