@@ -11,6 +11,7 @@ const SO_ERROR = 4;
 const SO_LINGER = 13;
 const SO_RCVLOWAT = 18;
 const SO_SNDBUFFORCE = 32;
+const SO_RCVBUFFORCE = 33;
 const SO_COOKIE = 57;
 const SO_NETNS_COOKIE = 71;
 const TCP_NODELAY = 1;
@@ -60,6 +61,11 @@ export function setLinger(fd: number, seconds: number | undefined): void {
 /** Send buffer in bytes, beyond net.core.wmem_max (needs CAP_NET_ADMIN); the kernel doubles it. */
 export function setSendBuffer(fd: number, bytes: number): void {
   setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, ints(bytes));
+}
+
+/** Receive buffer in bytes, beyond net.core.rmem_max (needs CAP_NET_ADMIN); the kernel doubles it. */
+export function setReceiveBuffer(fd: number, bytes: number): void {
+  setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, ints(bytes));
 }
 
 /** TCP_NODELAY. */
