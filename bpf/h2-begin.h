@@ -2,7 +2,7 @@
 /* HTTP/2: a new stream, decided by its head. */
 #pragma once
 #include "h2-limits.h"
-#include "h2-retry.h"
+#include "h2-replies.h"
 #include "h2-timeouts.h"
 #include "balance.h"
 #include "token.h"
@@ -59,6 +59,8 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   if (!action_at || s->n_lots || listener->log)
     return 0;
   const struct action *action = AT(struct action, image, action_at);
+  if (action->kind == ACTION_REPLY)
+    note_reply(space, &w, action, a, f);
   /* edits of answers, and limits are the proxy's until the kernel keeps what they need by stream */
   if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables || action->answer ||
       action->mirror || action->trace || action->per_try_ms || !time_stream(&space->h, action, times))
@@ -74,15 +76,6 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   if (!build_request(&w, action) || !stage_head(space, s, f))
     return 0;
   return *id + 1;
-}
-
-/* Whether the decoded request is a HEAD. */
-static __always_inline __u32 is_head(const struct hpack *h) {
-  __u32 at = h->pseudo[PSEUDO_METHOD].at;
-  return h->pseudo[PSEUDO_METHOD].len == 4 && text_at(h, at) == 'H' && text_at(h, at + 1) == 'E' &&
-                 text_at(h, at + 2) == 'A' && text_at(h, at + 3) == 'D'
-             ? H2_STREAM_HEAD
-             : 0;
 }
 
 /* A new stream. Returns 1 when the kernel has taken it. */

@@ -20,6 +20,7 @@ struct h2_space {
   struct hpack h;
   struct staged staged;
   struct h2_kept kept;
+  struct h2_reply reply;
 };
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);

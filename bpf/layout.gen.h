@@ -74,6 +74,8 @@
 #define MAX_H2_STAGED 4096
 #define MAX_H2_KEPT 3840
 #define MAX_H2_KEPT_STREAMS 8192
+#define MAX_H2_REPLIES 256
+#define MAX_H2_REPLY 4080
 
 #define SCAN_NONE 0
 #define SCAN_METHOD_END 1
@@ -1412,3 +1414,16 @@ _Static_assert(__builtin_offsetof(struct h2_kept, backoff_ms) == 68, "h2_kept.ba
 _Static_assert(__builtin_offsetof(struct h2_kept, choice) == 72, "h2_kept.choice");
 _Static_assert(__builtin_offsetof(struct h2_kept, len) == 76, "h2_kept.len");
 _Static_assert(__builtin_offsetof(struct h2_kept, bytes) == 80, "h2_kept.bytes");
+
+/* What the mesh itself answers on a stream, as HTTP/1.1 would have it. */
+struct h2_reply {
+  __u64 cookie; /* of the client’s connection */
+  __u32 flags; /* H2_STREAM: GRPC, HEAD */
+  __u32 len; /* bytes of the head and the body */
+  __u8 bytes[4080]; /* these */
+};
+_Static_assert(sizeof(struct h2_reply) == 4096, "h2_reply");
+_Static_assert(__builtin_offsetof(struct h2_reply, cookie) == 0, "h2_reply.cookie");
+_Static_assert(__builtin_offsetof(struct h2_reply, flags) == 8, "h2_reply.flags");
+_Static_assert(__builtin_offsetof(struct h2_reply, len) == 12, "h2_reply.len");
+_Static_assert(__builtin_offsetof(struct h2_reply, bytes) == 16, "h2_reply.bytes");

@@ -37,14 +37,8 @@ interface Survey {
   /** rules about connections, not requests: all, and those in the kernel */
   connections: number;
   connectionsKernel: number;
-  /** rules left to the proxy that would be in the kernel but for HTTP/2, for TLS, for both */
-  http2: number;
-  tls: number;
-  http2AndTls: number;
-  /** rules with a reason that has to do with HTTP/2 or TLS, among others or alone */
-  unspoken: number;
-  /** rules with a reason that neither HTTP/2 nor TLS would take away, by code */
-  readonly beyond: Map<string, number>;
+  /** rules in the kernel without a backend: it answers their requests */
+  nowhere: number;
 }
 
 /** Warnings that say so. */
@@ -52,9 +46,6 @@ const UNKNOWN_KINDS = new Set(['backend-kind', 'unknown-filter', 'unknown-provid
 
 /** The share of rules that are to be in the kernel. */
 const GOAL = 0.94;
-
-/** Codes of what is spoken by the proxy only. */
-const SPOKEN = new Set(['grpc', 'upstream-protocol', 'codec', 'tls', 'mesh-tls', 'tls-secret']);
 
 /** Reasons shown of each survey. */
 const TOP = 20;
@@ -95,9 +86,6 @@ function general(message: string): string {
 function record(survey: Survey, repository: string, result: CheckReport): void {
   survey.inputs++;
   survey.documents += result.documents;
-  survey.http2 += result.http2;
-  survey.tls += result.tls;
-  survey.http2AndTls += result.http2AndTls;
   if (result.errors.length > 0) survey.rejected++;
   for (const error of result.errors) {
     survey.errors.set(error.code, (survey.errors.get(error.code) ?? 0) + 1);
@@ -114,14 +102,10 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
     const own = (field: string) => rule.rule === 'spec' || field.startsWith(`spec.${rule.rule}.`);
     const unknown = result.warnings.some((w) => UNKNOWN_KINDS.has(w.code) && w.file === rule.file && own(w.field));
     if (rule.verdict === 'kernel' && unknown) survey.unknown++;
+    const nowhere = result.warnings.some((w) => w.code === 'no-backend' && w.file === rule.file && own(w.field));
+    if (rule.verdict === 'kernel' && nowhere) survey.nowhere++;
     const nothing = result.warnings.some((w) => w.code === 'no-effect' && w.file === rule.file);
     if (rule.verdict === 'kernel' && /^(EnvoyFilter|Telemetry)$/.test(rule.kind) && nothing) survey.idle++;
-    const codes = new Set(rule.reasons.map(({ code }) => code));
-    if ([...codes].some((code) => SPOKEN.has(code))) survey.unspoken++;
-    const others = [...codes].filter((code) => !SPOKEN.has(code));
-    // where there is nothing else, what is left of these is not translated at all
-    const why = others.length > 0 ? others : codes;
-    if (!rule.waitsFor) for (const code of why) survey.beyond.set(code, (survey.beyond.get(code) ?? 0) + 1);
     const seen = new Set<string>();
     for (const { code, message } of rule.reasons) {
       const reason = entry(survey.reasons, code, () => ({ rules: 0, messages: new Map(), repositories: new Set() }));
@@ -136,7 +120,7 @@ function record(survey: Survey, repository: string, result: CheckReport): void {
 
 async function survey(folder: string, whole: boolean): Promise<Survey> {
   const found: Survey = {
-    ...{ byKind: new Map(), reasons: new Map(), beyond: new Map(), errors: new Map(), crashes: [] },
+    ...{ byKind: new Map(), reasons: new Map(), errors: new Map(), crashes: [] },
     ...{
       inputs: 0,
       rejected: 0,
@@ -145,10 +129,7 @@ async function survey(folder: string, whole: boolean): Promise<Survey> {
       idle: 0,
       connections: 0,
       connectionsKernel: 0,
-      http2: 0,
-      tls: 0,
-      http2AndTls: 0,
-      unspoken: 0,
+      nowhere: 0,
     },
   };
   for (const system of children(folder)) {
@@ -170,17 +151,15 @@ async function survey(folder: string, whole: boolean): Promise<Survey> {
 
 const percent = (part: number, all: number): string => (all === 0 ? '–' : `${((100 * part) / all).toFixed(1)}%`);
 
-/** What the compiler alone cannot change, and how far it is from the goal. */
-function outOfReach(found: Survey, kernel: number, rules: number): string[] {
-  const spoken = kernel + found.http2 + found.tls + found.http2AndTls;
-  const missing = Math.max(0, Math.ceil(GOAL * rules) - spoken);
-  const most = [...found.beyond].sort(([, a], [, b]) => b - a).slice(0, 8);
+/** What keeps the rest from the kernel. */
+function left(found: Survey, kernel: number, rules: number): string[] {
+  const most = [...found.reasons].sort(([, a], [, b]) => b.rules - a.rules).slice(0, 8);
+  const missing = Math.max(0, Math.ceil(GOAL * rules) - kernel);
+  const goal =
+    missing === 0 ? `The goal is ${percent(GOAL, 1)}.` : `${missing} rules are missing from ${percent(GOAL, 1)}.`;
   return [
-    `**${found.http2} more rules (${percent(found.http2, rules)}) would be in the kernel but for HTTP/2, ${found.tls} (${percent(found.tls, rules)}) but for TLS**, mutual TLS of the mesh included,`,
-    `and ${found.http2AndTls} but for both. Only the proxy speaks these; all else about the rules is understood and compiled. They count as the proxy's;`,
-    `with both it would be **${percent(spoken, rules)}**. So without HTTP/2 and TLS no more than ${percent(rules - found.unspoken, rules)} can be reached, whatever the compiler understands;`,
-    `with both, ${percent(missing, rules)} (${missing} rules) would be missing from ${percent(GOAL, 1)}. What keeps the other ${rules - spoken}, where a rule can have several reasons:`,
-    `${most.map(([code, n]) => `\`${code}\` ${n}`).join(', ')}.`,
+    `${goal} What keeps the other ${rules - kernel}, where a rule can have several reasons:`,
+    `${most.map(([code, { rules: n }]) => `\`${code}\` ${n}`).join(', ')}.`,
   ];
 }
 
@@ -194,11 +173,11 @@ function tables(found: Survey, what: string): string {
     `**${kernel} of ${rules} rules (${percent(kernel, rules)}) are enforced in the kernel.** Of these, ${found.unknown} name backends, filters or authorizers`,
     'that only their own controller, or the mesh configuration, knows: their requests are answered 500, as the Gateway API demands',
     'then, or 403, as Istio does. Without these rules',
-    `it would be ${percent(kernel - found.unknown, rules)}. ${found.idle} are EnvoyFilters and Telemetries that change nothing of what Istio 1.31 generates (they name other`,
+    `it would be ${percent(kernel - found.unknown, rules)}. ${found.nowhere} name no backend at all (of GRPCRoutes and HTTPRoutes; the mesh answers UNAVAILABLE, or 500). ${found.idle} are EnvoyFilters and Telemetries that change nothing of what Istio 1.31 generates (they name other`,
     `releases, filters by names of old, or providers that no MeshConfig of theirs defines). ${found.connections} rules are TCP and TLS routes and TCP proxies, which decide about connections and not about requests:`,
     `${found.connectionsKernel} of them are in the kernel; of the rules about requests alone it is ${percent(kernel - found.connectionsKernel, rules - found.connections)}.`,
     '',
-    ...outOfReach(found, kernel, rules),
+    ...left(found, kernel, rules),
     '',
     '| kind | rules | in the kernel | share | in input with errors |',
     '| --- | ---: | ---: | ---: | ---: |',

@@ -73,6 +73,17 @@ export const H2KeptSpec = struct('h2_kept', 'A stream that may be tried again, u
   ['bytes', `u8[${MAX_H2_KEPT}]`, 'the client’s frames as they came'],
 ]);
 
+/** Answers of the mesh that the agent has still to give, at once, and the longest one. */
+export const MAX_H2_REPLIES = 256;
+export const MAX_H2_REPLY = 4080;
+
+export const H2ReplySpec = struct('h2_reply', 'What the mesh itself answers on a stream, as HTTP/1.1 would have it.', [
+  ['cookie', 'u64', 'of the client’s connection'],
+  ['flags', 'u32', 'H2_STREAM: GRPC, HEAD'],
+  ['len', 'u32', 'bytes of the head and the body'],
+  ['bytes', `u8[${MAX_H2_REPLY}]`, 'these'],
+]);
+
 export const H2_STREAM = {
   /** the client, or the server, has sent its last frame */
   CLIENT_ENDED: 1,
@@ -95,7 +106,15 @@ export const H2_STREAM = {
 export const H2_CLAIM = { FOUND: 2 ** 30, BUSY: 2 ** 29 };
 
 export const STREAMS_LAYOUT: Layout = {
-  constants: { MAX_H2_ENDS, MAX_H2_STREAMS, MAX_H2_STAGED, MAX_H2_KEPT, MAX_H2_KEPT_STREAMS },
+  constants: {
+    MAX_H2_ENDS,
+    MAX_H2_STREAMS,
+    MAX_H2_STAGED,
+    MAX_H2_KEPT,
+    MAX_H2_KEPT_STREAMS,
+    MAX_H2_REPLIES,
+    MAX_H2_REPLY,
+  },
   enums: { H2_STREAM, H2_DUE, H2_CLAIM },
-  structs: [H2EndSpec, H2StreamSpec, H2ClockSpec, H2DueSpec, H2KeptSpec],
+  structs: [H2EndSpec, H2StreamSpec, H2ClockSpec, H2DueSpec, H2KeptSpec, H2ReplySpec],
 };

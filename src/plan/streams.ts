@@ -61,7 +61,8 @@ export function serverNotes(notes: Notes, cluster: JsonObject, fixed: boolean, c
 
 /** Why the programs leave an action to the proxy that those of HTTP/1.1 carry out. */
 function unkept(action: Variant['action']): readonly [code: ReasonCode, message: string] | undefined {
-  if (action.kind === 'reply') return ['direct-response', 'answers of the mesh to streams'];
+  if (action.kind === 'reply')
+    return action.headers.some(({ name }) => name === 'location') ? ['redirect', 'redirects of streams'] : undefined;
   if (action.kind === 'proxy') return undefined;
   if (action.answer) return ['response-headers', 'answers to streams are edited'];
   if (action.mirror) return ['mirror', 'requests of HTTP/2 are copied'];

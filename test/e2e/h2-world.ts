@@ -211,9 +211,9 @@ function listenerOf(port: number, routes: JsonObject[], hcm: JsonObject, host: J
     '@type': TYPE.hcm,
     stat_prefix: 'h2',
     stream_idle_timeout: '0s',
+    http_filters: [{ name: 'envoy.filters.http.router', typed_config: { '@type': TYPE.router } }],
     ...hcm,
     route_config: { virtual_hosts: [{ name: 'all', domains: ['*'], routes, ...host }] },
-    http_filters: [{ name: 'envoy.filters.http.router', typed_config: { '@type': TYPE.router } }],
   };
   return {
     name: 'h2',

@@ -4,12 +4,20 @@ import { FLAG, FRAME, type Frame } from './frames.js';
 
 export type Field = readonly [name: string, value: string];
 
-/** Fields as literals without indexing (section 6.2.2). @param fields names and values shorter than 255 bytes */
+/** An integer with a prefix of seven bits (section 5.1). */
+function lengthOf(value: number): number[] {
+  if (value < 127) return [value];
+  const found = [127];
+  let rest = value - 127;
+  for (; rest >= 128; rest >>= 7) found.push((rest & 127) | 128);
+  return [...found, rest];
+}
+
+/** Fields as literals without indexing (section 6.2.2); characters are bytes. */
 export function encodeBlock(fields: readonly Field[]): Buffer {
   const text = (value: string): Buffer => {
     const bytes = Buffer.from(value, 'latin1');
-    const { length } = bytes;
-    return Buffer.concat([length < 127 ? Buffer.from([length]) : Buffer.from([127, length - 127]), bytes]);
+    return Buffer.concat([Buffer.from(lengthOf(bytes.length)), bytes]);
   };
   return Buffer.concat(fields.flatMap(([name, value]) => [Buffer.from([0]), text(name), text(value)]));
 }

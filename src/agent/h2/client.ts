@@ -24,7 +24,7 @@ import {
   PREFACE,
 } from './frames.js';
 import type { End, H2Plane } from './plane.js';
-import { unavailable } from './replies.js';
+import { meshReply, unavailable } from './replies.js';
 import { type Retried, Retries, toldOf } from './retry.js';
 import { type Due, timedOut } from './timeouts.js';
 import type { Target, Upstream } from './upstream.js';
@@ -178,6 +178,7 @@ export class H2Client {
 
   #ofStream(f: Frame): void {
     let carried = this.#find(f.stream);
+    if (!carried && f.type === FRAME.HEADERS && this.#replies(f)) return;
     if (!carried && f.type === FRAME.HEADERS && f.stream & 1 && this.#connections.proxy) {
       carried = { upstream: this.#connections.proxy, ofKernel: false, clientEnded: false, serverEnded: false };
       this.#carried.set(f.stream, carried);
@@ -210,6 +211,18 @@ export class H2Client {
       upstream.waiting.push(f);
       if (ends(f)) carried.clientEnded = true;
     }
+  }
+
+  /** Gives the answer that the kernel has found, if the mesh itself answers. @returns false: it does not, or has no room to */
+  #replies(f: Frame): boolean {
+    const reply = this.plane.reply(this.#end, f.stream);
+    const frames = reply && meshReply(f.stream, reply.flags, reply.text);
+    if (!frames) return false;
+    const bytes = frames.reduce((sum, one) => sum + dataOf(one), 0);
+    if (bytes > 0 && (bytes > this.#connections.firstWindow || !this.plane.take(this.#end, bytes))) return false;
+    for (const one of frames) this.#send(one.bytes);
+    if (!ends(f)) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.NO_ERROR));
+    return true;
   }
 
   /** A frame of the client's of a stream that is tried again. */

@@ -1,5 +1,5 @@
 /** The connections that belong to one client: to the servers, and to the proxy. */
-import { FLAG, FRAME, type Frame, frame, readSettings } from './frames.js';
+import { FIRST_WINDOW, FLAG, FRAME, type Frame, frame, readSettings, SETTING } from './frames.js';
 import type { End, H2Plane } from './plane.js';
 import { type Target, Upstream, type UpstreamEvents } from './upstream.js';
 
@@ -36,6 +36,11 @@ export class Connections {
     private readonly targets: { readonly servers: () => readonly Target[]; readonly proxy: () => Target | undefined },
     private readonly events: ConnectionsEvents,
   ) {}
+
+  /** What a client lets each stream be sent at first. */
+  get firstWindow(): number {
+    return this.#settings?.get(SETTING.INITIAL_WINDOW_SIZE) ?? FIRST_WINDOW;
+  }
 
   /** The proxy's connection, if it takes streams. */
   get proxy(): Upstream | undefined {

@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import { ATTACH, type BpfMap, BpfObject, u32, u64 } from '../../kernel/libbpf.js';
 import { announceData, fdOf, setReceiveBuffer, socketCookie } from '../../kernel/syscalls.js';
 import { COUNTER } from '../../layout/counts.js';
-import { H2EndSpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
+import { H2EndSpec, H2ReplySpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
 import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
 import { imageMap } from '../image-map.js';
@@ -236,6 +236,20 @@ export class H2Plane {
     const field = (name: string) => get(view, 0, H2StreamSpec, name);
     const rooms = { clientRoom: field('client_room'), serverRoom: field('server_room') };
     return { server: field('id'), flags: field('flags'), ...rooms };
+  }
+
+  /** What the mesh itself answers on a stream that the agent was given, as HTTP/1.1 would have it; it is asked for once. */
+  reply(client: End, stream: number): { readonly flags: number; readonly text: Buffer } | undefined {
+    const map = this.map('h2_replies');
+    const value = map.lookup(key(client.id, stream));
+    if (!value) return undefined;
+    map.delete(key(client.id, stream));
+    const view = new DataView(value.buffer, value.byteOffset);
+    // one of a client that had this place before
+    if (getBig(view, 0, H2ReplySpec, 'cookie') !== client.cookie) return undefined;
+    const { offset: at } = H2ReplySpec.at.bytes!;
+    const text = Buffer.from(value.subarray(at, at + get(view, 0, H2ReplySpec, 'len')));
+    return { flags: get(view, 0, H2ReplySpec, 'flags'), text };
   }
 
   /** When a stream's time is over, if it will be, whatever comes meanwhile: in ms of CLOCK_MONOTONIC. */

@@ -1,43 +1,87 @@
-/** Answers that the agent gives itself on streams, as Envoy words them. */
+/** Answers that the agent gives itself on streams, in Envoy's words and form (Utility::sendLocalReply). */
 import { H2_STREAM } from '../../layout/streams.js';
-import { encodeBlock } from './block.js';
+import { parseHead } from '../http-framing.js';
+import { encodeBlock, type Field } from './block.js';
 import { FLAG, FRAME, type Frame, made } from './frames.js';
+
+export interface LocalReply {
+  readonly status: number;
+  /** gRPC's status; absent: the one that stands for `status` */
+  readonly grpc?: number;
+  readonly body: string;
+  /** besides; what they say of the content's length counts for nothing. Absent: text */
+  readonly headers?: readonly Field[];
+}
+
+const TEXT: readonly Field[] = [['content-type', 'text/plain']];
+const GRPC: Readonly<Record<number, number>> = {
+  400: 13,
+  401: 16,
+  403: 7,
+  404: 12,
+  429: 14,
+  502: 14,
+  503: 14,
+  504: 14,
+};
+const UNKNOWN = 2;
+
+/** What a header of gRPC's can hold (PROTOCOL-HTTP2.md, "Responses"), as Envoy writes it. */
+function percentEncoded(text: string): string {
+  const escaped = (c: string): string => `%${c.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`;
+  return text.replace(/[^ -}]|%/g, escaped);
+}
 
 /**
  * An answer of the mesh's own, in gRPC's form where the request is gRPC.
- * @param flags H2_STREAM; @param body less than 128 bytes long
+ * @param flags H2_STREAM; `body`: bytes as characters
  */
-export function localReply(
-  stream: number,
-  flags: number,
-  { status, grpc, body }: { readonly status: number; readonly grpc: number; readonly body: string },
-): Frame[] {
-  const own = [
+export function localReply(stream: number, flags: number, reply: LocalReply): Frame[] {
+  const { status, body, headers = body === '' ? [] : TEXT } = reply;
+  const own: Field[] = [
     ['date', new Date().toUTCString()],
     ['server', 'envoy'],
-  ] as const;
+  ];
+  const fields = headers.filter(([name]) => name !== 'content-length');
   const ends = FLAG.END_HEADERS | FLAG.END_STREAM;
+  const head = (flags: number, list: readonly Field[]): Frame =>
+    made(FRAME.HEADERS, flags, stream, encodeBlock([...list, ...own]));
   if (flags & H2_STREAM.GRPC) {
-    const told = [
-      ['grpc-status', String(grpc)],
-      ['grpc-message', body],
-    ] as const;
+    const others = fields.filter(([name]) => name !== 'content-type');
+    const code = others.some(([name]) => name === 'grpc-status') ? [] : [reply.grpc ?? GRPC[status] ?? UNKNOWN];
     return [
-      made(
-        FRAME.HEADERS,
-        ends,
-        stream,
-        encodeBlock([[':status', '200'], ['content-type', 'application/grpc'], ...told, ...own]),
-      ),
+      head(ends, [
+        [':status', '200'],
+        ['content-type', 'application/grpc'],
+        ...others,
+        ...code.map((n) => ['grpc-status', String(n)] as const),
+        ...(body === '' ? [] : [['grpc-message', percentEncoded(body)] as const]),
+      ]),
     ];
   }
-  const length = ['content-length', String(body.length)] as const;
-  const fields = encodeBlock([[':status', String(status)], length, ['content-type', 'text/plain'], ...own]);
-  if (flags & H2_STREAM.HEAD) return [made(FRAME.HEADERS, ends, stream, fields)];
-  return [
-    made(FRAME.HEADERS, FLAG.END_HEADERS, stream, fields),
-    made(FRAME.DATA, FLAG.END_STREAM, stream, Buffer.from(body)),
-  ];
+  const length: Field[] = body === '' ? [] : [['content-length', String(body.length)]];
+  const all: Field[] = [[':status', String(status)], ...length, ...fields];
+  if (body === '' || flags & H2_STREAM.HEAD) return [head(ends, all)];
+  return [head(FLAG.END_HEADERS, all), made(FRAME.DATA, FLAG.END_STREAM, stream, Buffer.from(body, 'latin1'))];
+}
+
+/**
+ * What the kernel says that the mesh answers.
+ * @param flags H2_STREAM; @param text a whole answer of HTTP/1.1
+ * @returns undefined: it has no such form
+ */
+export function meshReply(stream: number, flags: number, text: Buffer): Frame[] | undefined {
+  const at = text.indexOf('\r\n\r\n') + 4;
+  const head = at < 4 ? undefined : parseHead(text.subarray(0, at));
+  if (!head) return undefined;
+  const status = Number(head.startLine.split(' ')[1]);
+  const said = head.headers.find(([name]) => name === 'content-length')?.[1] ?? '0';
+  const body = text.toString('latin1', at);
+  // of a HEAD, only the length of what is not sent
+  if (flags & H2_STREAM.HEAD) {
+    if (said !== '0') return undefined;
+  } else if (Number(said) !== body.length) return undefined;
+  return localReply(stream, flags, { status, body, headers: head.headers });
 }
 
 /**
@@ -46,5 +90,5 @@ export function localReply(
  */
 export function unavailable(stream: number, flags: number, reason: string): Frame[] {
   const body = `upstream connect error or disconnect/reset before headers. reset reason: ${reason}`;
-  return localReply(stream, flags, { status: 503, grpc: 14, body });
+  return localReply(stream, flags, { status: 503, body });
 }
