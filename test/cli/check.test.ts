@@ -39,7 +39,7 @@ const LISTENER = listenerOf(
     hostOf(
       [
         { ...to('a', '/api/', {}, { prefix_rewrite: '/', timeout: '2s' }), name: 'api' },
-        { ...to('a', '/copied', {}, { request_mirror_policies: [{ cluster: 'a' }] }), name: 'copied' },
+        { ...to('a', '/watched', {}, { max_stream_duration: { max_stream_duration: '10s' } }), name: 'watched' },
         { match: { prefix: '/old' }, redirect: { https_redirect: true } },
       ],
       { domains: ['shop.example'] },
@@ -85,16 +85,16 @@ describe('commands that read files', { concurrency: 2 }, () => {
     assert.equal(code, 0);
     const result = JSON.parse(out) as CheckReport;
     assert.deepEqual([result.rules, result.kernel, result.proxy, result.documents, result.errors], [4, 3, 1, 1, []]);
-    const copied = result.results.find((r) => r.rule === 'copied')!;
+    const watched = result.results.find((r) => r.rule === 'watched')!;
     assert.deepEqual(
-      [copied.file, copied.kind, copied.verdict, copied.reasons[0]!.code],
-      [good, 'Route', 'proxy', 'mirror'],
+      [watched.file, watched.kind, watched.verdict, watched.reasons[0]!.code],
+      [good, 'Route', 'proxy', 'timeout'],
     );
     const line =
       bootstrap()
         .split('\n')
-        .findIndex((l) => l.includes('request_mirror_policies')) + 1;
-    assert.equal(copied.reasons[0]!.line, line);
+        .findIndex((l) => l.includes('"max_stream_duration"')) + 1;
+    assert.equal(watched.reasons[0]!.line, line);
   });
 
   it('check for people names every rule with its line', async () => {
@@ -102,9 +102,9 @@ describe('commands that read files', { concurrency: 2 }, () => {
     assert.equal(code, 0);
     assert.match(out, /^\S+good\.json {2}3 of 4 rules in the kernel$/m);
     assert.match(out, /^ {2}kernel +\d+ {2}Route all api$/m);
-    assert.match(out, /^ {2}proxy +\d+ {2}Route all copied$/m);
+    assert.match(out, /^ {2}proxy +\d+ {2}Route all watched$/m);
     assert.match(out, /^4 rules in 1 document: 3 in the kernel \(75\.0%\), 1 through the proxy \(25\.0%\)$/m);
-    assert.match(out, /^ +1 {2}mirror +Traffic is mirrored$/m);
+    assert.match(out, /^ +1 {2}timeout +A timeout that the fast path does not have$/m);
   });
 
   it('check --html writes one page; a place that cannot be written is wrong usage', async () => {
@@ -120,15 +120,15 @@ describe('commands that read files', { concurrency: 2 }, () => {
   });
 
   it('check warns, with a code, and the verdicts and the exit code stay', async () => {
-    const shadowed = bootstrap().replace('"prefix": "/copied"', '"prefix": "/api/copied"');
+    const shadowed = bootstrap().replace('"prefix": "/watched"', '"prefix": "/api/watched"');
     const { code, err } = await sidestep(['check', '-'], shadowed);
     assert.equal(code, 0);
     assert.match(err, /^<stdin>:\d+:\d+: warning: match: never reached: api .*\[unreachable-route\]$/m);
   });
 
   it('reasons: all, one, and one that there is not', async () => {
-    assert.match((await sidestep(['reasons'])).out, /^mirror +Traffic is mirrored$/m);
-    const { code, out } = await sidestep(['reasons', 'mirror']);
+    assert.match((await sidestep(['reasons'])).out, /^timeout +A timeout that the fast path does not have$/m);
+    const { code, out } = await sidestep(['reasons', 'timeout']);
     assert.equal(code, 0);
     assert.match(out, /^## Before$/m);
     assert.equal((await sidestep(['reasons', 'nothing'])).code, 2);
@@ -191,7 +191,7 @@ describe('commands that read files', { concurrency: 2 }, () => {
     assert.deepEqual([forwarded.verdict, forwarded.winner.name, forwarded.result.target], ['kernel', 'api', '/x?y=1']);
     assert.ok(forwarded.result.headers.some(([n, v]: [string, string]) => n === 'x-user' && v === 'a'));
     assert.equal((await explain('GET http://shop.example/api/admin')).result.status, 403);
-    assert.equal((await explain('GET http://shop.example/copied')).verdict, 'proxy');
+    assert.equal((await explain('GET http://shop.example/watched')).verdict, 'proxy');
     assert.equal((await explain('GET http://other.example/')).result.status, 404);
     assert.equal((await explain('GET http://shop.example/old/x')).result.headers[0][1], 'https://shop.example/old/x');
   });

@@ -34,7 +34,9 @@ async function serve(socket: Socket, name: string): Promise<void> {
   socket.on('end', () => queue.end('end'));
   socket.on('error', (e) => queue.end(e));
   while (!(await queue.atEnd())) {
-    const { first, headers } = parseHead(await queue.until('\r\n\r\n'));
+    // a ClientHello that was only to lead the connection here is skipped
+    const head = await queue.until('\r\n\r\n');
+    const { first, headers } = parseHead(head.startsWith('\u0016') ? head.slice(head.indexOf('GET ')) : head);
     const [method, target, version] = first;
     if (/100-continue/i.test(headerValues(headers, 'expect').join())) socket.write('HTTP/1.1 100 Continue\r\n\r\n');
     const chunked = headerValues(headers, 'transfer-encoding').length > 0;

@@ -13,7 +13,7 @@ import type { Driver } from '../../src/lab/driver.js';
 import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import type { Lab } from '../../src/lab/processes.js';
 import { buildPlan } from '../../src/plan/build.js';
-import type { ConnectionRoute, Plan, Reason, TokenBucket } from '../../src/plan/ir.js';
+import type { Reason, TokenBucket } from '../../src/plan/ir.js';
 import { factWords, judgeToken, type KeysOf, keysOfSet } from '../../src/plan/judge-token.js';
 import { headerLines } from '../../src/plan/token-headers.js';
 import type { TokenPlan } from '../../src/plan/tokens.js';
@@ -27,6 +27,7 @@ import type { Kernel } from '../agreement/kernel.js';
 import { compareKernel, type Outcome, outcomeOf, outcomeOfDecision, UUID } from '../agreement/world.js';
 import { headersOf } from '../differential/echo-server.js';
 import { exchange, type Request, requestBytes } from '../differential/requests.js';
+import { compareConnections, compareHellos } from './connections.js';
 import { type Hints, hintsOf, requestOf } from './hints.js';
 import { type Echoes, relocate } from './relocate.js';
 
@@ -34,8 +35,6 @@ const SOURCE = Uint8Array.of(127, 0, 0, 1);
 /** Draws by which weighted clusters and chances are told apart: every share of 1 in 64 is seen. */
 const DRAWS = 128;
 const BATCH = 60;
-/** Connections of a listener that is about connections. */
-const CONNECTIONS = 8;
 export interface Difference {
   readonly file: string;
   readonly request: string;
@@ -230,6 +229,11 @@ async function tryResources(file: string, resources: Resources, around: Trial, t
         await compareConnections(plan, listenerPlan.connections, where, around, tally);
         continue;
       }
+      if (listenerPlan.hellos) {
+        const where = { file, address: asString(socket.address), port: Number(socket.port_value) };
+        await compareHellos(plan, listenerPlan.hellos, where, around, tally);
+        continue;
+      }
       const all = listenerPlan.virtualHosts.flatMap(({ routes }) => routes);
       if (all.length > 0 && all.every(({ id }) => isFull(compiled.verdicts.get(id)))) continue;
       const seed = around.seed + index;
@@ -252,36 +256,6 @@ async function tryResources(file: string, resources: Resources, around: Trial, t
 /** There was no room for the listener in the image. */
 const isFull = (reasons: readonly Reason[] | undefined): boolean =>
   reasons?.some(({ code }) => code === 'budget') === true;
-
-/** Where Envoy leads connections is where the kernel may. */
-async function compareConnections(
-  plan: Plan,
-  route: ConnectionRoute,
-  where: { file: string; address: string; port: number },
-  around: Trial,
-  tally: Tally,
-): Promise<void> {
-  const used = new Set(route.clusters.filter(({ weight }) => weight > 0).map(({ cluster }) => cluster));
-  const endpoints = plan.clusters.filter(({ name }) => used.has(name)).flatMap((c) => c.endpoints);
-  const { names, ports } = around.echoes;
-  const own = new Set(endpoints.filter(({ weight }) => weight > 0).map(({ port }) => names[ports.indexOf(port)]));
-  const request: Request = {
-    ...{ method: 'GET', target: '/', version: 'HTTP/1.1', headers: [['Host', 'any.example']] },
-    ...{ body: -1, chunked: false, cuts: [] },
-  };
-  const theirs = new Set<string | undefined>();
-  for (let i = 0; i < CONNECTIONS; i++) {
-    const [outcome] = await ask(around.client, where.address, where.port, [request]);
-    theirs.add(outcome?.kind === 'forward' ? outcome.first[0] : undefined);
-    tally.pairs++;
-    tally.forward++;
-  }
-  if (own.size > 0 && [...theirs].some((name) => !own.has(name)))
-    tally.differences.push({
-      ...{ file: where.file, request: `a connection of ${route.id}` },
-      why: `kernel: ${[...own].join()}; Envoy: ${[...theirs].join()}`,
-    });
-}
 
 /** Timeouts of milliseconds, which the busy machine exceeds: the decision was to forward. */
 const isTimeout = (outcome: Outcome | undefined): boolean =>
