@@ -44,6 +44,7 @@ export class InForce {
   /** Puts a generation in force for every request from now on. */
   async enforce(generation: Generation): Promise<void> {
     const { parts, listeners } = this.context;
+    await parts.streams?.prepare(generation.streams);
     // who stays would be asked for a chain that is gone
     parts.traffic.keepChains(generation.chains);
     parts.log.use(generation, listeners);

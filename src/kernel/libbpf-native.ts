@@ -86,6 +86,23 @@ export function withLog<T>(call: () => T): { result: T; log: string } {
   }
 }
 
+/** The same for a call in another thread, which prints by way of this one. */
+export async function withLogAside<T>(
+  call: (done: (error: unknown, result: T) => void) => void,
+): Promise<{ result: T; log: string }> {
+  libbpf();
+  const [outer, own] = [captured, [] as string[]];
+  captured = own;
+  try {
+    const result = await new Promise<T>((resolve, reject) =>
+      call((error, value) => (error ? reject(error) : resolve(value))),
+    );
+    return { result, log: own.join('') };
+  } finally {
+    captured = outer;
+  }
+}
+
 /** A libbpf `*_opts` structure: its first member is its size. */
 export function makeOpts(size: number, fill: (view: DataView) => void): Arena {
   const arena = new Arena(size);

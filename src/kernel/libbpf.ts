@@ -4,7 +4,7 @@ import { BpfMap } from './bpf-map.js';
 import { attachLink, attachSockmap, type BpfLink, BpfProgram } from './bpf-program.js';
 import type { AttachType } from './constants.js';
 import { errnoName, errnoNumber, KernelError } from './errors.js';
-import { libbpf, withLog } from './libbpf-native.js';
+import { libbpf, withLog, withLogAside } from './libbpf-native.js';
 
 export { BpfMap, createMap, u32, u64 } from './bpf-map.js';
 export { BpfLink, BpfProgram } from './bpf-program.js';
@@ -82,6 +82,14 @@ export class BpfObject {
    */
   load(): void {
     const { result, log } = withLog(() => libbpf().objectLoad(this.#open()) as number);
+    if (result !== 0) throw new KernelError(`load ${this.path}`, -result, log);
+    this.#loaded = true;
+  }
+
+  /** The same in another thread: the verifier takes seconds for large programs, in which this one goes on. */
+  async loadAside(): Promise<void> {
+    const load = libbpf().objectLoad as unknown as { async: (...args: unknown[]) => void };
+    const { result, log } = await withLogAside<number>((done) => load.async(this.#open(), done));
     if (result !== 0) throw new KernelError(`load ${this.path}`, -result, log);
     this.#loaded = true;
   }

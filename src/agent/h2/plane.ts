@@ -71,7 +71,7 @@ export class H2Plane {
     const object = BpfObject.open(path);
     for (const name of object.programNames()) if (!USED.test(name)) object.leaveOut(name);
     for (const name of object.mapNames()) if (UNUSED.test(name)) object.setMapMaxEntries(name, 1);
-    object.load();
+    await object.loadAside();
     for (const [map, parser, verdict] of [
       ['h2_clients', 'h2_parse', 'on_client_frame'],
       ['h2_servers', 'h2_parse', 'on_server_frame'],

@@ -49,9 +49,16 @@ export class Streams {
     return id;
   }
 
+  /** Loads the programs, if a policy needs them; that takes seconds, in which others are in force. */
+  async prepare(policy: StreamPolicy | undefined): Promise<void> {
+    if (this.#plane || !policy || policy.servers.size === 0) return;
+    const plane = await this.load();
+    if (this.#stopping) plane.close();
+    else this.#plane = plane;
+  }
+
   /** Puts a policy in force for every stream from now on. @param policy undefined: all streams are the proxy's */
   async use(policy: StreamPolicy | undefined): Promise<void> {
-    if (policy && policy.servers.size > 0) this.#plane ??= await this.load();
     this.#servers = policy?.servers ?? new Map();
     await this.#plane?.install(policy?.image ?? NO_IMAGE);
     for (const client of this.#clients) client.serve();
@@ -141,6 +148,7 @@ export class Streams {
   }
 
   close(): void {
+    this.#stopping = true;
     for (const client of [...this.#clients]) client.close();
     this.#plane?.close();
   }
