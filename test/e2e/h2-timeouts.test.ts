@@ -27,7 +27,7 @@ interface Told {
   code: number | undefined;
 }
 
-/** Answers as the method says: /…/Fast at once, /…/Half never to the end, /…/Drip in pieces, /…/Never. */
+/** Answers as the method says: /…/Fast at the request's end, /…/Half never to the end, /…/Drip in pieces, /…/Never. */
 class Server {
   readonly told: Told[] = [];
   readonly own: Http2Server = createServer();
@@ -51,6 +51,8 @@ class Server {
 
   async #answer(stream: ServerHttp2Stream, how: string): Promise<void> {
     if (how === 'Never') return;
+    // an answer that is complete before its request makes Envoy reset the stream
+    if (how === 'Fast') await new Promise((resolve) => stream.once('end', resolve));
     stream.respond({ ':status': 200, 'content-type': 'application/grpc' }, { waitForTrailers: how !== 'Half' });
     stream.on('wantTrailers', () => stream.sendTrailers({ 'grpc-status': '0' }));
     if (how === 'Half') stream.write('half');
@@ -171,7 +173,7 @@ describe('times of streams', { skip, timeout: 60_000 }, () => {
     for (let n = 0; n < 100 && told[before]?.code === undefined; n++) await sleep(5);
     // how much of an answer in pieces has come is a matter of milliseconds
     const body = path.endsWith('Drip') ? called.body.slice(0, 2) : called.body;
-    return { called: { ...called, body }, told: told.slice(before), early: took < 80 };
+    return { called: { ...called, body }, told: told.slice(before), early: !path.endsWith('Fast') && took < 80 };
   }
 
   test('end as by Envoy alone, and the kernel decides', async () => {
