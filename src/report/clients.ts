@@ -70,8 +70,13 @@ function withOtherClients(
     }
     return { ...result, verdict: reasons.length === 0 ? 'kernel' : 'proxy', reasons };
   });
+  return counted({ ...base, warnings }, results);
+}
+
+/** The report with these results in the place of its own. */
+function counted(base: CheckReport, results: readonly ReportResult[]): CheckReport {
   const count = (verdict: ReportResult['verdict']) => results.filter((r) => r.verdict === verdict).length;
-  return { ...base, results, warnings, kernel: count('kernel'), proxy: count('proxy'), invalid: count('invalid') };
+  return { ...base, results, kernel: count('kernel'), proxy: count('proxy'), invalid: count('invalid') };
 }
 
 /**
@@ -133,8 +138,7 @@ function withStreams(base: CheckReport, streams: readonly ReportResult[]): Check
     if (result.verdict !== 'proxy' || !speaksHttp2(result) || !theirs) return result;
     return { ...result, verdict: theirs.verdict, reasons: theirs.reasons };
   });
-  const count = (verdict: ReportResult['verdict']) => results.filter((r) => r.verdict === verdict).length;
-  return { ...base, results, kernel: count('kernel'), proxy: count('proxy') };
+  return counted(base, results);
 }
 
 /** What rules may wait for, and the codes of the reasons that such rules have. */

@@ -9,22 +9,12 @@ import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { preserveCase } from '../plan/resources.js';
 import { untilKernel } from './in-kernel.js';
 import { sideBySide } from './side-by-side.js';
 import { ALONE, bodyOf, MESH, request, skip } from './world.js';
 
-const format: JsonObject = {
-  header_key_format: {
-    stateful_formatter: {
-      name: 'preserve_case',
-      typed_config: {
-        '@type':
-          'type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig',
-        forward_reason_phrase: true,
-      },
-    },
-  },
-};
+const format = preserveCase({ forward_reason_phrase: true });
 const PROTOCOL = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
 
 function bootstrap(address: string, port: number, server: number): JsonObject {

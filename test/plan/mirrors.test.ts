@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Assumptions, buildPlan } from '../../src/plan/build.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { clusterOf, hostOf, listenerOf, resourcesOf } from './resources.js';
+import { clusterOf, hostOf, listenerOf, preserveCase, resourcesOf } from './resources.js';
 
 const half: JsonObject = { runtime_fraction: { default_value: { numerator: 50 } } };
 
@@ -54,17 +54,7 @@ test('what is left to the proxy', () => {
         mirrored({ cluster: 'two' }),
         { relays: true },
         {
-          http_protocol_options: {
-            header_key_format: {
-              stateful_formatter: {
-                name: 'preserve_case',
-                typed_config: {
-                  '@type':
-                    'type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig',
-                },
-              },
-            },
-          },
+          http_protocol_options: preserveCase(),
         },
       ),
     ],

@@ -103,3 +103,17 @@ export function to(cluster: string, prefix = '/', more: JsonObject = {}, action:
 export function answer(body: string, match: JsonObject): JsonObject {
   return { match, direct_response: { status: 200, body: { inline_string: body } } };
 }
+
+/** Protocol options by which names of headers are spelled as they came. */
+export const preserveCase = (more: JsonObject = {}): JsonObject => ({
+  header_key_format: {
+    stateful_formatter: {
+      name: 'preserve_case',
+      typed_config: {
+        '@type':
+          'type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig',
+        ...more,
+      },
+    },
+  },
+});
