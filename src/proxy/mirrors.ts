@@ -6,35 +6,23 @@ import { join } from 'node:path';
 import type { MirrorPlan } from '../plan/mirrors.js';
 import { asObjects } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
+import { filterOf, pipeListener } from './pipe-listener.js';
 
 /** Says whom a copy is for; the proxy removes it. */
 export const MIRROR_HEADER = 'x-sidestep-mirror';
-const FILTERS = 'type.googleapis.com/envoy.extensions.filters';
 const SINK = 'sidestep-mirrored';
 const POLICIES = 'request_mirror_policies';
 
 /** Where the proxy takes copies, in its folder. */
 export const mirrorPath = (dir: string): string => join(dir, 'mirrors.sock');
 
-const filter = (name: string, type: string, more: JsonObject = {}): JsonObject => ({
-  name,
-  typed_config: { '@type': `${FILTERS}.${type}`, ...more },
-});
-
-function listener(name: string, path: string, routes: JsonObject[], filters: JsonObject[]): JsonObject {
-  const manager = filter('hcm', 'network.http_connection_manager.v3.HttpConnectionManager', {
-    stat_prefix: name,
-    codec_type: 'HTTP1',
-    // a copy has been through this once
-    generate_request_id: false,
-    forward_client_cert_details: 'ALWAYS_FORWARD_ONLY',
-    max_request_headers_kb: 96,
-    common_http_protocol_options: { idle_timeout: '0s' },
-    route_config: { name, virtual_hosts: [{ name, domains: ['*'], routes }] },
-    http_filters: [...filters, filter('router', 'http.router.v3.Router')],
-  });
-  return { name, address: { pipe: { path, mode: 0o600 } }, filter_chains: [{ filters: [manager] }] };
-}
+/** Of both listeners. */
+const manager: JsonObject = {
+  codec_type: 'HTTP1',
+  forward_client_cert_details: 'ALWAYS_FORWARD_ONLY',
+  max_request_headers_kb: 96,
+  common_http_protocol_options: { idle_timeout: '0s' },
+};
 
 /** The resources with a listener that mirrors what comes from the agent. */
 export function withMirrors(resources: Resources, mirrors: Iterable<MirrorPlan>, dir: string): Resources {
@@ -49,7 +37,7 @@ export function withMirrors(resources: Resources, mirrors: Iterable<MirrorPlan>,
     }),
   );
   // an answer before the end of the request would end its copies, too
-  const whole = filter('buffer', 'http.buffer.v3.Buffer', { max_request_bytes: 1 << 20 });
+  const whole = filterOf('buffer', 'http.buffer.v3.Buffer', { max_request_bytes: 1 << 20 });
   const sink: JsonObject = {
     name: SINK,
     type: 'STATIC',
@@ -64,8 +52,11 @@ export function withMirrors(resources: Resources, mirrors: Iterable<MirrorPlan>,
     clusters: [...resources.clusters, sink],
     listeners: [
       ...resources.listeners,
-      listener('copies of the agent', mirrorPath(dir), routes, []),
-      listener(SINK, path, [{ match: { prefix: '' }, direct_response: { status: 200 } }], [whole]),
+      pipeListener('copies of the agent', mirrorPath(dir), routes, { manager }),
+      pipeListener(SINK, path, [{ match: { prefix: '' }, direct_response: { status: 200 } }], {
+        manager,
+        filters: [whole],
+      }),
     ],
   };
 }
