@@ -7,7 +7,7 @@ import type { Document } from '../documents.js';
 import { policyTargets } from './authorization.js';
 import type { Context } from './context.js';
 import type { DestinationRules } from './destination-rules.js';
-import { isGatewaySelector } from './gateways.js';
+import { isGatewaySelector } from './gateway-labels.js';
 import { hostMatches } from './hosts.js';
 import type { Typed } from './kubernetes-services.js';
 import { entryServices, isHttp, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';

@@ -9,7 +9,8 @@ import type { Clients, JsonObject, LeftReason } from '../resources.js';
 import type { AttachedPolicies } from './attached-policies.js';
 import type { ClusterInfo } from './clusters.js';
 import { type Context, fieldPath, type Path, type RuleBuilder } from './context.js';
-import { type GatewayWorkload, isGatewaySelector, labelsAreKnown } from './gateways.js';
+import { isGatewaySelector, mayMean, selectsGateway, tellUsual } from './gateway-labels.js';
+import type { GatewayWorkload } from './gateways.js';
 import type { Typed } from './kubernetes-services.js';
 import { EnvoyFilters } from './patches/envoy-filters.js';
 import { MANAGER, proxyMatches } from './patches/match.js';
@@ -110,13 +111,7 @@ export class LeftToProxy {
       // Where a gateway runs is only known if a Service stands in front of it.
       const near = !workload.service || this.#inNamespace(selection, workload.service.namespace);
       if (!near) return false;
-      if (labelsMatch(labels, workload.labels)) return true;
-      if (workload.service?.endpoints.some((endpoint) => labelsMatch(labels, endpoint.labels))) return true;
-      if (labelsAreKnown(workload)) return false;
-      const contradicted = Object.entries(labels).some(
-        ([k, v]) => workload.labels[k] !== undefined && workload.labels[k] !== v,
-      );
-      return isGatewaySelector(labels) && !contradicted;
+      return mayMean(labels, workload);
     });
   }
 
@@ -190,9 +185,15 @@ export class LeftToProxy {
     const { document, labels, targets } = selection;
     if (!workload) return false;
     if (targets.length > 0) return true;
-    const there = workload.service || workload.gatewayApi || workload.assumed ? workload.namespace : undefined;
-    const near = document.namespace === this.#context.rootNamespace || document.namespace === there;
-    return near && labelsMatch(labels, workload.labels);
+    const near = document.namespace === this.#context.rootNamespace || document.namespace === workload.namespace;
+    if (!near) return false;
+    const { endpoints = [] } = workload.service ?? {};
+    if (labelsMatch(labels, workload.labels)) return true;
+    if (selectsGateway(labels, workload) === 'usual') {
+      tellUsual(this.#context, document, 'workloadSelector', workload);
+      return true;
+    }
+    return endpoints.length > 0 && endpoints.every((endpoint) => labelsMatch(labels, endpoint.labels));
   }
 
   /** Says what becomes of a patch besides what it did to listeners and clusters here. */
