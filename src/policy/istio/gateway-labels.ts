@@ -22,7 +22,7 @@ export function labelsAreKnown({ service }: Pick<GatewayWorkload, 'service'>): b
 /** True if a workload of which only some labels are known may be meant by a gateway's selector. */
 export function mayRun(wanted: Labels, labels: Labels): boolean {
   if (labelsMatch(wanted, labels)) return true;
-  const contradicted = Object.entries(wanted).some(
+  const contradicted = Object.entries(usualLabels(wanted)).some(
     ([key, value]) => labels[key] !== undefined && labels[key] !== value,
   );
   return isGatewaySelector(wanted) && isGatewaySelector(labels) && !contradicted;

@@ -15,7 +15,7 @@ import type { Typed } from './kubernetes-services.js';
 import { EnvoyFilters } from './patches/envoy-filters.js';
 import { MANAGER, proxyMatches } from './patches/match.js';
 import { ISTIO_VERSION, type Patch } from './patches/patch.js';
-import { labelsMatch } from './registry.js';
+import { isHttp, labelsMatch } from './registry.js';
 import type { EnvoyFilter, Telemetry, WasmPlugin } from './schema/extensions.js';
 import { type Telemetered, Telemetries } from './telemetry.js';
 
@@ -251,7 +251,10 @@ export class LeftToProxy {
   *#patchedServers(selection: Selection, { applyTo, match }: Patch): Iterable<object> {
     const port = match.listener?.portNumber ?? match.routeConfiguration?.portNumber ?? match.cluster?.portNumber;
     const clusters = this.#inbound(selection);
+    // before other ports there are none of these filters
+    const http = applyTo === 'HTTP_FILTER' || match.listener?.filterChain?.filter?.name === MANAGER;
     for (const { json, endpoints, port: own } of clusters) {
+      if (http && !isHttp(own.protocol)) continue;
       const ports = [own.number, own.targetPort, ...endpoints.map((e) => e.ports.get(own.number))];
       if (applyTo !== 'CLUSTER' || match.context === 'SIDECAR_INBOUND')
         if (port === undefined || ports.includes(port)) yield json;
