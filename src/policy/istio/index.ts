@@ -135,7 +135,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const left = new LeftToProxy(context, known, clusters.values());
   const added: JsonObject[] = [];
   left.telemetry(input.telemetries, providers);
-  left.envoyFilters(input.envoyFilters, added);
+  left.envoyFilters(input.envoyFilters, added, input);
   for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
   left.attached(new AttachedPolicies(context, input.foreign));
   virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));
