@@ -242,12 +242,11 @@ export function listenerPlan(
   if (hcm) hcmNotes(notes, hcm, path, http2);
   const spelling = keepsCase(notes, obj(hcm, 'http_protocol_options'), join(path, 'http_protocol_options'));
 
-  const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
   const mayChange = (key: string) => runtimeMayChange(resources.bootstrap, key);
-  const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
+  const logs = hcm ? accessLogs(notes, hcm, path, mayChange) : [];
   const operators = logOperators(logs);
   const details = operators.some((o) => o.command === 'RESPONSE_CODE_DETAILS');
-  const around = { address, port, details, faultsMayChange: mayChange('fault'), runtimeLayers, mayChange, limits };
+  const around = { address, port, details, faultsMayChange: mayChange('fault'), mayChange, limits };
   const chain = new FilterChain(notes, hcm ?? {}, around, path);
   const edge = hcm && edgeOf(hcm, secure);
   const userAgent = hcm && userAgentOf(notes, hcm, obj(resources.bootstrap, 'node'), path);
@@ -311,7 +310,7 @@ export function listenerPlan(
     usesRemoteIp: () => {
       chain.remoteIp = true;
     },
-    runtimeLayers,
+    mayChange,
     secure,
     http2,
     streams,

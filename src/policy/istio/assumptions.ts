@@ -187,7 +187,8 @@ export function assumeProtected(
         // of a service that is only assumed no server has labels that nobody spoke of
         (service.assumed
           ? labelsMatch(wanted, service.selector)
-          : Object.entries(wanted).every(([key, value]) => (service.selector[key] ?? value) === value)));
+          : !(service.endpoints.length > 0 && service.endpoints.every((e) => e.labelsKnown)) &&
+            Object.entries(wanted).every(([key, value]) => (service.selector[key] ?? value) === value)));
     if (registry.all().some(may)) continue;
     const name =
       wanted.app ?? wanted['app.kubernetes.io/name'] ?? wanted['k8s-app'] ?? Object.values(wanted)[0] ?? 'any-service';
