@@ -21,6 +21,8 @@ struct h2_space {
   struct staged staged;
   struct h2_kept kept;
   struct h2_reply reply;
+  struct log_record log;
+  __u8 logged[MAX_BLOCK * 2]; /* goes out together with it */
 };
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);

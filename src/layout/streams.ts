@@ -42,12 +42,15 @@ export const H2StreamSpec = struct('h2_stream', 'A stream that the kernel has de
   ['sent', 'u32', 'bytes of the request’s body'],
   ['client_room', 'u32', 'while it may be tried again: what the client, and the server, have allowed by WINDOW_UPDATE'],
   ['server_room', 'u32', ''],
-  ['pad', 'u32', ''],
+  ['log', 'u32', 'LOG of its listener'],
   ['latest', 'u64', 'when it is over at the latest, in ns of CLOCK_MONOTONIC; 0: never'],
   ['whole_by', 'u64', 'when the answer must be complete; 0: the request has not ended, or never'],
   ['active', 'u64', 'when something came last'],
   ['whole_ms', 'u32', 'from the request’s end until the complete answer; 0: no limit'],
   ['idle_ms', 'u32', 'how long nothing may come; 0: no limit'],
+  ['received', 'u64', 'of what is logged: bytes of the request’s body that the kernel has sent on'],
+  ['body', 'u64', 'the same of the answer’s'],
+  ['complete', 'u64', 'when the kernel saw the request’s end; 0: it has not'],
 ]);
 
 export const H2ClockSpec = struct('h2_clock', 'When the agent has to look at deadlines.', [
@@ -81,6 +84,10 @@ export const H2ReplySpec = struct('h2_reply', 'What the mesh itself answers on a
   ['cookie', 'u64', 'of the client’s connection'],
   ['flags', 'u32', 'H2_STREAM: GRPC, HEAD'],
   ['len', 'u32', 'bytes of the head and the body'],
+  ['origin', 'u32', 'ORIGIN'],
+  ['rule', 'u32', 'index of the rule plus one; 0: none'],
+  ['generation', 'u32', 'of the image'],
+  ['log', 'u32', 'LOG of the listener'],
   ['bytes', `u8[${MAX_H2_REPLY}]`, 'these'],
 ]);
 

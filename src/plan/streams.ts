@@ -20,7 +20,7 @@ export function streamNotes(
 ): void {
   if (!hcm) return;
   if (str(hcm, 'codec_type') === 'HTTP1') notes.add('codec', 'clients speak HTTP/1.1', join(path, 'codec_type'), hcm);
-  for (const key of ['http2_protocol_options', 'tracing', 'access_log'])
+  for (const key of ['http2_protocol_options', 'tracing'])
     if (has(hcm, key) && JSON.stringify(hcm[key]) !== '{}')
       notes.add('unsupported-field', `${key} of streams`, join(path, key), hcm, key);
   if (has(obj(hcm, 'common_http_protocol_options'), 'idle_timeout'))

@@ -26,7 +26,8 @@ import {
 import type { End, H2Plane } from './plane.js';
 import { meshReply, unavailable } from './replies.js';
 import { type Retried, Retries, toldOf } from './retry.js';
-import { type Due, timedOut } from './timeouts.js';
+import { type ClientLog, lostServer, RESET } from './stream-log.js';
+import { type Due, OVERDUE, timedOut } from './timeouts.js';
 import type { Target, Upstream } from './upstream.js';
 import { Waiting } from './window.js';
 
@@ -45,6 +46,8 @@ export interface ClientOptions {
   readonly servers: () => readonly Target[];
   /** none: streams that are not the kernel's are refused */
   readonly proxy: () => Target | undefined;
+  /** the access log of a connection, if there is one */
+  readonly log?: (client: End) => ClientLog | undefined;
   /** a stream was left to the proxy */
   readonly proxied?: () => void;
 }
@@ -56,6 +59,7 @@ export class H2Client {
   readonly #carried = new Map<number, Carried>();
   readonly #retries: Retries;
   readonly #waiting: Waiting;
+  readonly #log: ClientLog | undefined;
   readonly #unwatch: (() => void)[];
   /** bytes of DATA that the agent was given, and those of them that have left it */
   #taken = 0;
@@ -71,6 +75,7 @@ export class H2Client {
     private readonly closed: () => void,
   ) {
     this.#end = end;
+    this.#log = options.log?.(end);
     this.#waiting = new Waiting(
       (bytes) => plane.take(this.#end, bytes),
       (f) => this.#sent(f),
@@ -191,18 +196,21 @@ export class H2Client {
       return;
     }
     const { upstream, retried } = carried;
+    if (retried || carried.ofKernel) this.#log?.carried(f, true);
     if (retried) {
       this.#ofRetried(f, retried);
       return;
     }
     const inPieces = (f.type === FRAME.HEADERS && !(f.flags & FLAG.END_HEADERS)) || f.type === FRAME.CONTINUATION;
     if (f.type === FRAME.RST_STREAM || (carried.ofKernel && inPieces)) {
-      const reset = f.type === FRAME.RST_STREAM ? f.bytes : numberFrame(FRAME.RST_STREAM, f.stream, ERROR.CANCEL);
+      const error = f.type === FRAME.RST_STREAM && carried.ofKernel ? ERROR.INTERNAL_ERROR : ERROR.CANCEL;
+      const reset = carried.ofKernel ? numberFrame(FRAME.RST_STREAM, f.stream, error) : f.bytes;
       // trailers in pieces: on the way to the server, a frame of another stream could come between them
       if (f.type !== FRAME.RST_STREAM) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.INTERNAL_ERROR));
       this.#moved += upstream.waiting.drop(f.stream);
       upstream.moved(this.#waiting.drop(f.stream));
       upstream.send(reset);
+      this.#log?.ended(f.stream, RESET);
       this.#forget(f.stream, carried);
     } else if (f.type === FRAME.WINDOW_UPDATE) {
       upstream.send(f.bytes);
@@ -221,6 +229,7 @@ export class H2Client {
     const bytes = frames.reduce((sum, one) => sum + dataOf(one), 0);
     if (bytes > 0 && (bytes > this.#connections.firstWindow || !this.plane.take(this.#end, bytes))) return false;
     for (const one of frames) this.#send(one.bytes);
+    this.#log?.replied(f, reply, frames);
     if (!ends(f)) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.NO_ERROR));
     return true;
   }
@@ -232,6 +241,7 @@ export class H2Client {
       this.#moved += retried.drop();
       retried.upstream.moved(this.#waiting.drop(f.stream));
       if (retried.number > 0) retried.upstream.send(ofStream(f, retried.number).bytes);
+      else this.#log?.ended(f.stream, RESET);
       this.#forget(f.stream, retried);
     } else if (f.type <= FRAME.HEADERS || f.type === FRAME.CONTINUATION) retried.push(f);
   }
@@ -249,6 +259,7 @@ export class H2Client {
     const deadline = this.plane.deadline(this.#end, stream);
     const retried = this.#retries.take(stream, toldOf(this.#carried.has(stream) ? upstream.initial : undefined));
     if (!retried) return false;
+    this.#log?.taken(stream);
     this.#moved += upstream.waiting.drop(stream);
     if (!upstream.gone) upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.CANCEL));
     this.#carried.set(stream, retried);
@@ -303,6 +314,10 @@ export class H2Client {
       if (again) this.#retries.answered(f.stream);
     }
     if (carried.retried && whole.type === FRAME.HEADERS) carried.retried.answered = true;
+    if (carried.ofKernel || carried.retried) {
+      if (whole.type === FRAME.HEADERS) this.#log?.answer(f.stream, Buffer.concat(all.map(fragmentOf)));
+      else this.#log?.carried(f, false);
+    }
     this.#waiting.push(whole);
     if (ends(whole) || f.type === FRAME.RST_STREAM) carried.serverEnded = true;
     if (f.type === FRAME.RST_STREAM) carried.clientEnded = true;
@@ -313,11 +328,26 @@ export class H2Client {
   /** A frame has left for the client. */
   #sent(f: Frame): void {
     this.#send(f.bytes);
-    this.#carried.get(f.stream)?.upstream.moved(dataOf(f));
+    const carried = this.#carried.get(f.stream);
+    carried?.upstream.moved(dataOf(f));
+    if (carried?.ofKernel && ends(f)) this.#answered(f.stream, carried);
+  }
+
+  /** The client has the end of an answer; nothing more of a request that has not ended is wanted. */
+  #answered(stream: number, carried: Carried): void {
+    const { upstream } = carried;
+    this.#log?.ended(stream, {});
+    const known = this.plane.stream(this.#end, stream)?.flags ?? H2_STREAM.CLIENT_ENDED;
+    if (known & H2_STREAM.CLIENT_HELD ? carried.clientEnded : known & H2_STREAM.CLIENT_ENDED) return;
+    this.#moved += upstream.waiting.drop(stream);
+    upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
+    this.#forget(stream, carried);
+    this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
   }
 
   #forget(stream: number, carried: Carried): void {
     this.#carried.delete(stream);
+    if (carried.retried) this.#log?.dropped(stream);
     this.#retries.forget(stream, carried.retried);
     if (carried.ofKernel) this.plane.forget(this.#end, stream);
   }
@@ -362,6 +392,10 @@ export class H2Client {
     const { flags } = (ofKernel ? this.plane.stream(this.#end, stream) : undefined) ?? { flags: 0 };
     const whole = !ofKernel || flags & H2_STREAM.SERVER_HELD ? serverEnded : (flags & H2_STREAM.SERVER_ENDED) > 0;
     this.#moved += retried ? retried.drop() : upstream.waiting.drop(stream);
+    const begun = !ofKernel || (flags & H2_STREAM.ANSWERED) > 0;
+    const answer = begun ? [] : unavailable(stream, flags, reason);
+    // of a whole one, the last frame may still wait
+    if (ofKernel) this.#log?.ended(stream, whole ? {} : lostServer(reason, begun), answer);
     this.#forget(stream, carried);
     if (whole) {
       // nothing more of the request is wanted
@@ -370,11 +404,11 @@ export class H2Client {
       return;
     }
     this.#waiting.drop(stream);
-    if (!ofKernel || flags & H2_STREAM.ANSWERED) {
+    if (begun) {
       this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
       return;
     }
-    for (const f of unavailable(stream, flags, reason)) this.#waiting.push(f);
+    for (const f of answer) this.#waiting.push(f);
     if (!(flags & H2_STREAM.CLIENT_ENDED)) this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
   }
 
@@ -387,8 +421,8 @@ export class H2Client {
     this.#moved += upstream.waiting.drop(stream);
     upstream.moved(this.#waiting.drop(stream));
     upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
-    this.#forget(stream, carried);
     this.#tellOverdue(due, (flags & H2_STREAM.ANSWERED) > 0, (flags & H2_STREAM.CLIENT_ENDED) > 0);
+    this.#forget(stream, carried);
   }
 
   /** The same for a stream that is tried again. */
@@ -398,16 +432,18 @@ export class H2Client {
     this.#moved += retried.drop();
     retried.upstream.moved(this.#waiting.drop(stream));
     if (retried.number > 0) retried.upstream.send(numberFrame(FRAME.RST_STREAM, retried.number, ERROR.INTERNAL_ERROR));
-    this.#forget(stream, retried);
     this.#tellOverdue(due, retried.answered, retried.clientEnded || (due.flags & H2_STREAM.CLIENT_ENDED) > 0);
+    this.#forget(stream, retried);
   }
 
   #tellOverdue(due: Due, answered: boolean, ended: boolean): void {
+    const answer = answered ? [] : timedOut(due, ended);
+    this.#log?.ended(due.stream, OVERDUE[due.why]!, answer);
     if (answered) {
       this.#send(numberFrame(FRAME.RST_STREAM, due.stream, ERROR.INTERNAL_ERROR));
       return;
     }
-    for (const f of timedOut(due, ended)) this.#waiting.push(f);
+    for (const f of answer) this.#waiting.push(f);
     if (!ended) this.#send(numberFrame(FRAME.RST_STREAM, due.stream, ERROR.NO_ERROR));
   }
 
@@ -463,6 +499,7 @@ export class H2Client {
     if (this.#closed) return;
     this.#closed = true;
     for (const unwatch of this.#unwatch) unwatch();
+    this.#log?.close();
     this.#retries.close();
     for (const { stream } of [...this.plane.streams(this.#end)]) this.plane.forget(this.#end, stream);
     this.#connections.close();

@@ -25,11 +25,26 @@ const USED =
 export interface End {
   readonly id: number;
   readonly cookie: bigint;
+  /** of a client's: index */
+  readonly listener: number;
   readonly toServer: boolean;
   /** set by close */
   closed: boolean;
   readonly door?: Dummy;
   readonly inbox: { readonly socket: Socket; readonly peer: Socket };
+}
+
+/** What the kernel says that the mesh answers. */
+export interface KernelReply {
+  /** H2_STREAM */
+  readonly flags: number;
+  /** as HTTP/1.1 would have it */
+  readonly text: Buffer;
+  /** for the access log: LOG, generation, rule plus one, ORIGIN */
+  readonly log: number;
+  readonly generation: number;
+  readonly rule: number;
+  readonly origin: number;
 }
 
 /**
@@ -49,6 +64,10 @@ export class H2Plane {
   readonly #timer: NodeJS.Timeout;
   readonly timeouts: Timeouts;
   readonly places: Places;
+  /** ends of connections to servers, by index: text of their addresses */
+  readonly servers = new Map<number, { readonly host: string; readonly local: string }>();
+  /** called before an end's index is another's */
+  removing: () => void = () => undefined;
   #next = 0;
 
   private constructor(
@@ -123,7 +142,15 @@ export class H2Plane {
       }
       this.map(toServer ? 'h2_servers' : 'h2_clients').update(u64(cookie), u64(BigInt(fd)));
       announceData(fd); // what has come before
-      return { id, cookie, toServer, closed: false, inbox, ...(door && { door }) };
+      return {
+        id,
+        cookie,
+        listener: Number(fields.listener ?? 0),
+        toServer,
+        closed: false,
+        inbox,
+        ...(door && { door }),
+      };
     } catch (error) {
       this.map('h2_ids').delete(u64(cookie));
       inbox.socket.destroy();
@@ -228,18 +255,36 @@ export class H2Plane {
     client: End,
     stream: number,
   ):
-    | { readonly server: number; readonly flags: number; readonly clientRoom: number; readonly serverRoom: number }
+    | {
+        readonly server: number;
+        readonly flags: number;
+        readonly clientRoom: number;
+        readonly serverRoom: number;
+        /** bytes of bodies that the kernel has sent on, where it is logged */
+        readonly received: number;
+        readonly body: number;
+        /** when the request was complete, as far as it was seen (monotonic, ns); 0: it is not */
+        readonly complete: bigint;
+      }
     | undefined {
     const value = this.map('h2_streams').lookup(key(client.id, stream));
     if (!value) return undefined;
     const view = new DataView(value.buffer);
     const field = (name: string) => get(view, 0, H2StreamSpec, name);
     const rooms = { clientRoom: field('client_room'), serverRoom: field('server_room') };
-    return { server: field('id'), flags: field('flags'), ...rooms };
+    const [received, body] = ['received', 'body'].map((name) => Number(getBig(view, 0, H2StreamSpec, name)));
+    return {
+      server: field('id'),
+      flags: field('flags'),
+      ...rooms,
+      received: received!,
+      body: body!,
+      complete: getBig(view, 0, H2StreamSpec, 'complete'),
+    };
   }
 
-  /** What the mesh itself answers on a stream that the agent was given, as HTTP/1.1 would have it; it is asked for once. */
-  reply(client: End, stream: number): { readonly flags: number; readonly text: Buffer } | undefined {
+  /** What the mesh itself answers on a stream that the agent was given; it is asked for once. */
+  reply(client: End, stream: number): KernelReply | undefined {
     const map = this.map('h2_replies');
     const value = map.lookup(key(client.id, stream));
     if (!value) return undefined;
@@ -248,8 +293,15 @@ export class H2Plane {
     // one of a client that had this place before
     if (getBig(view, 0, H2ReplySpec, 'cookie') !== client.cookie) return undefined;
     const { offset: at } = H2ReplySpec.at.bytes!;
-    const text = Buffer.from(value.subarray(at, at + get(view, 0, H2ReplySpec, 'len')));
-    return { flags: get(view, 0, H2ReplySpec, 'flags'), text };
+    const field = (name: 'len' | 'flags' | 'log' | 'generation' | 'rule' | 'origin') => get(view, 0, H2ReplySpec, name);
+    const text = Buffer.from(value.subarray(at, at + field('len')));
+    const logged = {
+      log: field('log'),
+      generation: field('generation'),
+      rule: field('rule'),
+      origin: field('origin'),
+    };
+    return { flags: field('flags'), text, ...logged };
   }
 
   /** When a stream's time is over, if it will be, whatever comes meanwhile: in ms of CLOCK_MONOTONIC. */
@@ -300,6 +352,7 @@ export class H2Plane {
   remove(end: End): void {
     if (end.closed) return;
     end.closed = true;
+    this.removing();
     this.map('h2_ids').delete(u64(end.cookie));
     end.door?.close();
     end.inbox.socket.destroy();

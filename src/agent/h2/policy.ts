@@ -2,6 +2,7 @@
 import { compileImage } from '../../compile/image.js';
 import type { ListenerPlan, Plan } from '../../plan/ir.js';
 import type { Address } from '../address.js';
+import { loggedListeners } from '../logged-routes.js';
 import type { Numbers, NumbersWanted, StreamPolicy, StreamServer } from '../policy.js';
 import { stable } from '../stable.js';
 
@@ -43,7 +44,7 @@ export function compileStreams(
   // of listeners without such servers nothing is needed
   const names = new Set(servers.map(([name]) => name));
   const ours = { ...plan, listeners: plan.listeners.filter(({ name }) => names.has(name)) };
-  const { image } = compileImage(stable(ours, numbers.listeners), {
+  const { image, rules } = compileImage(stable(ours, numbers.listeners), {
     generation: task.number,
     endpointId: (address, port) => ids.get(keyOf(address, port)) ?? -1,
     proxyEndpointId: () => -1,
@@ -51,7 +52,7 @@ export function compileStreams(
     breakerIndex: () => undefined,
     delays: false,
   });
-  return { image, servers: new Map(servers) };
+  return { number: task.number, image, logged: loggedListeners(ours, rules), servers: new Map(servers) };
 }
 
 /** A connection is opened to each server for each client: with more of them, all is left to the proxy. */

@@ -11,6 +11,8 @@ export interface LocalReply {
   readonly body: string;
   /** besides; what they say of the content's length counts for nothing. Absent: text */
   readonly headers?: readonly Field[];
+  /** what is said of the body's length, where it is not there */
+  readonly length?: string;
 }
 
 const TEXT: readonly Field[] = [['content-type', 'text/plain']];
@@ -59,7 +61,8 @@ export function localReply(stream: number, flags: number, reply: LocalReply): Fr
       ]),
     ];
   }
-  const length: Field[] = body === '' ? [] : [['content-length', String(body.length)]];
+  const said = reply.length ?? (body === '' ? undefined : String(body.length));
+  const length: Field[] = said === undefined ? [] : [['content-length', said]];
   const all: Field[] = [[':status', String(status)], ...length, ...fields];
   if (body === '' || flags & H2_STREAM.HEAD) return [head(ends, all)];
   return [head(FLAG.END_HEADERS, all), made(FRAME.DATA, FLAG.END_STREAM, stream, Buffer.from(body, 'latin1'))];
@@ -77,11 +80,11 @@ export function meshReply(stream: number, flags: number, text: Buffer): Frame[] 
   const status = Number(head.startLine.split(' ')[1]);
   const said = head.headers.find(([name]) => name === 'content-length')?.[1] ?? '0';
   const body = text.toString('latin1', at);
-  // of a HEAD, only the length of what is not sent
-  if (flags & H2_STREAM.HEAD) {
-    if (said !== '0') return undefined;
-  } else if (Number(said) !== body.length) return undefined;
-  return localReply(stream, flags, { status, body, headers: head.headers });
+  // of a HEAD, only the length of what is not sent, which gRPC would have in a header
+  const absent = (flags & H2_STREAM.HEAD) !== 0 && said !== '0';
+  if (absent ? flags & H2_STREAM.GRPC : Number(said) !== body.length) return undefined;
+  const reply = { status, body, headers: head.headers };
+  return localReply(stream, flags, absent ? { ...reply, length: said } : reply);
 }
 
 /**

@@ -2,6 +2,7 @@
 import type { BpfObject } from '../../kernel/libbpf.js';
 import { H2_DUE, H2ClockSpec, H2DueSpec, H2StreamSpec } from '../../layout/streams.js';
 import { get, getBig } from '../../layout/struct.js';
+import type { AgentEnd } from '../log-entries.js';
 import type { Frame } from './frames.js';
 import { localReply } from './replies.js';
 
@@ -64,6 +65,13 @@ const WORDS: Readonly<Record<number, string>> = {
   [H2_DUE.WHOLE]: 'upstream request timeout',
   [H2_DUE.DURATION]: 'downstream duration timeout',
   [H2_DUE.IDLE]: 'stream timeout',
+};
+
+/** What its access log says then. */
+export const OVERDUE: Readonly<Record<number, AgentEnd>> = {
+  [H2_DUE.WHOLE]: { flags: ['UT'], details: 'response_timeout' },
+  [H2_DUE.DURATION]: { details: 'max_duration_timeout' },
+  [H2_DUE.IDLE]: { flags: ['SI'], details: 'stream_idle_timeout' },
 };
 
 /**
