@@ -63,9 +63,9 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   const struct action *action = AT(struct action, image, action_at);
   if (action->kind == ACTION_REPLY)
     note_reply(space, &w, action, a, f, log);
-  /* edits of answers, and limits are the proxy's until the kernel keeps what they need by stream */
-  if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables || action->answer ||
-      action->mirror || action->trace || action->per_try_ms || !time_stream(&space->h, action, times))
+  /* what answers need of their requests, and limits, are the proxy's until the kernel keeps them by stream */
+  if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables ||
+      action->mirror || action->trace || !time_stream(&space->h, action, times))
     return 0;
   __u32 endpoint = choose_endpoint(&w, action);
   if (endpoint == NO_SLOT || s->breaker || s->watch || s->max_requests)
@@ -76,6 +76,7 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
     return 0;
   note_stream_retry(space, &w, action);
   stream->log = log;
+  stream->edits = action->answer;
   if (log)
     note_log(space, &w, a, action);
   if (!build_request(&w, action) || !stage_head(space, s, f))

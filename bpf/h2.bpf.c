@@ -143,6 +143,13 @@ int on_server_frame(struct __sk_buff *skb) {
       return to_agent_frame(skb, cookie);
     bpf_map_delete_elem(&h2_kept, &key);
   }
+  /* heads that are edited are the agent's to write */
+  if (stream->edits && f.type <= HEADERS && is_lent(stream, &f)) {
+    if (f.flags & END_STREAM)
+      return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
+    __sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED);
+    return to_agent_frame(skb, cookie);
+  }
   /* of an answer that is complete before its request, the agent tells both sides */
   if (f.type <= HEADERS && f.flags & END_STREAM && !(*(volatile __u32 *)&stream->flags & H2_STREAM_CLIENT_ENDED))
     return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);

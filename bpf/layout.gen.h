@@ -76,6 +76,7 @@
 #define MAX_H2_KEPT_STREAMS 8192
 #define MAX_H2_REPLIES 256
 #define MAX_H2_REPLY 4080
+#define H2_GIVE_BACK 2
 
 #define SCAN_NONE 0
 #define SCAN_METHOD_END 1
@@ -339,6 +340,7 @@
 #define H2_DUE_WHOLE 1
 #define H2_DUE_DURATION 2
 #define H2_DUE_IDLE 3
+#define H2_DUE_TRY 4
 
 #define H2_CLAIM_FOUND 1073741824
 #define H2_CLAIM_BUSY 536870912
@@ -1366,9 +1368,14 @@ struct h2_stream {
   __u32 idle_ms; /* how long nothing may come; 0: no limit */
   __u64 received; /* of what is logged: bytes of the request’s body that the kernel has sent on */
   __u64 body; /* the same of the answer’s */
+  __u32 edits; /* number of the edits of its answer; 0: none */
+  __u32 lent; /* of these answers: bit 0: the agent has the server’s side; the rest counts frames that it was given */
+  __u64 try_by; /* when the head of the answer must have come; 0: the request has not ended, or never */
+  __u32 try_ms; /* from the request’s end until then; 0: no limit */
+  __u32 pad; /*  */
   __u64 complete; /* when the kernel saw the request’s end; 0: it has not */
 };
-_Static_assert(sizeof(struct h2_stream) == 88, "h2_stream");
+_Static_assert(sizeof(struct h2_stream) == 112, "h2_stream");
 _Static_assert(__builtin_offsetof(struct h2_stream, upstream) == 0, "h2_stream.upstream");
 _Static_assert(__builtin_offsetof(struct h2_stream, id) == 8, "h2_stream.id");
 _Static_assert(__builtin_offsetof(struct h2_stream, flags) == 12, "h2_stream.flags");
@@ -1383,7 +1390,12 @@ _Static_assert(__builtin_offsetof(struct h2_stream, whole_ms) == 56, "h2_stream.
 _Static_assert(__builtin_offsetof(struct h2_stream, idle_ms) == 60, "h2_stream.idle_ms");
 _Static_assert(__builtin_offsetof(struct h2_stream, received) == 64, "h2_stream.received");
 _Static_assert(__builtin_offsetof(struct h2_stream, body) == 72, "h2_stream.body");
-_Static_assert(__builtin_offsetof(struct h2_stream, complete) == 80, "h2_stream.complete");
+_Static_assert(__builtin_offsetof(struct h2_stream, edits) == 80, "h2_stream.edits");
+_Static_assert(__builtin_offsetof(struct h2_stream, lent) == 84, "h2_stream.lent");
+_Static_assert(__builtin_offsetof(struct h2_stream, try_by) == 88, "h2_stream.try_by");
+_Static_assert(__builtin_offsetof(struct h2_stream, try_ms) == 96, "h2_stream.try_ms");
+_Static_assert(__builtin_offsetof(struct h2_stream, pad) == 100, "h2_stream.pad");
+_Static_assert(__builtin_offsetof(struct h2_stream, complete) == 104, "h2_stream.complete");
 
 /* When the agent has to look at deadlines. */
 struct h2_clock {

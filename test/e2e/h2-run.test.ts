@@ -140,7 +140,7 @@ const CASES: readonly [path: string, kernel: boolean, headers?: Record<string, s
   ['/x.Cart/Add', true, { 'x-user': 'me' }],
   ['/x.Moved/Any', true, { 'x-add': 'a', 'x-gone': 'x' }],
   ['/x.Cart/Add', true, { 'grpc-timeout': '10S' }],
-  ['/x.Told/Any', false],
+  ['/x.Told/Any', true],
   ['/x.Tried/Any', true],
   ['/x.No/Any', true],
   ['/x.Cart/Any', false, { 'x-envoy-retry-grpc-on': 'unavailable', 'x-envoy-max-retries': '3' }],

@@ -1,6 +1,6 @@
 /** Header blocks (HPACK, RFC 7541) without a dynamic table, which neither side has by then. */
 import { HUFFMAN, huffmanDecoder, STATIC_TABLE } from '../../layout/hpack.js';
-import { FLAG, FRAME, type Frame } from './frames.js';
+import { FLAG, FRAME, type Frame, FrameReader } from './frames.js';
 
 export type Field = readonly [name: string, value: string];
 
@@ -90,4 +90,9 @@ export function fragmentOf({ type, flags, payload }: Frame): Buffer {
   const pad = flags & FLAG.PADDED ? payload[0]! : 0;
   const skip = (flags & FLAG.PADDED ? 1 : 0) + (type === FRAME.HEADERS && flags & FLAG.PRIORITY ? 5 : 0);
   return payload.subarray(skip, Math.max(skip, payload.length - pad));
+}
+
+/** The whole block of a head that may be in several frames. */
+export function blockOf({ bytes }: Frame): Buffer {
+  return Buffer.concat(new FrameReader().push(bytes).map(fragmentOf));
 }

@@ -4,9 +4,10 @@
  * send is between client and server; the windows of connections are the agent's, exactly: nobody's is ever exceeded.
  */
 import type { Socket } from 'node:net';
+import type { AnswerProgram } from '../../compile/answer-edits.js';
 import { fdOf, setLinger, setNoDelay } from '../../kernel/syscalls.js';
-import { H2_STREAM } from '../../layout/streams.js';
-import { fragmentOf } from './block.js';
+import { H2_DUE, H2_STREAM } from '../../layout/streams.js';
+import { blockOf, fragmentOf } from './block.js';
 import { type Carried, dataOf, ends, isOver, leftover, waits } from './carried.js';
 import { Connections } from './connections.js';
 import {
@@ -17,6 +18,7 @@ import {
   type Frame,
   FrameReader,
   frame,
+  headOf,
   isMalformed,
   numberFrame,
   OWN_SETTINGS,
@@ -24,7 +26,7 @@ import {
   PREFACE,
 } from './frames.js';
 import type { End, H2Plane } from './plane.js';
-import { meshReply, unavailable } from './replies.js';
+import { editedBlock, meshReply, unavailable } from './replies.js';
 import { type Retried, Retries, toldOf } from './retry.js';
 import { type ClientLog, lostServer, RESET } from './stream-log.js';
 import { type Due, OVERDUE, timedOut } from './timeouts.js';
@@ -48,6 +50,8 @@ export interface ClientOptions {
   readonly proxy: () => Target | undefined;
   /** the access log of a connection, if there is one */
   readonly log?: (client: End) => ClientLog | undefined;
+  /** edits of answers by their number */
+  readonly program?: (number: number) => AnswerProgram | undefined;
   /** a stream was left to the proxy */
   readonly proxied?: () => void;
 }
@@ -229,6 +233,7 @@ export class H2Client {
     const bytes = frames.reduce((sum, one) => sum + dataOf(one), 0);
     if (bytes > 0 && (bytes > this.#connections.firstWindow || !this.plane.take(this.#end, bytes))) return false;
     for (const one of frames) this.#send(one.bytes);
+    this.plane.answered++;
     this.#log?.replied(f, reply, frames);
     if (!ends(f)) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.NO_ERROR));
     return true;
@@ -261,7 +266,7 @@ export class H2Client {
     if (!retried) return false;
     this.#log?.taken(stream);
     this.#moved += upstream.waiting.drop(stream);
-    if (!upstream.gone) upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.CANCEL));
+    if (!upstream.gone) upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
     this.#carried.set(stream, retried);
     // of all tries together; the proxy's own time begins with its first one
     if (deadline) {
@@ -295,6 +300,7 @@ export class H2Client {
       this.#ended(f.stream, carried, refused ? REFUSED : 'remote reset');
       return;
     }
+    if (f.type <= FRAME.HEADERS) carried.given = (carried.given ?? 0) + 1;
     // a head in several frames leaves as one: nothing of another stream may come between them
     if (f.type === FRAME.HEADERS && !(f.flags & FLAG.END_HEADERS)) {
       this.#heads.set(from, [f]);
@@ -307,15 +313,18 @@ export class H2Client {
     }
     this.#heads.delete(from);
     const all = [...parts, f];
-    const whole = { ...all[0]!, bytes: Buffer.concat(all.map(({ bytes }) => bytes)) };
+    let whole: Frame = { ...all[0]!, bytes: Buffer.concat(all.map(({ bytes }) => bytes)) };
     if (carried.ofKernel && whole.type === FRAME.HEADERS) {
       const again = this.#retries.retriesHead(f.stream, Buffer.concat(all.map(fragmentOf)));
       if (again && this.#tryAgain(f.stream, carried)) return;
       if (again) this.#retries.answered(f.stream);
+      const edited = this.#edited(whole, Buffer.concat(all.map(fragmentOf)), carried);
+      if (!edited) return;
+      whole = edited;
     }
     if (carried.retried && whole.type === FRAME.HEADERS) carried.retried.answered = true;
     if (carried.ofKernel || carried.retried) {
-      if (whole.type === FRAME.HEADERS) this.#log?.answer(f.stream, Buffer.concat(all.map(fragmentOf)));
+      if (whole.type === FRAME.HEADERS) this.#log?.answer(f.stream, blockOf(whole));
       else this.#log?.carried(f, false);
     }
     this.#waiting.push(whole);
@@ -325,12 +334,34 @@ export class H2Client {
 
   readonly #heads = new Map<Upstream, Frame[]>();
 
+  /** The edits of a stream's answer. */
+  #program(stream: number): AnswerProgram | undefined {
+    return this.options.program?.(this.plane.stream(this.#end, stream)?.edits ?? 0);
+  }
+
+  /** The head of an answer as its route has it. @returns undefined: it is malformed, and the stream was ended */
+  #edited(head: Frame, block: Buffer, carried: Carried): Frame | undefined {
+    const program = carried.edited ? undefined : this.#program(head.stream);
+    if (!program) return head;
+    const edited = editedBlock(block, program);
+    if (!edited) {
+      carried.upstream.send(numberFrame(FRAME.RST_STREAM, head.stream, ERROR.INTERNAL_ERROR));
+      this.#ended(head.stream, carried, 'protocol error');
+      return undefined;
+    }
+    carried.edited = edited !== block;
+    return edited === block ? head : headOf(head.stream, head.flags & FLAG.END_STREAM, edited);
+  }
+
   /** A frame has left for the client. */
   #sent(f: Frame): void {
     this.#send(f.bytes);
     const carried = this.#carried.get(f.stream);
     carried?.upstream.moved(dataOf(f));
-    if (carried?.ofKernel && ends(f)) this.#answered(f.stream, carried);
+    if (!carried?.ofKernel) return;
+    if (ends(f)) this.#answered(f.stream, carried);
+    else if (carried.edited && !this.#waiting.has(f.stream))
+      this.plane.giveBack(this.#end, f.stream, carried.given ?? 0);
   }
 
   /** The client has the end of an answer; nothing more of a request that has not ended is wanted. */
@@ -393,7 +424,7 @@ export class H2Client {
     const whole = !ofKernel || flags & H2_STREAM.SERVER_HELD ? serverEnded : (flags & H2_STREAM.SERVER_ENDED) > 0;
     this.#moved += retried ? retried.drop() : upstream.waiting.drop(stream);
     const begun = !ofKernel || (flags & H2_STREAM.ANSWERED) > 0;
-    const answer = begun ? [] : unavailable(stream, flags, reason);
+    const answer = begun ? [] : unavailable(stream, flags, reason, ofKernel ? this.#program(stream) : undefined);
     // of a whole one, the last frame may still wait
     if (ofKernel) this.#log?.ended(stream, whole ? {} : lostServer(reason, begun), answer);
     this.#forget(stream, carried);
@@ -417,11 +448,17 @@ export class H2Client {
     const { stream, flags } = due;
     const carried = this.#find(stream);
     if (this.#closed || !carried?.ofKernel) return;
+    if (due.why === H2_DUE.TRY) {
+      const known = this.plane.stream(this.#end, stream)?.flags ?? H2_STREAM.ANSWERED;
+      if (known & H2_STREAM.ANSWERED) return;
+      if (this.#retries.retriesReset(stream, false) && this.#tryAgain(stream, carried)) return;
+    }
     const { upstream } = carried;
     this.#moved += upstream.waiting.drop(stream);
     upstream.moved(this.#waiting.drop(stream));
     upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
-    this.#tellOverdue(due, (flags & H2_STREAM.ANSWERED) > 0, (flags & H2_STREAM.CLIENT_ENDED) > 0);
+    const ended = (flags & H2_STREAM.CLIENT_ENDED) > 0;
+    this.#tellOverdue(due, (flags & H2_STREAM.ANSWERED) > 0, ended, this.#program(stream));
     this.#forget(stream, carried);
   }
 
@@ -436,8 +473,8 @@ export class H2Client {
     this.#forget(stream, retried);
   }
 
-  #tellOverdue(due: Due, answered: boolean, ended: boolean): void {
-    const answer = answered ? [] : timedOut(due, ended);
+  #tellOverdue(due: Due, answered: boolean, ended: boolean, program?: AnswerProgram): void {
+    const answer = answered ? [] : timedOut(due, ended, program);
     this.#log?.ended(due.stream, OVERDUE[due.why]!, answer);
     if (answered) {
       this.#send(numberFrame(FRAME.RST_STREAM, due.stream, ERROR.INTERNAL_ERROR));

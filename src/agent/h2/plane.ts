@@ -6,7 +6,7 @@ import type { Socket } from 'node:net';
 import { ATTACH, type BpfMap, BpfObject, u32, u64 } from '../../kernel/libbpf.js';
 import { announceData, fdOf, setReceiveBuffer, socketCookie } from '../../kernel/syscalls.js';
 import { COUNTER } from '../../layout/counts.js';
-import { H2EndSpec, H2ReplySpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
+import { H2_GIVE_BACK, H2EndSpec, H2ReplySpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
 import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
 import { imageMap } from '../image-map.js';
@@ -52,6 +52,15 @@ export interface KernelReply {
  * room is tried again a jiffy later, and so an upload took 4 ms for each window of its server (4 MiB in 600 ms instead of 60).
  */
 const INBOX_ROOM = 32 * 1024 * 1024;
+
+/** See struct h2_envelope. */
+function envelope(whose: bigint, length: number, how: number): Buffer {
+  const bytes = Buffer.alloc(16);
+  bytes.writeBigUInt64LE(whose);
+  bytes.writeUInt32LE(length, 8);
+  bytes.writeUInt32LE(how, 12);
+  return bytes;
+}
 
 const key = (client: number, number: number): Uint8Array => new Uint8Array(new Uint32Array([client, number]).buffer);
 
@@ -223,12 +232,12 @@ export class H2Plane {
 
   /** Sends a frame to the peer, behind all that was sent before. */
   send(to: End, frame: Uint8Array): void {
-    if (to.closed) return;
-    const envelope = Buffer.alloc(16);
-    envelope.writeBigUInt64LE(to.cookie);
-    envelope.writeUInt32LE(frame.length, 8);
-    envelope.writeUInt32LE(to.toServer ? 1 : 0, 12);
-    this.#writer.write(Buffer.concat([envelope, frame]));
+    if (!to.closed) this.#writer.write(Buffer.concat([envelope(to.cookie, frame.length, to.toServer ? 1 : 0), frame]));
+  }
+
+  /** The kernel goes on with the server's side of a stream, if it has given the agent no more than `frames`, which were sent. */
+  giveBack(client: End, stream: number, frames: number): void {
+    this.#writer.write(envelope(BigInt(client.id) | (BigInt(stream) << 32n), frames, H2_GIVE_BACK));
   }
 
   /** The peer allows `bytes` more on its connection. */
@@ -265,6 +274,8 @@ export class H2Plane {
         readonly body: number;
         /** when the request was complete, as far as it was seen (monotonic, ns); 0: it is not */
         readonly complete: bigint;
+        /** number of the edits of its answer; 0: none */
+        readonly edits: number;
       }
     | undefined {
     const value = this.map('h2_streams').lookup(key(client.id, stream));
@@ -280,6 +291,7 @@ export class H2Plane {
       received: received!,
       body: body!,
       complete: getBig(view, 0, H2StreamSpec, 'complete'),
+      edits: field('edits'),
     };
   }
 
@@ -371,10 +383,13 @@ export class H2Plane {
 
   #image: BpfMap | undefined;
 
-  /** Streams that the kernel has begun. */
+  /** Answers of the mesh that clients were given. */
+  answered = 0;
+
+  /** Streams that the kernel has begun, or found the mesh's own answer to. */
   begunStreams(): number {
     const bytes = this.map('counters').lookup(u32(COUNTER.KERNEL))!;
-    return [...new BigUint64Array(bytes.slice().buffer)].reduce((sum, n) => sum + Number(n), 0);
+    return [...new BigUint64Array(bytes.slice().buffer)].reduce((sum, n) => sum + Number(n), this.answered);
   }
 
   close(): void {

@@ -22,6 +22,7 @@ export function compileStreams(
 ): StreamPolicy {
   const keyOf = (address: string, port: number): string => `${port} ${address}`;
   const ids = new Map(wanted.streams.map(({ address, port }, i) => [keyOf(address, port), numbers.streams?.[i] ?? -1]));
+  const programs = new Map(wanted.programs.map((program, i) => [JSON.stringify(program), numbers.programs[i]!]));
   const clusters = new Map(plan.clusters.map(({ name, endpoints }) => [name, endpoints]));
   const serversOf = (listener: ListenerPlan): StreamServer[] => {
     const names = new Set(
@@ -48,6 +49,7 @@ export function compileStreams(
     generation: task.number,
     endpointId: (address, port) => ids.get(keyOf(address, port)) ?? -1,
     proxyEndpointId: () => -1,
+    programNumber: (program) => programs.get(JSON.stringify(program))!,
     bucketIndex: () => undefined,
     breakerIndex: () => undefined,
     delays: false,

@@ -1,7 +1,10 @@
 /** Answers that the agent gives itself on streams, in Envoy's words and form (Utility::sendLocalReply). */
+
+import type { AnswerProgram } from '../../compile/answer-edits.js';
 import { H2_STREAM } from '../../layout/streams.js';
+import { type ExchangeEdits, editAnswer, editLocalReply } from '../answer-programs.js';
 import { parseHead } from '../http-framing.js';
-import { encodeBlock, type Field } from './block.js';
+import { decodeBlock, encodeBlock, type Field } from './block.js';
 import { FLAG, FRAME, type Frame, made } from './frames.js';
 
 export interface LocalReply {
@@ -87,11 +90,33 @@ export function meshReply(stream: number, flags: number, text: Buffer): Frame[] 
   return localReply(stream, flags, absent ? { ...reply, length: said } : reply);
 }
 
+/** The headers of an answer of the agent's own, with a route's edits. */
+export function withEdits(
+  status: number,
+  body: string,
+  program: AnswerProgram | undefined,
+): { headers?: readonly Field[] } {
+  return program ? { headers: editLocalReply(status, body, fixed(program)).headers } : {};
+}
+
+/** Edits of literals alone. */
+const fixed = (program: AnswerProgram): ExchangeEdits => ({ program, variables: [], figure: () => 0 });
+
+/** The block of an answer's head with a route's edits. @returns undefined: it is malformed; as it is: one of 1xx */
+export function editedBlock(block: Buffer, program: AnswerProgram): Buffer | undefined {
+  const fields = decodeBlock(block);
+  const status = Number(fields?.find(([name]) => name === ':status')?.[1]);
+  if (!fields || !(status >= 100)) return undefined;
+  if (status < 200) return block;
+  const plain = fields.filter(([name]) => !name.startsWith(':'));
+  return encodeBlock([[':status', String(status)], ...editAnswer(plain, fixed(program))]);
+}
+
 /**
  * 503, or in gRPC's form UNAVAILABLE, when a server has not answered.
- * @param flags H2_STREAM; @param reason of the reset
+ * @param flags H2_STREAM; @param reason of the reset; @param program the route's edits
  */
-export function unavailable(stream: number, flags: number, reason: string): Frame[] {
+export function unavailable(stream: number, flags: number, reason: string, program?: AnswerProgram): Frame[] {
   const body = `upstream connect error or disconnect/reset before headers. reset reason: ${reason}`;
-  return localReply(stream, flags, { status: 503, body });
+  return localReply(stream, flags, { status: 503, body, ...withEdits(503, body, program) });
 }

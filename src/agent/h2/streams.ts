@@ -1,4 +1,5 @@
 /** Requests of HTTP/2 that clients make: which connections are those, and what is in force for them. */
+import type { AnswerProgram } from '../../compile/answer-edits.js';
 import { fdOf, peek, setLinger } from '../../kernel/syscalls.js';
 import { type Address, addressWords } from '../address.js';
 import type { Arrival } from '../listeners.js';
@@ -26,6 +27,8 @@ export interface StreamsContext {
   readonly decided: (cookie: bigint) => boolean;
   /** a connection is closed */
   readonly closed: (arrival: Arrival) => void;
+  /** edits of answers by their number */
+  readonly program: (number: number) => AnswerProgram | undefined;
   /** writes lines of access logs */
   readonly log: LineWriter;
 }
@@ -121,6 +124,7 @@ export class Streams {
       source: addressWords(client),
       servers,
       proxy,
+      program: this.context.program,
       log: (end: End) => this.#log?.client(end, { client, local }),
       proxied: () => {
         this.#proxied++;
