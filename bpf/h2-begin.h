@@ -75,6 +75,7 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   if (!id)
     return 0;
   note_stream_retry(space, &w, action);
+  space->rule = s->rule;
   stream->log = log;
   stream->edits = action->answer;
   if (log)
@@ -138,6 +139,8 @@ static __noinline int begin_stream(struct __sk_buff *skb, struct h2_end *a, __u3
         __sync_fetch_and_add(&u->streams, -1);
       if (!taken && space->retry)
         bpf_map_delete_elem(&h2_kept, &key);
+      if (taken && space->rule)
+        count_rule(space->rule - 1);
       if (taken && stream.log)
         log_stream_begin(space, &stream, f->stream);
     }

@@ -40,5 +40,6 @@ static __always_inline void note_reply(struct h2_space *space, struct work *w, c
     return;
   reply->len = n;
   struct h2_key key = {.client = a->id, .number = f->stream};
-  bpf_map_update_elem(&h2_replies, &key, reply, BPF_ANY);
+  if (!bpf_map_update_elem(&h2_replies, &key, reply, BPF_ANY) && reply->rule)
+    count_rule(reply->rule - 1);
 }

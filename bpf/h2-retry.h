@@ -16,7 +16,8 @@ struct {
 } h2_kept SEC(".maps");
 
 struct h2_space {
-  __u32 busy, retry; /* retry: the stream may be tried again, and `kept` says when */
+  __u32 busy, rule; /* rule: index of the one that has decided plus one; 0: none */
+  __u32 retry, pad; /* retry: the stream may be tried again, and `kept` says when */
   struct hpack h;
   struct staged staged;
   struct h2_kept kept;

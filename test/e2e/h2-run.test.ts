@@ -211,11 +211,17 @@ describe('run --http2', { skip, timeout: 120_000 }, () => {
     for (const [path, kernel, headers] of CASES) {
       const call = { path, ...(headers ? { headers } : {}) };
       for (const plain of ['/x.Cart/Add', '/x.Moved/Any']) await untilKernel({ path: plain });
+      const { hits } = await mesh.status();
       const before = await streams();
       const own = await inside(call);
       const after = await streams();
       assert.deepEqual(own, await alone(call), JSON.stringify(call));
       const decided = { kernel: after.kernel - before.kernel, proxy: after.proxy - before.proxy };
+      const by = (await mesh.status()).hits.flatMap(({ route, requests }) => {
+        const more = requests - (hits.find((known) => known.route === route)?.requests ?? 0);
+        return more > 0 ? [[route, more]] : [];
+      });
+      assert.ok(kernel ? by.length === 1 && by[0]![1] === 1 : by.length === 0, `${path} was decided by ${by}`);
       assert.deepEqual(decided, kernel ? { kernel: 1, proxy: 0 } : { kernel: 0, proxy: 1 }, JSON.stringify(call));
     }
   });

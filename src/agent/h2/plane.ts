@@ -10,6 +10,7 @@ import { H2_GIVE_BACK, H2EndSpec, H2ReplySpec, H2StreamSpec, MAX_H2_ENDS } from 
 import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
 import { imageMap } from '../image-map.js';
+import { RuleHits } from '../rule-hits.js';
 import { Places } from './places.js';
 import { deadlineOf, Timeouts } from './timeouts.js';
 
@@ -73,6 +74,7 @@ export class H2Plane {
   readonly #timer: NodeJS.Timeout;
   readonly timeouts: Timeouts;
   readonly places: Places;
+  readonly hits: RuleHits;
   /** ends of connections to servers, by index: text of their addresses */
   readonly servers = new Map<number, { readonly host: string; readonly local: string }>();
   /** called before an end's index is another's */
@@ -90,6 +92,7 @@ export class H2Plane {
     this.map('h2_envelopes').update(u64(socketCookie(peer)), new Uint8Array(16));
     this.map('h2_writers').update(u64(socketCookie(peer)), u64(BigInt(peer)));
     this.#timer = setInterval(() => this.#tick(), 5);
+    this.hits = new RuleHits(object.map('rule_hits').mmap().view);
     this.timeouts = new Timeouts(object);
     this.places = new Places(object, this.#ends);
   }

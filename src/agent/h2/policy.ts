@@ -54,7 +54,15 @@ export function compileStreams(
     breakerIndex: () => undefined,
     delays: false,
   });
-  return { number: task.number, image, logged: loggedListeners(ours, rules), servers: new Map(servers) };
+  const ruleNames = new Uint8Array(Buffer.from(JSON.stringify(rules)));
+  return {
+    number: task.number,
+    image,
+    ruleNames,
+    ruleCount: rules.length,
+    logged: loggedListeners(ours, rules),
+    servers: new Map(servers),
+  };
 }
 
 /** A connection is opened to each server for each client: with more of them, all is left to the proxy. */

@@ -4,6 +4,7 @@ import { fdOf, peek, setLinger } from '../../kernel/syscalls.js';
 import { type Address, addressWords } from '../address.js';
 import type { Arrival } from '../listeners.js';
 import type { StreamPolicy, StreamServer } from '../policy.js';
+import type { RuleHits } from '../rule-hits.js';
 import { H2Client } from './client.js';
 import { PREFACE } from './frames.js';
 import type { End, H2Plane } from './plane.js';
@@ -73,6 +74,7 @@ export class Streams {
     this.#servers = policy?.servers ?? new Map();
     if (policy) this.#log?.use(policy, this.context.indexOf);
     await this.#plane?.install(policy?.image ?? NO_IMAGE);
+    this.#plane?.hits.clear(policy?.ruleCount ?? 0);
     for (const client of this.#clients) client.serve();
   }
 
@@ -143,6 +145,11 @@ export class Streams {
       socket.destroy();
       this.context.closed(arrival);
     }
+  }
+
+  /** How many streams each rule has decided; undefined: no policy has needed the programs. */
+  get hits(): RuleHits | undefined {
+    return this.#plane?.hits;
   }
 
   /** Requests that the kernel has begun, and that were left to the proxy; undefined: no policy has needed the programs. */
