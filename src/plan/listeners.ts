@@ -14,7 +14,7 @@ import { FilterChain } from './http-filters.js';
 import type { ClusterPlan, Condition, ListenerPlan, ReplyAction } from './ir.js';
 import { listenerNotes, relayNotes } from './listener-notes.js';
 import type { LimitContext } from './local-limits.js';
-import { bool, durationMs, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
+import { bool, durationMs, join, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 import { runtimeMayChange } from './runtime.js';
 import { streamNotes } from './streams.js';
