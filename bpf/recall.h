@@ -78,8 +78,10 @@ static __always_inline int recall_decision(struct scratch *s, __u32 host_rows, _
     s->found_host = d->virtual_host;
     s->found_list = d->list;
     IN_ORDER();
-    if (READ_U32(&d->version) == version)
+    if (READ_U32(&d->version) == version) {
+      count(COUNTER_RECALLED);
       return 1;
+    }
   }
   s->decision = key + 1;
   s->asked = hash >> 40;
