@@ -5,8 +5,9 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TokenAnswers, type TokenKey, TokenStore } from '../../src/agent/token-store.js';
-import { BpfObject, type Mapping } from '../../src/kernel/libbpf.js';
+import { type BpfMap, BpfObject, type Mapping, u32 } from '../../src/kernel/libbpf.js';
 import { packageRoot } from '../../src/lab/paths.js';
+import { COUNTER } from '../../src/layout/counts.js';
 import { FACT_WORDS, ImageHeader } from '../../src/layout/image.js';
 import { set } from '../../src/layout/struct.js';
 
@@ -73,7 +74,8 @@ export class Kernel {
   /** Makes a token known, of the image in force. */
   know(key: Omit<TokenKey, 'generation'>, answers: TokenAnswers): void {
     this.#used = true;
-    if (!this.#store.put({ ...key, generation: this.#generation }, answers, 2n ** 62n, 1n)) throw new Error('the token is too long');
+    if (!this.#store.put({ ...key, generation: this.#generation }, answers, 2n ** 62n, 1n))
+      throw new Error('the token is too long');
   }
 
   /**
@@ -81,15 +83,16 @@ export class Kernel {
    * @param draw takes tokens out of the buckets, too
    */
   decide(listener: number, request: Uint8Array, sourceIp: Uint8Array, draw = false): KernelDecision {
-    const first = this.#decide(listener, request, sourceIp, draw);
+    const first = this.decideOnce(listener, request, sourceIp, draw);
     if (draw) return first;
-    const again = this.#decide(listener, request, sourceIp, draw);
+    const again = this.decideOnce(listener, request, sourceIp, draw);
     const of = ({ result, action, rule, facts }: KernelDecision) => ({ result, action, rule, facts });
     assert.deepEqual(of(again), of(first), 'what is remembered');
     return again;
   }
 
-  #decide(listener: number, request: Uint8Array, sourceIp: Uint8Array, draw: boolean): KernelDecision {
+  /** Decides once. */
+  decideOnce(listener: number, request: Uint8Array, sourceIp: Uint8Array, draw = false): KernelDecision {
     const packet = Buffer.alloc(PREFIX + QUESTION + request.length);
     packet.writeUInt32LE(listener, PREFIX);
     packet.writeUInt32LE(sourceIp.length, PREFIX + 4);
@@ -111,6 +114,20 @@ export class Kernel {
       facts: Array.from({ length: FACT_WORDS }, (_, i) => view.getBigUint64(FACTS + 8 * i, true)),
       ...{ tokenPlaces: word(4), tokenPlace: word(5), tokenUnknown: word(6) === 1 },
     };
+  }
+
+  /** Where decisions are remembered. */
+  get decisions(): BpfMap {
+    return this.#object.map('decisions');
+  }
+
+  /** How often a decision was one that was remembered. */
+  recalled(): number {
+    const counts = this.#object.map('counters').lookup(u32(COUNTER.RECALLED))!;
+    return [...new BigUint64Array(counts.buffer, counts.byteOffset, counts.length / 8)].reduce(
+      (n, c) => n + Number(c),
+      0,
+    );
   }
 
   /** Runs and run time of the program, while the kernel counts them. */
