@@ -274,7 +274,8 @@ export class H2Client {
     const { upstream } = carried;
     const { flags } = this.plane.stream(this.#end, stream) ?? { flags: 0 };
     const deadline = this.plane.deadline(this.#end, stream);
-    const retried = this.#retries.take(stream, toldOf(this.#carried.has(stream) ? upstream.initial : undefined));
+    const told = toldOf(this.#carried.has(stream) ? upstream.initial : undefined);
+    const retried = this.#retries.take(stream, upstream.target, told);
     if (!retried) return false;
     this.#log?.taken(stream);
     this.#moved += upstream.waiting.drop(stream);
