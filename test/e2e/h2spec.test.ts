@@ -24,7 +24,7 @@ const KNOWN = /contains a pseudo-header field as trailers|table size update larg
 /** The cases, each with what went wrong; '': nothing. */
 async function run(port: number, folder: string): Promise<Map<string, string>> {
   const report = join(folder, `${port}.xml`);
-  const argv = ['-h', '127.0.0.1', '-p', String(port), '-o', '2', '-j', report, ...SECTIONS];
+  const argv = ['-h', '127.0.0.1', '-p', String(port), '-o', '5', '-j', report, ...SECTIONS];
   await once(spawn(H2SPEC!, argv, { stdio: 'ignore' }), 'exit');
   const found = new Map<string, string>();
   const cases = /<testcase package="([^"]*)" classname="([^"]*)"[^>]*?(?:\/>|>([\s\S]*?)<\/testcase>)/g;
