@@ -50,7 +50,7 @@ function untoldBecause(
   policy: JsonObject,
   { listener, routeConfig }: RouteContext,
 ): string | undefined {
-  if (!listener.streams || !listener.ownProxy) return 'which the proxy is not told of';
+  if (!listener.ownProxy) return 'which the proxy is not told of';
   return (
     untoldUnder(policy) ??
     chosen.map(({ info }) => untoldOf(info)).find((why) => why !== undefined) ??

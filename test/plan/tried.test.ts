@@ -1,4 +1,4 @@
-/** Retries of streams that avoid endpoints: which of them the proxy can be told of, and why not of the others. */
+/** Retries that avoid endpoints: which of them the proxy can be told of, and why not of the others. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Assumptions, buildPlan } from '../../src/plan/build.js';
