@@ -115,7 +115,7 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
       ...unique(servers).map((at) => ({ ...at, proxy: false })),
       ...unique(behind).map((at) => ({ ...at, proxy: true })),
     ],
-    programs: unique(programsOf(plan)),
+    programs: unique([plan, ...(streams ? [streams] : [])].flatMap(programsOf)),
     // somebody else's proxy has buckets, and counts requests, of its own
     buckets: typeof task.proxy === 'string' ? unique(bucketsOf(plan)) : [],
     breakers: task.proxy === 'own' && !task.elsewhere ? breakersOf(plan, resources) : [],

@@ -319,7 +319,11 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
       );
   }
   const times = listener.streams
-    ? streamTimes(notes, action, path, { edits, perTry, quiet: listener.suppressEnvoyHeaders })
+    ? streamTimes(notes, action, path, {
+        edits,
+        tries: [retry.perTryTimeoutMs, perTry],
+        quiet: listener.suppressEnvoyHeaders,
+      })
     : undefined;
   const hashing = chosen.some(({ cluster }) => cluster.table);
   const host = str(action, 'host_rewrite_literal');

@@ -152,7 +152,7 @@ const CASES: readonly [path: string, kernel: boolean, headers?: Record<string, s
   ['/x.Cart/Add', true, { 'x-user': 'me' }],
   ['/x.Moved/Any', true, { 'x-add': 'a', 'x-gone': 'x' }],
   ['/x.Cart/Add', true, { 'grpc-timeout': '10S' }],
-  ['/x.Told/Any', false],
+  ['/x.Told/Any', true],
   ['/x.Tried/Any', true],
   ['/x.No/Any', true],
   ['/x.Cart/Any', false, { 'x-envoy-retry-grpc-on': 'unavailable', 'x-envoy-max-retries': '3' }],
@@ -223,11 +223,19 @@ describe('run --http2', { skip, timeout: 120_000 }, () => {
     for (const [path, kernel, headers] of CASES) {
       const call = { path, ...(headers ? { headers } : {}) };
       for (const plain of ['/x.Cart/Add', '/x.Moved/Any']) await untilKernel({ path: plain });
+      const { hits } = await mesh.status();
       const before = await streams();
       const own = await inside(call);
       const after = await streams();
       assert.deepEqual(own, await alone(call), JSON.stringify(call));
       const decided = { kernel: after.kernel - before.kernel, proxy: after.proxy - before.proxy };
+      const by = (await mesh.status()).hits.flatMap(({ route, requests }) => {
+        const more = requests - (hits.find((known) => known.route === route)?.requests ?? 0);
+        return more > 0 ? [[route, more]] : [];
+      });
+      // where there is no route, no rule decides
+      const rules = kernel && path !== '/else/Any' ? 1 : 0;
+      assert.ok(by.length === rules && by.every(([, n]) => n === 1), `${path} was decided by ${by}`);
       assert.deepEqual(decided, kernel ? { kernel: 1, proxy: 0 } : { kernel: 0, proxy: 1 }, JSON.stringify(call));
     }
   });

@@ -5,6 +5,7 @@ import http2 from 'node:http2';
 import net, { type AddressInfo, type Server } from 'node:net';
 import { join } from 'node:path';
 import { addressWords } from '../../src/agent/address.js';
+import { AnswerPrograms } from '../../src/agent/answer-programs.js';
 import { H2Client } from '../../src/agent/h2/client.js';
 import { H2Plane } from '../../src/agent/h2/plane.js';
 import { compileImage } from '../../src/compile/image.js';
@@ -149,7 +150,13 @@ export class H2World {
       const proxy = withReplayRoutes(resources, {}, new Set(all.map(({ name }) => name)), new Set(triedOf(plan)));
       await startEnvoy(lab, 'proxy', { static_resources: { listeners: proxy.listeners, clusters: proxy.clusters } });
       const endpointId = (_: string, port: number) => ports.indexOf(port);
-      const { image } = compileImage(plan, { generation: 1, endpointId, proxyEndpointId: () => 1001 });
+      const programs = new AnswerPrograms(() => 0);
+      const { image } = compileImage(plan, {
+        generation: 1,
+        endpointId,
+        proxyEndpointId: () => 1001,
+        programNumber: (program) => programs.number(program),
+      });
       const plane = await H2Plane.open(join(packageRoot(), 'dist/h2.bpf.o'));
       plane.map('image0').mmap().bytes.set(image);
       const clients = new Set<H2Client>();
@@ -159,6 +166,7 @@ export class H2World {
           source: addressWords({ address: HOST, port: 0 }),
           servers: () => ports.map((port, endpoint) => ({ address: HOST, port, endpoint })),
           proxy: () => ({ address: HOST, port: envoyPort }),
+          program: (number: number) => programs.get(number),
         };
         H2Client.open(plane, socket, options).then(
           (client) => clients.add(client),
@@ -201,8 +209,7 @@ export class H2World {
 
   /** How many streams the kernel has begun since it was loaded. */
   decided(): number {
-    const bytes = this.plane.map('counters').lookup(new Uint8Array(4))!;
-    return [...new BigUint64Array(bytes.buffer)].reduce((sum, n) => sum + Number(n), 0);
+    return this.plane.begunStreams();
   }
 
   async close(): Promise<void> {
