@@ -4,6 +4,7 @@
  */
 import { PHASE, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import { REPLAY_HEADER, replayMark } from '../proxy/replay.js';
+import { TRIED_HEADER, triedAt } from '../proxy/tried.js';
 import { CarriedAnswer } from './carried-answer.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
 import { ExchangeRecords } from './exchange-records.js';
@@ -61,7 +62,9 @@ export class KernelExchanges {
     const end = request.indexOf('\r\n\r\n');
     // `x-envoy-max-retries` is for proxies of others that believe it; our own has routes for the mark.
     const mark = `${REPLAY_HEADER.name}: ${replayMark(plane.slots.field(slot.slot, 'choice'))}`;
-    const header = Buffer.from(`\r\nx-envoy-max-retries: ${Math.max(0, left)}\r\n${mark}`, 'latin1');
+    const { address = '', port = 0 } = this.context.pool.placeOf(slot.endpoint) ?? {};
+    const tried = `${TRIED_HEADER}: ${triedAt(address, port)}`;
+    const header = Buffer.from(`\r\nx-envoy-max-retries: ${Math.max(0, left)}\r\n${mark}\r\n${tried}`, 'latin1');
     const bytes = Buffer.concat([request.subarray(0, end), header, request.subarray(end)]);
     slot.listener = () => undefined;
     slot.inbox = [];

@@ -50,7 +50,9 @@ function untoldBecause(
   policy: JsonObject,
   { listener, routeConfig }: RouteContext,
 ): string | undefined {
-  if (!listener.streams || !listener.ownProxy) return 'which the proxy is not told of';
+  if (!listener.ownProxy) return 'which the proxy is not told of';
+  // the copy that leads to them has a name of its own
+  if (listener.logged.some(({ command }) => command === 'UPSTREAM_CLUSTER_RAW')) return 'whose cluster is logged';
   return (
     untoldUnder(policy) ??
     chosen.map(({ info }) => untoldOf(info)).find((why) => why !== undefined) ??

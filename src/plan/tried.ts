@@ -39,9 +39,10 @@ export function untoldUnder(policy: JsonObject): string | undefined {
  * Why the proxy cannot be told of a try at one of a cluster's endpoints; undefined: it can. Those that it is told of are of
  * a first priority without any load, which it has as long as the others are healthy.
  */
-export function untoldOf({ discovered, detection, checked, endpoints }: ClusterInfo): string | undefined {
+export function untoldOf({ discovered, detection, checked, breaker, endpoints }: ClusterInfo): string | undefined {
   if (discovered) return 'which the proxy looks up';
   if (detection || checked) return 'whose health changes';
+  if (breaker) return 'whose requests are counted';
   const known = endpoints.every(({ address, port, state }) => state.health === 'healthy' && hostText(address, port));
   return known ? undefined : 'not all of which are healthy';
 }

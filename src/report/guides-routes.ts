@@ -95,7 +95,7 @@ response_headers_to_add: [{ header: { key: server, value: shop } }]`,
     },
   },
   retry: {
-    fix: 'Retry on connect-failure, refused-stream, reset-before-request, unavailable, cancelled and 503 only.',
+    fix: 'Retry on connect-failure, refused-stream, reset-before-request, unavailable, cancelled and 503 only; among several endpoints, on connect-failure beside whatever else.',
     example: {
       place: 'route',
       before:

@@ -15,8 +15,31 @@ describe('retries of Istio policies', { skip, timeout: 180_000 }, () => {
 
   before(async () => {
     world = await IstioWorld.open('istio-retry');
-    const upstreams = await world.upstreams('only');
-    await world.write(`${service('shaky', 'clusterIP: 10.96.178.1', upstreams)}---
+    const [only, ...several] = await world.upstreams('only', 'a', 'b', 'c');
+    await world.write(`${service('shaky', 'clusterIP: 10.96.178.1', [only!])}${service('several', 'clusterIP: 10.96.178.2', several)}---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: { name: several }
+spec: { host: several, trafficPolicy: { loadBalancer: { simple: ROUND_ROBIN } } }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: several }
+spec:
+  hosts: [several]
+  http:
+    - match: [{ uri: { prefix: /often/ } }]
+      route: [{ destination: { host: several } }]
+      retries: { attempts: 5, retryOn: 5xx, backoff: 1ms }
+    - match: [{ uri: { prefix: /codes/ } }]
+      route: [{ destination: { host: several } }]
+      retries: { attempts: 2, retryOn: "503" }
+    - match: [{ uri: { prefix: /try/ } }]
+      route: [{ destination: { host: several } }]
+      retries: { attempts: 2, retryOn: "connect-failure,gateway-error", perTryTimeout: 150ms }
+    - route: [{ destination: { host: several } }]
+      retries: { attempts: 2, retryOn: "connect-failure,5xx" }
+---
 apiVersion: networking.istio.io/v1
 kind: VirtualService
 metadata: { name: shaky }
@@ -100,4 +123,47 @@ spec:
     };
     assert.deepEqual(plain(r.mesh), plain(r.alone));
   });
+
+  // what is tried, how often, at how many of three endpoints, and whether the kernel makes the first try
+  const SEVERAL: readonly [target: string, tries: number, places: number, kernel: boolean][] = [
+    ['/fail/503/0', 1, 1, true],
+    ['/fail/500/1', 2, 2, true],
+    ['/fail/503/2', 3, 3, true],
+    ['/fail/503/9', 3, 3, true],
+    ['/reset/1', 2, 2, true],
+    ['/reset/2', 3, 3, true],
+    ['/reset/9', 3, 3, true],
+    ['/often/fail/503/9', 6, 3, true],
+    ['/try/slow/400/1', 2, 2, true],
+    ['/try/slow/400/9', 3, 3, true],
+    // a first try that could not fail in the proxy
+    ['/codes/fail/503/2', 3, 3, false],
+  ];
+  for (const [target, times, places, kernel] of SEVERAL)
+    test(`several endpoints: ${target}`, async () => {
+      const key = `s${++serial}`;
+      const decided = async () => (await world.sidestep.status()).counters?.kernel ?? 0;
+      const ask = (side: string) => ({ host: 'several', path: `${target}/${key}${side}` });
+      const tried = async (side: string): Promise<string[]> => {
+        const r = await world.alone({ host: 'shaky', path: `/tried/${key}${side}` });
+        return JSON.parse(Buffer.from(r.answers[0]?.body ?? '', 'base64').toString()) as string[];
+      };
+      // each endpoint has an idle connection, also when one of them was reset
+      for (let i = 0, streak = 0; i < 200 && streak < 6; i++) {
+        const before = await decided();
+        await world.mesh({ host: 'several', path: '/warm' });
+        streak = (await decided()) > before ? streak + 1 : 0;
+      }
+      const before = await decided();
+      const mesh = outcome(await world.mesh(ask('m')));
+      assert.equal((await decided()) - before, kernel ? 1 : 0, 'first tries in the kernel');
+      const alone = outcome(await world.alone(ask('a')));
+      const without = (o: typeof mesh) => {
+        const { headers } = (o.received ?? {}) as { headers?: string[] };
+        return { ...o, upstream: '', received: headers, headers: o.headers.filter((h) => !/^x-upstream/i.test(h)) };
+      };
+      assert.deepEqual(without(mesh), without(alone));
+      for (const at of [await tried('m'), await tried('a')])
+        assert.deepEqual([at.length, new Set(at).size], [times, places], `tried at ${at}`);
+    });
 });

@@ -5,6 +5,7 @@
  * /reset/N/KEY         resets the connections of the first N requests with this key, then answers 200
  * /slow/MS/N/KEY       answers the first N requests with this key after MS milliseconds, then at once
  * /tries/KEY           how many requests with this key have come, as JSON
+ * /tried/KEY           which of the servers of the process they have come to
  * /sleep/MS            answers after MS milliseconds
  *
  * Everything else is answered at once: with JSON that says what was received (`Received`). The paths count anywhere in
@@ -25,6 +26,7 @@ export interface Received {
 
 /** One process may be several servers; the counts are shared. */
 const tries = new Map<string, number>();
+const places = new Map<string, string[]>();
 
 async function serve(name: string, address: string, port: number): Promise<void> {
   const server = createServer({ keepAliveTimeout: 60_000 }, (request, response) => {
@@ -53,12 +55,14 @@ async function serve(name: string, address: string, port: number): Promise<void>
       const counted = (key: string): number => {
         const count = (tries.get(key) ?? 0) + 1;
         tries.set(key, count);
+        places.set(key, [...(places.get(key) ?? []), name]);
         return count;
       };
       const reset = /\/reset\/(\d+)\/([^/?]+)/.exec(target);
       const late = /\/slow\/(\d+)\/(\d+)\/([^/?]+)/.exec(target);
       const fail = /\/fail\/(\d+)\/(\d+)\/([^/?]+)/.exec(target);
       const asked = /\/tries\/([^/?]+)/.exec(target);
+      const tried = /\/tried\/([^/?]+)/.exec(target);
       const slow = /\/sleep\/(\d+)/.exec(target);
       if (fail) {
         const count = counted(fail[3] ?? '');
@@ -70,6 +74,7 @@ async function serve(name: string, address: string, port: number): Promise<void>
         const wait = counted(late[3] ?? '') <= Number(late[2]) ? Number(late[1]) : 0;
         void sleep(wait).then(() => answer(200, received));
       } else if (asked) answer(200, tries.get(asked[1] ?? '') ?? 0);
+      else if (tried) answer(200, places.get(tried[1] ?? '') ?? []);
       else void sleep(Number(slow?.[1] ?? 0)).then(() => answer(200, received));
     });
   });

@@ -1,4 +1,4 @@
-/** Retries of streams that avoid endpoints: which of them the proxy can be told of, and why not of the others. */
+/** Retries that avoid endpoints: which of them the proxy can be told of, and why not of the others. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Assumptions, buildPlan } from '../../src/plan/build.js';
@@ -43,11 +43,11 @@ const cluster = (more: JsonObject = {}, each: JsonObject[] = [{}, {}]): JsonObje
 const streams: Assumptions = { http2: true, streams: true, relays: true, atListener: true };
 
 /** Clusters that the proxy is told of, or why the route is the proxy's. */
-function judged(policy: JsonObject, of: JsonObject, assumed = streams, routes = 1): unknown {
+function judged(policy: JsonObject, of: JsonObject, assumed = streams, routes = 1, hcm: JsonObject = {}): unknown {
   const rules = Array.from({ length: routes }, (_, i) => to('a', `/${i}`, {}, { retry_policy: policy, timeout: '1s' }));
-  const { listeners, clusters } = buildPlan(resourcesOf([listenerOf([hostOf(rules)])], [of]), assumed);
+  const { listeners, clusters } = buildPlan(resourcesOf([listenerOf([hostOf(rules)], { hcm })], [of]), assumed);
   const action = forwardsOf({ listeners, clusters })[0];
-  const all = listeners[0]!.virtualHosts[0]!.routes.flatMap((route) => route.reasons);
+  const all = listeners[0]!.virtualHosts[0]!.routes.flatMap((route) => (route.guard ? [] : route.reasons));
   const reasons = [...new Set(all.map(({ message }) => message))];
   return action && reasons.length === 0 ? (action.retry?.tried ?? []) : reasons;
 }
@@ -69,6 +69,29 @@ test('the proxy is told of a first try, or makes it itself', () => {
     judged(ISTIO, cluster({}, [{}, { health_status: 'DEGRADED' }])),
     why('not all of which are healthy'),
   );
+  // of HTTP/1.1
+  const plain = { typed_extension_protocol_options: {} };
+  const retried = { ...ISTIO, retry_on: '5xx' };
+  assert.deepEqual(judged(retried, cluster(plain), { relays: true }), ['a']);
+  const few = { circuit_breakers: { thresholds: [{ max_retries: 4294967295, max_requests: 9 }] } };
+  assert.deepEqual(judged(retried, cluster({ ...plain, ...few }), { relays: true }), why('whose requests are counted'));
+  const logs = (format: string) => ({
+    access_log: [
+      {
+        name: 'file',
+        typed_config: {
+          '@type': 'type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog',
+          path: '/dev/null',
+          log_format: { text_format_source: { inline_string: format } },
+        },
+      },
+    ],
+  });
+  for (const [format, found] of [
+    ['%UPSTREAM_CLUSTER%', ['a']],
+    ['%UPSTREAM_CLUSTER_RAW%', why('whose cluster is logged')],
+  ] as const)
+    assert.deepEqual(judged(retried, cluster(plain), { relays: true }, 1, logs(format)), found, format);
   assert.deepEqual(judged(ISTIO, cluster(), { ...streams, relays: false }), why('which the proxy is not told of'));
   assert.deepEqual(judged(ISTIO, cluster(), streams, 10_001), why('in 10001 routes with 2 endpoints'));
 });
