@@ -28,7 +28,8 @@ const ECHO_SERVER = join(dirname(fileURLToPath(import.meta.url)), '../differenti
 const LONGEST = 3500;
 /** The random numbers of the program are its own: an id that it made is only looked at for its form. */
 export const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}/;
-const IGNORED = new Set(['date', 'server', 'x-envoy-expected-rq-timeout-ms', 'x-envoy-upstream-service-time']);
+const EXPECTED = 'x-envoy-expected-rq-timeout-ms';
+const IGNORED = new Set(['date', 'server', 'x-envoy-upstream-service-time']);
 
 /** What a proxy did with a request, as far as all ways of deciding must agree. */
 export interface Outcome {
@@ -42,10 +43,21 @@ const summary = (headers: HeaderList): string[] => {
   const values = new Map<string, string[]>();
   for (const [name, value] of headers) {
     const key = name.toLowerCase();
-    if (!IGNORED.has(key)) values.set(key, [...(values.get(key) ?? []), value.replace(UUID, 'UUID')]);
+    if (IGNORED.has(key)) continue;
+    // a try again has what is left of the time
+    const text = key === EXPECTED && Number(value) > 1000 ? `${Math.ceil(Number(value) / 1000)} s` : value;
+    values.set(key, [...(values.get(key) ?? []), text.replace(UUID, 'UUID')]);
   }
   // Envoy joins repeated lines of some names, the kernel never does: one list (RFC 9110, section 5.3)
-  return [...values].map(([name, list]) => `${name}: ${list.filter((v) => v !== '').join(',')}`).sort();
+  return [...values]
+    .map(
+      ([name, list]) =>
+        `${name}: ${list
+          .map((v) => v.trim())
+          .filter((v) => v !== '')
+          .join(',')}`,
+    )
+    .sort();
 };
 const choice = (upstream: string): string => upstream.replace(/-\d$/, '');
 

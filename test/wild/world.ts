@@ -12,7 +12,7 @@ import { type Decision, interpret, type Surroundings } from '../../src/compile/i
 import type { Driver } from '../../src/lab/driver.js';
 import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import type { Lab } from '../../src/lab/processes.js';
-import { buildPlan } from '../../src/plan/build.js';
+import { type Assumptions, buildPlan } from '../../src/plan/build.js';
 import type { Reason, TokenBucket } from '../../src/plan/ir.js';
 import { factWords, judgeToken, type KeysOf, keysOfSet } from '../../src/plan/judge-token.js';
 import { headerLines } from '../../src/plan/token-headers.js';
@@ -37,6 +37,9 @@ const DRAWS = 128;
 const BATCH = 60;
 export interface Difference {
   readonly file: string;
+  /** of requests: the name of their listener, and where in them this one is */
+  readonly listener?: string;
+  readonly at?: number;
   readonly request: string;
   readonly why: string;
 }
@@ -70,7 +73,7 @@ const IGNORED = new Set(['date', 'server', 'x-envoy-upstream-service-time', 'con
 const answerSummary = (headers: readonly (readonly [string, string])[]): string[] =>
   headers
     .filter(([name]) => !IGNORED.has(name.toLowerCase()))
-    .map(([name, value]) => `${name.toLowerCase()}: ${value.replace(UUID, 'UUID')}`)
+    .map(([name, value]) => `${name.toLowerCase()}: ${value.replace(UUID, 'UUID').trim()}`)
     .sort();
 
 /** Policies in force. */
@@ -93,9 +96,18 @@ const wholes = (decision: Decision, { programs, upstreams }: InForce): Whole[] =
 /** The same decision may differ by chance (weights, percentages) or by what rate limits have left: every outcome that it can have. */
 function outcomesOf(inForce: InForce, listener: number, bytes: Buffer, around: Surroundings): Whole[] | undefined {
   const seen: Whole[] = [];
-  for (let draw = 0; draw < DRAWS; draw++) {
+  let drawn = true; // or no draw changes anything
+  for (let draw = 0; draw < DRAWS && drawn; draw++) {
     const random = (draw * 2_654_435_761) % 2 ** 32; // even in its high bits and in its low ones
-    const decision = interpret(inForce.image, listener, bytes, { ...around, random, token: () => draw % 2 === 0 });
+    drawn = false;
+    const ask = <T>(answer: T): T => {
+      drawn = true;
+      return answer;
+    };
+    const lots = Object.defineProperty({ ...around, token: () => ask(draw % 2 === 0) }, 'random', {
+      get: () => ask(random),
+    });
+    const decision = interpret(inForce.image, listener, bytes, lots);
     if (isProxys(decision)) return undefined;
     for (const outcome of wholes(decision, inForce))
       if (!seen.some((o) => isDeepStrictEqual(o, outcome))) seen.push(outcome);
@@ -162,7 +174,8 @@ export interface Trial {
   /** requests for each listener that the kernel decides anything for */
   readonly requests: number;
   /** makes the requests for a listener; default: of its words */
-  readonly requestsFor?: (hints: Hints, seed: number, n: number) => readonly Request[];
+  readonly requestsFor?: (hints: Hints, seed: number, n: number, listener: string) => readonly Request[];
+  readonly assumed?: Assumptions;
   /** rate limits are counted, request by request: nothing else is left to chance */
   readonly counted?: boolean;
 }
@@ -189,7 +202,7 @@ export async function tryPolicies(
 
 async function tryResources(file: string, resources: Resources, around: Trial, tally: Tally): Promise<void> {
   relocate(resources, around.echoes);
-  const plan = buildPlan(resources);
+  const plan = buildPlan(resources, around.assumed);
   if (!plan.listeners.some((l) => l.offloaded)) return;
   const byPort = new Map(around.echoes.ports.map((port, i) => [port, i]));
   const programs = new AnswerPrograms(() => 0);
@@ -238,9 +251,10 @@ async function tryResources(file: string, resources: Resources, around: Trial, t
       if (all.length > 0 && all.every(({ id }) => isFull(compiled.verdicts.get(id)))) continue;
       const seed = around.seed + index;
       const { requests: n, requestsFor } = around;
-      const requests = requestsFor?.(hints, seed, n) ?? fc.sample(requestOf(hints), { seed, numRuns: n });
+      const requests =
+        requestsFor?.(hints, seed, n, listenerPlan.name) ?? fc.sample(requestOf(hints), { seed, numRuns: n });
       const where = {
-        ...{ file, address: asString(socket.address), port: Number(socket.port_value) },
+        ...{ file, name: listenerPlan.name, address: asString(socket.address), port: Number(socket.port_value) },
         ...(listenerPlan.tokens && { tokens: listenerPlan.tokens }),
       };
       await compareRequests(inForce, index, requests, where, around, tally, met);
@@ -265,14 +279,17 @@ async function compareRequests(
   inForce: InForce,
   listener: number,
   requests: readonly Request[],
-  where: { file: string; address: string; port: number; tokens?: TokenPlan },
+  where: { file: string; name: string; address: string; port: number; tokens?: TokenPlan },
   around: Trial,
   tally: Tally,
   met: Set<number>,
 ): Promise<void> {
   const decided: { request: Request; own: Whole[] }[] = [];
   const differ = (request: Request, why: string) =>
-    tally.differences.push({ file: where.file, request: JSON.stringify(request), why });
+    tally.differences.push({
+      ...{ file: where.file, listener: where.name, at: requests.indexOf(request) },
+      ...{ request: JSON.stringify(request), why },
+    });
   const { kernel } = around;
   if (around.counted && kernel) fillBuckets(kernel, inForce.buckets);
   const held = new TestBuckets(inForce.buckets);

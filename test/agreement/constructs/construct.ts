@@ -1,9 +1,11 @@
 /** What generators of single constructs share: policies by chance, and requests in all the forms that such policies look at. */
 import fc from 'fast-check';
+import type { Assumptions } from '../../../src/plan/build.js';
 import type { JsonObject } from '../../../src/policy/resources.js';
 import type { Request } from '../../differential/requests.js';
 import type { Draw } from '../../wild/damage.js';
 import { type Hints, requestOf } from '../../wild/hints.js';
+import { adverse } from './adverse.js';
 
 /** A generated set of policies. */
 export interface Generated {
@@ -20,6 +22,9 @@ export interface Generated {
   readonly hosts?: readonly string[];
   /** see Trial in test/wild/world.ts */
   readonly counted?: boolean;
+  readonly assumed?: Assumptions;
+  /** requests get what clients seldom send: spellings, lines again, bytes, lengths */
+  readonly adverse?: boolean;
 }
 
 export interface Construct {
@@ -54,8 +59,26 @@ export interface Listener {
   readonly config?: JsonObject;
 }
 
+/** A cluster of `bootstrap`, with more fields, and as many endpoints as `endpoints` has further fields for. */
+export function cluster(name: string, more: JsonObject = {}, endpoints: readonly JsonObject[] = [{}]): JsonObject {
+  const address = { socket_address: { address: '127.0.0.1', port_value: 1 } };
+  return {
+    ...{ name, type: 'STATIC', connect_timeout: '2s' },
+    // with the default of three, the proxy makes all tries
+    circuit_breakers: { thresholds: [{ max_retries: 4096 }] },
+    ...more,
+    load_assignment: {
+      cluster_name: name,
+      endpoints: [{ lb_endpoints: endpoints.map((e) => ({ endpoint: { address }, ...e })) }],
+    },
+  };
+}
+
 /** A whole configuration of Envoy. */
-export function bootstrap(listeners: readonly Listener[]): JsonObject {
+export function bootstrap(
+  listeners: readonly Listener[],
+  clusters: readonly JsonObject[] = CLUSTERS.map((name) => cluster(name)),
+): JsonObject {
   return {
     static_resources: {
       listeners: listeners.map(({ manager, filters, router, hosts, config }, i) => ({
@@ -79,15 +102,7 @@ export function bootstrap(listeners: readonly Listener[]): JsonObject {
           },
         ],
       })),
-      clusters: CLUSTERS.map((name) => ({
-        ...{ name, type: 'STATIC', connect_timeout: '2s' },
-        load_assignment: {
-          cluster_name: name,
-          endpoints: [
-            { lb_endpoints: [{ endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: 1 } } } }] },
-          ],
-        },
-      })),
+      clusters: [...clusters],
     },
   };
 }
@@ -134,6 +149,6 @@ export function requestsFor(generated: Generated, draw: Draw, hints: Hints, seed
       request = { ...request, target: `${request.target.replace(/\?.*/, '')}?${draw.one(queries)}` };
     if (draw.below(6) === 0) request = { ...request, target: draw.one(TWISTS)(request.target) };
     if (hosts.length > 0 && draw.below(2) === 0) lines[0] = ['Host', draw.one(hosts)];
-    return { ...request, headers: lines };
+    return generated.adverse ? adverse({ ...request, headers: lines }, draw) : { ...request, headers: lines };
   });
 }

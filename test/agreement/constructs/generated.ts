@@ -1,5 +1,6 @@
 /** Every construct that has a generator of its own. */
 import { answers } from './answers.js';
+import { combined } from './combined.js';
 import type { Construct } from './construct.js';
 import { filters, limits, overridden } from './filters.js';
 import { gatewayRoutes, meshRoutes } from './gateway-api.js';
@@ -9,7 +10,7 @@ import { hosts, normalisation, queryParameters, rewrites } from './paths.js';
 
 export const CONSTRUCTS: Readonly<Record<string, Construct>> = {
   ...{ normalisation, queryParameters, hosts, rewrites },
-  ...{ filters, overridden, limits, answers, jwt },
+  ...{ filters, overridden, limits, answers, jwt, combined },
   ...{ virtualServices, authorization, requestAuthentication, claimRoutes },
   ...{ meshRoutes, gatewayRoutes },
 };

@@ -157,6 +157,11 @@ export const ROUTES: readonly Case[] = [
     expect: 'direct-response',
   },
   {
+    name: 'an answer that closes the connection',
+    route: { match: { prefix: '/' }, direct_response: { status: 400 } },
+    expect: 'direct-response',
+  },
+  {
     name: 'non_forwarding_action',
     route: { match: { prefix: '/' }, non_forwarding_action: {} },
     expect: 'route-action',
