@@ -7,6 +7,7 @@
 #include <bpf/bpf_helpers.h>
 #include "bucket.h"
 #include "token.h"
+#include "trace.h"
 
 struct whole_image {
   __u8 bytes[IMAGE_SIZE + IMAGE_SLACK];
@@ -89,6 +90,8 @@ int decide_one(struct __sk_buff *skb) {
   if (!action_at)
     return 0;
   const struct action *action = AT(struct action, bytes, action_at);
+  if (action->trace)
+    begin_trace(s, image_u64(bytes, action->trace));
   /* what cannot be sent, or answered, is the proxy's before anything is drawn */
   int built = action->kind == ACTION_FORWARD ? build_request(&w, action)
                                              : action->kind == ACTION_REPLY && replies(s, action);

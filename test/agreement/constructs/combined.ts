@@ -375,7 +375,7 @@ function listener(draw: Draw): Listener {
 
 const BALANCED: readonly JsonObject[] = [
   { lb_policy: 'RING_HASH', ring_hash_lb_config: { minimum_ring_size: 16 } },
-  { lb_policy: 'RING_HASH', common_lb_config: { consistent_hashing_lb_config: { use_hostname_for_hashing: true } } },
+  { lb_policy: 'RING_HASH', ring_hash_lb_config: { maximum_ring_size: 64, minimum_ring_size: 3 } },
   { lb_policy: 'MAGLEV', maglev_lb_config: { table_size: 251 } },
   { lb_policy: 'LEAST_REQUEST' },
   { lb_policy: 'RANDOM' },

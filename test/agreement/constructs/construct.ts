@@ -15,6 +15,8 @@ export interface Generated {
   readonly headers?: readonly (readonly [string, string])[];
   /** of these, most requests have one, in place of lines of the same name */
   readonly one?: readonly (readonly [string, string])[];
+  /** of these groups of lines, most requests have one */
+  readonly groups?: readonly (readonly (readonly [string, string])[])[];
   /** what some requests have behind their path */
   readonly queries?: readonly string[];
   /** paths of some requests, beside those that the policies name */
@@ -135,12 +137,13 @@ const TWISTS: readonly Twist[] = [
 
 /** Requests for a listener of these policies. */
 export function requestsFor(generated: Generated, draw: Draw, hints: Hints, seed: number, n: number): Request[] {
-  const { headers = [], one = [], queries = [], paths = [], hosts = [] } = generated;
+  const { headers = [], one = [], groups = [], queries = [], paths = [], hosts = [] } = generated;
   return fc.sample(requestOf(hints), { seed, numRuns: n }).map((plain) => {
     let request = plain;
     const own = one.length > 0 && draw.below(4) > 0 ? draw.one(one) : undefined;
     const lines = request.headers.filter(([name]) => name.toLowerCase() !== own?.[0].toLowerCase());
     if (own) lines.push([...own]);
+    if (groups.length > 0 && draw.below(4) > 0) for (const [name, value] of draw.one(groups)) lines.push([name, value]);
     for (const header of headers)
       if (draw.below(4) === 0 && !lines.some(([name]) => name.toLowerCase() === header[0].toLowerCase()))
         lines.push([...header]);

@@ -170,6 +170,7 @@ function described(draw: Draw): { limit: JsonObject; rate_limits: JsonObject[] }
     limit: {
       ...limit(draw),
       ...maybe(draw, 3, [{ always_consume_default_token_bucket: false }]),
+      ...maybe(draw, 2, [{ enable_x_ratelimit_headers: 'DRAFT_VERSION_03' }]),
       descriptors: different(sets.map((actions) => actions.map((action) => entryOf(draw, action)))).map((entries) => ({
         entries,
         token_bucket: {

@@ -8,9 +8,11 @@ import { authorization, claimRoutes, requestAuthentication, virtualServices } fr
 import { jwt } from './jwt.js';
 import { hosts, normalisation, queryParameters, rewrites } from './paths.js';
 
+import { traces } from './traces.js';
+
 export const CONSTRUCTS: Readonly<Record<string, Construct>> = {
   ...{ normalisation, queryParameters, hosts, rewrites },
-  ...{ filters, overridden, limits, answers, jwt, combined },
+  ...{ filters, overridden, limits, answers, jwt, combined, traces },
   ...{ virtualServices, authorization, requestAuthentication, claimRoutes },
   ...{ meshRoutes, gatewayRoutes },
 };

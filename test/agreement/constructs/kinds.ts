@@ -105,7 +105,12 @@ export const limit = (draw: Draw): JsonObject => ({
   token_bucket: { max_tokens: draw.one([1, 2, 5, 1000]), tokens_per_fill: 1, fill_interval: '86400s' },
   filter_enabled: percent(draw.one([100, 100, 100, 0])),
   filter_enforced: percent(draw.one([100, 100, 100, 0])),
-  ...maybe(draw, 3, [{ status: { code: 'ServiceUnavailable' } }, { status: { code: 'OK' } }]),
+  ...maybe(draw, 3, [
+    { status: { code: 'ServiceUnavailable' } },
+    { status: { code: 'OK' } },
+    { status: { code: 'BadRequest' } },
+  ]),
+  ...maybe(draw, 4, [{ enable_x_ratelimit_headers: 'DRAFT_VERSION_03' }]),
   ...maybe(draw, 3, [{ response_headers_to_add: [add('x-limited', 'yes', 'OVERWRITE_IF_EXISTS_OR_ADD')] }]),
 });
 
