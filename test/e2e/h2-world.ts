@@ -57,6 +57,8 @@ export interface WorldOptions {
   /** of the clusters */
   readonly cluster?: JsonObject;
   readonly script?: Script;
+  /** programs that are loaded, and stay so */
+  readonly plane?: H2Plane;
 }
 
 export interface Answer {
@@ -89,9 +91,13 @@ export function ask(
   });
 }
 
+/** The programs, which the kernel takes seconds to check. */
+export const loadPlane = (): Promise<H2Plane> => H2Plane.open(join(packageRoot(), 'dist/h2.bpf.o'));
+
 export class H2World {
   private constructor(
     readonly plane: H2Plane,
+    private readonly planeStays: boolean,
     private readonly lab: Lab,
     readonly servers: readonly http2.Http2Server[],
     private readonly listener: Server,
@@ -126,7 +132,7 @@ export class H2World {
       const plan = buildPlan(resources, { http2: true, streams: true });
       const endpointId = (_: string, port: number) => ports.indexOf(port);
       const { image } = compileImage(plan, { generation: 1, endpointId, proxyEndpointId: () => 1001 });
-      const plane = await H2Plane.open(join(packageRoot(), 'dist/h2.bpf.o'));
+      const plane = more.plane ?? (await loadPlane());
       plane.map('image0').mmap().bytes.set(image);
       const clients = new Set<H2Client>();
       const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
@@ -142,7 +148,7 @@ export class H2World {
         );
       });
       await once(listener.listen(0, HOST), 'listening');
-      return new H2World(plane, lab, servers, listener, envoyPort, clients);
+      return new H2World(plane, more.plane !== undefined, lab, servers, listener, envoyPort, clients);
     } catch (error) {
       await lab.close();
       throw error;
@@ -185,7 +191,7 @@ export class H2World {
     for (const client of [...this.clients]) client.close();
     this.listener.close();
     for (const s of this.servers) s.close();
-    this.plane.close();
+    if (!this.planeStays) this.plane.close();
     await this.lab.close();
   }
 }

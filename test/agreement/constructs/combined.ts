@@ -54,7 +54,7 @@ const string = (draw: Draw): JsonObject => ({
   ...maybe(draw, 3, [{ ignore_case: true }]),
 });
 
-function headerMatch(draw: Draw): JsonObject {
+export function headerMatch(draw: Draw): JsonObject {
   const name = draw.one([
     'x-user',
     'X-User',
@@ -94,7 +94,7 @@ function headerMatch(draw: Draw): JsonObject {
   };
 }
 
-const queryMatch = (draw: Draw): JsonObject => ({
+export const queryMatch = (draw: Draw): JsonObject => ({
   name: draw.one(['q', 'Q', 'a', 'a%20b', 'q[]', '']) || 'q',
   ...draw.one<JsonObject>([{}, { present_match: true }, { present_match: false }, { string_match: string(draw) }]),
 });
