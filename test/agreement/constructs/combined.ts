@@ -238,6 +238,7 @@ function forward(draw: Draw, names: readonly string[], pathRewrite: boolean): Js
       { max_grpc_timeout: draw.one(['0s', '4s']) },
     ]),
     ...(draw.below(3) === 0 ? retryPolicy(draw) : {}),
+    ...mirrors(draw, 8),
     ...maybe(draw, 6, [
       { hash_policy: [{ header: { header_name: 'x-user' } }] },
       {
@@ -351,6 +352,7 @@ function listener(draw: Draw): Listener {
     filters: kinds.map(({ name, type, make }) => ({ name, typed_config: typed(type, make(draw)) })),
     config: {
       ...edits(draw, 6),
+      ...mirrors(draw, 15),
       ...overrides(draw, kinds, 8),
       ...maybe(draw, 3, [{ most_specific_header_mutations_wins: true }]),
       ...maybe(draw, 6, [{ ignore_port_in_host_matching: true }]),
@@ -381,6 +383,14 @@ const BALANCED: readonly JsonObject[] = [
   { lb_policy: 'RANDOM' },
   { common_lb_config: { healthy_panic_threshold: { value: 0 } } },
 ];
+
+/** Copies of requests: seldom, since a request that is copied is forwarded only when it is whole. */
+const mirrors = (draw: Draw, n: number): JsonObject =>
+  maybe(draw, n, [
+    { request_mirror_policies: [{ cluster: 'c' }] },
+    { request_mirror_policies: [{ cluster: 'a', runtime_fraction: { default_value: { numerator: 50 } } }] },
+    { request_mirror_policies: [{ cluster: 'a', disable_shadow_host_suffix_append: true }, { cluster: 'b' }] },
+  ]);
 
 /** A cluster of several endpoints: of these, any may answer where nothing decides which. */
 function balanced(draw: Draw, name: string): JsonObject {

@@ -1,16 +1,20 @@
 /** Tries a generated construct: see generated.ts for what is generated, and test/wild/world.ts for how it is compared. */
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Assumptions } from '../../../src/plan/build.js';
 import type { Request } from '../../differential/requests.js';
 import { Draw } from '../../wild/damage.js';
 import { type Difference, emptyTally, type Tally, type Trial, tryPolicies } from '../../wild/world.js';
-import { type Construct, requestsFor } from './construct.js';
+import { type Construct, type Generated, requestsFor } from './construct.js';
 import { shrink } from './shrink.js';
 
 export interface Outcome extends Tally {
   /** a difference with the policies it was found in */
   readonly found: readonly (Difference & { readonly text: string })[];
 }
+
+/** The proxy is Sidestep's own, which sends copies of requests and spans. */
+export const assumedFor = ({ assumed }: Generated): Assumptions => ({ relays: true, ...assumed });
 
 /**
  * Generates sets of policies, one after the other, until so many pairs were tried.
@@ -38,7 +42,7 @@ export async function tryConstruct(
         ...trial,
         seed: trial.seed + set,
         ...(generated.counted && { counted: true }),
-        ...(generated.assumed && { assumed: generated.assumed }),
+        assumed: assumedFor(generated),
         requestsFor: (hints, seed, n, listener) => {
           const made = requestsFor(generated, draw, hints, seed, n);
           requests.set(listener, made);
@@ -64,7 +68,7 @@ export async function tryConstruct(
       requests: asked,
       why: difference.why,
     };
-    const least = await shrink(first, own, generated.assumed);
+    const least = await shrink(first, own, assumedFor(generated));
     const text2 = least.documents.map((d) => JSON.stringify(d)).join('\n---\n');
     found.push({ ...difference, request: JSON.stringify(least.requests), why: least.why, text: text2 });
   }

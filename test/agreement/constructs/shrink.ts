@@ -45,18 +45,14 @@ function* smaller(documents: readonly JsonObject[], failed: Set<string>): Genera
 }
 
 /** The smallest case that was found; what it takes is bounded. */
-export async function shrink(
-  first: Case,
-  trial: Omit<Trial, 'requestsFor'>,
-  assumed: Assumptions | undefined,
-): Promise<Case> {
+export async function shrink(first: Case, trial: Omit<Trial, 'requestsFor'>, assumed: Assumptions): Promise<Case> {
   let best = first;
   const whyOf = async (documents: readonly JsonObject[], requests: readonly Request[]) => {
     const file = join(trial.lab.dir, 'smaller.yaml');
     await writeFile(file, documents.map((d) => JSON.stringify(d)).join('\n---\n'));
     const tally = emptyTally();
     const only = (_: unknown, __: unknown, ___: unknown, name: string) => (name === first.listener ? requests : []);
-    await tryPolicies(file, { ...trial, requestsFor: only, ...(assumed && { assumed }) }, tally);
+    await tryPolicies(file, { ...trial, requestsFor: only, assumed }, tally);
     return tally.differences[0]?.why;
   };
   let attempts = 0;

@@ -132,7 +132,7 @@ export const traces: Construct = {
     for (const [i, listener] of listeners.entries()) if (outbound[i]) listener.traffic_direction = 'OUTBOUND';
     return {
       documents: [{ node: { id: 'node-1', cluster: 'front' }, ...document }],
-      assumed: { relays: true, environment: {} },
+      assumed: { environment: {} },
       groups: [
         [],
         ...['1', '0', 'd', undefined].map((sampled) => b3(sampled)),
