@@ -8,11 +8,12 @@ import { authorization, claimRoutes, requestAuthentication, virtualServices } fr
 import { jwt } from './jwt.js';
 import { hosts, normalisation, queryParameters, rewrites } from './paths.js';
 
+import { rare } from './rare.js';
 import { traces } from './traces.js';
 
 export const CONSTRUCTS: Readonly<Record<string, Construct>> = {
   ...{ normalisation, queryParameters, hosts, rewrites },
-  ...{ filters, overridden, limits, answers, jwt, combined, traces },
+  ...{ filters, overridden, limits, answers, jwt, combined, traces, rare },
   ...{ virtualServices, authorization, requestAuthentication, claimRoutes },
   ...{ meshRoutes, gatewayRoutes },
 };

@@ -20,7 +20,19 @@ const DOCUMENT = join(packageRoot(), 'docs/agreement.md');
 const [BEGIN, END] = ['<!-- constructs: begin -->\n', '<!-- constructs: end -->'];
 const SEEDS = 40;
 /** Tests that compare with a real Envoy come first. */
-const FOLDERS = ['e2e', 'differential', 'inbound', 'netns', 'states', 'plan', 'compile', 'policy', 'agent', 'golden', 'istiod'];
+const FOLDERS = [
+  'e2e',
+  'differential',
+  'inbound',
+  'netns',
+  'states',
+  'plan',
+  'compile',
+  'policy',
+  'agent',
+  'golden',
+  'istiod',
+];
 const MOST_TESTS = 1;
 
 /** Every key and type in a value. */
