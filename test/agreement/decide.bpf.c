@@ -95,6 +95,8 @@ int decide_one(struct __sk_buff *skb) {
   /* what cannot be sent, or answered, is the proxy's before anything is drawn */
   int built = action->kind == ACTION_FORWARD ? build_request(&w, action)
                                              : action->kind == ACTION_REPLY && replies(s, action);
+  if (built && !q.draw && s->n_lots && !can_answer(&w, s->lots[0].bucket ? 1 : 0))
+    return 0;
   if (built && q.draw && s->n_lots) {
     int other = before_draw(&w, action, 0, 0);
     if (!other)
