@@ -34,7 +34,7 @@ function detection(draw: Draw): JsonObject {
     ...maybe(4, { enforcing_consecutive_5xx: draw.one([0, 100]) }),
     ...maybe(2, { consecutive_gateway_failure: draw.one([0, 1, 2, 4]) }),
     ...maybe(2, { enforcing_consecutive_gateway_failure: draw.one([0, 100, 100]) }),
-    ...maybe(1, { max_ejection_percent: draw.one([0, 25, 33, 34, 49, 50, 51, 75, 100, 100, 200]) }),
+    ...maybe(1, { max_ejection_percent: draw.one([0, 25, 33, 34, 49, 50, 51, 75, 100, 100]) }),
     ...maybe(4, { always_eject_one_host: true }),
   };
 }
