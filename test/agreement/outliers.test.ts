@@ -15,6 +15,7 @@ import type { JsonObject } from '../../src/policy/resources.js';
 import { findEnvoy, sendRaw, startEnvoy } from '../plan/envoy-oracle.js';
 import { clusterOf, hostOf, listenerOf, resourcesOf, to } from '../plan/resources.js';
 import { Draw } from '../wild/damage.js';
+import { record } from './table/record.js';
 
 const PAIRS = Number(process.env.SIDESTEP_OUTLIER_PAIRS ?? 400);
 const SEED = Number(process.env.SIDESTEP_SEED ?? 3);
@@ -72,6 +73,7 @@ test('endpoints are ejected by the agent as by Envoy', {
       server.close();
     }
   }
+  record('outliers', pairs, pairs);
   t.diagnostic(`seed ${SEED}: ${pairs} pairs, ${ejections} ejections`);
   assert.ok(ejections > pairs / 100, `only ${ejections} ejections among ${pairs} answers`);
 });

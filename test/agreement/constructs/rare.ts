@@ -143,6 +143,11 @@ const FILTERS: readonly JsonObject[] = [
     metadata: [{ metadata_namespace: 'n', allow_overwrite: true, value: { a: 'b' } }],
   }),
   typed('set_metadata.v3.Config', { metadata: [{ metadata_namespace: 'envoy.lb', value: { a: 'b' } }] }),
+  typed('set_metadata.v3.Config', {
+    metadata: [
+      { metadata_namespace: 'n', typed_value: { '@type': 'type.googleapis.com/google.protobuf.Struct', value: {} } },
+    ],
+  }),
   typed('header_to_metadata.v3.Config', {
     request_rules: [{ header: 'x-user', on_header_present: { metadata_namespace: 'n', key: 'k' }, remove: false }],
   }),
@@ -264,7 +269,15 @@ const FILTERS: readonly JsonObject[] = [
   }),
   typed('cors.v3.Cors'),
 ];
+const balancing = (type: string, more: JsonObject = {}): JsonObject => ({
+  load_balancing_policy: { policies: [{ typed_extension_config: anyTyped(`load_balancing_policies.${type}`, more) }] },
+});
 const OF_CLUSTER: readonly JsonObject[] = [
+  balancing('round_robin.v3.RoundRobin'),
+  balancing('least_request.v3.LeastRequest'),
+  balancing('random.v3.Random'),
+  balancing('ring_hash.v3.RingHash', { minimum_ring_size: '16' }),
+  balancing('maglev.v3.Maglev', { table_size: '251' }),
   { per_connection_buffer_limit_bytes: 2048 },
   { wait_for_warm_on_init: true },
   { track_cluster_stats: { timeout_budgets: true } },
@@ -336,6 +349,14 @@ const OF_ENDPOINT: readonly JsonObject[] = [
 
 function route(draw: Draw, prefix: string, name: string): JsonObject {
   const match = { prefix };
+  if (draw.below(20) === 0) return { match: { connect_matcher: {} }, route: { cluster: name } };
+  if (draw.below(20) === 0)
+    return {
+      match: {
+        path_match_policy: anyTyped('path.match.uri_template.v3.UriTemplateMatchConfig', { path_template: '/a/{x}' }),
+      },
+      route: { cluster: name },
+    };
   if (draw.below(6) === 0)
     return {
       match,

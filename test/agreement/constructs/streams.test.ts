@@ -11,6 +11,7 @@ import { ask, H2World, loadPlane } from '../../e2e/h2-world.js';
 import { findEnvoy } from '../../plan/envoy-oracle.js';
 import { Draw } from '../../wild/damage.js';
 import { chanceless } from '../chanceless.js';
+import { record } from '../table/record.js';
 import { streamPolicies, streamRequest } from './streams.js';
 
 const PAIRS = Number(process.env.SIDESTEP_STREAM_PAIRS ?? 120);
@@ -73,6 +74,7 @@ test('requests of HTTP/2 are decided alike by the kernel and Envoy', { skip, tim
   } finally {
     plane.close();
   }
+  record('streams', pairs, decided);
   t.diagnostic(`seed ${SEED}: ${pairs} pairs, ${decided} decided in the kernel`);
   assert.ok(decided >= SHARE * pairs, `only ${decided} of ${pairs} were decided in the kernel`);
 });

@@ -20,9 +20,14 @@ const tracer = (draw: Draw): JsonObject =>
         ...{ collector_cluster: COLLECTOR, collector_endpoint: '/spans', collector_endpoint_version: 'HTTP_JSON' },
         ...maybe(draw, 2, [{ trace_id_128bit: true }]),
         ...maybe(draw, 2, [{ shared_span_context: false }]),
+        ...maybe(draw, 4, [{ collector_hostname: 'spans.test' }]),
         ...maybe(draw, 8, [{ trace_context_option: 'USE_B3_WITH_W3C_PROPAGATION' }]),
       }),
     () => provider('OpenTelemetryConfig', { ...grpc, service_name: draw.one(['shop', '']) }),
+    () =>
+      provider('OpenTelemetryConfig', {
+        http_service: { http_uri: { uri: 'http://spans.test/v1', cluster: COLLECTOR, timeout: '0.1s' } },
+      }),
     () => provider('SkyWalkingConfig', { ...grpc, client_config: { service_name: 'shop', instance_name: 'shop-1' } }),
   ])();
 
