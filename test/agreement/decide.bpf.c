@@ -5,6 +5,7 @@
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include "answer-edit.h"
 #include "bucket.h"
 #include "token.h"
 #include "trace.h"
@@ -92,6 +93,8 @@ int decide_one(struct __sk_buff *skb) {
   const struct action *action = AT(struct action, bytes, action_at);
   if (action->trace)
     begin_trace(s, image_u64(bytes, action->trace));
+  if (action->kind == ACTION_FORWARD && action->variables && !take_variables(&w, action))
+    return 0;
   /* what cannot be sent, or answered, is the proxy's before anything is drawn */
   int built = action->kind == ACTION_FORWARD ? build_request(&w, action)
                                              : action->kind == ACTION_REPLY && replies(s, action);
