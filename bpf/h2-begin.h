@@ -32,7 +32,8 @@ static __always_inline int stage_head(struct h2_space *space, struct scratch *s,
 
 /* Decides about a stream by its head, in space->h.block. Returns the index of the connection to its server plus one. */
 static __always_inline __u32 decide_stream(struct h2_space *space, struct scratch *s, struct h2_end *a, __u32 n,
-                                           const struct frame *f, struct stream_times *times) {
+                                           const struct frame *f, struct stream_times *times,
+                                           struct h2_stream *stream) {
   const __u8 *image = current_image();
   if (!image)
     return 0;
@@ -56,14 +57,15 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   __builtin_memcpy(&s->in[SOURCE_AT], a->source, 16);
   int v6 = a->source[1] || a->source[2] || a->source[3];
   __u32 action_at = decide(&w, listener, v6 ? 16 : 4);
-  if (!action_at || s->n_lots || listener->log)
+  __u32 log = listener->log;
+  if (!action_at || s->n_lots || (log && !log_has_room()))
     return 0;
   const struct action *action = AT(struct action, image, action_at);
   if (action->kind == ACTION_REPLY)
-    note_reply(space, &w, action, a, f);
-  /* edits of answers, and limits are the proxy's until the kernel keeps what they need by stream */
-  if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables || action->answer ||
-      action->mirror || action->trace || action->per_try_ms || !time_stream(&space->h, action, times))
+    note_reply(space, &w, action, a, f, log);
+  /* what answers need of their requests, and limits, are the proxy's until the kernel keeps them by stream */
+  if (action->kind != ACTION_FORWARD || action->flags & ACTION_FLAG_WHOLE || action->variables ||
+      action->mirror || action->trace || !time_stream(&space->h, action, times))
     return 0;
   __u32 endpoint = choose_endpoint(&w, action);
   if (endpoint == NO_SLOT || s->breaker || s->watch || s->max_requests)
@@ -73,6 +75,11 @@ static __always_inline __u32 decide_stream(struct h2_space *space, struct scratc
   if (!id)
     return 0;
   note_stream_retry(space, &w, action);
+  space->rule = s->rule;
+  stream->log = log;
+  stream->edits = action->answer;
+  if (log)
+    note_log(space, &w, a, action);
   if (!build_request(&w, action) || !stage_head(space, s, f))
     return 0;
   return *id + 1;
@@ -99,12 +106,13 @@ static __noinline int begin_stream(struct __sk_buff *skb, struct h2_end *a, __u3
   struct scratch *s = space ? scratch_take() : 0;
   __u32 id = 0;
   struct stream_times times = {};
+  struct h2_stream stream = {};
   if (s) {
     __u32 size = n;
     FORGET(size);
     size &= MAX_BLOCK * 2 - 1;
     if (size && size <= MAX_BLOCK && !bpf_skb_load_bytes(skb, offset + FRAME_HEAD + skip, space->h.block, size))
-      id = decide_stream(space, s, a, n, f, &times);
+      id = decide_stream(space, s, a, n, f, &times, &stream);
     scratch_give(s);
   }
   int taken = 0;
@@ -112,12 +120,16 @@ static __noinline int begin_stream(struct __sk_buff *skb, struct h2_end *a, __u3
     __u32 index = id - 1;
     struct h2_end *u = bpf_map_lookup_elem(&h2_ends, &index);
     struct h2_key key = {.client = a->id, .number = f->stream};
-    if (u && u->open && take_place(u)) {
-      struct h2_stream stream = {.upstream = u->cookie, .id = index};
+    /* D's program sees the head in one piece */
+    if (u && u->open && !bpf_skb_pull_data(skb, offset + FRAME_HEAD + f->length) && take_place(u)) {
+      stream.upstream = u->cookie;
+      stream.id = index;
       if (f->flags & END_STREAM)
         stream.flags = H2_STREAM_CLIENT_ENDED;
       stream.flags |= is_head(&space->h) | (space->h.grpc ? H2_STREAM_GRPC : 0);
       begin_times(&stream, &times);
+      if (stream.log && f->flags & END_STREAM)
+        stream.complete = bpf_ktime_get_ns();
       if (space->retry)
         stream.flags |= H2_STREAM_RETRY;
       taken = (!space->retry || keep_head(skb, space, &key, offset, f)) &&
@@ -127,6 +139,10 @@ static __noinline int begin_stream(struct __sk_buff *skb, struct h2_end *a, __u3
         __sync_fetch_and_add(&u->streams, -1);
       if (!taken && space->retry)
         bpf_map_delete_elem(&h2_kept, &key);
+      if (taken && space->rule)
+        count_rule(space->rule - 1);
+      if (taken && stream.log)
+        log_stream_begin(space, &stream, f->stream);
     }
   }
   if (space)

@@ -80,8 +80,12 @@ int on_writer(struct __sk_buff *skb) {
   if (!open || offset >= 1 << 30)
     return SK_DROP;
   if (!open->length) {
-    if (bpf_skb_load_bytes(skb, offset, open, sizeof *open))
+    if (bpf_skb_load_bytes(skb, offset, open, sizeof *open)) {
       open->length = 0;
+    } else if (open->to_server == H2_GIVE_BACK) { /* behind what was sent before, which is in A's queue by now */
+      give_back(open->cookie, open->length);
+      open->length = 0;
+    }
     return SK_DROP;
   }
   open->length = 0;

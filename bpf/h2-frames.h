@@ -6,6 +6,7 @@
 
 enum { DATA = 0, HEADERS = 1, RST_STREAM = 3, SETTINGS = 4, WINDOW_UPDATE = 8, CONTINUATION = 9 };
 enum { END_STREAM = 1, ACK = 1, END_HEADERS = 4, PADDED = 8, PRIORITY = 32 };
+enum { INTERNAL_ERROR = 2 };
 #define FRAME_HEAD 9
 #define PREFACE 24
 /* The largest frame that one may send to the agent (it leaves SETTINGS_MAX_FRAME_SIZE as it is). */

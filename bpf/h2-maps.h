@@ -88,7 +88,7 @@ struct {
 struct h2_envelope {
   __u64 cookie; /* of an A, or a U */
   __u32 length;
-  __u32 to_server;
+  __u32 to_server; /* 0, 1, or H2_GIVE_BACK: of a stream (its client's index, and its number), of which `length` frames were sent */
 };
 struct {
   __uint(type, BPF_MAP_TYPE_HASH);

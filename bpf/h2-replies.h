@@ -4,7 +4,7 @@
  * form of a stream. What has no room here, or is pushed out before the agent looks, is the proxy's.
  */
 #pragma once
-#include "h2-retry.h"
+#include "h2-log.h"
 
 struct {
   __uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -23,10 +23,14 @@ static __always_inline __u32 is_head(const struct hpack *h) {
 }
 
 static __always_inline void note_reply(struct h2_space *space, struct work *w, const struct action *action,
-                                       const struct h2_end *a, const struct frame *f) {
+                                       const struct h2_end *a, const struct frame *f, __u32 log) {
   struct h2_reply *reply = &space->reply;
   reply->cookie = a->cookie;
   reply->flags = is_head(&space->h) | (space->h.grpc ? H2_STREAM_GRPC : 0);
+  reply->origin = action->origin;
+  reply->rule = w->s->rule;
+  reply->generation = generation_of(w);
+  reply->log = log;
   if (!build_reply(w, action))
     return;
   __u32 n = w->s->o;
@@ -36,8 +40,6 @@ static __always_inline void note_reply(struct h2_space *space, struct work *w, c
     return;
   reply->len = n;
   struct h2_key key = {.client = a->id, .number = f->stream};
-  if (!bpf_map_update_elem(&h2_replies, &key, reply, BPF_ANY)) {
-    count(COUNTER_KERNEL);
-    count(COUNTER_REPLIES);
-  }
+  if (!bpf_map_update_elem(&h2_replies, &key, reply, BPF_ANY) && reply->rule)
+    count_rule(reply->rule - 1);
 }

@@ -16,11 +16,14 @@ struct {
 } h2_kept SEC(".maps");
 
 struct h2_space {
-  __u32 busy, retry; /* retry: the stream may be tried again, and `kept` says when */
+  __u32 busy, rule; /* rule: index of the one that has decided plus one; 0: none */
+  __u32 retry, pad; /* retry: the stream may be tried again, and `kept` says when */
   struct hpack h;
   struct staged staged;
   struct h2_kept kept;
   struct h2_reply reply;
+  struct log_record log;
+  __u8 logged[MAX_BLOCK * 2]; /* goes out together with it */
 };
 struct {
   __uint(type, BPF_MAP_TYPE_ARRAY);

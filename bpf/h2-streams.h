@@ -51,6 +51,33 @@ static __always_inline int hold(struct __sk_buff *skb, __u64 cookie, struct h2_s
   return to_agent_frame(skb, cookie);
 }
 
+/*
+ * Whether a frame of an answer that is edited is the agent's: it has the server's side of the stream from the head on, and
+ * gives it back when it has sent on all that it was given.
+ */
+static __always_inline int is_lent(struct h2_stream *stream, const struct frame *f) {
+  __u32 had = *(volatile __u32 *)&stream->lent;
+  if (!had) {
+    if (f->type == HEADERS)
+      __sync_lock_test_and_set(&stream->lent, 3);
+    return f->type == HEADERS;
+  }
+  if (!(had & 1))
+    return 0;
+  if (__sync_fetch_and_add(&stream->lent, 2) & 1)
+    return 1;
+  __sync_fetch_and_add(&stream->lent, -2);
+  return 0;
+}
+
+/* The agent has sent on `n` frames of a stream: the kernel goes on with it if there were no more. */
+static __always_inline void give_back(__u64 whose, __u32 n) {
+  struct h2_key key = {.client = whose, .number = whose >> 32};
+  struct h2_stream *stream = bpf_map_lookup_elem(&h2_streams, &key);
+  if (stream)
+    __sync_val_compare_and_swap(&stream->lent, n << 1 | 1, n << 1);
+}
+
 /* To the server, through the door; in one piece where its program has to see it whole. */
 static __always_inline int to_server(struct __sk_buff *skb, __u64 cookie) {
   return bpf_sk_redirect_hash(skb, &h2_doors, &cookie, 0);

@@ -31,6 +31,7 @@ struct stream_times {
   __u32 whole;    /* from the request's end on */
   __u32 duration; /* from its beginning on */
   __u32 idle;
+  __u32 first; /* from the request's end on, until the head of the answer */
 };
 
 static __noinline int expect_deadline(__u64 at) {
@@ -60,6 +61,7 @@ static __always_inline int time_stream(struct hpack *h, const struct action *act
   t->idle = action->idle_ms;
   t->whole = action->timeout_ms;
   t->duration = action->duration_ms;
+  t->first = action->per_try_ms;
   if (!(how & (TIMES_GRPC | TIMES_HEADER)))
     how = how & TIMES_DURATION;
   else if (h->timeouts > 1 || (h->timeouts && !said))
@@ -68,8 +70,11 @@ static __always_inline int time_stream(struct hpack *h, const struct action *act
     if (action->grpc_ms && (!said || said > action->grpc_ms))
       said = action->grpc_ms;
     t->whole = said;
-    h->told = (said ? TOLD_GRPC : 0) | (how & TIMES_QUIET ? 0 : TOLD_EXPECTED);
-    h->told_ms = said;
+    if (said && t->first >= said)
+      t->first = 0;
+    __u32 told = t->first ? t->first : said;
+    h->told = (told ? TOLD_GRPC : 0) | (how & TIMES_QUIET ? 0 : TOLD_EXPECTED);
+    h->told_ms = told;
   } else if (how & TIMES_HEADER && said) {
     t->duration = action->grpc_ms && said > action->grpc_ms ? action->grpc_ms : said;
   }
@@ -82,16 +87,22 @@ static __always_inline int time_stream(struct hpack *h, const struct action *act
 
 /* Gives a new stream its times. */
 static __always_inline void begin_times(struct h2_stream *stream, const struct stream_times *t) {
-  if (!t->whole && !t->duration && !t->idle)
+  if (!t->whole && !t->duration && !t->idle && !t->first)
     return;
   __u64 now = bpf_ktime_get_ns(), first = 0;
   stream->whole_ms = t->whole;
+  stream->try_ms = t->first;
   if (t->duration)
     first = stream->latest = now + t->duration * MS;
   if (t->whole && stream->flags & H2_STREAM_CLIENT_ENDED) {
     stream->whole_by = now + t->whole * MS;
     if (!first || stream->whole_by < first)
       first = stream->whole_by;
+  }
+  if (t->first && stream->flags & H2_STREAM_CLIENT_ENDED) {
+    stream->try_by = now + t->first * MS;
+    if (!first || stream->try_by < first)
+      first = stream->try_by;
   }
   if (t->idle) {
     stream->idle_ms = t->idle;
@@ -105,13 +116,19 @@ static __always_inline void begin_times(struct h2_stream *stream, const struct s
 
 /* A frame has come: with the request's last one, the time for the whole answer begins. */
 static __always_inline void note_frame(struct h2_stream *stream, const struct frame *f, int of_client) {
-  if (!(stream->idle_ms | stream->whole_ms) || (f->type > HEADERS && f->type != CONTINUATION))
+  if (!(stream->idle_ms | stream->whole_ms | stream->try_ms) || (f->type > HEADERS && f->type != CONTINUATION))
     return;
   __u64 now = bpf_ktime_get_ns();
   stream->active = now;
-  if (of_client && stream->whole_ms && f->type != CONTINUATION && f->flags & END_STREAM) {
+  if (!of_client || f->type == CONTINUATION || !(f->flags & END_STREAM))
+    return;
+  if (stream->whole_ms) {
     stream->whole_by = now + stream->whole_ms * MS;
     expect_deadline(stream->whole_by);
+  }
+  if (stream->try_ms) {
+    stream->try_by = now + stream->try_ms * MS;
+    expect_deadline(stream->try_by);
   }
 }
 
@@ -138,6 +155,11 @@ static long due_step(void *map, struct h2_key *key, struct h2_stream *stream, st
     at = stream->active + stream->idle_ms * MS;
     due.why = H2_DUE_IDLE;
   }
+  /* from the head of the answer on, the time of a try does not matter */
+  if (stream->try_by && !(flags & H2_STREAM_ANSWERED) && (!at || stream->try_by < at)) {
+    at = stream->try_by;
+    due.why = H2_DUE_TRY;
+  }
   if (!at)
     return 0;
   if (at > context->now) {
@@ -146,8 +168,13 @@ static long due_step(void *map, struct h2_key *key, struct h2_stream *stream, st
   }
   /* an answer that begins from now on does not reach the client */
   due.flags = __sync_fetch_and_or(&stream->flags, ANY_HELD);
-  stream->latest = stream->whole_by = 0;
-  stream->idle_ms = stream->whole_ms = 0;
+  stream->try_by = stream->try_ms = 0;
+  if (due.why == H2_DUE_TRY) {
+    expect_deadline(context->now); /* the others still count */
+  } else {
+    stream->latest = stream->whole_by = 0;
+    stream->idle_ms = stream->whole_ms = 0;
+  }
   if (bpf_map_update_elem(&h2_due, key, &due, BPF_ANY)) {
     stream->latest = context->now; /* no memory: once more */
     expect_deadline(context->now);

@@ -41,6 +41,8 @@ static __noinline int more_of_client(struct __sk_buff *skb, struct h2_end *a, st
       return hold(skb, a->cookie, stream, f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
     }
     __sync_fetch_and_add(&a->came, f->length);
+    if (stream->log)
+      stream->received += content_of(skb, offset, f);
     __u32 before = stream->sent;
     stream->sent = before + f->length;
     /* the client may know of less room than the server has given each stream: the agent makes it known */
@@ -50,12 +52,18 @@ static __noinline int more_of_client(struct __sk_buff *skb, struct h2_end *a, st
   if (f->type == HEADERS && is_open(flags) && !keep_frame(skb, &key, offset, f))
     return hold(skb, a->cookie, stream, f, H2_STREAM_CLIENT_HELD, H2_STREAM_CLIENT_ENDED);
   if (f->type == RST_STREAM) {
+    static const __u8 error[4] = {0, 0, 0, INTERNAL_ERROR}; /* as Envoy tells servers, whatever its client says */
     if (stream->flags & ANY_HELD) /* the agent drops what it holds, sends this on, and forgets the stream */
       return to_agent_frame(skb, a->cookie);
+    if (stream->log)
+      log_stream_end(stream, a->cookie, f->stream, LOG_RECORD_RESET);
     drop_stream(&key, stream->id);
     if (flags & H2_STREAM_RETRY)
       bpf_map_delete_elem(&h2_kept, &key);
+    bpf_skb_store_bytes(skb, offset + FRAME_HEAD, error, sizeof error, 0);
   } else if ((f->type == DATA || f->type == HEADERS) && f->flags & END_STREAM) {
+    if (stream->log)
+      stream->complete = bpf_ktime_get_ns();
     end_side(&key, stream, H2_STREAM_CLIENT_ENDED);
   }
   return to_server(skb, upstream);
@@ -91,13 +99,6 @@ int on_client_frame(struct __sk_buff *skb) {
     if (!stream)
       return to_agent_frame(skb, cookie);
     count(COUNTER_KERNEL);
-    /* D's program sees it in one piece */
-    if (bpf_skb_pull_data(skb, offset + FRAME_HEAD + f.length)) {
-      drop_stream(&key, stream->id);
-      bpf_map_delete_elem(&h2_stages, &key);
-      bpf_map_delete_elem(&h2_kept, &key);
-      return to_agent_frame(skb, cookie);
-    }
     return to_server(skb, stream->upstream);
   }
   note_frame(stream, &f, 1);
@@ -142,19 +143,36 @@ int on_server_frame(struct __sk_buff *skb) {
       return to_agent_frame(skb, cookie);
     bpf_map_delete_elem(&h2_kept, &key);
   }
+  /* heads that are edited are the agent's to write */
+  if (stream->edits && f.type <= HEADERS && is_lent(stream, &f)) {
+    if (f.flags & END_STREAM)
+      return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
+    __sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED);
+    return to_agent_frame(skb, cookie);
+  }
+  /* of an answer that is complete before its request, the agent tells both sides */
+  if (f.type <= HEADERS && f.flags & END_STREAM && !(*(volatile __u32 *)&stream->flags & H2_STREAM_CLIENT_ENDED))
+    return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
   __u32 client_id = u->client_id;
   __u64 client = u->client;
+  if (f.type == HEADERS && stream->log && !log_stream_head(skb, u, stream, &f, offset))
+    return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
   if (f.type == DATA) {
     struct h2_end *a = bpf_map_lookup_elem(&h2_ends, &client_id);
     if (!a || !take_window(a, f.length))
       return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
     __sync_fetch_and_add(&u->came, f.length);
+    if (stream->log)
+      stream->body += content_of(skb, offset, &f);
   }
   /* whoever is first: the answer, or the agent, for whom its time is over */
   if (f.type == HEADERS && __sync_fetch_and_or(&stream->flags, H2_STREAM_ANSWERED) & H2_STREAM_SERVER_HELD)
     return hold(skb, cookie, stream, &f, H2_STREAM_SERVER_HELD, H2_STREAM_SERVER_ENDED);
-  if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM)
+  if ((f.type == DATA || f.type == HEADERS) && f.flags & END_STREAM) {
+    if (stream->log)
+      log_stream_end(stream, client, f.stream, 0);
     end_side(&key, stream, H2_STREAM_SERVER_ENDED);
+  }
   return bpf_sk_redirect_hash(skb, &h2_clients, &client, 0);
 }
 

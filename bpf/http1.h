@@ -57,8 +57,11 @@ static __always_inline void note_length(struct scratch *s, __u32 at, __u32 end) 
    (1ULL << SLOT_KEEP_ALIVE) | (1ULL << SLOT_PROXY_CONNECTION) | (1ULL << SLOT_UPGRADE) | (1ULL << SLOT_EXPECT) |      \
    (1ULL << SLOT_TRAILER))
 
-/* Called at the end of each line whose name has a slot: what the framing needs to know. */
-static __noinline int note_header(struct scratch *s, __u32 is_response) {
+/*
+ * Called at the end of each line whose name has a slot: what the framing needs to know. A global function, as the next one, so
+ * that the verifier walks it once and not for each byte of the unrolled loop.
+ */
+__noinline int note_header(struct scratch *s, __u32 is_response) {
   if (!s)
     return 0;
   __u32 index = (s->n_lines - 1) & (MAX_LINES - 1);
@@ -132,7 +135,7 @@ static __noinline int note_header(struct scratch *s, __u32 is_response) {
 }
 
 /* One action of the scanner at byte `i`. Returns 1 to stop. */
-static __noinline int scan_action(struct scratch *s, __u32 action, __u32 i, __u32 slot) {
+__noinline int scan_action(struct scratch *s, __u32 action, __u32 i, __u32 slot) {
   if (!s)
     return 1;
   __u32 is_response = action & 0x100;

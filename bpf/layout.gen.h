@@ -76,6 +76,7 @@
 #define MAX_H2_KEPT_STREAMS 8192
 #define MAX_H2_REPLIES 256
 #define MAX_H2_REPLY 4080
+#define H2_GIVE_BACK 2
 
 #define SCAN_NONE 0
 #define SCAN_METHOD_END 1
@@ -324,6 +325,7 @@
 #define LOG_RECORD_ANSWER 2
 #define LOG_RECORD_END 4
 #define LOG_RECORD_REPLY 8
+#define LOG_RECORD_RESET 16
 
 #define H2_STREAM_CLIENT_ENDED 1
 #define H2_STREAM_SERVER_ENDED 2
@@ -338,6 +340,7 @@
 #define H2_DUE_WHOLE 1
 #define H2_DUE_DURATION 2
 #define H2_DUE_IDLE 3
+#define H2_DUE_TRY 4
 
 #define H2_CLAIM_FOUND 1073741824
 #define H2_CLAIM_BUSY 536870912
@@ -1254,15 +1257,15 @@ _Static_assert(__builtin_offsetof(struct token, lines) == 2112, "token.lines");
 struct log_record {
   __u32 kind; /* bits of LOG_RECORD */
   __u32 listener; /* index */
-  __u64 cookie; /* of the client socket */
+  __u64 cookie; /* of the client socket; of a stream, of the agent’s end */
   __u64 time; /* when */
-  __u64 received; /* BEGIN: bytes of the body that the request announces */
+  __u64 received; /* BEGIN: bytes of the body that the request announces; END of a stream: that have come; ANSWER of one: when the request was complete, 0: it is not */
   __u64 body; /* END, REPLY: bytes of the answer’s body, without framing */
-  __u32 slot; /* pool slot; REPLY: none */
+  __u32 slot; /* pool slot; REPLY: none; of a stream, its number */
   __u32 generation; /* BEGIN, REPLY: of the image */
   __u32 rule; /* BEGIN, REPLY: index of the rule plus one, 0: none */
   __u32 choice; /* BEGIN: index of the cluster among those of the action */
-  __u32 endpoint; /* BEGIN: id */
+  __u32 endpoint; /* BEGIN: id; of a stream, the index of the connection to its server */
   __u32 status; /* ANSWER, REPLY */
   __u32 source[4]; /* BEGIN, REPLY: the client's address, network order; IPv4 in the first word */
   __u32 original[4]; /* BEGIN, REPLY: the address that it asked for */
@@ -1357,26 +1360,42 @@ struct h2_stream {
   __u32 sent; /* bytes of the request’s body */
   __u32 client_room; /* while it may be tried again: what the client, and the server, have allowed by WINDOW_UPDATE */
   __u32 server_room; /*  */
-  __u32 pad; /*  */
+  __u32 log; /* LOG of its listener */
   __u64 latest; /* when it is over at the latest, in ns of CLOCK_MONOTONIC; 0: never */
   __u64 whole_by; /* when the answer must be complete; 0: the request has not ended, or never */
   __u64 active; /* when something came last */
   __u32 whole_ms; /* from the request’s end until the complete answer; 0: no limit */
   __u32 idle_ms; /* how long nothing may come; 0: no limit */
+  __u64 received; /* of what is logged: bytes of the request’s body that the kernel has sent on */
+  __u64 body; /* the same of the answer’s */
+  __u32 edits; /* number of the edits of its answer; 0: none */
+  __u32 lent; /* of these answers: bit 0: the agent has the server’s side; the rest counts frames that it was given */
+  __u64 try_by; /* when the head of the answer must have come; 0: the request has not ended, or never */
+  __u32 try_ms; /* from the request’s end until then; 0: no limit */
+  __u32 pad; /*  */
+  __u64 complete; /* when the kernel saw the request’s end; 0: it has not */
 };
-_Static_assert(sizeof(struct h2_stream) == 64, "h2_stream");
+_Static_assert(sizeof(struct h2_stream) == 112, "h2_stream");
 _Static_assert(__builtin_offsetof(struct h2_stream, upstream) == 0, "h2_stream.upstream");
 _Static_assert(__builtin_offsetof(struct h2_stream, id) == 8, "h2_stream.id");
 _Static_assert(__builtin_offsetof(struct h2_stream, flags) == 12, "h2_stream.flags");
 _Static_assert(__builtin_offsetof(struct h2_stream, sent) == 16, "h2_stream.sent");
 _Static_assert(__builtin_offsetof(struct h2_stream, client_room) == 20, "h2_stream.client_room");
 _Static_assert(__builtin_offsetof(struct h2_stream, server_room) == 24, "h2_stream.server_room");
-_Static_assert(__builtin_offsetof(struct h2_stream, pad) == 28, "h2_stream.pad");
+_Static_assert(__builtin_offsetof(struct h2_stream, log) == 28, "h2_stream.log");
 _Static_assert(__builtin_offsetof(struct h2_stream, latest) == 32, "h2_stream.latest");
 _Static_assert(__builtin_offsetof(struct h2_stream, whole_by) == 40, "h2_stream.whole_by");
 _Static_assert(__builtin_offsetof(struct h2_stream, active) == 48, "h2_stream.active");
 _Static_assert(__builtin_offsetof(struct h2_stream, whole_ms) == 56, "h2_stream.whole_ms");
 _Static_assert(__builtin_offsetof(struct h2_stream, idle_ms) == 60, "h2_stream.idle_ms");
+_Static_assert(__builtin_offsetof(struct h2_stream, received) == 64, "h2_stream.received");
+_Static_assert(__builtin_offsetof(struct h2_stream, body) == 72, "h2_stream.body");
+_Static_assert(__builtin_offsetof(struct h2_stream, edits) == 80, "h2_stream.edits");
+_Static_assert(__builtin_offsetof(struct h2_stream, lent) == 84, "h2_stream.lent");
+_Static_assert(__builtin_offsetof(struct h2_stream, try_by) == 88, "h2_stream.try_by");
+_Static_assert(__builtin_offsetof(struct h2_stream, try_ms) == 96, "h2_stream.try_ms");
+_Static_assert(__builtin_offsetof(struct h2_stream, pad) == 100, "h2_stream.pad");
+_Static_assert(__builtin_offsetof(struct h2_stream, complete) == 104, "h2_stream.complete");
 
 /* When the agent has to look at deadlines. */
 struct h2_clock {
@@ -1420,10 +1439,18 @@ struct h2_reply {
   __u64 cookie; /* of the client’s connection */
   __u32 flags; /* H2_STREAM: GRPC, HEAD */
   __u32 len; /* bytes of the head and the body */
+  __u32 origin; /* ORIGIN */
+  __u32 rule; /* index of the rule plus one; 0: none */
+  __u32 generation; /* of the image */
+  __u32 log; /* LOG of the listener */
   __u8 bytes[4080]; /* these */
 };
-_Static_assert(sizeof(struct h2_reply) == 4096, "h2_reply");
+_Static_assert(sizeof(struct h2_reply) == 4112, "h2_reply");
 _Static_assert(__builtin_offsetof(struct h2_reply, cookie) == 0, "h2_reply.cookie");
 _Static_assert(__builtin_offsetof(struct h2_reply, flags) == 8, "h2_reply.flags");
 _Static_assert(__builtin_offsetof(struct h2_reply, len) == 12, "h2_reply.len");
-_Static_assert(__builtin_offsetof(struct h2_reply, bytes) == 16, "h2_reply.bytes");
+_Static_assert(__builtin_offsetof(struct h2_reply, origin) == 16, "h2_reply.origin");
+_Static_assert(__builtin_offsetof(struct h2_reply, rule) == 20, "h2_reply.rule");
+_Static_assert(__builtin_offsetof(struct h2_reply, generation) == 24, "h2_reply.generation");
+_Static_assert(__builtin_offsetof(struct h2_reply, log) == 28, "h2_reply.log");
+_Static_assert(__builtin_offsetof(struct h2_reply, bytes) == 32, "h2_reply.bytes");

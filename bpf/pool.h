@@ -8,30 +8,16 @@
 
 #define NO_SLOT 0xffffffffu
 
-/* Index of the lowest set bit of a word that is not 0 (there is no instruction for it in BPF). */
+/*
+ * Index of the lowest set bit of a word that is not 0: the bits below it, counted (there are no instructions for either in
+ * BPF). Without branches, since the verifier would walk all their combinations.
+ */
 static __always_inline __u32 lowest_bit(__u64 word) {
-  __u32 n = 0;
-  if (!(word & 0xffffffff)) {
-    n += 32;
-    word >>= 32;
-  }
-  if (!(word & 0xffff)) {
-    n += 16;
-    word >>= 16;
-  }
-  if (!(word & 0xff)) {
-    n += 8;
-    word >>= 8;
-  }
-  if (!(word & 0xf)) {
-    n += 4;
-    word >>= 4;
-  }
-  if (!(word & 3)) {
-    n += 2;
-    word >>= 2;
-  }
-  return n + !(word & 1);
+  __u64 below = (word & -word) - 1;
+  below -= below >> 1 & 0x5555555555555555ULL;
+  below = (below & 0x3333333333333333ULL) + (below >> 2 & 0x3333333333333333ULL);
+  below = (below + (below >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
+  return below * 0x0101010101010101ULL >> 56;
 }
 
 /*

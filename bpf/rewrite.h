@@ -185,8 +185,8 @@ static __always_inline int capture(struct work *w, __u32 start, __u32 classes, _
 /* Where the text of an IPv4 address is made, behind the address itself. */
 #define TEXT_AT (SOURCE_AT + 32)
 
-/* The source address as text at in[TEXT_AT]; its length. */
-static __noinline int address_text(struct scratch *s) {
+/* The source address as text at in[TEXT_AT]; its length. A global function, so that the verifier walks it once. */
+__noinline int address_text(struct scratch *s) {
   if (!s)
     return 0;
   __u32 o = 0;

@@ -123,6 +123,15 @@ static inline int copy_bytes(void *to, __u32 n, const void *from) {
  */
 #define FORGET(value) asm volatile("" : "+r"(value))
 
+/*
+ * The number itself, by way of memory: for the verifier it could be any then, so that it walks what follows once, and not once
+ * for each of the numbers that it may be. `s->list` is not in use.
+ */
+static __always_inline __u32 any_number(struct scratch *s, __u32 number) {
+  *(volatile __u32 *)&s->list = number;
+  return *(volatile __u32 *)&s->list;
+}
+
 struct work {
   struct scratch *s;
   const __u8 *image;

@@ -402,7 +402,7 @@ int on_message(struct sk_msg_md *msg) {
   struct scratch *s = scratch_take();
   if (!s)
     return to_agent(c, size, COUNTER_SCRATCH_BUSY);
-  int verdict = new_request(msg, 0, 0, c, s, size, queued);
+  int verdict = new_request(msg, 0, 0, c, s, size, any_number(s, queued));
   scratch_give(s);
   return verdict;
 }

@@ -6,9 +6,9 @@ import type { DataPlane } from './data-plane.js';
 import type { ExchangeRecords } from './exchange-records.js';
 import { FAILURES, GONE } from './failures.js';
 import { type Head, headerValues } from './http-framing.js';
+import type { AgentEnd } from './log-entries.js';
 import { LOST } from './outliers.js';
 import { localReply, PROTOCOL_BODY, TERMINATED_BODY } from './replies.js';
-import type { AgentEnd } from './request-log.js';
 import type { Slot } from './slot.js';
 
 export class CarriedAnswer {

@@ -1,6 +1,7 @@
 /** What the agent says when the proxy asks for the tokens of a request (src/proxy/consult.ts). */
-import { View } from '../plan/evaluate.js';
+
 import type { LocalLimit } from '../plan/local-limits.js';
+import { View } from '../plan/request-view.js';
 import type { TokenBuckets } from './token-buckets.js';
 
 /** A request as the proxy describes it: all header lines, pseudo-headers among them, and the client's address. */

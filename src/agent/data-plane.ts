@@ -5,13 +5,14 @@ import { type FollowedCluster, type FollowedHost, writeHostSets } from '../compi
 import { closeCgroup, type InstanceCgroups, openCgroup } from '../kernel/cgroups.js';
 import { ATTACH, type BpfLink, type BpfMap, BpfObject, type Mapping, u32, u64 } from '../kernel/libbpf.js';
 import { announceData } from '../kernel/syscalls.js';
-import { COUNTER, HIT_COUNTS, MAX_RULES } from '../layout/counts.js';
+import { COUNTER } from '../layout/counts.js';
 import { ConnSpec } from '../layout/exchanges.js';
 import { set } from '../layout/struct.js';
 import type { HostState } from '../plan/host-sets.js';
 import { type Address, addressWords } from './address.js';
 import { Commands } from './commands.js';
 import { imageMap } from './image-map.js';
+import { RuleHits } from './rule-hits.js';
 import { SlotMemory } from './slot-memory.js';
 import { Steering } from './steering.js';
 import { TokenStore } from './token-store.js';
@@ -26,8 +27,7 @@ export class DataPlane {
   readonly steering: Steering;
   readonly slots: SlotMemory;
   readonly commands: Commands;
-  /** HIT_COUNTS times the requests by rule, in two words */
-  readonly #hits: Uint32Array;
+  readonly hits: RuleHits;
   /** tokens that the kernel knows */
   readonly tokens: TokenStore;
 
@@ -51,8 +51,7 @@ export class DataPlane {
     this.#object.setConst('chain_port', chainPort);
     this.#object.load();
     this.tokens = new TokenStore(this.map('tokens').mmap().view, seed);
-    const { view } = this.map('rule_hits').mmap();
-    this.#hits = new Uint32Array(view.buffer, view.byteOffset, 2 * MAX_RULES * HIT_COUNTS);
+    this.hits = new RuleHits(this.map('rule_hits').mmap().view);
     this.slots = new SlotMemory((name) => this.map(name));
     this.#object.attachSockmap('on_message', 'clients', ATTACH.SK_MSG_VERDICT);
     this.#object.attachSockmap('on_answer', 'sockets', ATTACH.SK_SKB_STREAM_VERDICT);
@@ -199,21 +198,6 @@ export class DataPlane {
     for (const [name, index] of Object.entries(COUNTER))
       out[name as keyof typeof COUNTER] = this.#sum('counters', index);
     return out;
-  }
-
-  /** Requests that rule `index` of the image decided in the kernel. */
-  ruleHits(index: number): number {
-    if (index >= MAX_RULES) return 0;
-    let sum = 0;
-    for (let at = 2 * index; at < this.#hits.length; at += 2 * MAX_RULES)
-      sum += this.#hits[at]! + this.#hits[at + 1]! * 2 ** 32;
-    return sum;
-  }
-
-  /** Starts counting the rules anew: their numbers mean something else in each generation. */
-  clearRuleHits(rules: number): void {
-    for (let at = 0; at < this.#hits.length; at += 2 * MAX_RULES)
-      this.#hits.fill(0, at, at + 2 * Math.min(rules, MAX_RULES));
   }
 
   #sum(map: string, index: number): number {

@@ -3,7 +3,7 @@ import type { ExchangeEdits } from './answer-programs.js';
 import type { ConnectionContext } from './connection-context.js';
 import { FAILURES, type Failure } from './failures.js';
 import { parseHead } from './http-framing.js';
-import type { AgentEnd } from './request-log.js';
+import type { AgentEnd } from './log-entries.js';
 import type { Slot } from './slot.js';
 
 export class ExchangeRecords {

@@ -1,6 +1,7 @@
 /** Exchanges that cannot be completed: what the client is told, and what access logs say. */
+
+import type { AgentEnd } from './log-entries.js';
 import { IDLE_BODY, TERMINATED_BODY, TIMEOUT_BODY } from './replies.js';
-import type { AgentEnd } from './request-log.js';
 
 /** What Envoy's access log says of failures: response flags and response code details (tried with 1.40). */
 export const FAILURES = {

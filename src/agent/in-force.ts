@@ -60,7 +60,7 @@ export class InForce {
     parts.discovery.enforce(generation.compiled, generation.endpoints, generation.bounds);
     parts.traffic.setIdleTimes(generation.idle);
     parts.relays.renew();
-    parts.plane.clearRuleHits(generation.ruleCount);
+    parts.plane.hits.clear(generation.ruleCount);
     this.#generation = generation;
     parts.outliers.enforce();
     parts.chains.enforce(generation.chains);

@@ -230,7 +230,7 @@ export class Instance {
     const { plane, traffic, streams, tokens, log, spans, mirrors } = this.#parts!;
     const counted = streams?.counts();
     return statusOf({
-      ...(counted ? { streams: counted } : {}),
+      ...(counted ? { streams: counted, streamHits: streams?.hits } : {}),
       name: this.options.name,
       plane,
       traffic,

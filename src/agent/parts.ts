@@ -149,6 +149,8 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
           generation().inbound.has(listener) || generation().chains.has(listener)
             ? undefined
             : generation().proxies.get(listener),
+        log,
+        program: (number) => traffic.programs.get(number),
         decided: (cookie) => (plane.commands.query(cookie)?.requested ?? 0) > 0,
         closed: ({ client, cookie }) => {
           if (plane.steering.arrived(client)?.cookie === cookie) plane.steering.forget(client);

@@ -12,6 +12,7 @@ import type { MirrorPlan } from '../plan/mirrors.js';
 import { report } from '../plan/report.js';
 import { speaksHttp2 } from '../plan/streams.js';
 import { reports } from '../plan/tracing.js';
+import { forwardsOf, triedOf } from '../plan/tried.js';
 import { relayId } from '../plan/upstream-tls.js';
 import { asString, tcpProxies } from '../policy/envoy/walk.js';
 import type { Intercept, JsonObject, Resources } from '../policy/resources.js';
@@ -65,7 +66,7 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
   const streams =
     task.http2 && task.proxy !== 'none' && resources.clusters.some(speaksHttp2)
       ? buildPlan(resources, {
-          ...(typeof task.proxy === 'string' ? { environment: process.env } : {}),
+          ...(typeof task.proxy === 'string' ? { environment: process.env, relays: task.proxy === 'own' } : {}),
           atListener: true,
           http2: true,
           streams: true,
@@ -114,7 +115,7 @@ export function planPolicy(task: PolicyTask, loaded: LoadedPolicy, digest = dige
       ...unique(servers).map((at) => ({ ...at, proxy: false })),
       ...unique(behind).map((at) => ({ ...at, proxy: true })),
     ],
-    programs: unique(programsOf(plan)),
+    programs: unique([plan, ...(streams ? [streams] : [])].flatMap(programsOf)),
     // somebody else's proxy has buckets, and counts requests, of its own
     buckets: typeof task.proxy === 'string' ? unique(bucketsOf(plan)) : [],
     breakers: task.proxy === 'own' && !task.elsewhere ? breakersOf(plan, resources) : [],
@@ -152,8 +153,7 @@ function collectorsOf(plan: Plan): string[] {
 
 /** What the kernel hands copies of requests for. */
 function mirrorsOf(plan: Plan): MirrorPlan[] {
-  const routes = plan.listeners.flatMap((l) => l.virtualHosts.flatMap((host) => host.routes));
-  return routes.flatMap(({ action }) => (action.kind === 'forward' && action.mirror ? [action.mirror] : []));
+  return forwardsOf(plan).flatMap(({ mirror }) => (mirror ? [mirror] : []));
 }
 
 function breakersOf(plan: Plan, resources: Resources): Breaker[] {
@@ -205,6 +205,7 @@ export function compilePolicy(planned: Planned, numbers: Numbers): Generation {
           forProxy(task, resources, {
             ...{ limits, breakers, waiting, ejectable, inbound, elsewhere, relays, chains: numbered },
             collectors: collectorsOf(plan),
+            tried: new Set([plan, ...(planned.streams ? [planned.streams] : [])].flatMap(triedOf)),
             mirrors,
           }),
           task.proxyFolder,

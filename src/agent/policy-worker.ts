@@ -14,11 +14,11 @@ const send = (message: PolicyMessage, transfer: ArrayBuffer[] = []) => port.post
 function buffers({ compiled, streams, ruleNames, config, sources, logged, prepared }: Generation): ArrayBuffer[] {
   const views = [
     compiled.image,
-    ...(streams ? [streams.image] : []),
+    ...(streams ? [streams.image, streams.ruleNames] : []),
     ruleNames,
     config,
     sources,
-    ...logged.flatMap((l) => [l.routes, l.offsets]),
+    ...[...logged, ...(streams?.logged ?? [])].flatMap((l) => [l.routes, l.offsets]),
   ];
   const all = [...views.map((view) => view.buffer as ArrayBuffer), ...(prepared ? buffersOf(prepared) : [])];
   return [...new Set(all)];

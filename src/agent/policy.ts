@@ -108,7 +108,13 @@ export interface LoggedListener {
 
 /** What decides about requests of HTTP/2. */
 export interface StreamPolicy {
+  /** of the generation */
+  readonly number: number;
   readonly image: Uint8Array;
+  /** see `Generation` */
+  readonly ruleNames: Uint8Array;
+  readonly ruleCount: number;
+  readonly logged: readonly LoggedListener[];
   /** the servers that requests may go to, by listener; no listener that leaves all of them to the proxy */
   readonly servers: ReadonlyMap<string, readonly StreamServer[]>;
 }

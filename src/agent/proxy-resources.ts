@@ -35,13 +35,16 @@ export interface KernelShare {
   readonly relays: ReadonlyMap<string, RelayPlan>;
   /** clusters that spans of the kernel's requests go to */
   readonly collectors: readonly string[];
+  /** clusters whose endpoints are avoided that the kernel has tried */
+  readonly tried: ReadonlySet<string>;
   /** what the kernel hands copies for */
   readonly mirrors: readonly MirrorPlan[];
 }
 
 /** The resources for the proxy of a task. Nothing is ejected in them. */
 export function forProxy(task: PolicyTask, resources: Resources, share: KernelShare): Resources {
-  const { limits, breakers, waiting, ejectable, inbound, chains, elsewhere, relays, collectors, mirrors } = share;
+  const { limits, breakers, waiting, ejectable, inbound, chains, elsewhere, relays, collectors, tried, mirrors } =
+    share;
   const settings = {
     ...(limits.size > 0 ? withoutLimits(resources) : {}),
     ...(breakers.size > 0 ? WITHOUT_BREAKERS : {}),
@@ -51,7 +54,7 @@ export function forProxy(task: PolicyTask, resources: Resources, share: KernelSh
   const relayed = new Set(chains.map(({ name }) => name));
   const all = withInboundListeners(
     withOutliers(
-      withMirrors(withDelayRoutes(withReplayRoutes(asking, settings, streamed)), mirrors, task.proxyFolder),
+      withMirrors(withDelayRoutes(withReplayRoutes(asking, settings, streamed, tried)), mirrors, task.proxyFolder),
       ejectable,
       task.reportsPath,
     ),

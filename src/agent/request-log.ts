@@ -2,22 +2,19 @@
  * The access logs of what the kernel decides. The programs tell what happened by a ring buffer (bpf/log.h), the agent
  * what it did itself with an exchange that the kernel had begun; from both come the lines that the proxy would write.
  */
-import { randomUUID } from 'node:crypto';
 import { RingBuffer } from '../kernel/ring-buffer.js';
-import { DETAILS_SHIFT, ORIGIN } from '../layout/actions.js';
 import { LOG_RECORD, LogRecordSpec } from '../layout/log-records.js';
 import { get, getBig } from '../layout/struct.js';
 import { LogFile } from '../observe/log-file.js';
 import { type LogEntry, logLine, passes } from '../observe/log-line.js';
 import { spanOf } from '../observe/span.js';
-import type { ListenerPlan } from '../plan/ir.js';
-import { decidedId } from '../plan/trace-ids.js';
 import { reports } from '../plan/tracing.js';
 import { wordsAddress } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { parseHead } from './http-framing.js';
+import { type AgentEnd, finished, type Pending, replyOf, requestOf } from './log-entries.js';
 import { loggedRoute } from './logged-routes.js';
-import type { Generation, LoggedListener, LoggedRoute } from './policy.js';
+import type { Generation, LoggedListener } from './policy.js';
 import type { SpanSender } from './span-sender.js';
 import type { UpstreamPool } from './upstream-pool.js';
 
@@ -25,35 +22,6 @@ const DRAIN_MS = 5;
 const FLUSH_MS = 100;
 /** Exchanges may outlive their policy by a few. */
 const GENERATIONS = 16;
-
-type Headers = LogEntry['request'];
-
-/** How an exchange ended that the agent ended. */
-export interface AgentEnd {
-  /** the answer's, where the kernel has not seen its head */
-  readonly status?: number;
-  readonly answer?: Headers;
-  readonly flags?: readonly string[];
-  readonly details?: string;
-  /** bytes of the body that the agent wrote itself, and of the request's that never came */
-  readonly sent?: number;
-  readonly missing?: number;
-  /** when the head of a server's answer came (monotonic, ns) */
-  readonly answeredAt?: bigint;
-}
-
-/** A request that was forwarded and whose end is not known. */
-interface Pending {
-  readonly cookie: bigint;
-  readonly started: bigint;
-  readonly table: LoggedListener;
-  readonly operation?: string;
-  readonly entry: Omit<
-    LogEntry,
-    'duration' | 'durationUs' | 'response' | 'answer' | 'status' | 'flags' | 'details' | 'sent'
-  >;
-  answer?: { readonly status: number; readonly headers: Headers; readonly at: bigint };
-}
 
 export class RequestLog {
   readonly #ring: RingBuffer;
@@ -132,7 +100,7 @@ export class RequestLog {
       };
       if (reply) {
         const given = replyOf(bytes(0, answerLength), number('body'), number('origin'), route, table.details);
-        this.#write(table, { ...base, ...given }, route?.operation);
+        this.write(table, { ...base, ...given }, route?.operation);
         return;
       }
       const slot = number('slot');
@@ -168,25 +136,7 @@ export class RequestLog {
   }
 
   #finish(p: Pending, at: bigint, sent: number, flags: readonly string[], details: string, missing = 0): void {
-    const ms = (ns: bigint) => Math.max(0, Number((ns - p.started) / 1_000_000n));
-    const { answer } = p;
-    const response = answer && ms(answer.at);
-    const served = answer && answer.at > 0n;
-    const entry: LogEntry = {
-      ...p.entry,
-      received: Math.max(0, p.entry.received - missing),
-      duration: ms(at),
-      durationUs: Math.max(0, Number((at - p.started) / 1000n)),
-      ...(served ? { response, complete: flags.length === 0 } : {}),
-      answer: answer
-        ? answerHeaders(answer.status, answer.headers, served ? response : undefined, p.table.listener)
-        : [],
-      status: answer?.status ?? 0,
-      flags,
-      details,
-      sent,
-    };
-    this.#write(p.table, entry, p.operation);
+    this.write(p.table, finished(p, at, { sent, flags, details, missing }), p.operation);
   }
 
   /**
@@ -216,7 +166,8 @@ export class RequestLog {
     return p;
   }
 
-  #write({ listener }: LoggedListener, entry: LogEntry, operation: string | undefined): void {
+  /** Writes what the logs of a listener say of a request, and its span. */
+  write({ listener }: LoggedListener, entry: LogEntry, operation: string | undefined): void {
     const span = listener.trace && reports(listener.trace) && spanOf(listener.trace, entry, operation);
     if (listener.trace && span) this.spans.add(listener.trace, span);
     for (const log of listener.log?.logs ?? []) {
@@ -248,96 +199,4 @@ export class RequestLog {
     for (const file of this.#files.values()) file.close();
     this.#ring.close();
   }
-}
-
-/** Headers of a request as the proxy has them. @param local the listener, where it was not forwarded and so not changed */
-function requestOf(bytes: Buffer, local: ListenerPlan | undefined, client: string): Headers {
-  const head = bytes.length > 0 ? parseHead(bytes) : undefined;
-  if (!head) return [];
-  const [method = '', target = ''] = head.startLine.split(' ');
-  const headers: (readonly [string, string])[] = [
-    [':method', method],
-    [':path', target],
-    ...head.headers.map(([name, value]) => [name === 'host' ? ':authority' : name, value] as const),
-  ];
-  if (!local) return headers;
-  const has = (name: string) => headers.some(([n]) => n === name);
-  const { trace } = local;
-  if (local.generateRequestId && !has('x-request-id')) headers.push(['x-request-id', randomUUID()]);
-  if (trace) {
-    const at = headers.findIndex(([n]) => n === 'x-request-id');
-    if (at >= 0) headers[at] = ['x-request-id', decidedId(headers[at]![1], trace)];
-  }
-  if (!has('x-forwarded-proto')) headers.push(['x-forwarded-proto', local.forwardedProto]);
-  const edge = local.log?.edge;
-  if (edge) headers.push(['x-envoy-external-address', client]);
-  if (edge?.append) {
-    const at = headers.findIndex(([n]) => n === 'x-forwarded-for');
-    if (at < 0) headers.push(['x-forwarded-for', client]);
-    else headers[at] = ['x-forwarded-for', `${headers[at]![1]},${client}`];
-  }
-  return headers;
-}
-
-function answerHeaders(
-  status: number,
-  headers: Headers,
-  serviceTime: number | undefined,
-  { log }: ListenerPlan,
-): Headers {
-  const added = log?.serviceTime && serviceTime !== undefined;
-  const kept = headers.filter(
-    // an answer without content has no length (RFC 9110, 8.6); Envoy takes it away
-    ([name]) => !(added && name === 'x-envoy-upstream-service-time') && !(status === 204 && name === 'content-length'),
-  );
-  return [
-    [':status', String(status)],
-    ...kept,
-    ...(added ? [['x-envoy-upstream-service-time', String(serviceTime)] as const] : []),
-  ];
-}
-
-const ORIGINS: Record<number, { readonly flags: readonly string[]; readonly details: string }> = {
-  [ORIGIN.ROUTE]: { flags: [], details: 'direct_response' },
-  [ORIGIN.NO_ROUTE]: { flags: ['NR'], details: 'route_not_found' },
-  [ORIGIN.RBAC]: { flags: [], details: 'rbac_access_denied' },
-  [ORIGIN.FAULT]: { flags: ['FI'], details: 'fault_filter_abort' },
-  [ORIGIN.FILTER]: { flags: [], details: 'cors_response' },
-};
-
-function replyOf(
-  bytes: Buffer,
-  sent: number,
-  origin: number,
-  route: LoggedRoute | undefined,
-  details: readonly string[],
-): Pick<LogEntry, 'duration' | 'durationUs' | 'answer' | 'status' | 'flags' | 'details' | 'sent' | 'cluster'> {
-  const end = bytes.indexOf('\r\n\r\n');
-  const head = parseHead(bytes.subarray(0, end + 4));
-  const status = Number(head?.startLine.split(' ')[1] ?? 0);
-  const by = origin & ((1 << DETAILS_SHIFT) - 1);
-  const own = details[(origin >>> DETAILS_SHIFT) - 1];
-  const cluster = route && by !== ORIGIN.ROUTE ? drawn(route) : undefined;
-  return {
-    duration: 0,
-    durationUs: 0,
-    // the length of nothing is the codec's
-    answer: [[':status', String(status)], ...(head?.headers ?? []).filter((h) => h.join() !== 'content-length,0')],
-    status,
-    ...ORIGINS[by]!,
-    ...(own === undefined ? {} : { details: own }),
-    sent,
-    ...(cluster === undefined ? {} : { cluster }),
-  };
-}
-
-/** The cluster that the route would have led to: the proxy draws it before its filters answer. */
-function drawn({ action }: LoggedRoute): string | undefined {
-  if (action.kind !== 'forward') return undefined;
-  const total = action.clusters.reduce((sum, { weight }) => sum + weight, 0);
-  let at = Math.random() * total;
-  return action.clusters.find(({ weight }) => {
-    at -= weight;
-    return at < 0;
-  })?.cluster;
 }

@@ -1,6 +1,7 @@
 /** What is going on, in numbers. */
 import type { DataPlane } from './data-plane.js';
 import type { Generation } from './policy.js';
+import type { RuleHits } from './rule-hits.js';
 import type { TokenCounts } from './token-cache.js';
 import type { Traffic } from './traffic.js';
 
@@ -10,6 +11,7 @@ export interface StatusInput {
   readonly traffic: Traffic;
   /** requests of HTTP/2, where a policy has servers that speak it */
   readonly streams?: { readonly kernel: number; readonly proxy: number };
+  readonly streamHits?: Pick<RuleHits, 'of'> | undefined;
   readonly namespaces: number;
   readonly tokens: TokenCounts;
   readonly log: { readonly lines: number; readonly lost: number };
@@ -77,16 +79,30 @@ export interface Status {
   readonly programs: Record<string, { readonly runs: number; readonly ns: number }>;
 }
 
-const names = new WeakMap<Generation, readonly string[]>();
+type Named = Pick<Generation, 'ruleNames'>;
+const names = new WeakMap<Named, readonly string[]>();
 
 /** The names of a generation's rules, which are read when somebody asks. */
-function ruleNames(generation: Generation): readonly string[] {
-  let found = names.get(generation);
+function ruleNames(of: Named): readonly string[] {
+  let found = names.get(of);
   if (!found) {
-    found = JSON.parse(Buffer.from(generation.ruleNames).toString()) as string[];
-    names.set(generation, found);
+    found = JSON.parse(Buffer.from(of.ruleNames).toString()) as string[];
+    names.set(of, found);
   }
   return found;
+}
+
+/** What each rule has decided, of requests of both kinds together. */
+function hitsOf({ plane, generation, streamHits }: StatusInput): { route: string; requests: number }[] {
+  const sums = new Map<string, number>();
+  const add = (of: Named, hits: Pick<RuleHits, 'of'>) =>
+    ruleNames(of).forEach((route, i) => {
+      const n = hits.of(i);
+      if (n > 0) sums.set(route, (sums.get(route) ?? 0) + n);
+    });
+  add(generation, plane.hits);
+  if (generation.streams && streamHits) add(generation.streams, streamHits);
+  return [...sums].map(([route, requests]) => ({ route, requests }));
 }
 
 /** What `sidestep status --json` and the admin address tell. */
@@ -124,9 +140,7 @@ export function statusOf(input: StatusInput): Status {
       lost: input.mirrors.lost + counters.MIRROR_LOST,
       proxied: counters.MIRROR_FULL,
     },
-    hits: ruleNames(generation)
-      .map((route, index) => ({ route, requests: plane.ruleHits(index) }))
-      .filter((hit) => hit.requests > 0),
+    hits: hitsOf(input),
     counters: Object.fromEntries(Object.entries(counters).map(([name, value]) => [name.toLowerCase(), value])),
     policy: {
       bytes: generation.compiled.stats.bytes,

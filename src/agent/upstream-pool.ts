@@ -5,17 +5,18 @@
  * Connections are opened only on demand, one for each that was missed: a server that serves one connection at a time
  * would hang behind connections that nobody uses.
  */
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { fdOf, setNoDelay, setSendBuffer, socketCookie } from '../kernel/syscalls.js';
-import { ENDPOINT_FLAG, MAX_ENDPOINTS, PHASE, REPLY_ENDPOINT, UPSTREAM_FLAG } from '../layout/exchanges.js';
+import { PHASE, REPLY_ENDPOINT, UPSTREAM_FLAG } from '../layout/exchanges.js';
 import { endText } from '../observe/log-line.js';
 import { HOUR_MS } from '../plan/idle-times.js';
 import { type Address, addressWords, localEnd } from './address.js';
 import type { DataPlane } from './data-plane.js';
 import { IdleTime, Rounds } from './idle-connections.js';
+import { openConnection } from './open-connection.js';
 import { type Bounds, PoolBounds } from './pool-bounds.js';
-import { RelayPauses, type Relays } from './relays.js';
-import { ServerCloses } from './server-closes.js';
+import { type Endpoint, PoolEndpoints } from './pool-endpoints.js';
+import type { Relays } from './relays.js';
 import type { Slot } from './slot.js';
 import { SlotDummies } from './slot-dummies.js';
 import { SlotNumbers } from './slot-numbers.js';
@@ -23,24 +24,6 @@ import { SlotNumbers } from './slot-numbers.js';
 /** Room for a head and the largest body that the kernel sends: a redirected send must never find the buffer full. */
 const SEND_BUFFER = 4 * 1024 * 1024;
 const CONNECT_TIMEOUT_MS = 5000;
-
-interface Endpoint extends Address {
-  readonly id: number;
-  readonly proxy: boolean;
-  /** connections lead through this relay */
-  readonly relay: string | undefined;
-  connecting: number;
-  /** connections that there are, or are being opened */
-  open: number;
-  /** times that an idle connection was missed, as of the last look */
-  wanted: number;
-  readonly closes: ServerCloses;
-  readonly pauses: RelayPauses;
-  /** no cluster leads to it any more */
-  retired: boolean;
-}
-
-type EndpointKind = { readonly proxy?: boolean; readonly relay?: string | undefined };
 
 export interface PoolEvents {
   /** The server ended a connection while a request of `owner` was in flight on it. */
@@ -52,8 +35,7 @@ export interface PoolEvents {
 }
 
 export class UpstreamPool {
-  readonly #byKey = new Map<string, Endpoint>();
-  readonly #endpoints: Endpoint[] = [];
+  readonly #endpoints: PoolEndpoints;
   readonly #slots = new Map<number, Slot>();
   readonly #locals = new Map<number, string>();
   /** slots of connections to the proxy, by their own end */
@@ -78,7 +60,7 @@ export class UpstreamPool {
       end: (slot) => this.#end(slot),
       lost: (owner) => events.lost(owner),
     });
-    this.#addEndpoint('', 0, {}); // REPLY_ENDPOINT
+    this.#endpoints = new PoolEndpoints(plane);
   }
 
   /**
@@ -87,66 +69,32 @@ export class UpstreamPool {
    * @throws RangeError when there are too many
    */
   endpointId(address: string, port: number, relay?: string): number {
-    return this.#endpoint(`${relay ?? ''} ${address} ${port}`, address, port, { relay });
+    return this.#endpoints.idOf(`${relay ?? ''} ${address} ${port}`, address, port, { relay });
   }
 
   /** The same of a place where the proxy listens. */
   proxyId(address: string, port: number): number {
-    return this.#endpoint(`proxy ${address} ${port}`, address, port, { proxy: true });
+    return this.#endpoints.idOf(`proxy ${address} ${port}`, address, port, { proxy: true });
   }
 
-  #endpoint(key: string, address: string, port: number, kind: EndpointKind): number {
-    let endpoint = this.#byKey.get(key);
-    if (!endpoint) {
-      endpoint = this.#addEndpoint(address, port, kind);
-      this.#byKey.set(key, endpoint);
-      if (kind.proxy) this.plane.steering.pairProxy(endpoint);
-      else if (kind.relay === undefined) this.plane.steering.place(endpoint.id, endpoint);
-    }
-    endpoint.retired = false;
-    return endpoint.id;
-  }
-
-  #addEndpoint(address: string, port: number, { proxy = false, relay }: EndpointKind): Endpoint {
-    const id = this.#endpoints.length;
-    if (id >= MAX_ENDPOINTS) throw new RangeError(`more than ${MAX_ENDPOINTS} endpoints`);
-    const closes = new ServerCloses((toProxy) =>
-      this.plane.slots.setEndpoint(id, 'flags', toProxy ? ENDPOINT_FLAG.NO_POOL : 0),
-    );
-    const pauses = new RelayPauses();
-    const endpoint = {
-      id,
-      address,
-      port,
-      proxy,
-      relay,
-      connecting: 0,
-      open: 0,
-      wanted: 0,
-      closes,
-      pauses,
-      retired: false,
-    };
-    this.#endpoints.push(endpoint);
-    return endpoint;
-  }
-
+  /** What is known of a slot in use. */
   slot(index: number): Slot | undefined {
     return this.#slots.get(index);
   }
 
+  /** How many connections there are. */
   get size(): number {
     return this.#slots.size;
   }
 
   /** Where an endpoint is. */
   placeOf(id: number): Address | undefined {
-    return this.#endpoints[id];
+    return this.#endpoints.find(id);
   }
 
   /** An endpoint's address and port, as text. */
   addressOf(id: number): string {
-    const endpoint = this.#endpoints[id];
+    const endpoint = this.#endpoints.find(id);
     return endpoint ? endText(endpoint) : '-';
   }
 
@@ -170,14 +118,7 @@ export class UpstreamPool {
   /** Opens connections where idle ones were missed since the last call. Cheap: call it often. */
   grow(): void {
     for (const endpoint of this.#endpoints) {
-      // what it misses meanwhile is no reason to open connections afterwards
-      if (endpoint.closes.paused()) continue;
-      const wanted = this.plane.slots.endpoint(endpoint.id, 'wanted');
-      let missed = (wanted - endpoint.wanted) | 0;
-      if (missed <= 0) continue;
-      endpoint.wanted = wanted;
-      if (endpoint.pauses.paused()) continue;
-      missed -= endpoint.connecting;
+      const missed = this.#endpoints.missed(endpoint);
       for (let i = 0; i < missed; i++) if (!this.#open(endpoint)) break;
     }
   }
@@ -193,40 +134,36 @@ export class UpstreamPool {
     if (index === undefined) return false;
     endpoint.connecting++;
     endpoint.open++;
-    if (endpoint.id === REPLY_ENDPOINT) {
-      void this.#openReply(endpoint, index);
-      return true;
-    }
-    if (endpoint.relay !== undefined) {
-      void this.#openRelayed(endpoint, endpoint.relay, index);
-      return true;
-    }
-    const socket = connect({ host: endpoint.address, port: endpoint.port, noDelay: true });
-    let settled = false;
-    const timer = setTimeout(() => socket.destroy(), CONNECT_TIMEOUT_MS);
-    const fail = (): void => {
-      if (settled) return;
-      settled = true;
-      clearTimeout(timer);
+    void this.#connect(endpoint).then((opened) => {
       endpoint.connecting--;
-      this.#free(endpoint, index);
-    };
-    socket.on('error', fail);
-    socket.on('close', fail);
-    socket.once('connect', () => {
-      if (settled) return;
-      settled = true;
-      clearTimeout(timer);
-      endpoint.connecting--;
-      socket.off('close', fail);
-      this.#adopt(endpoint, index, socket);
+      if (opened) this.#adopt(endpoint, index, opened.socket, opened.local);
+      else this.#free(endpoint, index);
     });
     return true;
   }
 
+  /** Undefined: there is no connection. */
+  async #connect(endpoint: Endpoint): Promise<{ readonly socket: Socket; readonly local?: string } | undefined> {
+    if (endpoint.id === REPLY_ENDPOINT) return this.#openReply();
+    if (endpoint.relay === undefined) return openConnection(endpoint, CONNECT_TIMEOUT_MS);
+    const relayed = await this.relays.open(endpoint, endpoint.relay);
+    if (!relayed) endpoint.pauses.failed();
+    return relayed;
+  }
+
+  /** A slot that leads nowhere: only its dummy is used. */
+  async #openReply(): Promise<{ readonly socket: Socket } | undefined> {
+    const pair = await this.#dummies.pair().catch(() => undefined);
+    if (!pair) return undefined;
+    const { socket, peer } = pair;
+    for (const event of ['end', 'error', 'close']) socket.on(event, () => peer.destroy());
+    peer.on('error', () => socket.destroy());
+    return { socket };
+  }
+
   /** Whether there may be one more connection to an endpoint; an idle one to another endpoint makes room for it. */
   #mayOpen(endpoint: Endpoint): boolean {
-    const open = (id: number): number => this.#endpoints[id]!.open;
+    const open = (id: number): number => this.#endpoints.get(id).open;
     if (this.#bounds.allows(endpoint.id, open)) return true;
     for (const slot of this.#slots.values()) {
       if (open(slot.endpoint) <= endpoint.open + 1 || !this.#bounds.together(endpoint.id, slot.endpoint)) continue;
@@ -240,31 +177,6 @@ export class UpstreamPool {
   #free(endpoint: Endpoint, index: number): void {
     endpoint.open--;
     this.#numbers.release(index);
-  }
-
-  async #openRelayed(endpoint: Endpoint, relay: string, index: number): Promise<void> {
-    const relayed = await this.relays.open(endpoint, relay);
-    endpoint.connecting--;
-    if (!relayed) {
-      endpoint.pauses.failed();
-      this.#free(endpoint, index);
-      return;
-    }
-    this.#adopt(endpoint, index, relayed.socket, relayed.local);
-  }
-
-  /** A slot that leads nowhere: only its dummy is used. */
-  async #openReply(endpoint: Endpoint, index: number): Promise<void> {
-    try {
-      const { socket, peer } = await this.#dummies.pair();
-      for (const event of ['end', 'error', 'close']) socket.on(event, () => peer.destroy());
-      peer.on('error', () => socket.destroy());
-      endpoint.connecting--;
-      this.#adopt(endpoint, index, socket);
-    } catch {
-      endpoint.connecting--;
-      this.#free(endpoint, index);
-    }
   }
 
   #adopt(endpoint: Endpoint, index: number, socket: Socket, local = localEnd(socket)): void {
@@ -316,12 +228,13 @@ export class UpstreamPool {
   needDummies(): void {
     if (this.#allDummies || this.#closed) return;
     this.#allDummies = true;
-    for (const slot of this.#slots.values()) if (!this.#endpoints[slot.endpoint]!.proxy) void this.#dummies.add(slot);
+    for (const slot of this.#slots.values())
+      if (!this.#endpoints.get(slot.endpoint).proxy) void this.#dummies.add(slot);
   }
 
   /** A dummy socket for this connection, if it has none: the head of an answer grew on it, and so will the next ones'. */
   wantDummy(slot: Slot): void {
-    if (!this.#closed && !slot.ended && !this.#endpoints[slot.endpoint]!.proxy) void this.#dummies.add(slot);
+    if (!this.#closed && !slot.ended && !this.#endpoints.get(slot.endpoint).proxy) void this.#dummies.add(slot);
   }
 
   /** Finds dummies that the kernel has disabled. Call now and then. */
@@ -345,7 +258,7 @@ export class UpstreamPool {
   #end(slot: Slot): void {
     if (slot.ended) return;
     slot.ended = true;
-    const endpoint = this.#endpoints[slot.endpoint]!;
+    const endpoint = this.#endpoints.get(slot.endpoint);
     if (endpoint.relay !== undefined) {
       if (this.plane.slots.field(slot.slot, 'served') > 0) endpoint.pauses.used();
       else endpoint.pauses.failed();
@@ -385,7 +298,7 @@ export class UpstreamPool {
 
   /** Notes that a server has closed a connection, if it said so in an answer. */
   #noteClose(slot: Slot): void {
-    const endpoint = this.#endpoints[slot.endpoint]!;
+    const endpoint = this.#endpoints.get(slot.endpoint);
     if (endpoint.proxy || !(this.plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.CLOSE)) return;
     endpoint.closes.note(this.plane.slots.field(slot.slot, 'served'));
   }
@@ -393,7 +306,7 @@ export class UpstreamPool {
   /** Closes a connection that no exchange uses any more. */
   discard(slot: Slot): void {
     if (!this.#slots.delete(slot.slot)) return;
-    const endpoint = this.#endpoints[slot.endpoint]!;
+    const endpoint = this.#endpoints.get(slot.endpoint);
     // the port may be another connection's already
     if (endpoint.proxy && this.#toProxy.get(this.localOf(slot.slot)) === slot.slot)
       this.#toProxy.delete(this.localOf(slot.slot));
@@ -448,7 +361,7 @@ export class UpstreamPool {
    * request would find none and be the proxy's.
    */
   #replace(slot: Slot): void {
-    const endpoint = this.#endpoints[slot.endpoint]!;
+    const endpoint = this.#endpoints.get(slot.endpoint);
     if (this.plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.LIMIT && !endpoint.retired) this.#open(endpoint);
   }
 
@@ -459,18 +372,19 @@ export class UpstreamPool {
 
   /** Closes the connections to an endpoint: the idle ones at once, the busy ones after their exchange. */
   retire(id: number): void {
-    this.#endpoints[id]!.retired = true;
+    this.#endpoints.get(id).retired = true;
     this.#retireWhere((endpoint) => endpoint.id === id);
   }
 
   #retireWhere(concerned: (endpoint: Endpoint) => boolean): void {
     for (const slot of this.#slots.values()) {
-      if (!concerned(this.#endpoints[slot.endpoint]!)) continue;
+      if (!concerned(this.#endpoints.get(slot.endpoint))) continue;
       if (this.plane.commands.take(slot.slot)) this.discard(slot);
       else this.plane.slots.addFlags(slot.slot, UPSTREAM_FLAG.LIMIT);
     }
   }
 
+  /** Closes all connections; none is opened afterwards. */
   close(): void {
     this.#closed = true;
     for (const slot of [...this.#slots.values()]) this.discard(slot);

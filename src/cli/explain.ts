@@ -1,8 +1,8 @@
 import net from 'node:net';
 import { type Command, InvalidArgumentError } from 'commander';
 import { buildPlan } from '../plan/build.js';
-import type { PlanRequest } from '../plan/evaluate.js';
 import type { Plan } from '../plan/ir.js';
+import type { PlanRequest } from '../plan/request-view.js';
 import { type Identity, parseIdentity, spiffe } from '../policy/istio/identities.js';
 import type { Resources } from '../policy/resources.js';
 import { explain } from '../report/explain.js';

@@ -258,7 +258,8 @@ function streamBits(retry: ForwardAction['retry']): number {
 function flagsOf({ retry, whole }: ForwardAction): number {
   const flags = whole ? ACTION_FLAG.WHOLE : 0;
   if (!retry) return flags;
-  const left = Math.min(Math.max(retry.retries - 1, 0), MAX_RETRIES_LEFT);
+  const made = retry.tried ? 0 : 1; // a try that the proxy is told of is one of its own
+  const left = Math.min(Math.max(retry.retries - made, 0), MAX_RETRIES_LEFT);
   const resets = retry.resets ? ACTION_FLAG.RETRY_RESETS : 0;
   return flags | ACTION_FLAG.RETRY | resets | (left << RETRIES_LEFT_SHIFT);
 }
@@ -361,7 +362,7 @@ export function forwardAction(context: ActionContext, action: ForwardAction): nu
       ...timesOf(action.streamTimes),
       hashes: hashesAt,
       n_hashes: action.hash?.length ?? 0,
-      backoff_ms: Math.min(action.retry?.backoffMs ?? 0, 0xffffffff),
+      backoff_ms: action.retry?.tried ? 0 : Math.min(action.retry?.backoffMs ?? 0, 0xffffffff),
       mirror: mirrorAt(blob, action.mirror),
       retry_streams: streamBits(action.retry),
       trace,

@@ -58,7 +58,6 @@ export interface Defaults {
  * Headers of which Envoy keeps one line, so that what is appended is joined to it with a comma (its inline headers, as
  * found by appending to each of them).
  */
-/** Headers of which Envoy keeps one line, joining what is repeated. */
 export const ONE_LINE = new Set(
   (
     'accept accept-encoding access-control-request-headers access-control-request-method authorization cache-control ' +
@@ -72,6 +71,101 @@ const literal = (value: string): Piece => ({ kind: 'literal', value });
 
 const VALID_NAME = /^[!#$%&'*+\-.^_`|~0-9a-z]+$/;
 const VALID_VALUE = /^[\t\x20-\x7e]*$/;
+
+/** Why the kernel must not make this edit; undefined: it may. */
+function refused(edit: HeaderEdit): string | undefined {
+  if (FRAMING.has(edit.name)) return `header ${edit.name} frames the message`;
+  if (edit.name === 'host') return 'the Host header is changed by a host rewrite only';
+  if (!VALID_NAME.test(edit.name)) return `header name ${JSON.stringify(edit.name)} is not a lower-case token`;
+  if (edit.op !== 'remove' && typeof edit.value === 'string' && !VALID_VALUE.test(edit.value))
+    return `value of header ${edit.name} is not plain ASCII`;
+  return undefined;
+}
+
+/** Makes an edit of the outcome so far; a text that says why it cannot be expressed. */
+function play(edit: HeaderEdit, o: Outcome): string | undefined {
+  const edited = !o.kept || o.present.length + o.absent.length > 0;
+  switch (edit.op) {
+    case 'remove':
+      o.kept = false;
+      o.present = [];
+      o.absent = [];
+      break;
+    case 'append':
+      o.present.push(edit.value);
+      o.absent.push(edit.value);
+      break;
+    case 'join': {
+      if (edited) return `a value is appended to ${edit.name}`;
+      const added: readonly Piece[] = isMade(edit.value) ? edit.value : [literal(edit.value)];
+      o.kept = false;
+      o.present = [[{ kind: 'header', name: edit.name }, literal(','), ...added]];
+      o.absent = [added];
+      break;
+    }
+    case 'sampled':
+      if (edited) return `header ${edit.name} is edited`;
+      o.sampled = true;
+      o.absent = [edit.value];
+      break;
+    case 'renew':
+      if (edit.by !== undefined && edited) return `header ${edit.name} is edited`;
+      o.kept = false;
+      o.by = edit.by;
+      o.present = [edit.value];
+      o.absent = edit.absent ? [edit.absent] : [];
+      break;
+    case 'overwrite':
+      o.kept = false;
+      o.present = [edit.value];
+      o.absent = [edit.value];
+      break;
+    case 'add_if_absent':
+      if (!o.kept && o.present.length === 0) o.present.push(edit.value);
+      if (o.absent.length === 0) o.absent.push(edit.value);
+      break;
+    case 'overwrite_if_present':
+      if (o.kept || o.present.length > 0) {
+        o.kept = false;
+        o.present = [edit.value];
+      }
+      if (o.absent.length > 0) o.absent = [edit.value];
+      break;
+  }
+  return undefined;
+}
+
+/** Joins the values of a header that Envoy keeps on one line; a text that says why it cannot be done. */
+function joinLines(name: string, o: Outcome): string | undefined {
+  if (!ONE_LINE.has(name) && !isOddName(name)) return undefined;
+  const made = [o.present, o.absent].some((values) => values.length > 1 && values.some(isMade));
+  const generated = o.absent.length > 1 && o.absent.includes(GENERATED);
+  if (made || generated || (o.kept && o.present.length > 0 && !isOddName(name)))
+    return `a value is appended to ${name}`;
+  const joined = (values: readonly Value[]) => (values.length > 1 ? [values.map(String).join(',')] : [...values]);
+  o.present = joined(o.present);
+  o.absent = joined(o.absent);
+  return undefined;
+}
+
+/** The lines that are added for one header. */
+function linesOf(name: string, o: Outcome): NetAdd[] {
+  const line = (presence: number, value: Value): NetAdd => {
+    const when = o.sampled ? ADD.IF_SAMPLED : presence;
+    const decider = o.by ?? name;
+    if (value === GENERATED) return { when: ADD.REQUEST_ID, name, line: '' };
+    if (!isMade(value)) return { when, name: decider, line: `${name}: ${String(value)}\r\n` };
+    return { when, name: decider, line: '', pieces: [literal(`${name}: `), ...value, literal('\r\n')] };
+  };
+  // a request that has such a header never gets here
+  if (isOddName(name)) return o.absent.map((value) => line(ADD.ALWAYS, value));
+  const same = o.present.length === o.absent.length && o.present.every((value, i) => value === o.absent[i]);
+  if (same) return o.present.map((value) => line(ADD.ALWAYS, value));
+  return [
+    ...o.present.map((value) => line(ADD.IF_PRESENT, value)),
+    ...o.absent.map((value) => line(ADD.IF_ABSENT, value)),
+  ];
+}
 
 /**
  * Works out the net effect of `edits`, applied in order after the proxy's own additions.
@@ -98,86 +192,16 @@ export function netEdits(edits: readonly HeaderEdit[], defaults: Defaults): NetE
     });
   if (defaults.forwardedProto !== '') outcome('x-forwarded-proto').absent.push(defaults.forwardedProto);
   for (const edit of edits) {
-    if (FRAMING.has(edit.name)) return `header ${edit.name} frames the message`;
-    if (edit.name === 'host') return 'the Host header is changed by a host rewrite only';
-    if (!VALID_NAME.test(edit.name)) return `header name ${JSON.stringify(edit.name)} is not a lower-case token`;
-    if (edit.op !== 'remove' && typeof edit.value === 'string' && !VALID_VALUE.test(edit.value))
-      return `value of header ${edit.name} is not plain ASCII`;
-    const o = outcome(edit.name);
-    if (edit.op === 'remove') {
-      o.kept = false;
-      o.present = [];
-      o.absent = [];
-    } else if (edit.op === 'append') {
-      o.present.push(edit.value);
-      o.absent.push(edit.value);
-    } else if (edit.op === 'join') {
-      const added: readonly Piece[] = isMade(edit.value) ? edit.value : [{ kind: 'literal', value: edit.value }];
-      if (!o.kept || o.present.length + o.absent.length > 0) return `a value is appended to ${edit.name}`;
-      o.kept = false;
-      o.present = [[{ kind: 'header', name: edit.name }, { kind: 'literal', value: ',' }, ...added]];
-      o.absent = [added];
-    } else if (edit.op === 'sampled') {
-      if (!o.kept || o.present.length + o.absent.length > 0) return `header ${edit.name} is edited`;
-      o.sampled = true;
-      o.absent = [edit.value];
-    } else if (edit.op === 'renew') {
-      if (edit.by !== undefined && (!o.kept || o.present.length + o.absent.length > 0))
-        return `header ${edit.name} is edited`;
-      o.kept = false;
-      o.by = edit.by;
-      o.present = [edit.value];
-      o.absent = edit.absent ? [edit.absent] : [];
-    } else if (edit.op === 'overwrite') {
-      o.kept = false;
-      o.present = [edit.value];
-      o.absent = [edit.value];
-    } else if (edit.op === 'add_if_absent') {
-      if (!o.kept && o.present.length === 0) o.present.push(edit.value);
-      if (o.absent.length === 0) o.absent.push(edit.value);
-    } else {
-      if (o.kept || o.present.length > 0) {
-        o.kept = false;
-        o.present = [edit.value];
-      }
-      if (o.absent.length > 0) o.absent = [edit.value];
-    }
+    const problem = refused(edit) ?? play(edit, outcome(edit.name));
+    if (problem !== undefined) return problem;
   }
   const remove: string[] = [];
   const adds: NetAdd[] = [];
   for (const [name, o] of outcomes) {
-    const line = (value: Value) => `${name}: ${String(value)}\r\n`;
-    const add = (presence: number, value: Value) => {
-      const when = o.sampled ? ADD.IF_SAMPLED : presence;
-      const decider = o.by ?? name;
-      if (value === GENERATED) adds.push({ when: ADD.REQUEST_ID, name, line: '' });
-      else if (!isMade(value)) adds.push({ when, name: decider, line: line(value) });
-      else {
-        const pieces = [literal(`${name}: `), ...value, literal('\r\n')];
-        adds.push({ when, name: decider, line: '', pieces });
-      }
-    };
-    if (ONE_LINE.has(name) || isOddName(name)) {
-      if ([o.present, o.absent].some((values) => values.length > 1 && values.some(isMade)))
-        return `a value is appended to ${name}`;
-      const joined = (values: readonly Value[]) => (values.length > 1 ? [values.map(String).join(',')] : values);
-      const generated = o.absent.length > 1 && o.absent.includes(GENERATED);
-      if (generated || (o.kept && o.present.length > 0 && !isOddName(name))) return `a value is appended to ${name}`;
-      o.present = [...joined(o.present)];
-      o.absent = [...joined(o.absent)];
-    }
-    if (isOddName(name)) {
-      // A request that has such a header never gets here.
-      for (const value of o.absent) add(ADD.ALWAYS, value);
-      continue;
-    }
-    if (!o.kept) remove.push(name);
-    const same = o.present.length === o.absent.length && o.present.every((value, i) => value === o.absent[i]);
-    if (same) for (const value of o.present) add(ADD.ALWAYS, value);
-    else {
-      for (const value of o.present) add(ADD.IF_PRESENT, value);
-      for (const value of o.absent) add(ADD.IF_ABSENT, value);
-    }
+    const problem = joinLines(name, o);
+    if (problem !== undefined) return problem;
+    if (!o.kept && !isOddName(name)) remove.push(name);
+    adds.push(...linesOf(name, o));
   }
   return { remove, adds };
 }

@@ -1,4 +1,4 @@
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -35,9 +35,20 @@ export function envoyPath(): string {
   throw new Error('Envoy not found: run script/bootstrap, or set SIDESTEP_ENVOY to its path');
 }
 
-/** Command line that runs a TypeScript file of this checkout (or its compiled form) with Node. */
+/** The built form of a file of `src/`, if it is there and not older. */
+function builtForm(file: string): string | undefined {
+  const root = packageRoot();
+  const source = join(root, 'src/');
+  if (!file.startsWith(source)) return undefined;
+  const built = join(root, 'dist', `${file.slice(source.length, -'.ts'.length)}.js`);
+  return existsSync(built) && statSync(built).mtimeMs >= statSync(file).mtimeMs ? built : undefined;
+}
+
+/**
+ * Command line that runs a TypeScript file of this checkout (or its compiled form) with Node. What is built runs as such: tsx takes
+ * a fifth of a second more, for each of the many clients of a test.
+ */
 export function nodeScript(file: string): string[] {
-  return file.endsWith('.ts')
-    ? [process.execPath, '--import', import.meta.resolve('tsx'), file]
-    : [process.execPath, file];
+  const built = file.endsWith('.ts') ? builtForm(file) : file;
+  return built ? [process.execPath, built] : [process.execPath, '--import', import.meta.resolve('tsx'), file];
 }

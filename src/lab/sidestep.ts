@@ -17,6 +17,8 @@ export interface Status {
   readonly streams?: { readonly kernel: number; readonly proxy: number };
   /** connections of listeners that are about connections */
   readonly routed: { readonly kernel: number; readonly proxy: number };
+  /** requests by the rule that has decided them in the kernel */
+  readonly hits: readonly { readonly route: string; readonly requests: number }[];
   readonly generation: number;
   readonly rules: { readonly kernel: number; readonly proxy: number };
   readonly intake: string;

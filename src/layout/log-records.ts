@@ -18,21 +18,27 @@ export const LOG_RECORD = {
   END: 4,
   /** the mesh's own reply: the request's head follows, then the reply's */
   REPLY: 8,
+  /** with END, a stream: its client has reset it */
+  RESET: 16,
 } as const;
 
 /** What happened, for the access log; heads follow as LOG says. Times are of bpf_ktime_get_ns. */
 export const LogRecordSpec = struct('log_record', 'A record of the ring buffer of requests that are logged.', [
   ['kind', 'u32', 'bits of LOG_RECORD'],
   ['listener', 'u32', 'index'],
-  ['cookie', 'u64', 'of the client socket'],
+  ['cookie', 'u64', 'of the client socket; of a stream, of the agent’s end'],
   ['time', 'u64', 'when'],
-  ['received', 'u64', 'BEGIN: bytes of the body that the request announces'],
+  [
+    'received',
+    'u64',
+    'BEGIN: bytes of the body that the request announces; END of a stream: that have come; ANSWER of one: when the request was complete, 0: it is not',
+  ],
   ['body', 'u64', 'END, REPLY: bytes of the answer’s body, without framing'],
-  ['slot', 'u32', 'pool slot; REPLY: none'],
+  ['slot', 'u32', 'pool slot; REPLY: none; of a stream, its number'],
   ['generation', 'u32', 'BEGIN, REPLY: of the image'],
   ['rule', 'u32', 'BEGIN, REPLY: index of the rule plus one, 0: none'],
   ['choice', 'u32', 'BEGIN: index of the cluster among those of the action'],
-  ['endpoint', 'u32', 'BEGIN: id'],
+  ['endpoint', 'u32', 'BEGIN: id; of a stream, the index of the connection to its server'],
   ['status', 'u32', 'ANSWER, REPLY'],
   ['source', 'u32[4]', "BEGIN, REPLY: the client's address, network order; IPv4 in the first word"],
   ['original', 'u32[4]', 'BEGIN, REPLY: the address that it asked for'],

@@ -42,20 +42,28 @@ export const H2StreamSpec = struct('h2_stream', 'A stream that the kernel has de
   ['sent', 'u32', 'bytes of the request’s body'],
   ['client_room', 'u32', 'while it may be tried again: what the client, and the server, have allowed by WINDOW_UPDATE'],
   ['server_room', 'u32', ''],
-  ['pad', 'u32', ''],
+  ['log', 'u32', 'LOG of its listener'],
   ['latest', 'u64', 'when it is over at the latest, in ns of CLOCK_MONOTONIC; 0: never'],
   ['whole_by', 'u64', 'when the answer must be complete; 0: the request has not ended, or never'],
   ['active', 'u64', 'when something came last'],
   ['whole_ms', 'u32', 'from the request’s end until the complete answer; 0: no limit'],
   ['idle_ms', 'u32', 'how long nothing may come; 0: no limit'],
+  ['received', 'u64', 'of what is logged: bytes of the request’s body that the kernel has sent on'],
+  ['body', 'u64', 'the same of the answer’s'],
+  ['edits', 'u32', 'number of the edits of its answer; 0: none'],
+  ['lent', 'u32', 'of these answers: bit 0: the agent has the server’s side; the rest counts frames that it was given'],
+  ['try_by', 'u64', 'when the head of the answer must have come; 0: the request has not ended, or never'],
+  ['try_ms', 'u32', 'from the request’s end until then; 0: no limit'],
+  ['pad', 'u32', ''],
+  ['complete', 'u64', 'when the kernel saw the request’s end; 0: it has not'],
 ]);
 
 export const H2ClockSpec = struct('h2_clock', 'When the agent has to look at deadlines.', [
   ['next', 'u64', 'no stream’s time is over before; 0: none has a deadline'],
 ]);
 
-/** Why a stream's time is over: Envoy's route timeout, max_stream_duration (or grpc-timeout), stream idle timeout. */
-export const H2_DUE = { WHOLE: 1, DURATION: 2, IDLE: 3 };
+/** Why a stream's time is over: Envoy's route timeout, max_stream_duration (or grpc-timeout), stream idle timeout, the time of a try. */
+export const H2_DUE = { WHOLE: 1, DURATION: 2, IDLE: 3, TRY: 4 };
 
 export const H2DueSpec = struct('h2_due', 'A stream whose time is over.', [
   ['why', 'u32', 'H2_DUE'],
@@ -81,6 +89,10 @@ export const H2ReplySpec = struct('h2_reply', 'What the mesh itself answers on a
   ['cookie', 'u64', 'of the client’s connection'],
   ['flags', 'u32', 'H2_STREAM: GRPC, HEAD'],
   ['len', 'u32', 'bytes of the head and the body'],
+  ['origin', 'u32', 'ORIGIN'],
+  ['rule', 'u32', 'index of the rule plus one; 0: none'],
+  ['generation', 'u32', 'of the image'],
+  ['log', 'u32', 'LOG of the listener'],
   ['bytes', `u8[${MAX_H2_REPLY}]`, 'these'],
 ]);
 
@@ -102,6 +114,9 @@ export const H2_STREAM = {
   TAKEN: 256,
 };
 
+/** Beside 0 and 1 in an envelope's `to_server`: nothing is sent, but a stream is the kernel's again. */
+export const H2_GIVE_BACK = 2;
+
 /** What h2_claim answers beside the flags that a stream had. */
 export const H2_CLAIM = { FOUND: 2 ** 30, BUSY: 2 ** 29 };
 
@@ -114,6 +129,7 @@ export const STREAMS_LAYOUT: Layout = {
     MAX_H2_KEPT_STREAMS,
     MAX_H2_REPLIES,
     MAX_H2_REPLY,
+    H2_GIVE_BACK,
   },
   enums: { H2_STREAM, H2_DUE, H2_CLAIM },
   structs: [H2EndSpec, H2StreamSpec, H2ClockSpec, H2DueSpec, H2KeptSpec, H2ReplySpec],

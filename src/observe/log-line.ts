@@ -37,6 +37,8 @@ export interface LogEntry {
   readonly upstream?: { readonly host: string; readonly local: string };
   readonly cluster?: string;
   readonly route?: string;
+  /** the client, and the server, speak HTTP/2 */
+  readonly http2?: true;
   /** id of the span before, where the request does not say it any more */
   readonly parentSpan?: string;
 }
@@ -121,7 +123,7 @@ function operatorValue(o: LogOperator, e: LogEntry): string | number | undefined
     case 'START_TIME':
       return time(e.startUs, o.time!);
     case 'PROTOCOL':
-      return 'HTTP/1.1';
+      return e.http2 ? 'HTTP/2' : 'HTTP/1.1';
     case 'RESPONSE_CODE':
       return e.status;
     case 'RESPONSE_CODE_DETAILS':
@@ -146,7 +148,7 @@ function operatorValue(o: LogOperator, e: LogEntry): string | number | undefined
     case 'UPSTREAM_CLUSTER_RAW':
       return e.cluster?.split(FOR_HOST)[0];
     case 'UPSTREAM_PROTOCOL':
-      return e.upstream && 'HTTP/1.1';
+      return e.upstream && (e.http2 ? 'HTTP/2' : 'HTTP/1.1');
     case 'UPSTREAM_REQUEST_ATTEMPT_COUNT':
       return e.upstream ? 1 : 0;
     case 'DOWNSTREAM_REMOTE_ADDRESS':

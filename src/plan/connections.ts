@@ -8,7 +8,7 @@ import type { ClusterInfo } from './clusters.js';
 import { choices } from './destinations.js';
 import { HOUR_MS } from './idle-times.js';
 import type { ClusterPlan, ListenerPlan } from './ir.js';
-import { LISTENER_FIELDS } from './listeners.js';
+import { LISTENER_FIELDS } from './listener-notes.js';
 import { anyType, bool, durationMs, has, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome } from './routes.js';
 

@@ -15,6 +15,7 @@ import { bool, durationMs, has, join, type Notes, obj, onlyFields, str } from '.
 import { rbacOutcome } from './rbac.js';
 import { type PolicyPart, policiesOf, rememberPolicies } from './rbac-policies.js';
 import { type RetryPlan, retryPolicy, triesAgain } from './retry.js';
+import { retryAmong } from './retry-among.js';
 import { beforeRewrite } from './rewritten.js';
 import { streamTimes } from './stream-times.js';
 import { targetRewrite } from './target.js';
@@ -24,8 +25,6 @@ import { reports } from './tracing.js';
 const DEFAULT_TIMEOUT_MS = 15_000;
 /** Domains of a virtual host for which a variant of a host rewrite is made, at most. */
 const MAX_HOSTS = 24;
-/** Retries at a time that the pools of the fast path do not reach. */
-const MANY_RETRIES = 1024;
 
 const KNOWN = [
   'cluster',
@@ -216,33 +215,13 @@ function upstreamChecks(
 function retryAction(
   { statuses, resets, grpc, refused, retries, backoffMs }: RetryPlan,
   streams: boolean,
+  tried: readonly string[] | undefined,
 ): RetryAction {
-  return { statuses, resets, ...(streams ? { streams: { grpc, refused } } : {}), retries, backoffMs };
-}
-
-/**
- * The proxy, which makes the tries after the kernel's first one, does not know where that went, nor count it among its
- * retries: where either could matter the proxy makes them all.
- */
-function retryAmong(
-  notes: Notes,
-  chosen: readonly Choice[],
-  retry: RetryPlan,
-  policy: JsonObject | undefined,
-  path: string,
-): void {
-  const at = join(path, 'retry_policy');
-  const several = chosen.some(({ cluster }) => cluster.followed?.names || cluster.endpoints.length > 1);
-  if (retry.avoidsTried && several)
-    notes.add('retry', 'retries go to other endpoints than the tries before', at, policy, 'retry_host_predicate');
-  // where the endpoints are looked up, so are their priorities
-  const priorities = chosen.some(({ info }) => info.discovered || info.endpoints.some((e) => e.state.priority > 0));
-  if (retry.avoidsPriorities && priorities)
-    notes.add('retry', 'retry_priority depends on the try before', at, policy, 'retry_priority');
-  for (const { info } of chosen) {
-    if (info.maxRetries < MANY_RETRIES)
-      notes.add('retry', `cluster ${info.name} allows ${info.maxRetries} retries at a time`, at, policy, 'retry_on');
-  }
+  return {
+    ...{ statuses, resets, retries, backoffMs },
+    ...(streams ? { streams: { grpc, refused } } : {}),
+    ...(tried ? { tried } : {}),
+  };
 }
 
 /** Of streams, what Envoy keeps of a body is what one may send at first, unless these say otherwise. */
@@ -289,7 +268,8 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     ctx.listener.streams,
   );
   const retries = retry.retries > 0 && triesAgain(retry, ctx.listener.streams);
-  if (retries) retryAmong(notes, chosen, retry, own ?? obj(ctx.virtualHost, 'retry_policy'), path);
+  const policy = own ?? obj(ctx.virtualHost, 'retry_policy');
+  const tried = retries ? retryAmong(notes, chosen, retry, policy, ctx, path) : undefined;
   if (retries && ctx.listener.streams) keptBodies(notes, ctx);
   const { timeout: timeoutMs, perTry, idle } = timeouts(notes, ctx, action, retry, path);
   hedging(notes, ctx, action, perTry, path);
@@ -340,7 +320,11 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
       );
   }
   const times = listener.streams
-    ? streamTimes(notes, action, path, { edits, perTry, quiet: listener.suppressEnvoyHeaders })
+    ? streamTimes(notes, action, path, {
+        edits,
+        tries: [retry.perTryTimeoutMs, perTry],
+        quiet: listener.suppressEnvoyHeaders,
+      })
     : undefined;
   const hashing = chosen.some(({ cluster }) => cluster.table);
   const host = str(action, 'host_rewrite_literal');
@@ -359,7 +343,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
     ...(perTry > 0 ? { perTryTimeoutMs: perTry } : {}),
     ...(idle > 0 ? { idleTimeoutMs: idle } : {}),
     ...(times ? { streamTimes: times } : {}),
-    ...(retries ? { retry: retryAction(retry, ctx.listener.streams) } : {}),
+    ...(retries ? { retry: retryAction(retry, ctx.listener.streams, tried) } : {}),
     ...(hash.length > 0 ? { hash } : {}),
     ...(ctx.filters.whole || mirror ? { whole: true } : {}),
     ...(mirror ? { mirror } : {}),

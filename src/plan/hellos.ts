@@ -11,7 +11,7 @@ import type { ClusterInfo } from './clusters.js';
 import { clusterNotes, connectMs, NO_REQUESTS, placeOf, proxyNotes } from './connections.js';
 import { choices } from './destinations.js';
 import type { ClusterPlan, ConnectionRoute, HelloPlan, HelloWay, ListenerPlan, Reason } from './ir.js';
-import { LISTENER_FIELDS } from './listeners.js';
+import { LISTENER_FIELDS } from './listener-notes.js';
 import { anyType, has, list, Notes, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome } from './routes.js';
 

@@ -189,7 +189,9 @@ export interface RetryAction {
   readonly streams?: { readonly grpc: readonly number[]; readonly refused: boolean };
   /** the policy's number of retries, at least 1 */
   readonly retries: number;
-  /** the first one waits a random time shorter than this */
+  /** the clusters of whose endpoints those that were tried are avoided: the proxy is told of the first try, as one of its own */
+  readonly tried?: readonly string[];
+  /** the first one waits a random time shorter than this, but where the proxy, which is told of it, waits itself */
   readonly backoffMs: number;
 }
 

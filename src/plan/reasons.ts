@@ -109,7 +109,7 @@ const TEXT = {
   ],
   retry: [
     'A retry policy that the fast path does not have',
-    'The first try is made in the kernel, the rest by the proxy. Left to the proxy as a whole are retriable headers, priorities, more than 16 retries, policies that avoid the endpoints of earlier tries where there are several endpoints, and clusters that limit the retries at a time to less than 1024 (max_retries, 3 by default; a retry budget).',
+    'The first try is made in the kernel, the rest by the proxy. Left to the proxy as a whole are retriable headers, priorities, more than 16 retries, policies that avoid the endpoints of earlier tries where there are several endpoints (but for requests of HTTP/2 that are retried after failures to connect, too), and clusters that limit the retries at a time to less than 1024 (max_retries, 3 by default; a retry budget).',
   ],
   timeout: [
     'A timeout that the fast path does not have',

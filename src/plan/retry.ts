@@ -51,7 +51,7 @@ const GRPC: Readonly<Record<string, number>> = {
 const PREVIOUS = 'envoy.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig';
 
 /** More retries than this are not counted by the fast path. */
-const MAX_RETRIES = 16;
+export const MAX_RETRIES = 16;
 
 const range = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 

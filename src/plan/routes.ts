@@ -117,13 +117,14 @@ function byAnswer(
   notes: Notes,
   v: Variant,
   filters: FilterOutcome,
-  { logged, keepsCase }: Pick<ListenerContext, 'logged' | 'keepsCase'>,
+  { logged, keepsCase, streams }: Pick<ListenerContext, 'logged' | 'keepsCase' | 'streams'>,
 ): Variant[] {
   const { action } = v;
   if (action.kind === 'proxy') return [v];
   const edited = filters.cases.flatMap(({ edits }) => [...edits.route, ...edits.filters]);
   const unknown = edited.find(({ name }) => logged.some((o) => writes(o, 'RESP', name)));
-  if (unknown && action.kind === 'forward') {
+  // of streams, the agent edits what it logs
+  if (unknown && action.kind === 'forward' && !streams) {
     const own = notes.fork();
     own.add('access-log', `the header ${unknown.name} of answers is edited and logged`, 'response_headers_to_add');
     return [{ ...proxied(own, v.when), guard: v.guard }];

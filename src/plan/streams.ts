@@ -20,7 +20,7 @@ export function streamNotes(
 ): void {
   if (!hcm) return;
   if (str(hcm, 'codec_type') === 'HTTP1') notes.add('codec', 'clients speak HTTP/1.1', join(path, 'codec_type'), hcm);
-  for (const key of ['http2_protocol_options', 'tracing', 'access_log'])
+  for (const key of ['http2_protocol_options', 'tracing'])
     if (has(hcm, key) && JSON.stringify(hcm[key]) !== '{}')
       notes.add('unsupported-field', `${key} of streams`, join(path, key), hcm, key);
   if (has(obj(hcm, 'common_http_protocol_options'), 'idle_timeout'))
@@ -61,13 +61,14 @@ export function serverNotes(notes: Notes, cluster: JsonObject, fixed: boolean, c
 
 /** Why the programs leave an action to the proxy that those of HTTP/1.1 carry out. */
 function unkept(action: Variant['action']): readonly [code: ReasonCode, message: string] | undefined {
-  if (action.kind === 'reply')
-    return action.headers.some(({ name }) => name === 'location') ? ['redirect', 'redirects of streams'] : undefined;
-  if (action.kind === 'proxy') return undefined;
-  if (action.answer) return ['response-headers', 'answers to streams are edited'];
+  if (action.kind !== 'forward') return undefined;
+  const { route = [], filters = [], local } = action.answer ?? {};
+  if (local) return ['local-reply', 'the mesh’s own answers to streams are rewritten'];
+  if ([...route, ...filters].some(({ value }) => value.some(({ kind }) => kind !== 'literal')))
+    return ['response-headers', 'answers to streams repeat something of their requests'];
   if (action.mirror) return ['mirror', 'requests of HTTP/2 are copied'];
   if (action.whole) return ['http-filter', 'streams are held until they are whole'];
-  return action.perTryTimeoutMs ? ['timeout', 'the time of tries of streams'] : undefined;
+  return undefined;
 }
 
 /** What becomes of a route's variant for streams. */

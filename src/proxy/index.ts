@@ -14,4 +14,5 @@ export { processStartTime, stopStaleProxy } from './process.js';
 export { EnvoyProxy, type ProxyOptions, startProxy } from './proxy.js';
 export { RELAY_LISTENER, RELAY_TLV, relayName, withRelays } from './relays.js';
 export { REPLAY_HEADER, replayMark, withReplayRoutes } from './replay.js';
+export { TRIED_HEADER, triedAt } from './tried.js';
 export { validateWithEnvoy } from './validate.js';

@@ -9,6 +9,7 @@ import { asObject, asObjects, asString } from '../policy/envoy/walk.js';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import { mapManagers } from './bootstrap.js';
 import { withoutMirrors } from './mirrors.js';
+import { TRIED_HEADER, TriedRoutes } from './tried.js';
 
 /**
  * A header with a value that is nobody else's to know. The thread that makes the proxy's routes and the one that sends
@@ -83,6 +84,7 @@ function replayRoutes(
   config: JsonObject,
   settings: JsonObject,
   streamed: ReadonlySet<string>,
+  tried: TriedRoutes,
 ): JsonObject[] {
   const action = asObject(route.route);
   const match = asObject(route.match);
@@ -96,6 +98,7 @@ function replayRoutes(
   )
     return [];
   const removed = Array.isArray(route.request_headers_to_remove) ? route.request_headers_to_remove : [];
+  const told = tried.areTold(action, policy);
   const found: JsonObject[] = [];
   for (let choice = 0; ; choice++) {
     const own = settled(action, choice);
@@ -110,11 +113,12 @@ function replayRoutes(
         ],
       },
       route: { ...withoutMirrors(own, virtualHost, config), retry_policy: rest(policy) },
-      request_headers_to_remove: [...removed, REPLAY_HEADER.name],
+      request_headers_to_remove: [...removed, REPLAY_HEADER.name, TRIED_HEADER],
     };
     const done = { ...withoutFaults(config, virtualHost, route), ...settings };
     if (Object.keys(done).length > 0)
       copy.typed_per_filter_config = { ...asObject(route.typed_per_filter_config), ...done };
+    if (told) found.push(...tried.told(copy, policy));
     if (virtualHost.include_request_attempt_count === true) {
       copy.request_headers_to_add = [
         ...asObjects(route.request_headers_to_add),
@@ -125,10 +129,15 @@ function replayRoutes(
   }
 }
 
-function withReplays(config: JsonObject, settings: JsonObject, streamed: ReadonlySet<string>): JsonObject {
+function withReplays(
+  config: JsonObject,
+  settings: JsonObject,
+  streamed: ReadonlySet<string>,
+  tried: TriedRoutes,
+): JsonObject {
   const hosts = asObjects(config.virtual_hosts).map((host): JsonObject => {
     const routes = asObjects(host.routes).flatMap((route) => [
-      ...replayRoutes(route, host, config, settings, streamed),
+      ...replayRoutes(route, host, config, settings, streamed, tried),
       route,
     ]);
     return host.routes ? { ...host, routes } : host;
@@ -140,20 +149,27 @@ function withReplays(config: JsonObject, settings: JsonObject, streamed: Readonl
  * What the proxy is given: the resources, with routes for replayed requests before each that retries after an answer.
  * @param settings per-route configurations of filters that have had their say for the first try
  * @param streamed clusters that the kernel sends requests of HTTP/2 to, of which more is retried
+ * @param tried clusters whose endpoints are avoided that the kernel has tried
  */
 export function withReplayRoutes(
   resources: Resources,
   settings: JsonObject = {},
   streamed: ReadonlySet<string> = new Set(),
+  tried: ReadonlySet<string> = new Set(),
 ): Resources {
-  return {
+  const routes = new TriedRoutes(resources, tried);
+  const replayed = (config: JsonObject) => routes.config(config, () => withReplays(config, settings, streamed, routes));
+  // before the connection managers, which may name them
+  const routeConfigs = resources.routeConfigs.map(replayed);
+  const all: Resources = {
     ...resources,
-    routeConfigs: resources.routeConfigs.map((config) => withReplays(config, settings, streamed)),
+    routeConfigs,
     listeners: resources.listeners.map((listener) =>
       mapManagers(listener, (hcm): JsonObject => {
         const config = asObject(hcm.route_config);
-        return config ? { ...hcm, route_config: withReplays(config, settings, streamed) } : hcm;
+        return routes.manager(config ? { ...hcm, route_config: replayed(config) } : hcm);
       }),
     ),
   };
+  return { ...all, clusters: [...resources.clusters, ...routes.clusters()] };
 }

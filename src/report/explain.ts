@@ -6,7 +6,7 @@ import { compileImage } from '../compile/image.js';
 import { interpret } from '../compile/interpret.js';
 import { MAX_REPLAY } from '../layout/exchanges.js';
 import { describeCondition, describeField, describeForwarding, describePredicate } from '../plan/describe.js';
-import { evaluate, oddity, type PlanRequest, type Trace, View } from '../plan/evaluate.js';
+import { evaluate, type Trace } from '../plan/evaluate.js';
 import { formProblems, headText } from '../plan/form.js';
 import { routeFor } from '../plan/hellos.js';
 import type {
@@ -22,7 +22,9 @@ import type {
   RoutePlan,
 } from '../plan/ir.js';
 import { FOR_HOST } from '../plan/named-by-request.js';
+import { oddity } from '../plan/oddity.js';
 import { policiesOf } from '../plan/rbac-policies.js';
+import { type PlanRequest, View } from '../plan/request-view.js';
 import type { Position } from '../policy/diagnostics.js';
 
 /** A part of a condition that does not hold. */

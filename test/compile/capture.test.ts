@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { captureRewrite } from '../../src/compile/capture.js';
-import { globalReplace } from '../../src/plan/evaluate.js';
+import { globalReplace } from '../../src/plan/results.js';
 import { compile, decide, forward, listener, output, path, plan, route, text } from './helpers.js';
 import { REWRITES } from './rewrites.js';
 

@@ -16,6 +16,7 @@ export const OPERATORS: readonly string[] = [
   'REQ(X-FORWARDED-PROTO)',
   'REQ(X-REQUEST-ID)',
   'REQ(X-TWO)',
+  'REQ(COOKIE)',
   'REQ(X-ADDED)',
   'REQ(X-ENVOY-EXPECTED-RQ-TIMEOUT-MS)',
   'REQ(NOT-THERE?X-ID)',

@@ -9,7 +9,8 @@ import { sleep } from '../../src/lab/processes.js';
 import { startSidestep } from '../../src/lab/sidestep.js';
 import { DEFAULT_FORMAT } from '../../src/plan/log-format.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { logBootstrap, logs, OPERATORS, TIMES } from './access-log-config.js';
+import { logBootstrap, logs } from './access-log-config.js';
+import { differ, type Lines, settled, textLines } from './access-log-lines.js';
 import { ALONE, MESH, request, skip, World } from './world.js';
 
 interface Case {
@@ -81,36 +82,6 @@ async function ask(driver: Driver, address: string, port: number, c: Case): Prom
   await sleep(c.abandonMs === undefined ? 5 : 500);
 }
 
-/** Values that differ by nature, in a form that does not: ports of one's own, random numbers, durations. */
-function settled(id: string, name: string, value: unknown): unknown {
-  const text = String(value);
-  if (value === null || text === '-' || text === '') return value;
-  if (TIMES.includes(name)) {
-    assert.match(text, /^\d+$/, name);
-    return id === 'slow' ? Number(text) > 450 : 'short';
-  }
-  if (/LOCAL_ADDRESS\b/.test(name) && name.startsWith('UPSTREAM')) return text.replace(/:\d+$/, ':port');
-  if (name.includes('REMOTE_ADDRESS') && !text.endsWith(':0')) return text.replace(/:\d+$/, ':port');
-  if (/LOCAL_(ADDRESS|PORT)/.test(name)) return text.replace(MESH, ALONE);
-  if (name === 'REQ(X-REQUEST-ID)')
-    return text.replace(/^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/, 'random');
-  if (name.startsWith('START_TIME')) return text.replace(/\d/g, '9');
-  return value;
-}
-
-type Lines = Map<string, Record<string, unknown>>;
-
-async function textLines(file: string): Promise<Lines> {
-  const lines: Lines = new Map();
-  for (const line of (await readFile(file, 'utf8')).trimEnd().split('\n')) {
-    const values = line.split(' | ');
-    assert.equal(values.length, OPERATORS.length + 1, line);
-    assert.ok(!lines.has(values[0]!), `${values[0]} was logged twice: ${line}`);
-    lines.set(values[0]!, Object.fromEntries(OPERATORS.map((o, i) => [o, settled(values[0]!, o, values[i + 1])])));
-  }
-  return lines;
-}
-
 async function jsonLines(file: string): Promise<Lines> {
   const lines: Lines = new Map();
   for (const line of (await readFile(file, 'utf8')).trimEnd().split('\n')) {
@@ -133,14 +104,6 @@ async function defaultLines(file: string): Promise<string[]> {
         .replace(/"[0-9a-f]{8}-[-0-9a-f]{27}"/, '"id"'),
     )
     .sort();
-}
-
-/** What two lines say differently, in words. */
-function differ(what: string, own: unknown, envoys: unknown): string[] {
-  if (typeof own !== 'object' || typeof envoys !== 'object' || !own || !envoys)
-    return Object.is(own, envoys) ? [] : [`${what} is ${JSON.stringify(own)}, not ${JSON.stringify(envoys)}`];
-  const [a, b] = [own as Record<string, unknown>, envoys as Record<string, unknown>];
-  return [...new Set([...Object.keys(a), ...Object.keys(b)])].flatMap((k) => differ(`${what}: ${k}`, a[k], b[k]));
 }
 
 const file = (dir: string, kind: string): string => join(dir, `${kind}.log`);

@@ -5,9 +5,14 @@ import type { LabProcess } from '../../src/lab/processes.js';
 
 export interface Call {
   readonly path: string;
-  readonly headers?: Readonly<Record<string, string>>;
+  readonly headers?: Readonly<Record<string, string | string[]>>;
   /** its end is never sent */
   readonly open?: boolean;
+  /** bytes of its body; default: 5 */
+  readonly size?: number;
+  /** after so many milliseconds it is reset, or the client goes away */
+  readonly resetMs?: number;
+  readonly goneMs?: number;
 }
 
 /** What becomes of a call, but for what says when it was, and by whom. */
@@ -22,7 +27,7 @@ const OWN = new Set(['date', 'server', 'x-envoy-upstream-service-time']);
 const without = (all: IncomingHttpHeaders): IncomingHttpHeaders =>
   Object.fromEntries(Object.entries(all).filter(([name]) => !OWN.has(name)));
 
-function call(session: ClientHttp2Session, { path, headers, open }: Call): Promise<Called> {
+function call(session: ClientHttp2Session, { path, headers, open, size = 5, resetMs, goneMs }: Call): Promise<Called> {
   return new Promise((resolve) => {
     const own = {
       ':method': 'POST',
@@ -44,8 +49,10 @@ function call(session: ClientHttp2Session, { path, headers, open }: Call): Promi
     });
     stream.on('error', () => undefined);
     stream.on('close', () => resolve({ headers: answer, trailers, body, reset: stream.rstCode ?? 0 }));
-    if (open) stream.write(Buffer.alloc(5));
-    else stream.end(Buffer.alloc(5));
+    if (resetMs !== undefined) setTimeout(() => stream.close(8), resetMs);
+    if (goneMs !== undefined) setTimeout(() => session.destroy(), goneMs);
+    if (open) stream.write(Buffer.alloc(size));
+    else stream.end(Buffer.alloc(size));
   });
 }
 

@@ -5,8 +5,9 @@ import { test } from 'node:test';
 import { sleep } from '../../src/lab/processes.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { findEnvoy } from '../plan/envoy-oracle.js';
+import { Bench, type Outcome } from './h2-bench.js';
 import { Tries } from './h2-tries.js';
-import { ask, H2World } from './h2-world.js';
+import { H2World } from './h2-world.js';
 
 const skip = process.getuid?.() !== 0 ? 'needs root' : findEnvoy() === undefined ? 'no Envoy was found' : false;
 const options = { skip, timeout: 120_000 };
@@ -32,92 +33,6 @@ const ROUTES = [
   { match: { prefix: '/two' }, route: { cluster: 'two', timeout: '0s', retry_policy: ISTIOS } },
 ];
 const MANY = { circuit_breakers: { thresholds: [{ max_retries: 4294967295, max_requests: 4294967295 }] } };
-
-interface Outcome {
-  readonly headers: http2.IncomingHttpHeaders;
-  readonly trailers: http2.IncomingHttpHeaders;
-  readonly body: string;
-  readonly reset: number;
-}
-
-/** One request; what becomes of it. */
-function attempt(
-  session: http2.ClientHttp2Session,
-  headers: http2.OutgoingHttpHeaders,
-  body: Buffer | undefined,
-): Promise<Outcome> {
-  return new Promise((resolve) => {
-    const stream = session.request(headers, { endStream: !body });
-    let [answer, trailers, text] = [{}, {}, ''] as [http2.IncomingHttpHeaders, http2.IncomingHttpHeaders, string];
-    stream.on('response', (h) => (answer = h));
-    stream.on('trailers', (h) => (trailers = h));
-    stream.on('data', (chunk: Buffer) => (text += chunk.toString('latin1')));
-    stream.on('error', () => undefined);
-    stream.on('close', () => resolve({ headers: answer, trailers, body: text, reset: stream.rstCode ?? 0 }));
-    if (body) stream.end(body);
-  });
-}
-
-const OWN = new Set(['date', 'server', 'x-envoy-upstream-service-time']);
-/** What Envoy and the kernel must agree on. */
-function told({ headers, trailers, body, reset }: Outcome, id: string): unknown {
-  const text = (h: http2.IncomingHttpHeaders) =>
-    Object.entries(h)
-      .filter(([name]) => !OWN.has(name))
-      .map(([name, value]) =>
-        `${name}: ${value}`
-          .replaceAll(id, 'ID')
-          .replace(/[0-9a-f]{8}-[0-9a-f-]{27}/, 'UUID')
-          .replace(/127\.0\.0\.1:\d+/g, 'HERE'),
-      )
-      .sort();
-  return { headers: text(headers), trailers: text(trailers), body, reset };
-}
-
-class Bench {
-  #ids = 0;
-  constructor(
-    readonly world: H2World,
-    readonly tries: Tries,
-    readonly ours: http2.ClientHttp2Session,
-    readonly theirs: http2.ClientHttp2Session,
-  ) {}
-
-  /** Waits until the kernel takes streams to both servers. */
-  async settled(session = this.ours): Promise<void> {
-    for (const path of ['/one', '/two'])
-      for (let before = this.world.decided(); this.world.decided() === before; )
-        await ask(session, { ':method': 'POST', ':path': path }, undefined);
-  }
-
-  /** Nothing is left of streams that are over. */
-  async empty(): Promise<void> {
-    const left = () =>
-      ['h2_streams', 'h2_kept', 'h2_stages'].map((map) => [...this.world.plane.map(map).keys()].length);
-    for (let i = 0; i < 300 && left().some((n) => n > 0); i++) await sleep(10);
-    assert.deepEqual(left(), [0, 0, 0], 'streams, what is kept, heads on their way');
-  }
-
-  async request(session: http2.ClientHttp2Session, path: string, plan: string, body: Buffer | undefined, more = {}) {
-    const id = `id${++this.#ids}`;
-    const headers = {
-      ...{ ':method': 'POST', ':path': path, ':authority': 'calls', te: 'trailers' },
-      ...{ 'content-type': 'application/grpc', 'x-id': id, 'x-plan': plan, ...more },
-    };
-    const found = told(await attempt(session, headers, body), id);
-    return { found, tries: this.tries.of(id) };
-  }
-
-  /** The same through both; the kernel begins the stream. */
-  async same(path: string, plan: string, body: Buffer | undefined, more = {}): Promise<readonly string[]> {
-    const before = this.world.decided();
-    const own = await this.request(this.ours, path, plan, body, more);
-    assert.equal(this.world.decided() - before, 1, `${path} ${plan}: begun by the kernel`);
-    const alone = await this.request(this.theirs, path, plan, body, more);
-    assert.deepEqual(own, alone, `${path} ${plan}`);
-    return own.tries;
-  }
-}
 
 async function inWorld(run: (bench: Bench) => Promise<void>, settings: http2.Settings = {}): Promise<void> {
   const tries = new Tries();

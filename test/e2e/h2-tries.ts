@@ -6,6 +6,9 @@ import type http2 from 'node:http2';
 export class Tries {
   readonly #seen = new Map<string, string[]>();
 
+  /** @param most attempts that are counted: a proxy that carries on, and is not told of the first try, counts from its own */
+  constructor(private readonly most = 2) {}
+
   /** For each try: the server, the attempt it was called, and what arrived. */
   of(id: string): readonly string[] {
     return this.#seen.get(id) ?? [];
@@ -24,8 +27,7 @@ export class Tries {
     const steps = plan.split(',');
     const step = steps[Math.min(seen.length, steps.length - 1)]!;
     const at = seen.length;
-    // a proxy that carries on counts from its own first try
-    const attempt = String(Math.min(2, Number(headers['x-envoy-attempt-count'])));
+    const attempt = String(Math.min(this.most, Number(headers['x-envoy-attempt-count'])));
     const told = `${server} ${attempt}`;
     seen.push(told);
     const hash = createHash('sha256');

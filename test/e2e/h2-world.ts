@@ -5,6 +5,7 @@ import http2 from 'node:http2';
 import net, { type AddressInfo, type Server } from 'node:net';
 import { join } from 'node:path';
 import { addressWords } from '../../src/agent/address.js';
+import { AnswerPrograms } from '../../src/agent/answer-programs.js';
 import { H2Client } from '../../src/agent/h2/client.js';
 import { H2Plane } from '../../src/agent/h2/plane.js';
 import { compileImage } from '../../src/compile/image.js';
@@ -13,12 +14,13 @@ import { packageRoot } from '../../src/lab/paths.js';
 import { freePort } from '../../src/lab/ports.js';
 import { Lab } from '../../src/lab/processes.js';
 import { buildPlan } from '../../src/plan/build.js';
+import { triedOf } from '../../src/plan/tried.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { withReplayRoutes } from '../../src/proxy/index.js';
 import { resourcesOf, TYPE } from '../plan/resources.js';
 
 const HOST = '127.0.0.1';
-export const SERVERS = ['one', 'two'] as const;
+const SERVERS = ['one', 'two'];
 type Headers = http2.IncomingHttpHeaders;
 
 /** Answers with what it was asked: `/…?down=N` with N bytes, else with the body; its trailers have the body's digest. */
@@ -59,6 +61,20 @@ export interface WorldOptions {
   readonly script?: Script;
   /** programs that are loaded, and stay so */
   readonly plane?: H2Plane;
+  /** what the servers, and clusters of one of them each, are called, instead of `one` and `two` */
+  readonly servers?: readonly string[];
+  /** clusters of several */
+  readonly clusters?: readonly Several[];
+}
+
+export interface Several {
+  readonly name: string;
+  /** names of servers; others are ports where nobody listens */
+  readonly of: readonly string[];
+  readonly more?: JsonObject;
+  /** further fields of an endpoint, and the priority of its place */
+  readonly endpoint?: (server: string) => JsonObject;
+  readonly priority?: (server: string) => number;
 }
 
 export interface Answer {
@@ -103,11 +119,12 @@ export class H2World {
     private readonly listener: Server,
     private readonly envoyPort: number,
     readonly clients: Set<H2Client>,
+    names: readonly string[],
   ) {
     for (const [i, own] of servers.entries()) {
       const set = new Set<http2.ServerHttp2Session>();
       own.on('session', (session) => set.add(session));
-      this.#sessions.set(SERVERS[i]!, set);
+      this.#sessions.set(names[i]!, set);
     }
   }
 
@@ -120,18 +137,32 @@ export class H2World {
   ): Promise<H2World> {
     const lab = await Lab.open('h2');
     try {
-      const servers = await Promise.all(SERVERS.map((name) => server(name, settings, more.script ?? (() => false))));
+      const names = more.servers ?? SERVERS;
+      const servers = await Promise.all(names.map((name) => server(name, settings, more.script ?? (() => false))));
       const ports = servers.map((s) => (s.address() as AddressInfo).port);
       const envoyPort = await freePort();
-      const clusters = SERVERS.map((name, i) => ({ ...clusterOf(name, ports[i]!), ...more.cluster }));
+      const place: Record<string, number> = Object.fromEntries(names.map((name, i) => [name, ports[i]!]));
+      for (const name of (more.clusters ?? []).flatMap(({ of }) => of))
+        if (place[name] === undefined) {
+          place[name] = await freePort();
+          ports.push(place[name]);
+        }
+      const all: readonly Several[] = [...names.map((name) => ({ name, of: [name] })), ...(more.clusters ?? [])];
+      const clusters = all.map((one) => ({ ...clusterOf(one, place), ...more.cluster, ...one.more }));
       const listeners = [listenerOf(envoyPort, routes, hcm, more.host)];
       const resources = resourcesOf(listeners, clusters);
+      const plan = buildPlan(resources, { http2: true, streams: true, relays: true });
       // what is tried again finds its routes there; for all other requests it is Envoy alone
-      const proxy = withReplayRoutes(resources, {}, new Set(SERVERS));
-      await startEnvoy(lab, 'proxy', { static_resources: { listeners: proxy.listeners, clusters } });
-      const plan = buildPlan(resources, { http2: true, streams: true });
+      const proxy = withReplayRoutes(resources, {}, new Set(all.map(({ name }) => name)), new Set(triedOf(plan)));
+      await startEnvoy(lab, 'proxy', { static_resources: { listeners: proxy.listeners, clusters: proxy.clusters } });
       const endpointId = (_: string, port: number) => ports.indexOf(port);
-      const { image } = compileImage(plan, { generation: 1, endpointId, proxyEndpointId: () => 1001 });
+      const programs = new AnswerPrograms(() => 0);
+      const { image } = compileImage(plan, {
+        generation: 1,
+        endpointId,
+        proxyEndpointId: () => 1001,
+        programNumber: (program) => programs.number(program),
+      });
       const plane = more.plane ?? (await loadPlane());
       plane.map('image0').mmap().bytes.set(image);
       const clients = new Set<H2Client>();
@@ -141,6 +172,7 @@ export class H2World {
           source: addressWords({ address: HOST, port: 0 }),
           servers: () => ports.map((port, endpoint) => ({ address: HOST, port, endpoint })),
           proxy: () => ({ address: HOST, port: envoyPort }),
+          program: (number: number) => programs.get(number),
         };
         H2Client.open(plane, socket, options).then(
           (client) => clients.add(client),
@@ -148,7 +180,7 @@ export class H2World {
         );
       });
       await once(listener.listen(0, HOST), 'listening');
-      return new H2World(plane, more.plane !== undefined, lab, servers, listener, envoyPort, clients);
+      return new H2World(plane, more.plane !== undefined, lab, servers, listener, envoyPort, clients, names);
     } catch (error) {
       await lab.close();
       throw error;
@@ -175,7 +207,7 @@ export class H2World {
   }
 
   /** The connections that a server has. */
-  sessions(name: (typeof SERVERS)[number]): http2.ServerHttp2Session[] {
+  sessions(name: string): http2.ServerHttp2Session[] {
     return [...(this.#sessions.get(name) ?? [])];
   }
 
@@ -183,8 +215,7 @@ export class H2World {
 
   /** How many streams the kernel has begun since it was loaded. */
   decided(): number {
-    const bytes = this.plane.map('counters').lookup(new Uint8Array(4))!;
-    return [...new BigUint64Array(bytes.buffer)].reduce((sum, n) => sum + Number(n), 0);
+    return this.plane.begunStreams();
   }
 
   async close(): Promise<void> {
@@ -196,8 +227,14 @@ export class H2World {
   }
 }
 
-function clusterOf(name: string, port: number): JsonObject {
-  const endpoint = { address: { socket_address: { address: HOST, port_value: port } } };
+function clusterOf({ name, of, endpoint, priority }: Several, ports: Record<string, number>): JsonObject {
+  const places = of.map((server) => {
+    const address = { socket_address: { address: HOST, port_value: ports[server]! } };
+    return {
+      priority: priority?.(server) ?? 0,
+      lb_endpoints: [{ endpoint: { address }, ...endpoint?.(server) }],
+    };
+  });
   return {
     name,
     type: 'STATIC',
@@ -208,7 +245,7 @@ function clusterOf(name: string, port: number): JsonObject {
         explicit_http_config: { http2_protocol_options: {} },
       },
     },
-    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint }] }] },
+    load_assignment: { cluster_name: name, endpoints: places },
   };
 }
 

@@ -7,12 +7,13 @@
  * set could not be compared. `--results` keeps what was compared, so that the next run goes on from there. `--write` stores what istiod makes of the golden inputs, and writes docs/istiod.md.
  */
 import { parseArgs } from 'node:util';
-import { compareSet, emptyTally } from './compare.js';
+import { compareSet } from './compare.js';
 import { meshesOf, readObjects } from './documents.js';
 import { goldenInputs, store } from './fixtures.js';
 import { Generator } from './generator.js';
 import { counts, writeReport } from './report.js';
 import { addTally, Results } from './results.js';
+import { emptyTally } from './tally.js';
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,

@@ -5,9 +5,10 @@ import { basename, dirname, join } from 'node:path';
 import { packageRoot } from '../../src/lab/paths.js';
 import { asObject, asObjects, asString, filterChains } from '../../src/policy/envoy/walk.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { type Ask, compareSet, emptyTally } from './compare.js';
+import { type Ask, compareSet } from './compare.js';
 import { meshesOf, readObjects } from './documents.js';
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
+import { emptyTally } from './tally.js';
 import { essential, normalTcpProxy } from './theirs.js';
 
 const INPUTS = ['istio', 'gateway-api'];

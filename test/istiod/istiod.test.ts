@@ -1,9 +1,10 @@
 /** The golden inputs against what istiod makes of them, stored by script/compare-istiod --write: see docs/istiod.md. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { compareSet, emptyTally } from './compare.js';
+import { compareSet } from './compare.js';
 import { meshesOf, readObjects } from './documents.js';
 import { goldenInputs, stored } from './fixtures.js';
+import { emptyTally } from './tally.js';
 
 const SEED = Number(process.env.SIDESTEP_SEED ?? 7);
 

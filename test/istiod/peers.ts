@@ -4,9 +4,10 @@ import { type PeerMode, peerMode } from '../../src/policy/istio/peer-authenticat
 import { peerAuthentication } from '../../src/policy/istio/schema/request-authentication.js';
 import { byAge } from '../../src/policy/istio/virtual-services.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { type Differ, portsOf, type Tally } from './compare.js';
+import { portsOf } from './at-servers.js';
 import { documentsOf, kindOf } from './documents.js';
 import { type AskedProxy, type Generated, isServer, type ProxyResources } from './generator.js';
+import type { Differ, Tally } from './tally.js';
 
 const ROOT_NAMESPACE = 'istio-system';
 

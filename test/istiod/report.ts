@@ -2,8 +2,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { packageRoot } from '../../src/lab/paths.js';
-import type { Tally } from './compare.js';
 import { KNOWN } from './known.js';
+import type { Tally } from './tally.js';
 
 /** The istiod that is compared with, as generator/go.mod has it. */
 const ISTIOD = '1.31 (snapshot of 27 August 2026, eed52ebb66ad)';

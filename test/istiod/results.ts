@@ -4,7 +4,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import { join } from 'node:path';
 import { packageRoot } from '../../src/lab/paths.js';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { emptyTally, type Tally } from './compare.js';
+import { emptyTally, type Tally } from './tally.js';
 
 /** What a result depends on, besides its documents. */
 const SOURCES = ['src/layout', 'src/plan', 'src/policy', 'test/istiod', 'test/wild'];

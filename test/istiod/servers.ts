@@ -9,9 +9,11 @@ import { asObject, asString } from '../../src/policy/envoy/walk.js';
 import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { hintsOf, requestOf } from '../wild/hints.js';
-import { CLIENT, type Differ, decisionOf, Side, type Tally } from './compare.js';
+import { CLIENT } from './asked.js';
 import { documentsOf } from './documents.js';
 import type { Generated } from './generator.js';
+import { decisionOf, Side } from './side.js';
+import type { Differ, Tally } from './tally.js';
 import { inboundClusters, inboundManager, listenerOf, readEnvoy } from './theirs.js';
 import { decideClaims, tokensAsked, tokensFor } from './tokens.js';
 

@@ -7,8 +7,8 @@ import { LINTS, lintMarkdown } from '../../src/lint/codes.js';
 import { implies } from '../../src/lint/implies.js';
 import { lint } from '../../src/lint/index.js';
 import { all, any, not, test } from '../../src/plan/conditions.js';
-import { View } from '../../src/plan/evaluate.js';
 import type { Condition } from '../../src/plan/ir.js';
+import { View } from '../../src/plan/request-view.js';
 import { type Diagnostic, formatDiagnostic } from '../../src/policy/diagnostics.js';
 import { loadFiles } from '../../src/policy/load.js';
 

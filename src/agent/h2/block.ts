@@ -1,6 +1,6 @@
 /** Header blocks (HPACK, RFC 7541) without a dynamic table, which neither side has by then. */
 import { HUFFMAN, huffmanDecoder, STATIC_TABLE } from '../../layout/hpack.js';
-import { FLAG, FRAME, type Frame } from './frames.js';
+import { FLAG, FRAME, type Frame, FrameReader } from './frames.js';
 
 export type Field = readonly [name: string, value: string];
 
@@ -84,10 +84,15 @@ export function decodeBlock(block: Buffer): Field[] | undefined {
   return fields;
 }
 
-/** The fragment of a block that a HEADERS or CONTINUATION frame carries, without padding and priority. */
+/** What a HEADERS or CONTINUATION frame carries of a block, or one of DATA of a body: without padding and priority. */
 export function fragmentOf({ type, flags, payload }: Frame): Buffer {
-  if (type !== FRAME.HEADERS) return payload;
+  if (type > FRAME.HEADERS || payload.length === 0) return payload;
   const pad = flags & FLAG.PADDED ? payload[0]! : 0;
-  const skip = (flags & FLAG.PADDED ? 1 : 0) + (flags & FLAG.PRIORITY ? 5 : 0);
+  const skip = (flags & FLAG.PADDED ? 1 : 0) + (type === FRAME.HEADERS && flags & FLAG.PRIORITY ? 5 : 0);
   return payload.subarray(skip, Math.max(skip, payload.length - pad));
+}
+
+/** The whole block of a head that may be in several frames. */
+export function blockOf({ bytes }: Frame): Buffer {
+  return Buffer.concat(new FrameReader().push(bytes).map(fragmentOf));
 }

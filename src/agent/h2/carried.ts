@@ -10,6 +10,9 @@ export interface Carried {
   readonly ofKernel: boolean;
   clientEnded: boolean;
   serverEnded: boolean;
+  /** the head of its answer was edited; frames from the server that the agent was given */
+  edited?: boolean;
+  given?: number;
   /** it is tried again */
   readonly retried?: Retried;
 }

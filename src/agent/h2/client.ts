@@ -4,9 +4,10 @@
  * send is between client and server; the windows of connections are the agent's, exactly: nobody's is ever exceeded.
  */
 import type { Socket } from 'node:net';
+import type { AnswerProgram } from '../../compile/answer-edits.js';
 import { fdOf, setLinger, setNoDelay } from '../../kernel/syscalls.js';
-import { H2_STREAM } from '../../layout/streams.js';
-import { fragmentOf } from './block.js';
+import { H2_DUE, H2_STREAM } from '../../layout/streams.js';
+import { blockOf, fragmentOf } from './block.js';
 import { type Carried, dataOf, ends, isOver, leftover, waits } from './carried.js';
 import { Connections } from './connections.js';
 import {
@@ -17,6 +18,7 @@ import {
   type Frame,
   FrameReader,
   frame,
+  headOf,
   isMalformed,
   numberFrame,
   OWN_SETTINGS,
@@ -24,9 +26,10 @@ import {
   PREFACE,
 } from './frames.js';
 import type { End, H2Plane } from './plane.js';
-import { meshReply, unavailable } from './replies.js';
+import { editedBlock, meshReply, unavailable } from './replies.js';
 import { type Retried, Retries, toldOf } from './retry.js';
-import { type Due, timedOut } from './timeouts.js';
+import { type ClientLog, lostServer, RESET } from './stream-log.js';
+import { type Due, OVERDUE, timedOut } from './timeouts.js';
 import type { Target, Upstream } from './upstream.js';
 import { Waiting } from './window.js';
 
@@ -45,6 +48,10 @@ export interface ClientOptions {
   readonly servers: () => readonly Target[];
   /** none: streams that are not the kernel's are refused */
   readonly proxy: () => Target | undefined;
+  /** the access log of a connection, if there is one */
+  readonly log?: (client: End) => ClientLog | undefined;
+  /** edits of answers by their number */
+  readonly program?: (number: number) => AnswerProgram | undefined;
   /** a stream was left to the proxy */
   readonly proxied?: () => void;
 }
@@ -56,6 +63,7 @@ export class H2Client {
   readonly #carried = new Map<number, Carried>();
   readonly #retries: Retries;
   readonly #waiting: Waiting;
+  readonly #log: ClientLog | undefined;
   readonly #unwatch: (() => void)[];
   /** bytes of DATA that the agent was given, and those of them that have left it */
   #taken = 0;
@@ -71,6 +79,7 @@ export class H2Client {
     private readonly closed: () => void,
   ) {
     this.#end = end;
+    this.#log = options.log?.(end);
     this.#waiting = new Waiting(
       (bytes) => plane.take(this.#end, bytes),
       (f) => this.#sent(f),
@@ -191,18 +200,21 @@ export class H2Client {
       return;
     }
     const { upstream, retried } = carried;
+    if (retried || carried.ofKernel) this.#log?.carried(f, true);
     if (retried) {
       this.#ofRetried(f, retried);
       return;
     }
     const inPieces = (f.type === FRAME.HEADERS && !(f.flags & FLAG.END_HEADERS)) || f.type === FRAME.CONTINUATION;
     if (f.type === FRAME.RST_STREAM || (carried.ofKernel && inPieces)) {
-      const reset = f.type === FRAME.RST_STREAM ? f.bytes : numberFrame(FRAME.RST_STREAM, f.stream, ERROR.CANCEL);
+      const error = f.type === FRAME.RST_STREAM && carried.ofKernel ? ERROR.INTERNAL_ERROR : ERROR.CANCEL;
+      const reset = carried.ofKernel ? numberFrame(FRAME.RST_STREAM, f.stream, error) : f.bytes;
       // trailers in pieces: on the way to the server, a frame of another stream could come between them
       if (f.type !== FRAME.RST_STREAM) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.INTERNAL_ERROR));
       this.#moved += upstream.waiting.drop(f.stream);
       upstream.moved(this.#waiting.drop(f.stream));
       upstream.send(reset);
+      this.#log?.ended(f.stream, RESET);
       this.#forget(f.stream, carried);
     } else if (f.type === FRAME.WINDOW_UPDATE) {
       upstream.send(f.bytes);
@@ -221,6 +233,8 @@ export class H2Client {
     const bytes = frames.reduce((sum, one) => sum + dataOf(one), 0);
     if (bytes > 0 && (bytes > this.#connections.firstWindow || !this.plane.take(this.#end, bytes))) return false;
     for (const one of frames) this.#send(one.bytes);
+    this.plane.answered++;
+    this.#log?.replied(f, reply, frames);
     if (!ends(f)) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.NO_ERROR));
     return true;
   }
@@ -232,6 +246,7 @@ export class H2Client {
       this.#moved += retried.drop();
       retried.upstream.moved(this.#waiting.drop(f.stream));
       if (retried.number > 0) retried.upstream.send(ofStream(f, retried.number).bytes);
+      else this.#log?.ended(f.stream, RESET);
       this.#forget(f.stream, retried);
     } else if (f.type <= FRAME.HEADERS || f.type === FRAME.CONTINUATION) retried.push(f);
   }
@@ -247,10 +262,12 @@ export class H2Client {
     const { upstream } = carried;
     const { flags } = this.plane.stream(this.#end, stream) ?? { flags: 0 };
     const deadline = this.plane.deadline(this.#end, stream);
-    const retried = this.#retries.take(stream, toldOf(this.#carried.has(stream) ? upstream.initial : undefined));
+    const told = toldOf(this.#carried.has(stream) ? upstream.initial : undefined);
+    const retried = this.#retries.take(stream, upstream.target, told);
     if (!retried) return false;
+    this.#log?.taken(stream);
     this.#moved += upstream.waiting.drop(stream);
-    if (!upstream.gone) upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.CANCEL));
+    if (!upstream.gone) upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
     this.#carried.set(stream, retried);
     // of all tries together; the proxy's own time begins with its first one
     if (deadline) {
@@ -284,6 +301,7 @@ export class H2Client {
       this.#ended(f.stream, carried, refused ? REFUSED : 'remote reset');
       return;
     }
+    if (f.type <= FRAME.HEADERS) carried.given = (carried.given ?? 0) + 1;
     // a head in several frames leaves as one: nothing of another stream may come between them
     if (f.type === FRAME.HEADERS && !(f.flags & FLAG.END_HEADERS)) {
       this.#heads.set(from, [f]);
@@ -296,13 +314,20 @@ export class H2Client {
     }
     this.#heads.delete(from);
     const all = [...parts, f];
-    const whole = { ...all[0]!, bytes: Buffer.concat(all.map(({ bytes }) => bytes)) };
+    let whole: Frame = { ...all[0]!, bytes: Buffer.concat(all.map(({ bytes }) => bytes)) };
     if (carried.ofKernel && whole.type === FRAME.HEADERS) {
       const again = this.#retries.retriesHead(f.stream, Buffer.concat(all.map(fragmentOf)));
       if (again && this.#tryAgain(f.stream, carried)) return;
       if (again) this.#retries.answered(f.stream);
+      const edited = this.#edited(whole, Buffer.concat(all.map(fragmentOf)), carried);
+      if (!edited) return;
+      whole = edited;
     }
     if (carried.retried && whole.type === FRAME.HEADERS) carried.retried.answered = true;
+    if (carried.ofKernel || carried.retried) {
+      if (whole.type === FRAME.HEADERS) this.#log?.answer(f.stream, blockOf(whole));
+      else this.#log?.carried(f, false);
+    }
     this.#waiting.push(whole);
     if (ends(whole) || f.type === FRAME.RST_STREAM) carried.serverEnded = true;
     if (f.type === FRAME.RST_STREAM) carried.clientEnded = true;
@@ -310,14 +335,51 @@ export class H2Client {
 
   readonly #heads = new Map<Upstream, Frame[]>();
 
+  /** The edits of a stream's answer. */
+  #program(stream: number): AnswerProgram | undefined {
+    return this.options.program?.(this.plane.stream(this.#end, stream)?.edits ?? 0);
+  }
+
+  /** The head of an answer as its route has it. @returns undefined: it is malformed, and the stream was ended */
+  #edited(head: Frame, block: Buffer, carried: Carried): Frame | undefined {
+    const program = carried.edited ? undefined : this.#program(head.stream);
+    if (!program) return head;
+    const edited = editedBlock(block, program);
+    if (!edited) {
+      carried.upstream.send(numberFrame(FRAME.RST_STREAM, head.stream, ERROR.INTERNAL_ERROR));
+      this.#ended(head.stream, carried, 'protocol error');
+      return undefined;
+    }
+    carried.edited = edited !== block;
+    return edited === block ? head : headOf(head.stream, head.flags & FLAG.END_STREAM, edited);
+  }
+
   /** A frame has left for the client. */
   #sent(f: Frame): void {
     this.#send(f.bytes);
-    this.#carried.get(f.stream)?.upstream.moved(dataOf(f));
+    const carried = this.#carried.get(f.stream);
+    carried?.upstream.moved(dataOf(f));
+    if (!carried?.ofKernel) return;
+    if (ends(f)) this.#answered(f.stream, carried);
+    else if (carried.edited && !this.#waiting.has(f.stream))
+      this.plane.giveBack(this.#end, f.stream, carried.given ?? 0);
+  }
+
+  /** The client has the end of an answer; nothing more of a request that has not ended is wanted. */
+  #answered(stream: number, carried: Carried): void {
+    const { upstream } = carried;
+    this.#log?.ended(stream, {});
+    const known = this.plane.stream(this.#end, stream)?.flags ?? H2_STREAM.CLIENT_ENDED;
+    if (known & H2_STREAM.CLIENT_HELD ? carried.clientEnded : known & H2_STREAM.CLIENT_ENDED) return;
+    this.#moved += upstream.waiting.drop(stream);
+    upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
+    this.#forget(stream, carried);
+    this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
   }
 
   #forget(stream: number, carried: Carried): void {
     this.#carried.delete(stream);
+    if (carried.retried) this.#log?.dropped(stream);
     this.#retries.forget(stream, carried.retried);
     if (carried.ofKernel) this.plane.forget(this.#end, stream);
   }
@@ -362,6 +424,10 @@ export class H2Client {
     const { flags } = (ofKernel ? this.plane.stream(this.#end, stream) : undefined) ?? { flags: 0 };
     const whole = !ofKernel || flags & H2_STREAM.SERVER_HELD ? serverEnded : (flags & H2_STREAM.SERVER_ENDED) > 0;
     this.#moved += retried ? retried.drop() : upstream.waiting.drop(stream);
+    const begun = !ofKernel || (flags & H2_STREAM.ANSWERED) > 0;
+    const answer = begun ? [] : unavailable(stream, flags, reason, ofKernel ? this.#program(stream) : undefined);
+    // of a whole one, the last frame may still wait
+    if (ofKernel) this.#log?.ended(stream, whole ? {} : lostServer(reason, begun), answer);
     this.#forget(stream, carried);
     if (whole) {
       // nothing more of the request is wanted
@@ -370,11 +436,11 @@ export class H2Client {
       return;
     }
     this.#waiting.drop(stream);
-    if (!ofKernel || flags & H2_STREAM.ANSWERED) {
+    if (begun) {
       this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
       return;
     }
-    for (const f of unavailable(stream, flags, reason)) this.#waiting.push(f);
+    for (const f of answer) this.#waiting.push(f);
     if (!(flags & H2_STREAM.CLIENT_ENDED)) this.#send(numberFrame(FRAME.RST_STREAM, stream, ERROR.NO_ERROR));
   }
 
@@ -383,12 +449,18 @@ export class H2Client {
     const { stream, flags } = due;
     const carried = this.#find(stream);
     if (this.#closed || !carried?.ofKernel) return;
+    if (due.why === H2_DUE.TRY) {
+      const known = this.plane.stream(this.#end, stream)?.flags ?? H2_STREAM.ANSWERED;
+      if (known & H2_STREAM.ANSWERED) return;
+      if (this.#retries.retriesReset(stream, false) && this.#tryAgain(stream, carried)) return;
+    }
     const { upstream } = carried;
     this.#moved += upstream.waiting.drop(stream);
     upstream.moved(this.#waiting.drop(stream));
     upstream.send(numberFrame(FRAME.RST_STREAM, stream, ERROR.INTERNAL_ERROR));
+    const ended = (flags & H2_STREAM.CLIENT_ENDED) > 0;
+    this.#tellOverdue(due, (flags & H2_STREAM.ANSWERED) > 0, ended, this.#program(stream));
     this.#forget(stream, carried);
-    this.#tellOverdue(due, (flags & H2_STREAM.ANSWERED) > 0, (flags & H2_STREAM.CLIENT_ENDED) > 0);
   }
 
   /** The same for a stream that is tried again. */
@@ -398,16 +470,18 @@ export class H2Client {
     this.#moved += retried.drop();
     retried.upstream.moved(this.#waiting.drop(stream));
     if (retried.number > 0) retried.upstream.send(numberFrame(FRAME.RST_STREAM, retried.number, ERROR.INTERNAL_ERROR));
-    this.#forget(stream, retried);
     this.#tellOverdue(due, retried.answered, retried.clientEnded || (due.flags & H2_STREAM.CLIENT_ENDED) > 0);
+    this.#forget(stream, retried);
   }
 
-  #tellOverdue(due: Due, answered: boolean, ended: boolean): void {
+  #tellOverdue(due: Due, answered: boolean, ended: boolean, program?: AnswerProgram): void {
+    const answer = answered ? [] : timedOut(due, ended, program);
+    this.#log?.ended(due.stream, OVERDUE[due.why]!, answer);
     if (answered) {
       this.#send(numberFrame(FRAME.RST_STREAM, due.stream, ERROR.INTERNAL_ERROR));
       return;
     }
-    for (const f of timedOut(due, ended)) this.#waiting.push(f);
+    for (const f of answer) this.#waiting.push(f);
     if (!ended) this.#send(numberFrame(FRAME.RST_STREAM, due.stream, ERROR.NO_ERROR));
   }
 
@@ -463,6 +537,7 @@ export class H2Client {
     if (this.#closed) return;
     this.#closed = true;
     for (const unwatch of this.#unwatch) unwatch();
+    this.#log?.close();
     this.#retries.close();
     for (const { stream } of [...this.plane.streams(this.#end)]) this.plane.forget(this.#end, stream);
     this.#connections.close();

@@ -43,6 +43,17 @@ export function made(type: number, flags: number, stream: number, payload: Buffe
   return { type, flags, stream, payload, bytes: frame(type, flags, stream, payload) };
 }
 
+/** A head in as many frames as it needs. @param ends FLAG.END_STREAM or 0 */
+export function headOf(stream: number, ends: number, block: Buffer): Frame {
+  const pieces: Frame[] = [];
+  for (let at = 0; at === 0 || at < block.length; at += MAX_PAYLOAD) {
+    const last = at + MAX_PAYLOAD >= block.length ? FLAG.END_HEADERS : 0;
+    const payload = block.subarray(at, at + MAX_PAYLOAD);
+    pieces.push(made(at === 0 ? FRAME.HEADERS : FRAME.CONTINUATION, at === 0 ? last | ends : last, stream, payload));
+  }
+  return { ...pieces[0]!, bytes: Buffer.concat(pieces.map(({ bytes }) => bytes)) };
+}
+
 /** The payload of a SETTINGS frame. */
 export function settings(list: Iterable<readonly [id: number, value: number]>): Buffer {
   const entries = [...list].map(([id, value]) => {

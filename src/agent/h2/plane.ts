@@ -6,10 +6,11 @@ import type { Socket } from 'node:net';
 import { ATTACH, type BpfMap, BpfObject, u32, u64 } from '../../kernel/libbpf.js';
 import { announceData, fdOf, setReceiveBuffer, socketCookie } from '../../kernel/syscalls.js';
 import { COUNTER } from '../../layout/counts.js';
-import { H2EndSpec, H2ReplySpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
+import { H2_GIVE_BACK, H2EndSpec, H2ReplySpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
 import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
 import { imageMap } from '../image-map.js';
+import { RuleHits } from '../rule-hits.js';
 import { Places } from './places.js';
 import { deadlineOf, Timeouts } from './timeouts.js';
 
@@ -25,6 +26,8 @@ const USED =
 export interface End {
   readonly id: number;
   readonly cookie: bigint;
+  /** of a client's: index */
+  readonly listener: number;
   readonly toServer: boolean;
   /** set by close */
   closed: boolean;
@@ -32,11 +35,33 @@ export interface End {
   readonly inbox: { readonly socket: Socket; readonly peer: Socket };
 }
 
+/** What the kernel says that the mesh answers. */
+export interface KernelReply {
+  /** H2_STREAM */
+  readonly flags: number;
+  /** as HTTP/1.1 would have it */
+  readonly text: Buffer;
+  /** for the access log: LOG, generation, rule plus one, ORIGIN */
+  readonly log: number;
+  readonly generation: number;
+  readonly rule: number;
+  readonly origin: number;
+}
+
 /**
  * Room in an inbox, which the kernel doubles: all that a client may have sent before it has gone on (16 MiB), as skbs. What finds no
  * room is tried again a jiffy later, and so an upload took 4 ms for each window of its server (4 MiB in 600 ms instead of 60).
  */
 const INBOX_ROOM = 32 * 1024 * 1024;
+
+/** See struct h2_envelope. */
+function envelope(whose: bigint, length: number, how: number): Buffer {
+  const bytes = Buffer.alloc(16);
+  bytes.writeBigUInt64LE(whose);
+  bytes.writeUInt32LE(length, 8);
+  bytes.writeUInt32LE(how, 12);
+  return bytes;
+}
 
 const key = (client: number, number: number): Uint8Array => new Uint8Array(new Uint32Array([client, number]).buffer);
 
@@ -49,6 +74,11 @@ export class H2Plane {
   readonly #timer: NodeJS.Timeout;
   readonly timeouts: Timeouts;
   readonly places: Places;
+  readonly hits: RuleHits;
+  /** ends of connections to servers, by index: text of their addresses */
+  readonly servers = new Map<number, { readonly host: string; readonly local: string }>();
+  /** called before an end's index is another's */
+  removing: () => void = () => undefined;
   #next = 0;
 
   private constructor(
@@ -62,6 +92,7 @@ export class H2Plane {
     this.map('h2_envelopes').update(u64(socketCookie(peer)), new Uint8Array(16));
     this.map('h2_writers').update(u64(socketCookie(peer)), u64(BigInt(peer)));
     this.#timer = setInterval(() => this.#tick(), 5);
+    this.hits = new RuleHits(object.map('rule_hits').mmap().view);
     this.timeouts = new Timeouts(object);
     this.places = new Places(object, this.#ends);
   }
@@ -123,7 +154,15 @@ export class H2Plane {
       }
       this.map(toServer ? 'h2_servers' : 'h2_clients').update(u64(cookie), u64(BigInt(fd)));
       announceData(fd); // what has come before
-      return { id, cookie, toServer, closed: false, inbox, ...(door && { door }) };
+      return {
+        id,
+        cookie,
+        listener: Number(fields.listener ?? 0),
+        toServer,
+        closed: false,
+        inbox,
+        ...(door && { door }),
+      };
     } catch (error) {
       this.map('h2_ids').delete(u64(cookie));
       inbox.socket.destroy();
@@ -196,12 +235,12 @@ export class H2Plane {
 
   /** Sends a frame to the peer, behind all that was sent before. */
   send(to: End, frame: Uint8Array): void {
-    if (to.closed) return;
-    const envelope = Buffer.alloc(16);
-    envelope.writeBigUInt64LE(to.cookie);
-    envelope.writeUInt32LE(frame.length, 8);
-    envelope.writeUInt32LE(to.toServer ? 1 : 0, 12);
-    this.#writer.write(Buffer.concat([envelope, frame]));
+    if (!to.closed) this.#writer.write(Buffer.concat([envelope(to.cookie, frame.length, to.toServer ? 1 : 0), frame]));
+  }
+
+  /** The kernel goes on with the server's side of a stream, if it has given the agent no more than `frames`, which were sent. */
+  giveBack(client: End, stream: number, frames: number): void {
+    this.#writer.write(envelope(BigInt(client.id) | (BigInt(stream) << 32n), frames, H2_GIVE_BACK));
   }
 
   /** The peer allows `bytes` more on its connection. */
@@ -228,18 +267,39 @@ export class H2Plane {
     client: End,
     stream: number,
   ):
-    | { readonly server: number; readonly flags: number; readonly clientRoom: number; readonly serverRoom: number }
+    | {
+        readonly server: number;
+        readonly flags: number;
+        readonly clientRoom: number;
+        readonly serverRoom: number;
+        /** bytes of bodies that the kernel has sent on, where it is logged */
+        readonly received: number;
+        readonly body: number;
+        /** when the request was complete, as far as it was seen (monotonic, ns); 0: it is not */
+        readonly complete: bigint;
+        /** number of the edits of its answer; 0: none */
+        readonly edits: number;
+      }
     | undefined {
     const value = this.map('h2_streams').lookup(key(client.id, stream));
     if (!value) return undefined;
     const view = new DataView(value.buffer);
     const field = (name: string) => get(view, 0, H2StreamSpec, name);
     const rooms = { clientRoom: field('client_room'), serverRoom: field('server_room') };
-    return { server: field('id'), flags: field('flags'), ...rooms };
+    const [received, body] = ['received', 'body'].map((name) => Number(getBig(view, 0, H2StreamSpec, name)));
+    return {
+      server: field('id'),
+      flags: field('flags'),
+      ...rooms,
+      received: received!,
+      body: body!,
+      complete: getBig(view, 0, H2StreamSpec, 'complete'),
+      edits: field('edits'),
+    };
   }
 
-  /** What the mesh itself answers on a stream that the agent was given, as HTTP/1.1 would have it; it is asked for once. */
-  reply(client: End, stream: number): { readonly flags: number; readonly text: Buffer } | undefined {
+  /** What the mesh itself answers on a stream that the agent was given; it is asked for once. */
+  reply(client: End, stream: number): KernelReply | undefined {
     const map = this.map('h2_replies');
     const value = map.lookup(key(client.id, stream));
     if (!value) return undefined;
@@ -248,8 +308,15 @@ export class H2Plane {
     // one of a client that had this place before
     if (getBig(view, 0, H2ReplySpec, 'cookie') !== client.cookie) return undefined;
     const { offset: at } = H2ReplySpec.at.bytes!;
-    const text = Buffer.from(value.subarray(at, at + get(view, 0, H2ReplySpec, 'len')));
-    return { flags: get(view, 0, H2ReplySpec, 'flags'), text };
+    const field = (name: 'len' | 'flags' | 'log' | 'generation' | 'rule' | 'origin') => get(view, 0, H2ReplySpec, name);
+    const text = Buffer.from(value.subarray(at, at + field('len')));
+    const logged = {
+      log: field('log'),
+      generation: field('generation'),
+      rule: field('rule'),
+      origin: field('origin'),
+    };
+    return { flags: field('flags'), text, ...logged };
   }
 
   /** When a stream's time is over, if it will be, whatever comes meanwhile: in ms of CLOCK_MONOTONIC. */
@@ -300,6 +367,7 @@ export class H2Plane {
   remove(end: End): void {
     if (end.closed) return;
     end.closed = true;
+    this.removing();
     this.map('h2_ids').delete(u64(end.cookie));
     end.door?.close();
     end.inbox.socket.destroy();
@@ -318,10 +386,13 @@ export class H2Plane {
 
   #image: BpfMap | undefined;
 
-  /** Streams that the kernel has begun. */
+  /** Answers of the mesh that clients were given. */
+  answered = 0;
+
+  /** Streams that the kernel has begun, or found the mesh's own answer to. */
   begunStreams(): number {
     const bytes = this.map('counters').lookup(u32(COUNTER.KERNEL))!;
-    return [...new BigUint64Array(bytes.slice().buffer)].reduce((sum, n) => sum + Number(n), 0);
+    return [...new BigUint64Array(bytes.slice().buffer)].reduce((sum, n) => sum + Number(n), this.answered);
   }
 
   close(): void {

@@ -2,6 +2,7 @@
 import { compileImage } from '../../compile/image.js';
 import type { ListenerPlan, Plan } from '../../plan/ir.js';
 import type { Address } from '../address.js';
+import { loggedListeners } from '../logged-routes.js';
 import type { Numbers, NumbersWanted, StreamPolicy, StreamServer } from '../policy.js';
 import { stable } from '../stable.js';
 
@@ -21,6 +22,7 @@ export function compileStreams(
 ): StreamPolicy {
   const keyOf = (address: string, port: number): string => `${port} ${address}`;
   const ids = new Map(wanted.streams.map(({ address, port }, i) => [keyOf(address, port), numbers.streams?.[i] ?? -1]));
+  const programs = new Map(wanted.programs.map((program, i) => [JSON.stringify(program), numbers.programs[i]!]));
   const clusters = new Map(plan.clusters.map(({ name, endpoints }) => [name, endpoints]));
   const serversOf = (listener: ListenerPlan): StreamServer[] => {
     const names = new Set(
@@ -43,15 +45,24 @@ export function compileStreams(
   // of listeners without such servers nothing is needed
   const names = new Set(servers.map(([name]) => name));
   const ours = { ...plan, listeners: plan.listeners.filter(({ name }) => names.has(name)) };
-  const { image } = compileImage(stable(ours, numbers.listeners), {
+  const { image, rules } = compileImage(stable(ours, numbers.listeners), {
     generation: task.number,
     endpointId: (address, port) => ids.get(keyOf(address, port)) ?? -1,
     proxyEndpointId: () => -1,
+    programNumber: (program) => programs.get(JSON.stringify(program))!,
     bucketIndex: () => undefined,
     breakerIndex: () => undefined,
     delays: false,
   });
-  return { image, servers: new Map(servers) };
+  const ruleNames = new Uint8Array(Buffer.from(JSON.stringify(rules)));
+  return {
+    number: task.number,
+    image,
+    ruleNames,
+    ruleCount: rules.length,
+    logged: loggedListeners(ours, rules),
+    servers: new Map(servers),
+  };
 }
 
 /** A connection is opened to each server for each client: with more of them, all is left to the proxy. */

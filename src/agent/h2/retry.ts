@@ -4,13 +4,14 @@
  */
 import { H2_STREAM } from '../../layout/streams.js';
 import { REPLAY_HEADER, replayMark } from '../../proxy/replay.js';
+import { TRIED_HEADER, triedAt } from '../../proxy/tried.js';
 import { encodeBlock, fragmentOf } from './block.js';
 import { type Carried, dataOf, ends } from './carried.js';
 import { FIRST_WINDOW, FLAG, FRAME, type Frame, made, numberFrame, ofStream } from './frames.js';
 import { claim, keptOf, type RetryRule } from './kept.js';
 import type { End, H2Plane } from './plane.js';
 import { retriesHead, retriesReset } from './retry-rule.js';
-import type { Upstream } from './upstream.js';
+import type { Target, Upstream } from './upstream.js';
 
 /** Bytes of bodies that the agent keeps for all clients together; beyond, what comes is not tried again. */
 const ROOM = 256 * 1024 * 1024;
@@ -46,10 +47,11 @@ export class Retried implements Carried {
   /** by WINDOW_UPDATE of the client's, before it begins */
   #room = 0;
 
-  /** @param told what the client was told that it may send; @param room tells it of more */
+  /** @param tried where the first try was; @param told what the client was told that it may send; @param room tells it of more */
   constructor(
     readonly stream: number,
     public upstream: Upstream,
+    private readonly tried: Target,
     private readonly rule: RetryRule,
     private told: number,
     private readonly room: (bytes: number) => void,
@@ -67,6 +69,7 @@ export class Retried implements Carried {
     const fields = encodeBlock([
       ['x-envoy-max-retries', String(this.rule.left)],
       [REPLAY_HEADER.name, replayMark(this.rule.choice)],
+      [TRIED_HEADER, triedAt(this.tried.address, this.tried.port)],
     ]);
     const flags = FLAG.END_HEADERS | (head!.flags & FLAG.END_STREAM);
     this.upstream.send(made(FRAME.HEADERS, flags, number, Buffer.concat([fragmentOf(head!), fields])).bytes);
@@ -199,17 +202,19 @@ export class Retries {
 
   /**
    * Takes a stream from its server.
+   * @param tried that server
    * @param told what the client was told that it may send, without WINDOW_UPDATE by the kernel
    * @returns undefined: it is answered, or there is no proxy
    */
-  take(stream: number, told: number): Retried | undefined {
+  take(stream: number, tried: Target, told: number): Retried | undefined {
     const rule = this.#rule(stream);
     const upstream = rule && this.context.connection();
     if (!rule || !upstream) return undefined;
     const { had } = claim(this.plane, this.client, stream, H2_STREAM.TAKEN) ?? { had: H2_STREAM.ANSWERED };
     if (had & H2_STREAM.ANSWERED) return undefined;
     const { serverRoom = 0 } = this.plane.stream(this.client, stream) ?? {};
-    const retried = new Retried(stream, upstream, rule, told + serverRoom, (bytes) => this.context.room(stream, bytes));
+    const room = (bytes: number) => this.context.room(stream, bytes);
+    const retried = new Retried(stream, upstream, tried, rule, told + serverRoom, room);
     this.#wait(retried, Math.floor(Math.random() * rule.backoffMs));
     return retried;
   }

@@ -1,11 +1,14 @@
 /** Requests of HTTP/2 that clients make: which connections are those, and what is in force for them. */
+import type { AnswerProgram } from '../../compile/answer-edits.js';
 import { fdOf, peek, setLinger } from '../../kernel/syscalls.js';
 import { type Address, addressWords } from '../address.js';
 import type { Arrival } from '../listeners.js';
 import type { StreamPolicy, StreamServer } from '../policy.js';
+import type { RuleHits } from '../rule-hits.js';
 import { H2Client } from './client.js';
 import { PREFACE } from './frames.js';
-import type { H2Plane } from './plane.js';
+import type { End, H2Plane } from './plane.js';
+import { type LineWriter, StreamLog } from './stream-log.js';
 import type { Target } from './upstream.js';
 
 /** Who says nothing for so long speaks HTTP/1.1, as far as the agent is concerned: the proxy gets it all. */
@@ -25,12 +28,17 @@ export interface StreamsContext {
   readonly decided: (cookie: bigint) => boolean;
   /** a connection is closed */
   readonly closed: (arrival: Arrival) => void;
+  /** edits of answers by their number */
+  readonly program: (number: number) => AnswerProgram | undefined;
+  /** writes lines of access logs */
+  readonly log: LineWriter;
 }
 
 export class Streams {
   readonly #clients = new Set<H2Client>();
   readonly #endpoints = new Map<string, number>();
   #plane: H2Plane | undefined;
+  #log: StreamLog | undefined;
   #servers: StreamPolicy['servers'] = new Map();
   #proxied = 0;
   #stopping = false;
@@ -53,14 +61,20 @@ export class Streams {
   async prepare(policy: StreamPolicy | undefined): Promise<void> {
     if (this.#plane || !policy || policy.servers.size === 0) return;
     const plane = await this.load();
-    if (this.#stopping) plane.close();
-    else this.#plane = plane;
+    if (this.#stopping) {
+      plane.close();
+      return;
+    }
+    this.#plane = plane;
+    this.#log = new StreamLog(plane, this.context.log);
   }
 
   /** Puts a policy in force for every stream from now on. @param policy undefined: all streams are the proxy's */
   async use(policy: StreamPolicy | undefined): Promise<void> {
     this.#servers = policy?.servers ?? new Map();
+    if (policy) this.#log?.use(policy, this.context.indexOf);
     await this.#plane?.install(policy?.image ?? NO_IMAGE);
+    this.#plane?.hits.clear(policy?.ruleCount ?? 0);
     for (const client of this.#clients) client.serve();
   }
 
@@ -100,7 +114,7 @@ export class Streams {
   }
 
   async #take(plane: H2Plane, arrival: Arrival): Promise<void> {
-    const { socket, listener, client } = arrival;
+    const { socket, listener, client, asked: local } = arrival;
     const servers = (): readonly StreamServer[] => this.#servers.get(listener) ?? [];
     const proxy = (): Target | undefined => {
       const at = this.context.proxy(listener);
@@ -112,6 +126,8 @@ export class Streams {
       source: addressWords(client),
       servers,
       proxy,
+      program: this.context.program,
+      log: (end: End) => this.#log?.client(end, { client, local }),
       proxied: () => {
         this.#proxied++;
       },
@@ -129,6 +145,11 @@ export class Streams {
       socket.destroy();
       this.context.closed(arrival);
     }
+  }
+
+  /** How many streams each rule has decided; undefined: no policy has needed the programs. */
+  get hits(): RuleHits | undefined {
+    return this.#plane?.hits;
   }
 
   /** Requests that the kernel has begun, and that were left to the proxy; undefined: no policy has needed the programs. */
@@ -150,6 +171,7 @@ export class Streams {
   close(): void {
     this.#stopping = true;
     for (const client of [...this.#clients]) client.close();
+    this.#log?.close();
     this.#plane?.close();
   }
 }

@@ -1,9 +1,12 @@
 /** Streams of the kernel's whose time is over (bpf/h2-timeouts.h): told to the agent, who ends them. */
+
+import type { AnswerProgram } from '../../compile/answer-edits.js';
 import type { BpfObject } from '../../kernel/libbpf.js';
 import { H2_DUE, H2ClockSpec, H2DueSpec, H2StreamSpec } from '../../layout/streams.js';
 import { get, getBig } from '../../layout/struct.js';
+import type { AgentEnd } from '../log-entries.js';
 import type { Frame } from './frames.js';
-import { localReply } from './replies.js';
+import { localReply, withEdits } from './replies.js';
 
 /** As often as the agent looks at timeouts of HTTP/1.1. */
 const LOOK_MS = 20;
@@ -64,15 +67,25 @@ const WORDS: Readonly<Record<number, string>> = {
   [H2_DUE.WHOLE]: 'upstream request timeout',
   [H2_DUE.DURATION]: 'downstream duration timeout',
   [H2_DUE.IDLE]: 'stream timeout',
+  [H2_DUE.TRY]: 'upstream request timeout',
+};
+
+/** What its access log says then. */
+export const OVERDUE: Readonly<Record<number, AgentEnd>> = {
+  [H2_DUE.WHOLE]: { flags: ['UT'], details: 'response_timeout' },
+  [H2_DUE.DURATION]: { details: 'max_duration_timeout' },
+  [H2_DUE.TRY]: { flags: ['UT'], details: 'upstream_per_try_timeout' },
+  [H2_DUE.IDLE]: { flags: ['SI'], details: 'stream_idle_timeout' },
 };
 
 /**
  * What Envoy answers when the time of a stream is over that has no answer yet: 504, or 408 where the request has not ended.
- * @param ended whether it has
+ * @param ended whether it has; @param program the route's edits
  */
-export function timedOut({ stream, why, flags }: Due, ended: boolean): Frame[] {
-  const status = why === H2_DUE.WHOLE || ended ? 504 : 408;
+export function timedOut({ stream, why, flags }: Due, ended: boolean, program?: AnswerProgram): Frame[] {
+  const body = WORDS[why]!;
+  const status = why === H2_DUE.WHOLE || why === H2_DUE.TRY || ended ? 504 : 408;
   // 504 is UNAVAILABLE, 408 UNKNOWN; a duration is gRPC's own deadline
   const grpc = why === H2_DUE.DURATION ? 4 : status === 504 ? 14 : 2;
-  return localReply(stream, flags, { status, grpc, body: WORDS[why]! });
+  return localReply(stream, flags, { status, grpc, body, ...withEdits(status, body, program) });
 }

@@ -1,6 +1,7 @@
 /** A connection of HTTP/2 that belongs to one client: to a server, by way of the kernel, or to the proxy, by the agent's own. */
 import { connect, type Socket } from 'node:net';
 import { fdOf, setNoDelay, setSendBuffer, unacknowledgedBytes } from '../../kernel/syscalls.js';
+import { endText } from '../../observe/log-line.js';
 import {
   FIRST_WINDOW,
   FLAG,
@@ -117,6 +118,8 @@ export class Upstream {
       let read = (chunk: Buffer): void => void early.push(chunk);
       const broken = (): void => this.close();
       this.end = await this.plane.server(this.#socket, this.client, FIRST_WINDOW, (chunk) => read(chunk), broken);
+      const { localAddress: address = '', localPort: port = 0 } = this.#socket;
+      this.plane.servers.set(this.end.id, { host: endText(this.target), local: endText({ address, port }) });
       if (this.gone) this.plane.remove(this.end);
       read = (chunk) => this.#read(chunk);
       for (const chunk of early) read(chunk);
