@@ -84,7 +84,7 @@ function route(draw: Draw): JsonObject {
   };
   const own = {
     match,
-    ...(draw.below(3) === 0 ? onlyRequests(edits(draw, 2)) : {}),
+    ...(draw.below(3) === 0 ? edits(draw, 2) : {}),
     ...maybe(draw, 10, [{ name: 'named' }, { decorator: { operation: 'op' } }]),
   };
   switch (draw.below(10)) {
@@ -101,12 +101,6 @@ function route(draw: Draw): JsonObject {
     default:
       return { ...own, route: forward(draw, 'safe_regex' in match) };
   }
-}
-
-/** Edits of answers leave routes for streams to the proxy: seldom there. */
-function onlyRequests(all: JsonObject): JsonObject {
-  const { response_headers_to_add: _, response_headers_to_remove: __, ...rest } = all;
-  return rest;
 }
 
 /** Fields of the connection manager, of its one virtual host, and routes of which each group is under a host of its own. */
@@ -146,7 +140,7 @@ export function streamPolicies(draw: Draw): { hcm: JsonObject; host: JsonObject;
       ],
     },
     host: {
-      ...(draw.below(4) === 0 ? onlyRequests(edits(draw, 2)) : {}),
+      ...(draw.below(4) === 0 ? edits(draw, 2) : {}),
       ...maybe(draw, 4, [{ include_request_attempt_count: true }]),
       ...maybe(draw, 6, [{ retry_policy: { retry_on: 'unavailable,reset', num_retries: 1 } }]),
     },
