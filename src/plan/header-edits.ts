@@ -288,6 +288,11 @@ export function answerEdit(notes: Notes, edit: HeaderEdit, field: string, owner:
     notes.add('response-headers', `${name} is maintained by the proxy`, field, owner);
     return undefined;
   }
+  // of what Envoy keeps in one line, nothing is appended then (tried)
+  if (edit.op === 'append' && edit.value === '' && !name.startsWith('x-')) {
+    notes.add('response-headers', `an empty value is appended to ${name}`, field, owner);
+    return undefined;
+  }
   if (
     !/^[!#$%&'*+\-.^_`|~0-9a-z]+$/.test(name) ||
     (edit.op !== 'remove' && typeof edit.value === 'string' && !/^[\t\x20-\x7e]*$/.test(edit.value))

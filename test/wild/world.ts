@@ -342,7 +342,8 @@ async function compareRequests(
     const others = () =>
       uuids.flatMap((uuid) => [last, base].map((b) => interpret(inForce.image, listener, bytes, { ...b, uuid })));
     const wrong = kernel && compareKernel(kernel, listener, bytes, SOURCE, decision, { others });
-    if (wrong) differ(request, wrong);
+    // what is the proxy's may be so because of the endpoint
+    if (wrong && decision.action !== 'proxy') differ(request, wrong);
     const every = uuids.map((uuid) => outcomesOf(inForce, listener, request, { ...base, uuid }));
     const own = every.includes(undefined) ? undefined : every.flatMap((outcomes) => outcomes ?? []);
     if (!own) {

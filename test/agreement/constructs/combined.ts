@@ -407,7 +407,7 @@ function balanced(draw: Draw, name: string): JsonObject {
 }
 
 export const combined: Construct = {
-  share: 0.2,
+  share: 0.1,
   make: (draw) => ({
     documents: [
       bootstrap(

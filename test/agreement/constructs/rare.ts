@@ -367,7 +367,7 @@ function route(draw: Draw, prefix: string, name: string): JsonObject {
 }
 
 export const rare: Construct = {
-  share: 0.15,
+  share: 0.08,
   make: (draw) => {
     const names = ['a', 'b', 'c', 'd'];
     const document = bootstrap(
