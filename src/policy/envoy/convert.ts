@@ -30,6 +30,7 @@ import {
   rawScalar,
   type Syntax,
 } from './scalars.js';
+import { isTypedStruct, opened } from './typed-struct.js';
 
 /** One parsed document of an Envoy file. */
 export interface EnvoySource {
@@ -370,7 +371,8 @@ export class Converter {
     }
     const typeNode = this.resolve(typeItem.value);
     const url = isScalar(typeNode) ? String(typeNode.source ?? typeNode.value) : '';
-    const desc = url.includes('/') ? envoyRegistry().getMessage(typeOfUrl(url)) : undefined;
+    const inner = isTypedStruct(url) ? opened(items, (n) => this.resolve(n)) : undefined;
+    const desc = inner?.desc ?? (url.includes('/') ? envoyRegistry().getMessage(typeOfUrl(url)) : undefined);
     if (!desc) {
       const hint = url.includes('/') ? undefined : 'it begins with type.googleapis.com/';
       this.error(typeItem.value ?? typeItem.key, `${path}.@type`, 'unknown-type', `unknown type ${url}`, hint);
@@ -378,7 +380,7 @@ export class Converter {
     }
     object['@type'] = `type.googleapis.com/${desc.typeName}`;
     this.provenance.set(object, this.position(typeItem.key), '@type');
-    const rest = items.filter((item) => this.key(item) !== '@type');
+    const rest = inner?.fields ?? items.filter((item) => this.key(item) !== '@type');
     if (desc.typeName.startsWith('google.protobuf.') && desc.typeName !== 'google.protobuf.Empty') {
       for (const item of rest) {
         const key = this.key(item);
