@@ -3,7 +3,7 @@ import type { JsonObject } from '../../../src/policy/resources.js';
 import type { Draw } from '../../wild/damage.js';
 import { type Construct, cluster, maybe, several, some } from './construct.js';
 
-const LISTENERS = 5;
+const LISTENERS = 2;
 const NAMES = [
   'a.test',
   '*.test',
