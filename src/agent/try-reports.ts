@@ -143,7 +143,7 @@ function relayReport(bytes: Uint8Array): RelayReport {
 }
 
 /** The same of connections through relays (its TCP entries). */
-export function decodeRelayReports(bytes: Uint8Array): RelayReport[] {
+function decodeRelayReports(bytes: Uint8Array): RelayReport[] {
   const found: RelayReport[] = [];
   read(bytes, { 3: inside({ 1: (reader) => void found.push(relayReport(reader.bytes())) }) });
   return found;

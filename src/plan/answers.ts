@@ -125,7 +125,7 @@ export function filterReply(
   return { kind: 'reply', status, headers: edited(headers, edits), body: '' };
 }
 
-export const NO_EDITS: AnswerEdits = { route: [], filters: [] };
+const NO_EDITS: AnswerEdits = { route: [], filters: [] };
 
 /** Whether there is anything to do. */
 export function hasEdits(edits: AnswerEdits): boolean {

@@ -30,7 +30,7 @@ export interface ChainListener {
 }
 
 /** The TLS context of a chain that takes TLS off. */
-export function tlsContext(chain: JsonObject | undefined): JsonObject | undefined {
+function tlsContext(chain: JsonObject | undefined): JsonObject | undefined {
   const config = obj(obj(chain, 'transport_socket'), 'typed_config');
   return anyType(config) === DOWNSTREAM_TLS ? config : undefined;
 }

@@ -71,7 +71,7 @@ export function isPlainHeader(name: string): boolean {
 }
 
 /** A literal header value as Envoy's formatter gives it, or undefined if it contains a %COMMAND%. */
-export function literalValue(value: string): string | undefined {
+function literalValue(value: string): string | undefined {
   const parts = value.split('%%');
   return parts.some((p) => p.includes('%')) ? undefined : parts.join('%');
 }

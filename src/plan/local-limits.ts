@@ -88,7 +88,7 @@ function managersOf(listener: JsonObject): JsonObject[] {
 }
 
 /** The places of all configurations of the filter in the resources, by the configuration's identity. */
-export function limitPlaces(resources: Resources): Map<JsonObject, LimitPlace> {
+function limitPlaces(resources: Resources): Map<JsonObject, LimitPlace> {
   const places = new Map<JsonObject, LimitPlace>();
   const add = (config: Json | undefined, place: LimitPlace): void => {
     if (!isObject(config)) return;

@@ -72,7 +72,9 @@ function timePieces(format: string): string[] | undefined {
 }
 
 function headerOperator(command: string, argument: string, most: number | undefined): LogOperator | undefined {
-  const [header, alternative, ...more] = argument.toLowerCase().split('?');
+  const [header, other, ...more] = argument.toLowerCase().split('?');
+  // the connection manager adds it where it is missing
+  const alternative = command === 'REQ' && header === 'x-forwarded-proto' ? undefined : other;
   const unknown = command === 'REQ' ? UNKNOWN_REQUEST : UNKNOWN_ANSWER;
   if (!header || more.length > 0 || unknown.has(header) || unknown.has(alternative ?? '')) return undefined;
   if (command === 'RESP' && [header, alternative].some((name) => name?.startsWith(':') && name !== ':status'))

@@ -29,7 +29,7 @@ export function regexProblem(pattern: string): string | undefined {
 const INT64_MAX = (1n << 63n) - 1n;
 
 /** absl::SimpleAtoi into an int64: optional white space and sign, decimal digits; undefined otherwise. */
-export function parseInt64(value: string): bigint | undefined {
+function parseInt64(value: string): bigint | undefined {
   const m = /^[ \t\n\v\f\r]*([+-]?)(\d+)[ \t\n\v\f\r]*$/.exec(value);
   if (!m) return undefined;
   const n = BigInt(m[2]!) * (m[1] === '-' ? -1n : 1n);

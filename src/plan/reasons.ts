@@ -134,7 +134,7 @@ const TEXT = {
   redirect: ['A redirect that the fast path does not have', 'Redirects with a regular expression need the proxy.'],
   'direct-response': [
     'A direct response that the fast path does not have',
-    'Bodies from files, formats, bodies over 4096 bytes, and the statuses 1xx, 201, 204, 205, 3xx need the proxy.',
+    'Bodies from files, formats, bodies over 4096 bytes, a body of 204, and the statuses 1xx, 201, 205, 3xx need the proxy.',
   ],
   'require-tls': ['The virtual host requires TLS', 'The proxy redirects plain-text requests to https.'],
   'cluster-discovery': [

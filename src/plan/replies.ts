@@ -125,8 +125,10 @@ export function joinLiterals(pieces: readonly Piece[]): Piece[] {
 export function directResponseVariants(notes: Notes, response: JsonObject, path: string, streams: boolean): Variant[] {
   onlyFields(notes, response, path, ['status', 'body']);
   const status = num(response, 'status');
-  // 201 and 3xx get a location header, 1xx, 204 and 205 have no body: the proxy knows how
-  if (status < 200 || status === 201 || status === 204 || status === 205 || (status >= 300 && status < 400)) {
+  const source = obj(response, 'body');
+  // 201 and 3xx get a location header, 1xx and 205 have no body, and Envoy announces one of 204: the proxy knows how
+  const bodiless = status === 205 || (status === 204 && source !== undefined);
+  if (status < 200 || status === 201 || bodiless || (status >= 300 && status < 400)) {
     notes.add('direct-response', `status ${status}`, join(path, 'status'), response, 'status');
   }
   if (status === CLOSES && !streams)
@@ -137,7 +139,6 @@ export function directResponseVariants(notes: Notes, response: JsonObject, path:
       response,
       'status',
     );
-  const source = obj(response, 'body');
   if (source) {
     for (const key of Object.keys(source)) {
       if (key !== 'inline_string')

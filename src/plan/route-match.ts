@@ -58,7 +58,7 @@ function pathCondition(notes: Notes, match: JsonObject, path: string): { c?: Con
  * A RuntimeFractionalPercent: true or false where it is decided by the files, undefined with a reason otherwise. A
  * runtime key can be overridden by a runtime layer, so it is decided only if no layer may say something about it.
  */
-export function runtimeFraction(
+function runtimeFraction(
   notes: Notes,
   fraction: JsonObject,
   path: string,

@@ -151,7 +151,7 @@ redirect: { regex_rewrite: { pattern: { regex: "/old/(.*)" }, substitution: '/ne
     fix: 'Answer with a short inline text and a status that has a body.',
     example: {
       place: 'route',
-      before: 'match: { prefix: / }\ndirect_response: { status: 204 }',
+      before: 'match: { prefix: / }\ndirect_response: { status: 205 }',
       after: 'match: { prefix: / }\ndirect_response: { status: 200, body: { inline_string: "ok" } }',
     },
   },

@@ -191,7 +191,7 @@ function redirect(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
 }
 
 const directResponse: fc.Arbitrary<JsonObject> = fc
-  .tuple(fc.constantFrom(200, 403, 404, 418, 503), fc.constantFrom('', 'no such thing', 'x'.repeat(300)))
+  .tuple(fc.constantFrom(200, 204, 403, 404, 418, 503), fc.constantFrom('', 'no such thing', 'x'.repeat(300)))
   .map(([status, body]) => ({ direct_response: { status, ...(body ? { body: { inline_string: body } } : {}) } }));
 
 interface SampledRoute {

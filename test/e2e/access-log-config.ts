@@ -13,7 +13,7 @@ export const OPERATORS: readonly string[] = [
   'REQ(HOST)',
   'REQ(USER-AGENT):7',
   'REQ(X-FORWARDED-FOR)',
-  'REQ(X-FORWARDED-PROTO)',
+  'REQ(X-FORWARDED-PROTO?:SCHEME)',
   'REQ(X-REQUEST-ID)',
   'REQ(X-TWO)',
   'REQ(COOKIE)',
@@ -157,6 +157,7 @@ export function logBootstrap(p: { address: string; port: number; upstream: numbe
   });
   const routes: JsonObject[] = [
     { match: { path: '/direct' }, direct_response: { status: 418, body: { inline_string: 'teapot' } } },
+    { match: { path: '/bodiless' }, direct_response: { status: 204 } },
     { name: 'moved', match: { prefix: '/old' }, redirect: { prefix_rewrite: '/new' } },
     { match: { prefix: '/elsewhere' }, redirect: { host_redirect: 'other.test', path_redirect: '/there' } },
     { name: 'way', match: { prefix: '/long/way/' }, route: { cluster: 'up', prefix_rewrite: '/' } },

@@ -43,6 +43,7 @@ const CASES: readonly Case[] = [
   { id: 'interim', path: '/interim' },
   { id: 'close', path: '/close' },
   { id: 'direct', path: '/direct' },
+  { id: 'bodiless', path: '/bodiless' },
   { id: 'direct-head', method: 'HEAD', path: '/direct' },
   { id: 'redirect', path: '/old/place?x=y', kernel: false },
   { id: 'elsewhere', path: '/elsewhere?x=y' },

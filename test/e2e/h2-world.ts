@@ -201,6 +201,11 @@ export class H2World {
     return session;
   }
 
+  /** Where clients connect, through the programs and to Envoy alone. */
+  get ports(): { readonly own: number; readonly envoy: number } {
+    return { own: (this.listener.address() as AddressInfo).port, envoy: this.envoyPort };
+  }
+
   /** A connection on which nothing was said. */
   raw(): net.Socket {
     return net.connect((this.listener.address() as AddressInfo).port, HOST);

@@ -30,6 +30,7 @@ import {
   gatewayManager,
   gatewayProxy,
   listenerOf,
+  namesOf,
   outboundManager,
   outboundProxy,
   routesOf,
@@ -181,10 +182,12 @@ async function compareView(
     const name = asString(ours.name);
     const [, port = '', host = ''] = /^outbound\|(\d+)\|\|(.*)$/.exec(name) ?? [];
     const address = resources.intercepts.find((i) => i.listener === name)?.address ?? '';
-    const connections = tcpProxyOf(ours);
-    if (connections) {
-      const theirs = outboundProxy(client, address, Number(port));
-      if (!identity && !isDeepStrictEqual(connections, theirs)) differ('listener', name, connections, theirs ?? 'none');
+    if (tcpProxyOf(ours)) {
+      for (const names of identity ? [] : asObjects(ours.filter_chains).map(namesOf)) {
+        const [connections, theirs] = [tcpProxyOf(ours, names), outboundProxy(client, address, Number(port), names)];
+        if (!isDeepStrictEqual(connections, theirs))
+          differ('listener', `${name} ${names}`, connections ?? 'none', theirs ?? 'none');
+      }
       continue;
     }
     const manager = outboundManager(client, address, Number(port));

@@ -44,18 +44,24 @@ export function outboundManager(proxy: ProxyResources, address: string, port: nu
   return listener && managerOf(listener, () => true);
 }
 
-/** What a TCP proxy does with connections; statistics and logs are nobody's here. */
+/** What a TCP proxy does with connections; statistics and logs are nobody's here. One in this form stays as it is. */
 export function normalTcpProxy(proxy: JsonObject): JsonObject {
   const { '@type': _, stat_prefix: __, access_log: ___, weighted_clusters: weighted, clusters: known, ...rest } = proxy;
   const clusters = asObjects(asObject(weighted)?.clusters).map(
     ({ name, weight }) => `${String(weight)} ${String(name)}`,
   );
-  return { ...rest, ...(clusters.length > 0 && { clusters }) };
+  return { ...rest, ...(known ? { clusters: known } : clusters.length > 0 && { clusters }) };
 }
 
-/** The TCP proxy of a listener's only filter chain, or of the first of several, in normal form. */
-export function tcpProxyOf(listener: JsonObject | undefined): JsonObject | undefined {
-  const [chain] = asObjects(listener?.filter_chains);
+/** The names that a filter chain is for; none: all. */
+export function namesOf(chain: JsonObject | undefined): string {
+  return ((asObject(chain?.filter_chain_match)?.server_names ?? []) as string[]).toSorted().join(' ');
+}
+
+/** The TCP proxy of a listener's only filter chain, or of the first of several (that is for these names), in normal form. */
+export function tcpProxyOf(listener: JsonObject | undefined, names?: string): JsonObject | undefined {
+  const chains = [...asObjects(listener?.filter_chains), ...asObjects([listener?.default_filter_chain ?? {}])];
+  const chain = chains.find((c) => names === undefined || namesOf(c) === names);
   const found = asObjects(chain?.filters).map(({ typed_config }) => asObject(typed_config));
   const proxy = found.find((config) => asString(config?.['@type']).endsWith('.TcpProxy'));
   return proxy && normalTcpProxy(proxy);
@@ -67,9 +73,23 @@ export function gatewayProxy(proxy: ProxyResources, port: number, target: number
   return tcpProxyOf(named(target) ?? named(port));
 }
 
-/** The TCP proxy by which a client's sidecar treats connections to an address. */
-export function outboundProxy(proxy: ProxyResources, address: string, port: number): JsonObject | undefined {
-  return tcpProxyOf(proxy.listeners.find((l) => l.name === `${address}_${port}`));
+/** The TCP proxy by which a client's sidecar treats connections to an address, if `names` are there those that ask for one of them. */
+export function outboundProxy(
+  proxy: ProxyResources,
+  address: string,
+  port: number,
+  names = '',
+): JsonObject | undefined {
+  const own = proxy.listeners.find((l) => l.name === `${address}_${port}`);
+  if (names === '') return tcpProxyOf(own, '');
+  // names alone tell the services apart that have no address
+  return (
+    tcpProxyOf(own, names) ??
+    tcpProxyOf(
+      proxy.listeners.find((l) => l.name === `0.0.0.0_${port}`),
+      names,
+    )
+  );
 }
 
 /** The connection manager by which a server's sidecar takes requests at a port. */

@@ -40,6 +40,7 @@ test('logs in files and streams are written here', () => {
     { name: 'f', typed_config: { '@type': `${LOGGERS}.stream.v3.StderrAccessLog` } },
     { name: 'f', typed_config: { ...FILE, path: '/dev/stdout', format: '%PROTOCOL%\n' } },
     text('no operator at all, 100%%\n'),
+    text('%REQ(X-FORWARDED-PROTO?:SCHEME)%\n'),
     json({ a: '%REQ(X)%', b: { c: ['%PROTOCOL%', 1, true] } }),
     filtered({ not_health_check_filter: {} }),
     filtered({ response_flag_filter: {} }),

@@ -24,6 +24,8 @@ import {
   OWN_SETTINGS,
   ofStream,
   PREFACE,
+  readSettings,
+  settingsError,
 } from './frames.js';
 import type { End, H2Plane } from './plane.js';
 import { editedBlock, meshReply, unavailable } from './replies.js';
@@ -95,6 +97,7 @@ export class H2Client {
       gone: (from) => this.#gone(from),
       // what the client sends before it has done without a table only the connection that had it all can read
       replaceable: (ready) => ready && plane.begun(end),
+      broken: (error) => this.fail(error),
       hopeless: () => this.fail(ERROR.NO_ERROR),
     });
     this.#retries = new Retries(plane, end, {
@@ -159,8 +162,11 @@ export class H2Client {
     else if (this.#taken + this.plane.came(this.#end) > FIRST_WINDOW + this.#returned)
       this.fail(ERROR.FLOW_CONTROL_ERROR);
     else if (f.stream !== 0) this.#ofStream(f);
-    else if (f.type === FRAME.SETTINGS && !(f.flags & FLAG.ACK)) this.#connections.settings(f);
-    else if (f.type === FRAME.PING && !(f.flags & FLAG.ACK)) this.#send(frame(FRAME.PING, FLAG.ACK, 0, f.payload));
+    else if (f.type === FRAME.SETTINGS && !(f.flags & FLAG.ACK)) {
+      const error = settingsError(readSettings(f.payload));
+      if (error > 0) this.fail(error);
+      else this.#connections.settings(f);
+    } else if (f.type === FRAME.PING && !(f.flags & FLAG.ACK)) this.#send(frame(FRAME.PING, FLAG.ACK, 0, f.payload));
     else if (f.type === FRAME.WINDOW_UPDATE) {
       this.plane.grant(this.#end, f.payload.readUInt32BE(0) & 0x7fffffff);
       this.#waiting.flush();
@@ -195,6 +201,12 @@ export class H2Client {
       this.#moreRoom(f.stream, carried.upstream.initial - FIRST_WINDOW);
     }
     if (!carried) {
+      // nothing but a head begins a stream
+      const idle = !(f.stream & 1) || f.stream > this.plane.lastStream(this.#end);
+      if (idle && f.type <= FRAME.CONTINUATION && f.type !== FRAME.PRIORITY) {
+        this.fail(ERROR.PROTOCOL_ERROR);
+        return;
+      }
       this.#moved += dataOf(f); // of a stream that is over
       if (f.type === FRAME.HEADERS) this.#send(numberFrame(FRAME.RST_STREAM, f.stream, ERROR.INTERNAL_ERROR));
       return;
@@ -499,15 +511,18 @@ export class H2Client {
       if ((carried.retried?.number ?? stream) > last) this.#ended(stream, carried, REFUSED);
   }
 
-  #gone(from: Upstream): void {
-    for (const [stream, carried] of this.#streamsOf(from)) this.#ended(stream, carried, 'connection termination');
+  #gone(from: Upstream): number {
+    const streams = this.#streamsOf(from);
+    for (const [stream, carried] of streams) this.#ended(stream, carried, 'connection termination');
     this.#retries.gone(from);
+    return streams.size;
   }
 
   /** Ends the connection with a GOAWAY. */
   fail(error: number): void {
     if (this.#closed) return;
     const payload = Buffer.alloc(8);
+    payload.writeUInt32BE(this.plane.lastStream(this.#end), 0);
     payload.writeUInt32BE(error, 4);
     this.#send(frame(FRAME.GOAWAY, 0, 0, payload));
     const fd = fdOf(this.socket);

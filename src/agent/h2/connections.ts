@@ -1,5 +1,5 @@
 /** The connections that belong to one client: to the servers, and to the proxy. */
-import { FIRST_WINDOW, FLAG, FRAME, type Frame, frame, readSettings, SETTING } from './frames.js';
+import { ERROR, FIRST_WINDOW, FLAG, FRAME, type Frame, frame, readSettings, SETTING } from './frames.js';
 import type { End, H2Plane } from './plane.js';
 import { type Target, Upstream, type UpstreamEvents } from './upstream.js';
 
@@ -7,11 +7,13 @@ import { type Target, Upstream, type UpstreamEvents } from './upstream.js';
 const REOPEN_MS = 1000;
 
 /** What the connections tell the streams of their client. */
-export interface ConnectionsEvents extends Omit<UpstreamEvents, 'settled'> {
+export interface ConnectionsEvents extends Omit<UpstreamEvents, 'settled' | 'gone'> {
   /** a frame for the client itself */
   send(bytes: Uint8Array): void;
   /** the proxy's connection has ended: whether another one can take its place */
   replaceable(ready: boolean): boolean;
+  /** it is closed. @returns how many streams it had */
+  gone(from: Upstream): number;
   /** nothing can be done for the client any more */
   hopeless(): void;
 }
@@ -23,6 +25,8 @@ export class Connections {
   #proxy: Upstream | undefined;
   /** another one to the proxy, for streams that are tried again */
   #again: Upstream | undefined;
+  /** the proxy's connection has ended with streams on it, and without a word */
+  #refused = false;
   #servedAt = 0;
   #settings: Map<number, number> | undefined;
   /** how many have still to take over the client's last settings */
@@ -99,8 +103,16 @@ export class Connections {
       left: (f) => this.events.left(f),
       frame: (f, from) => this.events.frame(f, from),
       room: (more, from) => this.events.room(more, from),
-      settled: () => this.#settled(),
+      settled: () => {
+        this.#settled();
+        // Envoy lives: it has closed the one before for what the client had sent there
+        if (upstream === this.#proxy && this.#refused) this.events.broken(ERROR.PROTOCOL_ERROR, upstream);
+      },
       leaving: (last, from) => this.#leaving(last, from),
+      // what the proxy cannot read is as the client has sent it
+      broken: (error, from) => {
+        if (from === this.#proxy) this.events.broken(error, from);
+      },
       gone: (from) => this.#gone(from),
     });
     if (target.endpoint !== undefined) this.#servers.set(target.endpoint, upstream);
@@ -136,12 +148,13 @@ export class Connections {
   #gone(from: Upstream): void {
     if (this.#closed) return;
     for (; from.unsettled > 0; from.unsettled--) this.#settled();
-    this.events.gone(from);
+    const streams = this.events.gone(from);
     this.#left.delete(from);
     const { endpoint } = from.target;
     if (from === this.#again) this.#again = undefined;
     else if (from === this.#proxy) {
       this.#proxy = undefined;
+      this.#refused = streams > 0;
       if (this.events.replaceable(from.ready)) this.#openProxy();
       else this.events.hopeless();
     } else if (endpoint !== undefined && this.#servers.get(endpoint) === from) this.#servers.delete(endpoint);

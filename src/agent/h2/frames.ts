@@ -1,7 +1,17 @@
 /** Frames of HTTP/2 (RFC 9113, section 4) as bytes. */
 export const PREFACE = Buffer.from('PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n');
 export const FRAME = {
-  ...{ DATA: 0, HEADERS: 1, RST_STREAM: 3, SETTINGS: 4, PING: 6, GOAWAY: 7, WINDOW_UPDATE: 8, CONTINUATION: 9 },
+  ...{
+    DATA: 0,
+    HEADERS: 1,
+    PRIORITY: 2,
+    RST_STREAM: 3,
+    SETTINGS: 4,
+    PING: 6,
+    GOAWAY: 7,
+    WINDOW_UPDATE: 8,
+    CONTINUATION: 9,
+  },
 } as const;
 export const FLAG = { END_STREAM: 1, ACK: 1, END_HEADERS: 4, PADDED: 8, PRIORITY: 32 } as const;
 export const SETTING = {
@@ -9,9 +19,11 @@ export const SETTING = {
   ENABLE_PUSH: 2,
   MAX_CONCURRENT_STREAMS: 3,
   INITIAL_WINDOW_SIZE: 4,
+  MAX_FRAME_SIZE: 5,
 } as const;
 export const ERROR = {
   NO_ERROR: 0,
+  PROTOCOL_ERROR: 1,
   INTERNAL_ERROR: 2,
   FLOW_CONTROL_ERROR: 3,
   FRAME_SIZE_ERROR: 6,
@@ -84,6 +96,14 @@ export function numberFrame(type: number, stream: number, value: number): Buffer
   const payload = Buffer.alloc(4);
   payload.writeUInt32BE(value);
   return frame(type, 0, stream, payload);
+}
+
+/** What is wrong with a peer's settings (RFC 9113, section 6.5.2): an ERROR; 0: nothing. */
+export function settingsError(list: ReadonlyMap<number, number>): number {
+  const push = list.get(SETTING.ENABLE_PUSH) ?? 0;
+  const frame = list.get(SETTING.MAX_FRAME_SIZE) ?? MAX_PAYLOAD;
+  if ((list.get(SETTING.INITIAL_WINDOW_SIZE) ?? 0) > 0x7fffffff) return ERROR.FLOW_CONTROL_ERROR;
+  return push > 1 || frame < MAX_PAYLOAD || frame > 0xffffff ? ERROR.PROTOCOL_ERROR : 0;
 }
 
 export interface Frame {

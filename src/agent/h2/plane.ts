@@ -206,6 +206,11 @@ export class H2Plane {
     return get(this.#ends, client.id * H2EndSpec.size, H2EndSpec, 'open') !== 0;
   }
 
+  /** The last stream that a client has begun. */
+  lastStream(client: End): number {
+    return get(this.#ends, client.id * H2EndSpec.size, H2EndSpec, 'last_stream');
+  }
+
   /** Bytes of DATA for a server that its dummy has passed on. */
   passed(server: End): number {
     return Number(getBig(this.#ends, server.id * H2EndSpec.size, H2EndSpec, 'passed'));

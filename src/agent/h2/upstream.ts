@@ -50,6 +50,8 @@ export interface UpstreamEvents {
   settled(): void;
   /** it takes no more streams, and has not taken those after `last` */
   leaving(last: number, from: Upstream): void;
+  /** it says that what it was sent breaks the protocol (ERROR) */
+  broken(error: number, from: Upstream): void;
   /** it is closed, or cannot be used */
   gone(from: Upstream): void;
 }
@@ -202,7 +204,9 @@ export class Upstream {
       }
     } else if (f.type === FRAME.GOAWAY) {
       this.shut();
-      this.events.leaving(f.payload.length < 8 ? 0 : f.payload.readUInt32BE(0) & 0x7fffffff, this);
+      const error = f.payload.length < 8 ? 0 : f.payload.readUInt32BE(4);
+      if (error > 0) this.events.broken(error, this);
+      if (!this.gone) this.events.leaving(f.payload.length < 8 ? 0 : f.payload.readUInt32BE(0) & 0x7fffffff, this);
     }
   }
 

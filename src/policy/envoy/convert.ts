@@ -30,7 +30,7 @@ import {
   rawScalar,
   type Syntax,
 } from './scalars.js';
-import { isTypedStruct, opened } from './typed-struct.js';
+import { isTypedStruct, unwrapTypedStruct, type Written } from './typed-struct.js';
 
 /** One parsed document of an Envoy file. */
 export interface EnvoySource {
@@ -369,18 +369,32 @@ export class Converter {
       if (items.length > 0) this.error(node, path, 'missing-type', 'an extension needs "@type"');
       return items.length > 0 ? undefined : object;
     }
-    const typeNode = this.resolve(typeItem.value);
-    const url = isScalar(typeNode) ? String(typeNode.source ?? typeNode.value) : '';
-    const inner = isTypedStruct(url) ? opened(items, (n) => this.resolve(n)) : undefined;
-    const desc = inner?.desc ?? (url.includes('/') ? envoyRegistry().getMessage(typeOfUrl(url)) : undefined);
+    let url = this.text(typeItem.value);
+    let written: Written = {
+      type: typeItem.value ?? typeItem.key,
+      items: items.filter((item) => this.key(item) !== '@type'),
+      path,
+    };
+    // what is merged into an extension is no other type of message
+    if (isTypedStruct(url) && !this.partial) {
+      written = unwrapTypedStruct(this, written.items, path);
+      // of this URL, Envoy asks for no slash
+      const type = typeOfUrl(this.text(written.type));
+      if (type === '') {
+        this.error(node, path, 'missing-type', 'a TypedStruct needs a type_url');
+        return undefined;
+      }
+      url = isTypedStruct(type) ? type : `type.googleapis.com/${type}`;
+    }
+    const desc = url.includes('/') ? envoyRegistry().getMessage(typeOfUrl(url)) : undefined;
     if (!desc) {
       const hint = url.includes('/') ? undefined : 'it begins with type.googleapis.com/';
-      this.error(typeItem.value ?? typeItem.key, `${path}.@type`, 'unknown-type', `unknown type ${url}`, hint);
+      this.error(written.type, `${path}.@type`, 'unknown-type', `unknown type ${url}`, hint);
       return undefined;
     }
     object['@type'] = `type.googleapis.com/${desc.typeName}`;
     this.provenance.set(object, this.position(typeItem.key), '@type');
-    const rest = inner?.fields ?? items.filter((item) => this.key(item) !== '@type');
+    const rest = written.items;
     if (desc.typeName.startsWith('google.protobuf.') && desc.typeName !== 'google.protobuf.Empty') {
       for (const item of rest) {
         const key = this.key(item);
@@ -394,9 +408,14 @@ export class Converter {
       return object;
     }
     if (!this.enter(node, path)) return undefined;
-    const keys = this.fields(desc, object, rest, path);
+    const keys = this.fields(desc, object, rest, written.path);
     this.#depth--;
-    return this.finish(desc, object, keys, path, at);
+    return this.finish(desc, object, keys, written.path, at);
+  }
+
+  private text(node: unknown): string {
+    const value = this.resolve(node);
+    return isScalar(value) ? String(value.source ?? value.value) : '';
   }
 
   /** google.protobuf.Value: whatever stands there. */

@@ -113,7 +113,7 @@ function checkCluster(cluster: JsonObject, error: Report): void {
 }
 
 function checkConfigured(filter: JsonObject, field: string, error: Report): void {
-  if (filter.typed_config || filter.config_discovery || filter.is_optional) return;
+  if (asObject(filter.typed_config)?.['@type'] || filter.config_discovery || filter.is_optional) return;
   const name = asString(filter.name);
   error(filter, undefined, field, 'missing-type', `the filter ${name} needs a typed_config with its "@type"`);
 }

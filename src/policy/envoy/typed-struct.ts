@@ -1,30 +1,38 @@
-/** TypedStruct (xds.type.v3, udpa.type.v1): an extension of which the type and the fields stand one level below. */
-import type { DescMessage } from '@bufbuild/protobuf';
 import { isMap, isScalar, type Pair } from 'yaml';
-import { envoyRegistry, typeOfUrl } from './descriptors.js';
+import type { Converter } from './convert.js';
+import { typeOfUrl } from './descriptors.js';
 
-const TYPED_STRUCT = /\/(?:xds\.type\.v3|udpa\.type\.v1)\.TypedStruct$/;
+const TYPED_STRUCT = new Set(['udpa.type.v1.TypedStruct', 'xds.type.v3.TypedStruct']);
 
-/** Whether a type URL is that of a TypedStruct. */
-export const isTypedStruct = (url: unknown): boolean => typeof url === 'string' && TYPED_STRUCT.test(url);
+/** Where an extension's type and fields are written. */
+export interface Written {
+  /** the node of the type's URL; undefined where there is none */
+  readonly type: unknown;
+  readonly items: readonly Pair[];
+  readonly path: string;
+}
+
+/** Whether an extension's fields are in a `TypedStruct`: Envoy makes the extension that its `type_url` names from its `value`. */
+export function isTypedStruct(url: string): boolean {
+  return TYPED_STRUCT.has(typeOfUrl(url));
+}
 
 /**
- * What a TypedStruct holds, which is what Envoy takes it for (`Config::Utility::translateOpaqueConfig`).
- *
- * @param resolve follows aliases
- * @returns undefined if the type is not known here, or the struct has other fields: then it stays what it is
+ * What a `TypedStruct` says of an extension, from the entries beside its `@type`. Envoy reads its `value` as it would read these
+ * fields beside the `@type` itself. Adds diagnostics for other fields, and where `value` is no object.
  */
-export function opened(
-  items: readonly Pair[],
-  resolve: (node: unknown) => unknown,
-): { desc: DescMessage; fields: Pair[] } | undefined {
-  const found = new Map(items.map((item) => [isScalar(item.key) ? String(item.key.value) : '', item.value]));
-  const url = resolve(found.get('type_url') ?? found.get('typeUrl'));
-  const value = resolve(found.get('value'));
-  const other = [...found.keys()].some((key) => !['@type', 'type_url', 'typeUrl', 'value'].includes(key));
-  if (other || !isScalar(url) || !(value === undefined || isMap(value))) return undefined;
-  const text = String(url.value);
-  const desc = text.includes('/') ? envoyRegistry().getMessage(typeOfUrl(text)) : undefined;
-  if (!desc || desc.typeName.startsWith('google.protobuf.')) return undefined;
-  return { desc, fields: isMap(value) ? (value.items as Pair[]) : [] };
+export function unwrapTypedStruct(converter: Converter, entries: readonly Pair[], path: string): Written {
+  const found: { type: unknown; items: readonly Pair[] } = { type: undefined, items: [] };
+  for (const item of entries) {
+    const key = converter.key(item);
+    const value = converter.resolve(item.value);
+    if (key === 'type_url' || key === 'typeUrl') found.type = value;
+    else if (key !== 'value')
+      converter.error(item.key, `${path}.${key}`, 'unknown-field', 'unknown field of a TypedStruct');
+    else if (isMap(value)) found.items = value.items as Pair[];
+    else if (!isScalar(value) || value.value !== null) {
+      converter.error(item.value, `${path}.value`, 'wrong-type', 'expected an object');
+    }
+  }
+  return { ...found, path: `${path}.value` };
 }

@@ -95,6 +95,7 @@ export function portProtocol(port: {
   return { protocol: port.port === 80 || port.port === 8080 ? 'http' : 'auto', sniffed: true };
 }
 
+/** Whether requests of the protocol are taken apart. */
 export function isHttp(protocol: Protocol): boolean {
   return protocol === 'http' || protocol === 'http2';
 }

@@ -160,6 +160,11 @@ export const ROUTES: readonly Case[] = [
   {
     name: 'an answer of 204',
     route: { match: { prefix: '/' }, direct_response: { status: 204 } },
+    expect: 'kernel',
+  },
+  {
+    name: 'an answer of 204 with a body',
+    route: { match: { prefix: '/' }, direct_response: { status: 204, body: { inline_string: 'x' } } },
     expect: 'direct-response',
   },
   {

@@ -213,6 +213,32 @@ const rbac = (text: string): string =>
   `{name: r, typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC, ${text}}}, ${ROUTER}`;
 const empty = '{name: v, domains: ["*"]}';
 
+const LIMIT = 'type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit';
+const bucket = 'token_bucket: {max_tokens: 10, fill_interval: 1s}';
+const struct = (text: string, type = 'xds.type.v3'): string =>
+  `{name: l, typed_config: {"@type": type.googleapis.com/${type}.TypedStruct, ${text}}}, ${ROUTER}`;
+const valued = (value: string, url = LIMIT): string => `type_url: ${url}, value: ${value}`;
+
+/** Extensions in a TypedStruct, and without a type. */
+const STRUCTS: readonly (readonly [string, string])[] = [
+  ['a struct', struct(valued(`{stat_prefix: x, ${bucket}}`))],
+  ['the older one', struct(valued(`{stat_prefix: x, ${bucket}}`), 'udpa.type.v1')],
+  ['one that never was', struct(valued(`{stat_prefix: x, ${bucket}}`), 'xds.type.v1')],
+  ['camel case', struct(`typeUrl: ${LIMIT}, value: {statPrefix: x}`)],
+  ['a URL without a slash', struct(valued('{stat_prefix: x}', LIMIT.slice('type.googleapis.com/'.length)))],
+  ['an unknown type', struct(valued('{stat_prefix: x}', `${LIMIT}s`))],
+  ['no URL', struct('value: {stat_prefix: x}')],
+  ['a struct in a struct', struct(valued(`{${valued('{stat_prefix: x}')}}`, 'type.googleapis.com/xds.type.v3.TypedStruct'))],
+  ['an unknown field in it', struct(valued('{stat_prefix: x, nope: 1}'))],
+  ['an unknown field beside it', struct(`${valued('{stat_prefix: x}')}, nope: 1`)],
+  ['a type in it', struct(valued(`{stat_prefix: x, "@type": ${LIMIT}}`))],
+  ['what its type refuses', struct(valued('{stat_prefix: ""}'))],
+  ['odd scalars in it', struct(valued('{stat_prefix: 1.20, token_bucket: {max_tokens: "10", fill_interval: 1s}}'))],
+  ['no value', struct(valued('~'))],
+  ['a list', struct(valued('[]'))],
+  ['a router without a type', '{name: envoy.filters.http.router, typed_config: {}}'],
+]; // biome-ignore format: one a line
+
 const HTTP: readonly Probe[] = [
   { name: 'a route', text: to('prefix: /') },
   { name: 'no router', text: bootstrapWith(empty, '') },
@@ -303,6 +329,7 @@ const HTTP: readonly Probe[] = [
       rbac('rules: {policies: {p: {permissions: [{any: false}], principals: [{any: true}]}}}'),
     ),
   },
+  ...STRUCTS.map(([name, filters]) => ({ name: `TypedStruct: ${name}`, text: bootstrapWith(empty, filters) })),
   { name: 'RBAC action 7', text: bootstrapWith(empty, rbac('rules: {action: 7, policies: {}}')) },
   {
     name: 'RBAC bad range',
