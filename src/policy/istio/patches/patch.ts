@@ -72,7 +72,7 @@ function message(context: Context, patch: Patch, written: unknown): { value: Jso
   }
   const config = asObject(asObject(written as Json)?.typed_config);
   // istiod merges extensions of one type
-  if (/^MERGE/.test(patch.operation) && /_FILTER$/.test(patch.applyTo) && isTypedStruct(config?.['@type']))
+  if (/^MERGE/.test(patch.operation) && /_FILTER$/.test(patch.applyTo) && isTypedStruct(String(config?.['@type'])))
     return { value, problem: 'a TypedStruct is merged' };
   const wrong = found.find(({ code, severity }) => severity === 'error' && code !== 'unknown-field');
   return { value, ...(wrong ? { problem: `${wrong.field ?? 'the value'}: ${wrong.message}` } : {}) };
