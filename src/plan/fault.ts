@@ -5,6 +5,9 @@ import { headerCondition } from './header-match.js';
 import type { Condition } from './ir.js';
 import { has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
 
+/** After such an answer of its own, Envoy closes a connection of HTTP/1.1, which may not be in order (tried). */
+export const CLOSES = 400;
+
 const SCALES: Record<string, number> = { '': 100, HUNDRED: 100, TEN_THOUSAND: 10_000, MILLION: 1_000_000 };
 
 /** How much of the requests a FractionalPercent means. */
@@ -60,7 +63,7 @@ export function faultOutcome(
   const status = num(abort, 'http_status');
   if (aborted !== 'none') {
     if (!has(abort, 'http_status')) leave('the fault is not a fixed status', 'abort');
-    else if (status < 400) leave(`status ${status}`, 'abort');
+    else if (status <= CLOSES) leave(`status ${status}`, 'abort');
   }
   const chances = [
     [delay, delayed, 'delay'],

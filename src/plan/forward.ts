@@ -290,6 +290,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
       bool(ctx.routeConfig, 'most_specific_header_mutations_wins'),
       clusterLevel(notes, ctx.route, ctx.path),
       ctx.filters.request,
+      listener.streams ? 'HTTP/2' : 'HTTP/1.1',
     ),
   );
   if (edits.some((e) => e.op !== 'remove' && typeof e.value !== 'string')) listener.usesRemoteIp();

@@ -76,18 +76,23 @@ function literalValue(value: string): string | undefined {
   return parts.some((p) => p.includes('%')) ? undefined : parts.join('%');
 }
 
+/** What requests are of, as %PROTOCOL% says it. */
+export type Protocol = 'HTTP/1.1' | 'HTTP/2';
+
 /** Commands whose values are known where a request is decided, and never empty. */
 const COMMANDS: Readonly<Record<string, Piece>> = {
   DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT: { kind: 'source_ip' },
   DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT: { kind: 'source_ip' },
-  PROTOCOL: { kind: 'literal', value: 'HTTP/1.1' },
 };
 
 /** A header value with %COMMANDS% as pieces; undefined: one of them is computed by the proxy. */
-function madeValue(value: string): Piece[] | undefined {
+function madeValue(value: string, protocol: Protocol): Piece[] | undefined {
   const parts = readFormat(value);
   if (parts instanceof UnknownOperator) return undefined;
-  const pieces = parts.map((part) => (typeof part === 'string' ? literal(part) : COMMANDS[part.command]));
+  const pieces = parts.map((part) => {
+    if (typeof part === 'string') return literal(part);
+    return part.command === 'PROTOCOL' ? literal(protocol) : COMMANDS[part.command];
+  });
   return pieces.includes(undefined) ? undefined : (pieces as Piece[]);
 }
 
@@ -125,13 +130,14 @@ export function headerOption(
   at: string,
   side: Side,
   made?: MadeValues,
+  protocol: Protocol = 'HTTP/1.1',
 ): HeaderEdit | undefined {
   onlyFields(notes, option, at, ['header', 'append', 'append_action', 'keep_empty_value']);
   const header = obj(option, 'header') ?? {};
   onlyFields(notes, header, join(at, 'header'), ['key', 'value']);
   const name = str(header, 'key').toLowerCase();
   const text = withEnvironment(str(header, 'value'), notes.environment);
-  const value = literalValue(text) ?? (side === 'request' ? madeValue(text) : madeFor(text, made));
+  const value = literalValue(text) ?? (side === 'request' ? madeValue(text, protocol) : madeFor(text, made));
   if (value === undefined) {
     const what = `the value of ${name} is computed per request`;
     notes.add('header-format', what, join(at, 'header.value'), header, 'value');
@@ -156,12 +162,18 @@ export function headerOption(
   return { op, name, value };
 }
 
-function additions(notes: Notes, { owner, path }: Level, side: Side, made?: MadeValues): HeaderEdit[] {
+function additions(
+  notes: Notes,
+  { owner, path }: Level,
+  side: Side,
+  made?: MadeValues,
+  protocol?: Protocol,
+): HeaderEdit[] {
   const overwrites: HeaderEdit[] = [];
   const adds: HeaderEdit[] = [];
   const key = `${side}_headers_to_add`;
   list(owner, key).forEach((option, i) => {
-    const edit = headerOption(notes, option, join(path, `${key}[${i}]`), side, made);
+    const edit = headerOption(notes, option, join(path, `${key}[${i}]`), side, made, protocol);
     if (edit) (edit.op.startsWith('overwrite') ? overwrites : adds).push(edit);
   });
   const names = [...overwrites, ...adds].map((e) => e.name);
@@ -239,7 +251,7 @@ function removals(level: Level, side: Side): HeaderEdit[] {
  * The edits of all levels, outermost effect last: route, virtual host, route configuration, or the other way round with
  * most_specific_header_mutations_wins. What the fast path cannot do becomes a reason.
  * @param first the chosen cluster's own, which come first in either order
- * @param before edits that filters have made before
+ * @param before edits that filters have made before; @param protocol of the requests
  */
 export function requestEdits(
   notes: Notes,
@@ -247,11 +259,12 @@ export function requestEdits(
   mostSpecificWins: boolean,
   first?: Level,
   before: readonly HeaderEdit[] = [],
+  protocol?: Protocol,
 ): HeaderEdit[] {
   const byName = new Map<string, HeaderEdit[]>();
   for (const edit of before) byName.set(edit.name, fold(byName.get(edit.name) ?? [], edit));
   for (const level of inOrder(levels, mostSpecificWins, first)) {
-    for (const edit of [...removals(level, 'request'), ...additions(notes, level, 'request')]) {
+    for (const edit of [...removals(level, 'request'), ...additions(notes, level, 'request', undefined, protocol)]) {
       const field = join(level.path, edit.op === 'remove' ? 'request_headers_to_remove' : 'request_headers_to_add');
       if (handledByProxy(notes, edit.name, field, level.owner)) continue;
       byName.set(edit.name, fold(byName.get(edit.name) ?? [], edit));
@@ -273,6 +286,11 @@ export function answerEdit(notes: Notes, edit: HeaderEdit, field: string, owner:
   }
   if (!removed && (SET_BY_PROXY.has(name) || name.startsWith('x-envoy-'))) {
     notes.add('response-headers', `${name} is maintained by the proxy`, field, owner);
+    return undefined;
+  }
+  // of what Envoy keeps in one line, nothing is appended then (tried)
+  if (edit.op === 'append' && edit.value === '' && !name.startsWith('x-')) {
+    notes.add('response-headers', `an empty value is appended to ${name}`, field, owner);
     return undefined;
   }
   if (

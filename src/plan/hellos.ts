@@ -127,7 +127,9 @@ export function routeFor(
   hello: { readonly name?: string; readonly protocols: readonly string[] } | undefined,
 ): number | undefined {
   if (!hello) return plain.route;
-  const { name = '', protocols } = hello;
+  const { protocols } = hello;
+  // as Envoy's tls_inspector has it
+  const name = hello.name?.toLowerCase() ?? '';
   const labels = name.split('.');
   const wildcards = labels.slice(1).map((_, i) => `*.${labels.slice(i + 1).join('.')}`);
   const found = [name, ...wildcards].map((n) => names.find((named) => named.name === n)).find((n) => n !== undefined);

@@ -63,6 +63,8 @@ export class FilterChain {
     this.#context = context;
     this.#replies = readLocalReplies(base, hcm, path, context.mayChange);
     const filters = list(hcm, 'http_filters');
+    // Envoy takes such a chain, and never answers (tried)
+    if (filters.length === 0) base.add('http-filter', 'there is no router', join(path, 'http_filters'), hcm);
     filters.forEach((f, i) => {
       this.#read(f, join(path, `http_filters[${i}]`), i === filters.length - 1);
     });

@@ -9,7 +9,7 @@ import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import { editText, type Named } from './answers.js';
 import { ALWAYS, all, any, not } from './conditions.js';
 import { descriptorConditions, type MetDescriptor } from './descriptors.js';
-import { share } from './fault.js';
+import { CLOSES, share } from './fault.js';
 import { headerOption } from './header-edits.js';
 import type { AnswerEdit, Condition, Plan, ReplyAction, TokenBucket } from './ir.js';
 import { anyType, bool, durationMs, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
@@ -286,6 +286,8 @@ export function localLimit(
   if (place.shared !== undefined && !bare(place))
     notes.add('rate-limit', 'the proxy alone counts requests without a route here', path, config);
   const code = statusCode(obj(config, 'status'));
+  if (code === CLOSES)
+    notes.add('rate-limit', `status ${code}, which closes the connection`, join(path, 'status'), config, 'status');
   const headers = refusalHeaders(notes, config, path);
   if (notes.reasons.length > before) return undefined;
   return { id, steps, reply: { status: code < 400 ? 429 : code, body: DENIED, headers }, figures };

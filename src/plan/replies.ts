@@ -3,6 +3,7 @@ import type { JsonObject } from '../policy/resources.js';
 import type { RouteContext, Variant } from './actions.js';
 import { proxied } from './actions.js';
 import { ALWAYS, all, headerPresent, not, test } from './conditions.js';
+import { CLOSES } from './fault.js';
 import type { Piece, ReplyAction } from './ir.js';
 import { type LogOperator, writes } from './log-format.js';
 import { bool, has, join, type Notes, num, obj, onlyFields, str } from './notes.js';
@@ -120,8 +121,8 @@ export function joinLiterals(pieces: readonly Piece[]): Piece[] {
   return out;
 }
 
-/** A DirectResponseAction as variants. */
-export function directResponseVariants(notes: Notes, response: JsonObject, path: string): Variant[] {
+/** A DirectResponseAction as variants. @param streams requests are of HTTP/2 */
+export function directResponseVariants(notes: Notes, response: JsonObject, path: string, streams: boolean): Variant[] {
   onlyFields(notes, response, path, ['status', 'body']);
   const status = num(response, 'status');
   const source = obj(response, 'body');
@@ -130,6 +131,14 @@ export function directResponseVariants(notes: Notes, response: JsonObject, path:
   if (status < 200 || status === 201 || bodiless || (status >= 300 && status < 400)) {
     notes.add('direct-response', `status ${status}`, join(path, 'status'), response, 'status');
   }
+  if (status === CLOSES && !streams)
+    notes.add(
+      'direct-response',
+      `status ${status}, which closes the connection`,
+      join(path, 'status'),
+      response,
+      'status',
+    );
   if (source) {
     for (const key of Object.keys(source)) {
       if (key !== 'inline_string')

@@ -89,7 +89,8 @@ function variantsOf(notes: Notes, ctx: RouteContext): Variant[] {
   const action = kind === undefined ? undefined : obj(route, kind);
   if (kind === 'route') return forwardVariants(notes, action!, ctx, join(path, 'route'));
   if (kind === 'redirect') return redirectVariants(notes, action!, ctx, join(path, 'redirect'));
-  if (kind === 'direct_response') return directResponseVariants(notes, action!, join(path, 'direct_response'));
+  if (kind === 'direct_response')
+    return directResponseVariants(notes, action!, join(path, 'direct_response'), ctx.listener.streams);
   notes.add('route-action', `the action is ${kind ?? 'missing'}`, join(path, kind ?? 'route'), route);
   return [proxied(notes, ALWAYS)];
 }

@@ -12,6 +12,7 @@ import { oddRequest, ordinaryRequest, type Request } from '../differential/reque
 import { type ListenerConfig, listenerConfig } from '../differential/route-config.js';
 import { findEnvoy } from '../plan/envoy-oracle.js';
 import { Kernel } from './kernel.js';
+import { record } from './table/record.js';
 import { World } from './world.js';
 
 const PAIRS = Number(process.env.SIDESTEP_PAIRS ?? 1500);
@@ -182,6 +183,7 @@ test('the interpreter, the kernel and Envoy agree', { skip, timeout: 3_600_000 }
     kernel?.close();
   }
   const { pairs, forward, reply, proxy } = tally;
+  record('everything', pairs, forward + reply);
   t.diagnostic(`seed ${SEED}: ${pairs} pairs, ${forward} forwarded, ${reply} answered, ${proxy} left to Envoy`);
   assert.ok(forward > 0.3 * pairs && reply > 0.1 * pairs, 'too few were decided');
 });

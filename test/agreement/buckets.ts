@@ -1,5 +1,6 @@
 /** Buckets of rate limits for tests that count: they begin full, and take longer to get a token than any test. */
 import { bucketTimes } from '../../src/agent/token-buckets.js';
+import { FIGURE } from '../../src/layout/actions.js';
 import { BUCKET_SHIFT, BucketSpec } from '../../src/layout/counts.js';
 import { set } from '../../src/layout/struct.js';
 import type { TokenBucket } from '../../src/plan/ir.js';
@@ -9,7 +10,7 @@ import type { Kernel } from './kernel.js';
 export class TestBuckets {
   readonly #left: number[];
   /** @param buckets by index */
-  constructor(buckets: readonly TokenBucket[]) {
+  constructor(private readonly buckets: readonly TokenBucket[]) {
     this.#left = buckets.map(({ maxTokens }) => maxTokens);
   }
   #taken: number[] = [];
@@ -22,6 +23,15 @@ export class TestBuckets {
       this.#taken.push(index);
     }
     return left;
+  }
+
+  /** What x-ratelimit headers say. @param of a FIGURE */
+  figure(index: number, of: number): number {
+    const { maxTokens, fillMs, tokensPerFill } = this.buckets[index]!;
+    const left = this.#left[index]!;
+    if (of === FIGURE.LIMIT) return maxTokens;
+    if (of === FIGURE.REMAINING) return left;
+    return left > 0 ? 0 : Math.ceil(fillMs / tokensPerFill / 1000);
   }
 
   /** A request is decided. @param proxys it is the proxy's, and has taken nothing */

@@ -5,8 +5,10 @@
  */
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
+#include "answer-edit.h"
 #include "bucket.h"
 #include "token.h"
+#include "trace.h"
 
 struct whole_image {
   __u8 bytes[IMAGE_SIZE + IMAGE_SLACK];
@@ -89,9 +91,15 @@ int decide_one(struct __sk_buff *skb) {
   if (!action_at)
     return 0;
   const struct action *action = AT(struct action, bytes, action_at);
+  if (action->trace)
+    begin_trace(s, image_u64(bytes, action->trace));
+  if (action->kind == ACTION_FORWARD && action->variables && !take_variables(&w, action))
+    return 0;
   /* what cannot be sent, or answered, is the proxy's before anything is drawn */
   int built = action->kind == ACTION_FORWARD ? build_request(&w, action)
                                              : action->kind == ACTION_REPLY && replies(s, action);
+  if (built && !q.draw && s->n_lots && !can_answer(&w, s->lots[0].bucket ? 1 : 0))
+    return 0;
   if (built && q.draw && s->n_lots) {
     int other = before_draw(&w, action, 0, 0);
     if (!other)

@@ -59,6 +59,8 @@ export interface WorldOptions {
   /** of the clusters */
   readonly cluster?: JsonObject;
   readonly script?: Script;
+  /** programs that are loaded, and stay so */
+  readonly plane?: H2Plane;
   /** what the servers, and clusters of one of them each, are called, instead of `one` and `two` */
   readonly servers?: readonly string[];
   /** clusters of several */
@@ -105,9 +107,13 @@ export function ask(
   });
 }
 
+/** The programs, which the kernel takes seconds to check. */
+export const loadPlane = (): Promise<H2Plane> => H2Plane.open(join(packageRoot(), 'dist/h2.bpf.o'));
+
 export class H2World {
   private constructor(
     readonly plane: H2Plane,
+    private readonly planeStays: boolean,
     private readonly lab: Lab,
     readonly servers: readonly http2.Http2Server[],
     private readonly listener: Server,
@@ -157,7 +163,7 @@ export class H2World {
         proxyEndpointId: () => 1001,
         programNumber: (program) => programs.number(program),
       });
-      const plane = await H2Plane.open(join(packageRoot(), 'dist/h2.bpf.o'));
+      const plane = more.plane ?? (await loadPlane());
       plane.map('image0').mmap().bytes.set(image);
       const clients = new Set<H2Client>();
       const listener = net.createServer({ pauseOnConnect: true }, (socket) => {
@@ -174,7 +180,7 @@ export class H2World {
         );
       });
       await once(listener.listen(0, HOST), 'listening');
-      return new H2World(plane, lab, servers, listener, envoyPort, clients, names);
+      return new H2World(plane, more.plane !== undefined, lab, servers, listener, envoyPort, clients, names);
     } catch (error) {
       await lab.close();
       throw error;
@@ -221,7 +227,7 @@ export class H2World {
     for (const client of [...this.clients]) client.close();
     this.listener.close();
     for (const s of this.servers) s.close();
-    this.plane.close();
+    if (!this.planeStays) this.plane.close();
     await this.lab.close();
   }
 }

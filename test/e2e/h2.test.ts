@@ -65,7 +65,7 @@ test('the same requests through Envoy alone', options, () =>
       {
         match: { path: '/one/edited' },
         route: { cluster: 'one', prefix_rewrite: '/other', ...FORWARD },
-        request_headers_to_add: [{ header: { key: 'x-added', value: 'yes' } }],
+        request_headers_to_add: [{ header: { key: 'x-added', value: 'by %PROTOCOL%' } }],
         request_headers_to_remove: ['x-gone'],
       },
       {

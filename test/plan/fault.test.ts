@@ -17,6 +17,7 @@ const CASES: readonly [what: string, fault: JsonObject, expected: number | 'none
   ['none: no percentage', { abort: { http_status: 503 } }, 'none'],
   ['none: 0%', { abort: { http_status: 503, percentage: { numerator: 0 } } }, 'none'],
   ['an unknown denominator', { abort: { http_status: 503, percentage: { ...full, denominator: 'X' } } }, undefined],
+  ['a status that closes the connection', { abort: { http_status: 400, percentage: full } }, undefined],
   ['half', { abort: { http_status: 503, percentage: { numerator: 50 } } }, 503],
   ['gRPC', { abort: { grpc_status: 14, percentage: full } }, undefined],
   [

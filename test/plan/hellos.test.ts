@@ -48,7 +48,7 @@ describe('listeners about ClientHellos', () => {
       { default_filter_chain: chain('d') },
     );
     assert.equal(plan.listeners[0]?.offloaded, true, JSON.stringify(plan.listeners[0]?.reasons));
-    const found = ['a.test', 'y.x.test', 'z.y.x.test', 'x.test', 'test', 'raw.test', undefined].map((n) => to(plan, n));
+    const found = ['a.test', 'Y.x.TEST', 'z.y.x.test', 'x.test', 'test', 'raw.test', undefined].map((n) => to(plan, n));
     assert.deepEqual(found, ['a', 'a', 'a', 'b', 'd', 'd', 'd']);
     assert.equal(plan.listeners[0]?.hellos?.plain.route, 3);
     const options = { generation: 1, endpointId: (_: string, port: number) => port, proxyEndpointId: () => 0 };

@@ -63,10 +63,13 @@ export async function compareHellos(
   around: Trial,
   tally: Tally,
 ): Promise<void> {
-  const own = hellos.names.slice(0, MOST_NAMES).flatMap(({ name }) => [name.replace('*', 'a.b'), `x.${name.slice(2)}`]);
+  const own = hellos.names
+    .slice(0, MOST_NAMES)
+    .flatMap(({ name }) => [name.replace('*', 'a.b'), `x.${name.slice(2)}`, name.replace('*', 'A').toUpperCase()]);
   const protocols = [...hellos.names.map(({ way }) => way), hellos.other].flatMap((way) => way.protocols);
-  const offers = [[], ...new Set(protocols.map(({ name }) => name))].map((p) => [p].flat());
-  const said = ['nobody.example', undefined, ...new Set(own)].flatMap((name) =>
+  const named = [...new Set(protocols.map(({ name }) => name))];
+  const offers = [[], ...named.map((name) => [name]), ['none', ...named], [...named].reverse()];
+  const said = ['nobody.example', undefined, 'a.test.', '.test', 'x..test', ...new Set(own)].flatMap((name) =>
     offers.map((offer) => ({ ...(name === undefined ? {} : { name }), protocols: offer })),
   );
   for (const hello of [undefined, ...said]) {

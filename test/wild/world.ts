@@ -7,12 +7,13 @@ import { isDeepStrictEqual } from 'node:util';
 import fc from 'fast-check';
 import { AnswerPrograms, editAnswer } from '../../src/agent/answer-programs.js';
 import { findToken } from '../../src/agent/token-places.js';
+import { FIGURES } from '../../src/compile/answer-edits.js';
 import { compileImage } from '../../src/compile/image.js';
 import { type Decision, interpret, type Surroundings } from '../../src/compile/interpret.js';
 import type { Driver } from '../../src/lab/driver.js';
 import { type EnvoyHandle, startEnvoy } from '../../src/lab/envoy.js';
 import type { Lab } from '../../src/lab/processes.js';
-import { buildPlan } from '../../src/plan/build.js';
+import { type Assumptions, buildPlan } from '../../src/plan/build.js';
 import type { Reason, TokenBucket } from '../../src/plan/ir.js';
 import { factWords, judgeToken, type KeysOf, keysOfSet } from '../../src/plan/judge-token.js';
 import { headerLines } from '../../src/plan/token-headers.js';
@@ -23,8 +24,9 @@ import { loadFiles } from '../../src/policy/load.js';
 import type { Clients, Resources } from '../../src/policy/resources.js';
 import { buildStaticBootstrap } from '../../src/proxy/bootstrap.js';
 import { fillBuckets, TestBuckets } from '../agreement/buckets.js';
+import { chanceless } from '../agreement/chanceless.js';
 import type { Kernel } from '../agreement/kernel.js';
-import { compareKernel, type Outcome, outcomeOf, outcomeOfDecision, UUID } from '../agreement/world.js';
+import { compareKernel, type Outcome, outcomeOf, outcomeOfDecision, plain } from '../agreement/world.js';
 import { headersOf } from '../differential/echo-server.js';
 import { exchange, type Request, requestBytes } from '../differential/requests.js';
 import { compareConnections, compareHellos } from './connections.js';
@@ -35,8 +37,13 @@ const SOURCE = Uint8Array.of(127, 0, 0, 1);
 /** Draws by which weighted clusters and chances are told apart: every share of 1 in 64 is seen. */
 const DRAWS = 128;
 const BATCH = 60;
+/** Ids of requests: of which the first is traced where some are, the second where all are. */
+const UUIDS = ['00000000-89ab-4cde-8f01-23456789abcd', '0000270f-89ab-4cde-8f01-23456789abcd'];
 export interface Difference {
   readonly file: string;
+  /** of requests: the name of their listener, and where in them this one is */
+  readonly listener?: string;
+  readonly at?: number;
   readonly request: string;
   readonly why: string;
 }
@@ -70,7 +77,7 @@ const IGNORED = new Set(['date', 'server', 'x-envoy-upstream-service-time', 'con
 const answerSummary = (headers: readonly (readonly [string, string])[]): string[] =>
   headers
     .filter(([name]) => !IGNORED.has(name.toLowerCase()))
-    .map(([name, value]) => `${name.toLowerCase()}: ${value.replace(UUID, 'UUID')}`)
+    .map(([name, value]) => `${name.toLowerCase()}: ${value.trim()}`)
     .sort();
 
 /** Policies in force. */
@@ -79,25 +86,44 @@ interface InForce {
   readonly programs: AnswerPrograms;
   readonly upstreams: readonly string[];
   readonly buckets: readonly TokenBucket[];
+  /** of the buckets, while requests are counted */
+  readonly figures: { held?: TestBuckets };
 }
 
 const isProxys = ({ result, action }: Decision): boolean => result !== 'decided' || action === 'proxy';
 
 /** What becomes of a request by a decision, with each endpoint that comes into question. */
-const wholes = (decision: Decision, { programs, upstreams }: InForce): Whole[] =>
+const wholes = (decision: Decision, { programs, upstreams }: InForce, request: Request): Whole[] =>
   (decision.action === 'forward' ? decision.endpoints : [0]).map((endpoint) => {
     const upstream = upstreams[endpoint] ?? '?';
-    return { ...outcomeOfDecision(decision, upstream), ...answerOf(decision, upstream, programs) };
+    return known({ ...outcomeOfDecision(decision, upstream), ...answerOf(decision, upstream, programs) }, request);
   });
 
+/** Without what chance has made. */
+function known(whole: Whole, request: Request): Whole {
+  const asked = requestBytes(request).toString('latin1');
+  const { answer } = whole;
+  return { ...plain(whole, request), ...(answer && { answer: answer.map((line) => chanceless(line, asked)).sort() }) };
+}
+
 /** The same decision may differ by chance (weights, percentages) or by what rate limits have left: every outcome that it can have. */
-function outcomesOf(inForce: InForce, listener: number, bytes: Buffer, around: Surroundings): Whole[] | undefined {
+function outcomesOf(inForce: InForce, listener: number, request: Request, around: Surroundings): Whole[] | undefined {
+  const bytes = requestBytes(request);
   const seen: Whole[] = [];
-  for (let draw = 0; draw < DRAWS; draw++) {
+  let drawn = true; // or no draw changes anything
+  for (let draw = 0; draw < DRAWS && drawn; draw++) {
     const random = (draw * 2_654_435_761) % 2 ** 32; // even in its high bits and in its low ones
-    const decision = interpret(inForce.image, listener, bytes, { ...around, random, token: () => draw % 2 === 0 });
+    drawn = false;
+    const ask = <T>(answer: T): T => {
+      drawn = true;
+      return answer;
+    };
+    const lots = Object.defineProperty({ ...around, token: () => ask(draw % 2 === 0) }, 'random', {
+      get: () => ask(random),
+    });
+    const decision = interpret(inForce.image, listener, bytes, lots);
     if (isProxys(decision)) return undefined;
-    for (const outcome of wholes(decision, inForce))
+    for (const outcome of wholes(decision, inForce, request))
       if (!seen.some((o) => isDeepStrictEqual(o, outcome))) seen.push(outcome);
   }
   return seen;
@@ -145,7 +171,8 @@ async function ask(client: Driver, address: string, port: number, requests: read
     });
     for (const answer of answers) {
       const outcome = outcomeOf(answer);
-      outcomes.push(outcome.kind === 'reply' ? outcome : { ...outcome, answer: answerSummary(answer.headers) });
+      const whole = outcome.kind === 'reply' ? outcome : { ...outcome, answer: answerSummary(answer.headers) };
+      outcomes.push(known(whole, requests[outcomes.length]!));
     }
     if (answers.length === 0) outcomes.push(undefined);
   }
@@ -162,7 +189,8 @@ export interface Trial {
   /** requests for each listener that the kernel decides anything for */
   readonly requests: number;
   /** makes the requests for a listener; default: of its words */
-  readonly requestsFor?: (hints: Hints, seed: number, n: number) => readonly Request[];
+  readonly requestsFor?: (hints: Hints, seed: number, n: number, listener: string) => readonly Request[];
+  readonly assumed?: Assumptions;
   /** rate limits are counted, request by request: nothing else is left to chance */
   readonly counted?: boolean;
 }
@@ -189,10 +217,11 @@ export async function tryPolicies(
 
 async function tryResources(file: string, resources: Resources, around: Trial, tally: Tally): Promise<void> {
   relocate(resources, around.echoes);
-  const plan = buildPlan(resources);
+  const plan = buildPlan(resources, around.assumed);
   if (!plan.listeners.some((l) => l.offloaded)) return;
   const byPort = new Map(around.echoes.ports.map((port, i) => [port, i]));
-  const programs = new AnswerPrograms(() => 0);
+  const figures: InForce['figures'] = {};
+  const programs = new AnswerPrograms((place, of) => figures.held?.figure(place, FIGURES[of]) ?? 0);
   const buckets: TokenBucket[] = [];
   const compiled = compileImage(plan, {
     generation: 1,
@@ -204,7 +233,7 @@ async function tryResources(file: string, resources: Resources, around: Trial, t
     proxyEndpointId: () => 1001,
     programNumber: (program) => programs.number(program),
   });
-  const inForce: InForce = { image: compiled.image, programs, upstreams: around.echoes.names, buckets };
+  const inForce: InForce = { image: compiled.image, programs, upstreams: around.echoes.names, buckets, figures };
   around.kernel?.install(compiled.image);
   let envoy: EnvoyHandle;
   try {
@@ -238,9 +267,11 @@ async function tryResources(file: string, resources: Resources, around: Trial, t
       if (all.length > 0 && all.every(({ id }) => isFull(compiled.verdicts.get(id)))) continue;
       const seed = around.seed + index;
       const { requests: n, requestsFor } = around;
-      const requests = requestsFor?.(hints, seed, n) ?? fc.sample(requestOf(hints), { seed, numRuns: n });
+      const requests =
+        requestsFor?.(hints, seed, n, listenerPlan.name) ?? fc.sample(requestOf(hints), { seed, numRuns: n });
       const where = {
-        ...{ file, address: asString(socket.address), port: Number(socket.port_value) },
+        ...{ file, name: listenerPlan.name, address: asString(socket.address), port: Number(socket.port_value) },
+        traced: listenerPlan.trace !== undefined,
         ...(listenerPlan.tokens && { tokens: listenerPlan.tokens }),
       };
       await compareRequests(inForce, index, requests, where, around, tally, met);
@@ -265,27 +296,36 @@ async function compareRequests(
   inForce: InForce,
   listener: number,
   requests: readonly Request[],
-  where: { file: string; address: string; port: number; tokens?: TokenPlan },
+  where: { file: string; name: string; address: string; port: number; tokens?: TokenPlan; traced: boolean },
   around: Trial,
   tally: Tally,
   met: Set<number>,
 ): Promise<void> {
   const decided: { request: Request; own: Whole[] }[] = [];
   const differ = (request: Request, why: string) =>
-    tally.differences.push({ file: where.file, request: JSON.stringify(request), why });
+    tally.differences.push({
+      ...{ file: where.file, listener: where.name, at: requests.indexOf(request) },
+      ...{ request: JSON.stringify(request), why },
+    });
   const { kernel } = around;
+  const uuids = where.traced ? UUIDS : UUIDS.slice(0, 1);
   if (around.counted && kernel) fillBuckets(kernel, inForce.buckets);
   const held = new TestBuckets(inForce.buckets);
+  inForce.figures.held = held;
   for (const request of requests) {
     tally.pairs++;
     const bytes = requestBytes(request);
     const token = await tokenOf(where.tokens, listener, request, kernel);
     if (token) tally.known++;
-    const base = { sourceIp: SOURCE, random: 0, uuid: '01234567-89ab-4cde-8f01-23456789abcd', ...token };
+    const base = { sourceIp: SOURCE, random: 0, uuid: uuids[0]!, ...token };
     if (around.counted) {
-      const decision = interpret(inForce.image, listener, bytes, { ...base, token: (bucket) => held.take(bucket) });
+      const decision = interpret(inForce.image, listener, bytes, {
+        ...base,
+        token: (bucket) => held.take(bucket),
+        figure: (bucket, of) => held.figure(bucket, of),
+      });
       held.end(isProxys(decision));
-      const wrong = kernel && compareKernel(kernel, listener, bytes, SOURCE, decision, true);
+      const wrong = kernel && compareKernel(kernel, listener, bytes, SOURCE, decision, { draw: true });
       if (wrong) differ(request, wrong);
       if (isProxys(decision)) {
         tally.proxy++;
@@ -293,17 +333,19 @@ async function compareRequests(
       }
       tally[decision.action === 'reply' ? 'reply' : 'forward']++;
       met.add(decision.rule);
-      decided.push({ request, own: wholes(decision, inForce) });
+      decided.push({ request, own: wholes(decision, inForce, request) });
       continue;
     }
     const decision = interpret(inForce.image, listener, bytes, base);
-    // the test program draws 0 for weights, never strikes where a step has a chance, and chooses no endpoint
-    const wrong = kernel && compareKernel(kernel, listener, bytes, SOURCE, decision);
+    // the test program draws 0 for weights, never strikes where a step has a chance, chooses no endpoint, and makes ids
     const last = { ...base, random: 2 ** 32 - 1 };
-    const wrongToo = () =>
-      compareKernel(kernel!, listener, bytes, SOURCE, interpret(inForce.image, listener, bytes, last));
-    if (wrong && decision.action !== 'proxy' && wrongToo()) differ(request, wrong);
-    const own = outcomesOf(inForce, listener, bytes, base);
+    const others = () =>
+      uuids.flatMap((uuid) => [last, base].map((b) => interpret(inForce.image, listener, bytes, { ...b, uuid })));
+    const wrong = kernel && compareKernel(kernel, listener, bytes, SOURCE, decision, { others });
+    // what is the proxy's may be so because of the endpoint
+    if (wrong && decision.action !== 'proxy') differ(request, wrong);
+    const every = uuids.map((uuid) => outcomesOf(inForce, listener, request, { ...base, uuid }));
+    const own = every.includes(undefined) ? undefined : every.flatMap((outcomes) => outcomes ?? []);
     if (!own) {
       tally.proxy++;
       continue;

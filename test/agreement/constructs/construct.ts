@@ -1,9 +1,11 @@
 /** What generators of single constructs share: policies by chance, and requests in all the forms that such policies look at. */
 import fc from 'fast-check';
+import type { Assumptions } from '../../../src/plan/build.js';
 import type { JsonObject } from '../../../src/policy/resources.js';
 import type { Request } from '../../differential/requests.js';
 import type { Draw } from '../../wild/damage.js';
 import { type Hints, requestOf } from '../../wild/hints.js';
+import { adverse } from './adverse.js';
 
 /** A generated set of policies. */
 export interface Generated {
@@ -13,6 +15,8 @@ export interface Generated {
   readonly headers?: readonly (readonly [string, string])[];
   /** of these, most requests have one, in place of lines of the same name */
   readonly one?: readonly (readonly [string, string])[];
+  /** of these groups of lines, most requests have one */
+  readonly groups?: readonly (readonly (readonly [string, string])[])[];
   /** what some requests have behind their path */
   readonly queries?: readonly string[];
   /** paths of some requests, beside those that the policies name */
@@ -20,6 +24,9 @@ export interface Generated {
   readonly hosts?: readonly string[];
   /** see Trial in test/wild/world.ts */
   readonly counted?: boolean;
+  readonly assumed?: Assumptions;
+  /** requests get what clients seldom send: spellings, lines again, bytes, lengths */
+  readonly adverse?: boolean;
 }
 
 export interface Construct {
@@ -54,8 +61,26 @@ export interface Listener {
   readonly config?: JsonObject;
 }
 
+/** A cluster of `bootstrap`, with more fields, and as many endpoints as `endpoints` has further fields for. */
+export function cluster(name: string, more: JsonObject = {}, endpoints: readonly JsonObject[] = [{}]): JsonObject {
+  const address = { socket_address: { address: '127.0.0.1', port_value: 1 } };
+  return {
+    ...{ name, type: 'STATIC', connect_timeout: '2s' },
+    // with the default of three, the proxy makes all tries
+    circuit_breakers: { thresholds: [{ max_retries: 4096 }] },
+    ...more,
+    load_assignment: {
+      cluster_name: name,
+      endpoints: [{ lb_endpoints: endpoints.map((e) => ({ endpoint: { address }, ...e })) }],
+    },
+  };
+}
+
 /** A whole configuration of Envoy. */
-export function bootstrap(listeners: readonly Listener[]): JsonObject {
+export function bootstrap(
+  listeners: readonly Listener[],
+  clusters: readonly JsonObject[] = CLUSTERS.map((name) => cluster(name)),
+): JsonObject {
   return {
     static_resources: {
       listeners: listeners.map(({ manager, filters, router, hosts, config }, i) => ({
@@ -79,15 +104,7 @@ export function bootstrap(listeners: readonly Listener[]): JsonObject {
           },
         ],
       })),
-      clusters: CLUSTERS.map((name) => ({
-        ...{ name, type: 'STATIC', connect_timeout: '2s' },
-        load_assignment: {
-          cluster_name: name,
-          endpoints: [
-            { lb_endpoints: [{ endpoint: { address: { socket_address: { address: '127.0.0.1', port_value: 1 } } } }] },
-          ],
-        },
-      })),
+      clusters: [...clusters],
     },
   };
 }
@@ -120,12 +137,13 @@ const TWISTS: readonly Twist[] = [
 
 /** Requests for a listener of these policies. */
 export function requestsFor(generated: Generated, draw: Draw, hints: Hints, seed: number, n: number): Request[] {
-  const { headers = [], one = [], queries = [], paths = [], hosts = [] } = generated;
+  const { headers = [], one = [], groups = [], queries = [], paths = [], hosts = [] } = generated;
   return fc.sample(requestOf(hints), { seed, numRuns: n }).map((plain) => {
     let request = plain;
     const own = one.length > 0 && draw.below(4) > 0 ? draw.one(one) : undefined;
     const lines = request.headers.filter(([name]) => name.toLowerCase() !== own?.[0].toLowerCase());
     if (own) lines.push([...own]);
+    if (groups.length > 0 && draw.below(4) > 0) for (const [name, value] of draw.one(groups)) lines.push([name, value]);
     for (const header of headers)
       if (draw.below(4) === 0 && !lines.some(([name]) => name.toLowerCase() === header[0].toLowerCase()))
         lines.push([...header]);
@@ -134,6 +152,6 @@ export function requestsFor(generated: Generated, draw: Draw, hints: Hints, seed
       request = { ...request, target: `${request.target.replace(/\?.*/, '')}?${draw.one(queries)}` };
     if (draw.below(6) === 0) request = { ...request, target: draw.one(TWISTS)(request.target) };
     if (hosts.length > 0 && draw.below(2) === 0) lines[0] = ['Host', draw.one(hosts)];
-    return { ...request, headers: lines };
+    return generated.adverse ? adverse({ ...request, headers: lines }, draw) : { ...request, headers: lines };
   });
 }

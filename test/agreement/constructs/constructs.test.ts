@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { findEnvoy } from '../../plan/envoy-oracle.js';
 import { withTrial } from '../../wild/trial.js';
+import { record } from '../table/record.js';
 import { CONSTRUCTS } from './generated.js';
 import { tryConstruct } from './run.js';
 
@@ -37,6 +38,7 @@ test('every construct is decided alike by the interpreter, the kernel and Envoy'
       );
       const share = (forward + reply) / pairs;
       assert.ok(pairs < ENOUGH || share >= construct.share, `${name}: only ${share} of ${pairs} were decided`);
+      record(name, pairs, forward + reply);
       total.pairs += pairs;
       total.decided += forward + reply;
       total.known += known;

@@ -83,7 +83,8 @@ export function placed(draw: Draw, list: readonly string[]): { one: [string, str
 function provider(draw: Draw, issuer: string, by: Signer): JsonObject {
   return {
     ...(draw.below(12) > 0 && { issuer }),
-    local_jwks: { inline_string: setOf(by) },
+    local_jwks:
+      draw.below(4) === 0 ? { inline_bytes: Buffer.from(setOf(by)).toString('base64') } : { inline_string: setOf(by) },
     ...maybe(draw, 4, [{ audiences: ['web'] }, { audiences: ['other', 'https://web/'] }]),
     ...maybe(draw, 2, [
       { from_headers: [{ name: 'x-token', value_prefix: 'JWT ' }] },

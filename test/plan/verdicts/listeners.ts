@@ -37,6 +37,7 @@ export const LISTENERS: readonly Case[] = [
     expect: 'unsupported-field',
   },
   { name: 'local replies', options: { hcm: { local_reply_config: { mappers: [{}] } } }, expect: 'local-reply' },
+  { name: 'no router', options: { hcm: { http_filters: [] } }, expect: 'http-filter' },
   { name: 'request timeout', options: { hcm: { request_timeout: '5s' } }, expect: 'stream-limits' },
   { name: 'no request timeout', options: { hcm: { request_timeout: '0s' } }, expect: 'kernel' },
   {

@@ -168,6 +168,18 @@ export const ROUTES: readonly Case[] = [
     expect: 'direct-response',
   },
   {
+    name: 'an empty value behind what answers have',
+    route: to('a', '/', {
+      response_headers_to_add: [{ header: { key: 'cache-control', value: '' }, keep_empty_value: true }],
+    }),
+    expect: 'response-headers',
+  },
+  {
+    name: 'an answer that closes the connection',
+    route: { match: { prefix: '/' }, direct_response: { status: 400 } },
+    expect: 'direct-response',
+  },
+  {
     name: 'non_forwarding_action',
     route: { match: { prefix: '/' }, non_forwarding_action: {} },
     expect: 'route-action',
