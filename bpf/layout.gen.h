@@ -62,6 +62,9 @@
 #define BUCKET_SHIFT 4
 #define MAX_BREAKERS 1024
 #define N_COUNTERS 32
+#define MAX_DECISIONS 16384
+#define DECISION_WORDS 12
+#define DECISION_PATH 7
 #define MAX_TOKENS 4096
 #define TOKEN_WAYS 4
 #define MAX_TOKEN 2048
@@ -317,6 +320,7 @@
 #define COUNTER_MIRROR_FULL 26
 #define COUNTER_MIRROR_LOST 27
 #define COUNTER_JOINTS_FULL 28
+#define COUNTER_RECALLED 29
 
 #define TRIPPED_FAILURES 1
 #define TRIPPED_GATEWAY 2
@@ -416,7 +420,7 @@ struct listener {
   __u32 token_places; /* offset of token_place[n_token_places]: where tokens are looked up */
   __u32 n_token_places; /* at most MAX_TOKEN_PLACES */
   __u32 log; /* LOG; 0: its requests are not logged */
-  __u32 pad; /* zero */
+  __u32 remembers; /* 1: where hosts and paths lead is remembered (src/layout/decisions.ts) */
 };
 _Static_assert(sizeof(struct listener) == 56, "listener");
 _Static_assert(__builtin_offsetof(struct listener, scan) == 0, "listener.scan");
@@ -432,7 +436,7 @@ _Static_assert(__builtin_offsetof(struct listener, proxy_endpoint) == 36, "liste
 _Static_assert(__builtin_offsetof(struct listener, token_places) == 40, "listener.token_places");
 _Static_assert(__builtin_offsetof(struct listener, n_token_places) == 44, "listener.n_token_places");
 _Static_assert(__builtin_offsetof(struct listener, log) == 48, "listener.log");
-_Static_assert(__builtin_offsetof(struct listener, pad) == 52, "listener.pad");
+_Static_assert(__builtin_offsetof(struct listener, remembers) == 52, "listener.remembers");
 
 /* Where a token may be; of several in a request none is known. */
 struct token_place {
@@ -1223,6 +1227,31 @@ _Static_assert(__builtin_offsetof(struct detector, limit) == 8, "detector.limit"
 _Static_assert(__builtin_offsetof(struct detector, gateway_limit) == 12, "detector.gateway_limit");
 _Static_assert(__builtin_offsetof(struct detector, tripped) == 16, "detector.tripped");
 _Static_assert(__builtin_offsetof(struct detector, pad) == 20, "detector.pad");
+
+/* A decision: what the automata said of a path and a host. Written by the programs alone. */
+struct decision {
+  __u32 version; /* odd while somebody writes */
+  __u32 generation; /* the image's; 0: none yet */
+  __u32 host_rows; /* start row of the automaton over hosts, which with its class map decides what comes of the text */
+  __u32 host_classes; /* the class map */
+  __u16 path_len; /* bytes */
+  __u16 host_len; /* bytes */
+  __u32 asked; /* of the last text that was not found here: the rest of its hash */
+  __u32 virtual_host; /* offset */
+  __u32 list; /* offset of the candidate list; 0: no route */
+  __u64 words[12]; /* the path, its first byte lowest, then zeros; from DECISION_PATH on the host, too */
+};
+_Static_assert(sizeof(struct decision) == 128, "decision");
+_Static_assert(__builtin_offsetof(struct decision, version) == 0, "decision.version");
+_Static_assert(__builtin_offsetof(struct decision, generation) == 4, "decision.generation");
+_Static_assert(__builtin_offsetof(struct decision, host_rows) == 8, "decision.host_rows");
+_Static_assert(__builtin_offsetof(struct decision, host_classes) == 12, "decision.host_classes");
+_Static_assert(__builtin_offsetof(struct decision, path_len) == 16, "decision.path_len");
+_Static_assert(__builtin_offsetof(struct decision, host_len) == 18, "decision.host_len");
+_Static_assert(__builtin_offsetof(struct decision, asked) == 20, "decision.asked");
+_Static_assert(__builtin_offsetof(struct decision, virtual_host) == 24, "decision.virtual_host");
+_Static_assert(__builtin_offsetof(struct decision, list) == 28, "decision.list");
+_Static_assert(__builtin_offsetof(struct decision, words) == 32, "decision.words");
 
 /* A verified token. */
 struct token {

@@ -203,9 +203,6 @@ struct {
 } tokens SEC(".maps");
 
 /* The policy: an array of one element in an array of one map. Replacing the inner map waits for running programs. */
-struct image {
-  __u8 bytes[IMAGE_SIZE + IMAGE_SLACK];
-};
 struct image_map {
   __uint(type, BPF_MAP_TYPE_ARRAY);
   __uint(max_entries, 1);

@@ -5,6 +5,7 @@
  */
 #pragma once
 #include "http1.h"
+#include "recall.h"
 
 #define RUN_UNROLL 8
 #define STATE_AT(state) ((state) & ~7u)
@@ -200,6 +201,29 @@ static long rbac_step(__u32 index, void *context) {
 }
 
 /*
+ * Which virtual host and which list of candidate routes the scanned request has: s->found_host and s->found_list, 0: none. A global
+ * function, so that the verifier walks it once and not on every path of its caller.
+ */
+__noinline int find_candidates(struct scratch *s, const struct image *image, __u32 host_rows, __u32 host_classes,
+                               __u32 remembers) {
+  if (!s || !image)
+    return 0;
+  struct work w = {.s = s, .image = image->bytes};
+  __u32 generation = ((const struct image_header *)w.image)->generation;
+  if (remembers && recall_decision(s, host_rows, host_classes, generation))
+    return 0;
+  s->found_list = 0;
+  s->found_host = run(&w, host_rows, host_classes, s->host_start, s->host_end);
+  if (!s->found_host)
+    return 0;
+  const struct virtual_host *v = AT(struct virtual_host, w.image, s->found_host);
+  s->found_list = run(&w, v->path, v->path_classes, s->method_end + 1, s->path_end);
+  if (remembers)
+    keep_decision(s, host_rows, host_classes, generation);
+  return 0;
+}
+
+/*
  * Decides about the scanned request: the offset of an action, or 0 for the proxy. s->rule is the rule's index plus one,
  * or 0 when no rule decided. `source_len`: 4 or 16 bytes of the client's address at in[SOURCE_AT].
  */
@@ -216,11 +240,11 @@ static __always_inline __u32 decide(struct work *w, const struct listener *liste
   s->target_rest = source_len;
   run_jobs(w, listener->jobs, listener->n_jobs);
   __u32 action = listener->not_found, rbac = listener->rbac;
-  __u32 host = run(w, listener->host, listener->host_classes, s->host_start, s->host_end);
+  find_candidates(s, (const struct image *)w->image, listener->host, listener->host_classes, listener->remembers);
+  __u32 host = s->found_host, list = s->found_list;
   if (host) {
     const struct virtual_host *v = AT(struct virtual_host, w->image, host);
     run_jobs(w, v->jobs, v->n_jobs);
-    __u32 list = run(w, v->path, v->path_classes, s->method_end + 1, s->path_end);
     if (list) {
       __u32 n = image_u32(w->image, list);
       s->list = list;

@@ -46,6 +46,9 @@ struct scratch {
   __u32 stop;   /* 1: to the proxy */
   __u32 cond_state, cond_result;
   __u32 list, adds, rbac_denied, stop_reply;
+  /* the path and the host as words, where their decision is (plus one) or would be, and what it says: recall.h */
+  __u64 text[DECISION_WORDS];
+  __u32 decision, asked, found_host, found_list;
   __u32 n_lots;
   struct lot lots[MAX_LOTS];
   __u32 action, rule;
@@ -122,6 +125,11 @@ static inline int copy_bytes(void *to, __u32 n, const void *from) {
  * remember the bounds of everything that was on the stack meanwhile.
  */
 #define FORGET(value) asm volatile("" : "+r"(value))
+
+/* The policy: src/layout/image.ts. */
+struct image {
+  __u8 bytes[IMAGE_SIZE + IMAGE_SLACK];
+};
 
 /*
  * The number itself, by way of memory: for the verifier it could be any then, so that it walks what follows once, and not once

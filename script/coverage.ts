@@ -218,7 +218,7 @@ const text = `# Policies in the wild
 
 Made by \`npx tsx script/coverage.ts FOLDER --write\` from policies of applications and platforms in public repositories,
 one document a file. Rules are judged as by \`sidestep check\`: services that no document describes are taken to exist,
-gateways that no document describes to speak plain HTTP. Rules for some clients only (workload selectors of Sidecars,
+gateways that no document describes to speak plain HTTP, and pods of gateways to have the labels of Istio's charts. Rules for some clients only (workload selectors of Sidecars,
 \`sourceLabels\` ...) are judged for these clients, which need an instance of their own (\`run --namespace\`, \`--labels\`).
 
 ## Document by document

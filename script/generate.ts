@@ -7,6 +7,7 @@ import { ACTIONS_LAYOUT } from '../src/layout/actions.js';
 import { CLUSTERS_LAYOUT } from '../src/layout/clusters.js';
 import { CONTROL_LAYOUT } from '../src/layout/control.js';
 import { COUNTS_LAYOUT } from '../src/layout/counts.js';
+import { DECISIONS_LAYOUT } from '../src/layout/decisions.js';
 import { EXCHANGES_LAYOUT } from '../src/layout/exchanges.js';
 import { hpackHeader } from '../src/layout/hpack.js';
 import { IMAGE_LAYOUT } from '../src/layout/image.js';
@@ -23,7 +24,15 @@ import { checkSchema, explainSchema, jsonSchema } from '../src/report/schema.js'
 /** The image first, then what changes while traffic flows. */
 const LAYOUTS: readonly Layout[] = [
   ...[IMAGE_LAYOUT, ACTIONS_LAYOUT, CLUSTERS_LAYOUT],
-  ...[EXCHANGES_LAYOUT, CONTROL_LAYOUT, STEERING_LAYOUT, COUNTS_LAYOUT, TOKENS_LAYOUT, LOG_RECORDS_LAYOUT],
+  ...[
+    EXCHANGES_LAYOUT,
+    CONTROL_LAYOUT,
+    STEERING_LAYOUT,
+    COUNTS_LAYOUT,
+    DECISIONS_LAYOUT,
+    TOKENS_LAYOUT,
+    LOG_RECORDS_LAYOUT,
+  ],
   STREAMS_LAYOUT,
 ];
 

@@ -1,4 +1,5 @@
 /** Actions of rules as structures of the image. */
+
 import {
   ACTION,
   ACTION_FLAG,
@@ -7,20 +8,14 @@ import {
   AddSpec,
   AnswerVariablesSpec,
   DETAILS_SHIFT,
-  HASH,
-  HASH_FLAG,
-  HashSourceSpec,
   MAX_ADDS,
   MAX_CLUSTERS,
   MAX_LITERAL,
-  MAX_PIECES,
   MirrorSpec,
   ORIGIN,
   PIECE,
-  PieceSpec,
   RETRY_STREAMS,
   STATUS_WORDS,
-  TemplateSpec,
   TIMES,
   WeightedClusterSpec,
 } from '../layout/actions.js';
@@ -29,7 +24,6 @@ import { set } from '../layout/struct.js';
 import type {
   AnswerEdits,
   ForwardAction,
-  HashPolicy,
   ListenerPlan,
   Piece,
   ReplyAction,
@@ -37,21 +31,17 @@ import type {
   TargetRewrite,
   TokenBucket,
 } from '../plan/ir.js';
-import { answerProgram, FIGURES, type ProgramNumber, SHOWN_BUCKET } from './answer-edits.js';
+import { answerProgram, type ProgramNumber, SHOWN_BUCKET } from './answer-edits.js';
 import type { Blob } from './blob.js';
 import { captureRewrite } from './capture.js';
 import type { Clusters } from './clusters.js';
 import { type NetAdd, netEdits } from './edits.js';
-import { cookieFinder, queryFinder } from './find.js';
+import { hashes } from './hash-sources.js';
+import { type Refusal, refuse } from './refusals.js';
 import { isOddName } from './scanner.js';
 import { reasonPhrase } from './status.js';
+import { storePieces, type TemplateContext, template } from './templates.js';
 import { traceOf } from './traces.js';
-
-/** Why an action is left to the proxy. */
-export interface Refusal {
-  readonly code: string;
-  readonly message: string;
-}
 
 /** What actions of one listener are compiled against. */
 export interface ActionContext {
@@ -69,9 +59,6 @@ export interface ActionContext {
 /** The index of a token bucket; undefined: there is no room for it, or the proxy cannot be told about it. */
 export type BucketIndex = (bucket: TokenBucket) => number | undefined;
 
-/** What templates are compiled against. */
-export type TemplateContext = Pick<ActionContext, 'blob' | 'slot' | 'bucketIndex' | 'details'>;
-
 const ORIGINS = {
   route: ORIGIN.ROUTE,
   no_route: ORIGIN.NO_ROUTE,
@@ -79,124 +66,13 @@ const ORIGINS = {
   fault: ORIGIN.FAULT,
   filter: ORIGIN.FILTER,
 } as const;
+
 const originOf = ({ details }: TemplateContext, { origin, details: own = '' }: ReplyAction): number =>
   ORIGINS[origin ?? 'route'] | ((details.indexOf(own) + 1) << DETAILS_SHIFT);
+
 const HOP_BY_HOP = [SLOT.CONNECTION, SLOT.KEEP_ALIVE, SLOT.PROXY_CONNECTION, SLOT.TE, SLOT.UPGRADE];
 
-const refuse = (code: string, message: string): Refusal => ({ code, message });
-const isRefusal = (x: Refusal | Record<string, number>): x is Refusal => typeof x.code === 'string';
 const bit = (slot: number) => 1n << BigInt(slot);
-
-function literalPiece(blob: Blob, text: string) {
-  const bytes = Buffer.from(text);
-  return { kind: PIECE.LITERAL, off: blob.intern(bytes), len: bytes.length };
-}
-
-/**
- * Stores a template; neighbouring literals become one.
- * @param repeat see CaptureRewrite; the last piece then stands behind all repetitions.
- * @returns its offset, or undefined when it has too many pieces or needs headers that have no slot, or buckets that have no place.
- */
-function template(
-  { blob, slot, bucketIndex }: TemplateContext,
-  pieces: readonly Piece[],
-  repeat?: number,
-): number | undefined {
-  const merged: Piece[] = [];
-  for (const piece of pieces) {
-    const last = merged.at(-1);
-    if (piece.kind === 'literal' && piece.value === '') continue;
-    if (piece.kind === 'literal' && last?.kind === 'literal')
-      merged[merged.length - 1] = { kind: 'literal', value: last.value + piece.value };
-    else merged.push(piece);
-  }
-  if (merged.length > MAX_PIECES) return undefined;
-  const total = merged.reduce((sum, p) => sum + (p.kind === 'literal' ? Buffer.byteLength(p.value) : 0), 0);
-  if (total > MAX_LITERAL) return undefined;
-  if (merged.some((p) => p.kind === 'header' && slot(p.name) === undefined)) return undefined;
-  if (merged.some((p) => p.kind === 'figure' && p.bucket && bucketIndex(p.bucket) === undefined)) return undefined;
-  const list = merged.map((piece): Record<string, number> => {
-    switch (piece.kind) {
-      case 'literal':
-        return literalPiece(blob, piece.value);
-      case 'path':
-        return { kind: PIECE.PATH_FROM, off: piece.from };
-      case 'query':
-        return { kind: PIECE.QUERY };
-      case 'host':
-        return { kind: PIECE.HOST };
-      case 'host_name':
-        return { kind: PIECE.HOST_NAME };
-      case 'header':
-        return { kind: PIECE.HEADER, arg: slot(piece.name)!, off: piece.from ?? 0, len: piece.length ?? 0 };
-      case 'source_ip':
-        return { kind: PIECE.SOURCE_IP };
-      case 'random':
-        return { kind: PIECE.RANDOM, arg: piece.again ? 1 : 0 };
-      case 'request_id':
-        return { kind: PIECE.REQUEST_ID };
-      case 'sampled':
-        return { kind: PIECE.SAMPLED };
-      case 'uuid':
-        return { kind: PIECE.UUID };
-      case 'endpoint':
-        return { kind: PIECE.ENDPOINT };
-      case 'base64':
-        return { kind: PIECE.BASE64 };
-      case 'figure':
-        return { kind: PIECE.FIGURE, arg: FIGURES[piece.of], off: piece.bucket ? bucketIndex(piece.bucket)! + 1 : 0 };
-      default:
-        return { kind: PIECE.CAPTURE, arg: piece.group };
-    }
-  });
-  return storePieces(blob, list, repeat);
-}
-
-function storePieces(blob: Blob, list: readonly Record<string, number>[], repeat = -1): number {
-  const head = new Uint8Array(TemplateSpec.size);
-  new DataView(head.buffer).setUint32(0, list.length, true);
-  new DataView(head.buffer).setUint32(4, repeat + 1, true);
-  return blob.structs(PieceSpec, list, head);
-}
-
-/** Where a hash comes from; the offset of the list, 0: there is none. */
-function hashes(context: ActionContext, policies: readonly HashPolicy[]): number | Refusal {
-  const list: Record<string, number>[] = [];
-  for (const { of, terminal, generated } of policies) {
-    const flags = (terminal ? HASH_FLAG.TERMINAL : 0) | (generated ? HASH_FLAG.GENERATED : 0);
-    const source = hashSource(context, of);
-    if (isRefusal(source)) return source;
-    list.push({ ...source, flags });
-  }
-  return list.length === 0 ? 0 : context.blob.structs(HashSourceSpec, list);
-}
-
-function hashSource(context: ActionContext, of: HashPolicy['of']): Record<string, number> | Refusal {
-  const { blob } = context;
-  switch (of.kind) {
-    case 'header':
-    case 'cookie': {
-      const name = of.kind === 'header' ? of.name : 'cookie';
-      const slot = context.slot(name);
-      if (slot === undefined) return refuse('budget', `no slot left for header ${name}`);
-      if (of.kind === 'header') return { kind: HASH.HEADER, slot };
-      const rows = blob.actionRows(cookieFinder(of.name));
-      return { kind: HASH.COOKIE, slot, find: rows.start, find_classes: rows.classes };
-    }
-    case 'query': {
-      const rows = blob.actionRows(queryFinder(of.name));
-      return { kind: HASH.QUERY, find: rows.start, find_classes: rows.classes };
-    }
-    case 'host':
-      return { kind: HASH.HOST };
-    case 'target':
-      return { kind: HASH.TARGET };
-    case 'method':
-      return { kind: HASH.METHOD };
-    case 'source_ip':
-      return { kind: HASH.SOURCE_IP };
-  }
-}
 
 /** The bitmap of statuses that are retried. */
 function statusBits(blob: Blob, statuses: readonly number[]): number {
@@ -247,6 +123,7 @@ function targetOf(context: ActionContext, rewrite: TargetRewrite | undefined): T
 
 /** Where ActionSpec.flags hold how many retries are left after the first one, which the replay through the proxy is. */
 const RETRIES_LEFT_SHIFT = 4;
+
 const MAX_RETRIES_LEFT = 15;
 
 /** RETRY_STREAMS, and gRPC's statuses. */

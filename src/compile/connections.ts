@@ -2,9 +2,9 @@
 import { ACTION, ActionSpec, MAX_CLUSTERS, WeightedClusterSpec } from '../layout/actions.js';
 import { RouteSpec } from '../layout/image.js';
 import type { ConnectionRoute } from '../plan/ir.js';
-import type { Refusal } from './actions.js';
 import type { Blob } from './blob.js';
 import type { Clusters } from './clusters.js';
+import type { Refusal } from './refusals.js';
 
 /**
  * Stores where the connections to a listener go.

@@ -1,11 +1,11 @@
 /** Routes for connections by their first message as structures of the image. */
 import { HelloRouteSpec, HelloTableSpec, MAX_PROTOCOLS, ProtocolSpec } from '../layout/hellos.js';
 import type { ConnectionRoute, HelloPlan, HelloWay } from '../plan/ir.js';
-import type { Refusal } from './actions.js';
 import type { Blob } from './blob.js';
 import type { Clusters } from './clusters.js';
 import { storeConnections } from './connections.js';
 import { hostDfa } from './host.js';
+import type { Refusal } from './refusals.js';
 
 const STATES = 250_000;
 

@@ -25,6 +25,8 @@ export interface CompileOptions {
   readonly bucketIndex?: BucketIndex;
   /** the proxy delays the requests for which a delay was drawn; default: it does */
   readonly delays?: boolean;
+  /** whether the kernel remembers where hosts and paths lead; default: at listeners with many routes */
+  readonly remembers?: boolean;
   /** indexes of breakers' counters; default: indexes of this image only */
   readonly breakerIndex?: BreakerIndex;
   /** most bytes of the image; default IMAGE_SIZE */
@@ -141,6 +143,7 @@ export function compileImage(plan: Plan, options: CompileOptions): CompiledImage
         programNumber,
         bucketIndex,
         delays: options.delays ?? true,
+        remembers: options.remembers,
         proxyEndpoint: options.proxyEndpointId(listener.name) + 1,
         rule: (route) => ruleOf.get(route.id)!,
         report,

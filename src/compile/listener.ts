@@ -16,6 +16,7 @@ import { replyDetails } from '../plan/reply-details.js';
 import { headerNames, replyAction } from './actions.js';
 import type { Blob } from './blob.js';
 import { forEachPredicate } from './condition.js';
+import { stateCount } from './dfa.js';
 import { ONE_LINE } from './edits.js';
 import { Facts } from './facts.js';
 import { cookieFinder, queryFinder } from './find.js';
@@ -32,6 +33,8 @@ export interface ListenerResult {
 }
 
 const HOST_STATES = 250_000;
+/** States from which on decisions are remembered, those of some forty routes: what walks through fewer look at stays in the cache. */
+const LARGE = 400;
 
 /** Header names that the listener's rules look at or change, those of its own checks first. */
 function namesOf(listener: ListenerPlan): Set<string> {
@@ -180,6 +183,7 @@ export function compileListener(listener: ListenerPlan, input: ListenerInput): L
       proxy_endpoint: input.proxyEndpoint,
       ...tokenPlaces(blob, listener, usable),
       log: logBits(listener),
+      remembers: (input.remembers ?? stateCount(hosts) + result.pathStates > LARGE) ? 1 : 0,
     },
   ]);
   return { offset, ...result };

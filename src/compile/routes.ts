@@ -3,11 +3,12 @@
 import { MAX_RULES } from '../layout/counts.js';
 import { MAX_CANDIDATES, ROUTE_FLAG, RouteSpec } from '../layout/image.js';
 import type { Condition, Predicate, RoutePlan, VirtualHostPlan } from '../plan/ir.js';
-import { forwardAction, type Refusal, replyAction } from './actions.js';
+import { forwardAction, replyAction } from './actions.js';
 import type { Rows } from './blob.js';
 import { type Compiled, compileCondition, forEachPredicate } from './condition.js';
 import { Facts, type Job } from './facts.js';
 import { pathAutomaton, type Split, splitPath } from './path.js';
+import type { Refusal } from './refusals.js';
 import { compileRegex } from './regex/nfa.js';
 import { computable, lookUp, type Scope, storeCondition, storeRbac } from './scope.js';
 import { sparseStates } from './sparse.js';

@@ -27,6 +27,8 @@ export interface ListenerInput {
   readonly programNumber: ActionContext['programNumber'];
   readonly bucketIndex: BucketIndex;
   readonly delays: boolean;
+  /** whether decisions are remembered; undefined: where there are many states */
+  readonly remembers: boolean | undefined;
   /** endpoint id plus one */
   readonly proxyEndpoint: number;
   readonly rule: (route: RoutePlan) => number;

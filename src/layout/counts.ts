@@ -64,6 +64,8 @@ export const COUNTER = {
   MIRROR_LOST: 27,
   /** messages of clients that the agent carried to a joined server, which had no room for them */
   JOINTS_FULL: 28,
+  /** requests whose host and path had been asked for before, at listeners with many routes */
+  RECALLED: 29,
 } as const;
 export const N_COUNTERS = 32;
 

@@ -200,7 +200,7 @@ export const ListenerSpec = struct('listener', 'What is decided for connections 
   ['token_places', 'u32', 'offset of token_place[n_token_places]: where tokens are looked up'],
   ['n_token_places', 'u32', 'at most MAX_TOKEN_PLACES'],
   ['log', 'u32', 'LOG; 0: its requests are not logged'],
-  ['pad', 'u32', 'zero'],
+  ['remembers', 'u32', '1: where hosts and paths lead is remembered (src/layout/decisions.ts)'],
 ]);
 
 export const TokenPlaceSpec = struct('token_place', 'Where a token may be; of several in a request none is known.', [

@@ -3,6 +3,7 @@ import type { Condition, Matcher } from '../plan/ir.js';
 import { matchesValue } from '../plan/matchers.js';
 import { bool, durationMs, has, list, Notes, num, obj, str } from '../plan/notes.js';
 import { routeMatch } from '../plan/route-match.js';
+import { type MayChange, runtimeMayChange } from '../plan/runtime.js';
 import type { Position } from '../policy/diagnostics.js';
 import type { JsonObject, Provenance, Resources } from '../policy/resources.js';
 import { conditionKey, implies } from './implies.js';
@@ -76,7 +77,7 @@ class Earlier {
   }
 }
 
-function read(json: JsonObject, provenance: Provenance, layers: boolean): Route {
+function read(json: JsonObject, provenance: Provenance, layers: MayChange): Route {
   const notes = new Notes(provenance);
   const match = obj(json, 'match') ?? {};
   // the plan leaves these to guards, so that its conditions say less than the match
@@ -217,7 +218,7 @@ function timeouts(findings: Findings, route: Route, provenance: Provenance): voi
   findings.hold(at, { code: 'timeout-zero', message, field: 'timeout', at: shown });
 }
 
-function virtualHost(findings: Findings, vhost: JsonObject, provenance: Provenance, layers: boolean): void {
+function virtualHost(findings: Findings, vhost: JsonObject, provenance: Provenance, layers: MayChange): void {
   const earlier = new Earlier();
   const before: Route[] = [];
   let catchAll: Route | undefined;
@@ -239,7 +240,7 @@ function virtualHost(findings: Findings, vhost: JsonObject, provenance: Provenan
 /** Adds warnings about all routes of the resources. */
 export function lintRoutes(findings: Findings, resources: Resources): void {
   const { provenance } = resources;
-  const layers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
+  const layers: MayChange = (key) => runtimeMayChange(resources.bootstrap, key);
   const configs: JsonObject[] = [...resources.routeConfigs];
   for (const listener of resources.listeners) {
     for (const chain of [...list(listener, 'filter_chains'), obj(listener, 'default_filter_chain') ?? {}]) {

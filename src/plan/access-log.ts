@@ -11,6 +11,7 @@ import {
   UnknownOperator,
 } from './log-format.js';
 import { anyType, bool, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
+import type { MayChange } from './runtime.js';
 
 const LOGGERS = 'envoy.extensions.access_loggers.';
 
@@ -36,7 +37,7 @@ export function logOperators(logs: readonly AccessLog[]): LogOperator[] {
   return logs.flatMap(({ format }) => operatorsOf(format.kind === 'text' ? format.parts : format.value));
 }
 
-function filterOf(notes: Notes, filter: JsonObject, path: string, runtime: boolean): LogFilter | undefined {
+function filterOf(notes: Notes, filter: JsonObject, path: string, mayChange: MayChange): LogFilter | undefined {
   const refuse = (what: string, key?: string): undefined => {
     notes.add('access-log', `lines are filtered by ${what}`, path, filter, key);
     return undefined;
@@ -46,7 +47,7 @@ function filterOf(notes: Notes, filter: JsonObject, path: string, runtime: boole
   const at = join(path, kind);
   if (more.length > 0) return refuse(more.join(', '));
   if (kind === 'and_filter' || kind === 'or_filter') {
-    const of = list(own, 'filters').map((f, i) => filterOf(notes, f, join(at, `filters[${i}]`), runtime));
+    const of = list(own, 'filters').map((f, i) => filterOf(notes, f, join(at, `filters[${i}]`), mayChange));
     const known = of.filter((f): f is LogFilter => f !== undefined);
     return known.length === of.length ? { kind: kind === 'and_filter' ? 'and' : 'or', of: known } : undefined;
   }
@@ -60,7 +61,8 @@ function filterOf(notes: Notes, filter: JsonObject, path: string, runtime: boole
   if (kind === 'status_code_filter' || kind === 'duration_filter') {
     const comparison = obj(own, 'comparison') ?? {};
     const value = obj(comparison, 'value') ?? {};
-    if (runtime && str(value, 'runtime_key') !== '') return refuse('a value that the runtime may change', kind);
+    if (str(value, 'runtime_key') !== '' && mayChange(str(value, 'runtime_key')))
+      return refuse('a value that the runtime may change', kind);
     const op = str(comparison, 'op') || 'EQ';
     if (op !== 'EQ' && op !== 'GE' && op !== 'LE' && op !== 'NE') return refuse(`the comparison ${op}`, kind);
     return { kind: kind === 'duration_filter' ? 'duration' : 'status', op, value: num(value, 'default_value') };
@@ -117,9 +119,9 @@ function sinkOf(config: JsonObject, type: string): AccessLog['sink'] | undefined
 
 /**
  * Reads the access logs of an HTTP connection manager; what is not exact for certain is a reason in `notes`.
- * @param runtime a runtime layer may change values that have a key
+ * @param mayChange whether a runtime layer may change the value of a key
  */
-export function accessLogs(notes: Notes, hcm: JsonObject, path: string, runtime: boolean): AccessLog[] {
+export function accessLogs(notes: Notes, hcm: JsonObject, path: string, mayChange: MayChange): AccessLog[] {
   const at = (key: string) => join(path, key);
   const options = obj(hcm, 'access_log_options');
   if (options && (bool(options, 'flush_access_log_on_new_request') || has(options, 'access_log_flush_interval')))
@@ -145,7 +147,7 @@ export function accessLogs(notes: Notes, hcm: JsonObject, path: string, runtime:
     ]);
     const format = formatOf(notes, config, join(own, 'typed_config'));
     const written = obj(log, 'filter');
-    const filter = written && filterOf(notes, written, join(own, 'filter'), runtime);
+    const filter = written && filterOf(notes, written, join(own, 'filter'), mayChange);
     if (!format || (written && !filter)) return;
     const omitEmpty = bool(obj(config, 'log_format'), 'omit_empty_values');
     logs.push({ sink, format, omitEmpty, ...(filter ? { filter } : {}) });

@@ -5,6 +5,7 @@ import type { FilterOutcome } from './filter-outcome.js';
 import type { Action, ClusterPlan, Condition, RbacCheck, Reason } from './ir.js';
 import type { LogOperator } from './log-format.js';
 import type { Notes } from './notes.js';
+import type { MayChange } from './runtime.js';
 import type { Decoration, TracePlan } from './tracing.js';
 import type { UserAgent } from './user-agent.js';
 
@@ -48,7 +49,7 @@ export interface ListenerContext {
   /** called when a rule that is used looks at the remote address */
   readonly usesRemoteIp: () => void;
   /** a runtime layer may override runtime keys */
-  readonly runtimeLayers: boolean;
+  readonly mayChange: MayChange;
   /** connections are protected by TLS, which the proxy takes off */
   readonly secure: boolean;
   /** HTTP/2 keeps nothing from the kernel (see `Assumptions`) */

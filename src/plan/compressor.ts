@@ -7,6 +7,7 @@ import type { Compressible } from './compressible.js';
 import { any, headerPresent, test } from './conditions.js';
 import type { FilterInput, FilterSteps, LevelConfig, Step } from './filter-steps.js';
 import { anyType, bool, has, join, type Notes, num, obj, onlyFields, str, strings } from './notes.js';
+import type { MayChange } from './runtime.js';
 
 const COMPRESSION = 'envoy.extensions.compression.';
 /** Names of encodings in Accept-Encoding, by library. */
@@ -27,9 +28,6 @@ function encodingOf(notes: Notes, { config, path }: LevelConfig, kind: 'compress
   if (name === undefined) notes.add('http-filter', `the ${kind} is ${type}`, join(path, library), config, library);
   return name && ENCODINGS[name];
 }
-
-/** Whether a runtime layer may say something about a key. */
-type MayChange = (key: string) => boolean;
 
 /** A RuntimeFeatureFlag: on where it is not there. */
 function flag(notes: Notes, owner: JsonObject | undefined, key: string, path: string, mayChange: MayChange): boolean {

@@ -8,6 +8,7 @@ import { share } from './fault.js';
 import type { AnswerEdit, Condition, Piece, ReplyAction } from './ir.js';
 import { matchesValue } from './matchers.js';
 import { bool, has, join, list, type Notes, obj, onlyFields, str } from './notes.js';
+import type { MayChange } from './runtime.js';
 import { stringMatcher } from './string-match.js';
 
 /** What CORS does on one route. */
@@ -51,11 +52,11 @@ export interface CorsPolicy {
 }
 
 /** A RuntimeFractionalPercent: on, off, or, with a reason, for the proxy to know. */
-export function enabled(notes: Notes, owner: JsonObject, key: string, path: string, runtime: boolean) {
+export function enabled(notes: Notes, owner: JsonObject, key: string, path: string, runtime: MayChange) {
   const fraction = obj(owner, key);
   if (!fraction) return true;
   const field = join(path, key);
-  if (runtime && str(fraction, 'runtime_key') !== '')
+  if (str(fraction, 'runtime_key') !== '' && runtime(str(fraction, 'runtime_key')))
     notes.add('runtime-fraction', 'a runtime layer may change it', field, owner, key);
   const value = share(obj(fraction, 'default_value'));
   if (value === 'some') notes.add('runtime-fraction', 'a part of the requests', field, owner, key);
@@ -66,12 +67,12 @@ export function enabled(notes: Notes, owner: JsonObject, key: string, path: stri
  * The policies of a route together.
  * @returns undefined if the filter does nothing here, or, with a reason in `notes`, if it is left to the proxy
  */
-export function corsPlan(notes: Notes, policies: readonly CorsPolicy[], runtimeLayers: boolean): CorsPlan | undefined {
+export function corsPlan(notes: Notes, policies: readonly CorsPolicy[], mayChange: MayChange): CorsPlan | undefined {
   const [first] = policies;
   if (!first) return undefined;
   const before = notes.reasons.length;
   for (const { policy, path } of policies) onlyFields(notes, policy, path, FIELDS);
-  if (!enabled(notes, first.policy, 'filter_enabled', first.path, runtimeLayers)) return undefined;
+  if (!enabled(notes, first.policy, 'filter_enabled', first.path, mayChange)) return undefined;
   const saying = (key: string) => policies.find(({ policy }) => has(policy, key) && policy[key] !== '');
   const text = (key: string) => str(saying(key)?.policy, key);
   const flag = (key: string, absent: boolean) => bool(saying(key)?.policy, key, absent);

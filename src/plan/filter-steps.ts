@@ -14,6 +14,7 @@ import type { AnswerEdit, Condition, HeaderEdit, RbacCheck, ReplyAction } from '
 import { type LimitContext, LOCAL_LIMIT, localLimit } from './local-limits.js';
 import { anyType, bool, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
 import type { NamedCheck } from './rbac.js';
+import type { MayChange } from './runtime.js';
 
 /** A step that may stop a request. */
 export interface Step {
@@ -54,9 +55,8 @@ export interface LevelConfig {
 /** What filters are read against. */
 export interface StepContext {
   readonly faultsMayChange: boolean;
-  readonly runtimeLayers: boolean;
+  readonly mayChange: MayChange;
   /** a runtime layer may say something about this key */
-  readonly mayChange: (key: string) => boolean;
   readonly limits: LimitContext;
 }
 
@@ -98,7 +98,7 @@ function cors(notes: Notes, input: FilterInput, context: StepContext): FilterSte
     policy: config,
     path,
   }));
-  const plan = corsPlan(notes, own.length > 0 ? own : input.legacyCors, context.runtimeLayers);
+  const plan = corsPlan(notes, own.length > 0 ? own : input.legacyCors, context.mayChange);
   return plan ? { ...NOTHING, cors: plan } : NOTHING;
 }
 
@@ -140,7 +140,7 @@ function csrf(notes: Notes, input: FilterInput, context: StepContext): FilterSte
   const type = `${FILTERS}csrf.v3.CsrfPolicy`;
   const { config, path } = typed(notes, input.levels.slice(0, 1), type)[0] ?? input;
   onlyFields(notes, config, path, ['filter_enabled', 'shadow_enabled', 'additional_origins']);
-  if (!enabled(notes, config, 'filter_enabled', path, context.runtimeLayers)) return NOTHING;
+  if (!enabled(notes, config, 'filter_enabled', path, context.mayChange)) return NOTHING;
   const methods = ['POST', 'PUT', 'DELETE', 'PATCH'].map((value) =>
     test({ kind: 'method' }, { kind: 'exact', value, ignoreCase: false }),
   );

@@ -11,6 +11,7 @@ import { type LocalReplies, readLocalReplies } from './local-replies.js';
 import { anyType, bool, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { type RbacContext, type RbacOutcome, rbacOutcome } from './rbac.js';
 import { Rerouting } from './rerouting.js';
+import type { MayChange } from './runtime.js';
 import { valueMatch } from './value-match.js';
 
 const FILTERS = 'envoy.extensions.filters.http.';
@@ -35,8 +36,7 @@ interface Filter {
 /** Settings that the filters of a chain depend on. */
 export interface ChainContext extends RbacContext {
   readonly faultsMayChange: boolean;
-  readonly runtimeLayers: boolean;
-  readonly mayChange: (key: string) => boolean;
+  readonly mayChange: MayChange;
   readonly limits: LimitContext;
 }
 
@@ -99,7 +99,7 @@ export class FilterChain {
       this.#seen(rbac);
       this.filters.push({ ...filter, kind: 'rbac', rbac });
     } else if (type === JWT_TYPE && !this.#jwt) {
-      this.#jwt = new JwtFilter(this.notes, config, path, this.#context.runtimeLayers);
+      this.#jwt = new JwtFilter(this.notes, config, path, this.#context.mayChange);
       this.filters.push({ ...filter, kind: 'jwt' });
     } else if (type === `${FILTERS}ratelimit.v3.RateLimit`) {
       this.filters.push({ ...filter, kind: 'descriptors' });

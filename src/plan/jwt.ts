@@ -17,6 +17,7 @@ import { filledBy, placesOf, readProvider } from './jwt-provider.js';
 import { readRequirement } from './jwt-requirement.js';
 import { anyType, bool, has, isObject, join, list, type Notes, obj, onlyFields, str } from './notes.js';
 import { routeMatch } from './route-match.js';
+import type { MayChange } from './runtime.js';
 import { TokenQuestions } from './token-questions.js';
 import {
   allowsMissing,
@@ -72,7 +73,7 @@ export class JwtFilter {
   readonly #bypass: boolean;
   readonly #notes: Notes;
 
-  constructor(notes: Notes, config: JsonObject, path: string, runtimeLayers: boolean) {
+  constructor(notes: Notes, config: JsonObject, path: string, mayChange: MayChange) {
     this.#config = config;
     this.#path = path;
     this.#notes = notes.fork();
@@ -98,7 +99,7 @@ export class JwtFilter {
       this.#notes.add('budget', `tokens in more than ${MAX_TOKEN_PLACES} places`, join(path, 'providers'), config);
     const both = this.#places.find(({ kind, name }) => kind === 'header' && this.#filled.has(name));
     if (both) this.#notes.add('jwt', `tokens are read from ${both.name} and written to it`, path, config);
-    this.#cases = this.#rules(runtimeLayers);
+    this.#cases = this.#rules(mayChange);
   }
 
   /** Names of the headers in which tokens may be, lower case. */
@@ -122,14 +123,14 @@ export class JwtFilter {
   }
 
   /** The filter's own rules: the first that matches applies. */
-  #rules(runtimeLayers: boolean): JwtOutcome {
+  #rules(mayChange: MayChange): JwtOutcome {
     const notes = this.#notes.fork();
     const cases: JwtCase[] = [];
     let before: Condition = NEVER;
     list(this.#config, 'rules').forEach((rule, i) => {
       const at = `${this.#path}.rules[${i}]`;
       onlyFields(notes, rule, at, ['match', 'requires', 'requirement_name']);
-      const { condition } = routeMatch(notes, obj(rule, 'match') ?? {}, join(at, 'match'), runtimeLayers);
+      const { condition } = routeMatch(notes, obj(rule, 'match') ?? {}, join(at, 'match'), mayChange);
       if (condition === undefined) return;
       const requires = obj(rule, 'requires');
       const requirement = requires

@@ -14,7 +14,7 @@ import { FilterChain } from './http-filters.js';
 import type { ClusterPlan, Condition, ListenerPlan, ReplyAction } from './ir.js';
 import { listenerNotes, relayNotes } from './listener-notes.js';
 import type { LimitContext } from './local-limits.js';
-import { bool, durationMs, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
+import { bool, durationMs, join, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 import { runtimeMayChange } from './runtime.js';
 import { streamNotes } from './streams.js';
@@ -138,12 +138,11 @@ export function listenerPlan(
   if (hcm) hcmNotes(notes, hcm, path, http2);
   const spelling = keepsCase(notes, obj(hcm, 'http_protocol_options'), join(path, 'http_protocol_options'));
 
-  const runtimeLayers = list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0;
   const mayChange = (key: string) => runtimeMayChange(resources.bootstrap, key);
-  const logs = hcm ? accessLogs(notes, hcm, path, runtimeLayers) : [];
+  const logs = hcm ? accessLogs(notes, hcm, path, mayChange) : [];
   const operators = logOperators(logs);
   const details = operators.some((o) => o.command === 'RESPONSE_CODE_DETAILS');
-  const around = { address, port, details, faultsMayChange: mayChange('fault'), runtimeLayers, mayChange, limits };
+  const around = { address, port, details, faultsMayChange: mayChange('fault'), mayChange, limits };
   const chain = new FilterChain(notes, hcm ?? {}, around, path);
   const edge = hcm && edgeOf(hcm, secure);
   const userAgent = hcm && userAgentOf(notes, hcm, obj(resources.bootstrap, 'node'), path);
@@ -184,7 +183,7 @@ export function listenerPlan(
     usesRemoteIp: () => {
       chain.remoteIp = true;
     },
-    runtimeLayers,
+    mayChange,
     secure,
     http2,
     streams,

@@ -13,6 +13,7 @@ import { share } from './fault.js';
 import { headerOption } from './header-edits.js';
 import type { AnswerEdit, Condition, Plan, ReplyAction, TokenBucket } from './ir.js';
 import { anyType, bool, durationMs, has, isObject, join, list, Notes, num, obj, onlyFields, str } from './notes.js';
+import { type MayChange, runtimeMayChange } from './runtime.js';
 
 export const LOCAL_LIMIT = 'envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit';
 
@@ -57,7 +58,7 @@ export interface LimitContext {
   /** some route or virtual host has rate_limits */
   readonly routeLimits: boolean;
   /** a runtime layer may change percentages */
-  readonly runtimeLayers: boolean;
+  readonly mayChange: MayChange;
   /** the node's cluster, as the user's bootstrap has it */
   readonly sourceCluster: string;
 }
@@ -149,18 +150,18 @@ export function limitContext(resources: Resources): LimitContext {
       (host) =>
         has(host, 'rate_limits') || list(host, 'routes').some((route) => has(obj(route, 'route'), 'rate_limits')),
     ),
-    runtimeLayers: list(obj(resources.bootstrap, 'layered_runtime'), 'layers').length > 0,
+    mayChange: (key) => runtimeMayChange(resources.bootstrap, key),
     sourceCluster: str(obj(resources.bootstrap, 'node'), 'cluster'),
   };
 }
 
 /** A RuntimeFractionalPercent whose absence means never. */
-function percentage(notes: Notes, config: JsonObject, key: string, path: string, runtime: boolean) {
+function percentage(notes: Notes, config: JsonObject, key: string, path: string, runtime: MayChange) {
   const fraction = obj(config, key);
   if (!fraction) return 'none';
   const at = join(path, key);
   onlyFields(notes, fraction, at, ['default_value', 'runtime_key']);
-  if (runtime && str(fraction, 'runtime_key') !== '')
+  if (str(fraction, 'runtime_key') !== '' && runtime(str(fraction, 'runtime_key')))
     notes.add('runtime-fraction', 'a runtime layer may change it', at, config, key);
   const value = share(obj(fraction, 'default_value'));
   if (value === 'some') notes.add('runtime-fraction', 'a share of the requests', at, config, key);
@@ -255,9 +256,9 @@ export function localLimit(
 ): LocalLimit | 'none' | undefined {
   const before = notes.reasons.length;
   const place = context.places.get(config);
-  if (percentage(notes, config, 'filter_enabled', path, context.runtimeLayers) === 'none' || !place)
+  if (percentage(notes, config, 'filter_enabled', path, context.mayChange) === 'none' || !place)
     return notes.reasons.length > before ? undefined : 'none';
-  const enforced = percentage(notes, config, 'filter_enforced', path, context.runtimeLayers);
+  const enforced = percentage(notes, config, 'filter_enforced', path, context.mayChange);
   const marks = enforced === 'none' ? ['request_headers_to_add_when_not_enforced'] : [];
   const shown = str(config, X_RATELIMIT);
   const figures = shown === 'DRAFT_VERSION_03' && enforced !== 'none';

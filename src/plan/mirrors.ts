@@ -71,7 +71,7 @@ export function mirrorPlan(
       'disable_shadow_host_suffix_append',
     ]);
     const fraction = obj(policy, 'runtime_fraction');
-    if (listener.runtimeLayers && str(fraction, 'runtime_key') !== '')
+    if (str(fraction, 'runtime_key') !== '' && listener.mayChange(str(fraction, 'runtime_key')))
       leave('a runtime layer may change how many requests are mirrored', join(at, 'runtime_fraction'), '', policy);
     const some = fraction ? share(obj(fraction, 'default_value')) : 'all';
     if (some === 'none') return;

@@ -4,6 +4,7 @@ import { ALWAYS, all, any, NEVER, test } from './conditions.js';
 import { headerCondition, queryCondition } from './header-match.js';
 import type { Condition } from './ir.js';
 import { bool, has, isObject, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
+import type { MayChange } from './runtime.js';
 import { regexMatcher } from './string-match.js';
 
 export interface RouteMatchPlan {
@@ -55,18 +56,18 @@ function pathCondition(notes: Notes, match: JsonObject, path: string): { c?: Con
 
 /**
  * A RuntimeFractionalPercent: true or false where it is decided by the files, undefined with a reason otherwise. A
- * runtime key can be overridden by a runtime layer, so it is decided only if no layer is configured.
+ * runtime key can be overridden by a runtime layer, so it is decided only if no layer may say something about it.
  */
 export function runtimeFraction(
   notes: Notes,
   fraction: JsonObject,
   path: string,
-  runtimeLayers: boolean,
+  mayChange: MayChange,
 ): boolean | undefined {
   const value = obj(fraction, 'default_value') ?? {};
   const scale = { HUNDRED: 100, TEN_THOUSAND: 10_000, MILLION: 1_000_000 }[str(value, 'denominator') || 'HUNDRED'];
   const numerator = num(value, 'numerator');
-  if (str(fraction, 'runtime_key') !== '' && runtimeLayers) {
+  if (str(fraction, 'runtime_key') !== '' && mayChange(str(fraction, 'runtime_key'))) {
     notes.add('runtime-fraction', 'a runtime layer can change this fraction', path, fraction);
     return undefined;
   }
@@ -84,7 +85,7 @@ export function routeMatch(
   notes: Notes,
   match: JsonObject,
   path: string,
-  runtimeLayers: boolean,
+  mayChange: MayChange,
   metadata?: MetadataTest,
   /** gRPC requests are not the proxy's */
   grpc = false,
@@ -107,7 +108,7 @@ export function routeMatch(
   const { c, matched } = pathCondition(notes, match, path);
   const parts: (Condition | undefined)[] = [c];
   if (isObject(match.runtime_fraction)) {
-    const fixed = runtimeFraction(notes, match.runtime_fraction, join(path, 'runtime_fraction'), runtimeLayers);
+    const fixed = runtimeFraction(notes, match.runtime_fraction, join(path, 'runtime_fraction'), mayChange);
     if (fixed === false) parts.push(NEVER);
   }
   // elsewhere, requests with a gRPC content type are sent to the proxy by the virtual host's guard

@@ -173,7 +173,7 @@ function routePlans(
     matchNotes,
     obj(route, 'match') ?? {},
     join(path, 'match'),
-    ctx.listener.runtimeLayers,
+    ctx.listener.mayChange,
     ctx.rerouting.metadata,
     ctx.listener.http2,
   );

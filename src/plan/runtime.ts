@@ -2,6 +2,9 @@
 import type { JsonObject } from '../policy/resources.js';
 import { list, obj } from './notes.js';
 
+/** Whether a runtime layer may say something about a key. */
+export type MayChange = (key: string) => boolean;
+
 /** True if a runtime layer says something about `prefix`, or keys that begin with it, or can come to say it. */
 export function runtimeMayChange(bootstrap: JsonObject, prefix: string): boolean {
   return list(obj(bootstrap, 'layered_runtime'), 'layers').some((layer) => {

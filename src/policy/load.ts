@@ -76,8 +76,7 @@ export async function loadForClients(
   const { parsed, files } = await readFiles(paths, options);
   const resources = await translate(parsed, paths, files, options);
   const others: { clients: Clients; resources: Resources }[] = [];
-  const wrong = resources.diagnostics.some((d) => d.severity === 'error');
-  if (wrong || options.workload) return { resources, others };
+  if (options.workload) return { resources, others };
   const affordable = Math.max(1, Math.floor(MAX_CLIENT_DOCUMENTS / Math.max(1, resources.documents)));
   for (const clients of (resources.otherClients ?? []).slice(0, Math.min(MAX_CLIENT_GROUPS, affordable))) {
     const own = { ...parsed, envoy: [], diagnostics: [] };

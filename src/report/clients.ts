@@ -92,8 +92,6 @@ export async function judge(
   lints: (resources: Resources) => Parameters<typeof report>[3] = () => [],
 ): Promise<CheckReport> {
   const { resources, others } = await loadForClients(files, options);
-  if (resources.diagnostics.some((d) => d.severity === 'error'))
-    return report(resources, buildPlan(resources, { relays: true }));
   const judged = (awaited: Assumptions, found: Parameters<typeof report>[3]): CheckReport => {
     // what the variables say hardly matters: the proxy's will be those of the agent
     const assumed = { ...awaited, environment: process.env, relays: true };
@@ -110,7 +108,8 @@ export async function judge(
     const plain = judged(awaited, found);
     return plain.results.some(speaksHttp2) ? withStreams(plain, judged({ ...awaited, ...STREAMS }, []).results) : plain;
   };
-  const base = spokenToo({}, lints(resources));
+  const wrong = resources.diagnostics.some((d) => d.severity === 'error');
+  const base = spokenToo({}, wrong ? [] : lints(resources));
   const awaited = WAYS.filter(([, , codes]) => {
     // nothing but these, and something of each
     const waits = (found: readonly string[]) =>

@@ -137,7 +137,7 @@ spec:
     example: {
       place: 'documents',
       before: `${ROUTE.replace('{ name: reviews }', '{ name: reviews, namespace: other }').replace('hosts: [reviews]', 'hosts: [reviews.default.svc.cluster.local]').replace('host: reviews', 'host: reviews.default.svc.cluster.local')}
-  exportTo: ["."]`,
+  exportTo: ["~"]`,
       after: ROUTE.replace('{ name: reviews }', '{ name: reviews, namespace: other }')
         .replace('hosts: [reviews]', 'hosts: [reviews.default.svc.cluster.local]')
         .replace('host: reviews', 'host: reviews.default.svc.cluster.local'),

@@ -177,6 +177,7 @@ test('the interpreter, the kernel and Envoy agree', { skip, timeout: 3_600_000 }
           `policy: ${JSON.stringify({ hcm, filters }, null, 1)}`,
       );
     }
+    if (kernel) assert.ok(kernel.recalled() > tally.pairs / 4, 'what is remembered must have decided, too');
   } finally {
     kernel?.close();
   }

@@ -1,12 +1,15 @@
 /** The decision of the programs in the kernel, one request at a time (BPF_PROG_TEST_RUN). */
+import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TokenAnswers, type TokenKey, TokenStore } from '../../src/agent/token-store.js';
-import { BpfObject, type Mapping } from '../../src/kernel/libbpf.js';
+import { type BpfMap, BpfObject, type Mapping, u32 } from '../../src/kernel/libbpf.js';
 import { packageRoot } from '../../src/lab/paths.js';
-import { FACT_WORDS } from '../../src/layout/image.js';
+import { COUNTER } from '../../src/layout/counts.js';
+import { FACT_WORDS, ImageHeader } from '../../src/layout/image.js';
+import { set } from '../../src/layout/struct.js';
 
 export interface KernelDecision {
   readonly result: 'partial' | 'odd' | 'decided';
@@ -46,6 +49,7 @@ export class Kernel {
   readonly buckets: Mapping;
   readonly #store: TokenStore;
   #used = false;
+  #generation = 0;
 
   /** Compiles and loads the program. @throws KernelError when the kernel refuses it */
   constructor() {
@@ -58,22 +62,37 @@ export class Kernel {
     this.#store = new TokenStore(this.tokens.view, 0n);
   }
 
-  /** Puts an image in force. */
+  /** Puts an image in force, of a generation of its own: what the programs remember belongs to one. */
   install(image: Uint8Array): void {
     this.#image.set(image);
     this.#image.fill(0, image.length);
+    set(new DataView(this.#image.buffer, this.#image.byteOffset), 0, ImageHeader, 'generation', ++this.#generation);
     if (this.#used) this.tokens.bytes.fill(0);
     this.#used = false;
   }
 
-  /** Makes a token known, of an image of generation 1. */
+  /** Makes a token known, of the image in force. */
   know(key: Omit<TokenKey, 'generation'>, answers: TokenAnswers): void {
     this.#used = true;
-    if (!this.#store.put({ ...key, generation: 1 }, answers, 2n ** 62n, 1n)) throw new Error('the token is too long');
+    if (!this.#store.put({ ...key, generation: this.#generation }, answers, 2n ** 62n, 1n))
+      throw new Error('the token is too long');
   }
 
-  /** @param draw takes tokens out of the buckets, too */
+  /**
+   * Decides twice where nothing is drawn: the second time as the programs remember it.
+   * @param draw takes tokens out of the buckets, too
+   */
   decide(listener: number, request: Uint8Array, sourceIp: Uint8Array, draw = false): KernelDecision {
+    const first = this.decideOnce(listener, request, sourceIp, draw);
+    if (draw) return first;
+    const again = this.decideOnce(listener, request, sourceIp, draw);
+    const of = ({ result, action, rule, facts }: KernelDecision) => ({ result, action, rule, facts });
+    assert.deepEqual(of(again), of(first), 'what is remembered');
+    return again;
+  }
+
+  /** Decides once. */
+  decideOnce(listener: number, request: Uint8Array, sourceIp: Uint8Array, draw = false): KernelDecision {
     const packet = Buffer.alloc(PREFIX + QUESTION + request.length);
     packet.writeUInt32LE(listener, PREFIX);
     packet.writeUInt32LE(sourceIp.length, PREFIX + 4);
@@ -95,6 +114,20 @@ export class Kernel {
       facts: Array.from({ length: FACT_WORDS }, (_, i) => view.getBigUint64(FACTS + 8 * i, true)),
       ...{ tokenPlaces: word(4), tokenPlace: word(5), tokenUnknown: word(6) === 1 },
     };
+  }
+
+  /** Where decisions are remembered. */
+  get decisions(): BpfMap {
+    return this.#object.map('decisions');
+  }
+
+  /** How often a decision was one that was remembered. */
+  recalled(): number {
+    const counts = this.#object.map('counters').lookup(u32(COUNTER.RECALLED))!;
+    return [...new BigUint64Array(counts.buffer, counts.byteOffset, counts.length / 8)].reduce(
+      (n, c) => n + Number(c),
+      0,
+    );
   }
 
   /** Runs and run time of the program, while the kernel counts them. */

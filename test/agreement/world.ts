@@ -71,6 +71,7 @@ export class World {
       generation: 1,
       endpointId: (_, port) => byPort.get(port) ?? 1000,
       proxyEndpointId: () => 1001,
+      remembers: true,
     });
     kernel?.install(this.compiled.image);
   }

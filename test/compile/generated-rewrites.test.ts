@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { captureRewrite } from '../../src/compile/capture.js';
 import { globalReplace } from '../../src/plan/results.js';
-import { Draw } from '../wild/damage.js';
+import { Draw } from '../wild/draw.js';
 import { compile, decide, forward, listener, output, path, plan, route, text } from './helpers.js';
 
 const PATTERNS = Number(process.env.SIDESTEP_REWRITES ?? 150);

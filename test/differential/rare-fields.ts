@@ -1,7 +1,7 @@
 /** Fields that few configurations have, added to generated listeners: each is understood by the plan, or leaves what has it to the proxy. */
 import fc from 'fast-check';
 import type { JsonObject } from '../../src/policy/resources.js';
-import { Draw } from '../wild/damage.js';
+import { Draw } from '../wild/draw.js';
 import type { ListenerConfig } from './route-config.js';
 
 const HCM: readonly JsonObject[] = [

@@ -58,6 +58,20 @@ spec: { selector: { matchLabels: { app: guarded } }, rules: [{ from: [{ source: 
       'at-gate',
       '{ hosts: ["*"], gateways: [gate], tcp: [{ match: [{ port: 31400 }], route: [{ destination: { host: other } }] }] }',
     ),
+    // neither is about listeners for connections to these ports
+    `---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: { name: requests, namespace: istio-system }
+spec:
+  configPatches:
+    - applyTo: NETWORK_FILTER
+      match: { context: GATEWAY, listener: { filterChain: { filter: { name: envoy.filters.network.http_connection_manager } } } }
+      patch: { operation: MERGE, value: { typed_config: { '@type': type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager, server_name: mesh } } }
+    - applyTo: LISTENER
+      match: { context: SIDECAR_OUTBOUND, listener: { portNumber: 9999 } }
+      patch: { operation: MERGE, value: { per_connection_buffer_limit_bytes: 4096 } }
+`,
     `---
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
@@ -99,6 +113,7 @@ describe('TCP routes', { skip, timeout: 120_000 }, () => {
       'VirtualService other tcp[0]': 'kernel',
       'VirtualService guarded tcp[0]': 'network-filter',
       'AuthorizationPolicy guarded rules[0]': 'no-workload',
+      'EnvoyFilter requests spec': 'kernel',
       'VirtualService at-gate tcp[0]': 'kernel',
       'TCPRoute api rules[0]': 'kernel',
     });

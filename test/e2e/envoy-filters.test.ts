@@ -13,8 +13,13 @@ spec:
 ${patch.replace(/^/gm, '    ')}
 `;
 
-const policies = ([web, script]: readonly Upstream[]): string => `${service('web', 'clusterIP: 10.96.182.1', [web!])}
+const policies = ([
+  web,
+  script,
+  limited,
+]: readonly Upstream[]): string => `${service('web', 'clusterIP: 10.96.182.1', [web!])}
 ${service('script', 'clusterIP: 10.96.182.2', [script!])}
+${service('limited', 'clusterIP: 10.96.182.3', [limited!])}
 ${filter(
   'answers',
   `- applyTo: HTTP_ROUTE
@@ -40,8 +45,37 @@ ${filter(
     value:
       name: edits
       typed_config:
-        '@type': type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
-        mutations: { request_mutations: [{ remove: x-debug }] }`,
+        '@type': type.googleapis.com/udpa.type.v1.TypedStruct
+        type_url: type.googleapis.com/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation
+        value: { mutations: { request_mutations: [{ remove: x-debug }] } }`,
+)}
+${filter(
+  'limits',
+  `- applyTo: HTTP_FILTER
+  match: { context: SIDECAR_OUTBOUND, listener: { filterChain: { filter: { name: envoy.filters.network.http_connection_manager } } } }
+  patch:
+    operation: INSERT_BEFORE
+    value:
+      name: envoy.filters.http.local_ratelimit
+      typed_config:
+        '@type': type.googleapis.com/udpa.type.v1.TypedStruct
+        type_url: type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+        value: { stat_prefix: limiter }
+- applyTo: HTTP_ROUTE
+  match: { context: SIDECAR_OUTBOUND, routeConfiguration: { vhost: { name: 'limited.default.svc.cluster.local:80', route: { action: ANY } } } }
+  patch:
+    operation: MERGE
+    value:
+      typed_per_filter_config:
+        envoy.filters.http.local_ratelimit:
+          '@type': type.googleapis.com/udpa.type.v1.TypedStruct
+          type_url: type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit
+          value:
+            stat_prefix: limiter
+            token_bucket: { max_tokens: 2, tokens_per_fill: 2, fill_interval: 600s }
+            filter_enabled: { runtime_key: local_rate_limit_enabled, default_value: { numerator: 100 } }
+            filter_enforced: { runtime_key: local_rate_limit_enforced, default_value: { numerator: 100 } }
+            response_headers_to_add: [{ header: { key: x-local-rate-limit, value: 'true' } }]`,
 )}
 `;
 
@@ -50,7 +84,7 @@ describe('EnvoyFilters', { skip, concurrency: 1, timeout: 240_000 }, () => {
 
   before(async () => {
     world = await IstioWorld.open('envoy-filters');
-    await world.write(policies(await world.upstreams('web', 'script')));
+    await world.write(policies(await world.upstreams('web', 'script', 'limited')));
     await world.start();
   });
 
@@ -74,6 +108,14 @@ describe('EnvoyFilters', { skip, concurrency: 1, timeout: 240_000 }, () => {
     const { received } = outcome(await world.mesh(ask)) as { received: { headers: string[] } };
     assert.ok(received.headers.includes('x-user: somebody'), received.headers.join('\n'));
     assert.ok(!received.headers.some((line) => line.startsWith('x-debug')), received.headers.join('\n'));
+  });
+
+  test('a TypedStruct limits in the kernel, whose runtime keys no layer of the mesh speaks of', async () => {
+    const ask: Ask = { host: 'limited', path: '/' };
+    for (const way of ['alone', 'mesh'] as const)
+      for (const status of [200, 200, 429]) assert.equal(outcome(await world[way](ask)).status, status, way);
+    // refusals are the kernel's, as Envoy alone gives them
+    assert.ok(await world.inKernel(ask, 429));
   });
 
   test('the other service has the filter of all listeners, and not what the virtual host says', async () => {

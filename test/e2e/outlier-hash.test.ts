@@ -14,7 +14,7 @@ import type { JsonObject } from '../../src/policy/resources.js';
 import { outcomeOf } from '../agreement/world.js';
 import { exchange, type Request } from '../differential/requests.js';
 import { hostOf, listenerOf, to } from '../plan/resources.js';
-import { Draw } from '../wild/damage.js';
+import { Draw } from '../wild/draw.js';
 import { eventually } from './eventually.js';
 import { allInKernel } from './in-kernel.js';
 import { sideBySide } from './side-by-side.js';

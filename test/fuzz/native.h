@@ -33,7 +33,7 @@ static const struct listener *listener_at(const uint8_t *image, uint32_t index) 
   return at ? AT(struct listener, image, at) : 0;
 }
 
-/* What new_request of sidestep.bpf.c does with a head, up to the bytes that would be sent. */
+/* What new_request (new-request.h) does with a head, up to the bytes that would be sent. */
 struct outcome {
   uint32_t result; /* of scan_head */
   uint32_t action; /* offset, 0: the proxy */

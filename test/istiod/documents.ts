@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { LineCounter, parseAllDocuments, parseDocument } from 'yaml';
 import { type Document, flattenLists, kubernetesDocument } from '../../src/policy/documents.js';
 import { asObject, asObjects, asString } from '../../src/policy/envoy/walk.js';
+import { usualLabels } from '../../src/policy/istio/gateway-labels.js';
 import { translateKubernetes } from '../../src/policy/istio/index.js';
 import type { Json, JsonObject } from '../../src/policy/resources.js';
 import { filesBelow } from '../wild/files.js';
@@ -296,12 +297,13 @@ function completeGateways(objects: readonly JsonObject[], made: Completion): voi
     }
   }
   for (const gateway of gateways) {
-    const selector = labelsOf(specOf(gateway).selector);
+    // pods have the labels of Istio's charts
+    const selector = usualLabels(labelsOf(specOf(gateway).selector));
     const all = [...objects, ...made.added];
     if (Object.keys(selector).length === 0 || gatewayService(all, gateway)) continue;
     const own = /gateway/.test(selector.istio ?? '') ? 'istio-system' : namespaceOf(gateway);
     const numbers = gateways
-      .filter((g) => covers(selector, labelsOf(specOf(g).selector)))
+      .filter((g) => covers(selector, usualLabels(labelsOf(specOf(g).selector))))
       .flatMap((g) => asObjects(specOf(g).servers).map((s) => Number(asObject(s.port)?.number)));
     const ports = [...new Set(numbers)].map((port): JsonObject => ({ name: `tcp-${port}`, port }));
     made.service(`gateway-${made.added.length}`, own, ports, selector);

@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { test } from 'node:test';
-import { check } from '../../src/report/check.js';
+import { check, refusedByCompiler } from '../../src/report/check.js';
+import { judge } from '../../src/report/clients.js';
 
 const FILES = `
 apiVersion: networking.istio.io/v1
@@ -76,4 +77,63 @@ test('with clients that are named, rules for others count for nobody', async () 
     'spec proxy source-match',
     'trafficPolicy proxy source-match',
   ]);
+});
+
+const HIDDEN = `
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: { name: few }
+spec: { egress: [{ hosts: ["./*"] }] }
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: { name: all, namespace: istio-system }
+spec: { egress: [{ hosts: ["*/*"] }] }
+---
+apiVersion: networking.istio.io/v1
+kind: Sidecar
+metadata: { name: second }
+spec: { egress: [{ hosts: ["*/*"] }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: unimported, namespace: shop }
+spec: { hosts: [cart], http: [{ route: [{ destination: { host: cart } }] }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: exported, namespace: shop }
+spec: { hosts: [pay.bank.svc.cluster.local], exportTo: [bank, web], tcp: [{ route: [{ destination: { host: pay.bank.svc.cluster.local } }] }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: nobodys, namespace: shop }
+spec: { hosts: [cart], exportTo: ["~"], http: [{ route: [{ destination: { host: cart } }] }] }
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: { name: wrong, namespace: shop }
+spec: { hosts: [cart], http: nothing }
+`;
+
+test('what the clients do not see is judged for a namespace that does, beside documents with errors, too', async () => {
+  const documents = HIDDEN.split('---').map((text, i) => [`${i}.yaml`, text] as const);
+  const report = await judge([], { texts: new Map(documents), assumeEndpoints: true }, refusedByCompiler);
+  const rules = report.results.map((r) =>
+    `${r.name} ${r.verdict} ${r.reasons.map(({ code }) => code).join(',')}`.trim(),
+  );
+  assert.equal(report.errors.length, 1);
+  assert.deepEqual(rules, [
+    'few kernel',
+    'all kernel',
+    'second proxy source-match',
+    'unimported kernel',
+    'exported kernel',
+    'nobodys proxy not-exported',
+    'wrong invalid',
+  ]);
+  assert.match(
+    report.warnings.map(({ message }) => message).join(),
+    /not exported to namespace default.*--namespace bank/,
+  );
 });

@@ -22,7 +22,8 @@ import { checkHtml } from '../../src/report/html.js';
 import { plain } from '../../src/report/paint.js';
 import { checkSchema, explainSchema } from '../../src/report/schema.js';
 import { checkText } from '../../src/report/text.js';
-import { Draw, damage } from './damage.js';
+import { damage } from './damage.js';
+import { Draw } from './draw.js';
 import { filesBelow } from './files.js';
 import { hintsOf, requestOf } from './hints.js';
 

@@ -7,7 +7,7 @@ import type { Document } from '../documents.js';
 import { policyTargets } from './authorization.js';
 import type { Context } from './context.js';
 import type { DestinationRules } from './destination-rules.js';
-import { isGatewaySelector } from './gateways.js';
+import { isGatewaySelector } from './gateway-labels.js';
 import { hostMatches } from './hosts.js';
 import type { Typed } from './kubernetes-services.js';
 import { entryServices, isHttp, labelsMatch, type Registry, type Service, type ServicePort } from './registry.js';
@@ -187,7 +187,8 @@ export function assumeProtected(
         // of a service that is only assumed no server has labels that nobody spoke of
         (service.assumed
           ? labelsMatch(wanted, service.selector)
-          : Object.entries(wanted).every(([key, value]) => (service.selector[key] ?? value) === value)));
+          : !(service.endpoints.length > 0 && service.endpoints.every((e) => e.labelsKnown)) &&
+            Object.entries(wanted).every(([key, value]) => (service.selector[key] ?? value) === value)));
     if (registry.all().some(may)) continue;
     const name =
       wanted.app ?? wanted['app.kubernetes.io/name'] ?? wanted['k8s-app'] ?? Object.values(wanted)[0] ?? 'any-service';
@@ -205,11 +206,31 @@ export function assumeProtected(
 /** A port that stands at the end of a name, as in `reviews.default.svc.cluster.local:80`. */
 const NAMED = /^([^:]+):(\d{1,5})$/;
 
+/** A cluster of a service's, as istiod names them. */
+const CLUSTER = /^outbound\|(\d{1,5})\|\|([^|]+)$/;
+
+/** Adds the services whose clusters the configuration of a patch names. */
+function assumeClusters(context: Context, registry: Registry, document: Document, index: number, value: unknown): void {
+  if (Array.isArray(value)) for (const item of value) assumeClusters(context, registry, document, index, item);
+  else if (value !== null && typeof value === 'object') {
+    for (const [key, child] of Object.entries(value)) {
+      const [, port, host] = (/^cluster(_name)?$/.test(key) && CLUSTER.exec(String(child))) || [];
+      if (host === undefined) assumeClusters(context, registry, document, index, child);
+      else if (!registry.get(host.toLowerCase())) {
+        const path = ['spec', 'configPatches', index, 'patch', 'value'];
+        registry.add(assumedService(host.toLowerCase(), document, path, [Number(port)]));
+        context.warn(document, path, 'unknown-service', `no Service describes ${host}: its traffic is not intercepted`);
+      }
+    }
+  }
+}
+
 /** Adds the services that patches for clients name; where clients have none at all, one that stands for any. */
 export function assumePatched(context: Context, registry: Registry, filters: readonly Typed<EnvoyFilter>[]): void {
   const any = () => registry.all().some((service) => service.ports.some((port) => isHttp(port.protocol)));
   for (const { document, spec } of filters) {
-    for (const [index, { match }] of (spec.configPatches ?? []).entries()) {
+    for (const [index, { match, patch }] of (spec.configPatches ?? []).entries()) {
+      assumeClusters(context, registry, document, index, patch?.value);
       const side = match?.context ?? 'ANY';
       const gateway = isGatewaySelector(spec.workloadSelector?.labels ?? {}) || (spec.targetRefs ?? []).length > 0;
       if (side !== 'SIDECAR_OUTBOUND' && (side !== 'ANY' || gateway)) continue;

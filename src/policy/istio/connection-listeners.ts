@@ -9,19 +9,11 @@ import { clusterName } from './hosts.js';
 import { visible } from './kubernetes-services.js';
 import type { KnownListener } from './left-to-proxy.js';
 import type { Places } from './listeners.js';
+import type { PatchesConnections } from './patches/connections.js';
 import type { Service } from './registry.js';
 import type { RouteInput } from './routes.js';
-import type { EnvoyFilter } from './schema/extensions.js';
 import { type HelloChains, helloListener } from './tls-routes.js';
 import type { VirtualServices } from './virtual-services.js';
-
-/** Patches that may change listeners for connections. */
-const PATCHES = new Set(['LISTENER', 'FILTER_CHAIN', 'NETWORK_FILTER', 'LISTENER_FILTER']);
-
-/** Whether EnvoyFilters may change what is made here. */
-export function patchConnections(filters: readonly { readonly spec: EnvoyFilter }[]): boolean {
-  return filters.some(({ spec }) => spec.configPatches?.some(({ applyTo = '' }) => PATCHES.has(applyTo)));
-}
 
 /** The clusters that a chain leads to. */
 function clustersOf(chain: JsonObject): string[] {
@@ -33,7 +25,7 @@ function clustersOf(chain: JsonObject): string[] {
 /**
  * Builds the listeners and what is intercepted for them.
  *
- * @param patched EnvoyFilters may change them: then none is built
+ * @param patched whether EnvoyFilters may change one of a port (and gateway): then it is not built
  */
 export function buildConnectionListeners(
   input: RouteInput,
@@ -43,7 +35,7 @@ export function buildConnectionListeners(
   authorization: Authorization,
   place: Places,
   backends: Backends,
-  patched: boolean,
+  patched: PatchesConnections,
 ): { listeners: KnownListener[]; intercepts: Intercept[] } {
   const { context } = input;
   const { connections: routes, hellos } = virtualServices;
@@ -52,17 +44,22 @@ export function buildConnectionListeners(
   /** Why connections must not be led to the servers by a chain. */
   const refusal = (
     chain: JsonObject,
+    port: number,
     workload?: GatewayWorkload,
   ): readonly [code: string, message: string] | undefined => {
-    if (patched)
+    if (patched(port, workload))
       return ['envoy-filter', 'EnvoyFilters patch listeners or their filters: connections are not intercepted'];
     const judged = clustersOf(chain).some((name) => authorization.protectsServers(name));
     if (!judged && !(workload && authorization.protectsGateway(workload))) return undefined;
     return ['network-filter', 'AuthorizationPolicies judge these connections, which is not done here'];
   };
   /** The same of several chains: all of them, or none. */
-  const allowed = (found: HelloChains | undefined, workload?: GatewayWorkload): HelloChains | undefined => {
-    const refused = found?.chains.map((chain) => refusal(chain, workload)).find((why) => why !== undefined);
+  const allowed = (
+    found: HelloChains | undefined,
+    port: number,
+    workload?: GatewayWorkload,
+  ): HelloChains | undefined => {
+    const refused = found?.chains.map((chain) => refusal(chain, port, workload)).find((why) => why !== undefined);
     if (found && refused) hellos.leaveAll(found, ...refused);
     return refused ? undefined : found;
   };
@@ -72,7 +69,7 @@ export function buildConnectionListeners(
     for (const port of ports) {
       const servers = workload.servers.filter((server) => server.port === port);
       const through = servers.filter(({ protocol }) => protocol === 'passthrough');
-      const found = allowed(hellos.chainsOfGateway(input, workload, through, backends), workload);
+      const found = allowed(hellos.chainsOfGateway(input, workload, through, backends), port, workload);
       if (!found) continue;
       if (through.length < servers.length) {
         hellos.leaveAll(found, 'tls', `the gateway ends TLS of other connections to port ${port}`);
@@ -97,7 +94,7 @@ export function buildConnectionListeners(
       const chain = routes.ofGateway(input, workload, server, backends);
       if (!chain) continue;
       done.add(server.port);
-      const refused = refusal(chain, workload);
+      const refused = refusal(chain, server.port, workload);
       if (refused) {
         routes.leave(chain, ...refused);
         continue;
@@ -119,11 +116,11 @@ export function buildConnectionListeners(
       // of a service that no document describes nobody knows what its ports carry
       const named =
         protocol === 'tls' || (service.assumed && !chain)
-          ? allowed(hellos.chainsOfService(input, service, port))
+          ? allowed(hellos.chainsOfService(input, service, port), port)
           : undefined;
       const addresses = service.addresses.filter((address) => !claimed.has(`${address} ${port}`));
       if (!(chain || named) || (addresses.length === 0 && service.addresses.length > 0)) continue;
-      const refused = chain && refusal(chain);
+      const refused = chain && refusal(chain, port);
       if (refused) {
         routes.leave(chain, ...refused);
         continue;

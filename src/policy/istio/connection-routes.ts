@@ -13,11 +13,11 @@ import type { Context, Path, RuleBuilder } from './context.js';
 import { envoyDuration } from './duration.js';
 import type { GatewayServer, GatewayWorkload } from './gateways.js';
 import { gatewayName, hostIntersection, hostMatches, MESH, resolveHost } from './hosts.js';
-import { exportTo, type Typed, visible } from './kubernetes-services.js';
+import { audienceOf, exportTo, type Typed, visible } from './kubernetes-services.js';
 import type { Service } from './registry.js';
 import { type Audience, destinationCluster, explainSkipped, fromHere, meshClients, type RouteInput } from './routes.js';
 import type { TcpMatch, TcpRoute, TlsRoute, VirtualService } from './schema/virtual-service.js';
-import type { Sidecars } from './sidecars.js';
+import { type Sidecars, UNIMPORTED } from './sidecars.js';
 
 export interface ConnectionRule {
   readonly document: Document;
@@ -119,8 +119,12 @@ export class ConnectionRoutes {
     const shown = meant && visible(exported, context.namespace);
     const imported = hosts.some((host) => sidecars.imports(document.namespace, host));
     if (others.length === 0 && !(shown && imported)) {
-      if (!shown) why('not-exported', 'exportTo', `not exported to namespace ${context.namespace}`);
-      else why('sidecar', 'hosts', 'the Sidecar of the clients does not import it');
+      const audience = audienceOf(exported, document.namespace);
+      for (const { rule } of rules) {
+        const message = `not exported to namespace ${context.namespace}`;
+        if (!shown) context.unseen(rule, ['spec', 'exportTo'], 'not-exported', message, audience);
+        else context.unseen(rule, ['spec', 'hosts'], 'sidecar', UNIMPORTED, audience);
+      }
       return;
     }
     this.bound.push({ document, hosts, rules, mesh: shown && imported, gateways: others, exportTo: exported });

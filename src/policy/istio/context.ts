@@ -152,6 +152,17 @@ export class Context {
     if (!this.otherClients.some((known) => sameClients(known, clients))) this.otherClients.push(clients);
   }
 
+  /**
+   * Says that these clients see nothing of a rule, but that those of a namespace may.
+   *
+   * @param code for what holds for every client, if it is these who would see it
+   */
+  unseen(rule: RuleBuilder, path: Path, code: string, message: string, namespace: string | undefined): void {
+    const other = namespace !== undefined && !(namespace === this.namespace && Object.keys(this.labels).length === 0);
+    if (other) this.elsewhere(rule, path, `${message}: it counts for others`, { namespace, labels: {} });
+    else this.unsupported(rule, path, code, message);
+  }
+
   /** Says where `object` (or its `key`) comes from. */
   origin<T extends object>(object: T, document: Document, path: Path, key?: string): T {
     this.provenance.set(object, document.at(path), key);

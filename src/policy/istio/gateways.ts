@@ -5,6 +5,7 @@
 import type { Document } from '../documents.js';
 import type { ConnectionRoutes } from './connection-routes.js';
 import type { Context, Path } from './context.js';
+import { isGatewaySelector, mayRun, selectsGateway, usualLabels } from './gateway-labels.js';
 import { istioTls, type ServerTls } from './gateway-tls.js';
 import type { Typed } from './kubernetes-services.js';
 import { labelsMatch, type Registry, type Service } from './registry.js';
@@ -88,6 +89,8 @@ export function workloadPort(workload: GatewayWorkload, number: number): number 
   return typeof target === 'number' ? target : number;
 }
 
+const sorted = (labels: Labels) => Object.entries(labels).sort(([a], [b]) => (a < b ? -1 : 1));
+
 /** All gateways of Istio's kind. */
 export class Gateways {
   readonly workloads: GatewayWorkload[] = [];
@@ -149,11 +152,13 @@ export class Gateways {
       !service.external &&
       (labelsMatch(selector, service.selector) || service.endpoints.some((e) => labelsMatch(selector, e.labels)));
     const service = selects ? this.#registry.all().find(fronts) : undefined;
-    const words = Object.entries(selector)
-      .sort(([a], [b]) => (a < b ? -1 : 1))
-      .map(([key, value]) => `${key}=${value}`);
+    const words = sorted(selector).map(([key, value]) => `${key}=${value}`);
     const key = service?.host ?? (selects ? words.join(',') : `${document.namespace}/${document.name}`);
-    const known = this.workloads.find((workload) => workload.key === key);
+    // `istio: ingressgateway` and `app: istio-ingressgateway` are the same pods' unless something says otherwise
+    const labels = JSON.stringify(sorted(usualLabels(selector)));
+    const same = (workload: GatewayWorkload) =>
+      !service && !workload.service && selects && JSON.stringify(sorted(usualLabels(workload.labels))) === labels;
+    const known = this.workloads.find((workload) => workload.key === key || same(workload));
     if (known) return known;
     // Istio's own gateways run in the root namespace unless a Service says otherwise.
     const own = /gateway/.test(selector.istio ?? '') ? this.#context.rootNamespace : document.namespace;
@@ -215,6 +220,8 @@ export class Gateways {
       if (!isGatewaySelector(wanted) || spec.targetRef || spec.targetRefs) continue;
       if (this.workloads.some((workload) => !workload.assumed && mayRun(wanted, workload.labels))) continue;
       const key = Object.values(wanted).join(',');
+      const near = (workload: GatewayWorkload) => workload.assumed && workload.namespace === document.namespace;
+      if (this.workloads.some((workload) => near(workload) && selectsGateway(wanted, workload))) continue;
       if (this.workloads.some((workload) => workload.key === `assumed/${key}`)) continue;
       const path = ['spec', 'selector'];
       const message = 'no Gateway has this workload: one with plain HTTP is assumed';
@@ -235,23 +242,4 @@ export class Gateways {
 function anyHost(gateway: string, port: number, document: Document, path: Path): GatewayServer {
   const hosts = [{ namespace: '*', host: '*' }];
   return { gateway, port, protocol: 'http', hosts, httpsRedirect: false, document, path };
-}
-
-/** True for labels that gateways' workloads have by convention (`istio: ingressgateway`, `app: istio-ingressgateway`). */
-export function isGatewaySelector(labels: Labels): boolean {
-  return /gateway/.test(labels.istio ?? '') || /(^istio-|ingress|egress).*gateway/.test(labels.app ?? '');
-}
-
-/** True if the labels of a gateway's servers are known (their Pods are), so that nothing has to be guessed of them. */
-export function labelsAreKnown({ service }: GatewayWorkload): boolean {
-  return service !== undefined && service.endpoints.length > 0 && service.endpoints.every((e) => e.labelsKnown);
-}
-
-/** True if a workload of which only some labels are known may be meant by a gateway's selector. */
-export function mayRun(wanted: Labels, labels: Labels): boolean {
-  if (labelsMatch(wanted, labels)) return true;
-  const contradicted = Object.entries(wanted).some(
-    ([key, value]) => labels[key] !== undefined && labels[key] !== value,
-  );
-  return isGatewaySelector(wanted) && isGatewaySelector(labels) && !contradicted;
 }

@@ -19,7 +19,7 @@ import {
 import { AttachedPolicies } from './attached-policies.js';
 import { Authorization } from './authorization.js';
 import { buildClusters } from './clusters.js';
-import { buildConnectionListeners, patchConnections } from './connection-listeners.js';
+import { buildConnectionListeners } from './connection-listeners.js';
 import { Context, type RuleBuilder, type TranslateOptions } from './context.js';
 import { DestinationRules } from './destination-rules.js';
 import { GatewayListeners } from './gateway-listeners.js';
@@ -32,6 +32,7 @@ import { addKubernetesServices } from './kubernetes-services.js';
 import { type KnownListener, LeftToProxy } from './left-to-proxy.js';
 import { buildListeners, type ClientRoutes, once, proxyPlaces, type ServiceRoutes } from './listeners.js';
 import { meshProviders } from './mesh-config.js';
+import { patchesConnections } from './patches/connections.js';
 import { Peers } from './peer-authentication.js';
 import { Registry } from './registry.js';
 import { RequestAuthentications } from './request-authentication.js';
@@ -121,7 +122,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   apiRoutes.explainUnheard((server) => atGateways.problemOf(server));
   const connected = buildConnectionListeners(
     ...([routes, seen, workloads, virtualServices, authorization, place, backends] as const),
-    patchConnections(input.envoyFilters),
+    patchesConnections(context, input.envoyFilters),
   );
   const known: KnownListener[] = [
     ...own.listeners,
@@ -134,7 +135,7 @@ export function translateKubernetes(documents: readonly Document[], options: Tra
   const left = new LeftToProxy(context, known, clusters.values());
   const added: JsonObject[] = [];
   left.telemetry(input.telemetries, providers);
-  left.envoyFilters(input.envoyFilters, added);
+  left.envoyFilters(input.envoyFilters, added, input);
   for (const typed of input.wasmPlugins) left.wasmPlugin(typed);
   left.attached(new AttachedPolicies(context, input.foreign));
   virtualServices.explainUnused(registry.all(), (service) => seen.includes(service));

@@ -265,3 +265,8 @@ export function exportTo(list: readonly string[] | undefined, namespace: string)
 export function visible(list: readonly string[], namespace: string): boolean {
   return list.includes('*') || list.includes(namespace);
 }
+
+/** A namespace whose clients see something of `own` that is exported to `list`; undefined: there is none. */
+export function audienceOf(list: readonly string[], own: string): string | undefined {
+  return visible(list, own) ? own : list.find((name) => name !== '~');
+}

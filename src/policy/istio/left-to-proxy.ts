@@ -9,12 +9,14 @@ import type { Clients, JsonObject, LeftReason } from '../resources.js';
 import type { AttachedPolicies } from './attached-policies.js';
 import type { ClusterInfo } from './clusters.js';
 import { type Context, fieldPath, type Path, type RuleBuilder } from './context.js';
-import { type GatewayWorkload, isGatewaySelector, labelsAreKnown } from './gateways.js';
+import { isGatewaySelector, mayMean, selectsGateway, tellUsual } from './gateway-labels.js';
+import type { GatewayWorkload } from './gateways.js';
 import type { Typed } from './kubernetes-services.js';
+import { absentAtServers, extensionsAreUsed, type FilterSources, neededFilter } from './patches/absent.js';
 import { EnvoyFilters } from './patches/envoy-filters.js';
 import { MANAGER, proxyMatches } from './patches/match.js';
 import { ISTIO_VERSION, type Patch } from './patches/patch.js';
-import { labelsMatch } from './registry.js';
+import { isHttp, labelsMatch } from './registry.js';
 import type { EnvoyFilter, Telemetry, WasmPlugin } from './schema/extensions.js';
 import { type Telemetered, Telemetries } from './telemetry.js';
 
@@ -110,13 +112,7 @@ export class LeftToProxy {
       // Where a gateway runs is only known if a Service stands in front of it.
       const near = !workload.service || this.#inNamespace(selection, workload.service.namespace);
       if (!near) return false;
-      if (labelsMatch(labels, workload.labels)) return true;
-      if (workload.service?.endpoints.some((endpoint) => labelsMatch(labels, endpoint.labels))) return true;
-      if (labelsAreKnown(workload)) return false;
-      const contradicted = Object.entries(labels).some(
-        ([k, v]) => workload.labels[k] !== undefined && workload.labels[k] !== v,
-      );
-      return isGatewaySelector(labels) && !contradicted;
+      return mayMean(labels, workload);
     });
   }
 
@@ -150,8 +146,9 @@ export class LeftToProxy {
    * Applies the EnvoyFilters, and marks what they are about and was not patched.
    *
    * @param added clusters that they add go here
+   * @param sources what may make servers' sidecars have filters
    */
-  envoyFilters(documents: readonly Typed<EnvoyFilter>[], added: JsonObject[]): void {
+  envoyFilters(documents: readonly Typed<EnvoyFilter>[], added: JsonObject[], sources: FilterSources): void {
     const filters = new EnvoyFilters(
       {
         context: this.#context,
@@ -170,7 +167,8 @@ export class LeftToProxy {
     for (const { document, spec } of documents) {
       const selection = { document, labels: spec.workloadSelector?.labels ?? {}, targets: targetsOf(spec) };
       for (const patch of filters.patches())
-        if (patch.document === document) this.#explainPatch(selection, patch, filters.met(patch));
+        if (patch.document === document)
+          this.#explainPatch(selection, patch, filters.met(patch), sources, [...filters.patches()]);
     }
   }
 
@@ -190,15 +188,25 @@ export class LeftToProxy {
     const { document, labels, targets } = selection;
     if (!workload) return false;
     if (targets.length > 0) return true;
-    const there = workload.service || workload.gatewayApi || workload.assumed ? workload.namespace : undefined;
-    const near = document.namespace === this.#context.rootNamespace || document.namespace === there;
-    return near && labelsMatch(labels, workload.labels);
+    const near = document.namespace === this.#context.rootNamespace || document.namespace === workload.namespace;
+    if (!near) return false;
+    const { endpoints = [] } = workload.service ?? {};
+    if (labelsMatch(labels, workload.labels)) return true;
+    if (selectsGateway(labels, workload) === 'usual') {
+      tellUsual(this.#context, document, 'workloadSelector', workload);
+      return true;
+    }
+    return endpoints.length > 0 && endpoints.every((endpoint) => labelsMatch(labels, endpoint.labels));
   }
 
   /** Says what becomes of a patch besides what it did to listeners and clusters here. */
-  #explainPatch(selection: Selection, patch: Patch, met: boolean): void {
+  #explainPatch(selection: Selection, patch: Patch, met: boolean, sources: FilterSources, all: readonly Patch[]): void {
     const { rule, document, path } = patch;
-    const fate = this.#fate(selection, patch, met);
+    const absent = absentAtServers(patch, selection.labels, sources, all, this.#context.rootNamespace);
+    const idle = patch.applyTo === 'EXTENSION_CONFIG' && !extensionsAreUsed(all);
+    const fate = idle
+      ? { nothing: 'no filter takes its configuration from there' }
+      : this.#fate(selection, patch, met, absent);
     if (!fate) return;
     if ('left' in fate) this.#leavePatch(patch, fate.objects ?? [], fate.left);
     else if ('clients' in fate) {
@@ -210,7 +218,8 @@ export class LeftToProxy {
     }
   }
 
-  #fate(selection: Selection, patch: Patch, met: boolean): Fate | undefined {
+  /** @param absent a filter that servers' sidecars do not have, and without which the patch does nothing there */
+  #fate(selection: Selection, patch: Patch, met: boolean, absent: string | undefined): Fate | undefined {
     const { document, applyTo, match } = patch;
     const context = match.context ?? 'ANY';
     const filter = match.listener?.filterChain?.filter?.name;
@@ -224,7 +233,9 @@ export class LeftToProxy {
     if (filter !== undefined && /^envoy\.(?!filters\.)/.test(filter))
       return { nothing: `no filter has the name ${filter}` };
     if (match.listener?.filterChain?.name?.startsWith('envoy.')) return { nothing: 'no filter chain has this name' };
-    const elsewhere = applyTo === 'CLUSTER' || spellsOnly(patch);
+    const elsewhere = applyTo === 'CLUSTER' || spellsOnly(patch) || absent !== undefined;
+    if (absent !== undefined && context === 'SIDECAR_INBOUND')
+      return { nothing: `the sidecars of servers have no filter ${absent}` };
     if (/^(ANY|SIDECAR_INBOUND)$/.test(context) && !(elsewhere && context === 'ANY')) {
       const objects = match.routeConfiguration?.gateway ? [] : [...this.#patchedServers(selection, patch)];
       if (objects.length > 0 || context === 'SIDECAR_INBOUND')
@@ -235,8 +246,12 @@ export class LeftToProxy {
     if (patch.problem !== undefined) return { left: patch.problem };
     const gateway = isGatewaySelector(selection.labels) || selection.targets.length > 0;
     if (context === 'GATEWAY' || (context === 'ANY' && gateway)) {
-      const described = this.#gateways(selection).some(({ workload }) => workload?.assumed === false);
+      const gateways = this.#gateways(selection);
+      const described = gateways.some(({ workload }) => workload?.assumed === false);
       if (described) return { nothing: 'no gateway has what it is about' };
+      // of one that is only assumed, the filters are known
+      const needed = neededFilter(patch);
+      if (needed !== undefined && gateways.length > 0) return { nothing: `gateways have no filter ${needed}` };
       return { left: 'no gateway of the files is meant that speaks plain HTTP' };
     }
     const table = match.routeConfiguration?.name ?? '';
@@ -250,7 +265,10 @@ export class LeftToProxy {
   *#patchedServers(selection: Selection, { applyTo, match }: Patch): Iterable<object> {
     const port = match.listener?.portNumber ?? match.routeConfiguration?.portNumber ?? match.cluster?.portNumber;
     const clusters = this.#inbound(selection);
+    // before other ports there are none of these filters
+    const http = applyTo === 'HTTP_FILTER' || match.listener?.filterChain?.filter?.name === MANAGER;
     for (const { json, endpoints, port: own } of clusters) {
+      if (http && !isHttp(own.protocol)) continue;
       const ports = [own.number, own.targetPort, ...endpoints.map((e) => e.ports.get(own.number))];
       if (applyTo !== 'CLUSTER' || match.context === 'SIDECAR_INBOUND')
         if (port === undefined || ports.includes(port)) yield json;

@@ -2,7 +2,8 @@
 import type { Document } from '../documents.js';
 import type { ClusterInfo } from './clusters.js';
 import type { Context, RuleBuilder } from './context.js';
-import { type GatewayWorkload, labelsAreKnown, mayRun } from './gateways.js';
+import { LABELS_HINT, labelsAreKnown, mayRun, selectsGateway, tellUsual } from './gateway-labels.js';
+import type { GatewayWorkload } from './gateways.js';
 import { entryServices, labelsMatch, type Service } from './registry.js';
 import type { AuthorizationPolicy } from './schema/authorization-policy.js';
 
@@ -54,7 +55,7 @@ export class Selection {
 
   #meansGateway(wanted: Labels): boolean {
     const { length } = Object.keys(wanted);
-    return length > 0 && this.gateways.some((workload) => labelsMatch(wanted, workload.labels));
+    return length > 0 && this.gateways.some((workload) => selectsGateway(wanted, workload));
   }
 
   /** Whether the policy counts for each of the cluster's servers (for the cluster as such, if it has none). */
@@ -94,16 +95,16 @@ export class Selection {
     const wanted = spec.selector?.matchLabels ?? {};
     const everywhere = document.namespace === this.context.rootNamespace;
     const { length } = Object.keys(wanted);
-    if (workload.assumed) return length === 0 ? everywhere : labelsMatch(wanted, workload.labels);
+    const selected = selectsGateway(wanted, workload);
+    if (workload.assumed) return length === 0 ? everywhere : selected !== undefined;
     if (!everywhere && namespace !== undefined && document.namespace !== namespace) return false;
-    if (labelsMatch(wanted, workload.labels)) return true;
-    if (workload.service?.endpoints.some((endpoint) => labelsMatch(wanted, endpoint.labels))) return true;
+    if (selected === 'usual') tellUsual(this.context, document, 'selector', workload);
+    if (selected) return true;
     if (labelsAreKnown(workload)) return false;
     if (this.#meansGateway(wanted) || !mayRun(wanted, workload.labels)) return false;
     const path = ['spec', 'selector'];
     const message = `it may select the servers of gateway ${workload.key}: it is enforced there`;
-    const hint = "give the labels of the gateway's pods: a Service in front of them, or a Pod document";
-    this.context.warn(document, path, 'unknown-labels', message, hint);
+    this.context.warn(document, path, 'unknown-labels', message, LABELS_HINT);
     for (const rule of policy.rules) this.context.unsupported(rule, path, 'unknown-labels', message);
     return true;
   }

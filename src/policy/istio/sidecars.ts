@@ -5,6 +5,9 @@ import type { Typed } from './kubernetes-services.js';
 import { labelsMatch } from './registry.js';
 import type { Sidecar } from './schema/extensions.js';
 
+/** Why what clients do not see decides nothing for them. */
+export const UNIMPORTED = 'the Sidecar of the clients does not import it';
+
 type Imports = readonly { readonly namespace: string; readonly host: string }[];
 
 export class Sidecars {
@@ -30,7 +33,10 @@ export class Sidecars {
         const selected = spec.workloadSelector ? ' with the labels of its workloadSelector' : '';
         if (mine(typed)) {
           const message = 'another Sidecar counts for the clients of this node';
-          context.unsupported(rule, ['spec'], 'source-match', message);
+          // that of the root namespace is for every namespace without one of its own
+          if (namespace === context.rootNamespace && context.namespace !== namespace && !spec.workloadSelector)
+            context.elsewhere(rule, ['spec'], message, { namespace, labels: {} });
+          else context.unsupported(rule, ['spec'], 'source-match', message);
         } else {
           const message = `counts only for clients of namespace ${namespace}${selected}`;
           context.elsewhere(rule, ['spec'], message, { namespace, labels });

@@ -4,7 +4,7 @@
  */
 import type { JsonObject, LeftReason } from '../resources.js';
 import type { Context, Path, RuleBuilder } from './context.js';
-import { isGatewaySelector } from './gateways.js';
+import { isGatewaySelector } from './gateway-labels.js';
 import { metadata, type Typed } from './kubernetes-services.js';
 import type { KnownListener, Selection } from './left-to-proxy.js';
 import { managerOf } from './patches/envoy-filters.js';

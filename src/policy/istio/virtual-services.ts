@@ -5,11 +5,11 @@ import { ConnectionRoutes } from './connection-routes.js';
 import type { Context, Path } from './context.js';
 import { expandDelegates } from './delegates.js';
 import { gatewayName, hostMatches, MESH, resolveHost } from './hosts.js';
-import { exportTo, metadata, type Typed, visible } from './kubernetes-services.js';
+import { audienceOf, exportTo, metadata, type Typed, visible } from './kubernetes-services.js';
 import { isHttp, type Service } from './registry.js';
 import { buildRoutes, type HttpRule, type RouteInput } from './routes.js';
 import type { HttpRoute, VirtualService } from './schema/virtual-service.js';
-import type { Sidecars } from './sidecars.js';
+import { type Sidecars, UNIMPORTED } from './sidecars.js';
 import { TlsRoutes } from './tls-routes.js';
 
 interface Bound {
@@ -109,23 +109,24 @@ export class VirtualServices {
   #bind(document: Document, spec: VirtualService, own: readonly HttpRule[]): void {
     const context = this.#context;
     if (!spec.hosts?.length) return;
-    const why = (code: string, path: string[], message: string) => {
-      for (const http of own) context.unsupported(http.rule, ['spec', ...path], code, message);
-    };
     const gateways = (spec.gateways ?? []).map((name) => gatewayName(name, document.namespace));
     const others = gateways.filter((name) => name !== MESH);
     const mesh = gateways.length === 0 || gateways.includes(MESH);
     const exported = exportTo(spec.exportTo, document.namespace);
     const shown = mesh && visible(exported, context.namespace);
+    const unseen = (code: string, field: string, message: string) => {
+      const audience = audienceOf(exported, document.namespace);
+      for (const { rule } of own) context.unseen(rule, ['spec', field], code, message, audience);
+    };
     if (mesh && !shown && others.length === 0) {
-      why('not-exported', ['exportTo'], `not exported to namespace ${context.namespace}`);
+      unseen('not-exported', 'exportTo', `not exported to namespace ${context.namespace}`);
       return;
     }
     const resolved = spec.hosts.map((host) => resolveHost(host.toLowerCase(), document.namespace, context.domain));
     const imported = resolved.some((host) => this.#sidecars.imports(document.namespace, host));
     const seen = shown && imported;
     if (shown && !imported && others.length === 0) {
-      why('sidecar', ['hosts'], 'the Sidecar of the clients does not import it');
+      unseen('sidecar', 'hosts', UNIMPORTED);
       return;
     }
     if (mesh && resolved.includes('*')) {

@@ -17,8 +17,14 @@ export const ROUTES: readonly Case[] = [
   {
     name: 'all of them, with a key that a runtime layer may change',
     route: answer('', { prefix: '/', runtime_fraction: { runtime_key: 'k', default_value: { numerator: 100 } } }),
-    bootstrap: { layered_runtime: { layers: [{ name: 'static', static_layer: {} }] } },
+    bootstrap: { layered_runtime: { layers: [{ name: 'static', static_layer: { k: 5 } }] } },
     expect: 'runtime-fraction',
+  },
+  {
+    name: 'all of them, with a key that no runtime layer speaks of',
+    route: answer('', { prefix: '/', runtime_fraction: { runtime_key: 'k', default_value: { numerator: 100 } } }),
+    bootstrap: { layered_runtime: { layers: [{ name: 'static', static_layer: { other: 5 } }] } },
+    expect: 'kernel',
   },
   {
     name: 'metadata of another filter',

@@ -64,11 +64,15 @@ for (const [what, documents, expected] of [
 ] as const) // biome-ignore format: one case a line
   test(`Telemetry: ${what}`, () => assert.deepEqual(seen(...documents), expected));
 
-test('a gateway that is perhaps meant logs, and stays the kernel’s', () => {
-  const resources = translate(
-    [
-      SERVICE,
-      `---
+for (const [what, labels, unsupported] of [
+  ['is perhaps meant', '{ app: istio-ingressgateway, tier: front }', ['access-log']],
+  ['is meant by the labels of Istio’s charts', '{ app: istio-ingressgateway }', []],
+] as const)
+  test(`a gateway that ${what} logs, and stays the kernel’s`, () => {
+    const resources = translate(
+      [
+        SERVICE,
+        `---
 apiVersion: networking.istio.io/v1
 kind: Gateway
 metadata: { name: front }
@@ -81,17 +85,15 @@ kind: VirtualService
 metadata: { name: web }
 spec: { hosts: ['*'], gateways: [front], http: [{ route: [{ destination: { host: web } }] }] }
 `,
-      telemetry(
-        '{ selector: { matchLabels: { app: istio-ingressgateway } }, accessLogging: [{ providers: [{ name: envoy }] }] }',
-      ),
-    ].join(''),
-  );
-  const listeners = resources.listeners.filter((listener) => managerOf(listener).access_log);
-  assert.equal(listeners.length, 1);
-  assert.equal(resources.left?.get(listeners[0]!), undefined);
-  const rule = resources.rules.find(({ kind }) => kind === 'Telemetry');
-  assert.deepEqual(
-    rule?.unsupported.map(({ code }) => code),
-    ['access-log'],
-  );
-});
+        telemetry(`{ selector: { matchLabels: ${labels} }, accessLogging: [{ providers: [{ name: envoy }] }] }`),
+      ].join(''),
+    );
+    const listeners = resources.listeners.filter((listener) => managerOf(listener).access_log);
+    assert.equal(listeners.length, 1);
+    assert.equal(resources.left?.get(listeners[0]!), undefined);
+    const rule = resources.rules.find(({ kind }) => kind === 'Telemetry');
+    assert.deepEqual(
+      rule?.unsupported.map(({ code }) => code),
+      unsupported,
+    );
+  });

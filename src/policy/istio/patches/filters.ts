@@ -101,10 +101,16 @@ function clusterNames(value: Json, found: Set<string>): Set<string> {
 }
 
 /** Why the proxy here could not run a filter that a patch adds; undefined if it can. */
-function notRunnable(value: JsonObject, known: (cluster: string) => boolean): string | undefined {
+function notRunnable(
+  value: JsonObject,
+  known: (cluster: string) => boolean,
+  tail: readonly JsonObject[],
+): string | undefined {
   const config = value.typed_config as JsonObject | undefined;
   if (!config) return 'the filter has no configuration of its own';
-  if (OF_SERVERS.has(String(value.name))) return `the name ${value.name} is taken by what servers' policies ask for`;
+  // routes of other filters would configure this one
+  if (tail.some(({ name }) => name === value.name && name !== ROUTER))
+    return `the name ${value.name} is taken by what servers' policies ask for`;
   const type = descriptorOf(config)?.typeName ?? '';
   const kind = type.startsWith(`${FILTERS}.`) ? (type.slice(FILTERS.length + 1).split('.')[0] ?? '') : '';
   if (!RUNNABLE.has(kind)) return `filters of type ${type || 'unknown'} are not run here`;
@@ -127,7 +133,7 @@ export function patchHttpFilters(
   const effects: Effect[] = [];
   const leave = (patch: Patch, left: string) => effects.push({ patch, objects: [], left });
   const add = (patch: Patch, at: number) => {
-    const problem = notRunnable(patch.value, known);
+    const problem = notRunnable(patch.value, known, tail);
     if (problem !== undefined) {
       leave(patch, problem);
       return;

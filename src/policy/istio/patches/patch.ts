@@ -5,7 +5,9 @@ import type { Document } from '../../documents.js';
 import { Converter } from '../../envoy/convert.js';
 import { envoyMessage } from '../../envoy/descriptors.js';
 import { convertDuration } from '../../envoy/scalars.js';
-import { type JsonObject, Provenance } from '../../resources.js';
+import { isTypedStruct } from '../../envoy/typed-struct.js';
+import { asObject } from '../../envoy/walk.js';
+import { type Json, type JsonObject, Provenance } from '../../resources.js';
 import type { Context, Path, RuleBuilder } from '../context.js';
 import { parseDuration, protoDuration } from '../duration.js';
 import type { ConfigPatch } from '../schema/extensions.js';
@@ -68,6 +70,10 @@ function message(context: Context, patch: Patch, written: unknown): { value: Jso
   for (const { code, message: text, field = '' } of found) {
     if (code === 'unknown-field') context.warn(patch.document, at, code, `${field}: ${text}: it is ignored`);
   }
+  const config = asObject(asObject(written as Json)?.typed_config);
+  // istiod merges extensions of one type
+  if (/^MERGE/.test(patch.operation) && /_FILTER$/.test(patch.applyTo) && isTypedStruct(config?.['@type']))
+    return { value, problem: 'a TypedStruct is merged' };
   const wrong = found.find(({ code, severity }) => severity === 'error' && code !== 'unknown-field');
   return { value, ...(wrong ? { problem: `${wrong.field ?? 'the value'}: ${wrong.message}` } : {}) };
 }
