@@ -375,8 +375,7 @@ export class Converter {
       items: items.filter((item) => this.key(item) !== '@type'),
       path,
     };
-    // what is merged into an extension is no other type of message
-    if (isTypedStruct(url) && !this.partial) {
+    if (isTypedStruct(url)) {
       written = unwrapTypedStruct(this, written.items, path);
       // of this URL, Envoy asks for no slash
       const type = typeOfUrl(this.text(written.type));

@@ -13,8 +13,8 @@ export interface Written {
 }
 
 /** Whether an extension's fields are in a `TypedStruct`: Envoy makes the extension that its `type_url` names from its `value`. */
-export function isTypedStruct(url: string): boolean {
-  return TYPED_STRUCT.has(typeOfUrl(url));
+export function isTypedStruct(url: unknown): boolean {
+  return typeof url === 'string' && TYPED_STRUCT.has(typeOfUrl(url));
 }
 
 /**
