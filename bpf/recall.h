@@ -33,7 +33,7 @@ static __always_inline __u64 bits_of(__u32 length, int i) {
 /* The words of in[at..at + length) as s->text[from..to); returns what they add to the hash. */
 static __always_inline __u64 text_words(struct scratch *s, int from, int to, __u32 at, __u32 length) {
   __u64 hash = 0;
-#pragma unroll
+#pragma clang loop unroll(disable)
   for (int k = from; k < to; k++) {
     __u64 word = word_at(&s->in[(at + 8 * (k - from)) & IN_MASK]) & bits_of(length, k - from);
     s->text[k] = word;
@@ -47,7 +47,7 @@ static __always_inline int is_decision(const struct decision *d, const struct sc
                                        __u32 host_classes, __u32 generation) {
   __u64 differ = (d->generation ^ generation) | (d->host_rows ^ host_rows) | (d->host_classes ^ host_classes) |
                  (d->path_len ^ (s->path_end - s->method_end - 1)) | (d->host_len ^ (s->host_end - s->host_start));
-#pragma unroll
+#pragma clang loop unroll(disable)
   for (int k = 0; k < DECISION_WORDS; k++)
     differ |= d->words[k] ^ s->text[k];
   return !differ;
@@ -114,7 +114,7 @@ static __always_inline int keep_decision(struct scratch *s, __u32 host_rows, __u
   d->host_len = s->host_end - s->host_start;
   d->virtual_host = s->found_host;
   d->list = s->found_list;
-#pragma unroll
+#pragma clang loop unroll(disable)
   for (int k = 0; k < DECISION_WORDS; k++)
     d->words[k] = s->text[k];
   IN_ORDER();

@@ -58,12 +58,7 @@ function pathCondition(notes: Notes, match: JsonObject, path: string): { c?: Con
  * A RuntimeFractionalPercent: true or false where it is decided by the files, undefined with a reason otherwise. A
  * runtime key can be overridden by a runtime layer, so it is decided only if no layer may say something about it.
  */
-function runtimeFraction(
-  notes: Notes,
-  fraction: JsonObject,
-  path: string,
-  mayChange: MayChange,
-): boolean | undefined {
+function runtimeFraction(notes: Notes, fraction: JsonObject, path: string, mayChange: MayChange): boolean | undefined {
   const value = obj(fraction, 'default_value') ?? {};
   const scale = { HUNDRED: 100, TEN_THOUSAND: 10_000, MILLION: 1_000_000 }[str(value, 'denominator') || 'HUNDRED'];
   const numerator = num(value, 'numerator');
