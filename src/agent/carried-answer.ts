@@ -3,6 +3,7 @@ import { PHASE, UPSTREAM_FLAG, WAY } from '../layout/exchanges.js';
 import { AnswerPump, type PumpSink } from './answer-pump.js';
 import type { ClientEnd, ConnectionContext } from './connection-context.js';
 import type { DataPlane } from './data-plane.js';
+import { BUFFERED, idleStrikes } from './exchange-activity.js';
 import type { ExchangeRecords } from './exchange-records.js';
 import { FAILURES, GONE } from './failures.js';
 import { type Head, headerValues } from './http-framing.js';
@@ -15,6 +16,9 @@ export class CarriedAnswer {
   readonly #pump: AnswerPump;
   readonly #flags: number;
   readonly #edits;
+  /** how much of it may wait for the client, beyond what sockets take */
+  readonly #ahead: number;
+  #ready = false;
   #finished = false;
   #seen: Pick<AgentEnd, 'status' | 'answer' | 'answeredAt'> = {};
 
@@ -34,6 +38,8 @@ export class CarriedAnswer {
       (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0 ? 'always' : flags & UPSTREAM_FLAG.PROXY ? 'with-server' : 'never';
     const sent = plane.envoyHeaders && !(flags & UPSTREAM_FLAG.PROXY) ? plane.slots.started(slot.slot) : undefined;
     this.#flags = flags;
+    const strikes = idleStrikes(plane.slots.field(slot.slot, 'timeout_ms'), plane.slots.field(slot.slot, 'idle_ms'));
+    this.#ahead = strikes ? BUFFERED : 0;
     this.#edits = records.edits(slot);
     if (plane.slots.field(slot.slot, 'way') & WAY.MISSED) context.pool.wantDummy(slot);
     const sink: PumpSink = {
@@ -52,12 +58,21 @@ export class CarriedAnswer {
     return this.#pump.started;
   }
 
+  /** Whether the client has read what came before, so that nothing but the server holds it up. */
+  get ready(): boolean {
+    return this.#ready;
+  }
+
+  /** What has become of it so far; undefined when it is over. */
+  get progress(): AgentEnd | undefined {
+    return this.#finished ? undefined : { ...this.#seen, sent: this.#pump.body };
+  }
+
   /** Carries it, as soon as the client has read what came through the kernel before. */
   async run(): Promise<void> {
     const { slot } = this;
-    let ready = false;
     const work = (): void => {
-      if (!ready || this.#finished) return;
+      if (!this.#ready || this.#finished) return;
       for (let bytes = slot.inbox.shift(); bytes; bytes = slot.inbox.shift()) this.#pump.feed(bytes);
       if (slot.ended && !this.#pump.done) this.#pump.end();
     };
@@ -68,7 +83,8 @@ export class CarriedAnswer {
       return;
     }
     if (slot.listener !== work) return; // given up, or tried again, meanwhile
-    ready = true;
+    this.#ready = true;
+    if (this.#pump.started) slot.activity.wrote(); // what has led to the hand-over waits here
     slot.socket.resume();
     work();
   }
@@ -93,6 +109,7 @@ export class CarriedAnswer {
 
   #write(bytes: Buffer, last: boolean): void {
     const { slot, client } = this;
+    slot.activity.wrote();
     if (last) {
       // First the state, then the bytes: the next request may follow at once.
       this.records.ended(slot, { ...this.#seen, sent: this.#pump.body });
@@ -101,7 +118,7 @@ export class CarriedAnswer {
     if (last && this.#pump.closing) {
       client.write(bytes);
       client.closeGracefully();
-    } else if (!client.write(bytes) && !last) {
+    } else if (!client.write(bytes, this.#ahead) && !last) {
       slot.socket.pause();
       void client.drained().then(() => void (this.#finished || client.closed || slot.socket.resume()));
     }

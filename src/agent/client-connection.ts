@@ -238,10 +238,10 @@ export class ClientConnection implements ClientEnd {
     this.context.plane.commands.native(this.cookie, this.#written + length);
   }
 
-  write(bytes: Buffer): boolean {
+  write(bytes: Buffer, ahead = 0): boolean {
     if (this.#closed) return true;
     this.#written += bytes.length;
-    return this.socket.write(bytes);
+    return this.socket.write(bytes) || this.socket.writableLength <= ahead;
   }
 
   drained(): Promise<void> {

@@ -49,8 +49,8 @@ export interface ClientEnd {
   readonly written: number;
   /** Tells the kernel that so many more bytes are about to be written, before the end of an answer is. */
   announce(length: number): void;
-  /** @returns false when the client cannot take more now */
-  write(bytes: Buffer): boolean;
+  /** @param ahead so many bytes may wait here. @returns false when the client cannot take more now */
+  write(bytes: Buffer, ahead?: number): boolean;
   /** Resolves once the client can take more, or is gone. */
   drained(): Promise<void>;
   /** An answer of the agent's own to a request that the kernel had counted. */

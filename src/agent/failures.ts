@@ -11,6 +11,8 @@ export const FAILURES = {
   cut: { flags: ['UPE'], details: 'upstream_reset_after_response_started{protocol_error}' },
   timeout: { flags: ['UT'], details: 'response_timeout' },
   idle: { flags: ['SI'], details: 'stream_idle_timeout' },
+  'idle answer': { flags: ['SI'], details: 'stream_idle_timeout' },
+  'idle cut': { flags: ['SI'], details: 'via_upstream' },
   'try timeout': { flags: ['UT'], details: 'upstream_per_try_timeout' },
 } as const;
 export type Failure = keyof typeof FAILURES;
@@ -20,7 +22,9 @@ export const LOCAL_ANSWERS = {
   terminated: { status: 503, body: TERMINATED_BODY },
   timeout: { status: 504, body: TIMEOUT_BODY },
   'try timeout': { status: 504, body: TIMEOUT_BODY },
+  /** before the request is complete, and after it */
   idle: { status: 408, body: IDLE_BODY },
+  'idle answer': { status: 504, body: IDLE_BODY },
 } as const;
 
 /** The client has gone. */

@@ -8,12 +8,14 @@ import { TRIED_HEADER, triedAt } from '../proxy/tried.js';
 import { CarriedAnswer } from './carried-answer.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
 import { ExchangeRecords } from './exchange-records.js';
-import { FAILURES, GONE, LOCAL_ANSWERS } from './failures.js';
+import { FAILURES, type Failure, GONE, LOCAL_ANSWERS } from './failures.js';
 import { LOST, TIMED_OUT } from './outliers.js';
 import { localReply } from './replies.js';
 import type { Slot } from './slot.js';
 
 const EARLY_ANSWER_MS = 20;
+/** What failures are to the access log once the head of the answer is the client's. */
+const AFTER_HEAD: Partial<Record<Failure, Failure>> = { terminated: 'cut', idle: 'idle cut', 'idle answer': 'idle cut' };
 
 export class KernelExchanges {
   readonly #records: ExchangeRecords;
@@ -107,8 +109,7 @@ export class KernelExchanges {
   async timedOut(slot: Slot): Promise<void> {
     if (this.#replaying?.slot === slot) {
       const { started } = this.#replaying;
-      this.#replaying = undefined;
-      this.client.dropProxy();
+      this.#stopReplay();
       if (started) this.client.reset();
       else await this.#breakOff(slot, 'timeout', true, false);
       return;
@@ -117,9 +118,21 @@ export class KernelExchanges {
     await this.#breakOff(slot, 'timeout', this.#holds(slot));
   }
 
-  /** The client has not gone on with the body of its request for too long. */
-  async bodyTimedOut(slot: Slot): Promise<void> {
-    await this.#breakOff(slot, 'idle', this.#holds(slot), false);
+  /** Nothing of the exchange on `slot` has moved for too long, in either direction. */
+  async idle(slot: Slot): Promise<void> {
+    const replayed = this.#replaying?.slot === slot;
+    // an answer of the proxy's that has begun is the proxy's to end
+    if (replayed && this.#replaying?.started) return;
+    // behind what the client has not read yet, nothing can move
+    if (this.#carried?.slot === slot && !this.#carried.ready) return;
+    if (replayed) this.#stopReplay();
+    const complete = this.context.plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE;
+    await this.#breakOff(slot, complete ? 'idle answer' : 'idle', replayed || this.#holds(slot), false);
+  }
+
+  #stopReplay(): void {
+    this.#replaying = undefined;
+    this.client.dropProxy();
   }
 
   /** The first try of the exchange on `slot` took too long; from the head of its answer on, this does not matter. */
@@ -173,6 +186,7 @@ export class KernelExchanges {
     const flags = plane.slots.field(slot.slot, 'flags');
     const edits = records.edits(slot);
     const { status, body } = LOCAL_ANSWERS[failure];
+    const carried = this.#carried?.slot === slot ? this.#carried.progress : undefined;
     if (held ? this.#giveUp(slot) : plane.commands.giveUp(slot.slot, this.client.cookie)) {
       if (counts) records.tried(slot, status, true);
       const partly = (flags & UPSTREAM_FLAG.REQUEST_DONE) === 0;
@@ -185,7 +199,7 @@ export class KernelExchanges {
       if (partly) this.client.closeGracefully();
     } else if (this.#giveUp(slot)) {
       if (counts) records.tried(slot, status, true);
-      records.ended(slot, FAILURES[failure === 'terminated' ? 'cut' : failure]);
+      records.ended(slot, { ...carried, ...FAILURES[AFTER_HEAD[failure] ?? failure] });
       this.client.reset();
     } else {
       slot.listener = undefined; // the answer was complete in this very moment

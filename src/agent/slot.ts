@@ -1,6 +1,7 @@
 /** A connection of the pool, as those see it who use it. */
 import type { Socket } from 'node:net';
 import type { Dummy } from './dummies.js';
+import type { ExchangeActivity } from './exchange-activity.js';
 import type { IdleTime } from './idle-connections.js';
 
 export interface Slot {
@@ -17,4 +18,6 @@ export interface Slot {
   /** its dummy socket, where there is listener intake, or where heads of answers grow */
   dummy: Dummy | undefined;
   readonly idle: IdleTime;
+  /** of the exchange under way */
+  readonly activity: ExchangeActivity;
 }

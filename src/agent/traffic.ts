@@ -7,6 +7,7 @@ import type { SessionEvent } from './breakers.js';
 import { ClientConnection } from './client-connection.js';
 import type { AgentCounts } from './counts.js';
 import type { DataPlane } from './data-plane.js';
+import { idleStrikes } from './exchange-activity.js';
 import type { Head } from './http-framing.js';
 import { Rounds } from './idle-connections.js';
 import type { Arrival } from './listeners.js';
@@ -169,14 +170,20 @@ export class Traffic {
       const idle = this.plane.slots.field(slot.slot, 'idle_ms');
       if (timeout === 0 && perTry === 0 && idle === 0) continue;
       const owner = this.plane.slots.owner(slot.slot);
-      if (owner === 0n || this.plane.slots.field(slot.slot, 'phase') === PHASE.IDLE) continue;
+      const phase = this.plane.slots.field(slot.slot, 'phase');
+      if (owner === 0n || phase === PHASE.IDLE) continue;
       const complete = (this.plane.slots.field(slot.slot, 'flags') & UPSTREAM_FLAG.REQUEST_DONE) !== 0;
-      const passed = now - this.plane.slots.started(slot.slot);
+      const started = this.plane.slots.started(slot.slot);
+      const passed = now - started;
       const over = (ms: number): boolean => ms > 0 && passed >= BigInt(ms) * 1_000_000n;
-      if (!complete) {
-        // the times of a route begin when the request has come; until then its pieces must not be too far apart
-        if (over(idle)) this.#withConnection(slot, owner, (c) => void c.exchanges.bodyTimedOut(slot));
-      } else if (over(timeout)) this.#withConnection(slot, owner, (c) => void c.exchanges.timedOut(slot));
+      // an answer that is on its way through a dummy is complete
+      const watched = phase !== PHASE.DELIVER && (complete ? idleStrikes(timeout, idle) : idle > 0);
+      const moves = { started, phase, body: this.plane.slots.sentBody(slot.slot) };
+      const quiet = watched && slot.activity.quietFor(now, moves) >= BigInt(idle) * 1_000_000n;
+      // the times of a route begin when the request has come
+      if (complete && over(timeout)) this.#withConnection(slot, owner, (c) => void c.exchanges.timedOut(slot));
+      else if (quiet) this.#withConnection(slot, owner, (c) => void c.exchanges.idle(slot));
+      else if (!complete) continue;
       else if (over(perTry)) this.#withConnection(slot, owner, (c) => void c.exchanges.tryTimedOut(slot));
     }
     this.pool.lookAtDummies();

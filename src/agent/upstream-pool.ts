@@ -12,6 +12,7 @@ import { endText } from '../observe/log-line.js';
 import { HOUR_MS } from '../plan/idle-times.js';
 import { type Address, addressWords, localEnd } from './address.js';
 import type { DataPlane } from './data-plane.js';
+import { ExchangeActivity } from './exchange-activity.js';
 import { IdleTime, Rounds } from './idle-connections.js';
 import { openConnection } from './open-connection.js';
 import { type Bounds, PoolBounds } from './pool-bounds.js';
@@ -203,6 +204,7 @@ export class UpstreamPool {
       listener: undefined,
       dummy: undefined,
       idle: new IdleTime(),
+      activity: new ExchangeActivity(),
     };
     this.#slots.set(index, slot);
     if (socket.localAddress && socket.localPort) this.#locals.set(index, local);

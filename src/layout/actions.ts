@@ -129,7 +129,7 @@ export const ActionSpec = struct('action', 'What is done with a request.', [
   ['reply_body_len', 'u32', 'REPLY: its length in bytes'],
   ['retry', 'u32', 'offset of u64[STATUS_WORDS], the statuses that are retried; 0: none'],
   ['per_try_ms', 'u32', 'until the head of the answer; 0: none'],
-  ['idle_ms', 'u32', 'between two pieces of the request; 0: none'],
+  ['idle_ms', 'u32', 'for which nothing may move; 0: none'],
   ['hashes', 'u32', 'offset of hash_source[n_hashes]'],
   ['n_hashes', 'u32', 'at most MAX_HASHES'],
   ['backoff_ms', 'u32', 'the first retry waits a random time shorter than this'],

@@ -224,7 +224,7 @@ export const UpstreamSpec = struct('upstream', 'Per pool slot.', [
   ['end_seq', 'u32', 'listener intake: write_seq of U behind all of this request'],
   ['body', 'u64', 'bytes of the body of this answer, without framing, that the kernel has sent to the client'],
   ['log', 'u32', 'of this exchange: LOG of its listener'],
-  ['idle_ms', 'u32', 'of this exchange, between two pieces of the request; 0: none'],
+  ['idle_ms', 'u32', 'of this exchange: for which nothing may move; 0: none'],
   ['watch', 'u32', 'of this exchange: index into the detectors map, 0: none'],
   ['counted', 'u32', '1: the status of the answer was counted there'],
   ['breaker', 'u32', 'index plus one of the breaker that counts this exchange; 0: none'],

@@ -75,6 +75,8 @@ export interface ListenerContext {
   readonly details: boolean;
   /** HCM stream_idle_timeout, 0: none */
   readonly streamIdleTimeoutMs: number;
+  /** per_connection_buffer_limit_bytes is another than Envoy's own */
+  readonly otherBuffers: boolean;
   /** x-forwarded-client-cert is removed from requests */
   readonly removeClientCert: boolean;
   readonly stripPort: 'none' | 'any' | number;

@@ -55,12 +55,13 @@ const KNOWN = [
   'early_data_policy',
 ];
 
-/** The time for the complete answer, for the head of a try's, and between two pieces of the request; 0: none. */
+/** The time for the complete answer, for the head of a try's, and for which nothing may move; 0: none. */
 function timeouts(
   notes: Notes,
   ctx: RouteContext,
   action: JsonObject,
   retry: RetryPlan,
+  chosen: readonly Choice[],
   path: string,
 ): { timeout: number; perTry: number; idle: number } {
   // with max_stream_duration, the router has no timeout of its own
@@ -76,9 +77,11 @@ function timeouts(
   if ((durationMs(duration, 'max_stream_duration') ?? 0) > 0)
     notes.add('timeout', 'max_stream_duration', at, action, 'max_stream_duration');
   else if (idle > 0 && (timeout === 0 || idle < timeout)) {
-    const longer = timeout === 0 ? 'no timeout' : `a timeout of ${timeout} ms`;
+    // how much of a body moves while nobody reads it depends on the proxy's buffers; the agent has Envoy's own
+    const limit = 'per_connection_buffer_limit_bytes';
     const key = has(action, 'timeout') ? 'timeout' : 'idle_timeout';
-    notes.add('idle-timeout', `${longer}, but an idle timeout of ${idle} ms`, join(path, key), action, key);
+    if (ctx.listener.otherBuffers || chosen.some(({ info }) => has(info.resource, limit)))
+      notes.add('idle-timeout', `an idle timeout of ${idle} ms beside ${limit}`, join(path, key), action, key);
   }
   return { timeout, perTry, idle };
 }
@@ -271,7 +274,7 @@ export function forwardVariants(notes: Notes, action: JsonObject, ctx: RouteCont
   const policy = own ?? obj(ctx.virtualHost, 'retry_policy');
   const tried = retries ? retryAmong(notes, chosen, retry, policy, ctx, path) : undefined;
   if (retries && ctx.listener.streams) keptBodies(notes, ctx);
-  const { timeout: timeoutMs, perTry, idle } = timeouts(notes, ctx, action, retry, path);
+  const { timeout: timeoutMs, perTry, idle } = timeouts(notes, ctx, action, retry, chosen, path);
   hedging(notes, ctx, action, perTry, path);
   const target = targetRewrite(notes, ctx, action, path);
   otherFields(notes, ctx, action, chosen, path);

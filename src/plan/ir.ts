@@ -148,7 +148,7 @@ export interface ForwardAction {
   readonly tokenHeaders?: boolean;
   /** 0: none */
   readonly timeoutMs: number;
-  /** between two pieces of the request; absent: none (it is never shorter than `timeoutMs`, so answers cannot meet it) */
+  /** for which nothing may move, in either direction; absent: none */
   readonly idleTimeoutMs?: number;
   /** until the head of the answer to one try; absent: none */
   readonly perTryTimeoutMs?: number;

@@ -14,7 +14,7 @@ import { FilterChain } from './http-filters.js';
 import type { ClusterPlan, Condition, ListenerPlan, ReplyAction } from './ir.js';
 import { listenerNotes, relayNotes } from './listener-notes.js';
 import type { LimitContext } from './local-limits.js';
-import { bool, durationMs, join, Notes, num, obj, onlyFields, str } from './notes.js';
+import { bool, durationMs, has, join, Notes, num, obj, onlyFields, str } from './notes.js';
 import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.js';
 import { runtimeMayChange } from './runtime.js';
 import { streamNotes } from './streams.js';
@@ -197,6 +197,7 @@ export function listenerPlan(
     ...(trace ? { trace } : {}),
     requestIds: bool(hcm, 'generate_request_id', true),
     streamIdleTimeoutMs: durationMs(hcm, 'stream_idle_timeout') ?? DEFAULT_IDLE_MS,
+    otherBuffers: has(listener, 'per_connection_buffer_limit_bytes'),
     removeClientCert: str(hcm, 'forward_client_cert_details') !== 'ALWAYS_FORWARD_ONLY',
     stripPort,
     hasRateLimitFilter: chain.has('ratelimit'),

@@ -67,8 +67,8 @@ const TEXT = {
     'Limits on the duration, number of requests or headers of a connection are enforced by the proxy.',
   ],
   'idle-timeout': [
-    'The idle timeout may strike before the route timeout',
-    'The fast path enforces the time until the complete answer, not the time between two bytes. Offloaded are routes whose timeout is set and not longer than the idle timeout (by default 5 minutes), or that have no idle timeout (stream_idle_timeout: 0s).',
+    'An idle timeout that depends on more than what moves',
+    'How much of a body moves while nobody reads it is said by buffers of another size than usual (per_connection_buffer_limit_bytes), and idle connections of HTTP/2 are closed by the proxy only. Where the route’s timeout is set and not longer than the idle timeout (by default 5 minutes), buffers do not matter.',
   ],
   'host-normalization': ['The host is normalised', 'strip_trailing_host_dot changes the host before routing.'],
   'route-match': [

@@ -118,9 +118,10 @@ request_id_extension:
     example: { place: 'connection manager', before: 'request_timeout: 30s', after: '{}' },
   },
   'idle-timeout': {
-    fix: 'Set a route timeout that is not longer than the idle timeout, or stream_idle_timeout: 0s.',
+    fix: 'Leave the buffers as they are, or set a route timeout that is not longer than the idle timeout, or stream_idle_timeout: 0s.',
     example: {
       place: 'route',
+      around: { listener: 'per_connection_buffer_limit_bytes: 32768' },
       before: 'match: { prefix: / }\nroute: { cluster: shop, timeout: 0s }',
       after: 'match: { prefix: / }\nroute: { cluster: shop, timeout: 60s }',
     },

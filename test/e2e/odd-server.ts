@@ -13,6 +13,9 @@
  * /chunks/SIZE/COUNT      a chunked answer; /trailers one with trailers
  * /dribble                an answer of 60 bytes, sent a byte at a time
  * /halves/MS              an answer whose head comes in two pieces, the second after MS ms
+ * /drip/HOW/COUNT/MS      COUNT pieces of 10 bytes, each MS ms after the one before; HOW: length, chunked or close
+ * /stall/HOW              half of such an answer, and nothing more for four seconds
+ * /hint/MS                103 after MS ms, and the answer after twice as long; /hold-vanish/MS closes without one
  * /bytes/N                an answer of N bytes, content-length given
  * /early                  answers before the body was read, and closes
  * /garbage                something that is not HTTP
@@ -92,7 +95,7 @@ function ordinary(body: Buffer, extra: HeaderList = []): Buffer {
 
 /** Answers one request. Returns whether the connection may be used again. */
 async function answer(socket: Socket, method: string, path: string, echo: Buffer): Promise<boolean> {
-  const [, what = '', a = '', b = ''] = path.split('?')[0]!.split('/');
+  const [, what = '', a = '', b = '', c = ''] = path.split('?')[0]!.split('/');
   const write = (...parts: (string | Buffer)[]): boolean =>
     socket.write(Buffer.concat(parts.map((p) => Buffer.from(p))));
   const chunkedHead = 'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n';
@@ -142,6 +145,28 @@ async function answer(socket: Socket, method: string, path: string, echo: Buffer
         await sleep(1);
       }
       return true;
+    case 'drip':
+    case 'stall': {
+      const pieces = what === 'drip' ? Number(b) : 2;
+      const framing = { length: `Content-Length: ${pieces * 10}\r\n`, chunked: 'Transfer-Encoding: chunked\r\n', close: '' };
+      write(`HTTP/1.1 200 OK\r\n${framing[a as keyof typeof framing]}\r\n`);
+      for (let k = 0; k < pieces; k++) {
+        if (what === 'drip') await sleep(Number(c));
+        else if (k > 0) await sleep(4000);
+        write(a === 'chunked' ? `a\r\n${digits(10)}\r\n` : digits(10));
+      }
+      if (a === 'chunked') write('0\r\n\r\n');
+      return a !== 'close';
+    }
+    case 'hint':
+      await sleep(Number(a));
+      write('HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n');
+      await sleep(Number(a));
+      write(ordinary(echo));
+      return true;
+    case 'hold-vanish':
+      await sleep(Number(a));
+      return false;
     case 'halves':
       write('HTTP/1.1 200 OK\r\nContent-');
       await sleep(Number(a));

@@ -111,11 +111,17 @@ export const ROUTES: readonly Case[] = [
   {
     name: 'no timeout, with the default idle timeout',
     route: to('a', '/', {}, { timeout: '0s' }),
-    expect: 'idle-timeout',
+    expect: 'kernel',
   },
   {
     name: 'an idle timeout shorter than the timeout',
     route: to('a', '/', {}, { timeout: '30s', idle_timeout: '10s' }),
+    expect: 'kernel',
+  },
+  {
+    name: 'an idle timeout shorter than the timeout, before a cluster with another buffer',
+    route: to('a', '/', {}, { timeout: '30s', idle_timeout: '10s' }),
+    cluster: { per_connection_buffer_limit_bytes: 32768 },
     expect: 'idle-timeout',
   },
   {
