@@ -599,7 +599,7 @@ struct action {
   __u32 reply_body_len; /* REPLY: its length in bytes */
   __u32 retry; /* offset of u64[STATUS_WORDS], the statuses that are retried; 0: none */
   __u32 per_try_ms; /* until the head of the answer; 0: none */
-  __u32 idle_ms; /* between two pieces of the request; 0: none */
+  __u32 idle_ms; /* for which nothing may move; 0: none */
   __u32 hashes; /* offset of hash_source[n_hashes] */
   __u32 n_hashes; /* at most MAX_HASHES */
   __u32 backoff_ms; /* the first retry waits a random time shorter than this */
@@ -951,7 +951,7 @@ struct upstream {
   __u32 end_seq; /* listener intake: write_seq of U behind all of this request */
   __u64 body; /* bytes of the body of this answer, without framing, that the kernel has sent to the client */
   __u32 log; /* of this exchange: LOG of its listener */
-  __u32 idle_ms; /* of this exchange, between two pieces of the request; 0: none */
+  __u32 idle_ms; /* of this exchange: for which nothing may move; 0: none */
   __u32 watch; /* of this exchange: index into the detectors map, 0: none */
   __u32 counted; /* 1: the status of the answer was counted there */
   __u32 breaker; /* index plus one of the breaker that counts this exchange; 0: none */

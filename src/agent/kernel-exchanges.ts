@@ -15,7 +15,11 @@ import type { Slot } from './slot.js';
 
 const EARLY_ANSWER_MS = 20;
 /** What failures are to the access log once the head of the answer is the client's. */
-const AFTER_HEAD: Partial<Record<Failure, Failure>> = { terminated: 'cut', idle: 'idle cut', 'idle answer': 'idle cut' };
+const AFTER_HEAD: Partial<Record<Failure, Failure>> = {
+  terminated: 'cut',
+  idle: 'idle cut',
+  'idle answer': 'idle cut',
+};
 
 export class KernelExchanges {
   readonly #records: ExchangeRecords;

@@ -148,7 +148,11 @@ async function answer(socket: Socket, method: string, path: string, echo: Buffer
     case 'drip':
     case 'stall': {
       const pieces = what === 'drip' ? Number(b) : 2;
-      const framing = { length: `Content-Length: ${pieces * 10}\r\n`, chunked: 'Transfer-Encoding: chunked\r\n', close: '' };
+      const framing = {
+        length: `Content-Length: ${pieces * 10}\r\n`,
+        chunked: 'Transfer-Encoding: chunked\r\n',
+        close: '',
+      };
       write(`HTTP/1.1 200 OK\r\n${framing[a as keyof typeof framing]}\r\n`);
       for (let k = 0; k < pieces; k++) {
         if (what === 'drip') await sleep(Number(c));

@@ -41,7 +41,13 @@ const config = (address: string, port: number, upstream: number, log: string): J
         ],
       },
     ],
-    [{ name: 'upstream', ports: [upstream] }],
+    [
+      {
+        name: 'upstream',
+        ports: [upstream],
+        more: { circuit_breakers: { thresholds: [{ max_retries: 4294967295 }] } },
+      },
+    ],
   );
 };
 
@@ -119,7 +125,7 @@ for (const where of ['over TCP', 'from socket to socket'] as const)
     });
     after(() => world?.close());
 
-    const decided = async () => (await sidestep.status()).requests;
+    const decided = async () => (await sidestep.status()).counters!.kernel!;
     /** As many idle connections as there are cases, and some more. */
     const connections = async (): Promise<void> => {
       const n = CASES.length + 8;
@@ -127,7 +133,7 @@ for (const where of ['over TCP', 'from socket to socket'] as const)
       await eventually(async () => {
         const before = await decided();
         await Promise.all(Array.from({ length: n }, () => inside.run(job(warm, -1, MESH, world.port))));
-        assert.equal((await decided()).kernel - before.kernel, n, 'connections to the server');
+        assert.equal((await decided()) - before, n, 'connections to the server');
       });
     };
 
@@ -142,16 +148,24 @@ for (const where of ['over TCP', 'from socket to socket'] as const)
       for (const [i, c] of CASES.entries()) {
         assert.equal(alone[i]!.answers[0]?.status, c.status, `Envoy, ${c.name}: ${alone[i]!.error}`);
         assert.deepEqual(visible(ours[i]!), visible(alone[i]!), c.name);
-        t.diagnostic(`${c.name}: ${c.status} ${Math.round(ours[i]!.micros / 1000)} ms, ${Math.round(alone[i]!.micros / 1000)}`);
-        assert.ok(ours[i]!.micros > alone[i]!.micros - 60_000, `${c.name}: ${ours[i]!.micros} us, Envoy ${alone[i]!.micros}`);
+        t.diagnostic(
+          `${c.name}: ${c.status} ${Math.round(ours[i]!.micros / 1000)} ms, ${Math.round(alone[i]!.micros / 1000)}`,
+        );
+        // Envoy waits a second for the client to close (delayed_close_timeout); the agent resets at once
+        const least = c.status === undefined ? IDLE_MS * 1000 : alone[i]!.micros - 60_000;
+        assert.ok(ours[i]!.micros >= least, `${c.name}: ${ours[i]!.micros} us, Envoy ${alone[i]!.micros}`);
       }
+      assert.equal((await sidestep.status()).rules.proxy, 0);
       // the try after the first one is the proxy's
-      assert.equal(after.kernel - before.kernel, asked);
+      assert.equal(after - before, asked);
       // of what is tried again when its time is over, the proxy has a line of its own (KNOWN_ISSUES.md)
       const again = CASES.findIndex(({ path }) => path.startsWith('/again/'));
       const lines = async (file: string): Promise<string[]> =>
-        (await readFile(file, 'utf8')).split('\n').filter((l) => /^\d/.test(l) && !l.startsWith(`${again} `)).sort();
-      await eventually(async () => assert.deepEqual(await lines(logs[0]), await lines(logs[1])), 3000);
+        (await readFile(file, 'utf8'))
+          .split('\n')
+          .filter((l) => /^\d/.test(l) && !l.startsWith(`${again} `))
+          .sort();
+      await eventually(async () => assert.deepEqual(await lines(logs[0]), await lines(logs[1])));
     });
 
     for (const [path, seconds] of [
@@ -169,7 +183,7 @@ for (const where of ['over TCP', 'from socket to socket'] as const)
           sidestep.start('reader', argv(MESH)).waitFor(/read (\d+) (\w+)/),
           world.lab.start('reader outside', argv(ALONE)).waitFor(/read (\d+) (\w+)/),
         ]);
-        const end = (seen: RegExpMatchArray) => (seen[2] === 'open' ? seen[0] : 'cut short');
+        const end = (seen: RegExpMatchArray) => (seen[2] === 'whole' ? seen[0] : 'cut');
         assert.equal(end(ours), end(alone));
         await sleep(50);
       });
