@@ -12,7 +12,6 @@ export const FAILURES = {
   timeout: { flags: ['UT'], details: 'response_timeout' },
   idle: { flags: ['SI'], details: 'stream_idle_timeout' },
   'idle answer': { flags: ['SI'], details: 'stream_idle_timeout' },
-  'idle cut': { flags: ['SI'], details: 'via_upstream' },
   'try timeout': { flags: ['UT'], details: 'upstream_per_try_timeout' },
 } as const;
 export type Failure = keyof typeof FAILURES;

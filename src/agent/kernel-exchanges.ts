@@ -8,18 +8,12 @@ import { TRIED_HEADER, triedAt } from '../proxy/tried.js';
 import { CarriedAnswer } from './carried-answer.js';
 import { type ClientEnd, type ConnectionContext, POLL_MS, sleep } from './connection-context.js';
 import { ExchangeRecords } from './exchange-records.js';
-import { FAILURES, type Failure, GONE, LOCAL_ANSWERS } from './failures.js';
+import { FAILURES, GONE, LOCAL_ANSWERS } from './failures.js';
 import { LOST, TIMED_OUT } from './outliers.js';
 import { localReply } from './replies.js';
 import type { Slot } from './slot.js';
 
 const EARLY_ANSWER_MS = 20;
-/** What failures are to the access log once the head of the answer is the client's. */
-const AFTER_HEAD: Partial<Record<Failure, Failure>> = {
-  terminated: 'cut',
-  idle: 'idle cut',
-  'idle answer': 'idle cut',
-};
 
 export class KernelExchanges {
   readonly #records: ExchangeRecords;
@@ -203,7 +197,7 @@ export class KernelExchanges {
       if (partly) this.client.closeGracefully();
     } else if (this.#giveUp(slot)) {
       if (counts) records.tried(slot, status, true);
-      records.ended(slot, { ...carried, ...FAILURES[AFTER_HEAD[failure] ?? failure] });
+      records.ended(slot, { ...carried, ...FAILURES[failure === 'terminated' ? 'cut' : failure] });
       this.client.reset();
     } else {
       slot.listener = undefined; // the answer was complete in this very moment
