@@ -102,3 +102,47 @@ describe('Discovery', () => {
     assert.deepEqual(put[2], []);
   });
 });
+
+describe('Discovery of a cluster that is one endpoint', () => {
+  const cluster = clusterOf('c', [1], { type: 'LOGICAL_DNS', http2_protocol_options: {} });
+  const assignment = cluster.load_assignment as { endpoints: { lb_endpoints: JsonObject[] }[] };
+  assignment.endpoints[0]!.lb_endpoints[0]!.endpoint = {
+    address: { socket_address: { address: 'name.test', port_value: 80 } },
+  };
+  const plan = buildPlan(resourcesOf([listenerOf([hostOf([to('c')])])], [cluster]), {
+    http2: true,
+    streams: true,
+    atListener: true,
+  });
+  const compiled = compileImage(plan, { generation: 1, endpointId: () => 1, proxyEndpointId: () => 2 });
+  let said = answer('c', host('10.0.0.1'));
+  const names: (string | undefined)[] = [];
+  let told = 0;
+  const discovery = new Discovery({
+    clusters: () => Promise.resolve(said),
+    endpointId: (_address, _port, _relay, logical) => names.push(logical) && 7,
+    setHosts: () => undefined,
+    limits: () => told++,
+    retire: () => undefined,
+  });
+  after(() => discovery.stop());
+
+  it('tells of another address under the same number', async () => {
+    await discovery.prepare(compiled);
+    assert.deepEqual(discovery.hosts('c'), [], 'not in force yet');
+    discovery.enforce(compiled, new Map(), new Map());
+    assert.deepEqual(
+      discovery.hosts('c').map(({ address, id }) => [address, id]),
+      [['10.0.0.1', 7]],
+    );
+    said = answer('c', host('10.0.0.2'));
+    for (let i = 0; i < 200 && told < 2; i++) await new Promise((resolve) => setTimeout(resolve, 10));
+    assert.deepEqual(
+      discovery.hosts('c').map(({ address, id }) => [address, id]),
+      [['10.0.0.2', 7]],
+    );
+    assert.equal(told, 2);
+    assert.equal(new Set(names).size, 1);
+    assert.match(names[0]!, /./);
+  });
+});

@@ -95,6 +95,7 @@ export class H2Client {
       room: (more, from) => this.#room(more, from),
       leaving: (last, from) => this.#leaving(last, from),
       gone: (from) => this.#gone(from),
+      streams: (of) => this.#streamsOf(of).size,
       // what the client sends before it has done without a table only the connection that had it all can read
       replaceable: (ready) => ready && plane.begun(end),
       broken: (error) => this.fail(error),
@@ -106,9 +107,12 @@ export class H2Client {
       room: (stream, bytes) => this.#moreRoom(stream, bytes),
       lost: (retried) => this.#lost(retried),
     });
-    const long = (stream: number) => void this.#find(stream); // which tells the client of its room
     this.#unwatch = [
-      plane.watch(this.#end, () => this.#tick(), long),
+      plane.watch(
+        this.#end,
+        () => this.#tick(),
+        (stream) => void this.#find(stream),
+      ), // which tells it of its room
       plane.timeouts.watch(this.#end.id, (due) => this.#overdue(due)),
     ];
     socket.on('close', () => this.close());
