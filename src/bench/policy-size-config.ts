@@ -18,6 +18,8 @@ const TEAMS = ['shop', 'find', 'news', 'maps', 'film', 'cash', 'mail', 'docs'];
 const WORDS = ['items', 'carts', 'users', 'posts', 'files', 'bills', 'pages', 'notes'];
 /** Numbers of routes have five digits, so that paths are as long in small policies as in large ones. */
 const FIRST = 10_000;
+/** Forms whose paths can be told apart at their ends. */
+const OPEN_FORMS = [1, 2, 4, 5, 6, 8];
 /** Forms of matches; the last one of each ten routes is never asked for, because ten routes end with a catch-all. */
 const FORMS = 10;
 const ASKED = 9;
@@ -32,10 +34,10 @@ interface Shape {
 }
 
 /**
- * The match of route `i`: half of them regular expressions, some of which begin alike, or with a wildcard; the others
+ * The match of route `i`, with an example that ends with the digits of `end` where its form is open: half of them regular expressions, some of which begin alike, or with a wildcard; the others
  * exact paths, with and without a condition on the method, and prefixes of both kinds.
  */
-function shape(i: number): Shape {
+function shape(i: number, end = ''): Shape {
   const team = word(TEAMS, i);
   const kind = word(WORDS, i >> 3);
   const n = FIRST + i;
@@ -44,9 +46,12 @@ function shape(i: number): Shape {
     case 9:
       return { match: { path: `/${team}/v1/${kind}-${n}` }, example: `/${team}/v1/${kind}-${n}` };
     case 1:
-      return { match: { prefix: `/${team}/v1/${kind}-${n}/` }, example: `/${team}/v1/${kind}-${n}/42/detail` };
+      return { match: { prefix: `/${team}/v1/${kind}-${n}/` }, example: `/${team}/v1/${kind}-${n}/42/detail${end}` };
     case 2:
-      return { match: { path_separated_prefix: `/api/${team}-${n}/${kind}` }, example: `/api/${team}-${n}/${kind}/7` };
+      return {
+        match: { path_separated_prefix: `/api/${team}-${n}/${kind}` },
+        example: `/api/${team}-${n}/${kind}/7${end}`,
+      };
     case 3:
       return {
         match: {
@@ -56,20 +61,20 @@ function shape(i: number): Shape {
         example: `/${team}/internal/${n}`,
       };
     case 4:
-      return { match: regex(`/${team}/v2/${kind}-${n}/[0-9]+`), example: `/${team}/v2/${kind}-${n}/1234` };
+      return { match: regex(`/${team}/v2/${kind}-${n}/[0-9]+`), example: `/${team}/v2/${kind}-${n}/1234${end}` };
     case 5:
       return {
         match: regex(`/${team}/v[0-9]+/svc${n}/[^/]+/${kind}(/.*)?`),
-        example: `/${team}/v3/svc${n}/eu-1/${kind}/x`,
+        example: `/${team}/v3/svc${n}/eu-1/${kind}/x${end}`,
       };
     case 6:
-      return { match: regex(`^/(en|de|fr)/${team}-${n}/.*$`), example: `/de/${team}-${n}/page` };
+      return { match: regex(`^/(en|de|fr)/${team}-${n}/.*$`), example: `/de/${team}-${n}/page${end}` };
     case 7:
       return { match: regex(`/[^/]+/tenant-${n}/${kind}`), example: `/${team}/tenant-${n}/${kind}` };
     default:
       return {
         match: regex(`(?i)/${team}/files/${n}/[\\w.-]+\\.(png|jpg)`),
-        example: `/${team}/files/${n}/a-picture.png`,
+        example: `/${team}/files/${n}/a-picture${end}.png`,
       };
   }
 }
@@ -107,6 +112,16 @@ export function probes(n: number, count: number): Probe[] {
     const ten = Math.floor(((Math.floor(k / ASKED) % wanted) * tens) / wanted);
     const route = ten * FORMS + (k % ASKED);
     return { host: domainOf(hostOf(route, n)), path: `${shape(route).example}?n=${FIRST + k}`, route };
+  });
+}
+
+/** `count` requests with different paths, spread evenly over the routes whose forms are open, as many of each form. */
+export function freshProbes(n: number, count: number): Probe[] {
+  const tens = Math.max(1, Math.floor((n - hostsFor(n)) / FORMS));
+  return Array.from({ length: count }, (_, k) => {
+    const turn = Math.floor(k / OPEN_FORMS.length);
+    const route = (turn % tens) * FORMS + OPEN_FORMS[k % OPEN_FORMS.length]!;
+    return { host: domainOf(hostOf(route, n)), path: shape(route, String(FIRST + k)).example, route };
   });
 }
 

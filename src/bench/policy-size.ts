@@ -14,10 +14,11 @@ import { buildPlan } from '../plan/build.js';
 import { loadFiles } from '../policy/load.js';
 import { measure, median, medians, type Row, startNginx, type Target } from './http1.js';
 import { describeMachine, type Machine } from './machine.js';
-import { policyOfSize, probes } from './policy-size-config.js';
+import { freshProbes, policyOfSize, probes } from './policy-size-config.js';
 
 export interface SizeRow extends Omit<Row, 'config'> {
-  readonly config: 'envoy1' | 'sidestep';
+  /** `sidestep-fresh`: hardly a path comes twice while it is remembered */
+  readonly config: 'envoy1' | 'sidestep' | 'sidestep-fresh';
   readonly routes: number;
   /** Sidestep: run time of the program on requests, nanoseconds a request */
   readonly program_ns?: number;
@@ -62,6 +63,8 @@ export interface SizeOptions {
 
 /** Most different requests that are sent in turn. */
 const PROBES = 198;
+/** Different paths, more than are remembered. */
+const FRESH = 30_000;
 const STATS = '/proc/sys/kernel/bpf_stats_enabled';
 
 /** Lets the kernel count run times until the returned function is called. */
@@ -88,14 +91,14 @@ async function startPolicy(lab: Lab, routes: number, server: { pid: number; port
   const sidestep = await startSidestep(lab, [file], { readyMs: 180_000 });
   const requests = probes(routes, PROBES);
   const url = (port: number): string => `http://127.0.0.1:${port}/`;
+  const own = { url: url(meshPort), mesh: [sidestep.process.pid], server: server.pid };
+  const wrap = (argv: readonly string[]) => sidestep.execCommand(argv);
   return {
     ...{ routes, file, text, sidestep },
     targets: [
       { config: 'envoy1', url: url(envoyPort), mesh: [envoy.process.pid], server: server.pid, requests },
-      {
-        ...{ config: 'sidestep', url: url(meshPort), mesh: [sidestep.process.pid], server: server.pid, requests },
-        wrap: (argv) => sidestep.execCommand(argv),
-      },
+      { config: 'sidestep', ...own, requests, wrap },
+      { config: 'sidestep-fresh', ...own, requests: freshProbes(routes, FRESH), wrap },
     ],
   };
 }
@@ -189,7 +192,7 @@ export async function runPolicySize(options: SizeOptions): Promise<SizeResult> {
             const { programs } = await statusOf(sidestep);
             const runs = programs.on_message!.runs - before.programs.on_message!.runs;
             const ns = programs.on_message!.ns - before.programs.on_message!.ns;
-            const own = target.config === 'sidestep' ? { program_ns: runs ? ns / runs : 0 } : {};
+            const own = target.config !== 'envoy1' ? { program_ns: runs ? ns / runs : 0 } : {};
             rows.push({ ...row, config: target.config, routes, ...own });
             const time = own.program_ns === undefined ? '' : `, program ${own.program_ns.toFixed(0)} ns`;
             options.progress(
@@ -221,7 +224,7 @@ export async function runPolicySize(options: SizeOptions): Promise<SizeResult> {
         const own = rows.filter((r) => r.connections === connections && r.routes === routes && r.config === config);
         const programs = own.flatMap((r) => (r.program_ns === undefined ? [] : [r.program_ns]));
         return {
-          ...medians(own),
+          ...medians(own.map((r) => ({ ...r, config: 'sidestep' as const }))),
           ...{ config, routes },
           ...(programs.length > 0 ? { program_ns: median(programs) } : {}),
         };
@@ -235,7 +238,7 @@ export async function runPolicySize(options: SizeOptions): Promise<SizeResult> {
 }
 
 function measureSize(lab: Lab, target: Policy['targets'][number], connections: number, seconds: number): Promise<Row> {
-  return measure(lab, target, connections, seconds, 0);
+  return measure(lab, { ...target, config: 'sidestep' }, connections, seconds, 0);
 }
 
 const thousands = (n: number): string => Math.round(n).toLocaleString('en-US');
@@ -246,13 +249,16 @@ function tables(result: SizeResult): string {
   const find = (config: string, row: SizeRow) =>
     result.rows.find((r) => r.config === config && r.routes === row.routes && r.connections === row.connections);
   const ours = result.rows.filter((r) => r.config === 'sidestep');
-  const smallest = (row: SizeRow) => ours.find((r) => r.connections === row.connections)!;
+  const program = (row: SizeRow | undefined) => {
+    const least = result.rows.find((r) => r.config === row?.config && r.connections === row.connections);
+    return [Math.round(row?.program_ns ?? 0), ((row?.program_ns ?? 0) / (least?.program_ns ?? 1)).toFixed(2)];
+  };
   const rates = ours.map((row) => {
     const envoy = find('envoy1', row);
     return line([
       ...[thousands(row.routes), row.connections, envoy?.p50_us ?? '', row.p50_us],
-      ...[thousands(envoy?.rps ?? 0), thousands(row.rps), Math.round(row.program_ns ?? 0)],
-      ((row.program_ns ?? 0) / (smallest(row).program_ns ?? 1)).toFixed(2),
+      ...[thousands(envoy?.rps ?? 0), thousands(row.rps)],
+      ...[...program(row), ...program(find('sidestep-fresh', row))],
     ]);
   });
   const costs = result.policies.map((p) =>
@@ -263,7 +269,7 @@ function tables(result: SizeResult): string {
     ]),
   );
   const rule = (n: number): string => line(Array.from({ length: n }, () => '---:'));
-  return `${[line([...head, 'program ns/request', 'of the smallest']), rule(8), ...rates].join('\n')}
+  return `${[line([...head, 'program ns/request', 'of the smallest', 'new paths: ns', 'of the smallest']), rule(10), ...rates].join('\n')}
 
 ${[
   line([
@@ -294,7 +300,8 @@ share one machine.
 Half of the routes are regular expressions (some begin alike, some with a wildcard), the others exact paths and prefixes,
 some with a condition on the method, over up to 20 hosts. ${PROBES} different requests are sent in turn, spread over the routes, as many of each
 form in policies of every size. *Program* is the run time of the kernel's program on requests (BPF statistics, which
-cost a little themselves); *of the smallest* compares it with the smallest policy. *Standstill* is the longest time in which the
+cost a little themselves); *of the smallest* compares it with the smallest policy. Where the kernel remembers where hosts and paths lead,
+such requests are found again; *new paths* are of ${thousands(FRESH)} requests that differ in their paths, which are not. *Standstill* is the longest time in which the
 agent could do nothing else during a reload.
 
 Machine: ${m.cpu}, ${m.cores} cores, ${m.memory_gib} GiB; Linux ${m.kernel}; Envoy ${m.envoy}, nginx ${m.nginx}, wrk ${m.wrk}, Node ${m.node.replace(/^v/, '')}.

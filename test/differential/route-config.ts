@@ -190,9 +190,11 @@ function redirect(match: PathMatch, mixed: boolean): fc.Arbitrary<JsonObject> {
     }));
 }
 
+/** Of 204 without a body: Envoy sends one nonetheless where there is one, which no client takes for an answer's. */
 const directResponse: fc.Arbitrary<JsonObject> = fc
   .tuple(fc.constantFrom(200, 204, 403, 404, 418, 503), fc.constantFrom('', 'no such thing', 'x'.repeat(300)))
-  .map(([status, body]) => ({ direct_response: { status, ...(body ? { body: { inline_string: body } } : {}) } }));
+  .map(([status, text]) => ({ status, body: status === 204 ? '' : text }))
+  .map(({ status, body }) => ({ direct_response: { status, ...(body ? { body: { inline_string: body } } : {}) } }));
 
 interface SampledRoute {
   readonly json: JsonObject;
