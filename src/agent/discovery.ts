@@ -21,8 +21,8 @@ import { type Bounds, bounded } from './pool-bounds.js';
 export interface DiscoveryContext {
   /** the proxy's `/clusters?format=json` of clusters whose names match; undefined: there is no proxy that can be asked */
   readonly clusters: (filter: string) => Promise<string> | undefined;
-  /** the id of an endpoint; `logical`: see FollowedPlan. @throws RangeError when there are too many */
-  readonly endpointId: (address: string, port: number, relay?: string, logical?: string) => number;
+  /** the id of an endpoint. @throws RangeError when there are too many */
+  readonly endpointId: (address: string, port: number, relay?: string) => number;
   /** writes who takes traffic into a room of the image in force, and puts it in force */
   readonly setHosts: SetHosts;
   /** how long connections to endpoints may be idle (ms, 0: for ever), and how many there may be, by id */
@@ -93,7 +93,7 @@ const NOTHING: Found = { hosts: [], states: [] };
 function same(a: Found, b: Found): boolean {
   return (
     a.hosts.length === b.hosts.length &&
-    a.hosts.every((h, i) => h.id === b.hosts[i]!.id && h.address === b.hosts[i]!.address) &&
+    a.hosts.every(({ id }, i) => id === b.hosts[i]!.id) &&
     a.states.every((s, i) => s.health === b.states[i]!.health && s.priority === b.states[i]!.priority)
   );
 }
@@ -210,13 +210,12 @@ export class Discovery {
     }
   }
 
-  #found({ relay, breaker, followed }: FollowedCluster['plan'], found: readonly Host[]): Found {
+  #found({ relay, breaker }: FollowedCluster['plan'], found: readonly Host[]): Found {
     // a connection to each is opened whatever is allowed
     const waiting = breaker?.waiting !== undefined;
     if (found.length > MAX_DISCOVERED || (waiting && found.length > breaker.most)) return NOTHING;
     const hosts = found.map(({ address, port }) => {
-      const id = this.context.endpointId(address, port, relay && relayId(relay), followed.logical);
-      return { address, port, weight: 1, id };
+      return { address, port, weight: 1, id: this.context.endpointId(address, port, relay && relayId(relay)) };
     });
     return { hosts, states: found.map(({ health, priority }) => ({ health, priority, locality: 0 })) };
   }

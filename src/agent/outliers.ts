@@ -7,8 +7,8 @@
 import type { FollowedCluster, FollowedHost, SetHosts } from '../compile/clusters.js';
 import type { CompiledImage } from '../compile/image.js';
 import { DetectorSpec, MAX_DETECTORS, TRIPPED } from '../layout/counts.js';
-import type { FollowedPlan } from '../plan/followed.js';
 import type { HostState } from '../plan/host-sets.js';
+import type { FollowedPlan } from '../plan/ir.js';
 import type { Detection } from '../plan/outliers.js';
 import { relayId } from '../plan/upstream-tls.js';
 import { hostKey } from '../proxy/index.js';

@@ -1,9 +1,8 @@
 /** Clusters of the plan as structures of the image. */
 
 import { ClusterSpec, EndpointListSpec, EndpointRefSpec, HostListSpec, HostSetSpec, LB } from '../layout/clusters.js';
-import type { FollowedPlan } from '../plan/followed.js';
 import { type HostState, hostSets } from '../plan/host-sets.js';
-import type { Breaker, ClusterPlan, EndpointPlan } from '../plan/ir.js';
+import type { Breaker, ClusterPlan, EndpointPlan, FollowedPlan } from '../plan/ir.js';
 import { relayId } from '../plan/upstream-tls.js';
 import type { Blob } from './blob.js';
 import { type Chooser, Room, storeHostSets, together } from './host-sets.js';

@@ -1,8 +1,7 @@
 /** envoy.config.cluster.v3.Cluster -> endpoints and how one is chosen. */
-import { createHash } from 'node:crypto';
 import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import type { Assumptions } from './build.js';
-import { type EndpointInfo, type EndpointSet, endpointSet, isLogical } from './endpoints.js';
+import { type EndpointInfo, type EndpointSet, endpointSet } from './endpoints.js';
 import { keepsCase } from './header-case.js';
 import { upstreamIdleMs } from './idle-times.js';
 import type { Breaker, ClusterPlan, RelayPlan } from './ir.js';
@@ -22,8 +21,6 @@ export interface ClusterInfo {
   readonly endpoints: readonly EndpointInfo[];
   /** the proxy finds the endpoints out while it runs */
   readonly discovered: boolean;
-  /** see FollowedPlan */
-  readonly logical?: string;
   /** the proxy checks the endpoints' health */
   readonly checked: boolean;
   /** endpoints that fail are ejected for a while */
@@ -321,7 +318,6 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
     const watched = { checked, ejected: detection !== undefined, relayed: relay !== undefined };
     serverNotes(notes, cluster, watched, breaker !== undefined || most > 0);
   }
-  const logical = assumed.streams && set.discovered && isLogical(cluster) ? digest(cluster) : undefined;
   return {
     name: str(cluster, 'name'),
     resource: cluster,
@@ -339,8 +335,5 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
     keepsCase: spelling || options.spelling,
     ...(breaker === undefined ? {} : { breaker }),
     ...(relay ? { relay } : {}),
-    ...(logical === undefined ? {} : { logical }),
   };
 }
-
-const digest = (cluster: JsonObject): string => createHash('sha256').update(JSON.stringify(cluster)).digest('hex');

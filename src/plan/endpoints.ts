@@ -2,7 +2,7 @@
 import net from 'node:net';
 import type { JsonObject, Resources } from '../policy/resources.js';
 import type { Health, HostState } from './host-sets.js';
-import { anyType, bool, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
+import { anyType, has, join, list, type Notes, num, obj, onlyFields, str } from './notes.js';
 
 export interface EndpointInfo {
   readonly address: string;
@@ -34,12 +34,6 @@ const DEFAULT_OVERPROVISIONING = 140;
 export function usesDns(cluster: JsonObject): boolean {
   const type = str(cluster, 'type');
   return type.endsWith('_DNS') || anyType(obj(obj(cluster, 'cluster_type'), 'typed_config')) === DNS_CLUSTER;
-}
-
-/** Whether what a name resolves to is one endpoint, of which each connection takes the first address that there is then. */
-export function isLogical(cluster: JsonObject): boolean {
-  const config = obj(obj(cluster, 'cluster_type'), 'typed_config');
-  return str(cluster, 'type') === 'LOGICAL_DNS' || bool(config, 'all_addresses_in_single_endpoint');
 }
 
 function loadAssignment(notes: Notes, cluster: JsonObject, resources: Resources): JsonObject | undefined {

@@ -7,10 +7,10 @@ import type { JsonObject } from '../policy/resources.js';
 import type { AccessLog } from './access-log.js';
 import type { ChainRelay } from './chains.js';
 import type { Compressible } from './compressible.js';
-import type { FollowedPlan } from './followed.js';
-import type { HostSet } from './host-sets.js';
+import type { Balancing, HostSet, HostState } from './host-sets.js';
 import type { LocalReplies } from './local-replies.js';
 import type { MirrorPlan } from './mirrors.js';
+import type { Detection } from './outliers.js';
 import type { TokenPlan } from './tokens.js';
 import type { TracePlan } from './tracing.js';
 
@@ -348,6 +348,21 @@ export interface EndpointPlan {
   readonly weight: number;
   /** what the hash table knows it by */
   readonly hashKey?: string;
+}
+
+/** A cluster whose hosts, or whose hosts' health, proxy or agent find out while they run. */
+export interface FollowedPlan {
+  /** what the proxy calls it */
+  readonly cluster: string;
+  /** the hosts' addresses are found out as well, so `endpoints` is empty */
+  readonly names: boolean;
+  /** by endpoint: where it is, and its health as far as the files say */
+  readonly hosts: readonly HostState[];
+  readonly balancing: Balancing;
+  /** the agent ejects endpoints that fail, instead of the proxy */
+  readonly detection?: Detection;
+  /** with it: all hosts of the proxy's cluster, of which `endpoints` may be a subset */
+  readonly all?: readonly { readonly address: string; readonly port: number }[];
 }
 
 /** Where the proxy encrypts what goes to the endpoints of a cluster. */

@@ -23,9 +23,7 @@ export function retryAmong(
   path: string,
 ): readonly string[] | undefined {
   const at = join(path, 'retry_policy');
-  const several = chosen.some(({ cluster: { followed, endpoints } }) =>
-    followed?.names ? followed.logical === undefined : endpoints.length > 1,
-  );
+  const several = chosen.some(({ cluster }) => cluster.followed?.names || cluster.endpoints.length > 1);
   const among = isAmongSeveral(countsOf(chosen));
   const avoids = retry.avoidsTried && (several || among);
   const untold = avoids ? untoldBecause(chosen, policy ?? {}, ctx) : undefined;

@@ -65,7 +65,6 @@ function plan(info: ClusterInfo, name: string, endpoints: readonly EndpointInfo[
     const followed = {
       cluster: info.name,
       names: info.discovered,
-      ...(info.logical === undefined ? {} : { logical: info.logical }),
       hosts,
       balancing,
       ...(detection && { detection, all: info.endpoints.map(({ address, port }) => ({ address, port })) }),

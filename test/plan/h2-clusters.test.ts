@@ -65,19 +65,7 @@ function judged(...plan: Parameters<typeof planOf>): string {
 test('endpoints with names', () => {
   for (const type of ['STRICT_DNS', 'LOGICAL_DNS']) assert.equal(judged(named(type)), 'kernel', type);
   for (const more of [{}, { all_addresses_in_single_endpoint: true }]) assert.equal(judged(extension(more)), 'kernel');
-  const { followed } = planOf(named('STRICT_DNS')).clusters[0]!;
-  assert.deepEqual([followed?.names, followed?.logical], [true, undefined]);
-});
-
-test('a cluster of LOGICAL_DNS is one endpoint as long as the same is looked up in the same way', () => {
-  const logical = (cluster: JsonObject, assumed = STREAMS) => planOf(cluster, assumed).clusters[0]!.followed?.logical;
-  const own = logical(named('LOGICAL_DNS'));
-  assert.ok(own);
-  assert.equal(logical(named('LOGICAL_DNS')), own);
-  assert.notEqual(logical(named('LOGICAL_DNS', { ...HTTP2, dns_lookup_family: 'V4_ONLY' })), own);
-  assert.ok(logical(extension({ all_addresses_in_single_endpoint: true })));
-  assert.equal(logical(extension({})), undefined);
-  assert.equal(logical(named('LOGICAL_DNS', {}), {}), undefined, 'of HTTP/1.1');
+  assert.equal(planOf(named('STRICT_DNS')).clusters[0]!.followed?.names, true);
 });
 
 test('what else is known of endpoints is the proxy’s', () => {
@@ -90,12 +78,13 @@ test('what else is known of endpoints is the proxy’s', () => {
   assert.match(judged({ ...named('STRICT_DNS'), lb_policy: 'MAGLEV' }), /^lb-policy: /);
 });
 
-test('retries that avoid endpoints: one with a name is the same, several are not', () => {
+test('retries that avoid endpoints, of which nobody can tell the proxy', () => {
   const retried = { retry_policy: AVOIDING, timeout: '1s' };
-  const logical = named('LOGICAL_DNS', { ...HTTP2, ...MANY });
-  assert.equal(judged(logical, STREAMS, retried), 'kernel');
-  assert.equal(forwardsOf(planOf(logical, STREAMS, retried))[0]!.retry?.tried, undefined);
-  assert.match(judged(named('STRICT_DNS', { ...HTTP2, ...MANY }), STREAMS, retried), /which the proxy/);
+  for (const type of ['STRICT_DNS', 'LOGICAL_DNS'])
+    assert.match(
+      judged(named(type, { ...HTTP2, ...MANY }), { ...STREAMS, relays: true }, retried),
+      /which the proxy looks up/,
+    );
 });
 
 test('the deprecated field that says HTTP/2', () => {

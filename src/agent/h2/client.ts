@@ -72,6 +72,7 @@ export class H2Client {
   #moved = 0;
   #returned = ROOM;
   #closed = false;
+  #leaves = false;
 
   private constructor(
     private readonly plane: H2Plane,
@@ -107,12 +108,9 @@ export class H2Client {
       room: (stream, bytes) => this.#moreRoom(stream, bytes),
       lost: (retried) => this.#lost(retried),
     });
+    const long = (stream: number) => void this.#find(stream); // which tells the client of its room
     this.#unwatch = [
-      plane.watch(
-        this.#end,
-        () => this.#tick(),
-        (stream) => void this.#find(stream),
-      ), // which tells it of its room
+      plane.watch(this.#end, () => this.#tick(), long),
       plane.timeouts.watch(this.#end.id, (due) => this.#overdue(due)),
     ];
     socket.on('close', () => this.close());
@@ -544,8 +542,6 @@ export class H2Client {
     const fd = fdOf(this.socket);
     if (fd !== undefined) setLinger(fd, undefined);
   }
-
-  #leaves = false;
 
   /** Nothing is under way. */
   get idle(): boolean {

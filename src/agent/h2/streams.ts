@@ -8,7 +8,7 @@ import type { StreamPolicy, StreamServer, StreamServers } from '../policy.js';
 import type { RuleHits } from '../rule-hits.js';
 import { H2Client } from './client.js';
 import { PREFACE } from './frames.js';
-import { endpointText, Names } from './names.js';
+import { Names } from './names.js';
 import type { End, H2Plane } from './plane.js';
 import { type LineWriter, StreamLog } from './stream-log.js';
 import type { Target } from './upstream.js';
@@ -56,7 +56,7 @@ export class Streams {
   ) {
     this.#names = new Names({
       clusters: context.clusters,
-      number: (text) => this.#number(text),
+      endpointId: (address, port) => this.endpointId({ address, port }),
       setHosts: (...change) => this.#plane?.image.setHosts(...change),
       changed: () => {
         for (const client of this.#clients) client.serve();
@@ -66,10 +66,7 @@ export class Streams {
 
   /** The number of a server, the same in all generations. */
   endpointId({ address, port }: Address): number {
-    return this.#number(endpointText(address, port));
-  }
-
-  #number(key: string): number {
+    const key = `${port} ${address}`;
     const id = this.#endpoints.get(key) ?? this.#endpoints.size;
     this.#endpoints.set(key, id);
     return id;
