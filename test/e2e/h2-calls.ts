@@ -24,7 +24,8 @@ export interface Called {
 }
 
 const OWN = new Set(['date', 'server', 'x-envoy-upstream-service-time']);
-const without = (all: IncomingHttpHeaders): IncomingHttpHeaders =>
+/** The headers but for those. */
+export const without = (all: IncomingHttpHeaders): IncomingHttpHeaders =>
   Object.fromEntries(Object.entries(all).filter(([name]) => !OWN.has(name)));
 
 function call(session: ClientHttp2Session, { path, headers, open, size = 5, resetMs, goneMs }: Call): Promise<Called> {

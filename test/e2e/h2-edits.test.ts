@@ -5,6 +5,7 @@ import { after, before, describe, test } from 'node:test';
 import { H2EndSpec } from '../../src/layout/streams.js';
 import { getBig } from '../../src/layout/struct.js';
 import type { JsonObject } from '../../src/policy/resources.js';
+import { type Called, without } from './h2-calls.js';
 import { ask as askAll, H2World } from './h2-world.js';
 import { skip } from './world.js';
 
@@ -44,18 +45,7 @@ const ROUTES = [
   to('/'),
 ];
 
-interface Seen {
-  readonly headers: IncomingHttpHeaders;
-  readonly trailers: IncomingHttpHeaders;
-  readonly body: string;
-  readonly reset: number;
-}
-
-const OWN = new Set(['date', 'server', 'x-envoy-upstream-service-time']);
-const without = (all: IncomingHttpHeaders): IncomingHttpHeaders =>
-  Object.fromEntries(Object.entries(all).filter(([name]) => !OWN.has(name)));
-
-function ask(session: ClientHttp2Session, path: string, type: string, method = 'POST'): Promise<Seen> {
+function ask(session: ClientHttp2Session, path: string, type: string, method = 'POST'): Promise<Called> {
   return new Promise((resolve) => {
     const stream = session.request({ ':method': method, ':path': path, ':authority': 'a.test', 'content-type': type });
     let [headers, trailers, body]: [IncomingHttpHeaders, IncomingHttpHeaders, string] = [{}, {}, ''];
@@ -147,7 +137,7 @@ describe('answers to streams that are edited', { skip, timeout: 60_000 }, () => 
           const text = [own, theirs].map((seen) => JSON.stringify({ ...seen, body: seen.body.length, trailers: {} }));
           const what = `${method} ${path} (${type})`;
           if (text[0] !== text[1]) {
-            const pick = (seen: Seen) =>
+            const pick = (seen: Called) =>
               Object.entries(seen.headers).map((one) => JSON.stringify(one)).sort(); // biome-ignore format: short
             const [a, b] = [pick(own), pick(theirs)];
             const only = [a.filter((l) => !b.includes(l)), b.filter((l) => !a.includes(l))];

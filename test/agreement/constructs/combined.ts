@@ -1,5 +1,6 @@
 /** Many constructs of one policy at once: what is right alone was wrong beside another more than once. */
 import type { JsonObject } from '../../../src/policy/resources.js';
+import { preserveCase } from '../../plan/resources.js';
 import type { Draw } from '../../wild/damage.js';
 import {
   bootstrap,
@@ -333,17 +334,7 @@ function listener(draw: Draw): Listener {
             { accept_http_10: true },
             { allow_absolute_url: false },
             { allow_chunked_length: true },
-            {
-              header_key_format: {
-                stateful_formatter: {
-                  name: 'preserve_case',
-                  typed_config: {
-                    '@type':
-                      'type.googleapis.com/envoy.extensions.http.header_formatters.preserve_case.v3.PreserveCaseFormatterConfig',
-                  },
-                },
-              },
-            },
+            preserveCase(),
           ]),
         },
       ]),
