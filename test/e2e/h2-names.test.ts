@@ -1,6 +1,6 @@
 /** `sidestep run --http2`: servers of HTTP/2 that are found by name, beside Envoy alone. */
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from 'node:http2';
 import { dirname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -20,6 +20,9 @@ const CLIENT = join(dirname(fileURLToPath(import.meta.url)), 'h2-calls.ts');
 const [A, B] = ['127.0.0.11', '127.0.0.12'];
 const TEXT = { 'content-type': 'text/plain' };
 
+/** How often a call with an id was tried. */
+const tried = new Map<unknown, number>();
+
 /** A server that says who it is; what it is asked under /…/hold it answers when it is told to. */
 class Server {
   readonly sessions = new Set<ServerHttp2Session>();
@@ -36,7 +39,14 @@ class Server {
     own.on('sessionError', () => undefined);
     own.on('stream', (stream, headers) => {
       stream.on('error', () => undefined);
+      const tries = (tried.get(headers['x-id']) ?? 0) + 1;
+      tried.set(headers['x-id'], tries);
       if (headers[':path']!.endsWith('/hold')) this.#held.push(stream);
+      else if (tries <= Number(headers['x-fails'] ?? 0))
+        stream.respond(
+          { ':status': 200, 'content-type': 'application/grpc', 'grpc-status': '14' },
+          { endStream: true },
+        );
       else this.#answer(stream);
     });
   }
@@ -78,6 +88,7 @@ function bootstrap(address: string, port: number, shared: number, dns: number): 
     name,
     type,
     connect_timeout: '1s',
+    circuit_breakers: { thresholds: [{ max_retries: 4096 }] },
     dns_refresh_rate: '0.2s',
     dns_lookup_family: 'V4_ONLY',
     typed_dns_resolver_config: {
@@ -108,7 +119,13 @@ function bootstrap(address: string, port: number, shared: number, dns: number): 
       },
     },
   };
-  const routes = [to('strict', '/strict', {}, { timeout: '0s' }), to('logical', '/logical', {}, { timeout: '0s' })];
+  const again = { timeout: '0s', retry_policy: { retry_on: 'unavailable', num_retries: 2 } };
+  const routes = [
+    to('strict', '/strict/again', {}, again),
+    to('logical', '/logical/again', {}, again),
+    to('strict', '/strict', {}, { timeout: '0s' }),
+    to('logical', '/logical', {}, { timeout: '0s' }),
+  ];
   const listener = listenerOf([hostOf(routes)], { name: 'names', hcm: { stream_idle_timeout: '0s' } });
   return {
     static_resources: {
@@ -131,6 +148,7 @@ describe('run --http2 with servers that are found by name', { skip, timeout: 90_
   let b: Server;
   let mesh: SidestepHandle;
   let port = 0;
+  let file = '';
   let inside: Calls;
   let alone: Calls;
 
@@ -146,7 +164,7 @@ describe('run --http2 with servers that are found by name', { skip, timeout: 90_
     [a, b] = await Promise.all([Server.start(A!, shared), Server.start(B!, shared)]);
     dns = await DnsServer.start();
     port = await freePort();
-    const file = join(lab.dir, 'names.json');
+    file = join(lab.dir, 'names.json');
     await writeFile(file, JSON.stringify(bootstrap(MESH, port, shared, dns.port)));
     [mesh] = await Promise.all([
       startSidestep(lab, [file], { args: ['--http2'] }),
@@ -296,6 +314,38 @@ describe('run --http2 with servers that are found by name', { skip, timeout: 90_
     const gone = await streams();
     for (const headers of [{}, TEXT, {}]) assert.equal((await same({ path: '/logical', headers })).body, B);
     assert.deepEqual(await streams(), { kernel: gone.kernel + 3, proxy: gone.proxy });
+  });
+
+  test('what fails is tried again', async () => {
+    for (const path of ['/strict/again', '/logical/again'])
+      for (const fails of [0, 1, 2, 3]) {
+        await kernels({ path });
+        const { kernel } = await streams();
+        const [own, other] = await Promise.all(
+          [inside, alone].map((by, i) =>
+            by({ path, headers: { 'x-id': `${path} ${fails} ${i}`, 'x-fails': `${fails}` } }),
+          ),
+        );
+        assert.equal((await streams()).kernel, kernel + 1, 'begun by the kernel');
+        assert.deepEqual({ ...own, body: '' }, { ...other, body: '' }, `${path}, ${fails} failures`);
+        for (const i of [0, 1]) assert.equal(tried.get(`${path} ${fails} ${i}`), Math.min(3, fails + 1), 'tries');
+      }
+  });
+
+  test('another policy knows what was found', async () => {
+    const { generation } = await mesh.status();
+    const text = await readFile(file, 'utf8');
+    await writeFile(file, text.replace('"connect_timeout":"1s"', '"connect_timeout":"2s"'));
+    await mesh.generationAfter(generation);
+    for (const path of ['/strict', '/logical']) {
+      await kernels({ path });
+      const before = await streams();
+      for (let i = 0; i < 5; i++) await same({ path });
+      assert.deepEqual(await streams(), { kernel: before.kernel + 5, proxy: before.proxy });
+    }
+    dns.answers.set('strict.test', [B!]);
+    await lead('/strict', B!);
+    await kernels({ path: '/strict' });
   });
 
   test('the instance ends', async () => {
