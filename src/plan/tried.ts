@@ -47,6 +47,14 @@ export function untoldOf({ discovered, detection, checked, breaker, endpoints }:
   return known ? undefined : 'not all of which are healthy';
 }
 
+/**
+ * Whether logs may call clusters by other names than their own (%UPSTREAM_CLUSTER% says these). Where they do not, that operator takes the place of
+ * %UPSTREAM_CLUSTER_RAW%, which would give the name of the copy that leads to other endpoints.
+ */
+export function areRenamed(clusters: readonly JsonObject[]): boolean {
+  return clusters.some((cluster) => !['', str(cluster, 'name')].includes(str(cluster, 'alt_stat_name')));
+}
+
 /** The actions of a plan that forward requests. */
 export function forwardsOf(plan: Plan): ForwardAction[] {
   const routes = plan.listeners.flatMap((l) => l.virtualHosts.flatMap((host) => host.routes));

@@ -4,9 +4,9 @@
  * the cluster, a Unix socket that does not exist. That fails at once, and counts among the policy's tries; of the next ones,
  * the route for the endpoint that was tried (one for each, by the same header) has that endpoint avoided, too.
  */
-import { hostText, isTold } from '../plan/tried.js';
+import { areRenamed, hostText, isTold } from '../plan/tried.js';
 import { asObject, asObjects, asString, TYPE } from '../policy/envoy/walk.js';
-import type { JsonObject, Resources } from '../policy/resources.js';
+import type { Json, JsonObject, Resources } from '../policy/resources.js';
 import { serviceName } from './bootstrap.js';
 
 /** Says where the first try was; the proxy removes it. */
@@ -121,7 +121,8 @@ export class TriedRoutes {
         session_state: { name: 'envoy.http.stateful_session.envelope', typed_config: state },
       },
     };
-    return { ...hcm, http_filters: [...filters.slice(0, at), filter, ...filters.slice(at)] };
+    const logs = areRenamed(this.resources.clusters) ? {} : { access_log: calledAlike(hcm.access_log ?? []) };
+    return { ...hcm, ...logs, http_filters: [...filters.slice(0, at), filter, ...filters.slice(at)] };
   }
 
   /** The copies of clusters that such routes lead to. */
@@ -131,6 +132,14 @@ export class TriedRoutes {
       return this.#used.has(name) ? [copyOf(cluster, this.#assignments.get(name)!)] : [];
     });
   }
+}
+
+/** Formats in which a cluster and its copy have the same name. */
+function calledAlike(json: Json): Json {
+  if (typeof json === 'string') return json.replace(/%UPSTREAM_CLUSTER_RAW(?=[%:])/g, '%UPSTREAM_CLUSTER');
+  if (Array.isArray(json)) return json.map(calledAlike);
+  if (typeof json !== 'object' || json === null) return json;
+  return Object.fromEntries(Object.entries(json).map(([key, value]) => [key, calledAlike(value as Json)]));
 }
 
 /** The clusters that an action may lead to. */

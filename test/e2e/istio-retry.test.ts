@@ -1,6 +1,10 @@
 /** Retries: the first try in the kernel, the rest in the proxy; as many in all as Envoy alone would make. */
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { instanceFolder } from '../../src/kernel/instance.js';
+import { eventually } from './eventually.js';
 import { IstioWorld, outcome, service } from './istio-world.js';
 import { skip } from './world.js';
 
@@ -17,6 +21,11 @@ describe('retries of Istio policies', { skip, timeout: 180_000 }, () => {
     world = await IstioWorld.open('istio-retry');
     const [only, ...several] = await world.upstreams('only', 'a', 'b', 'c');
     await world.write(`${service('shaky', 'clusterIP: 10.96.178.1', [only!])}${service('several', 'clusterIP: 10.96.178.2', several)}---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: { name: mesh, namespace: istio-system }
+spec: { accessLogging: [{ providers: [{ name: envoy }], match: { mode: CLIENT } }] }
+---
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: { name: several }
@@ -166,4 +175,20 @@ spec:
       for (const at of [await tried('m'), await tried('a')])
         assert.deepEqual([at.length, new Set(at).size], [times, places], `tried at ${at}`);
     });
+
+  test('the line about a request that was tried at several endpoints names their cluster', async () => {
+    // "host:port" cluster, in Istio's format
+    const clusters = (text: string, key: string): string[] =>
+      text
+        .split('\n')
+        .flatMap((line) => (line.includes(key) ? [/" ([^ ]+)(?: [^ ]+){5}$/.exec(line)?.[1] ?? line] : []));
+    const own = join(instanceFolder(world.sidestep.name), 'proxy', 'envoy.log');
+    await eventually(async () => {
+      const mesh = clusters(await readFile(own, 'utf8'), `/fail/503/9/s`);
+      const alone = clusters(world.envoy.process.output, `/fail/503/9/s`);
+      assert.ok(mesh.length > 0 && alone.length > 0, 'no line yet');
+      assert.deepEqual(new Set(mesh), new Set(alone));
+      assert.deepEqual(new Set(mesh), new Set(['outbound|80||several.default.svc.cluster.local']));
+    });
+  });
 });

@@ -87,11 +87,14 @@ test('the proxy is told of a first try, or makes it itself', () => {
       },
     ],
   });
-  for (const [format, found] of [
-    ['%UPSTREAM_CLUSTER%', ['a']],
-    ['%UPSTREAM_CLUSTER_RAW%', why('whose cluster is logged')],
-  ] as const)
-    assert.deepEqual(judged(retried, cluster(plain), { relays: true }, 1, logs(format)), found, format);
+  for (const [format, name, found] of [
+    ['%UPSTREAM_CLUSTER%', 'other', ['a']],
+    ['%UPSTREAM_CLUSTER_RAW%', '', ['a']],
+    ['%UPSTREAM_CLUSTER_RAW%', 'other', why('whose cluster is logged')],
+  ] as const) {
+    const named = cluster({ ...plain, ...(name ? { alt_stat_name: name } : {}) });
+    assert.deepEqual(judged(retried, named, { relays: true }, 1, logs(format)), found, `${format} ${name}`);
+  }
   assert.deepEqual(judged(ISTIO, cluster(), { ...streams, relays: false }), why('which the proxy is not told of'));
   assert.deepEqual(judged(ISTIO, cluster(), streams, 10_001), why('in 10001 routes with 2 endpoints'));
 });
