@@ -149,6 +149,11 @@ export class Discovery {
     this.#schedule(this.#period());
   }
 
+  /** Who may take the traffic of a cluster of the image in force. */
+  hosts(cluster: string): readonly FollowedHost[] {
+    return this.#inForce.get(cluster)?.hosts ?? [];
+  }
+
   stop(): void {
     this.#stopped = true;
     clearTimeout(this.#timer);

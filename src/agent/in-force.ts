@@ -51,13 +51,14 @@ export class InForce {
     if (generation.mirrors) parts.mirrors.begin();
     const started = performance.now();
     await parts.plane.install(generation.compiled.image);
+    // at once: what is found out is written into the image in force
+    parts.discovery.enforce(generation.compiled, generation.endpoints, generation.bounds);
     await parts.streams?.use(generation.streams);
     this.swapMs = performance.now() - started;
     parts.tokens.use(tokenGeneration(generation, listeners));
     parts.buckets.enforced();
     parts.consultant.enforced();
     parts.breakers.enforced();
-    parts.discovery.enforce(generation.compiled, generation.endpoints, generation.bounds);
     parts.traffic.setIdleTimes(generation.idle);
     parts.relays.renew();
     parts.plane.hits.clear(generation.ruleCount);

@@ -132,12 +132,13 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
     (place, of) => buckets.figure(place, of),
     (event, end) => breakers.exchange(event, end),
   );
+  const clusters = (filter: string): Promise<string> | undefined =>
+    proxy()
+      ?.admin.call('GET', `/clusters?format=json&filter=${encodeURIComponent(filter)}`)
+      .then(({ body }) => body);
   const discovery = new Discovery({
-    clusters: (filter) =>
-      proxy()
-        ?.admin.call('GET', `/clusters?format=json&filter=${encodeURIComponent(filter)}`)
-        .then(({ body }) => body),
-    endpointId: (...endpoint) => traffic.pool.endpointId(...endpoint),
+    clusters,
+    endpointId: (address, port, relay) => traffic.pool.endpointId(address, port, relay),
     setHosts: (cluster, room, hosts, states) => plane.setHosts(cluster, room, hosts, states),
     limits: (...limits) => traffic.pool.setLimits(...limits),
     retire: (endpoint) => traffic.pool.retire(endpoint),
@@ -145,6 +146,7 @@ export async function makeParts(context: PartsContext): Promise<AgentParts> {
   const streams = options.http2
     ? new Streams(() => H2Plane.open(h2ObjectPath()), {
         indexOf,
+        clusters,
         proxy: (listener) =>
           generation().inbound.has(listener) || generation().chains.has(listener)
             ? undefined

@@ -116,7 +116,16 @@ export interface StreamPolicy {
   readonly ruleCount: number;
   readonly logged: readonly LoggedListener[];
   /** the servers that requests may go to, by listener; no listener that leaves all of them to the proxy */
-  readonly servers: ReadonlyMap<string, readonly StreamServer[]>;
+  readonly servers: ReadonlyMap<string, StreamServers>;
+  /** see CompiledImage */
+  readonly followed: CompiledImage['followed'];
+}
+
+/** Servers of one listener. */
+export interface StreamServers {
+  readonly fixed: readonly StreamServer[];
+  /** clusters of which the proxy finds them out */
+  readonly named: readonly string[];
 }
 
 export interface StreamServer extends Address {

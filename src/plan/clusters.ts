@@ -89,8 +89,9 @@ const KNOWN = [
   'use_tcp_for_dns_lookups',
   'dns_resolution_config',
   'dns_resolvers',
-  // the deprecated ways to say HTTP/1.1 and its options
+  // the deprecated ways to say a protocol and its options
   'http_protocol_options',
+  'http2_protocol_options',
   'common_http_protocol_options',
   'upstream_http_protocol_options',
 ];
@@ -141,7 +142,17 @@ function protocolOptions(notes: Notes, cluster: JsonObject, http2: boolean) {
     }
     if (http1Options(notes, choice, at)) spelling = true;
   }
+  deprecatedHttp2(notes, cluster, http2);
   return { rbac, spelling };
+}
+
+/** The field that said HTTP/2 before there were options by extension, beside which Envoy does not look at it. */
+function deprecatedHttp2(notes: Notes, cluster: JsonObject, http2: boolean): void {
+  const field = 'http2_protocol_options';
+  if (!has(cluster, field)) return;
+  const twice = ['typed_extension_protocol_options', 'http_protocol_options'].find((other) => has(cluster, other));
+  if (twice) notes.add('unsupported-field', `${field} beside ${twice}`, field, cluster, field);
+  else if (!http2) notes.add('upstream-protocol', 'the endpoints speak HTTP/2', field, cluster, field);
 }
 
 /**
@@ -303,8 +314,10 @@ export function clusterInfo(cluster: JsonObject, resources: Resources, assumed: 
   connectionForEach(notes, cluster, breaker, set.endpoints.length);
   const detection = detectionOf(notes, cluster, set, checked, resources);
   const most = requestsPerConnection(cluster);
-  if (assumed.streams)
-    serverNotes(notes, cluster, !set.discovered && !detection && !checked && !relay, breaker !== undefined || most > 0);
+  if (assumed.streams) {
+    const watched = { checked, ejected: detection !== undefined, relayed: relay !== undefined };
+    serverNotes(notes, cluster, watched, breaker !== undefined || most > 0);
+  }
   return {
     name: str(cluster, 'name'),
     resource: cluster,

@@ -33,12 +33,14 @@ export function streamNotes(
     notes.add('request-dependent', 'te decides', join(path, 'route_config'), hcm);
 }
 
-/** What a cluster says about HTTP/2 to its endpoints, in as many options as it says it in. */
+/**
+ * What a cluster says about HTTP/2 to its endpoints, in as many options as it says it in. The deprecated field of the cluster
+ * itself counts where there are no options by extension.
+ */
 function spokenBy(cluster: JsonObject): JsonObject[] {
   const options = Object.values(obj(cluster, 'typed_extension_protocol_options') ?? {}).filter(isObject);
-  return options
-    .map((o) => obj(obj(o, 'explicit_http_config'), 'http2_protocol_options'))
-    .filter((o) => o !== undefined);
+  const owners = options.length > 0 ? options.map((o) => obj(o, 'explicit_http_config')) : [cluster];
+  return owners.map((o) => obj(o, 'http2_protocol_options')).filter((o) => o !== undefined);
 }
 
 /** Whether the endpoints of a cluster are sent HTTP/2. */
@@ -48,15 +50,23 @@ export function speaksHttp2(cluster: JsonObject): boolean {
 
 /**
  * A cluster: its servers must speak HTTP/2, without settings that Envoy would keep for each connection or stream.
- * @param fixed its endpoints are known, in plain text, and nobody watches them; @param counted requests to it are
+ * @param watched what is known of its endpoints beside their addresses; @param counted requests to it are
  */
-export function serverNotes(notes: Notes, cluster: JsonObject, fixed: boolean, counted: boolean): void {
+export function serverNotes(
+  notes: Notes,
+  cluster: JsonObject,
+  watched: { readonly checked: boolean; readonly ejected: boolean; readonly relayed: boolean },
+  counted: boolean,
+): void {
   const spoken = spokenBy(cluster);
   if (spoken.length !== 1)
     notes.add('upstream-protocol', 'the endpoints speak HTTP/1.1', 'explicit_http_config', cluster);
   for (const found of spoken) onlyFields(notes, found, 'http2_protocol_options', []);
   if (counted) notes.add('circuit-breaker', 'requests of streams are not counted', 'circuit_breakers', cluster);
-  if (!fixed) notes.add('unsupported-field', 'endpoints of streams that come and go', 'type', cluster);
+  const note = (message: string, field: string) => notes.add('unsupported-field', message, field, cluster, field);
+  if (watched.checked) note('health checks of endpoints of streams', 'health_checks');
+  if (watched.ejected) note('outliers among endpoints of streams', 'outlier_detection');
+  if (watched.relayed) note('a relay to endpoints of streams', 'transport_socket');
 }
 
 /** Why the programs leave an action to the proxy that those of HTTP/1.1 carry out. */

@@ -6,6 +6,7 @@ import { createHash } from 'node:crypto';
 import type { JsonObject } from '../policy/resources.js';
 import type { RelayPlan } from './ir.js';
 import { anyType, bool, has, isObject, join, type Notes, obj, onlyFields, strings } from './notes.js';
+import { speaksHttp2 } from './streams.js';
 
 const RAW = '.RawBuffer';
 const UPSTREAM_TLS = 'envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext';
@@ -37,12 +38,6 @@ function namedByRequest(cluster: JsonObject): RelayPlan['byRequest'] {
   return sni || san ? { sni: sni === true, san: san === true } : undefined;
 }
 
-/** Whether HTTP/2 is spoken to the servers: a relay offers HTTP/1.1. */
-function speaksHttp2(cluster: JsonObject): boolean {
-  const options = Object.values(obj(cluster, 'typed_extension_protocol_options') ?? {}).filter(isObject);
-  return options.some((o) => has(obj(o, 'explicit_http_config'), 'http2_protocol_options'));
-}
-
 /** What connections to an endpoint behind a relay are told apart by. */
 export function relayId({ key, names = {} }: RelayPlan): string {
   return [key, names.sni ?? '', names.san ?? ''].join('/');
@@ -70,6 +65,7 @@ export function upstreamRelay(notes: Notes, cluster: JsonObject, possible: boole
   const common = obj(context, 'common_tls_context') ?? {};
   onlyFields(found, common, join(AT, 'common_tls_context'), COMMON);
   const offered = strings(common, 'alpn_protocols');
+  // a relay offers HTTP/1.1
   if (offered.includes('h2') || speaksHttp2(cluster)) return no('HTTP/2 is offered in the TLS handshake');
   notes.reasons.push(...found.reasons);
   if (!found.clean) return undefined;

@@ -72,6 +72,7 @@ export class H2Client {
   #moved = 0;
   #returned = ROOM;
   #closed = false;
+  #leaves = false;
 
   private constructor(
     private readonly plane: H2Plane,
@@ -95,6 +96,7 @@ export class H2Client {
       room: (more, from) => this.#room(more, from),
       leaving: (last, from) => this.#leaving(last, from),
       gone: (from) => this.#gone(from),
+      streams: (of) => this.#streamsOf(of).size,
       // what the client sends before it has done without a table only the connection that had it all can read
       replaceable: (ready) => ready && plane.begun(end),
       broken: (error) => this.fail(error),
@@ -540,8 +542,6 @@ export class H2Client {
     const fd = fdOf(this.socket);
     if (fd !== undefined) setLinger(fd, undefined);
   }
-
-  #leaves = false;
 
   /** Nothing is under way. */
   get idle(): boolean {

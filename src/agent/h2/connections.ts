@@ -6,6 +6,9 @@ import { type Target, Upstream, type UpstreamEvents } from './upstream.js';
 /** So often connections that have ended are opened again. */
 const REOPEN_MS = 1000;
 
+/** What programs or frames on their way may still be about is over by then. */
+const SETTLED_MS = 500;
+
 /** What the connections tell the streams of their client. */
 export interface ConnectionsEvents extends Omit<UpstreamEvents, 'settled' | 'gone'> {
   /** a frame for the client itself */
@@ -14,6 +17,8 @@ export interface ConnectionsEvents extends Omit<UpstreamEvents, 'settled' | 'gon
   replaceable(ready: boolean): boolean;
   /** it is closed. @returns how many streams it had */
   gone(from: Upstream): number;
+  /** how many streams it has */
+  streams(of: Upstream): number;
   /** nothing can be done for the client any more */
   hopeless(): void;
 }
@@ -22,6 +27,8 @@ export class Connections {
   readonly #servers = new Map<number, Upstream>();
   /** connections that take no new streams: the proxy's, and those of servers */
   readonly #left = new Set<Upstream>();
+  /** those of them that lead where no stream goes any more, with when that was seen */
+  readonly #unused = new Map<Upstream, number>();
   #proxy: Upstream | undefined;
   /** another one to the proxy, for streams that are tried again */
   #again: Upstream | undefined;
@@ -90,11 +97,29 @@ export class Connections {
     this.#proxy = target && this.#open(target);
   }
 
-  /** Opens connections to the servers that there are now, where there are none. */
+  /** Opens connections to the servers that there are now, where there are none; others take no new streams. */
   serve(): void {
     if (!this.#settings || this.#closed) return;
     this.#servedAt = performance.now();
-    for (const target of this.targets.servers()) if (!this.#servers.has(target.endpoint!)) this.#open(target);
+    const targets = new Map(this.targets.servers().map((target) => [target.endpoint!, target]));
+    for (const [endpoint, upstream] of this.#servers) {
+      if (targets.has(endpoint)) continue;
+      upstream.shut();
+      this.#servers.delete(endpoint);
+      this.#left.add(upstream);
+      this.#unused.set(upstream, this.#servedAt);
+    }
+    for (const [endpoint, target] of targets) if (!this.#servers.has(endpoint)) this.#open(target);
+  }
+
+  /** Closes connections to where no stream goes any more when their last ones have ended. */
+  #closeUnused(): void {
+    const now = performance.now();
+    for (const [upstream, since] of this.#unused) {
+      if (now - since < SETTLED_MS) continue;
+      if (this.events.streams(upstream) === 0) upstream.close();
+      else this.#unused.set(upstream, now);
+    }
   }
 
   #open(target: Target): Upstream {
@@ -127,6 +152,7 @@ export class Connections {
   /** Gives windows back, and opens what has ended. */
   tick(): void {
     for (const upstream of this.all()) upstream.refresh();
+    this.#closeUnused();
     if (performance.now() - this.#servedAt > REOPEN_MS) this.serve();
   }
 
@@ -150,6 +176,7 @@ export class Connections {
     for (; from.unsettled > 0; from.unsettled--) this.#settled();
     const streams = this.events.gone(from);
     this.#left.delete(from);
+    this.#unused.delete(from);
     const { endpoint } = from.target;
     if (from === this.#again) this.#again = undefined;
     else if (from === this.#proxy) {

@@ -9,8 +9,8 @@ import { COUNTER } from '../../layout/counts.js';
 import { H2_GIVE_BACK, H2EndSpec, H2ReplySpec, H2StreamSpec, MAX_H2_ENDS } from '../../layout/streams.js';
 import { get, getBig, set } from '../../layout/struct.js';
 import { Dummies, type Dummy } from '../dummies.js';
-import { imageMap } from '../image-map.js';
 import { RuleHits } from '../rule-hits.js';
+import { StreamImage } from './image.js';
 import { Places } from './places.js';
 import { deadlineOf, Timeouts } from './timeouts.js';
 
@@ -75,6 +75,7 @@ export class H2Plane {
   readonly timeouts: Timeouts;
   readonly places: Places;
   readonly hits: RuleHits;
+  readonly image: StreamImage;
   /** ends of connections to servers, by index: text of their addresses */
   readonly servers = new Map<number, { readonly host: string; readonly local: string }>();
   /** called before an end's index is another's */
@@ -95,6 +96,7 @@ export class H2Plane {
     this.hits = new RuleHits(object.map('rule_hits').mmap().view);
     this.timeouts = new Timeouts(object);
     this.places = new Places(object, this.#ends);
+    this.image = new StreamImage(object.map('policy'));
   }
 
   /** Loads and attaches the programs of the object. @throws KernelError */
@@ -380,17 +382,6 @@ export class H2Plane {
     this.#free.push(end.id);
   }
 
-  /** Another image for the streams that begin from now on. @returns when no program uses the old one any more */
-  async install(image: Uint8Array): Promise<void> {
-    const { map, mapping } = imageMap(image);
-    mapping.unmap();
-    await this.map('policy').updateAside(u32(0), u32(map.fd));
-    this.#image?.close();
-    this.#image = map;
-  }
-
-  #image: BpfMap | undefined;
-
   /** Answers of the mesh that clients were given. */
   answered = 0;
 
@@ -401,7 +392,7 @@ export class H2Plane {
   }
 
   close(): void {
-    this.#image?.close();
+    this.image.close();
     clearInterval(this.#timer);
     this.timeouts.close();
     this.places.close();

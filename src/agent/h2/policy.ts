@@ -3,7 +3,7 @@ import { compileImage } from '../../compile/image.js';
 import type { ListenerPlan, Plan } from '../../plan/ir.js';
 import type { Address } from '../address.js';
 import { loggedListeners } from '../logged-routes.js';
-import type { Numbers, NumbersWanted, StreamPolicy, StreamServer } from '../policy.js';
+import type { Numbers, NumbersWanted, StreamPolicy, StreamServers } from '../policy.js';
 import { stable } from '../stable.js';
 
 /** Where an endpoint is. */
@@ -23,8 +23,8 @@ export function compileStreams(
   const keyOf = (address: string, port: number): string => `${port} ${address}`;
   const ids = new Map(wanted.streams.map(({ address, port }, i) => [keyOf(address, port), numbers.streams?.[i] ?? -1]));
   const programs = new Map(wanted.programs.map((program, i) => [JSON.stringify(program), numbers.programs[i]!]));
-  const clusters = new Map(plan.clusters.map(({ name, endpoints }) => [name, endpoints]));
-  const serversOf = (listener: ListenerPlan): StreamServer[] => {
+  const clusters = new Map(plan.clusters.map((cluster) => [cluster.name, cluster]));
+  const serversOf = (listener: ListenerPlan): StreamServers => {
     const names = new Set(
       listener.virtualHosts.flatMap(({ routes }) =>
         routes.flatMap(({ action }) =>
@@ -32,20 +32,22 @@ export function compileStreams(
         ),
       ),
     );
-    const all = [...names].flatMap((name) => clusters.get(name) ?? []).map(placeOf);
-    return [...new Map(all.map((at) => [keyOf(at.address, at.port), at])).entries()].map(([key, at]) => ({
-      ...at,
-      endpoint: ids.get(key)!,
-    }));
+    const chosen = [...names].flatMap((name) => clusters.get(name) ?? []);
+    const all = chosen.flatMap(({ endpoints }) => endpoints).map(placeOf);
+    const places = new Map(all.map((at) => [keyOf(at.address, at.port), at]));
+    return {
+      fixed: [...places].map(([key, at]) => ({ ...at, endpoint: ids.get(key)! })),
+      named: chosen.filter(({ followed }) => followed?.names).map(({ name }) => name),
+    };
   };
   const servers = plan.listeners
     .filter(({ offloaded, connections }) => offloaded && !connections)
     .map((listener) => [listener.name, serversOf(listener)] as const)
-    .filter(([, list]) => list.length > 0 && list.length <= MAX_SERVERS);
+    .filter(([, { fixed, named }]) => fixed.length + named.length > 0 && fixed.length <= MAX_SERVERS);
   // of listeners without such servers nothing is needed
   const names = new Set(servers.map(([name]) => name));
   const ours = { ...plan, listeners: plan.listeners.filter(({ name }) => names.has(name)) };
-  const { image, rules } = compileImage(stable(ours, numbers.listeners), {
+  const { image, rules, followed } = compileImage(stable(ours, numbers.listeners), {
     generation: task.number,
     endpointId: (address, port) => ids.get(keyOf(address, port)) ?? -1,
     proxyEndpointId: () => -1,
@@ -62,8 +64,9 @@ export function compileStreams(
     ruleCount: rules.length,
     logged: loggedListeners(ours, rules),
     servers: new Map(servers),
+    followed,
   };
 }
 
 /** A connection is opened to each server for each client: with more of them, all is left to the proxy. */
-const MAX_SERVERS = 64;
+export const MAX_SERVERS = 64;

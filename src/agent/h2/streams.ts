@@ -2,11 +2,13 @@
 import type { AnswerProgram } from '../../compile/answer-edits.js';
 import { fdOf, peek, setLinger } from '../../kernel/syscalls.js';
 import { type Address, addressWords } from '../address.js';
+import type { DiscoveryContext } from '../discovery.js';
 import type { Arrival } from '../listeners.js';
-import type { StreamPolicy, StreamServer } from '../policy.js';
+import type { StreamPolicy, StreamServer, StreamServers } from '../policy.js';
 import type { RuleHits } from '../rule-hits.js';
 import { H2Client } from './client.js';
 import { PREFACE } from './frames.js';
+import { Names } from './names.js';
 import type { End, H2Plane } from './plane.js';
 import { type LineWriter, StreamLog } from './stream-log.js';
 import type { Target } from './upstream.js';
@@ -17,7 +19,8 @@ const QUICK_MS = 20;
 const DRAIN_POLL_MS = 10;
 
 /** Nothing is decided by it. */
-const NO_IMAGE = new Uint8Array(64);
+const NO_POLICY: Pick<StreamPolicy, 'image' | 'followed'> = { image: new Uint8Array(64), followed: new Map() };
+const NO_SERVERS: StreamServers = { fixed: [], named: [] };
 
 export interface StreamsContext {
   /** the number of a listener in the image */
@@ -32,6 +35,8 @@ export interface StreamsContext {
   readonly program: (number: number) => AnswerProgram | undefined;
   /** writes lines of access logs */
   readonly log: LineWriter;
+  /** see DiscoveryContext */
+  readonly clusters: DiscoveryContext['clusters'];
 }
 
 export class Streams {
@@ -40,6 +45,7 @@ export class Streams {
   #plane: H2Plane | undefined;
   #log: StreamLog | undefined;
   #servers: StreamPolicy['servers'] = new Map();
+  readonly #names: Names;
   #proxied = 0;
   #stopping = false;
 
@@ -47,7 +53,16 @@ export class Streams {
     /** loads the programs, which is done when a policy needs them */
     private readonly load: () => Promise<H2Plane>,
     private readonly context: StreamsContext,
-  ) {}
+  ) {
+    this.#names = new Names({
+      clusters: context.clusters,
+      endpointId: (address, port) => this.endpointId({ address, port }),
+      setHosts: (...change) => this.#plane?.image.setHosts(...change),
+      changed: () => {
+        for (const client of this.#clients) client.serve();
+      },
+    });
+  }
 
   /** The number of a server, the same in all generations. */
   endpointId({ address, port }: Address): number {
@@ -57,25 +72,32 @@ export class Streams {
     return id;
   }
 
-  /** Loads the programs, if a policy needs them; that takes seconds, in which others are in force. */
+  /**
+   * Loads the programs, if a policy needs them; that takes seconds, in which others are in force. And what the proxy has found
+   * out is written into the policy's image.
+   */
   async prepare(policy: StreamPolicy | undefined): Promise<void> {
-    if (this.#plane || !policy || policy.servers.size === 0) return;
-    const plane = await this.load();
-    if (this.#stopping) {
-      plane.close();
-      return;
+    if (!this.#plane && policy && policy.servers.size > 0) {
+      const plane = await this.load();
+      if (this.#stopping) {
+        plane.close();
+        return;
+      }
+      this.#plane = plane;
+      this.#log = new StreamLog(plane, this.context.log);
     }
-    this.#plane = plane;
-    this.#log = new StreamLog(plane, this.context.log);
+    await this.#names.prepare(policy ?? NO_POLICY);
   }
 
   /** Puts a policy in force for every stream from now on. @param policy undefined: all streams are the proxy's */
   async use(policy: StreamPolicy | undefined): Promise<void> {
     this.#servers = policy?.servers ?? new Map();
     if (policy) this.#log?.use(policy, this.context.indexOf);
-    await this.#plane?.install(policy?.image ?? NO_IMAGE);
+    this.#names.pause();
+    await this.#plane?.image.install((policy ?? NO_POLICY).image);
     this.#plane?.hits.clear(policy?.ruleCount ?? 0);
-    for (const client of this.#clients) client.serve();
+    // which has clients served, too
+    this.#names.enforce(policy ?? NO_POLICY);
   }
 
   /** Takes a connection that speaks HTTP/2 to a listener with requests for the kernel; all others are given to `otherwise`. */
@@ -115,7 +137,7 @@ export class Streams {
 
   async #take(plane: H2Plane, arrival: Arrival): Promise<void> {
     const { socket, listener, client, asked: local } = arrival;
-    const servers = (): readonly StreamServer[] => this.#servers.get(listener) ?? [];
+    const servers = (): readonly StreamServer[] => this.#names.servers(this.#servers.get(listener) ?? NO_SERVERS);
     const proxy = (): Target | undefined => {
       const at = this.context.proxy(listener);
       const local = at && at.address.includes(':') === client.address.includes(':') ? client.address : undefined;
@@ -160,6 +182,7 @@ export class Streams {
   /** No client may begin streams any more; those under way may end, for at most `ms`. */
   async drain(ms: number): Promise<void> {
     this.#stopping = true;
+    this.#names.stop();
     for (const client of this.#clients) client.leave();
     for (const end = Date.now() + ms; this.#clients.size > 0 && Date.now() < end; ) {
       for (const client of this.#clients) if (client.idle) client.close();
@@ -170,6 +193,7 @@ export class Streams {
 
   close(): void {
     this.#stopping = true;
+    this.#names.stop();
     for (const client of [...this.#clients]) client.close();
     this.#log?.close();
     this.#plane?.close();
