@@ -13,7 +13,7 @@ import type { SidestepHandle } from '../../src/lab/sidestep.js';
 import type { HeaderList } from '../../src/lab/wire.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { clusterOf, hostOf, listenerOf, to } from '../plan/resources.js';
-import { DnsServer } from './dns-server.js';
+import { DnsServer, lookedUpAt } from './dns-server.js';
 import { allInKernel } from './in-kernel.js';
 import type { Received } from './istio-server.js';
 import { ALONE, bodyOf, MESH, one, request, skip, World } from './world.js';
@@ -50,16 +50,7 @@ function bootstrap(address: string, port: number, ports: readonly number[], shar
     name: 'named',
     type: 'STRICT_DNS',
     connect_timeout: '1s',
-    dns_refresh_rate: '0.2s',
-    dns_lookup_family: 'V4_ONLY',
-    typed_dns_resolver_config: {
-      name: 'envoy.network.dns_resolver.cares',
-      typed_config: {
-        '@type': 'type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig',
-        resolvers: [{ socket_address: { protocol: 'UDP', address: '127.0.0.1', port_value: dns } }],
-        dns_resolver_options: { no_default_search_domain: true },
-      },
-    },
+    ...lookedUpAt(dns),
     load_assignment: {
       cluster_name: 'named',
       endpoints: [

@@ -1,6 +1,7 @@
 /** A DNS server for tests: A records from a table that may change (RFC 1035, one question a message). */
 import { createSocket, type Socket } from 'node:dgram';
 import type { AddressInfo } from 'node:net';
+import type { JsonObject } from '../../src/policy/resources.js';
 
 export class DnsServer {
   /** IPv4 addresses by name; an empty list or no entry: the name does not exist */
@@ -53,4 +54,20 @@ export class DnsServer {
   close(): void {
     this.socket.close();
   }
+}
+
+/** What a cluster says whose names are looked up at such a server, and again five times a second. @param port the server's */
+export function lookedUpAt(port: number): JsonObject {
+  return {
+    dns_refresh_rate: '0.2s',
+    dns_lookup_family: 'V4_ONLY',
+    typed_dns_resolver_config: {
+      name: 'envoy.network.dns_resolver.cares',
+      typed_config: {
+        '@type': 'type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig',
+        resolvers: [{ socket_address: { protocol: 'UDP', address: '127.0.0.1', port_value: port } }],
+        dns_resolver_options: { no_default_search_domain: true },
+      },
+    },
+  };
 }

@@ -7,12 +7,9 @@ import { getBig } from '../../src/layout/struct.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { type Called, without } from './h2-calls.js';
 import { ask as askAll, H2World } from './h2-world.js';
+import { add } from './limit-config.js';
 import { skip } from './world.js';
 
-const add = (key: string, value: string, append_action?: string): JsonObject => ({
-  header: { key, value },
-  ...(append_action ? { append_action } : {}),
-});
 const EDITS: JsonObject = {
   response_headers_to_add: [
     add('X-Added', 'one'),

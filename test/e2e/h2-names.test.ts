@@ -12,7 +12,7 @@ import { Lab, sleep } from '../../src/lab/processes.js';
 import { type SidestepHandle, startSidestep } from '../../src/lab/sidestep.js';
 import type { JsonObject } from '../../src/policy/resources.js';
 import { hostOf, listenerOf, TYPE, to } from '../plan/resources.js';
-import { DnsServer } from './dns-server.js';
+import { DnsServer, lookedUpAt } from './dns-server.js';
 import { type Call, type Called, callsOf } from './h2-calls.js';
 import { ALONE, MESH, skip } from './world.js';
 
@@ -89,16 +89,7 @@ function bootstrap(address: string, port: number, shared: number, dns: number): 
     type,
     connect_timeout: '1s',
     circuit_breakers: { thresholds: [{ max_retries: 4096 }] },
-    dns_refresh_rate: '0.2s',
-    dns_lookup_family: 'V4_ONLY',
-    typed_dns_resolver_config: {
-      name: 'envoy.network.dns_resolver.cares',
-      typed_config: {
-        '@type': 'type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig',
-        resolvers: [{ socket_address: { protocol: 'UDP', address: '127.0.0.1', port_value: dns } }],
-        dns_resolver_options: { no_default_search_domain: true },
-      },
-    },
+    ...lookedUpAt(dns),
     load_assignment: {
       cluster_name: name,
       endpoints: [
