@@ -71,6 +71,8 @@ export interface ListenerContext {
   readonly userAgent: UserAgent | undefined;
   /** the operators of the listener's access logs */
   readonly logged: readonly LogOperator[];
+  /** the log tells a cluster from its copy that leads to other endpoints (tried.ts) */
+  readonly logsCopies: boolean;
   /** see `RbacContext` */
   readonly details: boolean;
   /** HCM stream_idle_timeout, 0: none */

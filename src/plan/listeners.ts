@@ -19,6 +19,7 @@ import { dedupe, type Outcome, routeConfigNotes, virtualHosts } from './routes.j
 import { runtimeMayChange } from './runtime.js';
 import { streamNotes } from './streams.js';
 import { reports, tracingOf } from './tracing.js';
+import { areRenamed } from './tried.js';
 import { namesProxy, userAgentOf } from './user-agent.js';
 
 const DEFAULT_IDLE_MS = 300_000;
@@ -191,6 +192,9 @@ export function listenerPlan(
     ownProxy: assumed.relays === true,
     suppressEnvoyHeaders: chain.suppressEnvoyHeaders,
     logged: operators,
+    logsCopies:
+      operators.some(({ command }) => command === 'UPSTREAM_CLUSTER_RAW') &&
+      areRenamed([...clusters.values()].map(({ resource }) => resource)),
     details,
     edge,
     userAgent,

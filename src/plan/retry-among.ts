@@ -4,7 +4,7 @@ import type { RouteContext } from './actions.js';
 import type { Choice } from './destinations.js';
 import { join, type Notes } from './notes.js';
 import type { RetryPlan } from './retry.js';
-import { areRenamed, isAmongSeveral, tooMany, untoldOf, untoldUnder } from './tried.js';
+import { isAmongSeveral, tooMany, untoldOf, untoldUnder } from './tried.js';
 
 /** Retries at a time that the pools of the fast path do not reach. */
 const MANY_RETRIES = 1024;
@@ -51,10 +51,7 @@ function untoldBecause(
   { listener, routeConfig }: RouteContext,
 ): string | undefined {
   if (!listener.ownProxy) return 'which the proxy is not told of';
-  // the copy that leads to them has a name of its own
-  const named = listener.logged.some(({ command }) => command === 'UPSTREAM_CLUSTER_RAW');
-  if (named && areRenamed([...listener.clusters.values()].map(({ resource }) => resource)))
-    return 'whose cluster is logged';
+  if (listener.logsCopies) return 'whose cluster is logged';
   return (
     untoldUnder(policy) ??
     chosen.map(({ info }) => untoldOf(info)).find((why) => why !== undefined) ??
